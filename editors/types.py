@@ -1,0 +1,43 @@
+"""The words of the image backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from PIL import Image
+
+Mode = Literal["generate", "edit", "inpaint"]
+StepCallback = Callable[[int, int], None]
+"""Called with (steps done, steps in all) while a batch is drawn."""
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One picture to make. `source` None means generate; else edit it, inside `mask` (white = change) where given.
+
+    `size` is (width, height) in pixels; None leaves it to the backend.
+    """
+
+    prompt: str
+    seed: int
+    size: tuple[int, int] | None = None
+    negative_prompt: str | None = None
+    source: Image.Image | None = None
+    mask: Image.Image | None = None
+
+
+class ImageBackend(Protocol):
+    """A frozen generator or editor. The one synchronous role: callers run it in one worker thread.
+
+    `render` returns one RGB image for each task, in order, and raises BackendError where it cannot.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modes(self) -> frozenset[Mode]: ...
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]: ...

@@ -1,0 +1,39 @@
+"""The words of the rewriter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from core.chat import Usage
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A better prompt, and how the model came to it. `thought` never reaches an image model."""
+
+    prompt: str
+    thought: str = ""
+    negative_prompt: str | None = None
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    findings: tuple[str, ...] = ()
+    """What the intent guard found and mended; empty where the rewrite passed as it came."""
+    fallback: bool = False
+    """True where the rewrite was given up and `prompt` is the user's own."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What was wrong with a picture: the prompt that drew it, and one plain sentence for each failed check."""
+
+    prompt: str
+    failed: tuple[str, ...]
+
+
+class Rewriter(Protocol):
+    """Prompt in, better prompts out. Never raises for a bad reply: it falls back to the original and says so."""
+
+    async def __call__(
+        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
+    ) -> list[Rewrite]: ...
