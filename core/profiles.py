@@ -1,0 +1,226 @@
+"""Profiles: which models, servers and limits a run uses. A profile is a TOML file; a few come with the package.
+
+Model places are written as a folder, a hub id, or `package:NAME/SUBFOLDER` for what ships inside an installed package.
+API keys are never in a profile: it names the environment variable that holds them.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from core.errors import ConfigError, ModelMissing
+
+Device = str
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """An OpenAI-compatible server."""
+
+    base_url: str
+    api_key_env: str | None = None
+    timeout_s: float = Field(120.0, gt=0)
+    max_retries: int = Field(4, ge=0, le=20)
+    concurrency: int = Field(8, ge=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value
+
+    def api_key(self) -> str | None:
+        """The key from the environment. Raises ConfigError where the named variable is not set."""
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env)
+        if not key:
+            raise ConfigError(f"the environment variable {self.api_key_env} is not set; export it with the API key")
+        return key
+
+
+class LocalConfig(_Section):
+    """A model in this process."""
+
+    device: Device = "auto"
+    dtype: DType = "auto"
+    micro_batch: int = Field(8, ge=1)
+    trust_remote_code: bool = False
+
+
+class ModelConfig(_Section):
+    """A language or vision-language model: in this process (`transformers`) or behind a server (`openai`)."""
+
+    kind: Literal["transformers", "openai"]
+    model: str
+    server: ServerConfig | None = None
+    local: LocalConfig = LocalConfig()
+
+    @model_validator(mode="after")
+    def _server_goes_with_openai(self) -> ModelConfig:
+        if self.kind == "openai" and self.server is None:
+            raise ValueError('kind = "openai" needs a [server] table with base_url')
+        return self
+
+
+class RewriterConfig(_Section):
+    model: ModelConfig
+    style: str = "promptenhancer"
+    """Which prompt templates: the folder `rewriter/templates/<style>` or a folder of the user's."""
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(1024, ge=16)
+
+
+class ChecklistConfig(_Section):
+    model: ModelConfig | None = None
+    """None: the rewriter's model makes the checklist too."""
+    style: str = "keypoints"
+    max_checks: int = Field(24, ge=1, le=100)
+    max_tokens: int = Field(2048, ge=16)
+
+
+class JudgeConfig(_Section):
+    model: ModelConfig
+    style: str = "keypoint"
+    pass_at: float = Field(0.5, gt=0, lt=1)
+    """A check passes where P(yes) / (P(yes) + P(no)) is at least this."""
+    min_label_mass: float = Field(0.5, ge=0, le=1)
+    """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
+    temperature: float = Field(1.0, gt=0)
+    """Calibration: logit(p) is divided by this."""
+
+
+class EvaluatorConfig(_Section):
+    aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
+
+
+class LoraConfig(_Section):
+    path: str
+    weight_name: str | None = None
+    scale: float = 1.0
+
+
+class BackendConfig(_Section):
+    """A text-to-image model or an image editor."""
+
+    kind: Literal["diffusers", "openai_images"]
+    model: str
+    server: ServerConfig | None = None
+    pipeline: str | None = None
+    """Dotted path `package.module:Class` of a pipeline class that diffusers' Auto classes do not know."""
+    steps: int | None = Field(None, ge=1, le=1000)
+    guidance: float | None = None
+    width: int | None = Field(None, ge=16, le=8192)
+    height: int | None = Field(None, ge=16, le=8192)
+    strength: float | None = Field(None, ge=0, le=1)
+    batch_size: int = Field(4, ge=1)
+    device: Device = "auto"
+    dtype: DType = "auto"
+    offload: Literal["none", "model", "group", "sequential"] = "none"
+    quantization: Literal["none", "int8", "int4", "nf4"] = "none"
+    loras: tuple[LoraConfig, ...] = ()
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _server_goes_with_openai(self) -> BackendConfig:
+        if self.kind == "openai_images" and self.server is None:
+            raise ValueError('kind = "openai_images" needs a [server] table with base_url')
+        return self
+
+
+class LimitsConfig(_Section):
+    accept_at: float = Field(0.95, gt=0, le=1)
+    max_rounds: int = Field(4, ge=1, le=1000)
+    max_images: int = Field(8, ge=1, le=10000)
+    max_seconds: float = Field(600.0, gt=0)
+    patience: int = Field(3, ge=1)
+    """Stop after this many rounds in a row without a better score."""
+    rewrites: int = Field(1, ge=1, le=64)
+    """Rewrites asked for in a round, beside the original prompt in the first."""
+    images_per_round: int = Field(2, ge=1, le=64)
+
+
+class Profile(_Section):
+    name: str
+    description: str = ""
+    rewriter: RewriterConfig
+    generator: BackendConfig
+    editor: BackendConfig | None = None
+    checklist: ChecklistConfig = ChecklistConfig()
+    judge: JudgeConfig
+    evaluator: EvaluatorConfig = EvaluatorConfig()
+    limits: LimitsConfig = LimitsConfig()
+    runs: str = "runs"
+    """Folder for runs, images and checkpoints; relative to the working directory."""
+
+
+def builtin_profiles() -> dict[str, Path]:
+    """Name to TOML file of the profiles that come with the package."""
+    folder = Path(str(resources.files("core"))) / "profiles"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_profile(name: str) -> Profile:
+    """The built-in profile of that name, or the one in the TOML file `name`. Raises ConfigError."""
+    builtin = builtin_profiles()
+    if name in builtin:
+        path = builtin[name]
+    elif name.endswith(".toml") or os.sep in name:
+        path = Path(name)
+    else:
+        raise ConfigError(f"unknown profile {name!r}; there are {', '.join(builtin)}, or give a path to a .toml file")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read profile {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"profile {path} is not UTF-8 text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"profile {path} is not valid TOML: {error}") from error
+    data.setdefault("name", path.stem)
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_say(e)}" for e in error.errors()]
+        raise ConfigError(f"profile {path} has mistakes:\n" + "\n".join(lines)) from None
+
+
+def _say(error: object) -> str:
+    assert isinstance(error, dict)
+    if error["type"] == "extra_forbidden":
+        return "no such setting; check its spelling"
+    if error["type"] == "missing":
+        return "is missing"
+    return str(error["msg"])
+
+
+def model_place(model: str) -> str:
+    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where a folder is not there."""
+    if model.startswith("package:"):
+        package, _, subfolder = model.removeprefix("package:").partition("/")
+        try:
+            folder = Path(str(resources.files(package))) / subfolder
+        except ModuleNotFoundError as error:
+            raise ModelMissing(f"{model}: the package {package!r} is not installed") from error
+        if not folder.is_dir():
+            raise ModelMissing(f"{model}: there is no folder {folder}; train it or check it out again with git")
+        return str(folder)
+    looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if looks_like_a_path:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise ModelMissing(f"there is no model folder {folder}; check `model` in the profile")
+        return str(folder)
+    return model
