@@ -1,0 +1,87 @@
+"""Prompt templates: .txt files, filled in one pass, with what the user wrote fenced off from what we wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from importlib import resources
+from pathlib import Path
+
+from core.errors import ConfigError
+
+_BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def load_template(package: str, style: str, name: str) -> str:
+    """The text of `<package>/templates/<style>/<name>.txt`, or of `<style>/<name>.txt` where `style` is a folder.
+
+    A built-in style wins over a folder of that name in the working directory (write `./name` for the folder).
+    Line ends are made "\\n", blank lines at both ends are dropped. Raises ConfigError.
+    """
+    builtin = Path(str(resources.files(package))) / "templates"
+    styles = sorted(path.name for path in builtin.iterdir() if path.is_dir()) if builtin.is_dir() else []
+    folder = builtin / style if style in styles else Path(style).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"unknown template style {style!r} for {package}; there are {', '.join(styles) or 'none built in'}, "
+            f"or give a path to a folder with {name}.txt"
+        )
+    path = folder / f"{name}.txt"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"template {path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read template {path}: {error.strerror}; the style {style!r} needs it") from error
+    text = text.strip("\n")
+    if not text.strip():
+        raise ConfigError(f"template {path} is empty; write the prompt into it")
+    return text
+
+
+def placeholders(template: str) -> frozenset[str]:
+    """The names that `template` wants filled. Raises ConfigError for a malformed `{{`."""
+    names = set()
+    for match in _BRACES.finditer(template):
+        if match[1] is None:
+            line = template.count("\n", 0, match.start()) + 1
+            raise ConfigError(f"template line {line}: '{{{{' must begin a placeholder such as {{{{prompt}}}}")
+        names.add(match[1])
+    return frozenset(names)
+
+
+def fill(template: str, /, **values: str) -> str:
+    """`template` with each `{{name}}` replaced by its value, in one pass: braces inside values stay as they are.
+
+    Raises ConfigError where a placeholder has no value, or a value no placeholder (a user's template that forgot
+    the prompt would otherwise be sent without it).
+    """
+    wanted = placeholders(template)
+    _same("the template has no placeholder for {}", values.keys() - wanted, wanted)
+    _same("the template has an unknown placeholder {}", wanted - values.keys(), values)
+    return _BRACES.sub(lambda match: values[match[1]], template)
+
+
+def fence(text: str, label: str = "user_prompt") -> str:
+    """`text` between tags that it cannot close: `<label>`, with a number behind it where the text holds the label.
+
+    Equal texts get equal fences, so that prefix caches and tests stay steady. The label is looked for without regard
+    to case, since models read `</User_Prompt>` as a closing tag too.
+    """
+    if not _LABEL.fullmatch(label):
+        raise ValueError(f"a fence label is a word, not {label!r}")
+    tag, salt, seen = label, 0, text.casefold()
+    while tag.casefold() in seen:
+        digest = hashlib.sha256(f"{salt}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        tag, salt = f"{label}_{digest[:8]}", salt + 1
+        # The plain label stays inside the text; only the whole tag, digest and all, must not.
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _same(complaint: str, names: Collection[str], known: Collection[str]) -> None:
+    if names:
+        wrong = ", ".join(f"{{{{{name}}}}}" for name in sorted(names))
+        right = ", ".join(f"{{{{{name}}}}}" for name in sorted(known)) or "none"
+        raise ConfigError(complaint.format(wrong) + f"; known here: {right}")
