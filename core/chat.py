@@ -36,8 +36,9 @@ class ChatRequest:
     """What is asked of a chat model.
 
     `schema` asks for a JSON reply of that JSON schema. `choices` asks for the probabilities of the first reply token:
-    the reply's `logprobs` then holds the natural-log probability, over the whole vocabulary, of each choice string
-    (each must be a single token of the model; the best of its spellings with and without a leading space counts).
+    the reply's `logprobs` then holds the natural-log probability, over the whole vocabulary, of each choice string,
+    summed over its spellings (`core.choices`); each must be a single token of the model. Temperature and max_tokens
+    then have no effect.
     """
 
     messages: tuple[Message, ...]

@@ -38,7 +38,7 @@ class BackendError(RedraftError):
     """A model or a server failed."""
 
 
-class ModelMissing(BackendError):
+class ModelMissing(BackendError):  # noqa: N818
     """Weights are not where the profile says."""
 
 
@@ -46,5 +46,5 @@ class ServerError(BackendError):
     """A server is unreachable, timed out, or answered with an error."""
 
 
-class BadReply(BackendError):
+class BadReply(BackendError):  # noqa: N818
     """A model answered, but not with what was asked."""

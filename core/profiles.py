@@ -29,9 +29,9 @@ class ServerConfig(_Section):
 
     base_url: str
     api_key_env: str | None = None
-    timeout_s: float = Field(120.0, gt=0)
-    max_retries: int = Field(4, ge=0, le=20)
-    concurrency: int = Field(8, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    max_retries: int = Field(default=4, ge=0, le=20)
+    concurrency: int = Field(default=8, ge=1)
 
     @field_validator("base_url")
     @classmethod
@@ -55,7 +55,7 @@ class LocalConfig(_Section):
 
     device: Device = "auto"
     dtype: DType = "auto"
-    micro_batch: int = Field(8, ge=1)
+    micro_batch: int = Field(default=8, ge=1)
     trust_remote_code: bool = False
 
 
@@ -66,6 +66,8 @@ class ModelConfig(_Section):
     model: str
     server: ServerConfig | None = None
     local: LocalConfig = LocalConfig()
+    template_args: dict[str, bool | int | float | str] = {}
+    """Variables for the model's chat template, such as { enable_thinking = false } for Qwen3."""
 
     @model_validator(mode="after")
     def _server_goes_with_openai(self) -> ModelConfig:
@@ -78,27 +80,27 @@ class RewriterConfig(_Section):
     model: ModelConfig
     style: str = "promptenhancer"
     """Which prompt templates: the folder `rewriter/templates/<style>` or a folder of the user's."""
-    temperature: float = Field(0.7, ge=0, le=2)
-    top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(1024, ge=16)
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=1024, ge=16)
 
 
 class ChecklistConfig(_Section):
     model: ModelConfig | None = None
     """None: the rewriter's model makes the checklist too."""
     style: str = "keypoints"
-    max_checks: int = Field(24, ge=1, le=100)
-    max_tokens: int = Field(2048, ge=16)
+    max_checks: int = Field(default=24, ge=1, le=100)
+    max_tokens: int = Field(default=2048, ge=16)
 
 
 class JudgeConfig(_Section):
     model: ModelConfig
     style: str = "keypoint"
-    pass_at: float = Field(0.5, gt=0, lt=1)
+    pass_at: float = Field(default=0.5, gt=0, lt=1)
     """A check passes where P(yes) / (P(yes) + P(no)) is at least this."""
-    min_label_mass: float = Field(0.5, ge=0, le=1)
+    min_label_mass: float = Field(default=0.5, ge=0, le=1)
     """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Calibration: logit(p) is divided by this."""
 
 
@@ -120,12 +122,12 @@ class BackendConfig(_Section):
     server: ServerConfig | None = None
     pipeline: str | None = None
     """Dotted path `package.module:Class` of a pipeline class that diffusers' Auto classes do not know."""
-    steps: int | None = Field(None, ge=1, le=1000)
+    steps: int | None = Field(default=None, ge=1, le=1000)
     guidance: float | None = None
-    width: int | None = Field(None, ge=16, le=8192)
-    height: int | None = Field(None, ge=16, le=8192)
-    strength: float | None = Field(None, ge=0, le=1)
-    batch_size: int = Field(4, ge=1)
+    width: int | None = Field(default=None, ge=16, le=8192)
+    height: int | None = Field(default=None, ge=16, le=8192)
+    strength: float | None = Field(default=None, ge=0, le=1)
+    batch_size: int = Field(default=4, ge=1)
     device: Device = "auto"
     dtype: DType = "auto"
     offload: Literal["none", "model", "group", "sequential"] = "none"
@@ -141,15 +143,15 @@ class BackendConfig(_Section):
 
 
 class LimitsConfig(_Section):
-    accept_at: float = Field(0.95, gt=0, le=1)
-    max_rounds: int = Field(4, ge=1, le=1000)
-    max_images: int = Field(8, ge=1, le=10000)
-    max_seconds: float = Field(600.0, gt=0)
-    patience: int = Field(3, ge=1)
+    accept_at: float = Field(default=0.95, gt=0, le=1)
+    max_rounds: int = Field(default=4, ge=1, le=1000)
+    max_images: int = Field(default=8, ge=1, le=10000)
+    max_seconds: float = Field(default=600.0, gt=0)
+    patience: int = Field(default=3, ge=1)
     """Stop after this many rounds in a row without a better score."""
-    rewrites: int = Field(1, ge=1, le=64)
+    rewrites: int = Field(default=1, ge=1, le=64)
     """Rewrites asked for in a round, beside the original prompt in the first."""
-    images_per_round: int = Field(2, ge=1, le=64)
+    images_per_round: int = Field(default=2, ge=1, le=64)
 
 
 class Profile(_Section):
@@ -207,7 +209,7 @@ def _say(error: object) -> str:
 
 
 def model_place(model: str) -> str:
-    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where a folder is not there."""
+    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where there is no folder."""
     if model.startswith("package:"):
         package, _, subfolder = model.removeprefix("package:").partition("/")
         try:
