@@ -67,3 +67,13 @@ class Judge(Protocol):
     def name(self) -> str: ...
 
     async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]: ...
+
+
+class ChecklistMaker(Protocol):
+    """Turns the user's prompt into a checklist of at least one check.
+
+    Never raises for a bad reply (it falls back to one question about the whole picture); raises BackendError where
+    the model cannot be reached at all.
+    """
+
+    async def __call__(self, prompt: str) -> Checklist: ...

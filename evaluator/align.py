@@ -1,0 +1,106 @@
+"""AlignEvaluator: checklist, judge and aggregation together. One score in [0, 1] for a picture against a prompt."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from PIL import Image
+
+from core.profiles import EvaluatorConfig
+from evaluator.keypoints import keypoint
+from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
+
+Scored = Sequence[tuple[str, float]]
+"""(key point id, probability) of each SCORED verdict; never empty where a formula is applied."""
+
+
+class AlignEvaluator:
+    """Scores pictures against a checklist that was made from the ORIGINAL prompt, never from a rewrite of it.
+
+    A check passes where its probability is at least `pass_at` (the judge's setting).
+    """
+
+    def __init__(
+        self, builder: ChecklistMaker, judge: Judge, config: EvaluatorConfig | None = None, *, pass_at: float = 0.5
+    ) -> None:
+        self.builder = builder
+        self.judge = judge
+        self._aggregation = (config or EvaluatorConfig()).aggregation
+        self._pass_at = pass_at
+
+    async def checklist(self, prompt: str) -> Checklist:
+        """The checks for `prompt`. Raises as the builder does."""
+        return await self.builder(prompt)
+
+    async def score(self, image: Image.Image, prompt: str, checklist: Checklist) -> Report:
+        """The judge's verdicts on all checks, and what they come to."""
+        verdicts = tuple(await self.judge(image, prompt, checklist))
+        if [verdict.check for verdict in verdicts] != list(checklist):
+            raise AssertionError(f"{self.judge.name} did not answer the checks it was given, in their order")
+        return Report(
+            verdicts=verdicts,
+            score=aggregate(verdicts, self._aggregation),
+            failed=sum(verdict.outcome is Outcome.FAILED for verdict in verdicts),
+            feedback=feedback(verdicts, self._pass_at),
+        )
+
+
+def aggregate(verdicts: Sequence[Verdict], how: str) -> float | None:
+    """One number from the SCORED verdicts; FAILED and NOT_APPLICABLE ones do not count, and with none left it is None.
+
+    With p_1 ... p_n the probabilities and G the key-point groups that have a scored check:
+
+        group_mean      (1/|G|) sum over g in G of the mean of the p_i in g     (PromptEnhancer, as its notes have it)
+        mean            (1/n) sum of p_i
+        min             least p_i
+        geometric_mean  (product of p_i) ** (1/n), 0 where any p_i is 0
+
+    Labels that are none of the 24 key points form one group together. Raises KeyError for an unknown `how`.
+    """
+    formula = _FORMULAS[how]
+    pairs = [(v.check.key_point, v.probability) for v in verdicts if v.outcome is Outcome.SCORED]
+    points = [(key_point, p) for key_point, p in pairs if p is not None]
+    return formula(points) if points else None
+
+
+def feedback(verdicts: Sequence[Verdict], pass_at: float) -> tuple[str, ...]:
+    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED checks say nothing of the picture."""
+    missed = [(v.probability, v) for v in verdicts if v.probability is not None and v.probability < pass_at]
+    return tuple(_sentence(v, p) for p, v in sorted(missed, key=lambda pair: pair[0]))
+
+
+def _sentence(verdict: Verdict, p: float) -> str:
+    reason = f" {verdict.reason}" if verdict.reason else ""
+    return f"Not satisfied: {verdict.check.question} (p={p:.2f}, {verdict.check.key_point}){reason}"
+
+
+def _group_mean(points: Scored) -> float:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for key_point, p in points:
+        groups[keypoint(key_point).group].append(p)
+    return fmean(fmean(group) for group in groups.values())
+
+
+def _mean(points: Scored) -> float:
+    return fmean(p for _, p in points)
+
+
+def _min(points: Scored) -> float:
+    return min(p for _, p in points)
+
+
+def _geometric_mean(points: Scored) -> float:
+    if _min(points) == 0:
+        return 0.0
+    return math.exp(fmean(math.log(p) for _, p in points))
+
+
+_FORMULAS: dict[str, Callable[[Scored], float]] = {
+    "group_mean": _group_mean,
+    "mean": _mean,
+    "min": _min,
+    "geometric_mean": _geometric_mean,
+}

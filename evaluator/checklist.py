@@ -1,0 +1,210 @@
+"""From the user's prompt to the questions that every picture of a session is judged by.
+
+A style is a folder of templates: `checklist.txt` (the user message; `{{prompt}}` as it is, or `{{fenced_prompt}}`) and
+`reply.txt`, one word that names the format of the reply:
+
+    json    {"reason": ..., "checks": [{"key_point": ..., "question": ...}]}, asked for by schema; the style also has a
+            `checklist_system.txt` with `{{keypoints}}` and `{{max_checks}}`. For models that follow instructions.
+    lines   one `key_point | question` a line, no system message. For models that are trained on exactly this.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
+from core.errors import BadReply, ConfigError, InputError
+from core.profiles import ChecklistConfig
+from core.templates import fence, fill, load_template, placeholders
+from evaluator.keypoints import all_keypoints, keypoint
+from evaluator.types import Check, Checklist
+
+OVERALL = "overall"
+"""Key point of the one question about the whole picture that stands in for a checklist that could not be had."""
+
+MAX_QUESTION = 400
+"""Longest question in characters; a longer one is a model that lost its thread."""
+
+_TRIES = 2
+_RETRY_TEMPERATURE = 0.7
+"""The second try is sampled: a greedy one would give the same reply again."""
+
+_OPEN_QUESTION = re.compile(r"(what|which|who|whom|whose|where|when|why|how)\b", re.IGNORECASE)
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_CHINESE_YES_NO = re.compile(r"吗|是否|有没有|是不是|有无|能否")
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
+_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class ChecklistResult:
+    """A checklist and how it was come by.
+
+    `dropped` counts what the reply held beyond usable checks (malformed, doubled or over the limit); `fallback` is
+    True where `checks` is the one question about the whole picture.
+    """
+
+    checks: Checklist
+    fallback: bool = False
+    dropped: int = 0
+    raw: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+class ChecklistBuilder:
+    """Asks a chat model for the checklist. Raises ConfigError for an unusable style when it is made."""
+
+    def __init__(self, model: ChatModel, config: ChecklistConfig) -> None:
+        self._model = model
+        self._config = config
+        self._template = load_template("evaluator", config.style, "checklist")
+        if not placeholders(self._template) & {"prompt", "fenced_prompt"}:
+            raise ConfigError(
+                f"checklist.txt of style {config.style!r} has neither {{{{prompt}}}} nor {{{{fenced_prompt}}}}"
+            )
+        self._reply = _reply_format(config.style)
+        self._system = None
+        if self._reply == "json":
+            listing = "\n".join(f"- {p.id}: {p.definition} ({p.question})" for p in all_keypoints())
+            template = load_template("evaluator", config.style, "checklist_system")
+            self._system = fill(template, keypoints=listing, max_checks=str(config.max_checks))
+
+    async def __call__(self, prompt: str) -> Checklist:
+        """The checks for `prompt`, at least one. Raises as `build` does."""
+        return (await self.build(prompt)).checks
+
+    async def build(self, prompt: str) -> ChecklistResult:
+        """The checks for `prompt` with the model's raw reply.
+
+        A reply without a usable check is asked for once more; after that the one question about the whole picture
+        stands in. Raises InputError for an empty prompt, and BackendError where the model cannot be reached.
+        """
+        if not prompt.strip():
+            raise InputError("the prompt is empty; say what the picture is to show")
+        request = self._request(prompt)
+        raw, dropped, usage = "", 0, Usage()
+        for attempt in range(_TRIES):
+            try:
+                reply: ChatReply = await self._model(request)
+            except BadReply as error:
+                raw = str(error)
+            else:
+                raw, usage = reply.text, usage + reply.usage
+                found, malformed = parse_json(raw) if self._reply == "json" else parse_lines(raw)
+                checks = tuple(dict.fromkeys(found))[: self._config.max_checks]
+                dropped = malformed + len(found) - len(checks)
+                if checks:
+                    return ChecklistResult(checks, dropped=dropped, raw=raw, usage=usage)
+            request = replace(request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
+        return ChecklistResult((overall_check(prompt),), fallback=True, dropped=dropped, raw=raw, usage=usage)
+
+    def _request(self, prompt: str) -> ChatRequest:
+        values = {"prompt": prompt, "fenced_prompt": fence(prompt)}
+        wanted = placeholders(self._template)
+        user = fill(self._template, **{name: value for name, value in values.items() if name in wanted})
+        messages = [Message("user", user)]
+        if self._system is not None:
+            messages.insert(0, Message("system", self._system))
+        schema = _Reply.model_json_schema() if self._reply == "json" else None
+        return ChatRequest(tuple(messages), max_tokens=self._config.max_tokens, schema=schema)
+
+
+def overall_check(prompt: str) -> Check:
+    """The one question that stands in for a checklist."""
+    return Check(OVERALL, f"Does the picture show what was asked for?\n{fence(prompt)}")
+
+
+def is_yes_no(question: str) -> bool:
+    """Whether `question` can be answered with yes or no, as far as its form tells."""
+    if not question or len(question) > MAX_QUESTION or not question.endswith(("?", "？")):
+        return False
+    if _CHINESE.search(question):
+        return _CHINESE_YES_NO.search(question) is not None
+    return _OPEN_QUESTION.match(question) is None
+
+
+def parse_lines(text: str) -> tuple[list[Check], int]:
+    """The checks in lines of `key_point | question`, and how many lines were none. Empty lines do not count."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = []
+    for line in lines:
+        label, bar, question = _BULLET.sub("", line).partition("|")
+        check = _check(label, question) if bar else None
+        if check is not None:
+            found.append(check)
+    return found, len(lines) - len(found)
+
+
+def parse_json(text: str) -> tuple[list[Check], int]:
+    """The checks in a JSON reply, and how many entries were none.
+
+    Words or code fences around the JSON do not matter; of a reply that was cut off, the whole entries still count.
+    """
+    items = _items(text)
+    found = []
+    for item in items:
+        try:
+            entry = _Entry.model_validate(item)
+        except ValidationError:
+            continue
+        check = _check(entry.key_point, entry.question)
+        if check is not None:
+            found.append(check)
+    return found, len(items) - len(found)
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    key_point: str
+    question: str
+
+
+class _Reply(BaseModel):
+    """What the model is asked for; the reason comes first, so that it is thought of first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    checks: list[_Entry]
+
+
+def _items(text: str) -> list[object]:
+    start = text.find("{")
+    while start >= 0:
+        try:
+            data, _ = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(data, dict) and isinstance(data.get("checks"), list):
+                return list(data["checks"])
+        start = text.find("{", start + 1)
+    whole: list[object] = []
+    for match in _FLAT_OBJECT.finditer(text):
+        try:
+            data = json.loads(match[0])
+        except ValueError:
+            continue
+        if "question" in data:
+            whole.append(data)
+    return whole
+
+
+def _check(label: str, question: str) -> Check | None:
+    label, question = label.strip().strip("*`\"' "), " ".join(question.split())
+    return Check(keypoint(label).id, question) if label and is_yes_no(question) else None
+
+
+def _reply_format(style: str) -> Literal["json", "lines"]:
+    word = load_template("evaluator", style, "reply").strip()
+    if word == "json":
+        return "json"
+    if word == "lines":
+        return "lines"
+    raise ConfigError(f"reply.txt of checklist style {style!r} says {word!r}; it must say json or lines")

@@ -1,0 +1,84 @@
+"""What all judges share: the words a check is asked in, and how a probability becomes a verdict.
+
+A judge style is a folder of templates. `judge.txt` is the text behind the picture: `{{question}}`, and where wanted
+`{{fenced_prompt}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and the
+question last, so that servers and the in-process judge compute the shared part once. `structural.txt`, if `judge.txt` uses
+`{{definition}}`, is added to the definition of key points that malformed bodies count against. `explain.txt`, with the same
+placeholders, asks for a reason in JSON; only judges that explain read it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from core.errors import ConfigError
+from core.profiles import JudgeConfig
+from core.templates import fence, fill, load_template, placeholders
+from evaluator.keypoints import keypoint
+from evaluator.types import Check, Outcome, Verdict
+
+YES_NO = ("yes", "no")
+
+
+class Wording:
+    """The text in which a check is put to a judge. Raises ConfigError where the style's template cannot be used."""
+
+    def __init__(self, style: str, template: str = "judge") -> None:
+        self._template = load_template("evaluator", style, template)
+        self._wanted = placeholders(self._template)
+        known = {"question", "fenced_prompt", "key_point", "definition"}
+        if "question" not in self._wanted or self._wanted - known:
+            raise ConfigError(
+                f"{template}.txt of judge style {style!r} must have {{{{question}}}}, and may have "
+                "{{fenced_prompt}}, {{key_point}} and {{definition}}, but nothing else in double braces"
+            )
+        self._structural = load_template("evaluator", style, "structural") if "definition" in self._wanted else ""
+
+    def __call__(self, prompt: str, checks: Sequence[Check]) -> tuple[str, ...]:
+        """One text for each check, alike up to where the checks begin to differ."""
+        fenced = fence(prompt)
+        return tuple(self._fill(fenced, check) for check in checks)
+
+    def _fill(self, fenced_prompt: str, check: Check) -> str:
+        point = keypoint(check.key_point)
+        definition = f"{point.definition} {self._structural}" if point.structural else point.definition
+        values = {
+            "question": check.question,
+            "fenced_prompt": fenced_prompt,
+            "key_point": point.name,
+            "definition": definition,
+        }
+        return fill(self._template, **{name: value for name, value in values.items() if name in self._wanted})
+
+
+def scored(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = "") -> Verdict:
+    """The verdict from the probabilities, over the whole vocabulary, that the answer is yes and that it is no.
+
+    SCORED with probability yes / (yes + no), calibrated; FAILED where yes + no is below `config.min_label_mass`, or where
+    the numbers are none (NaN from a model in too low a precision, for example).
+    """
+    mass = yes + no
+    if not math.isfinite(mass) or min(yes, no) < 0:
+        return failed(check, f"the judge gave no usable probabilities (yes {yes}, no {no})", raw=raw)
+    mass = min(mass, 1.0)
+    if mass < config.min_label_mass or mass == 0:
+        reason = f"the judge did not answer yes or no: together they had {mass:.3f} of the probability"
+        return failed(check, f"{reason}, and min_label_mass is {config.min_label_mass:g}", label_mass=mass, raw=raw)
+    probability = calibrated(yes / (yes + no), config.temperature)
+    return Verdict(check, Outcome.SCORED, probability=probability, label_mass=mass, raw=raw)
+
+
+def failed(check: Check, reason: str, *, label_mass: float | None = None, raw: str = "") -> Verdict:
+    """The verdict where no answer could be had."""
+    return Verdict(check, Outcome.FAILED, label_mass=label_mass, reason=reason, raw=raw)
+
+
+def calibrated(p: float, temperature: float) -> float:
+    """sigmoid(logit(p) / temperature) (temperature scaling, Guo et al. 2017); 0 and 1 stay what they are."""
+    if temperature == 1.0 or not 0.0 < p < 1.0:
+        return p
+    logit = (math.log(p) - math.log1p(-p)) / temperature
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    return math.exp(logit) / (1.0 + math.exp(logit))
