@@ -14,11 +14,11 @@ _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def load_template(package: str, style: str, name: str) -> str:
-    """The text of `<package>/templates/<style>/<name>.txt`, or of `<style>/<name>.txt` where `style` is a folder.
+def style_folder(package: str, style: str) -> Path:
+    """The folder of a template style: `<package>/templates/<style>`, or the folder `style` of the user's own.
 
     A built-in style wins over a folder of that name in the working directory (write `./name` for the folder).
-    Line ends are made "\\n", blank lines at both ends are dropped. Raises ConfigError.
+    Raises ConfigError where there is neither.
     """
     builtin = Path(str(resources.files(package))) / "templates"
     styles = sorted(path.name for path in builtin.iterdir() if path.is_dir()) if builtin.is_dir() else []
@@ -26,8 +26,17 @@ def load_template(package: str, style: str, name: str) -> str:
     if not folder.is_dir():
         raise ConfigError(
             f"unknown template style {style!r} for {package}; there are {', '.join(styles) or 'none built in'}, "
-            f"or give a path to a folder with {name}.txt"
+            f"or give a path to a folder of templates"
         )
+    return folder
+
+
+def load_template(package: str, style: str, name: str) -> str:
+    """The text of `<package>/templates/<style>/<name>.txt`, or of `<style>/<name>.txt` where `style` is a folder.
+
+    Line ends are made "\\n", blank lines at both ends are dropped. Raises ConfigError.
+    """
+    folder = style_folder(package, style)
     path = folder / f"{name}.txt"
     try:
         text = path.read_text(encoding="utf-8-sig")
