@@ -67,7 +67,7 @@ def aggregate(verdicts: Sequence[Verdict], how: str) -> float | None:
 
 
 def feedback(verdicts: Sequence[Verdict], pass_at: float) -> tuple[str, ...]:
-    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED checks say nothing of the picture."""
+    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED ones say nothing of the picture."""
     missed = [(v.probability, v) for v in verdicts if v.probability is not None and v.probability < pass_at]
     return tuple(_sentence(v, p) for p, v in sorted(missed, key=lambda pair: pair[0]))
 

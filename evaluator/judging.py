@@ -1,10 +1,10 @@
 """What all judges share: the words a check is asked in, and how a probability becomes a verdict.
 
 A judge style is a folder of templates. `judge.txt` is the text behind the picture: `{{question}}`, and where wanted
-`{{fenced_prompt}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and the
-question last, so that servers and the in-process judge compute the shared part once. `structural.txt`, if `judge.txt` uses
-`{{definition}}`, is added to the definition of key points that malformed bodies count against. `explain.txt`, with the same
-placeholders, asks for a reason in JSON; only judges that explain read it.
+`{{fenced_prompt}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and
+the question last, so that servers and the in-process judge compute the shared part once. Where `judge.txt` uses
+`{{definition}}`, `structural.txt` is added to the definition of key points that malformed bodies count against.
+`explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Wording:
 def scored(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = "") -> Verdict:
     """The verdict from the probabilities, over the whole vocabulary, that the answer is yes and that it is no.
 
-    SCORED with probability yes / (yes + no), calibrated; FAILED where yes + no is below `config.min_label_mass`, or where
-    the numbers are none (NaN from a model in too low a precision, for example).
+    SCORED with probability yes / (yes + no), calibrated; FAILED where yes + no is below `config.min_label_mass`, or
+    where the numbers are none (NaN from a model in too low a precision, for example).
     """
     mass = yes + no
     if not math.isfinite(mass) or min(yes, no) < 0:

@@ -1,0 +1,22 @@
+"""Which judge a profile means."""
+
+from __future__ import annotations
+
+from core.profiles import JudgeConfig
+from evaluator.types import Judge
+
+
+def open_judge(config: JudgeConfig) -> Judge:
+    """The judge of `config`: in this process for kind "transformers", else through the chat model's server.
+
+    Raises ConfigError for a style or a key that cannot be used, ModelMissing where local weights are not there.
+    """
+    if config.model.kind == "transformers":
+        from evaluator.local_judge import TransformersJudge
+
+        return TransformersJudge(config)
+    from core.models import open_chat
+
+    from evaluator.server_judge import ServerJudge
+
+    return ServerJudge(open_chat(config.model), config)

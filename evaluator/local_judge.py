@@ -1,0 +1,162 @@
+"""A vision-language model in this process as a judge: the picture is computed once for all its checks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from core.errors import BackendError
+from core.profiles import JudgeConfig, model_place
+from evaluator.judging import Wording, failed, scored
+from evaluator.types import Check, Verdict
+
+if TYPE_CHECKING:
+    from evaluator.prefix import VLM, YesNo
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    image: Image.Image
+    texts: tuple[str, ...]
+    answers: Future[list[YesNo]] = field(default_factory=Future)
+
+
+class TransformersJudge:
+    """Judges by P(yes) / (P(yes) + P(no)) of the first token, with any transformers image-text-to-text model.
+
+    The picture and the text that all checks share are computed once, then all questions run as one batch over the
+    kept keys and values. Pictures judged at the same time run together, `config.model.local.micro_batch` at most. One
+    worker thread owns the model, which is loaded at the first call, or by `load`.
+
+    The first picture is also judged the plain way, by a whole pass for one check. Should a model's cache not carry all
+    that the model needs (some recurrent layers), the plain way is used from then on, with a warning.
+    `shared_prefix=False` always goes the plain way.
+
+    Raises, when made, ModelMissing where the weights are not there and ConfigError for an unusable style.
+    """
+
+    def __init__(self, config: JudgeConfig, *, shared_prefix: bool = True) -> None:
+        model_place(config.model.model)
+        self._config = config
+        self._wording = Wording(config.style)
+        self._shared = shared_prefix
+        self._compared = False
+        self._vlm: VLM | None = None
+        self._jobs: deque[_Job] = deque()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+
+    @property
+    def name(self) -> str:
+        return self._config.model.model
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Whether pictures are computed once for all their checks."""
+        return self._shared
+
+    async def load(self) -> None:
+        """Loads the model now. Raises ModelMissing or BackendError, which calls would report as FAILED checks."""
+        await asyncio.wrap_future(self._worker.submit(self._loaded))
+
+    def close(self) -> None:
+        """Waits for what is under way and lets go of the model. Checks asked after that FAILED."""
+        self._worker.shutdown()
+        self._vlm = None
+
+    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+        if not checks:
+            return []
+        job = _Job(image, self._wording(prompt, checks))
+        self._jobs.append(job)
+        await asyncio.sleep(0)  # lets the calls that were gathered with this one queue up, to run together
+        try:
+            self._worker.submit(self._drain)
+        except RuntimeError:
+            return [failed(check, f"the judge {self.name} is closed") for check in checks]
+        try:
+            answers = await asyncio.wrap_future(job.answers)
+        except BackendError as error:
+            return [failed(check, str(error)) for check in checks]
+        return [scored(check, yes, no, self._config) for check, (yes, no) in zip(checks, answers, strict=True)]
+
+    def _drain(self) -> None:
+        """On the worker: answers the jobs that wait, a micro-batch at most. Each call submits one drain, so none is
+        left waiting."""
+        jobs: list[_Job] = []
+        while self._jobs and len(jobs) < self._config.model.local.micro_batch:
+            job = self._jobs.popleft()
+            if job.answers.set_running_or_notify_cancel():
+                jobs.append(job)
+        if jobs:
+            self._settle(jobs)
+
+    def _settle(self, jobs: list[_Job]) -> None:
+        """Gives every job its answers or a BackendError. Jobs that fail together are tried one by one, so that one bad
+        picture, or too little memory for a batch, fails no other."""
+        try:
+            results = self._answers(jobs)
+        except BackendError as error:
+            for job in jobs:
+                job.answers.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - the boundary to transformers and to the model's own code
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._settle([job])
+            else:
+                mapped = BackendError(f"the judge {self.name} failed on a picture: {type(error).__name__}: {error}")
+                jobs[0].answers.set_exception(mapped)
+        else:
+            for job, result in zip(jobs, results, strict=True):
+                job.answers.set_result(result)
+
+    def _answers(self, jobs: list[_Job]) -> list[list[YesNo]]:
+        from evaluator.prefix import answer_plain, answer_shared, encode
+
+        vlm = self._loaded()
+        if self._shared and not self._compared:
+            self._shared = self._agrees(vlm, jobs[0])
+            self._compared = True
+        if not self._shared:
+            return [[answer_plain(vlm, job.image, text) for text in job.texts] for job in jobs]
+        encoded = [encode(vlm, job.image, job.texts) for job in jobs]
+        alike: dict[object, list[int]] = defaultdict(list)
+        for index, one in enumerate(encoded):
+            alike[one.shape].append(index)
+        results: list[list[YesNo]] = [[] for _ in jobs]
+        for indices in alike.values():
+            for index, result in zip(indices, answer_shared(vlm, [encoded[i] for i in indices]), strict=True):
+                results[index] = result
+        return results
+
+    def _agrees(self, vlm: VLM, job: _Job) -> bool:
+        """Whether the shared prefix gives what the plain way gives, for the last check of `job`."""
+        from evaluator.prefix import answer_plain, answer_shared, encode
+
+        plain = answer_plain(vlm, job.image, job.texts[-1])
+        try:
+            shared = answer_shared(vlm, [encode(vlm, job.image, job.texts)])[0][-1]
+        except Exception as error:  # noqa: BLE001 - the boundary to the model's own code
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            apart = max(abs(a - b) for a, b in zip(plain, shared, strict=True))
+            if apart <= vlm.tolerance:
+                return True
+            problem = f"probabilities lie {apart:.3g} apart"
+        _log.warning("judge %s computes the picture anew for every check: sharing it fails (%s)", self.name, problem)
+        return False
+
+    def _loaded(self) -> VLM:
+        from evaluator.prefix import load_vlm
+
+        if self._vlm is None:
+            self._vlm = load_vlm(self._config.model)
+        return self._vlm
