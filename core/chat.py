@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 
+from core.choices import add_logs, by_spelling, choice_ids, spellings
+from core.errors import BackendError, BadReply, ServerError
+from core.wire import first_logprobs, is_unicode, json_in, renamed, retry_after, token_counts, why_empty, wire_messages
+
+if TYPE_CHECKING:
+    import openai
+
+    from core.profiles import ModelConfig, ServerConfig
+
+T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
 Part = str | Image.Image
 
@@ -71,3 +87,272 @@ class ChatModel(Protocol):
     def name(self) -> str: ...
 
     async def __call__(self, request: ChatRequest) -> ChatReply: ...
+
+
+class OpenAIChat:
+    """A ChatModel behind an OpenAI-compatible server: vLLM first, others as far as they go.
+
+    Tries again on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most `max_retries` times,
+    after a wait that doubles (with jitter) or that the server asks for (Retry-After). `timeout_s` bounds each try,
+    `concurrency` how many are under way at once. One instance may serve several event loops, one after another.
+
+    Raises ServerError where the server is unreachable, too slow or refuses; BadReply where it answers with something
+    that is no answer: not JSON, not UTF-8, empty, not of the schema's kind, or without the log probabilities asked for.
+
+    `request.choices`: vLLM gives the log probability of any token by its id (`logprob_token_ids`, ids from /tokenize);
+    elsewhere the 20 likeliest tokens must do, and a choice that is not among them counts as never (`choices.NEVER`).
+    Which of the two a server can do is found out at the first such request.
+    """
+
+    def __init__(self, config: ModelConfig, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        assert config.server is not None, "ModelConfig sees to it"
+        self._config = config
+        self._server = config.server
+        self._key = config.server.api_key()
+        self._secrets = [secret for secret in (self._key, urlsplit(config.server.base_url).password) if secret]
+        self._sleep = sleep
+        self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, _Link] = WeakKeyDictionary()
+        self._reads_by_id: bool | None = None
+        self._ids: dict[str, tuple[int, ...]] = {}
+        self._unsupported: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self._config.model
+
+    def __repr__(self) -> str:
+        return f"OpenAIChat({self.name!r}, {self._address!r})"
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
+        messages = await asyncio.to_thread(wire_messages, request.messages)
+        if request.choices:
+            return await self._choose(request, messages)
+        body: dict[str, object] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
+        if request.temperature > 0:
+            body["top_p"] = request.top_p
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.schema is not None:
+            # OpenAI enforces a schema only with "strict", which it takes for closed ones alone; vLLM always enforces.
+            closed = request.schema.get("additionalProperties") is False
+            schema = {"name": "reply", "schema": request.schema, "strict": closed}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        data = await self._chat(messages, body)
+        choice = self._first_choice(data)
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise BadReply(f"{self._said}: a reply without a message")
+        text = message.get("content") or ""
+        reasoning = message.get("reasoning") or message.get("reasoning_content") or None
+        if not isinstance(text, str) or not isinstance(reasoning, str | None):
+            raise BadReply(f"{self._said}: a message whose content is not text")
+        truncated = choice.get("finish_reason") == "length"
+        if not text.strip():
+            why = why_empty(choice, message, truncated, request.max_tokens)
+            raise BadReply(f"{self._said}: an empty reply ({why})")
+        if not (is_unicode(text) and is_unicode(reasoning or "")):
+            raise BadReply(f"{self._said}: text in broken Unicode")
+        if request.schema is not None:
+            text = json_in(text, self._said, truncated=truncated)
+        return ChatReply(text, reasoning, truncated, Usage(*token_counts(data)), self._model_of(data))
+
+    async def aclose(self) -> None:
+        """Closes the connections that the running event loop holds. The instance can be used again afterwards."""
+        link = self._links.pop(asyncio.get_running_loop(), None)
+        if link is not None:
+            await link.client.close()
+
+    async def _choose(self, request: ChatRequest, messages: list[dict[str, object]]) -> ChatReply:
+        """Reads the first token's log probabilities. A reasoning model is asked not to think first."""
+        body: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "logprobs": True}
+        if self._reads_by_id is not False and (ids := await self._ids_of(request.choices)):
+            every = sorted({token for tokens in ids.values() for token in tokens})
+            by_id = body | {"logprob_token_ids": every, "return_tokens_as_token_ids": True}
+            by_id["chat_template_kwargs"] = {"enable_thinking": False} | self._config.template_args
+            data = None
+            try:
+                data = await self._chat(messages, by_id)
+            except _RefusedError:
+                if self._reads_by_id:
+                    raise
+            if data is not None:
+                logs = {key.removeprefix("token_id:"): value for key, value in self._logprobs(data).items()}
+                if all(str(token) in logs for token in every):
+                    self._reads_by_id = True
+                    summed = {choice: add_logs([logs[str(t)] for t in tokens]) for choice, tokens in ids.items()}
+                    return self._chosen(data, summed)
+        data = await self._chat(messages, body | {"top_logprobs": 20})
+        logs = self._logprobs(data)
+        if not logs:
+            raise BadReply(f"{self._said}: no log probabilities, which a judge needs; serve the model with vLLM")
+        self._reads_by_id = False
+        return self._chosen(data, by_spelling(request.choices, logs))
+
+    def _first_choice(self, data: Mapping[str, object]) -> dict[str, object]:
+        choices = data.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            return choices[0]
+        raise BadReply(f"{self._said}: {self._scrub(data.get('error') or 'no choices in its reply')}")
+
+    def _logprobs(self, data: Mapping[str, object]) -> dict[str, float]:
+        try:
+            return first_logprobs(self._first_choice(data))
+        except ValueError as error:
+            raise BadReply(f"{self._said}: {self._scrub(error)}") from None
+
+    def _chosen(self, data: Mapping[str, object], logprobs: Mapping[str, float]) -> ChatReply:
+        message = self._first_choice(data).get("message")
+        text = message.get("content") if isinstance(message, dict) else None
+        likeliest = max(logprobs, key=lambda choice: logprobs[choice])
+        said = text if isinstance(text, str) and text and is_unicode(text) else likeliest
+        return ChatReply(said, usage=Usage(*token_counts(data)), model=self._model_of(data), logprobs=logprobs)
+
+    async def _ids_of(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+        """Token ids of each choice, from the server's /tokenize; None where it has no such thing."""
+        for word in (word for words in spellings(choices).values() for word in words):
+            if word in self._ids:
+                continue
+            body: dict[str, object] = {"model": self.name, "prompt": word, "add_special_tokens": False}
+            try:
+                data = await self._send(partial(_Link.tokenize, body=body))
+            except _RefusedError:
+                return None
+            tokens = data.get("tokens") if isinstance(data, dict) else None
+            if not isinstance(tokens, list) or not tokens or not all(type(token) is int for token in tokens):
+                return None
+            self._ids[word] = tuple(tokens)
+        return choice_ids(choices, self._ids.__getitem__, self.name)
+
+    async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
+        def call(link: _Link) -> Awaitable[bytes]:
+            supported = {renamed(key, self._unsupported): value for key, value in body.items()}
+            extra = {key: value for key, value in supported.items() if key not in self._unsupported}
+            if self._config.template_args and "chat_template_kwargs" not in extra:
+                extra["chat_template_kwargs"] = self._config.template_args
+            return link.chat(self.name, messages, extra)
+
+        content = await self._send(call)
+        try:
+            data = json.loads(content.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise BadReply(f"{self._said}: bytes that are not UTF-8") from None
+        except (ValueError, RecursionError):
+            raise BadReply(f"{self._said}: {self._scrub(content.decode()[:200]) or 'nothing'}, not JSON") from None
+        if not isinstance(data, dict):
+            raise BadReply(f"{self._said}: {type(data).__name__} in place of a JSON object")
+        return data
+
+    async def _send(self, call: Callable[[_Link], Awaitable[T]]) -> T:
+        import openai
+
+        link, server = self._link(), self._server
+        failures = 0
+        while True:
+            asked: float | None = None
+            try:
+                async with link.slots, asyncio.timeout(server.timeout_s):
+                    return await call(link)
+            except (TimeoutError, openai.APITimeoutError):
+                trouble = f"did not answer within {server.timeout_s:g} s; raise timeout_s, or use a smaller model"
+            except openai.APIConnectionError as error:
+                detail = self._scrub(error.__cause__ or error)
+                trouble = f"cannot be reached ({detail}); start it, or check base_url in the profile"
+            except openai.APIStatusError as error:
+                status, detail = error.status_code, self._scrub(_detail(error))
+                if status == 400 and self._learns_from(error):
+                    continue
+                if status not in (408, 409, 429) and status < 500:
+                    raise _RefusedError(f"the server {self._address} {self._refusal(status, detail)}") from None
+                asked = retry_after(error.response.headers)
+                trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
+            except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
+                what = f"{type(error).__name__}: {self._scrub(error)}"
+                raise BackendError(f"the request to {self._address} failed ({what})") from None
+            failures += 1
+            # A server that asks for more than a try may take is not worth waiting for.
+            wait = asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+            if failures > server.max_retries or wait > max(60.0, server.timeout_s):
+                trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
+                raise ServerError(f"the server {self._address} {trouble}; gave up after try {failures}") from None
+            await self._sleep(wait)
+
+    def _link(self) -> _Link:
+        loop = asyncio.get_running_loop()
+        if loop not in self._links:
+            self._links[loop] = _Link(self._server, self._key)
+        return self._links[loop]
+
+    def _learns_from(self, error: openai.APIStatusError) -> bool:
+        """Newer OpenAI models refuse some settings by name; each is left out (or renamed) from then on."""
+        for name in ("max_tokens", "temperature", "top_p", "seed"):
+            refused = error.param == name and error.code in ("unsupported_parameter", "unsupported_value")
+            if refused and name not in self._unsupported:
+                self._unsupported.add(name)
+                return True
+        return False
+
+    def _refusal(self, status: int, detail: str) -> str:
+        if status in (401, 403):
+            key = self._server.api_key_env
+            mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
+            return f"refuses the API key ({status}: {detail}); {mend}"
+        if status == 404:
+            return f"knows no model {self.name!r} there (404: {detail}); check `model`, and that base_url ends in /v1"
+        return f"refuses the request ({status}: {detail})"
+
+    def _scrub(self, error: object) -> str:
+        """One short line of `error`, without the API key."""
+        line = " ".join(str(error).split()) or type(error).__name__
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line if len(line) <= 300 else line[:297] + "..."
+
+    def _model_of(self, data: Mapping[str, object]) -> str:
+        model = data.get("model")
+        return model if isinstance(model, str) and model else self.name
+
+    @property
+    def _address(self) -> str:
+        parts = urlsplit(self._server.base_url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+    @property
+    def _said(self) -> str:
+        return f"{self.name} at {self._address} answered"
+
+
+class _RefusedError(ServerError):
+    """The server answered, but will not do this; asking again is useless."""
+
+
+class _Link:
+    """A client and its slots: both belong to one event loop."""
+
+    def __init__(self, server: ServerConfig, key: str | None) -> None:
+        import openai
+
+        self._root = server.base_url.rstrip("/").removesuffix("/v1")
+        self.slots = asyncio.Semaphore(server.concurrency)
+        self.client = openai.AsyncOpenAI(
+            api_key=key or "none", base_url=server.base_url, timeout=server.timeout_s, max_retries=0
+        )
+
+    async def chat(self, model: str, messages: list[dict[str, object]], extra: Mapping[str, object]) -> bytes:
+        raw = await self.client.chat.completions.with_raw_response.create(
+            model=model, messages=cast(Any, messages), extra_body=extra
+        )
+        return raw.http_response.content
+
+    async def tokenize(self, body: Mapping[str, object]) -> object:
+        try:
+            return await self.client.post(f"{self._root}/tokenize", body=body, cast_to=object)
+        except ValueError:
+            return None  # some page or other, not JSON
+
+
+def _detail(error: openai.APIStatusError) -> object:
+    body = error.body
+    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error.message

@@ -1,0 +1,392 @@
+"""core.chat.OpenAIChat against a real HTTP server on this machine: what it sends, reads, survives and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import math
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from core.chat import ChatModel, ChatRequest, Message, OpenAIChat, Usage
+from core.choices import NEVER
+from core.errors import BackendError, BadReply, ConfigError, ServerError
+from core.profiles import ModelConfig, ServerConfig
+from tests.core.conftest import Answer, Call, Handler, Server
+
+Serve = Callable[[Handler], Server]
+KEY = "sk-very-secret-key-0123456789"
+ASK = ChatRequest((Message("user", "a cat"),))
+
+
+class Sleeps(list[float]):
+    """A sleep that does not, and remembers."""
+
+    async def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def reply(text: Any = "hello", **choice: Any) -> Answer:
+    message = {"role": "assistant", "content": text, **choice.pop("message", {})}
+    body = {"model": "served", "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
+    return Answer(body | {"usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+
+
+def error(status: int, message: str = "no", **fields: Any) -> Answer:
+    headers = fields.pop("headers", {})
+    return Answer({"error": {"message": message, **fields}}, status, headers)
+
+
+def chat_to(server: Server, sleep: Any = None, **settings: Any) -> OpenAIChat:
+    template_args = settings.pop("template_args", {})
+    config = ServerConfig(base_url=server.url, **settings)
+    model = ModelConfig(kind="openai", model="m", server=config, template_args=template_args)
+    return OpenAIChat(model, sleep=Sleeps() if sleep is None else sleep)
+
+
+async def test_what_is_sent_and_read(serve: Serve) -> None:
+    server = serve(lambda call: reply("hi", message={"reasoning": "hm"}, finish_reason="length"))
+    chat = chat_to(server)
+    assert isinstance(chat, ChatModel)
+    request = ChatRequest(
+        (Message("system", "be brief"), Message("user", "a 😀 cat")),
+        9,
+        temperature=0.5,
+        top_p=0.9,
+        seed=3,
+        stop=("END",),
+    )
+    got = await chat(request)
+    assert (got.text, got.reasoning, got.truncated, got.usage, got.model) == ("hi", "hm", True, Usage(7, 3), "served")
+    sent = server.calls[0]
+    assert sent.path == "/v1/chat/completions"
+    assert sent.body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a 😀 cat"}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+        "stop": ["END"],
+    }
+    await chat.aclose()
+
+
+async def test_reasoning_content_of_other_servers(serve: Serve) -> None:
+    got = await chat_to(serve(lambda call: reply(message={"reasoning_content": "so"})))(ASK)
+    assert (got.reasoning, got.truncated) == ("so", False)
+
+
+async def test_pictures_go_as_png_in_order(serve: Serve) -> None:
+    server = serve(lambda call: reply())
+    red = Image.new("RGBA", (3, 2), (255, 0, 0, 255))
+    await chat_to(server)(ChatRequest((Message("user", ("before", red, "after")),)))
+    first, picture, last = server.calls[0].body["messages"][0]["content"]
+    assert (first, last) == ({"type": "text", "text": "before"}, {"type": "text", "text": "after"})
+    head, _, data = picture["image_url"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (image.format, image.mode, image.size, image.getpixel((0, 0))) == ("PNG", "RGB", (3, 2), (255, 0, 0))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', '```json\n{"a": 1}\n```', ' \n{"a": 1}\n'])
+async def test_schema_replies(serve: Serve, text: str) -> None:
+    server = serve(lambda call: reply(text))
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    got = await chat_to(server)(ChatRequest(ASK.messages, schema=schema))
+    assert json.loads(got.text) == {"a": 1}
+    assert server.calls[0].body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": schema, "strict": True},
+    }
+
+
+async def test_a_schema_reply_that_is_no_json(serve: Serve) -> None:
+    server = serve(lambda call: reply('{"a": ', finish_reason="length"))
+    with pytest.raises(BadReply, match="raise it"):
+        await chat_to(server)(ChatRequest(ASK.messages, schema={"type": "object"}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(b""), "not JSON"),
+        (Answer(b'{"choices": [{"mess'), "not JSON"),
+        (Answer(b"<html>Welcome</html>", content_type="text/html"), "<html>Welcome</html>, not JSON"),
+        (Answer('{"choices": [{"message": {"content": "caf\u00e9"}}]}'.encode("latin-1")), "not UTF-8"),
+        (Answer(b"[" * 100_000), "not JSON"),
+        (Answer([1, 2]), "list in place of a JSON object"),
+        (Answer({"error": {"message": "overloaded"}}), "overloaded"),
+        (Answer({"choices": []}), "no choices"),
+        (Answer({"choices": ["x"]}), "no choices"),
+        (Answer({"choices": [{}]}), "without a message"),
+        (reply(["x"]), "not text"),
+        (reply(None), "empty reply"),
+        (reply(" \n"), "empty reply"),
+        (reply("", finish_reason="length", message={"reasoning": "long"}), "max_tokens = 512"),
+        (reply(None, message={"refusal": "I will not"}), "declined"),
+        (reply("\ud800 half a pair"), "broken Unicode"),
+    ],
+)
+async def test_garbage_is_a_bad_reply_and_not_retried(serve: Serve, answer: Answer, words: str) -> None:
+    server = serve(lambda call: answer)
+    with pytest.raises(BadReply) as caught:
+        await chat_to(server)(ASK)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("m at http://127.0.0.1")
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
+async def test_passing_faults_are_tried_again(serve: Serve, status: int) -> None:
+    answers = iter([error(status), error(status), reply("at last")])
+    server, sleeps = serve(lambda call: next(answers)), Sleeps()
+    assert (await chat_to(server, sleeps)(ASK)).text == "at last"
+    assert len(server.calls) == 3
+    assert 0.25 <= sleeps[0] <= 0.5 <= sleeps[1] <= 1.0
+
+
+async def test_it_gives_up(serve: Serve) -> None:
+    server, sleeps = serve(lambda call: error(503, "busy")), Sleeps()
+    with pytest.raises(ServerError) as caught:
+        await chat_to(server, sleeps, max_retries=2)(ASK)
+    for words in (server.url, "503: busy", "lower `concurrency`", "after try 3"):
+        assert words in str(caught.value)
+    assert len(server.calls) == 3
+    assert len(sleeps) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "low", "high"),
+    [
+        ({"Retry-After": "7"}, 7, 7),
+        ({"Retry-After-Ms": "1500", "Retry-After": "2"}, 1.5, 1.5),
+        ({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)}, 20, 30),
+        ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0, 0),
+        ({"Retry-After": "soon"}, 0.25, 0.5),
+        ({"Retry-After": "nan"}, 0.25, 0.5),
+    ],
+)
+async def test_retry_after(serve: Serve, headers: dict[str, str], low: float, high: float) -> None:
+    answers = iter([error(429, headers=headers), reply()])
+    sleeps = Sleeps()
+    await chat_to(serve(lambda call: next(answers)), sleeps)(ASK)
+    assert low <= sleeps[0] <= high
+
+
+async def test_a_server_that_asks_for_an_hour_is_not_waited_for(serve: Serve) -> None:
+    server, sleeps = serve(lambda call: error(429, headers={"Retry-After": "3600"})), Sleeps()
+    with pytest.raises(ServerError, match="asks to wait 3600 s"):
+        await chat_to(server, sleeps)(ASK)
+    assert sleeps == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "refuses the request (400: no)"),
+        (401, "api_key_env"),
+        (403, "api_key_env"),
+        (404, "no model 'm'"),
+        (413, "413"),
+    ],
+)
+async def test_refusals_are_not_tried_again(serve: Serve, status: int, words: str) -> None:
+    server = serve(lambda call: error(status))
+    with pytest.raises(ServerError) as caught:
+        await chat_to(server)(ASK)
+    assert words in str(caught.value)
+    assert len(server.calls) == 1
+
+
+async def test_lost_connections_are_tried_again(serve: Serve) -> None:
+    answers = iter([None, reply("back")])
+    server = serve(lambda call: next(answers))
+    assert (await chat_to(server)(ASK)).text == "back"
+
+
+async def test_nobody_there() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(ServerError) as caught:
+        await chat_to(Server(url), max_retries=1)(ASK)
+    for words in (url, "cannot be reached", "check base_url"):
+        assert words in str(caught.value)
+
+
+async def test_a_slow_server(serve: Serve) -> None:
+    server = serve(lambda call: Answer(delay_s=5))
+    with pytest.raises(ServerError, match=r"within 0.2 s; raise timeout_s.* after try 2"):
+        await chat_to(server, timeout_s=0.2, max_retries=1)(ASK)
+    assert len(server.calls) == 2
+
+
+async def test_concurrency_is_bounded(serve: Serve) -> None:
+    server = serve(lambda call: Answer(reply().body, delay_s=0.05))
+    chat = chat_to(server, concurrency=3)
+    await asyncio.gather(*(chat(ASK) for _ in range(9)))
+    assert server.most_at_once == 3
+
+
+def test_several_event_loops(serve: Serve) -> None:
+    server = serve(lambda call: Answer(reply().body, delay_s=0.02))
+    chat = chat_to(server, concurrency=1)
+
+    async def ask_twice() -> list[str]:
+        return [got.text for got in await asyncio.gather(chat(ASK), chat(ASK))]
+
+    assert asyncio.run(ask_twice()) == asyncio.run(ask_twice()) == ["hello", "hello"]
+
+
+async def test_the_key_is_sent_and_never_shown(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    echo = serve(lambda call: error(401, f"Incorrect API key provided: {KEY}"))
+    chat = chat_to(echo, api_key_env="MY_KEY")
+    with pytest.raises(ServerError) as caught:
+        await chat(ASK)
+    assert echo.calls[0].headers["authorization"] == f"Bearer {KEY}"
+    assert "MY_KEY" in str(caught.value)
+    page = serve(lambda call: Answer(f"your key is {KEY}".encode(), content_type="text/plain"))
+    with pytest.raises(BadReply) as garbage:
+        await chat_to(page, api_key_env="MY_KEY")(ASK)
+    assert "***" in str(garbage.value)
+    assert KEY not in f"{caught.value!r} {garbage.value!r} {chat!r} {caught.value.__cause__} {garbage.value.__cause__}"
+
+
+async def test_a_key_that_no_header_can_carry(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-“quoted”")
+    with pytest.raises(BackendError) as caught:
+        await chat_to(serve(lambda call: reply()), api_key_env="MY_KEY")(ASK)
+    assert "sk-“quoted”" not in str(caught.value)
+
+
+def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(ConfigError, match="MY_KEY is not set"):
+        chat_to(Server("http://127.0.0.1:9/v1"), api_key_env="MY_KEY")
+
+
+async def test_a_password_in_the_url_is_not_shown() -> None:
+    chat = chat_to(Server("http://me:hunter2@127.0.0.1:9/v1"), max_retries=0)
+    with pytest.raises(ServerError) as caught:
+        await chat(ASK)
+    assert "hunter2" not in f"{caught.value} {chat!r}"
+
+
+async def test_settings_that_a_model_refuses_are_left_out(serve: Serve) -> None:
+    def picky(call: Call) -> Answer:
+        for name in ("max_tokens", "temperature"):
+            if name in call.body:
+                return error(400, f"Unsupported: {name}", param=name, code="unsupported_parameter")
+        return reply()
+
+    server = serve(picky)
+    chat = chat_to(server)
+    await chat(ASK)
+    await chat(ASK)
+    assert len(server.calls) == 4  # two lessons, then no more
+    assert server.calls[-1].body["max_completion_tokens"] == 512
+
+
+async def test_template_variables(serve: Serve) -> None:
+    server = serve(lambda call: reply())
+    await chat_to(server, template_args={"enable_thinking": False})(ASK)
+    assert server.calls[0].body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+VOCABULARY = {"yes": [10], "Yes": [11], " yes": [12], "no": [20], " no": [21]}
+CHOOSE = ChatRequest(ASK.messages, choices=("yes", "no"))
+
+
+def vllm(call: Call) -> Answer:
+    if call.path == "/tokenize":
+        tokens = VOCABULARY.get(call.body["prompt"], [1, 2])
+        return Answer({"tokens": tokens, "count": len(tokens), "max_model_len": 256})
+    logs = {10: math.log(0.5), 11: math.log(0.25), 12: -30.0, 20: math.log(0.125), 21: NEVER, 99: -0.1}
+    entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in (*call.body["logprob_token_ids"], 99)]
+    return reply("", finish_reason="length", logprobs={"content": [{"token": "token_id:10", "top_logprobs": entries}]})
+
+
+async def test_choices_on_vllm(serve: Serve) -> None:
+    server = serve(vllm)
+    chat = chat_to(server)
+    got = await chat(CHOOSE)
+    assert {choice: math.exp(log) for choice, log in got.logprobs.items()} == pytest.approx({"yes": 0.75, "no": 0.125})
+    assert got.text == "yes"
+    sent = server.calls[-1].body
+    wanted = {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "return_tokens_as_token_ids": True}
+    assert sent.items() >= (wanted | {"logprob_token_ids": [10, 11, 12, 20, 21]}).items()
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+    before = len(server.calls)
+    await chat(CHOOSE)
+    assert len(server.calls) == before + 1  # the ids are known by now
+
+
+def top20(call: Call) -> Answer:
+    """A server such as OpenAI's: no /tokenize, no fields that it does not know."""
+    if call.path != "/v1/chat/completions":
+        return error(404)
+    if "logprob_token_ids" in call.body:
+        return error(400, "Unrecognized request argument")
+    entries = [{"token": " Yes", "logprob": math.log(0.5)}, {"token": "yes", "logprob": math.log(0.25)}]
+    return reply(" Yes", logprobs={"content": [{"token": " Yes", "top_logprobs": entries}]})
+
+
+async def test_choices_elsewhere(serve: Serve) -> None:
+    server = serve(top20)
+    chat = chat_to(server)
+    got = await chat(CHOOSE)
+    assert math.exp(got.logprobs["yes"]) == pytest.approx(0.75)
+    assert got.logprobs["no"] == NEVER
+    assert server.calls[-1].body["top_logprobs"] == 20
+    before = len(server.calls)
+    await chat(CHOOSE)
+    assert len(server.calls) == before + 1
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_choices_where_only_the_tokenizer_is_vllms(serve: Serve, refuses: bool) -> None:
+    """Some proxies pass /tokenize on, but refuse or ignore the ids."""
+
+    def proxy(call: Call) -> Answer:
+        if call.path == "/tokenize":
+            return vllm(call)
+        return top20(Call(call.path, call.body if refuses else {"messages": []}, {}))
+
+    assert math.exp((await chat_to(serve(proxy))(CHOOSE)).logprobs["yes"]) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "words"),
+    [
+        (None, "no log probabilities"),
+        ({"content": []}, "no log probabilities"),
+        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": "high"}]}]}, "for a log probability"),
+        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": math.nan}]}]}, "for a log probability"),
+        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": 2.0}]}]}, "for a log probability"),
+        ({"content": [{"top_logprobs": ["yes"]}]}, "for a log probability"),
+    ],
+)
+async def test_choices_that_cannot_be_read(serve: Serve, logprobs: Any, words: str) -> None:
+    server = serve(lambda call: reply(logprobs=logprobs) if "chat" in call.path else Answer(b"<html>"))
+    with pytest.raises(BadReply, match=words):
+        await chat_to(server)(CHOOSE)
+
+
+async def test_a_choice_that_is_no_token(serve: Serve) -> None:
+    with pytest.raises(BackendError, match="'maybe' is not a single token of m"):
+        await chat_to(serve(vllm))(ChatRequest(ASK.messages, choices=("yes", "maybe")))
+
+
+async def test_a_prompt_that_is_no_unicode(serve: Serve) -> None:
+    with pytest.raises(BackendError, match="surrogates"):
+        await chat_to(serve(lambda call: reply()))(ChatRequest((Message("user", "\ud800"),)))
