@@ -1,0 +1,279 @@
+"""DiffusersBackend: any diffusers text-to-image, image-to-image, editing or inpainting pipeline as an ImageBackend.
+
+Imports torch and diffusers: import it lazily (`editors.models.open_backend` does).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from core.errors import BackendError, ConfigError, RedraftError
+from core.profiles import BackendConfig
+from editors import pipelines, quirks
+from editors.images import fitted, kept_outside_mask, mode_of, source_and_mask, wanted_size
+from editors.types import ImageTask, Mode, StepCallback
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Tasks that one pipeline call can draw together: same mode, same size, with or without negative prompts."""
+
+    mode: Mode
+    size: tuple[int, int] | None
+    tasks: tuple[tuple[int, ImageTask], ...]
+    """(position among the caller's tasks, task)"""
+
+
+class DiffusersBackend:
+    """Draws with the pipeline that a profile's `[generator]` or `[editor]` table describes.
+
+    Weights load at the first `render`, or at `load`. Every picture has its own CPU generator, seeded with its task's
+    seed, so that it depends on its own task and not on what is drawn beside it (batched and single drawings still
+    differ in the last bits). Modes the loaded class does not serve are served by its siblings, of the same weights.
+    Pictures have exactly the size their task asks for (its source's where it asks for none): drawn at the nearest
+    size the model can draw, then resized. Calls from several threads wait for one another.
+
+    Negative prompts are left out, with one log line, for models that take none.
+    """
+
+    def __init__(self, config: BackendConfig) -> None:
+        """Raises ConfigError for settings that contradict one another; loads nothing."""
+        if (config.width is None) != (config.height is None):
+            raise ConfigError("set both width and height in the profile, or neither")
+        self._config = config
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._pipe: Any = None
+        self._siblings: dict[Mode, Any] = {}
+        self._serving: dict[Mode, type] | None = None
+        self._settled: Any = None
+        self._batch_size = config.batch_size
+        self._told_negative = False
+
+    @property
+    def name(self) -> str:
+        return self._config.model
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """Known without loading weights, save for pipelines whose code lies in the model's folder."""
+        return frozenset(self._classes())
+
+    def load(self) -> None:
+        """Loads the weights, if they are not loaded. Raises ModelMissing, ConfigError or BackendError."""
+        with self._lock:
+            if self._pipe is None:
+                self._classes()
+            if self._pipe is None:
+                self._pipe = self._settled = pipelines.load_pipeline(self._config)
+
+    def close(self) -> None:
+        """Lets go of the weights; a later `render` loads them again."""
+        self.interrupt()
+        with self._lock:
+            self._pipe = self._settled = None
+            self._siblings.clear()
+            pipelines.free_memory()
+
+    def interrupt(self) -> None:
+        """Stops the drawing under way, if any, at its next step: its `render` raises BackendError. For any thread."""
+        self._stop.set()
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        """One RGB picture for each task, in order.
+
+        `on_step` counts denoising steps over all batches of the call. What it raises comes out as it is.
+        Raises InputError, ConfigError, ModelMissing or BackendError.
+        """
+        if not tasks:
+            return []
+        with self._lock:
+            self._stop.clear()
+            for task in tasks:
+                if mode_of(task) not in self.modes:
+                    able = ", ".join(sorted(self.modes))
+                    raise BackendError(
+                        f"{self.name} cannot {mode_of(task)}; only {able}; choose another model for this"
+                    )
+            self.load()
+            progress = _Progress(on_step, self._stop)
+            pictures: dict[int, Image.Image] = {}
+            waiting = self._jobs(tasks)
+            while waiting:
+                job = waiting.pop(0)
+                progress.begin(1 + len(waiting))
+                drawn = self._draw(job, progress)
+                if drawn is None:  # out of memory: the same again in halves, and no larger batches from here on
+                    self._batch_size = max(1, len(job.tasks) // 2)
+                    waiting = [half for j in (job, *waiting) for half in _split(j, self._batch_size)]
+                    log.warning("%s: out of memory; drawing at most %d at once", self.name, self._batch_size)
+                    continue
+                progress.end()
+                for (position, task), picture in zip(job.tasks, drawn, strict=True):
+                    picture = fitted(picture, wanted_size(task, self._default_size()))
+                    pictures[position] = kept_outside_mask(picture, task)
+            return [pictures[position] for position in range(len(tasks))]
+
+    def _classes(self) -> dict[Mode, type]:
+        with self._lock:
+            if self._serving is None:
+                cls = pipelines.pipeline_class(self._config)
+                if cls is None:
+                    self._pipe = self._settled = pipelines.load_pipeline(self._config)
+                    cls = type(self._pipe)
+                self._serving = pipelines.modes_of(cls)
+            return self._serving
+
+    def _default_size(self) -> tuple[int, int] | None:
+        config = self._config
+        return (config.width, config.height) if config.width is not None and config.height is not None else None
+
+    def _pipeline_for(self, mode: Mode) -> Any:
+        if mode not in self._siblings:
+            self._siblings[mode] = pipelines.sibling(self._pipe, mode, self._classes()[mode], self._config)
+        pipe = self._siblings[mode]
+        if pipe is not self._settled and self._config.offload in ("model", "sequential"):
+            # Offload hooks sit on the shared parts but belong to one pipeline: they are laid anew for each change.
+            pipelines.settle(pipe, self._config, pipelines.device_of(self._config))
+        self._settled = pipe
+        return pipe
+
+    def _jobs(self, tasks: Sequence[ImageTask]) -> list[_Job]:
+        groups: dict[tuple[Mode, tuple[int, int] | None, bool], list[tuple[int, ImageTask]]] = {}
+        for position, task in enumerate(tasks):
+            mode = mode_of(task)
+            if task.negative_prompt is not None and not quirks.takes_negative(self._classes()[mode]):
+                if not self._told_negative:
+                    log.warning("%s takes no negative prompts; they are left out", self.name)
+                    self._told_negative = True
+                task = replace(task, negative_prompt=None)
+            size = wanted_size(task, self._default_size())
+            groups.setdefault((mode, size, task.negative_prompt is None), []).append((position, task))
+        jobs = []
+        for (mode, size, _), members in groups.items():
+            alone = mode != "generate" and quirks.sources_of(self._classes()[mode]) == "one"
+            jobs += _split(_Job(mode, size, tuple(members)), 1 if alone else self._batch_size)
+        return jobs
+
+    def _draw(self, job: _Job, progress: _Progress) -> list[Image.Image] | None:
+        """The job's pictures; None where memory ran out and a smaller batch may do."""
+        pipe = self._pipeline_for(job.mode)
+        cls: type = type(pipe)
+        arguments = self._arguments(pipe, job)
+        if "callback_on_step_end" in quirks.takes(cls):
+            arguments["callback_on_step_end"] = progress.step
+        what = f"{self.name} ({cls.__name__})"
+        try:
+            with torch.no_grad():
+                images = pipe(**arguments).images
+            progress.check()
+            return _pictures(images, len(job.tasks), what)
+        except RedraftError:
+            _release(pipe)
+            raise
+        except Exception as error:
+            _release(pipe)
+            if error is progress.raised:
+                raise
+            if not pipelines.is_out_of_memory(error):
+                raise BackendError(f"{what} failed while drawing: {type(error).__name__}: {error}") from error
+        # Out of memory. Here, past the handler, no traceback keeps the failed batch's tensors alive any more.
+        pipelines.free_memory()
+        if len(job.tasks) == 1:
+            raise BackendError(f"{what} ran out of memory on one picture; {pipelines.OUT_OF_MEMORY_ADVICE}")
+        return None
+
+    def _arguments(self, pipe: Any, job: _Job) -> dict[str, Any]:
+        cls = type(pipe)
+        tasks = [task for _, task in job.tasks]
+        size = quirks.working_size(pipe, job.size) if job.size is not None else None
+        arguments = quirks.settings_for(cls, job.mode, self._config)
+        arguments |= quirks.prompts_for(
+            cls, job.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
+        )
+        arguments |= quirks.size_for(cls, size)
+        arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**63) for task in tasks]
+        if isinstance(getattr(pipe, "image_processor", None), VaeImageProcessor):
+            arguments["output_type"] = "np"  # PIL would turn a NaN into black without a word
+        if job.mode != "generate":
+            assert size is not None
+            laid = [source_and_mask(task, size) for task in tasks]
+            masks = [mask for _, mask in laid] if job.mode == "inpaint" else None
+            arguments |= quirks.sources_for(cls, [source for source, _ in laid], masks)
+        return arguments
+
+
+class _Progress:
+    """Counts steps over several pipeline calls, and stops the one under way when asked to."""
+
+    def __init__(self, on_step: StepCallback | None, stop: threading.Event) -> None:
+        self._on_step = on_step
+        self._stop = stop
+        self._before = 0
+        self._steps = 0
+        self._calls_left = 0
+        self.raised: Exception | None = None
+
+    def begin(self, calls_left: int) -> None:
+        """A pipeline call starts; `calls_left` counts it and those after it."""
+        self._steps = 0
+        self._calls_left = calls_left
+
+    def end(self) -> None:
+        self._before += self._steps
+
+    def check(self) -> None:
+        if self._stop.is_set():
+            raise BackendError("the drawing was interrupted")
+
+    def step(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """What pipelines call after each step (diffusers' `callback_on_step_end`)."""
+        self.check()
+        steps = getattr(pipe, "_num_timesteps", None)
+        self._steps = max(int(steps) if isinstance(steps, int) else 0, index + 1)
+        latents = tensors.get("latents")
+        if index + 1 == self._steps and isinstance(latents, torch.Tensor) and not bool(torch.isfinite(latents).all()):
+            raise _not_finite(type(pipe).__name__)
+        if self._on_step is not None:
+            try:
+                self._on_step(self._before + index + 1, self._before + self._steps * self._calls_left)
+            except Exception as error:
+                self.raised = error
+                raise
+        return tensors
+
+
+def _split(job: _Job, at_most: int) -> list[_Job]:
+    return [replace(job, tasks=job.tasks[at : at + at_most]) for at in range(0, len(job.tasks), at_most)]
+
+
+def _release(pipe: Any) -> None:
+    """After a call that did not end: brings offloaded parts back to where they wait, and frees what the call held."""
+    pipe.maybe_free_model_hooks()
+    pipelines.free_memory()
+
+
+def _not_finite(what: str) -> BackendError:
+    return BackendError(f'{what} drew numbers that are not finite; set dtype = "bfloat16" or "float32" in the profile')
+
+
+def _pictures(images: Any, count: int, what: str) -> list[Image.Image]:
+    if isinstance(images, np.ndarray):
+        if not np.isfinite(images).all():
+            raise _not_finite(what)
+        images = [Image.fromarray(pixels) for pixels in (images.clip(0, 1) * 255).round().astype(np.uint8)]
+    pictures = [image for image in images if isinstance(image, Image.Image)]
+    if len(pictures) != count or len(images) != count:
+        raise BackendError(f"{what} was asked for {count} pictures and gave {len(pictures)}")
+    return pictures

@@ -1,0 +1,20 @@
+"""From a profile's settings to a backend. Importing this is cheap: model libraries load when a backend is opened."""
+
+from __future__ import annotations
+
+from core.profiles import BackendConfig
+from editors.types import ImageBackend
+
+
+def open_backend(config: BackendConfig) -> ImageBackend:
+    """The backend that `config` describes. Weights load at the first `render` (or an explicit `load`).
+
+    Raises ConfigError where a setting contradicts another or the named key is not in the environment.
+    """
+    if config.kind == "openai_images":
+        from editors.openai_images import OpenAIImagesBackend
+
+        return OpenAIImagesBackend(config)
+    from editors.diffusers_backend import DiffusersBackend
+
+    return DiffusersBackend(config)

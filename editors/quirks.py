@@ -1,0 +1,198 @@
+"""How diffusers pipeline classes want to be called, where they differ from one another.
+
+What a class's `__call__` signature says is read from it; what it does not say stands in one table, `QUIRKS`, keyed by
+class name (a subclass inherits its parent's entry). Checked against diffusers 0.42.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from core.errors import ConfigError
+from core.profiles import BackendConfig
+from editors.types import Mode
+
+Sources = Literal["each", "one", "nested"]
+"""How source pictures are handed over: one for each prompt of a batch; one, for a call with one prompt; or a list of
+lists, one list for each prompt."""
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """What a pipeline class's signature does not say (None: go by the signature)."""
+
+    guidance: str | None = None
+    """The argument that takes the guidance setting, where it is neither `guidance_scale` nor `true_cfg_scale`, or where
+    a class has both and only one of them works."""
+    negative: bool | None = None
+    """False where `negative_prompt` exists but does nothing at the settings we use."""
+    empty_negative: bool = False
+    """True where guidance is off unless a negative prompt is given: an empty one (" ") is given then."""
+    source: str = "image"
+    sources: Sources | None = None
+    also_generates: bool = False
+    """True where the class takes source pictures but draws without them too."""
+    packing: int | None = None
+    """Latent pixels that are packed into one token along each side; sizes are multiples of VAE factor times this."""
+    area: str | None = None
+    """The argument that takes the wanted area in pixels; without it the class draws at an area of its own."""
+    prefix: str = ""
+    """Stands before the prompt of an edit."""
+
+
+_QWEN = Quirk(guidance="true_cfg_scale", empty_negative=True)
+_QWEN_EDIT = Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one")
+_FLUX = Quirk(guidance="guidance_scale", negative=False)
+_KONTEXT = Quirk(guidance="guidance_scale", negative=False, sources="one", also_generates=True, area="max_area")
+_REFERENCES = Quirk(sources="one", also_generates=True)
+
+QUIRKS: Mapping[str, Quirk] = {
+    # Flux's guidance_scale is distilled into the model; a negative prompt would need true_cfg_scale and twice the time.
+    "FluxPipeline": _FLUX,
+    "FluxImg2ImgPipeline": _FLUX,
+    "FluxInpaintPipeline": _FLUX,
+    "FluxKontextPipeline": _KONTEXT,
+    "FluxKontextInpaintPipeline": Quirk(guidance="guidance_scale", negative=False, sources="one", area="max_area"),
+    # A list of pictures is one set of references for every prompt of the batch.
+    "Flux2Pipeline": _REFERENCES,
+    "Flux2KleinPipeline": _REFERENCES,
+    "ZImageOmniPipeline": _REFERENCES,
+    "GlmImagePipeline": _REFERENCES,
+    # guidance_scale is for distilled checkpoints, of which there is none; true_cfg_scale wants a negative prompt.
+    "QwenImagePipeline": _QWEN,
+    "QwenImageImg2ImgPipeline": _QWEN,
+    "QwenImageInpaintPipeline": _QWEN,
+    "QwenImageEditPipeline": _QWEN_EDIT,
+    "QwenImageEditPlusPipeline": _QWEN_EDIT,
+    "QwenImageEditInpaintPipeline": _QWEN_EDIT,
+    "QwenImage21Pipeline": Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one", also_generates=True),
+    "HunyuanImagePipeline": Quirk(guidance="distilled_guidance_scale"),
+    "OmniGenPipeline": Quirk(
+        source="input_images", sources="nested", also_generates=True, prefix="<img><|image_1|></img> "
+    ),
+    "SanaPipeline": Quirk(packing=1),
+    "SanaSprintPipeline": Quirk(packing=1),
+}
+
+
+def quirk_of(pipeline_class: type) -> Quirk:
+    """The table's entry for the class, or for the nearest parent that has one."""
+    return next((QUIRKS[c.__name__] for c in pipeline_class.__mro__ if c.__name__ in QUIRKS), Quirk())
+
+
+@cache
+def takes(pipeline_class: type) -> frozenset[str]:
+    """Names of the arguments of the class's `__call__`."""
+    return frozenset(inspect.signature(pipeline_class.__call__).parameters) - {"self"}
+
+
+def native_modes(pipeline_class: type) -> frozenset[Mode]:
+    """What the class itself can do, its siblings apart."""
+    names, quirk = takes(pipeline_class), quirk_of(pipeline_class)
+    if "mask_image" in names:
+        return frozenset({"inpaint"})
+    if quirk.source not in names:
+        return frozenset({"generate"})
+    return frozenset({"generate", "edit"}) if quirk.also_generates else frozenset({"edit"})
+
+
+def sources_of(pipeline_class: type) -> Sources:
+    """How the class takes source pictures. One at a time where nothing says that it can take one for each prompt:
+    to classes that noise the source (`strength`) a list is a batch, to most others it is a set of references."""
+    return quirk_of(pipeline_class).sources or ("each" if "strength" in takes(pipeline_class) else "one")
+
+
+def takes_negative(pipeline_class: type) -> bool:
+    """True where a negative prompt has an effect."""
+    return quirk_of(pipeline_class).negative is not False and "negative_prompt" in takes(pipeline_class)
+
+
+def working_size(pipe: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """The (width, height) nearest to `size` that the pipeline can draw."""
+    factor = getattr(pipe, "vae_scale_factor", None)
+    if not isinstance(factor, int) or factor < 1:
+        return size
+    packing = quirk_of(type(pipe)).packing or (2 if "transformer" in pipe.components else 1)
+    multiple = factor * packing
+    width, height = (max(multiple, round(side / multiple) * multiple) for side in size)
+    return width, height
+
+
+def settings_for(pipeline_class: type, mode: Mode, config: BackendConfig) -> dict[str, Any]:
+    """The call arguments that the profile's settings become. Raises ConfigError for a setting that the class has
+    no argument for, so that none is silently without effect."""
+    names, quirk = takes(pipeline_class), quirk_of(pipeline_class)
+    arguments: dict[str, Any] = {}
+    if config.steps is not None:
+        arguments[_argument("steps", ["num_inference_steps"], names, pipeline_class)] = config.steps
+    if config.guidance is not None:
+        candidates = [quirk.guidance] if quirk.guidance else ["guidance_scale", "true_cfg_scale"]
+        arguments[_argument("guidance", candidates, names, pipeline_class)] = config.guidance
+    if config.strength is not None and mode != "generate":
+        arguments[_argument("strength", ["strength"], names, pipeline_class)] = config.strength
+    return arguments
+
+
+def prompts_for(
+    pipeline_class: type,
+    mode: Mode,
+    prompts: Sequence[str],
+    negatives: Sequence[str | None],
+    guidance: float | None = None,
+) -> dict[str, Any]:
+    """The call arguments that hold the prompts. `negatives` is all None or all text; `guidance` is the setting."""
+    quirk = quirk_of(pipeline_class)
+    prefix = quirk.prefix if mode != "generate" else ""
+    arguments: dict[str, Any] = {"prompt": [prefix + prompt for prompt in prompts]}
+    if takes_negative(pipeline_class):
+        if all(negative is not None for negative in negatives):
+            arguments["negative_prompt"] = list(negatives)
+        elif quirk.empty_negative and _guidance(pipeline_class, quirk, guidance) > 1:
+            arguments["negative_prompt"] = [" "] * len(prompts)
+    return arguments
+
+
+def size_for(pipeline_class: type, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The call arguments that hold the size; none for classes that go by their source's."""
+    names, quirk = takes(pipeline_class), quirk_of(pipeline_class)
+    if size is None:
+        return {}
+    arguments = {name: side for name, side in zip(("width", "height"), size, strict=True) if name in names}
+    if quirk.area is not None and quirk.area in names:
+        arguments[quirk.area] = size[0] * size[1]
+    return arguments
+
+
+def sources_for(pipeline_class: type, sources: Sequence[Any], masks: Sequence[Any] | None) -> dict[str, Any]:
+    """The call arguments that hold the source pictures and masks (both already at the working size)."""
+    quirk = quirk_of(pipeline_class)
+    given: Any
+    match sources_of(pipeline_class):
+        case "each":
+            given = list(sources)
+        case "nested":
+            given = [[source] for source in sources]
+        case "one":
+            (given,) = sources
+    arguments = {quirk.source: given}
+    if masks is not None:
+        arguments["mask_image"] = list(masks) if isinstance(given, list) else masks[0]
+    return arguments
+
+
+def _guidance(pipeline_class: type, quirk: Quirk, setting: float | None) -> float:
+    if setting is not None or quirk.guidance is None:
+        return setting or 0.0
+    default = inspect.signature(pipeline_class.__call__).parameters[quirk.guidance].default
+    return float(default or 0.0)
+
+
+def _argument(setting: str, candidates: Sequence[str], names: frozenset[str], pipeline_class: type) -> str:
+    for name in candidates:
+        if name in names:
+            return name
+    raise ConfigError(f"{pipeline_class.__name__} takes no {setting}; remove `{setting}` from its table in the profile")
