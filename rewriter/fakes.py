@@ -1,0 +1,54 @@
+"""A stand-in for the rewriter, for tests and dry runs: scripted, deterministic, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rewriter.types import Feedback, Rewrite
+
+Answer = Sequence[Rewrite | str] | Exception
+
+
+@dataclass(frozen=True)
+class RewriterCall:
+    """What a rewriter was asked."""
+
+    prompt: str
+    n: int
+    seed: int
+    feedback: Feedback | None
+
+
+class FakeRewriter:
+    """A Rewriter that answers from a script: a list, used up call by call, or a function of the call.
+
+    An answer is what comes back for one call, rewrites or bare prompts (cut to `n`), or an exception to raise.
+    Without a script each call gets `n` rewrites: the prompt with its seed, and what had failed, behind it. `calls`
+    holds every call in order. An AssertionError says that a list is used up: a mistake in the test.
+    """
+
+    def __init__(self, script: Sequence[Answer] | Callable[[RewriterCall], Answer] | None = None) -> None:
+        self.calls: list[RewriterCall] = []
+        self._script = script
+
+    async def __call__(
+        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
+    ) -> list[Rewrite]:
+        call = RewriterCall(prompt, n, seed, feedback)
+        self.calls.append(call)
+        answer = self._answer(call)
+        if isinstance(answer, Exception):
+            raise answer
+        rewrites = [Rewrite(a, thought="scripted", model="fake") if isinstance(a, str) else a for a in answer]
+        return rewrites[:n]
+
+    def _answer(self, call: RewriterCall) -> Answer:
+        if self._script is None:
+            again = "" if call.feedback is None else ", " + " ".join(call.feedback.failed)
+            return [f"{call.prompt}, in detail {call.seed + i}{again}" for i in range(call.n)]
+        if callable(self._script):
+            return self._script(call)
+        if len(self.calls) > len(self._script):
+            raise AssertionError(f"rewriter call {len(self.calls)}, but the script has {len(self._script)} answers")
+        return self._script[len(self.calls) - 1]

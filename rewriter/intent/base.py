@@ -1,0 +1,128 @@
+"""What the rules of the intent guard share: the passage they read, the settings they keep, the finding they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rewriter.intent.language import detect_language
+from rewriter.intent.quotes import Quoted, find_quotes
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+class GuardSettings(BaseModel):
+    """How strict the guard is: the table [guard] of a style."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    off: tuple[str, ...] = ()
+    """Names of rules that are not asked."""
+    quotes: Literal["marked", "content"] = "marked"
+    """Whether quoted text must stay in quotation marks (of any kind), or only come through."""
+    max_tokens: int = Field(default=512, ge=16)
+    """Longest rewrite, in tokens of the image model's text encoder, by the estimate of `estimate_tokens`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a rewrite broke. `message` is a plain sentence, fit to be shown to the model.
+
+    `text` is the offending words: `start` to `end` of the original (something was lost) or the rewrite (added).
+    """
+
+    rule: str
+    message: str
+    text: str = ""
+    side: Literal["original", "rewrite"] = "rewrite"
+    start: int = 0
+    end: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word in lower case with straight apostrophes, where it stood, and what stands between it and the next."""
+
+    text: str
+    start: int
+    end: int
+    gap: str
+    capital: bool
+
+    @property
+    def ends_clause(self) -> bool:
+        """Whether punctuation other than a hyphen follows."""
+        return any(not ch.isspace() and ch != "-" for ch in self.gap)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text and what the rules want to know about it, worked out once and only where asked."""
+
+    text: str
+
+    @cached_property
+    def quotes(self) -> tuple[Quoted, ...]:
+        return find_quotes(self.text)
+
+    @cached_property
+    def plain(self) -> str:
+        """The text with quotes blanked out: what is said about the picture, not in it. Places stay the same."""
+        plain = self.text
+        for quote in self.quotes:
+            plain = plain[: quote.start] + " " * (quote.end - quote.start - 1) + "," + plain[quote.end :]
+        return plain
+
+    @cached_property
+    def words(self) -> tuple[Word, ...]:
+        matches = list(_WORD.finditer(self.plain))
+        starts = [match.start() for match in matches[1:]] + [len(self.plain)]
+        return tuple(
+            Word(m[0].lower().replace("’", "'"), m.start(), m.end(), self.plain[m.end() : nxt], m[0][0].isupper())
+            for m, nxt in zip(matches, starts, strict=True)
+        )
+
+    @cached_property
+    def language(self) -> str | None:
+        return detect_language(self.plain)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rewrite on trial."""
+
+    original: Passage
+    rewrite: Passage
+    settings: GuardSettings
+
+
+Rule = Callable[[Case], Iterator[Finding]]
+
+
+def singular(word: str) -> str:
+    """A key that an English noun shares with its plural. Not a dictionary form: only good for comparing."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes", "zes")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+_IRREGULAR = {
+    "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
+    "feet": "foot", "teeth": "tooth", "wolves": "wolf", "leaves": "leaf", "knives": "knife", "lives": "life",
+    "shelves": "shelf", "loaves": "loaf", "heroes": "hero", "potatoes": "potato", "tomatoes": "tomato",
+    "buses": "bus", "glasses": "glass", "persons": "person", "halves": "half", "calves": "calf", "oxen": "ox",
+}  # fmt: skip

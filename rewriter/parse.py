@@ -1,0 +1,191 @@
+"""Reads `<think>…</think><answer>…</answer>` replies, however mangled, without ever letting the thought out.
+
+A reply that can be read in two ways is not read at all: the caller asks again, or keeps the user's prompt. The rules:
+
+1. All before the last `</think>` is thought, opened or not, answers included.
+2. After it, the last complete `<answer>` that is not empty is the prompt. Text around it is dropped.
+3. A `<think>` that is still open hides what follows it, with one exception: a complete answer that ends the reply,
+   which is how models write that forget `</think>`.
+4. Text with half a pair of answer tags, or none, is the prompt only where a closed thought stands before it or the
+   server split the reasoning off; or, with `<answer>` alone, where the reply begins with it.
+5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
+_Z = f"[{_ZERO_WIDTH}]*"
+_NAMES = "|".join(_Z.join(name) for name in ("thinking", "thought", "think", "reasoning", "answer"))
+_TAG = re.compile(
+    # A bracket on one side only still makes a tag: "<think" is never part of a prompt.
+    rf"(?:<|&lt;|＜)(?:\s|/|{_Z[:-1]})*(?:{_NAMES}){_Z}(?![\w-])(?:[^<>\n]*?(?:>|&gt;|＞)|)"
+    rf"|(?<![\w<-])/?{_Z}(?:{_NAMES}){_Z}(?:>|&gt;|＞)",
+    re.IGNORECASE,
+)
+_CLOSES = re.compile(rf"(?:<|&lt;|＜)?(?:\s|{_Z[:-1]})*/", re.IGNORECASE)
+_CUT_TAG = re.compile(r"<\s*/?\s*[a-z]{0,8}\s*\Z", re.IGNORECASE)
+_STRAY_FENCE = re.compile(r"\s*\n`{3,}\s*\Z")
+_SPECIAL = re.compile(r"(?:<\|\w+\|>|</s>)\s*\Z")
+_CODE_BLOCK = re.compile(r"\A(`{3,}|~{3,})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
+_INLINE_CODE = re.compile(r"\A(`{1,3})([^`\n]+)\1\Z")
+_BOLD = re.compile(r"\A(\*\*|__)([^*_]+)\1\Z")
+_POLITE = r"(?:(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great)\b[,.!:]*\s*)?"
+_KIND = r"(?:prompt|version|rewrite|description|caption)"
+_PREAMBLE = re.compile(
+    r"\A(?:\*\*)?(?:"
+    rf"{_POLITE}(?:here(?:'s|’s| is| are)|this is|below is)\b[^\n:]{{0,80}}\b{_KIND}\b[^\n:]{{0,60}}:"
+    r"|(?:sure(?: thing)?|certainly|of course|absolutely)\b[^\n:]{0,40}:"
+    rf"|(?:(?:my|the|your|final|rewritten|enhanced|improved|revised|optimi[sz]ed|new|image)\s+)*{_KIND}\s*:"
+    r"|(?:好的|当然)?[，,。!！]?\s*(?:以下是|这是|下面是)[^\n：:]{0,40}[：:]"
+    r"|(?:改写后的|优化后的|最终的?)?提示词\s*[：:]"
+    r"|以下[はが][^\n：:]{0,40}[：:]|(?:書き直した|最終)?プロンプト\s*[：:]"
+    r"|hier ist (?:der|die|das|ein)\b[^\n:]{0,60}:|voici (?:le|la|une?)\b[^\n:]{0,60}:"
+    r"|aquí (?:está|tienes)\b[^\n:]{0,60}:|вот\b[^\n:]{0,60}:|(?:إليك|هذا هو)[^\n:]{0,60}:"
+    r")(?:\*\*)?\s*",
+    re.IGNORECASE,
+)
+_WRAPS = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "‘": "’", "'": "'"}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A reply in parts. Exactly one of `prompt` and `problem` is None; `problem` is a plain sentence."""
+
+    thought: str
+    prompt: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Tag:
+    start: int
+    end: int
+    closes: bool
+    answer: bool
+
+
+def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = False) -> Parsed:
+    """Splits a reply into thought and prompt. `reasoning` is what the server split off by itself. Never raises."""
+    tags = [_read_tag(match) for match in _TAG.finditer(text)]
+    closings = [i for i, tag in enumerate(tags) if tag.closes and not tag.answer]
+    rest = tags[closings[-1] + 1 :] if closings else tags
+    rest_at = tags[closings[-1]].end if closings else 0
+    # From `hidden` on a thought is open: from the start of the rest where thoughts were nested and not all closed.
+    hidden = next((tag.start for tag in rest if not tag.answer), len(text))
+    if _depth(tags[: len(tags) - len(rest)]) > 0:
+        hidden = rest_at
+
+    found, problem = _find_answer(text, rest, hidden, rest_at, bool(closings or reasoning), truncated)
+    prompt = clean_answer(found) if found is not None else None
+    if prompt is not None and _TAG.search(prompt):
+        prompt, problem = None, "The answer held <think> or <answer> tags."
+    return Parsed(_thought(text, tags, rest_at, hidden, reasoning), prompt, problem)
+
+
+def clean_answer(answer: str) -> str:
+    """The bare prompt: no code fence, preamble ("Here is the prompt:"), bold or quotes around the whole."""
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    before = None
+    while answer != before:  # each step only ever shortens the text
+        before = answer
+        answer = _SPECIAL.sub("", _strip(answer))
+        if answer.count("```") == 1:  # the other half stood outside the tags
+            answer = _STRAY_FENCE.sub("", answer)
+        answer = _PREAMBLE.sub("", answer, count=1)
+        for wrap in (_CODE_BLOCK, _INLINE_CODE, _BOLD):
+            if match := wrap.match(answer):
+                answer = match[2]
+        answer = _unquote(answer)
+    return answer
+
+
+def _find_answer(
+    text: str, rest: list[_Tag], hidden: int, rest_at: int, thought_ended: bool, truncated: bool
+) -> tuple[str | None, str | None]:
+    """The prompt as it stands in the reply, or what is wrong with the reply. `rest`: tags after the last </think>."""
+    spans = _complete(text, rest)
+    full = [(start, end) for start, end in spans if _says_something(text[start:end])]
+    visible = [(start, end) for start, end in full if end <= hidden]
+    if visible:
+        return text[slice(*visible[-1])], None
+    if hidden < len(text):
+        ends_reply = bool(full) and not _strip(text[rest[-1].end :]).strip("`") and full[-1][1] == rest[-1].start
+        if ends_reply and not truncated:
+            return text[slice(*full[-1])], None
+        return None, "The thought was not closed with </think>."
+    if truncated:
+        return None, "The reply was cut off before </answer>."
+    if spans or not _says_something(text[rest_at:]):
+        return None, "The answer was empty."
+
+    opening = next((tag for tag in reversed(rest) if not tag.closes), None)
+    if opening is not None and (thought_ended or not _strip(text[rest_at : rest[0].start])):
+        found = _CUT_TAG.sub("", text[opening.end :])
+        if not _says_something(found) and len(rest) > 1:  # <answer>X<answer>
+            found = text[rest[-2].end : opening.start]
+    elif opening is None and thought_ended:
+        found = text[rest_at : rest[0].start] if rest else text[rest_at:]
+    else:
+        return None, "The reply had no <answer>…</answer>."
+    return (found, None) if _says_something(found) else (None, "The answer was empty.")
+
+
+def _complete(text: str, rest: list[_Tag]) -> list[tuple[int, int]]:
+    """Where the text of each complete answer lies; of nested ones the innermost."""
+    spans = []
+    opening: int | None = None
+    for tag in rest:
+        if not tag.answer:
+            opening = None  # an answer that runs across a <think> is none
+        elif not tag.closes:
+            opening = tag.end
+        elif opening is not None:
+            spans.append((opening, tag.start))
+            opening = None
+    return spans
+
+
+def _read_tag(match: re.Match[str]) -> _Tag:
+    # "<think/>" counts as an opening: that errs on the side of silence.
+    answer = "answer" in re.sub(f"[{_ZERO_WIDTH}]", "", match[0]).casefold()
+    return _Tag(match.start(), match.end(), bool(_CLOSES.match(match[0])), answer)
+
+
+def _depth(tags: list[_Tag]) -> int:
+    """How many thoughts are open after `tags`; a closing tag too many counts for nothing."""
+    depth = 0
+    for tag in tags:
+        if not tag.answer:
+            depth = max(0, depth - 1) if tag.closes else depth + 1
+    return depth
+
+
+def _thought(text: str, tags: list[_Tag], rest_at: int, hidden: int, reasoning: str | None) -> str:
+    first = next((tag for tag in tags if not tag.answer), None)
+    # What stands before the first <think> is an echo of the request, not thought.
+    start = first.start if first is not None and not first.closes else 0
+    parts = (reasoning or "", text[start:rest_at], text[hidden:])
+    return "\n".join(bare for part in parts if (bare := _strip(_TAG.sub("", part))))
+
+
+def _says_something(text: str) -> bool:
+    return any(ch.isalnum() for ch in clean_answer(text))
+
+
+def _strip(text: str) -> str:
+    return text.strip(_ZERO_WIDTH + " \t\n\r\f\v\u00a0\u3000")
+
+
+def _unquote(text: str) -> str:
+    """Without quotes around the whole. `"A" and "B"` is left alone, and so is every apostrophe."""
+    close = _WRAPS.get(text[:1])
+    if close is None or len(text) < 3 or not text.endswith(close):
+        return text
+    inner = text[1:-1]
+    if close in "'’":
+        stray = re.search(rf"(?<!\w)[{text[0]}{close}]|[{text[0]}{close}](?!\w)", inner)
+        return text if stray else inner
+    return text if text[0] in inner or close in inner else inner

@@ -1,0 +1,103 @@
+"""Styles: how a rewriter model is asked, and how its rewrites are checked. A style is a folder:
+
+rewrite.txt       {{prompt}}                          asks for a rewrite
+repair.txt        {{prompt}} {{before}} {{failed}}    asks again, with what was wrong with the picture
+guard_repair.txt  {{prompt}} {{before}} {{failed}}    asks again, with what the intent guard found
+system.txt        no placeholder; only with `system = true`
+style.toml        the settings below
+
+A template may leave placeholders out, except {{prompt}}.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.chat import Message
+from core.errors import ConfigError
+from core.templates import fence, fill, load_template, placeholders, style_folder
+from rewriter.guard import GuardSettings
+
+_PACKAGE = "rewriter"
+
+
+class StyleSettings(BaseModel):
+    """style.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: bool = True
+    """Whether there is a system.txt."""
+    fence: bool = True
+    """Whether what the user and the model wrote is fenced off from the template's own words."""
+    join: str = "\n"
+    """What stands between failed checks."""
+    guard: GuardSettings = GuardSettings()
+
+
+@dataclass(frozen=True)
+class Style:
+    """A loaded style: templates and settings."""
+
+    settings: StyleSettings
+    system: str | None
+    rewrite: str
+    repair: str
+    guard_repair: str
+
+    def ask(self, prompt: str) -> tuple[Message, ...]:
+        """The conversation that asks for a rewrite of `prompt`."""
+        return self._messages(self.rewrite, prompt, "", ())
+
+    def ask_repair(self, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        """Asks again: the picture that `before` drew failed these checks."""
+        return self._messages(self.repair, prompt, before, failed)
+
+    def ask_guard_repair(self, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        """Asks again: the guard refused the rewrite `before` for these reasons."""
+        return self._messages(self.guard_repair, prompt, before, failed)
+
+    def _messages(self, template: str, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        values = {"prompt": prompt, "before": before, "failed": self.settings.join.join(failed)}
+        if self.settings.fence:
+            labels = {"prompt": "user_prompt", "before": "last_rewrite", "failed": "found"}
+            values = {name: fence(value, labels[name]) for name, value in values.items()}
+        wanted = placeholders(template)
+        filled = fill(template, **{name: value for name, value in values.items() if name in wanted})
+        system = () if self.system is None else (Message("system", self.system),)
+        return (*system, Message("user", filled))
+
+
+def load_style(name: str) -> Style:
+    """The built-in style of that name, or the one in the folder `name`. Raises ConfigError."""
+    settings = _settings(name)
+    templates = {part: load_template(_PACKAGE, name, part) for part in ("rewrite", "repair", "guard_repair")}
+    for part, text in templates.items():
+        found = placeholders(text)
+        if "prompt" not in found or not found <= {"prompt", "before", "failed"}:
+            raise ConfigError(
+                f"{part}.txt of style {name!r} must hold {{{{prompt}}}} and may hold {{{{before}}}} and "
+                f"{{{{failed}}}}; it holds {', '.join(sorted(found)) or 'no placeholder'}"
+            )
+    system = load_template(_PACKAGE, name, "system") if settings.system else None
+    if system is not None and placeholders(system):
+        raise ConfigError(
+            f"system.txt of style {name!r} must not hold placeholders; what the user wrote goes elsewhere"
+        )
+    return Style(settings, system, **templates)
+
+
+def _settings(name: str) -> StyleSettings:
+    path = style_folder(_PACKAGE, name) / "style.toml"
+    try:
+        return StyleSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; every rewriter style needs one") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{path} has mistakes:\n" + "\n".join(lines)) from None
