@@ -174,8 +174,7 @@ def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int
     ids = torch.tensor([[*suffix, *[pad] * (width - len(suffix))] for _, suffix in rows])
     mask = torch.ones(len(rows), shared + width, dtype=torch.long)
     mask[:, shared:] = torch.arange(width) < lengths[:, None]
-    # Unlike batch_repeat_interleave, this repeats the states of every kind of layer, and takes several pictures.
-    cache.reorder_cache(pictures)
+    _repeat(cache, pictures)
     inputs = {"input_ids": ids, "attention_mask": mask}
     positions = _mrope_positions(vlm, pictures, shared, width)
     if positions is not None:
@@ -183,6 +182,19 @@ def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int
     ends, which = torch.unique(lengths - 1, return_inverse=True)
     output = vlm.model(**_on(vlm, inputs), past_key_values=cache, use_cache=True, logits_to_keep=ends.to(vlm.device))
     return _yes_no(vlm, output.logits[torch.arange(len(rows)), which])
+
+
+def _repeat(cache: Any, pictures: torch.Tensor) -> None:
+    """Gives each row its picture's states. Unlike the cache's own batch_repeat_interleave, this reaches the states of
+    every kind of layer, takes several pictures, and copies nothing where there is one picture in plain layers."""
+    from transformers.cache_utils import DynamicLayer
+
+    for layer in cache.layers:
+        if type(layer) is DynamicLayer and layer.get_seq_length() and len(layer.keys) == 1:
+            layer.keys = layer.keys.expand(len(pictures), -1, -1, -1)
+            layer.values = layer.values.expand(len(pictures), -1, -1, -1)
+        else:
+            layer.reorder_cache(pictures)
 
 
 def _mrope_positions(vlm: VLM, pictures: torch.Tensor, shared: int, width: int) -> torch.Tensor | None:

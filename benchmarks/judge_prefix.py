@@ -1,0 +1,117 @@
+"""The judge in this process with the picture computed once for all checks, against one whole call for each check.
+
+    python benchmarks/judge_prefix.py [--model FOLDER] [--checks 12] [--images 8] [--repeats 3]
+
+Without --model it takes the judge of the profile `mini`, and where those weights are not there a random model of that
+size: times do not depend on what the weights are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.errors import ModelMissing
+from core.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile
+from evaluator.local_judge import TransformersJudge
+from evaluator.random_vlm import save_random_llava
+from evaluator.types import Check, Verdict
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white")
+SHAPES = ("star", "circle", "square", "triangle", "heart", "moon")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder of a transformers vision-language model")
+    parser.add_argument("--checks", type=int, default=12)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3, help="the best time of so many counts")
+    options = parser.parse_args()
+    checks = tuple(
+        Check("entity_layout", f"Is the {a} {s} to the left of the {b} {t}?")
+        for a, s, b, t in (
+            (COLOURS[i % 6], SHAPES[(i + i // 6) % 6], COLOURS[(i + 1) % 6], SHAPES[(i + 2) % 6])
+            for i in range(options.checks)
+        )
+    )
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)) for _ in range(options.images)]
+    with tempfile.TemporaryDirectory() as folder:
+        base, model = _model(options.model, Path(folder), checks)
+        asyncio.run(_compare(base.model_copy(update={"min_label_mass": 0.0}), model, images, checks, options.repeats))
+
+
+def _model(given: str | None, folder: Path, checks: tuple[Check, ...]) -> tuple[JudgeConfig, str]:
+    """The judge's settings, and in words which model it is."""
+    mini = load_profile("mini").judge
+    if given is not None:
+        return _with_model(mini, given), given
+    try:
+        TransformersJudge(mini).close()
+    except ModelMissing:
+        save_random_llava(
+            folder,
+            [check.question for check in checks],
+            hidden=192,
+            layers=4,
+            vision_hidden=128,
+            vision_layers=4,
+            image_size=96,
+            patch_size=8,
+            spread=0.1,
+        )
+        return _with_model(mini, str(folder)), "random Llava of the mini judge's size"
+    return mini, mini.model.model
+
+
+def _with_model(config: JudgeConfig, place: str) -> JudgeConfig:
+    local = LocalConfig(device=config.model.local.device, dtype=config.model.local.dtype, micro_batch=1)
+    return config.model_copy(update={"model": ModelConfig(kind="transformers", model=place, local=local)})
+
+
+async def _compare(
+    config: JudgeConfig, model: str, images: list[Image.Image], checks: tuple[Check, ...], repeats: int
+) -> None:
+    config = _with_model(config, config.model.model)  # one picture at a time on both sides
+    judges = {way: TransformersJudge(config, shared_prefix=way) for way in (True, False)}
+    times = dict.fromkeys(judges, float("inf"))
+    answers: dict[bool, list[list[Verdict]]] = {}
+    for way, judge in judges.items():
+        await judge(images[0], "", checks)  # loads and warms up
+        if judge.shares_prefix is not way:
+            raise SystemExit(f"{model}: the shared prefix does not give what single calls give; see the warning above")
+    for _ in range(repeats):
+        for way, judge in judges.items():  # in turns, so that whatever else the machine does slows both
+            start = time.perf_counter()
+            answers[way] = [await judge(image, "", checks) for image in images]
+            times[way] = min(times[way], (time.perf_counter() - start) / len(images))
+    for judge in judges.values():
+        judge.close()
+    apart = max(
+        abs(_p(one) - _p(other))
+        for row, other_row in zip(answers[True], answers[False], strict=True)
+        for one, other in zip(row, other_row, strict=True)
+    )
+    print(f"model                       {model}")
+    print(f"pictures x checks           {len(images)} x {len(checks)}, best of {repeats}")
+    print(f"one call per check          {times[False] * 1000:8.1f} ms a picture")
+    print(f"picture computed once       {times[True] * 1000:8.1f} ms a picture")
+    print(f"ratio                       {times[False] / times[True]:8.1f} (target 5)")
+    print(f"largest difference in p     {apart:8.1e}")
+
+
+def _p(verdict: Verdict) -> float:
+    if verdict.probability is None:
+        raise SystemExit(f"a check FAILED: {verdict.reason}")
+    return verdict.probability
+
+
+if __name__ == "__main__":
+    main()
