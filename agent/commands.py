@@ -1,0 +1,272 @@
+"""What the commands of `agent.cli` do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from agent.events import Asked, Event
+from agent.live import LiveView, stdin_is_a_person, verdict_lines
+from agent.parts import Parts
+from agent.record import public
+from agent.run import RunResult, Session
+from agent.runfolder import RunFolder, require_writable
+from agent.types import Answer, Limits, StopReason, passes
+from agent.wiring import open_evaluator, open_parts
+from core.errors import BackendError, InputError
+from core.images import open_image
+from core.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
+from evaluator.types import Outcome, Report
+from rewriter.limits import clean_prompt
+
+_SETTINGS = {"rounds": "max_rounds", "accept": "accept_at", "images": "max_images"}
+_PATIENCE_S = 3.0
+"""After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every
+finished piece of work is on disk."""
+
+
+def draw(
+    prompt: str,
+    *,
+    profile_name: str,
+    out: Path | None,
+    changes: Mapping[str, float | None],
+    seed: int | None,
+    ask: bool,
+    as_json: bool,
+) -> None:
+    """`redraft draw`. Raises RedraftError, or typer.Exit(130) where it is interrupted."""
+    prompt = clean_prompt(prompt)
+    profile = load_profile(profile_name)
+    limits = _limits(profile, changes)
+    public(profile)
+    folder = Path(profile.runs) if out is None else out
+    require_writable(folder)
+    if ask:
+        _require_a_person()
+    with _stdout_for_results() as stdout:
+        parts = _load(profile)
+        session = Session.start(prompt, parts, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
+        _report(_follow(session), as_json, stdout)
+
+
+def resume(run_dir: Path, *, as_json: bool) -> None:
+    """`redraft resume`. Raises as `draw` does."""
+    record = RunFolder.open(run_dir).read_record()
+    if record.get("profile") is None:
+        raise InputError(f"{run_dir} was started from Python with parts of its own; resume it there, with Session.open")
+    try:
+        profile = Profile.model_validate(record["profile"])
+    except ValidationError as error:
+        raise InputError(f"the profile in {run_dir / 'run.json'} cannot be read: {error}") from None
+    if record.get("ask"):
+        _require_a_person()
+    with _stdout_for_results() as stdout:
+        session = Session.open(run_dir, _load(profile))
+        _report(_follow(session), as_json, stdout)
+
+
+def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None:
+    """`redraft judge`. Raises BackendError where the judge could not answer a single check."""
+    prompt = clean_prompt(prompt)
+    picture = open_image(image)
+    profile = load_profile(profile_name)
+    with _stdout_for_results() as stdout:
+        builder, evaluator = open_evaluator(profile)
+
+        async def work() -> Report:
+            return await evaluator.score(picture, prompt, await builder(prompt))
+
+        report = asyncio.run(work())
+        if report.score is None and report.failed:
+            reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
+            raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
+        if as_json:
+            _write_json(judged_json(image, prompt, report), stdout)
+        else:
+            console = _console(stdout)
+            console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
+            for line in verdict_lines(report, profile.judge.pass_at):
+                console.print(line, soft_wrap=True, emoji=False)
+
+
+def profiles() -> None:
+    """`redraft profiles`."""
+    console = _console(sys.stdout)
+    for name in builtin_profiles():
+        console.print(f"[bold]{escape(name)}[/]  {escape(load_profile(name).description)}", soft_wrap=True)
+
+
+def drawn_json(result: RunResult) -> dict[str, Any]:
+    """What `draw --json` and `resume --json` print. `prompt` drew the best picture, `original` is the user's own."""
+    best = result.best_attempt
+    return {
+        "run": str(result.folder),
+        "stop": result.stop.value,
+        "why": result.why,
+        "score": None if best is None else best.score,
+        "accepted": result.stop is StopReason.ACCEPTED,
+        "prompt": None if best is None else best.prompt,
+        "original": result.prompt,
+        "image": None if result.image is None else str(result.image),
+        "rounds": max((attempt.round for attempt in result.attempts), default=0),
+        "images": len(result.attempts),
+        "trace": str(result.trace),
+        "seconds": round(result.elapsed_s, 3),
+        "attempts": [
+            {
+                "round": attempt.round,
+                "kind": attempt.kind,
+                "prompt": attempt.prompt,
+                "seed": attempt.seed,
+                "score": attempt.score,
+                "image": str(path),
+                "parent": attempt.parent,
+            }
+            for attempt, path in zip(result.attempts, result.images, strict=True)
+        ],
+    }
+
+
+def judged_json(image: Path, prompt: str, report: Report) -> dict[str, Any]:
+    """What `judge --json` prints. `failed` counts the checks that the judge could not answer."""
+    return {
+        "image": str(image),
+        "prompt": prompt,
+        "score": report.score,
+        "failed": report.failed,
+        "checks": [
+            {
+                "key_point": v.check.key_point,
+                "question": v.check.question,
+                "outcome": v.outcome.value,
+                "p": v.probability,
+                "label_mass": v.label_mass,
+                "reason": v.reason,
+            }
+            for v in report.verdicts
+        ],
+    }
+
+
+def _limits(profile: Profile, changes: Mapping[str, float | None]) -> Limits:
+    settings = profile.limits.model_dump()
+    settings |= {_SETTINGS[option]: value for option, value in changes.items() if value is not None}
+    try:
+        config = LimitsConfig.model_validate(settings)
+    except ValidationError as error:
+        options = {setting: option for option, setting in _SETTINGS.items()}
+        first = error.errors()[0]
+        raise InputError(f"--{options[str(first['loc'][0])]} {first['input']}: {first['msg']}") from None
+    return Limits.of(config, profile.judge.pass_at)
+
+
+def _load(profile: Profile) -> Parts:
+    with _console(sys.stderr).status("opening the models"):
+        return open_parts(profile)
+
+
+def _follow(session: Session) -> RunResult:
+    """Runs a session to its end, asking the user where it asks. Ctrl-C leaves it where it is, to be resumed."""
+    folder = session.folder.path
+    last: Event | None = None
+    answer: Answer | None = None
+
+    async def work() -> Event | None:
+        event = None
+        async for event in session.stream(answer):
+            view.show(event)
+        return event
+
+    with LiveView(session.limits) as view, asyncio.Runner() as runner:
+        try:
+            while session.result is None:
+                last = runner.run(work())
+                if isinstance(last, Asked):
+                    answer = _answer()
+        except (KeyboardInterrupt, EOFError):
+            view.__exit__()
+            sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
+            sys.stderr.flush()
+            threading.Timer(_PATIENCE_S, os._exit, (130,)).start()
+            session.parts.close()
+            raise typer.Exit(130) from None
+    session.parts.close()
+    return session.result
+
+
+def _answer() -> Answer:
+    words: dict[str, Answer] = {"a": "accept", "r": "again", "s": "stop"}
+    while True:
+        sys.stderr.write("[a]ccept it, another [r]ound, or [s]top? ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        word = line.strip().lower()[:1]
+        if word in words:
+            return words[word]
+
+
+def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
+    if result.stop is StopReason.FAILED:
+        best = "" if result.image is None else f"\nthe best picture so far: {result.image}"
+        again = f"redraft resume {shlex.quote(str(result.folder))}"
+        raise BackendError(f"{result.error}{best}\nwhen that is mended, go on with: {again}")
+    if as_json:
+        _write_json(drawn_json(result), stdout)
+        return
+    console, best_attempt = _console(stdout), result.best_attempt
+    if best_attempt is None:
+        console.print(f"{result.stop.value}: {escape(result.why)}", soft_wrap=True)
+        return
+    report = best_attempt.report
+    applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
+    passed = sum(passes(v, 0.5) for v in applying)
+    score = "no score" if report.score is None else f"score {report.score:.2f}"
+    console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
+    console.print(f"{score}, {passed} of {len(applying)} checks passed, {len(result.attempts)} pictures drawn")
+    console.print(f"picture  {escape(str(result.image))}", soft_wrap=True)
+    console.print(f"story    {escape(str(result.trace))}", soft_wrap=True)
+
+
+def _require_a_person() -> None:
+    if not stdin_is_a_person():
+        raise InputError("--ask needs someone to answer, but stdin is no terminal; run it in one or without --ask")
+
+
+def _console(file: TextIO) -> Console:
+    return Console(file=file, highlight=False)
+
+
+def _write_json(value: Mapping[str, object], stdout: TextIO) -> None:
+    stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[TextIO]:
+    """The real stdout, while everything else in the process that writes there is sent to stderr: a model library that
+    prints must not end up inside the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    with open(kept, "w", encoding="utf-8") as stdout:
+        try:
+            yield stdout
+            stdout.flush()
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)

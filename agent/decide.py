@@ -1,0 +1,109 @@
+"""Which attempt is best, and whether to go on. Pure functions of what was seen; the graph only stores what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.types import Attempt, Decision, Limits, StopReason, passes
+from evaluator.types import Outcome, Report
+
+
+def acceptable(report: Report, limits: Limits) -> bool:
+    """True where a picture may end the run by itself.
+
+    The score must reach `accept_at`, every check that applies must have been answered (a check the judge FAILED on
+    could hide a fault), and every answer must pass: an average never buys off a check that is plainly wrong.
+    """
+    if report.score is None or report.score < limits.accept_at or report.failed:
+        return False
+    applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
+    return bool(applying) and all(passes(v, limits.pass_at) for v in applying)
+
+
+def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
+    """Index of the best attempt, None where there is none.
+
+    Acceptable pictures come before others (a higher score with unanswered checks in it does not beat them), then the
+    higher score, then the earlier attempt. Attempts without a score never win over scored ones.
+    """
+
+    def rank(index: int) -> tuple[bool, bool, float, int]:
+        report = attempts[index].report
+        scored = report.score is not None
+        return acceptable(report, limits), scored, report.score if report.score is not None else 0.0, -index
+
+    return max(range(len(attempts)), key=rank, default=None)
+
+
+def rounds_without_gain(attempts: Sequence[Attempt]) -> int:
+    """How many of the latest rounds in a row brought no better score than all before them."""
+    best: float | None = None
+    idle = 0
+    for number in sorted({attempt.round for attempt in attempts}):
+        scores = [a.score for a in attempts if a.round == number and a.score is not None]
+        top = max(scores, default=None)
+        if top is not None and (best is None or top > best):
+            best, idle = top, 0
+        else:
+            idle += 1
+    return idle
+
+
+def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, cancelled: bool = False) -> Decision:
+    """Go on, or stop and why. `attempts` in the order in which they were made; `elapsed_s` seconds of work so far.
+
+    Reasons are looked at in this order: accepted, cancelled, failed (nothing so far could be scored, so that more
+    pictures would be drawn blindly), time, budget, plateau.
+    """
+    best = best_of(attempts, limits)
+    rounds = max((attempt.round for attempt in attempts), default=0)
+
+    def stop(reason: StopReason, why: str) -> Decision:
+        return Decision(stop=reason, best=best, why=why)
+
+    if best is not None and acceptable(attempts[best].report, limits):
+        checks = sum(passes(v, limits.pass_at) for v in attempts[best].report.verdicts)
+        return stop(StopReason.ACCEPTED, f"{_all(checks)} passed and the score reached {limits.accept_at:g}")
+    if cancelled:
+        return stop(StopReason.CANCELLED, "the run was stopped")
+    if best is not None and attempts[best].score is None:
+        return stop(StopReason.FAILED, f"the judge could not score any picture: {_first_reason(attempts[best].report)}")
+    if elapsed_s >= limits.max_seconds:
+        return stop(StopReason.TIME, f"{limits.max_seconds:g} seconds are spent")
+    if len(attempts) >= limits.max_images:
+        return stop(StopReason.BUDGET, f"{_count(limits.max_images, 'image')} drawn, as many as allowed")
+    if rounds >= limits.max_rounds:
+        return stop(StopReason.BUDGET, f"{_count(limits.max_rounds, 'round')} done, as many as allowed")
+    idle = rounds_without_gain(attempts)
+    if idle >= limits.patience:
+        return stop(StopReason.PLATEAU, f"no better score for {_count(idle, 'round')}")
+    return Decision(stop=None, best=best, why=_what_is_missing(attempts, best, limits))
+
+
+def _what_is_missing(attempts: Sequence[Attempt], best: int | None, limits: Limits) -> str:
+    if best is None:
+        return "nothing has been drawn yet"
+    report = attempts[best].report
+    applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
+    wrong = [v for v in applying if v.outcome is Outcome.SCORED and not passes(v, limits.pass_at)]
+    parts = []
+    if wrong:
+        parts.append(f"{len(wrong)} of {_count(len(applying), 'check')} did not pass")
+    if report.failed:
+        parts.append(f"{_count(report.failed, 'check')} could not be judged")
+    if not parts:
+        parts.append(f"the best score {report.score:.2f} is below {limits.accept_at:g}")
+    return " and ".join(parts)
+
+
+def _first_reason(report: Report) -> str:
+    reasons = (v.reason or v.raw for v in report.verdicts if v.outcome is Outcome.FAILED)
+    return next((reason for reason in reasons if reason), "no check could be answered")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _all(checks: int) -> str:
+    return "the only check" if checks == 1 else f"all {checks} checks"

@@ -1,0 +1,119 @@
+"""What a run tells while it works: small frozen values, in the order in which things happen.
+
+They pass through LangGraph's custom stream to whoever iterates over `Session.stream()`: the command line, a chat, a
+server. They carry everything a viewer needs; a picture is a path to a PNG file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.types import Answer, Attempt, Decision, StopReason
+from evaluator.types import Check
+from rewriter.types import Rewrite
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """`attempts`: how many pictures there were already, more than 0 only where a run is resumed."""
+
+    run: str
+    folder: Path
+    prompt: str
+    seed: int
+    resumed: bool = False
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """A step has begun (`done` 0) or moved on. `total` 0 where it is not known."""
+
+    step: str
+    round: int
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class ChecklistMade:
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class RewriteMade:
+    """The rewriter's thought and the prompt it led to."""
+
+    round: int
+    rewrite: Rewrite
+
+
+@dataclass(frozen=True)
+class ImageDrawn:
+    """`path`: the picture in the run's image store."""
+
+    round: int
+    prompt: str
+    seed: int
+    image: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`number`: the attempt's number, from 1. `path`: the picture's own file in the run folder."""
+
+    number: int
+    attempt: Attempt
+    path: Path
+
+
+@dataclass(frozen=True)
+class Decided:
+    round: int
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The run waits for an answer: give it to `Session.stream(answer=...)`, now or after `Session.open(folder)`."""
+
+    round: int
+    number: int | None
+    attempt: Attempt | None
+    path: Path | None
+    why: str
+    choices: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Warned:
+    text: str
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """`number`, `attempt` and `path` are those of the best picture, None where none was drawn."""
+
+    stop: StopReason
+    why: str
+    number: int | None
+    attempt: Attempt | None
+    path: Path | None
+    trace: Path
+    error: str | None = None
+
+
+Event = (
+    RunStarted
+    | StepProgress
+    | ChecklistMade
+    | RewriteMade
+    | ImageDrawn
+    | Judged
+    | Decided
+    | Asked
+    | Warned
+    | RunFinished
+)

@@ -1,0 +1,85 @@
+"""What a round draws: pure functions from what is known to the list of tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from agent.types import Attempt, Limits, Task, missed
+from evaluator.types import Outcome
+from rewriter.types import Feedback, Rewrite
+
+
+def derive_seed(seed: int, number: int, index: int) -> int:
+    """Seed in [0, 2**31) of the index-th draw of a round. The run's very first draw has the run's own seed."""
+    if (number, index) == (1, 0):
+        return seed
+    digest = hashlib.sha256(f"{seed}:{number}:{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def slots(limits: Limits, spent: int) -> int:
+    """How many pictures the round may draw, after `spent` pictures of earlier rounds."""
+    return max(0, min(limits.images_per_round, limits.max_images - spent))
+
+
+def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
+    """How many rewrites the round can use.
+
+    The first round keeps one place for the original prompt. Where only one place is there, the original is drawn
+    alone and the rewriter starts in the second round, with feedback; but where the whole run may draw only one
+    picture there is nothing to compare, and it is drawn from a rewrite.
+    """
+    places = slots(limits, spent)
+    if number == 1 and limits.max_images > 1:
+        places -= 1
+    return min(limits.rewrites, places)
+
+
+def feedback_on(best: Attempt, limits: Limits) -> Feedback:
+    """What the rewriter is told about the best picture so far: the questions it was answered no, the surest no first.
+
+    Where every answer passed but the score is too low, the weakest check is named.
+    """
+    wrong = [v.check.question for v in missed(best.report, limits.pass_at)]
+    if not wrong:
+        scored = [v for v in best.report.verdicts if v.outcome is Outcome.SCORED]
+        wrong = [v.check.question for v in sorted(scored, key=lambda v: v.probability or 0.0)[:1]]
+    return Feedback(prompt=best.prompt, failed=tuple(wrong))
+
+
+def plan_round(
+    original: str,
+    rewrites: Sequence[Rewrite],
+    *,
+    number: int,
+    seed: int,
+    limits: Limits,
+    spent: int,
+    best: Attempt | None = None,
+) -> list[Task]:
+    """The tasks of round `number` (from 1), at most `slots` of them, each with a seed of its own.
+
+    Round 1: the original prompt once, the other places to the rewrites in turn. Later rounds: the rewrites and the
+    best prompt so far in turn, so that a repair is always hedged by a fresh draw of what worked best. The same prompt
+    is never listed twice; a rewriter that repeats a prompt gets a fresh draw of it. The original is drawn again only
+    where there is nothing else.
+    """
+    places = slots(limits, spent)
+    candidates: dict[str, str | None] = {}
+    for rewrite in rewrites:
+        candidates.setdefault(rewrite.prompt, rewrite.negative_prompt)
+    first: list[tuple[str, str | None]] = []
+    if number == 1 and (limits.max_images > 1 or not candidates):
+        first = [(original, None)]
+        if len(candidates) > 1:
+            candidates.pop(original, None)
+    elif best is not None and best.prompt != original:
+        candidates.setdefault(best.prompt, best.negative_prompt)
+    pool = list(candidates.items()) or [(original, None)]
+    chosen = first[:places]
+    chosen += [pool[i % len(pool)] for i in range(places - len(chosen))]
+    return [
+        Task(number, "generate", prompt, derive_seed(seed, number, index), negative)
+        for index, (prompt, negative) in enumerate(chosen)
+    ]

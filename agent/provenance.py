@@ -1,0 +1,33 @@
+"""What a picture says about itself: PNG text chunks, readable by any tool that shows PNG metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.images import save_png
+from PIL import Image
+
+from agent.types import Attempt
+
+
+def provenance(prompt: str, attempt: Attempt, names: Mapping[str, str]) -> dict[str, str]:
+    """Text chunks by keyword. `prompt` is the user's; what drew the picture is under `redraft:drawn-from`."""
+    text = {
+        "Software": "redraft",
+        "redraft:prompt": prompt,
+        "redraft:drawn-from": attempt.prompt,
+        "redraft:negative-prompt": attempt.negative_prompt or "",
+        "redraft:seed": str(attempt.seed),
+        "redraft:round": str(attempt.round),
+        "redraft:kind": attempt.kind,
+        "redraft:parent": attempt.parent or "",
+        "redraft:pixels": attempt.image,
+        "redraft:score": "" if attempt.score is None else f"{attempt.score:.4f}",
+        **{f"redraft:{role}": name for role, name in names.items()},
+    }
+    return {keyword: value for keyword, value in text.items() if value}
+
+
+def save_picture(picture: Image.Image, path: Path, prompt: str, attempt: Attempt, names: Mapping[str, str]) -> None:
+    save_png(picture, path, provenance(prompt, attempt, names))

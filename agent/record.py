@@ -1,0 +1,134 @@
+"""run.json: what was asked, seen and decided, for people and for `redraft resume`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
+
+from agent.runfolder import FORMAT, RunFolder
+from agent.runlog import RunLog
+from agent.types import Attempt, Limits, StopReason
+from core.errors import ConfigError
+from core.profiles import Profile
+from evaluator.types import Check, Report
+from rewriter.types import Rewrite
+
+_PACKAGES = ("redraft", "torch", "transformers", "diffusers", "langgraph", "openai", "pillow")
+_REPORT = TypeAdapter(Report)
+_CHECKS = TypeAdapter(tuple[Check, ...])
+_REWRITES = TypeAdapter(tuple[Rewrite, ...])
+
+
+def new_record(
+    folder: RunFolder, *, prompt: str, seed: int, ask: bool, limits: Limits, profile: Profile | None
+) -> dict[str, Any]:
+    """run.json of a run that begins. Raises ConfigError where the profile holds a secret."""
+    return {
+        "format": FORMAT,
+        "run": folder.path.name,
+        "created": _now(),
+        "prompt": prompt,
+        "seed": seed,
+        "ask": ask,
+        "limits": dataclasses.asdict(limits),
+        "profile": None if profile is None else public(profile),
+        "versions": _versions(),
+        "stop": None,
+    }
+
+
+def finished_record(
+    begun: Mapping[str, Any],
+    *,
+    folder: RunFolder,
+    log: RunLog,
+    attempts: Sequence[Attempt],
+    best: int | None,
+    stop: StopReason,
+    why: str,
+    error: str | None,
+    elapsed_s: float,
+    names: Mapping[str, str],
+) -> dict[str, Any]:
+    """run.json of a run that ended; `begun` is what `new_record` made."""
+    rounds = sorted({attempt.round for attempt in attempts} | log.rewrites_of_round.keys())
+    return {
+        **begun,
+        "finished": _now(),
+        "models": dict(names),
+        "stop": stop.value,
+        "why": why,
+        "error": error,
+        "best": None if best is None else best + 1,
+        "checklist": _CHECKS.dump_python(log.checklist or (), mode="json"),
+        "rounds": [
+            {
+                "round": number,
+                "rewrites": _REWRITES.dump_python(log.rewrites_of_round.get(number, ()), mode="json"),
+                "decision": log.decisions.get(number),
+            }
+            for number in rounds
+        ],
+        "attempts": [_attempt(folder, number, attempt) for number, attempt in enumerate(attempts, start=1)],
+        "seconds": {"total": round(elapsed_s, 3), **{k: round(v, 3) for k, v in sorted(log.seconds.items())}},
+    }
+
+
+def _attempt(folder: RunFolder, number: int, attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": number,
+        "round": attempt.round,
+        "kind": attempt.kind,
+        "prompt": attempt.prompt,
+        "negative_prompt": attempt.negative_prompt,
+        "seed": attempt.seed,
+        "image": folder.picture(number, attempt).name,
+        "sha256": attempt.image,
+        "parent": attempt.parent,
+        "score": attempt.score,
+        "failed": attempt.report.failed,
+        "report": _REPORT.dump_python(attempt.report, mode="json"),
+    }
+
+
+def public(profile: Profile) -> dict[str, Any]:
+    """The profile as it may be written to disk. Raises ConfigError where an address carries a password or key."""
+    data = profile.model_dump(mode="json")
+    for url in _addresses(data):
+        parts = urlsplit(url)
+        if parts.username or parts.password or any(w in parts.query.lower() for w in ("key=", "token=", "secret=")):
+            raise ConfigError(
+                f"the base_url of the server {parts.hostname} holds a password or key; "
+                "put it into an environment variable and name that in api_key_env"
+            )
+    return data
+
+
+def _addresses(value: object) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["base_url"]] if isinstance(value.get("base_url"), str) else []
+        return own + [url for item in value.values() for url in _addresses(item)]
+    if isinstance(value, list):
+        return [url for item in value for url in _addresses(item)]
+    return []
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

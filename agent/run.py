@@ -1,0 +1,272 @@
+"""Runs: start one, follow its events, answer its questions, pick it up again after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from core.store import ImageStore
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command, StateSnapshot
+
+from agent.decide import best_of
+from agent.events import Asked, Event, RunFinished, RunStarted
+from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
+from agent.parts import Parts
+from agent.provenance import save_picture
+from agent.record import finished_record, new_record
+from agent.runfolder import RunFolder
+from agent.runlog import RunLog
+from agent.trace import write_trace
+from agent.types import Answer, Attempt, Decision, Limits, StopReason
+from core.errors import BackendError, InputError
+from core.profiles import Profile
+from evaluator.types import Check
+from rewriter.limits import clean_prompt
+
+_CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
+_THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
+_NODES_PER_ROUND = 5
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `best` is an index into `attempts`; `images` are their files, in the same order.
+
+    `image` is a copy of the best picture, None where none was drawn. `error`: what failed, where stop is FAILED.
+    """
+
+    folder: Path
+    prompt: str
+    stop: StopReason
+    why: str
+    best: int | None
+    attempts: tuple[Attempt, ...]
+    images: tuple[Path, ...]
+    image: Path | None
+    trace: Path
+    checklist: tuple[Check, ...]
+    elapsed_s: float
+    error: str | None = None
+
+    @property
+    def best_attempt(self) -> Attempt | None:
+        return None if self.best is None else self.attempts[self.best]
+
+
+class Session:
+    """One run and its folder. Make it with `start` or `open`, then iterate over `stream()`.
+
+    A session belongs to one event loop at a time; `cancel` alone may be called from any thread.
+    """
+
+    def __init__(self, folder: RunFolder, parts: Parts, record: dict[str, Any], retry_wait_s: float) -> None:
+        self.folder = folder
+        self.parts = parts
+        self.prompt: str = record["prompt"]
+        self.seed: int = record["seed"]
+        self.ask: bool = record["ask"]
+        self.limits = Limits(**record["limits"])
+        self.result: RunResult | None = None
+        """Set when `stream` has ended with RunFinished."""
+        self._record = record
+        self._retry_wait_s = retry_wait_s
+        self._stop = threading.Event()
+
+    @classmethod
+    def start(
+        cls,
+        prompt: str,
+        parts: Parts,
+        *,
+        limits: Limits,
+        out: Path,
+        profile: Profile | None = None,
+        seed: int | None = None,
+        ask: bool = False,
+        retry_wait_s: float = 1.0,
+    ) -> Session:
+        """A new run in a new folder under `out`. Raises InputError for a prompt or a folder that cannot be used.
+
+        `seed` None draws one; it is recorded, so that the run can be repeated.
+        """
+        prompt = clean_prompt(prompt)
+        if seed is None:
+            seed = secrets.randbelow(2**31)
+        if not 0 <= seed < 2**31:
+            raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
+        folder = RunFolder.create(out, prompt)
+        record = new_record(folder, prompt=prompt, seed=seed, ask=ask, limits=limits, profile=profile)
+        folder.write_record(record)
+        return cls(folder, parts, record, retry_wait_s)
+
+    @classmethod
+    def open(cls, path: Path, parts: Parts, *, retry_wait_s: float = 1.0) -> Session:
+        """The run in the folder `path`, wherever it stands. Raises InputError where there is none."""
+        folder = RunFolder.open(path)
+        record = folder.read_record()
+        try:
+            return cls(folder, parts, record, retry_wait_s)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path / 'run.json'} is incomplete ({error}); the run cannot be resumed") from error
+
+    def cancel(self) -> None:
+        """Ends the run after the current piece of work, with StopReason.CANCELLED and the best picture so far."""
+        self._stop.set()
+
+    async def stream(self, answer: Answer | None = None) -> AsyncGenerator[Event]:
+        """Works until the run is finished (last event RunFinished) or waits for the user (last event Asked).
+
+        A failing model or server ends the run with StopReason.FAILED, never with an exception; such a run can be
+        opened and streamed again, and so can one whose process was killed or whose stream was left early.
+        Raises UsageError where a setting turns out to be unusable, or where another process works on this run.
+        """
+        if answer is not None and answer not in _CHOICES:
+            raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")
+        with self.folder.lock(), RunLog(self.folder.journal) as log:
+            serde = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
+            async with AsyncSqliteSaver.from_conn_string(str(self.folder.checkpoints)) as saver:
+                saver.serde = serde
+                graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
+                async with aclosing(self._events(graph, log, answer)) as events:
+                    async for event in events:
+                        yield event
+
+    async def _events(
+        self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None
+    ) -> AsyncGenerator[Event]:
+        snapshot = await graph.aget_state(_THREAD)
+        snapshot = await self._reopened(graph, log, snapshot)
+        context = Context(
+            parts=self.parts,
+            limits=self.limits,
+            folder=self.folder,
+            log=log,
+            store=ImageStore(self.folder.images),
+            clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
+            ask=self.ask,
+            stop=self._stop,
+        )
+        begun = bool(snapshot.values)
+        seen = len(snapshot.values.get("attempts", ()))
+        if not snapshot.interrupts or answer is None:
+            yield RunStarted(self.folder.path.name, self.folder.path, self.prompt, self.seed, begun, seen)
+        error: str | None = None
+        entry: State | Command[Any] | None = None
+        if not begun:
+            entry = {"prompt": self.prompt, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
+        elif snapshot.interrupts and answer is not None:
+            entry = Command(resume=answer)
+        if not begun or (snapshot.next and not (snapshot.interrupts and answer is None)):
+            try:
+                async with aclosing(self._work(graph, entry, context)) as events:
+                    async for event in events:
+                        yield event
+            except BackendError as failure:
+                error = str(failure)
+            snapshot = await graph.aget_state(_THREAD)
+        if error is None and snapshot.interrupts:
+            yield self._question(log, snapshot)
+            return
+        yield self._finish(log, snapshot, context, error)
+
+    async def _work(
+        self,
+        graph: CompiledStateGraph[State, Context, State, State],
+        entry: State | Command[Any] | None,
+        context: Context,
+    ) -> AsyncGenerator[Event]:
+        config: RunnableConfig = {**_THREAD, "recursion_limit": _NODES_PER_ROUND * self.limits.max_rounds + 10}
+        try:
+            async for event in graph.astream(entry, config, context=context, stream_mode="custom", durability="sync"):
+                yield cast(Event, event)
+        except (GeneratorExit, asyncio.CancelledError):
+            self._stop.set()  # stops the render thread, which nobody waits for any more
+            raise
+
+    async def _reopened(
+        self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
+    ) -> StateSnapshot:
+        """A run that failed because nothing could be judged goes back to its judge."""
+        decision = snapshot.values.get("decision")
+        if snapshot.next or decision is None or decision.stop is not StopReason.FAILED:
+            return snapshot
+        log.forget_unscored()
+        await graph.aupdate_state(_THREAD, {"decision": None}, as_node="render")
+        return await graph.aget_state(_THREAD)
+
+    def _question(self, log: RunLog, snapshot: StateSnapshot) -> Asked:
+        decision: Decision = snapshot.values["decision"]
+        attempts = log.attempts(snapshot.values["attempts"])
+        best = decision.best
+        attempt = None if best is None else attempts[best]
+        path = None if best is None or attempt is None else self.folder.picture(best + 1, attempt)
+        number = None if best is None else best + 1
+        return Asked(snapshot.values["round"], number, attempt, path, decision.why, _CHOICES)
+
+    def _finish(self, log: RunLog, snapshot: StateSnapshot, context: Context, error: str | None) -> RunFinished:
+        """Writes what the run leaves behind. Done again, it writes the same."""
+        keys = list(snapshot.values.get("attempts", ()))
+        attempts = log.attempts(keys)
+        decision: Decision | None = snapshot.values.get("decision")
+        if error is not None or decision is None or decision.stop is None:
+            why = error or "the run was left before it was finished"
+            decision = Decision(StopReason.FAILED, best_of(attempts, self.limits), why)
+        stop = decision.stop
+        assert stop is not None
+        if stop is StopReason.FAILED:
+            error = error or decision.why
+        best = decision.best
+        names = self.parts.names
+        files = tuple(self.folder.picture(n, attempt) for n, attempt in enumerate(attempts, start=1))
+        if best is not None:
+            picture = context.store.get(attempts[best].image)
+            save_picture(picture, self.folder.best, self.prompt, attempts[best], names)
+        elapsed = snapshot.values.get("elapsed_s", 0.0) if error is None else context.clock.seconds()
+        record = finished_record(
+            self._record,
+            folder=self.folder,
+            log=log,
+            attempts=attempts,
+            best=best,
+            stop=stop,
+            why=decision.why,
+            error=error,
+            elapsed_s=elapsed,
+            names=names,
+        )
+        self.folder.write_record(record)
+        self._record = record
+        write_trace(self.folder, record)
+        self.result = RunResult(
+            folder=self.folder.path,
+            prompt=self.prompt,
+            stop=stop,
+            why=decision.why,
+            best=best,
+            attempts=tuple(attempts),
+            images=files,
+            image=None if best is None else self.folder.best,
+            trace=self.folder.trace,
+            checklist=log.checklist or (),
+            elapsed_s=elapsed,
+            error=error,
+        )
+        return RunFinished(
+            stop=stop,
+            why=decision.why,
+            number=None if best is None else best + 1,
+            attempt=None if best is None else attempts[best],
+            path=None if best is None else files[best],
+            trace=self.folder.trace,
+            error=error,
+        )

@@ -1,0 +1,144 @@
+"""The folder a run leaves behind.
+
+runs/20261123T061012Z-three-red-circles-4f9a/
+    run.json                      what was asked, seen and decided; no keys
+    01-round1-seed7.png ...       every picture, with its provenance in PNG text chunks
+    best.png                      the best of them
+    trace.html                    the whole story on one page
+    state/                        what `redraft resume` needs: checkpoints, journal, image store
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.types import Attempt
+from core.errors import InputError
+
+FORMAT = 1
+"""Version of run.json."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path, prompt: str) -> RunFolder:
+        """A new folder under `out`. Raises InputError where it cannot be written."""
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(prompt)}-{secrets.token_hex(2)}"
+        folder = cls(out / name)
+        try:
+            (folder.path / "state").mkdir(parents=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the output folder {out}: {error.strerror}; choose another with --out"
+            ) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of an earlier run. Raises InputError where there is none."""
+        if not (path / "run.json").is_file():
+            raise InputError(f"{path} is not the folder of a run: it holds no run.json")
+        return cls(path)
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "state" / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "state" / "checkpoints.sqlite"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "state" / "images"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace.html"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.png"
+
+    def picture(self, number: int, attempt: Attempt) -> Path:
+        """File of the attempt `number`, counted from 1."""
+        return self.path / f"{number:02d}-round{attempt.round}-seed{attempt.seed}.png"
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replaces run.json in one step: a reader sees the old file or the new one."""
+        text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+        write_atomically(self.path / "run.json", text.encode())
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json. Raises InputError where it cannot be read or has another format."""
+        path = self.path / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        found = record.get("format") if isinstance(record, dict) else None
+        if found != FORMAT:
+            raise InputError(f"{path} has format {found!r}, this version of redraft reads format {FORMAT}")
+        return dict(record)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes out while the run is worked on; freed by the system however this process ends.
+
+        Raises InputError where another process holds it. On systems without `fcntl` nothing is kept out.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        try:
+            file = os.open(self.path / "state" / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InputError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise InputError(f"another process is working on {self.path}; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            os.close(file)
+
+
+def require_writable(out: Path) -> None:
+    """Raises InputError where no folder can be made under `out`; makes `out` and leaves nothing else behind."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".redraft-{secrets.token_hex(4)}"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the output folder {out}: {error.strerror}; choose another with --out"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def slug(prompt: str, length: int = 40) -> str:
+    """The beginning of a prompt as a part of a file name: letters and digits of any script, joined by dashes."""
+    words = re.findall(r"[^\W_]+", prompt.lower())
+    return "-".join(words)[:length].strip("-") or "run"

@@ -1,0 +1,152 @@
+"""The journal of a run: what each finished piece of work made, kept so that no piece is ever paid for twice.
+
+LangGraph's checkpoints say which step a run is in; the journal says what was already made inside that step, and holds
+what would be too large to write into every checkpoint (verdicts, thoughts). Everything is keyed by the question, not by
+the time it was asked, so a step that runs again after a kill finds its answers here.
+
+The file is JSON lines, appended and synced before the work counts as done. A line torn by a kill is cut off when the
+file is opened again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.types import Attempt, Task
+from core.errors import InputError
+from evaluator.types import Check, Report
+from rewriter.types import Rewrite
+
+_CHECKLIST = TypeAdapter(tuple[Check, ...])
+_REWRITES = TypeAdapter(tuple[Rewrite, ...])
+_TASK = TypeAdapter(Task)
+_REPORT = TypeAdapter(Report)
+
+
+class RunLog:
+    """The journal in memory and on disk. One process at a time may have it open (see `RunFolder.lock`).
+
+    Raises InputError where the file holds what this version cannot read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checklist: tuple[Check, ...] | None = None
+        self.rewrites: dict[str, tuple[Rewrite, ...]] = {}
+        """By the key of the request."""
+        self.rewrites_of_round: dict[int, tuple[Rewrite, ...]] = {}
+        self.tasks: dict[str, Task] = {}
+        self.images: dict[str, str] = {}
+        """Task key to image hash."""
+        self.reports: dict[str, Report] = {}
+        """By image hash: the checklist never changes within a run."""
+        self.decisions: dict[int, dict[str, Any]] = {}
+        """By round: why it went on or stopped, and what a user answered."""
+        self.seconds: dict[str, float] = {}
+        """By step: time spent in it, all rounds together."""
+        whole = _read_whole_lines(path)
+        for number, line in enumerate(whole, start=1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, ValidationError) as error:
+                raise InputError(
+                    f"{path}, line {number}, cannot be read ({error}); the run cannot be resumed"
+                ) from error
+        self._file = path.open("ab")
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def attempt(self, key: str) -> Attempt:
+        """The attempt that the task `key` became. KeyError where it was not drawn and judged."""
+        task, image = self.tasks[key], self.images[key]
+        return Attempt(
+            task.round, task.kind, task.prompt, task.seed, image, task.source, self.reports[image], task.negative_prompt
+        )
+
+    def attempts(self, keys: Iterable[str]) -> list[Attempt]:
+        """The attempts of `keys`, in order, up to the first that is not judged yet: so they keep their numbers."""
+        judged = itertools.takewhile(lambda key: self.images.get(key) in self.reports, keys)
+        return [self.attempt(key) for key in judged]
+
+    def put_checklist(self, checks: Sequence[Check]) -> None:
+        self._write({"is": "checklist", "checks": _CHECKLIST.dump_python(tuple(checks), mode="json")})
+
+    def put_rewrites(self, key: str, number: int, rewrites: Sequence[Rewrite]) -> None:
+        value = _REWRITES.dump_python(tuple(rewrites), mode="json")
+        self._write({"is": "rewrites", "key": key, "round": number, "rewrites": value})
+
+    def put_images(self, drawn: Sequence[tuple[Task, str]]) -> None:
+        """Notes a whole batch at once."""
+        self._write(*({"is": "image", "task": _TASK.dump_python(task, mode="json"), "image": h} for task, h in drawn))
+
+    def put_report(self, image: str, report: Report) -> None:
+        self._write({"is": "report", "image": image, "report": _REPORT.dump_python(report, mode="json")})
+
+    def put_decision(self, number: int, **value: object) -> None:
+        """What was decided after a round, and how long its steps took; a later note adds to an earlier one."""
+        self._write({"is": "decision", "round": number, **value})
+
+    def put_seconds(self, step: str, seconds: float) -> None:
+        self._write({"is": "seconds", "step": step, "seconds": round(seconds, 6)}, sync=False)
+
+    def forget_unscored(self) -> None:
+        """Lets pictures without a score be judged again, for a run that failed because its judge was down."""
+        self._write({"is": "forget_unscored"})
+
+    def _write(self, *records: dict[str, Any], sync: bool = True) -> None:
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        self._file.write(lines.encode())
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: dict[str, Any]) -> None:
+        match record["is"]:
+            case "checklist":
+                self.checklist = _CHECKLIST.validate_python(record["checks"])
+            case "rewrites":
+                rewrites = _REWRITES.validate_python(record["rewrites"])
+                self.rewrites[record["key"]] = self.rewrites_of_round[record["round"]] = rewrites
+            case "image":
+                task = _TASK.validate_python(record["task"])
+                self.tasks[task.key] = task
+                self.images[task.key] = record["image"]
+            case "report":
+                self.reports[record["image"]] = _REPORT.validate_python(record["report"])
+            case "decision":
+                value = {name: item for name, item in record.items() if name not in ("is", "round")}
+                self.decisions.setdefault(record["round"], {}).update(value)
+            case "seconds":
+                self.seconds[record["step"]] = self.seconds.get(record["step"], 0.0) + record["seconds"]
+            case "forget_unscored":
+                self.reports = {image: report for image, report in self.reports.items() if report.score is not None}
+            case other:
+                raise ValueError(f"unknown record {other!r}")
+
+
+def _read_whole_lines(path: Path) -> list[bytes]:
+    """The lines of the file that end with a newline; what follows the last newline is cut off on disk too."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return data[:end].split(b"\n")[:-1]

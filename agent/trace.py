@@ -1,0 +1,134 @@
+"""trace.html: the story of a run on one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, UnidentifiedImageError
+
+from agent.runfolder import RunFolder, write_atomically
+
+_EMBED_SIDE = 768
+"""Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""
+
+_STOPS = {
+    "accepted": "Accepted",
+    "plateau": "Stopped: no more gain",
+    "budget": "Stopped: budget spent",
+    "time": "Stopped: out of time",
+    "cancelled": "Stopped by hand",
+    "failed": "Failed",
+}
+
+
+def write_trace(folder: RunFolder, record: Mapping[str, Any]) -> Path:
+    """Writes the page of a finished run's record (see `agent.record`) and returns its path."""
+    html = render_trace(folder.path, record)
+    write_atomically(folder.trace, html.encode())
+    return folder.trace
+
+
+def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
+    """The page as text. Everything that came from a user or a model is escaped, and the page may run no script."""
+    environment = Environment(
+        loader=PackageLoader("agent", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    attempts = record["attempts"]
+    pass_at = record["limits"]["pass_at"]
+    cards = [_card(folder, attempt, record, pass_at) for attempt in attempts]
+    best = record["best"]
+    return environment.get_template("trace.html.j2").render(
+        run=record,
+        stop=_STOPS.get(record["stop"], record["stop"]),
+        accepted=record["stop"] == "accepted",
+        rounds=[_round(item, cards) for item in record["rounds"]],
+        final=None if best is None else cards[best - 1],
+        chart=chart([(a["round"], a["score"]) for a in attempts], record["limits"]["accept_at"]),
+        pass_at=pass_at,
+        models=record.get("models", {}),
+    )
+
+
+def _round(item: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {**item, "cards": [card for card in cards if card["round"] == item["round"]]}
+
+
+def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
+    verdicts = [_line(verdict, pass_at) for verdict in attempt["report"]["verdicts"]]
+    return {
+        **attempt,
+        "src": _data_uri(folder / attempt["image"]),
+        "best": attempt["number"] == record["best"],
+        "original": attempt["prompt"] == record["prompt"],
+        "verdicts": verdicts,
+        "passed": sum(line["state"] == "pass" for line in verdicts),
+        "asked": sum(line["state"] != "skip" for line in verdicts),
+    }
+
+
+def _line(verdict: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
+    p = verdict["probability"]
+    if verdict["outcome"] == "failed":
+        state = "failed"
+    elif verdict["outcome"] == "not_applicable" or p is None:
+        state = "skip"
+    else:
+        state = "pass" if p >= pass_at else "miss"
+    return {
+        "state": state,
+        "question": verdict["check"]["question"],
+        "key_point": verdict["check"]["key_point"].replace("_", " "),
+        "p": p,
+        "percent": None if p is None else round(100 * p),
+        "label_mass": verdict["label_mass"],
+        "reason": verdict["reason"],
+    }
+
+
+def chart(scores: Sequence[tuple[int, float | None]], accept_at: float) -> dict[str, Any] | None:
+    """Points of the drawing of scores over attempts, None with fewer than two scored ones.
+
+    A unit is a pixel of a 320 x 72 view box; `line` follows the best score so far.
+    """
+    width, height, pad = 320.0, 72.0, 8.0
+    if sum(score is not None for _, score in scores) < 2:
+        return None
+    step = (width - 2 * pad) / max(1, len(scores) - 1)
+
+    def y(score: float) -> float:
+        return round(height - pad - score * (height - 2 * pad), 1)
+
+    dots, line, top = [], [], 0.0
+    for index, (number, score) in enumerate(scores):
+        x = round(pad + index * step, 1)
+        if score is not None:
+            top = max(top, score)
+            dots.append({"x": x, "y": y(score), "round": number, "score": score})
+        line.append(f"{x},{y(top)}")
+    return {"dots": dots, "line": " ".join(line), "accept_y": y(accept_at), "accept_at": accept_at}
+
+
+def _data_uri(path: Path) -> str | None:
+    """The picture for an `img` element; None where its file is gone or unreadable."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            kind = "png"
+            if max(picture.size) > _EMBED_SIDE // 2:
+                small = picture.convert("RGB")
+                small.thumbnail((_EMBED_SIDE, _EMBED_SIDE), Image.Resampling.LANCZOS)
+                buffer = io.BytesIO()
+                small.save(buffer, "WEBP", quality=88)
+                data, kind = buffer.getvalue(), "webp"
+    except (OSError, UnidentifiedImageError):
+        return None
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,49 @@
+"""From a profile to the models of a run. Importing this is cheap; model libraries load when they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.models import open_chat
+
+from agent.parts import Parts
+from core.profiles import Profile
+from editors.models import open_backend
+from evaluator.align import AlignEvaluator
+from evaluator.checklist import ChecklistBuilder
+from evaluator.judges import open_judge
+from rewriter.cot import CoTRewriter
+
+
+def open_parts(profile: Profile) -> Parts:
+    """The parts that `profile` describes. A model that serves two roles is opened once.
+
+    Raises ConfigError for settings that cannot be used, ModelMissing where weights are not in their place.
+    """
+    rewriting = open_chat(profile.rewriter.model)
+    own = profile.checklist.model
+    listing = rewriting if own is None or own == profile.rewriter.model else open_chat(own)
+    builder = ChecklistBuilder(listing, profile.checklist)
+    backend = open_backend(profile.generator)
+    judge = open_judge(profile.judge)
+    generator = profile.generator
+    size = (generator.width, generator.height) if generator.width and generator.height else None
+    servers = [m.server for m in (profile.rewriter.model, own, profile.judge.model) if m is not None and m.server]
+    return Parts(
+        builder=builder,
+        rewriter=CoTRewriter(rewriting, profile.rewriter),
+        backend=backend,
+        evaluator=AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at),
+        batch_size=generator.batch_size,
+        pass_at=profile.judge.pass_at,
+        names={"rewriter": rewriting.name, "generator": backend.name, "judge": judge.name, "checklist": listing.name},
+        size=size,
+        calls=asyncio.Semaphore(max((server.concurrency for server in servers), default=8)),
+    )
+
+
+def open_evaluator(profile: Profile) -> tuple[ChecklistBuilder, AlignEvaluator]:
+    """Only what judging needs. Raises as `open_parts` does."""
+    builder = ChecklistBuilder(open_chat(profile.checklist.model or profile.rewriter.model), profile.checklist)
+    judge = open_judge(profile.judge)
+    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at)
