@@ -95,7 +95,7 @@ def modes_of(cls: type) -> dict[Mode, type]:
     tables = _family_tables()
     family = next((key for table in tables.values() for key, known in table.items() if known is cls), None)
     for mode, table in tables.items():
-        sibling = table.get(family)
+        sibling = table.get(family or "")
         if sibling is not None and mode not in serving and _needs(sibling) <= _parts(cls):
             serving[mode] = sibling
     return serving
@@ -177,8 +177,10 @@ def _by_dotted_path(path: str) -> type:
 
 
 def _family_tables() -> dict[Mode, Mapping[str, type]]:
-    """diffusers' own tables: for each mode, model family to class. Importing them imports every pipeline (seconds, and
-    warnings about packages that most of them need and this one may not), so that happens for no class but diffusers'."""
+    """diffusers' own tables: for each mode, model family to class.
+
+    Importing them imports every pipeline, which takes seconds and warns about packages that some of them need.
+    """
     with _quiet(warnings=False):
         from diffusers.pipelines import auto_pipeline
     return {

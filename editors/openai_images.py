@@ -1,0 +1,318 @@
+"""OpenAIImagesBackend: generation and editing on any server with OpenAI's Images API (vLLM-Omni, OpenAI, …).
+
+What servers take differs: `seed` and `negative_prompt` are extensions, `response_format` is refused by some, sizes are
+often limited. Such a field is sent until the server refuses it, and left out from then on (with one log line).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
+
+from PIL import Image
+
+from core.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
+from core.profiles import BackendConfig
+from core.wire import retry_after
+from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size
+from editors.types import ImageTask, Mode, StepCallback
+
+if TYPE_CHECKING:
+    import openai
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Largest reply that is read."""
+
+OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size"})
+"""Fields that are left out where a server refuses them. A size that is left out is made afterwards, by resizing."""
+
+
+class OpenAIImagesBackend:
+    """One request for each picture, several at a time (`server.concurrency`), retried with growing waits.
+
+    Pictures have exactly the size their task asks for; where the server draws another, they are resized. Pictures that
+    come as an address are fetched only from the server itself.
+    """
+
+    def __init__(self, config: BackendConfig) -> None:
+        """Raises ConfigError where the profile names a key that is not in the environment; connects to nothing."""
+        if config.server is None:
+            raise ConfigError('kind = "openai_images" needs a [server] table with base_url')
+        if (config.width is None) != (config.height is None):
+            raise ConfigError("set both width and height in the profile, or neither")
+        self._config = config
+        self._server = config.server
+        self._key = config.server.api_key()
+        address = urlsplit(config.server.base_url)
+        self._secrets = [secret for secret in (self._key, address.password) if secret]
+        self._address = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        self._lock = threading.Lock()
+        self._client: openai.OpenAI | None = None
+        self._refused: frozenset[str] = frozenset()
+        self._accepted: frozenset[str] = frozenset()
+        self._stop = threading.Event()
+
+    @property
+    def name(self) -> str:
+        return self._config.model
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """What the API has; whether the model behind it can is seen when it is asked."""
+        return frozenset({"generate", "edit", "inpaint"})
+
+    def interrupt(self) -> None:
+        """Makes the `render` under way, if any, raise BackendError soon. Any thread may call it."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Closes the connections; a later `render` opens new ones."""
+        self.interrupt()
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        """One RGB picture for each task, in order; `on_step` counts pictures. The first failure ends the call.
+
+        Raises InputError, ServerError (down, slow, or refusing), BadReply or BackendError.
+        """
+        if not tasks:
+            return []
+        for task in tasks:
+            mode_of(task)
+        self._stop = stop = threading.Event()
+        pool = ThreadPoolExecutor(min(self._server.concurrency, len(tasks)), thread_name_prefix="redraft-images")
+        try:
+            positions = {pool.submit(self._picture, task, stop): at for at, task in enumerate(tasks)}
+            pictures: dict[int, Image.Image] = {}
+            for future in as_completed(positions):
+                pictures[positions[future]] = future.result()
+                if on_step is not None:
+                    on_step(len(pictures), len(tasks))
+            return [pictures[at] for at in range(len(tasks))]
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _picture(self, task: ImageTask, stop: threading.Event) -> Image.Image:
+        left_out = self._refused
+        while True:
+            fields = {name: value for name, value in self._fields(task).items() if name not in left_out}
+            try:
+                reply = self._ask(task, fields, stop)
+                break
+            except _RefusedError as error:
+                doubtful = OPTIONAL & fields.keys() - self._accepted
+                named = frozenset(name for name in OPTIONAL & fields.keys() if name in error.names)
+                if not (named or doubtful):
+                    raise ServerError(str(error)) from None
+                left_out |= named or doubtful
+        with self._lock:
+            for name in sorted(left_out - self._refused):
+                log.warning("%s refuses `%s`; it is left out", self._address, name)
+            self._refused |= left_out
+            self._accepted |= OPTIONAL & fields.keys()
+        picture = decoded(self._image_bytes(reply), f"{self.name} at {self._address}")
+        return kept_outside_mask(fitted(picture, wanted_size(task, self._default_size())), task)
+
+    def _default_size(self) -> tuple[int, int] | None:
+        config = self._config
+        return (config.width, config.height) if config.width is not None and config.height is not None else None
+
+    def _fields(self, task: ImageTask) -> dict[str, Any]:
+        """What a request says beside model, prompt and pictures."""
+        config = self._config
+        size = wanted_size(task, self._default_size())
+        fields: dict[str, Any] = {
+            "response_format": "b64_json",
+            "size": f"{size[0]}x{size[1]}" if size is not None else None,
+            "seed": task.seed,
+            "negative_prompt": task.negative_prompt,
+            "num_inference_steps": config.steps,
+            "guidance_scale": config.guidance,
+            "strength": config.strength if task.source is not None else None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _ask(self, task: ImageTask, fields: Mapping[str, Any], stop: threading.Event) -> bytes:
+        """The body of the server's answer. Raises _RefusedError for a 400 or 422, ServerError, BackendError."""
+        import openai
+
+        failures = 0
+        while True:
+            if stop.is_set():
+                raise BackendError("the drawing was interrupted")
+            asked: float | None = None
+            try:
+                return self._request(task, fields)
+            except (TimeoutError, openai.APITimeoutError):
+                trouble = f"did not answer within {self._server.timeout_s:g} s; raise timeout_s in the profile"
+            except openai.APIConnectionError as error:
+                detail = self._scrubbed(error.__cause__ or error)
+                trouble = f"cannot be reached ({detail}); start it, or check base_url in the profile"
+            except openai.APIStatusError as error:
+                status, detail = error.status_code, self._scrubbed(_detail(error))
+                if status in (400, 422):
+                    names = f"{error.param} {detail}"
+                    raise _RefusedError(f"the server {self._address} {self._refusal(status, detail)}", names) from None
+                if status not in (408, 409, 429) and status < 500:
+                    raise ServerError(f"the server {self._address} {self._refusal(status, detail)}") from None
+                asked = retry_after(error.response.headers)
+                trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
+            except RedraftError:
+                raise
+            except Exception as error:  # noqa: BLE001 (boundary to openai and its HTTP library: the answer broke off)
+                trouble = f"broke off its answer ({type(error).__name__}: {self._scrubbed(error)})"
+            failures += 1
+            wait = asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+            if failures > self._server.max_retries or wait > max(60.0, self._server.timeout_s):
+                trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
+                raise ServerError(f"the server {self._address} {trouble}; gave up after try {failures}") from None
+            stop.wait(wait)
+
+    def _request(self, task: ImageTask, fields: Mapping[str, Any]) -> bytes:
+        images = self._opened().images.with_streaming_response
+        deadline = time.monotonic() + self._server.timeout_s
+        if task.source is None:
+            request = images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields))
+        else:
+            pictures: dict[str, Any] = {"image": ("image.png", png(task.source.convert("RGB")), "image/png")}
+            if task.mask is not None:
+                pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
+            request = images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures)
+        with request as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise BadReply(f"{self.name} at {self._address} answered with more than {MAX_BYTES >> 20} MiB")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        return bytes(body)
+
+    def _opened(self) -> openai.OpenAI:
+        import openai
+
+        with self._lock:
+            if self._client is None:
+                self._client = openai.OpenAI(
+                    # Never the OPENAI_… variables: they are meant for another server than the profile's.
+                    api_key=self._key or "none",
+                    default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},  # type: ignore[dict-item]
+                    base_url=self._server.base_url,
+                    timeout=self._server.timeout_s,
+                    max_retries=0,
+                )
+            return self._client
+
+    def _image_bytes(self, body: bytes) -> bytes:
+        said = f"{self.name} at {self._address} answered"
+        try:
+            reply = json.loads(body)
+        except (ValueError, RecursionError):
+            start = self._scrubbed(body[:200].decode("utf-8", "replace") or "nothing")
+            raise BadReply(f"{said}: {start}, not JSON") from None
+        data = reply.get("data") if isinstance(reply, dict) else None
+        first = data[0] if isinstance(data, list) and data else None
+        if not isinstance(first, dict):
+            raise BadReply(f"{said} without a picture: {self._scrubbed(reply)}")
+        text, address = first.get("b64_json"), first.get("url")
+        if not isinstance(text, str) and isinstance(address, str) and address.startswith("data:"):
+            text = address
+        if isinstance(text, str):
+            try:
+                coded = text.partition(",")[2] if text.startswith("data:") else text
+                return base64.b64decode("".join(coded.split()), validate=True)
+            except (binascii.Error, ValueError):
+                raise BadReply(f"{said} with something that is not base64") from None
+        if isinstance(address, str):
+            return self._fetched(address)
+        raise BadReply(f"{said} without a picture: {self._scrubbed(first)}")
+
+    def _fetched(self, address: str) -> bytes:
+        """The bytes at an address that the server gave. Only from the server itself: an answer must not make this
+        machine call others."""
+        base = self._server.base_url
+        try:
+            url = urljoin(base, address)
+            same = _origin(url) == _origin(base)
+        except ValueError:
+            same = False
+        if not same:
+            raise BadReply(
+                f"{self.name} at {self._address} answered with the address of a picture on another server "
+                f"({self._scrubbed(address)}), which is not fetched; use a server that sends b64_json"
+            )
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        opener = urllib.request.build_opener(_NoRedirects)
+        try:
+            with opener.open(urllib.request.Request(url, headers=headers), timeout=self._server.timeout_s) as response:
+                data: bytes = response.read(MAX_BYTES + 1)
+        except (OSError, ValueError, urllib.error.URLError) as error:
+            raise ServerError(f"the picture at {self._scrubbed(url)} cannot be fetched ({error})") from None
+        if len(data) > MAX_BYTES:
+            raise BadReply(f"the picture at {self._scrubbed(url)} has more than {MAX_BYTES >> 20} MiB")
+        return data
+
+    def _refusal(self, status: int, detail: str) -> str:
+        if status in (401, 403):
+            key = self._server.api_key_env
+            mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
+            return f"refuses the API key ({status}: {detail}); {mend}"
+        if status == 404:
+            return f"does not have this (404: {detail}); check `model`, and that base_url ends in /v1"
+        return f"refuses the request ({status}: {detail})"
+
+    def _scrubbed(self, error: object) -> str:
+        """One short line of `error`, without the API key."""
+        line = " ".join(str(error).split()) or type(error).__name__
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line if len(line) <= 300 else line[:297] + "..."
+
+
+class _RefusedError(ServerError):
+    """The server will not do this as it was asked; `names` is where it may name the field that it does not take."""
+
+    def __init__(self, message: str, names: str) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirects would lead to other servers."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _detail(error: openai.APIStatusError) -> object:
+    body = error.body
+    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error.message
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454). Raises ValueError for what is no address."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _wire_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The mask for both conventions in use: white where to change, and transparent there (OpenAI's)."""
+    change = mask.convert("L").resize(size, Image.Resampling.BILINEAR)
+    return Image.merge("RGBA", (change, change, change, change.point(lambda value: 255 - value)))
