@@ -1,0 +1,171 @@
+"""core.images: users' files, good and bad; PNG text chunks."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from core.errors import InputError
+from core.images import open_image, read_provenance, save_png
+
+RED = (255, 0, 0)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff", "bmp", "gif"])
+def test_formats(tmp_path: Path, ending: str) -> None:
+    image = open_image(saved(tmp_path / f"a.{ending}", Image.new("RGB", (5, 4), RED)))
+    assert (image.mode, image.size) == ("RGB", (5, 4))
+    assert all(abs(a - b) <= 2 for a, b in zip(image.getpixel((2, 2)), RED, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("image", "pixel"),
+    [
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (2, 2), (255, 0, 0, 255)), RED),
+        (Image.new("LA", (2, 2), (0, 0)), (255, 255, 255)),
+        (Image.new("L", (2, 2), 77), (77, 77, 77)),
+        (Image.new("1", (2, 2), 1), (255, 255, 255)),
+        (Image.new("RGB", (2, 2), RED).convert("P"), RED),
+        (Image.new("I;16", (2, 2), 0x80FF), (128, 128, 128)),
+        (Image.new("I;16", (2, 2), 0x00FF), (0, 0, 0)),
+    ],
+)
+def test_modes(tmp_path: Path, image: Image.Image, pixel: tuple[int, int, int]) -> None:
+    opened = open_image(saved(tmp_path / "a.png", image))
+    assert (opened.mode, opened.getpixel((1, 1)), opened.info) == ("RGB", pixel, {})
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    pixel = open_image(saved(tmp_path / "a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))).getpixel((4, 4))
+    assert pixel[0] > 200 > 60 > max(pixel[1:])
+
+
+def test_transparent_palette(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 2), 0)
+    image.putpalette([255, 0, 0])
+    assert open_image(saved(tmp_path / "a.gif", image, transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_exif_orientation(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20))
+    image.paste(RED, (0, 0, 10, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to stand upright
+    opened = open_image(saved(tmp_path / "a.png", image, exif=exif))
+    assert opened.size == (20, 40)
+    assert (opened.getpixel((10, 2)), opened.getpixel((10, 35))) == (RED, (0, 0, 0))
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rows + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"hello, I am a text file", "no picture of a known kind"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known kind"),
+        (png_claiming(20_000, 5_000), "20000 x 5000 pixels"),
+        (png_claiming(60_000, 60_000), "pixels"),
+        (png_claiming(100, 100), "damaged or cut short"),
+    ],
+)
+def test_files_that_are_no_pictures(tmp_path: Path, data: bytes, words: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=words) as caught:
+        open_image(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_truncated(tmp_path: Path, ending: str) -> None:
+    path = saved(tmp_path / f"a.{ending}", Image.effect_noise((64, 64), 50).convert("RGB"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="damaged or cut short"):
+        open_image(path)
+
+
+def test_missing_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        open_image(tmp_path / "none.png")
+    for path in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(InputError, match="a folder or a device"):
+            open_image(path)
+
+
+def test_limits(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("RGB", (10, 10)))
+    assert open_image(path, max_pixels=100).size == (10, 10)
+    with pytest.raises(InputError, match="10 x 10 pixels; at most 99"):
+        open_image(path, max_pixels=99)
+    with pytest.raises(InputError, match="MiB"):
+        open_image(path, max_bytes=10)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tiff"])
+def test_animations(tmp_path: Path, ending: str) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    path = saved(tmp_path / f"a.{ending}", frames[0], save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="animated or has several pages"):
+        open_image(path)
+
+
+def test_provenance_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.png"
+    text = {"Software": "redraft", "redraft:prompt": 'ein Café, "猫" 😀\n}{', "long": "x" * 100_000}
+    save_png(Image.new("RGB", (3, 3), RED), path, text)
+    assert read_provenance(path) == text
+    assert b"iTXt" in path.read_bytes()
+    assert open_image(path).getpixel((0, 0)) == RED
+    assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+
+def test_text_that_png_cannot_hold(tmp_path: Path) -> None:
+    save_png(Image.new("RGB", (3, 3)), tmp_path / "a.png", {"a": "x\0y\ud800z"})
+    assert read_provenance(tmp_path / "a.png") == {"a": "x\ufffdy?z"}
+    for keyword in ("", " a", "é", "x" * 80, "a\nb"):
+        with pytest.raises(ValueError, match="keyword"):
+            save_png(Image.new("RGB", (3, 3)), tmp_path / "b.png", {keyword: "x"})
+
+
+def test_no_provenance(tmp_path: Path) -> None:
+    assert read_provenance(saved(tmp_path / "a.png", Image.new("RGB", (3, 3)))) == {}
+    with pytest.raises(InputError, match="not a PNG"):
+        read_provenance(saved(tmp_path / "a.jpg", Image.new("RGB", (3, 3))))
+    with pytest.raises(InputError, match="No such file"):
+        read_provenance(tmp_path / "none.png")
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        save_png(Image.new("RGB", (3, 3)), tmp_path / "file" / "a.png", {})
+
+
+def test_what_was_there_stays_where_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.mkdir()  # a file cannot take a folder's place
+    with pytest.raises(InputError, match="cannot write"):
+        save_png(Image.new("RGB", (3, 3)), path, {})
+    assert os.listdir(tmp_path) == ["a.png"]
