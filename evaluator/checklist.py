@@ -64,9 +64,7 @@ class ChecklistBuilder:
         self._config = config
         self._template = load_template("evaluator", config.style, "checklist")
         if not placeholders(self._template) & {"prompt", "fenced_prompt"}:
-            raise ConfigError(
-                f"checklist.txt of style {config.style!r} has neither {{{{prompt}}}} nor {{{{fenced_prompt}}}}"
-            )
+            raise ConfigError(f"checklist.txt of style {config.style!r} needs {{{{prompt}}}} or {{{{fenced_prompt}}}}")
         self._reply = _reply_format(config.style)
         self._system = None
         if self._reply == "json":
