@@ -1,0 +1,201 @@
+"""Language and vision-language models in this process: loading them, and turning requests into their inputs.
+
+Importing this module is cheap; torch and transformers load with the first model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from core.choices import choice_ids
+from core.errors import BackendError, ModelMissing
+from core.profiles import ModelConfig, model_place
+
+if TYPE_CHECKING:
+    import torch
+
+    from core.chat import ChatRequest
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request as a model reads it: its chat template filled in, and its pictures in order."""
+
+    text: str
+    images: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A loaded model. `processor` is None for a model that reads text only. `context`: tokens it can take in all."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    processor: Any
+    context: int
+    eos: tuple[int, ...]
+
+    def row(self, request: ChatRequest, template_args: Mapping[str, object]) -> Row:
+        """Fills in the chat template. Raises BackendError where the model cannot take such a request."""
+        from jinja2 import TemplateError
+
+        images: list[Image.Image] = []
+        conversation: list[dict[str, object]] = []
+        for message in request.messages:
+            parts = (message.content,) if isinstance(message.content, str) else message.content
+            images += [part.convert("RGB") for part in parts if not isinstance(part, str)]
+            content: object = "\n".join(self.defused(part) for part in parts if isinstance(part, str))
+            if self.processor is not None:
+                # Templates of vision-language models want lists, some of them even where there is no picture.
+                content = [
+                    {"type": "text", "text": self.defused(part)} if isinstance(part, str) else {"type": "image"}
+                    for part in parts
+                ]
+            conversation.append({"role": message.role, "content": content})
+        if images and self.processor is None:
+            raise BackendError(f"{self.name} reads text only; a request with a picture needs a vision-language model")
+        # A reasoning model would open with its thoughts, whatever the choices are.
+        settings = ({"enable_thinking": False} if request.choices else {}) | dict(template_args)
+        template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
+        if not template:
+            raise BackendError(f"{self.name} has no chat template; use an instruction-tuned model, or give it one")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                conversation, chat_template=template, tokenize=False, add_generation_prompt=True, **settings
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BackendError(f"the chat template of {self.name} refuses the messages: {error}") from error
+        return Row(str(text), tuple(images))
+
+    def defused(self, text: str) -> str:
+        """`text` with a space put into each special token it spells out, so that what a user or a picture's text says
+        can neither end its own turn nor open another's, nor claim pictures that are not there."""
+        special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {*self.tokenizer.all_special_tokens, str(getattr(self.processor, "image_token", None) or "")}
+        words = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+        if not words:
+            return text
+        return re.sub("|".join(map(re.escape, words)), lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+    def inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """What the model takes, left-padded, on its device. All rows have the same number of pictures."""
+        import torch
+
+        # Templates write the special tokens themselves; a second opening token would change every answer.
+        settings = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
+        texts = [row.text for row in rows]
+        if self.processor is None:
+            made = self.tokenizer(texts, return_token_type_ids=False, **settings)
+        elif rows[0].images:
+            made = self.processor(text=texts, images=[list(row.images) for row in rows], **settings)
+        else:
+            made = self.processor(text=texts, **settings)
+        tensors = {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+        device, dtype = self.model.device, self.model.dtype
+        return {n: t.to(device, dtype) if t.is_floating_point() else t.to(device) for n, t in tensors.items()}
+
+    def choice_ids(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """The tokens that count as each choice (`core.choices`). Raises BackendError."""
+        return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
+
+
+def load_local(config: ModelConfig) -> LocalModel:
+    """Loads the model of `config`, from safetensors only: pickled weights could run code.
+
+    A folder or hub id whose configuration belongs to an image-text-to-text model gets its processor too. dtype "auto"
+    is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. Raises ModelMissing where
+    weights are missing or incomplete, BackendError where they cannot be used.
+    """
+    import torch
+    import transformers
+
+    place, local = model_place(config.model), config.local
+    device = pick_device(local.device)
+    dtype = "float32" if local.dtype == "auto" and device.startswith("cpu") else local.dtype
+    code = {"trust_remote_code": local.trust_remote_code}
+    try:
+        with _no_progress_bars():
+            hf_config = transformers.AutoConfig.from_pretrained(place, **code)
+            sees = _sees(hf_config)
+            reads = transformers.AutoProcessor if sees else transformers.AutoTokenizer
+            processor = reads.from_pretrained(place, **code)
+            auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+            model, found = auto.from_pretrained(
+                place, dtype=dtype, use_safetensors=True, output_loading_info=True, **code
+            )
+            model = model.to(torch.device(device)).eval()
+    except OSError as error:
+        raise ModelMissing(
+            f"no model could be loaded from {place} ({_line(error)}); give a folder with config.json, tokenizer and "
+            f"*.safetensors, or a hub id that can be reached, as `model` in the profile"
+        ) from error
+    except ImportError as error:
+        raise BackendError(f"{config.model} needs a package that is not installed ({_line(error)})") from error
+    except Exception as error:
+        raise BackendError(f"{config.model} cannot be used ({type(error).__name__}: {_line(error)})") from error
+    lost = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in found[key])
+    if lost:
+        # transformers fills them with random numbers and goes on.
+        raise ModelMissing(
+            f"the weights in {place} lack {len(lost)} tensors of {type(model).__name__}, such as {lost[0]}; "
+            f"they belong to another config.json, or are incomplete"
+        )
+    return _finished(config.model, model, processor.tokenizer if sees else processor, processor if sees else None)
+
+
+def pick_device(device: str) -> str:
+    """`device`, or for "auto" the best there is: cuda, then mps, then cpu."""
+    import torch
+
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _finished(name: str, model: Any, tokenizer: Any, processor: Any) -> LocalModel:
+    from transformers import GenerationConfig
+
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+    eos = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    if tokenizer.pad_token_id is None:
+        if not eos:
+            raise BackendError(f"the tokenizer of {name} names neither a padding nor an end token; name one")
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(min(eos))
+    # A checkpoint's own sampling defaults (a repetition penalty, say) would get mixed into what the request asks for.
+    model.generation_config = GenerationConfig(eos_token_id=sorted(eos) or None, pad_token_id=tokenizer.pad_token_id)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+    return LocalModel(name, model, tokenizer, processor, int(context), tuple(sorted(eos)))
+
+
+def _sees(hf_config: Any) -> bool:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    own_code = getattr(hf_config, "auto_map", None) or {}
+    return type(hf_config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or "AutoModelForImageTextToText" in own_code
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _line(error: object) -> str:
+    line = " ".join(str(error).split())
+    return line if len(line) <= 300 else line[:297] + "..."
