@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from core.errors import ModelMissing
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile
+from core.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
 from evaluator.local_judge import TransformersJudge
 from evaluator.random_vlm import save_random_llava
 from evaluator.types import Check, Verdict
@@ -54,7 +54,7 @@ def _model(given: str | None, folder: Path, checks: tuple[Check, ...]) -> tuple[
     if given is not None:
         return _with_model(mini, given), given
     try:
-        TransformersJudge(mini).close()
+        model_place(mini.model.model)
     except ModelMissing:
         save_random_llava(
             folder,
@@ -93,7 +93,7 @@ async def _compare(
             answers[way] = [await judge(image, "", checks) for image in images]
             times[way] = min(times[way], (time.perf_counter() - start) / len(images))
     for judge in judges.values():
-        judge.close()
+        await judge.aclose()
     apart = max(
         abs(_p(one) - _p(other))
         for row, other_row in zip(answers[True], answers[False], strict=True)

@@ -35,7 +35,8 @@ _RETRY_TEMPERATURE = 0.7
 """The second try is sampled: a greedy one would give the same reply again."""
 
 _OPEN_QUESTION = re.compile(r"(what|which|who|whom|whose|where|when|why|how)\b", re.IGNORECASE)
-_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_CHINESE = re.compile(r"^[^\u3040-\u30ff]*[\u4e00-\u9fff][^\u3040-\u30ff]*$")
+"""Han characters without kana, which would make them Japanese."""
 _CHINESE_YES_NO = re.compile(r"吗|是否|有没有|是不是|有无|能否")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
 _FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
@@ -121,7 +122,7 @@ def is_yes_no(question: str) -> bool:
     """Whether `question` can be answered with yes or no, as far as its form tells."""
     if not question or len(question) > MAX_QUESTION or not question.endswith(("?", "？")):
         return False
-    if _CHINESE.search(question):
+    if _CHINESE.match(question):
         return _CHINESE_YES_NO.search(question) is not None
     return _OPEN_QUESTION.match(question) is None
 

@@ -67,9 +67,9 @@ class TransformersJudge:
         """Loads the model now. Raises ModelMissing or BackendError, which calls would report as FAILED checks."""
         await asyncio.wrap_future(self._worker.submit(self._loaded))
 
-    def close(self) -> None:
-        """Waits for what is under way and lets go of the model. Checks asked after that FAILED."""
-        self._worker.shutdown()
+    async def aclose(self) -> None:
+        """Lets go of the model, once what is under way is done. Checks asked after that are FAILED."""
+        await asyncio.to_thread(self._worker.shutdown)
         self._vlm = None
 
     async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:

@@ -154,6 +154,7 @@ def test_json_without_a_usable_check(text: str, malformed: int) -> None:
         ("Hat der Stern fünf Zacken?", True),
         ("画面里有三颗星吗？", True),
         ("是否恰好有三只猫?", True),
+        ("赤い星は三つありますか？", True),
         ("画面里有几颗星？", False),
         ("What colour is the star?", False),
         ("how many stars are there?", False),

@@ -174,6 +174,6 @@ async def test_a_model_that_cannot_share_falls_back_to_single_calls(
 
 async def test_a_closed_judge_says_so(tiny_llava: Path) -> None:
     judge = TransformersJudge(config_for(tiny_llava))
-    judge.close()
+    await judge.aclose()
     [verdict] = await judge(pictures(1)[0], "", [Check("state", "Is it?")])
     assert (verdict.outcome, verdict.reason) == (Outcome.FAILED, f"the judge {tiny_llava} is closed")

@@ -7,6 +7,7 @@ from core.chat import ChatReply, ChatRequest
 from core.errors import BadReply, ConfigError, ServerError
 from core.fakes import FakeChat, text_of
 from core.profiles import JudgeConfig, ModelConfig, ServerConfig
+from evaluator.judges import open_judge
 from evaluator.judging import calibrated, scored
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
@@ -25,6 +26,12 @@ def config(**changes: object) -> JudgeConfig:
 def answer(yes: float, no: float) -> ChatReply:
     logs = [math.log(p) if p else NEVER for p in (yes, no)]
     return ChatReply(text="yes" if yes > no else "no", logprobs=dict(zip(("yes", "no"), logs, strict=True)))
+
+
+def test_a_server_profile_opens_a_server_judge() -> None:
+    judge = open_judge(config())
+    assert isinstance(judge, ServerJudge)
+    assert judge.name == "vlm"
 
 
 async def test_probability_and_label_mass_of_each_check_in_order() -> None:
