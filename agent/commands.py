@@ -16,10 +16,9 @@ from typing import Any, TextIO
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 
 from agent.events import Asked, Event
-from agent.live import LiveView, stdin_is_a_person, verdict_lines
+from agent.live import LiveView, escape, stdin_is_a_person, verdict_lines
 from agent.parts import Parts
 from agent.record import public
 from agent.run import RunResult, Session
@@ -235,7 +234,7 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
         return
     report = best_attempt.report
     applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
-    passed = sum(passes(v, 0.5) for v in applying)
+    passed = sum(passes(v, result.limits.pass_at) for v in applying)
     score = "no score" if report.score is None else f"score {report.score:.2f}"
     console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
     console.print(f"{score}, {passed} of {len(applying)} checks passed, {len(result.attempts)} pictures drawn")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as _escape_markup
 from rich.status import Status
 
 from agent.decide import acceptable
@@ -36,6 +36,11 @@ _STEPS = {
     "render": "drawing",
     "judge": "looking at the picture",
 }
+
+
+def escape(text: str) -> str:
+    """Text of users and models for rich: no markup, and no control characters that could drive the terminal."""
+    return _escape_markup("".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text))
 
 
 class LiveView:

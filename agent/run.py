@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from core.store import ImageStore
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -30,6 +30,7 @@ from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, Limits, StopReason
 from core.errors import BackendError, InputError
 from core.profiles import Profile
+from core.store import ImageStore
 from evaluator.types import Check
 from rewriter.limits import clean_prompt
 
@@ -47,6 +48,7 @@ class RunResult:
 
     folder: Path
     prompt: str
+    limits: Limits
     stop: StopReason
     why: str
     best: int | None
@@ -133,13 +135,17 @@ class Session:
         if answer is not None and answer not in _CHOICES:
             raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")
         with self.folder.lock(), RunLog(self.folder.journal) as log:
+            self.folder.sweep()
             serde = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
-            async with AsyncSqliteSaver.from_conn_string(str(self.folder.checkpoints)) as saver:
-                saver.serde = serde
-                graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
-                async with aclosing(self._events(graph, log, answer)) as events:
-                    async for event in events:
-                        yield event
+            try:
+                async with AsyncSqliteSaver.from_conn_string(str(self.folder.checkpoints)) as saver:
+                    saver.serde = serde
+                    graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
+                    async with aclosing(self._events(graph, log, answer)) as events:
+                        async for event in events:
+                            yield event
+            except sqlite3.Error as error:
+                raise InputError(f"cannot use {self.folder.checkpoints}: {error}") from error
 
     async def _events(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None
@@ -250,6 +256,7 @@ class Session:
         self.result = RunResult(
             folder=self.folder.path,
             prompt=self.prompt,
+            limits=self.limits,
             stop=stop,
             why=decision.why,
             best=best,

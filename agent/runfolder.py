@@ -23,6 +23,7 @@ from typing import Any
 
 from agent.types import Attempt
 from core.errors import InputError
+from core.files import write_atomically
 
 FORMAT = 1
 """Version of run.json."""
@@ -79,7 +80,14 @@ class RunFolder:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replaces run.json in one step: a reader sees the old file or the new one."""
         text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
-        write_atomically(self.path / "run.json", text.encode())
+        self.write(self.path / "run.json", text)
+
+    def write(self, path: Path, text: str) -> None:
+        """Writes a text file of this folder. Raises InputError where that fails, the disk being full for instance."""
+        try:
+            write_atomically(path, text.encode())
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
 
     def read_record(self) -> dict[str, Any]:
         """run.json. Raises InputError where it cannot be read or has another format."""
@@ -92,6 +100,11 @@ class RunFolder:
         if found != FORMAT:
             raise InputError(f"{path} has format {found!r}, this version of redraft reads format {FORMAT}")
         return dict(record)
+
+    def sweep(self) -> None:
+        """Removes the half-written files that a killed process left behind. Only under the lock."""
+        for part in self.path.rglob(".*.part"):
+            part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -130,12 +143,6 @@ def require_writable(out: Path) -> None:
         raise InputError(
             f"cannot write to the output folder {out}: {error.strerror}; choose another with --out"
         ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def slug(prompt: str, length: int = 40) -> str:

@@ -60,7 +60,10 @@ class RunLog:
                 raise InputError(
                     f"{path}, line {number}, cannot be read ({error}); the run cannot be resumed"
                 ) from error
-        self._file = path.open("ab")
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
 
     def __enter__(self) -> RunLog:
         return self
@@ -109,10 +112,13 @@ class RunLog:
 
     def _write(self, *records: dict[str, Any], sync: bool = True) -> None:
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        self._file.write(lines.encode())
-        self._file.flush()
-        if sync:
-            os.fsync(self._file.fileno())
+        try:
+            self._file.write(lines.encode())
+            self._file.flush()
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
         for record in records:
             self._take(record)
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
-from agent.runfolder import RunFolder, write_atomically
+from agent.runfolder import RunFolder
 
 _EMBED_SIDE = 768
 """Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""
@@ -29,7 +29,7 @@ _STOPS = {
 def write_trace(folder: RunFolder, record: Mapping[str, Any]) -> Path:
     """Writes the page of a finished run's record (see `agent.record`) and returns its path."""
     html = render_trace(folder.path, record)
-    write_atomically(folder.trace, html.encode())
+    folder.write(folder.trace, html)
     return folder.trace
 
 

@@ -1,0 +1,160 @@
+"""Kills real processes in the middle of a run, resumes them, and prints what was left, as JSON lines.
+
+Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER`. For every place at which a run makes
+something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself SIGKILL
+there; a second child resumes it. The first line printed is an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from agent.fakes import fake_parts, paint
+from agent.parts import Parts
+from agent.run import Session
+from agent.types import Limits
+from editors.fakes import FakeBackend
+from editors.types import ImageTask, StepCallback
+from rewriter.fakes import FakeRewriter, RewriterCall
+
+LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
+Hook = Callable[[str], None]
+
+
+class Backend(FakeBackend):
+    """Tells `hook` before, inside and after each batch; the draw itself is told for each picture."""
+
+    def __init__(self, hook: Hook) -> None:
+        super().__init__(paint=paint)
+        self._hook = hook
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        for task in tasks:
+            self._hook(f"draw {task.prompt} {task.seed}")
+        pictures = super().render(tasks, on_step)
+        self._hook("drew")
+        return pictures
+
+
+def parts(hook: Hook) -> Parts:
+    def rewrite(call: RewriterCall) -> list[str]:
+        hook(f"rewrite {call.seed}")
+        return [f"try {call.seed}"]
+
+    def opinion(prompt: str, seed: int) -> tuple[float, ...]:
+        hook(f"judge {prompt} {seed}")
+        return (0.9, (seed % 89) / 100, 0.4)
+
+    return fake_parts(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+
+
+async def work(session: Session) -> None:
+    async for _ in session.stream():
+        pass
+
+
+def child(folder: Path, die_at: int | None, kind: str) -> int:
+    """Starts a run in `folder`, or resumes the one that is there; dies at the die_at-th event of the kind."""
+    count = 0
+
+    def tick(happened: str) -> None:
+        nonlocal count
+        if happened == kind:
+            count += 1
+            if count == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(line: str) -> None:
+        with (folder / "calls.log").open("a") as file:
+            file.write(line + "\n")
+        tick("call")
+
+    # Every durable write of ours goes through fsync. A killed process loses nothing that it has written, synced or not,
+    # so the call itself, which waits for the disk, is left out.
+    os.fsync = lambda file: tick("sync")
+    runs = [path.parent for path in folder.glob("*/run.json")]
+    if runs:
+        session = Session.open(runs[0], parts(hook))
+    else:
+        session = Session.start("three circles", parts(hook), limits=LIMITS, out=folder, seed=7)
+    asyncio.run(work(session))
+    return count
+
+
+def forked(folder: Path, die_at: int | None = None, kind: str = "") -> bool:
+    """True where the child died by SIGKILL, False where it came to its end."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            child(folder, die_at, kind)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def journal(folder: Path) -> list[dict[str, object]]:
+    """The whole lines of the journal as they are on disk."""
+    lines = [line for path in folder.glob("*/state/journal.jsonl") for line in path.read_bytes().split(b"\n")[:-1]]
+    return [json.loads(line) for line in lines]
+
+
+def done(folder: Path) -> list[str]:
+    """What was finished, in the words of calls.log."""
+    records = journal(folder)
+    pictures: dict[object, dict[str, object]] = {r["image"]: r["task"] for r in records if r["is"] == "image"}  # type: ignore[misc]
+    finished = [f"draw {t['prompt']} {t['seed']}" for t in pictures.values()]
+    judged = [pictures[r["image"]] for r in records if r["is"] == "report"]
+    return finished + [f"judge {t['prompt']} {t['seed']}" for t in judged]
+
+
+def left(folder: Path, kind: str, at: int, finished: list[str]) -> dict[str, object]:
+    run = next(path.parent for path in folder.glob("*/run.json"))
+    record = json.loads((run / "run.json").read_text())
+    keep = ("prompt", "seed", "stop", "why", "best", "checklist", "rounds", "attempts", "error")
+    return {
+        "kind": kind,
+        "at": at,
+        "record": {name: record[name] for name in keep},
+        "best": (run / "best.png").read_bytes().hex(),
+        "files": sorted(path.name for path in run.iterdir()),
+        "images": sorted(path.name for path in run.glob("state/images/*/*")),
+        "calls": (folder / "calls.log").read_text().splitlines(),
+        "finished": finished,
+    }
+
+
+def main(base: Path) -> None:
+    whole = base / "whole"
+    whole.mkdir()
+    assert not forked(whole)
+    print(json.dumps(left(whole, "none", 0, [])), flush=True)  # noqa: T201
+    for kind in ("sync", "call"):
+        at, died = 1, True
+        while died:
+            folder = base / f"{kind}{at}"
+            folder.mkdir()
+            died = forked(folder, at, kind)
+            if died:
+                finished = done(folder)
+                assert not forked(folder)
+                print(json.dumps(left(folder, kind, at, finished)), flush=True)  # noqa: T201
+            at += 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,42 @@
+"""A run that is killed with SIGKILL anywhere and resumed ends as if nothing had happened, and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).with_name("kill_driver.py")
+ROOT = Path(__file__).parents[2]
+BATCH = 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
+def test_killed_anywhere_and_resumed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGGRAPH_STRICT_MSGPACK": "true"}
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    whole, *killed = (json.loads(line) for line in done.stdout.splitlines())
+    assert whole["record"]["stop"] == "budget"
+    assert len(whole["record"]["attempts"]) == 5
+    kinds = Counter(case["kind"] for case in killed)
+    assert kinds["call"] == len(whole["calls"]), "each call of a model was a place to die"
+    assert kinds["sync"] > 30, "each durable write was a place to die"
+    for case in killed:
+        where = f"killed at {case['kind']} {case['at']}"
+        assert case["record"] == whole["record"], where
+        assert case["best"] == whole["best"], where
+        assert case["files"] == whole["files"], where
+        assert case["images"] == whole["images"], f"{where}: no image is lost, none is left over"
+        calls = Counter(case["calls"])
+        for name in case["finished"]:
+            assert calls[name] == whole["calls"].count(name), f"{where}: {name} was finished and yet repeated"
+        redrawn = [name for name, count in calls.items() if name.startswith("draw ") and count > 1]
+        assert len(redrawn) <= BATCH, f"{where}: at most the batch in hand is drawn again"
