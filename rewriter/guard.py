@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from core.errors import ConfigError
-from rewriter.intent import remnants, rules
+from rewriter.intent import colours, negation, numbers, remnants, rules
 from rewriter.intent.base import Case, Finding, GuardSettings, Passage, Rule
 
 __all__ = ["RULES", "Finding", "GuardSettings", "check_intent"]
@@ -22,6 +22,10 @@ RULES: dict[str, Rule] = {
     "apostrophes": rules.apostrophes,
     "quoted_text": rules.quoted_text,
     "added_text": rules.added_text,
+    "numbers": numbers.numbers,
+    "counts": numbers.counts,
+    "negations": negation.negations,
+    "colours": colours.colours,
     "language": rules.language,
 }
 """Every rule by its name, in the order in which they are asked."""

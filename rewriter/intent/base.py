@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,6 +107,12 @@ class Case:
 Rule = Callable[[Case], Iterator[Finding]]
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of `text`, for the word lists of the rules."""
+    return frozenset(text.split())
+
+
+@lru_cache(maxsize=8192)
 def singular(word: str) -> str:
     """A key that an English noun shares with its plural. Not a dictionary form: only good for comparing."""
     if word in _IRREGULAR:

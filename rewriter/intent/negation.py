@@ -1,0 +1,299 @@
+"""Negations: what the user does not want is left out, or said to be absent; it is never described as present.
+
+Looked for: no X, without X, X-free, not a X, "don't add X" and their like in German, French, Spanish, Italian,
+Portuguese, Russian, Arabic, Chinese and Japanese. Not looked for: double negation, and absence said by other words
+("bare-headed").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rewriter.intent.base import Case, Finding, Passage, Word, singular, word_set
+
+
+@dataclass(frozen=True)
+class _Grammar:
+    """How one language denies: words that do, words to skip after them, words that end the noun phrase."""
+
+    cues: frozenset[str]
+    skipped: frozenset[str]
+    noun_first: bool = False
+    """Whether the noun comes before its adjectives."""
+
+
+_EN = _Grammar(
+    word_set("no without lacking excluding avoid exclude omit minus"),
+    word_set(
+        "any a an the some single visible of his her its their my your sign signs trace traces hint kind type sort "
+        "even actual real"
+    ),
+)
+_GRAMMARS = {
+    "en": _EN,
+    "de": _Grammar(
+        word_set("ohne kein keine keinen keiner keinem keinerlei"),
+        word_set("jede jeden jegliche jeglichen irgendwelche einen eine ein den die das sichtbare sichtbaren"),
+    ),
+    "fr": _Grammar(word_set("sans aucun aucune"), word_set("aucun aucune un une le la les de du des"), noun_first=True),
+    "es": _Grammar(
+        word_set("sin ningún ninguna ningun hay"), word_set("ningún ninguna un una el la los las de"), noun_first=True
+    ),
+    "it": _Grammar(word_set("senza nessun nessuna"), word_set("alcun alcuna un una il la i le"), noun_first=True),
+    "pt": _Grammar(word_set("sem nenhum nenhuma"), word_set("nenhum nenhuma um uma o a os as"), noun_first=True),
+    "ru": _Grammar(word_set("без нет никаких"), word_set("единого единой всяких каких-либо любых видимых")),
+    "ar": _Grammar(word_set("بدون بلا دون"), word_set("أي اي"), noun_first=True),
+}
+_STOPS = word_set(
+    "and or nor but with in on at to from by under over near behind beside between for is are as that which who into "
+    "onto around against inside outside above below visible present anywhere allowed whatsoever please just only "
+    "wearing while when where there here then than also was were be being can will should within along across through "
+    "und oder mit im am auf unter über neben von vor hinter aber et ou avec dans sur sous ni mais y o con en sobre "
+    "pero и или с на в под над но e ed com su في على مع أو و من"
+)
+_LISTS = word_set("or nor oder noch ou ni o или أو")
+# No more than three, no longer, no other people: nothing is denied.
+_NOT_DENIED = word_set("longer matter more less fewer doubt idea need problem other others such later sooner wonder")
+# Words for which a good rewrite finds a positive side: no background becomes a plain white background.
+_TOO_GENERAL = word_set(
+    "background backgrounds color colors colour colours light lighting detail details style effect effects expression "
+    "emotion emotions look way thing things end limit limits time sense idea problem hintergrund fond fondo фона фон "
+    "one else filter filters distractions clutter"
+)
+_NOUNS_IN_ING = word_set(
+    "clothing ceiling building ring string painting writing lettering lighting railing wing king earring icing swing "
+    "being thing spring lightning awning"
+)
+_DO_NOT = re.compile(
+    r"\b(?:do not|don't|don’t|please no|never) (?:include|add|draw|show|use|put|want|have|paint|place|render)\b",
+    re.IGNORECASE,
+)
+_NOT_A = re.compile(r"\b(?:not|(?:is|are|was|does|do)n['’]t) (?:an?|any)\b", re.IGNORECASE)
+_NOT_PLAIN = re.compile(r"\b(?:not|nothing) ([^\W\d_]{3,})(?=\s*(?:[,.;!?]|$| but\b))", re.IGNORECASE)
+_PLAIN_EXCEPTIONS = word_set(
+    "only just too very quite far yet even much sure necessarily else special moving shown visible"
+)
+_NOBODY = re.compile(r"\b(?:no one|nobody|no-one)\b", re.IGNORECASE)
+_FREE = re.compile(r"\b([^\W\d_]{3,})-free\b", re.IGNORECASE)
+_FREE_EXCEPTIONS = word_set("hands care duty royalty trouble worry stress hassle")
+_CUE = re.compile(
+    r"(?:no|not|non|never|none|nor|neither|nothing|nobody|nowhere|zero|without|cannot|\w+n't|lack\w*|devoid|void"
+    r"|absen\w+|avoid\w*|exclud\w*|omit\w*|eliminat\w*|remov\w*|prevent\w*|instead|rather|free|bare|empty|deserted"
+    r"|minus|replac\w*|stripped|clear|missing|hid\w*|un(?:adorned|touched|marked|obstructed|cluttered|spoiled|broken)"
+    r"|ohne|kein\w*|nicht|frei|leer\w*|statt|sans|pas|aucun\w*|ni|point|jamais|exempt\w*|vide|dépourvu\w*|sin"
+    r"|ningun\w*|ningún|nada|tampoco|libre|vací\w+|carente|ausencia|senza|sem|nessun\w*|nenhum\w*"
+    r"|без|нет|не|ни|никак\w*|отсутств\w*|пуст\w*|лишен\w*|лишён\w*|вместо|свобод\w*"
+    r"|بدون|بلا|دون|لا|ليس|خال\w*|غياب|غير|يخلو|تخلو)"
+)
+_CUE_BEHIND = word_set(
+    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt fehlen "
+    "absente absents absentes absent ausente ausentes отсутствует отсутствуют нет"
+)
+_ASSERTS = word_set(
+    "with wearing wears holding has have having featuring showing carrying but includes including contains mit trägt "
+    "aber avec mais con pero с но مع"
+)
+_ELIDED = re.compile(r"^(?:[dlnscjmt]|qu)'")
+
+_ZH_DENIED = re.compile(
+    r"(?:没有|沒有|不要|不带|不含|不戴|不穿|去掉|别画|避免|无(?=文字|水印|人物|阴影|边框|标志|字幕))"
+    r"(?:出现|包含|任何|一个|一丝|画|有|添加)*((?:[\u4e00-\u9fff]{2,6}?(?:、|或者|或|和))*[\u4e00-\u9fff]{2,6}?)"
+    r"(?=[，。、；！？,.;!?\s的]|在|$)"
+)
+_ZH_CUES = re.compile("[没沒无無不未非别免禁空]")
+_JA_DENIED = re.compile(
+    r"([\u30a1-\u30fa\u30fc]{2,10}|[\u4e00-\u9fff]{1,4})(?:の|が|は|も)?"
+    r"(?:ない|いない|無い|なし|無し|ありません|いません|写っていない|描かない|入れない)"
+)
+_SENTENCE = re.compile("[。！？；]")
+_JA_CUES = re.compile("ない|なし|無|ません|ず[、に。]|ゼロ|抜き")
+
+
+@dataclass(frozen=True)
+class _Denied:
+    """A thing the user does not want: its noun last, what narrows it down before that."""
+
+    words: tuple[str, ...]
+    start: int
+    end: int
+
+
+def negations(case: Case) -> Iterator[Finding]:
+    """Nothing that the original denies is described as present."""
+    told = set()
+    language = case.original.language
+    asian = language in ("zh", "ja")
+    found = _cjk(case, language == "ja") if asian else _spelled(case, _GRAMMARS.get(language or "en", _EN))
+    for what, start, end in found:
+        if what not in told:
+            told.add(what)
+            message = f"The request wants no {what!r}, but the rewrite describes it as present."
+            yield Finding("negations", message, case.rewrite.text[start:end], "rewrite", start, end)
+
+
+def _spelled(case: Case, grammar: _Grammar) -> Iterator[tuple[str, int, int]]:
+    denied = list(_denied(case.original, grammar))
+    spans = [(thing.start, thing.end) for thing in denied]
+    for thing in denied:
+        if any(
+            not any(start <= word.start < end for start, end in spans)
+            for word in _mentions(case.original, thing.words)
+            if not _is_denied(case.original, word)
+        ):
+            continue  # a man without a hat beside a man with a hat
+        for word in _mentions(case.rewrite, thing.words):
+            if not _is_denied(case.rewrite, word):
+                yield " ".join(thing.words), word.start, word.end
+                break
+
+
+def _denied(passage: Passage, grammar: _Grammar) -> Iterator[_Denied]:
+    words = passage.words
+    starts: list[int] = []  # indices of words behind which a denied noun phrase begins
+    english = grammar is _EN
+    for i, word in enumerate(words[:-1]):
+        if word.text in grammar.cues and not word.ends_clause and word.gap != "-":
+            if word.text == "hay" and (i == 0 or words[i - 1].text != "no"):
+                continue
+            starts.append(i)
+        elif word.text == "pas" and words[i + 1].text in ("de", "un", "une"):
+            starts.append(i + 1)
+        elif word.text == "pas" and words[i + 1].text.startswith("d'"):
+            starts.append(i)
+        elif (word.text == "لا" and words[i + 1].text in ("يوجد", "توجد", "تضع", "ترسم")) or (
+            english and word.text in ("free", "devoid", "absence", "void") and words[i + 1].text == "of"
+        ):
+            starts.append(i + 1)
+    if english:
+        ends = {word.end: i for i, word in enumerate(words)}
+        for pattern in (_DO_NOT, _NOT_A):
+            starts += [ends[m.end()] for m in pattern.finditer(passage.plain) if m.end() in ends]
+        for match in _NOT_PLAIN.finditer(passage.plain):
+            if match[1].lower() not in _PLAIN_EXCEPTIONS:
+                yield _Denied((match[1].lower(),), match.start(), match.end())
+        for match in _FREE.finditer(passage.plain):
+            if match[1].lower() not in _FREE_EXCEPTIONS:
+                yield _Denied((match[1].lower(),), match.start(), match.end())
+        for match in _NOBODY.finditer(passage.plain):
+            yield from (_Denied((who,), match.start(), match.end()) for who in ("people", "crowd", "pedestrians"))
+    for start in sorted(set(starts)):
+        yield from _phrases(words, start, grammar)
+
+
+def _phrases(words: tuple[Word, ...], cue: int, grammar: _Grammar) -> Iterator[_Denied]:
+    """The noun phrases behind a cue: one, or those of a list that ends in "or"."""
+    found: list[_Denied] = []
+    sure = 0  # how many of `found` belong to the list for certain
+    i = cue + 1
+    while i < len(words) and len(found) < 6:
+        phrase: list[Word] = []
+        while i < len(words) and words[i].text in grammar.skipped:
+            i += 1
+        while (
+            i < len(words) and len(phrase) < 3 and words[i].text not in _STOPS and not _is_verb(words[i].text, grammar)
+        ):
+            phrase.append(words[i])
+            i += 1
+            if phrase[-1].ends_clause:
+                break
+        if not phrase or phrase[0].text in _NOT_DENIED:
+            break
+        noun = phrase[0] if grammar.noun_first else phrase[-1]
+        narrowed = [] if grammar.noun_first else phrase[:-1]
+        if noun.text not in _TOO_GENERAL:
+            found.append(_Denied((*(w.text for w in narrowed), noun.text), words[cue].start, phrase[-1].end))
+        sure = sure or len(found)
+        if i >= len(words):
+            break
+        if words[i].text in _LISTS and words[i - 1].gap.strip() in ("", ","):
+            i += 1
+            sure = len(found) + 1  # what follows "or", and all before it
+        elif words[i - 1].gap.strip() != "," or words[i].text in grammar.cues:
+            break
+    yield from found[:sure]
+
+
+def _is_verb(word: str, grammar: _Grammar) -> bool:
+    return grammar is _EN and word.endswith("ing") and word not in _NOUNS_IN_ING
+
+
+def _mentions(passage: Passage, thing: tuple[str, ...]) -> Iterator[Word]:
+    *narrowed, noun = thing
+    for i, word in enumerate(passage.words):
+        if _same(word.text, noun):
+            before = [other.text for other in passage.words[max(0, i - 3) : i]]
+            if all(any(_same(other, part) for other in before) for part in narrowed):
+                yield word
+
+
+def _same(word: str, other: str) -> bool:
+    """Whether two words are forms of one: by plural in Latin letters, by a long common beginning in others."""
+    if word == other:
+        return True
+    if word.isascii() and other.isascii():
+        return _key(word) == _key(other)
+    word, other = _key(word), _key(other)
+    shorter = min(len(word), len(other))
+    common = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), shorter)
+    return common >= max(3, shorter - 2) and abs(len(word) - len(other)) <= 2
+
+
+def _bare(word: str) -> str:
+    """Without what French elides: d'arbres, l'ours."""
+    return _ELIDED.sub("", word) if "'" in word else word
+
+
+@lru_cache(maxsize=8192)
+def _key(word: str) -> str:
+    word = _bare(word)
+    if "\u0600" <= word[:1] <= "\u06ff":
+        word = re.sub("^(?:[وبلف]?ال|و(?=.{3}))", "", word)
+    if len(word) > 5 and word.endswith("es") and word[-3] in "lnrdj":
+        return word[:-2]
+    return singular(word)
+
+
+def _is_denied(passage: Passage, mention: Word) -> bool:
+    """Whether a mention stands under a negation: "without any hat", "hat-free", "no hats, scarves or gloves"."""
+    words = passage.words
+    at = words.index(mention)
+    for i in range(at - 1, max(-1, at - 10), -1):
+        if any(ch in ".;!?。؛؟" for ch in words[i].gap):
+            break
+        if _CUE.fullmatch(_bare(words[i].text)):
+            return True
+        if words[i].text in _ASSERTS:
+            return any(_CUE.fullmatch(word.text) for word in words[max(0, i - 2) : i])
+    for i in range(at, min(len(words) - 1, at + 4)):
+        if any(ch in ".;!?" for ch in words[i].gap):
+            break
+        if words[i + 1].text in _CUE_BEHIND or words[i + 1].text.endswith("n't"):
+            return True
+    return False
+
+
+def _cjk(case: Case, japanese: bool) -> Iterator[tuple[str, int, int]]:
+    original, rewrite = case.original.plain, case.rewrite.plain
+    for match in (_JA_DENIED if japanese else _ZH_DENIED).finditer(original):
+        elsewhere = original[: match.start()] + "。" + original[match.end() :]
+        for thing in re.split("、|或者|或|和", match[1]):
+            if next(_lone(thing, elsewhere), None) is not None:
+                continue
+            for at in _lone(thing, rewrite):
+                # Chinese denies before the noun, Japanese behind it.
+                before = _SENTENCE.split(rewrite[max(0, at - 14) : at])[-1]
+                after = _SENTENCE.split(rewrite[at + len(thing) : at + len(thing) + 10])[0]
+                if not (_JA_CUES.search(after) if japanese else _ZH_CUES.search(before)):
+                    yield thing, at, at + len(thing)
+                    break
+
+
+def _lone(thing: str, text: str) -> Iterator[int]:
+    """Where `thing` stands in `text`; a single character only where it is no part of a longer word."""
+    pattern = re.escape(thing)
+    if len(thing) == 1:
+        pattern = rf"(?<![\u4e00-\u9fff]){pattern}(?![\u4e00-\u9fff々])"
+    yield from (match.start() for match in re.finditer(pattern, text))
