@@ -104,7 +104,7 @@ class DiffusersBackend:
                 if mode_of(task) not in self.modes:
                     able = ", ".join(sorted(self.modes))
                     raise BackendError(
-                        f"{self.name} cannot {mode_of(task)}; only {able}; choose another model for this"
+                        f"{self.name} cannot {mode_of(task)}, only {able}; choose another model for this"
                     )
             self.load()
             progress = _Progress(on_step, self._stop)
@@ -171,6 +171,7 @@ class DiffusersBackend:
         pipe = self._pipeline_for(job.mode)
         cls: type = type(pipe)
         arguments = self._arguments(pipe, job)
+        progress.expect(quirks.steps_in(cls, arguments))
         if "callback_on_step_end" in quirks.takes(cls):
             arguments["callback_on_step_end"] = progress.step
         what = f"{self.name} ({cls.__name__})"
@@ -227,8 +228,11 @@ class _Progress:
 
     def begin(self, calls_left: int) -> None:
         """A pipeline call starts; `calls_left` counts it and those after it."""
-        self._steps = 0
         self._calls_left = calls_left
+
+    def expect(self, steps: int) -> None:
+        """How many steps the call takes, as far as its arguments tell: the pipeline may say otherwise later."""
+        self._steps = steps
 
     def end(self) -> None:
         self._before += self._steps
@@ -240,8 +244,8 @@ class _Progress:
     def step(self, pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """What pipelines call after each step (diffusers' `callback_on_step_end`)."""
         self.check()
-        steps = getattr(pipe, "_num_timesteps", None)
-        self._steps = max(int(steps) if isinstance(steps, int) else 0, index + 1)
+        steps = getattr(pipe, "_num_timesteps", None)  # as set by diffusers' own classes: strength shortens the way
+        self._steps = max(steps if isinstance(steps, int) else self._steps, index + 1)
         latents = tensors.get("latents")
         if index + 1 == self._steps and isinstance(latents, torch.Tensor) and not bool(torch.isfinite(latents).all()):
             raise _not_finite(type(pipe).__name__)

@@ -75,6 +75,10 @@ def pipeline_class(config: BackendConfig) -> type | None:
             f"profile, or download it first ({_short(error)})"
         ) from error
     if not isinstance(name, str):
+        if not config.trust_remote_code:
+            raise ConfigError(
+                f"{config.model!r} brings code of its own to run; read it, then set trust_remote_code = true for it"
+            )
         return None
     found = getattr(diffusers, name, None)
     if not isinstance(found, type):
@@ -92,7 +96,7 @@ def modes_of(cls: type) -> dict[Mode, type]:
         return serving  # a checkpoint for inpainting has input channels for the mask: its parts make up no other class
     if not cls.__module__.startswith("diffusers."):
         return serving
-    tables = _family_tables()
+    tables = family_tables()
     family = next((key for table in tables.values() for key, known in table.items() if known is cls), None)
     for mode, table in tables.items():
         sibling = table.get(family or "")
@@ -176,7 +180,7 @@ def _by_dotted_path(path: str) -> type:
     return found
 
 
-def _family_tables() -> dict[Mode, Mapping[str, type]]:
+def family_tables() -> dict[Mode, Mapping[str, type]]:
     """diffusers' own tables: for each mode, model family to class.
 
     Importing them imports every pipeline, which takes seconds and warns about packages that some of them need.

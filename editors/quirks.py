@@ -184,6 +184,13 @@ def sources_for(pipeline_class: type, sources: Sequence[Any], masks: Sequence[An
     return arguments
 
 
+def steps_in(pipeline_class: type, arguments: Mapping[str, Any]) -> int:
+    """How many steps a call with these arguments takes; 0 where the class does not say."""
+    parameter = inspect.signature(pipeline_class.__call__).parameters.get("num_inference_steps")
+    steps = arguments.get("num_inference_steps", parameter.default if parameter is not None else 0)
+    return steps if isinstance(steps, int) else 0
+
+
 def _guidance(pipeline_class: type, quirk: Quirk, setting: float | None) -> float:
     if setting is not None or quirk.guidance is None:
         return setting or 0.0

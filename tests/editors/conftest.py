@@ -1,8 +1,12 @@
-"""Tiny pipelines of real classes, built from config with random weights and saved as a user's model folder would be."""
+"""Tiny pipelines of real classes, built from config and saved as a user's model folder would be; an image server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +62,13 @@ def t5(width: int) -> Any:
     )
 
 
-def vae(latents: int) -> Any:
-    """Two blocks: it makes pictures half the size."""
+def vae(latents: int, blocks: int = 2) -> Any:
+    """Each block but the first halves the sides of the picture."""
     return diffusers.AutoencoderKL(
         latent_channels=latents,
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * blocks,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
         layers_per_block=1,
         norm_num_groups=4,
         shift_factor=0.0,
@@ -109,10 +113,10 @@ def zimage() -> Any:
     )
 
 
-def flux() -> Any:
-    return diffusers.FluxPipeline(
+def flux(kind: Any = diffusers.FluxPipeline, blocks: int = 2) -> Any:
+    return kind(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        vae=vae(4),
+        vae=vae(4, blocks),
         text_encoder=clip(transformers.CLIPTextModel, 32),
         tokenizer=tokenizer(32, bos=True),
         text_encoder_2=t5(32),
@@ -202,10 +206,9 @@ def qwenimage() -> Any:
     )
 
 
-def stable_diffusion(channels: int = 4) -> Any:
-    kind = diffusers.StableDiffusionPipeline if channels == 4 else diffusers.StableDiffusionInpaintPipeline
+def stable_diffusion(kind: Any = diffusers.StableDiffusionPipeline, channels: int = 4) -> Any:
     return kind(
-        scheduler=diffusers.DDIMScheduler(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
         vae=vae(4),
         text_encoder=clip(transformers.CLIPTextModel, 32),
         tokenizer=tokenizer(32, bos=True),
@@ -233,7 +236,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "sd3": sd3,
     "qwenimage": qwenimage,
     "sd": stable_diffusion,
-    "sd_inpaint": lambda: stable_diffusion(9),
+    "sd_inpaint": lambda: stable_diffusion(diffusers.StableDiffusionInpaintPipeline, 9),
+    "pix2pix": lambda: stable_diffusion(diffusers.StableDiffusionInstructPix2PixPipeline, 8),
+    # Five blocks: this class scales every source to a million pixels first.
+    "kontext": lambda: flux(diffusers.FluxKontextPipeline, 5),
 }
 
 
@@ -251,3 +257,96 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[name]
 
     return folder
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a folder of a toy pipeline, and toy_pipelines.py a module that can be imported."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def save(**config: Any) -> Path:
+        from toy_pipelines import ToyModel, ToyPipeline  # type: ignore[import-not-found]
+
+        ToyPipeline(ToyModel(**config), diffusers.FlowMatchEulerDiscreteScheduler()).save_pretrained(tmp_path / "toy")
+        return tmp_path / "toy"
+
+    return save
+
+
+class ImageServer:
+    """An HTTP server on this machine that answers what `reply(path, fields)` says: (status, body, headers).
+
+    A body that is not bytes is sent as JSON. `asked` keeps (path, fields, headers) of every request.
+    """
+
+    def __init__(self) -> None:
+        self.reply: Callable[[str, dict[str, Any]], tuple[int, Any, dict[str, str]]]
+        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(fields_of(self.headers["Content-Type"], body))
+
+            def do_GET(self) -> None:
+                self.answer({})
+
+            def answer(self, fields: dict[str, Any]) -> None:
+                with outer.lock:
+                    outer.asked.append(
+                        (self.path, fields, {name.lower(): value for name, value in self.headers.items()})
+                    )
+                    outer.at_once += 1
+                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
+                try:
+                    status, content, headers = outer.reply(self.path, fields)
+                finally:
+                    with outer.lock:
+                        outer.at_once -= 1
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                headers = {"Content-Type": "application/json", "Content-Length": str(len(data))} | headers
+                try:
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(data)
+                except OSError:
+                    pass  # the client gave up waiting
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def fields(self) -> list[dict[str, Any]]:
+        return [fields for _, fields, _ in self.asked]
+
+
+def fields_of(kind: str, body: bytes) -> dict[str, Any]:
+    if kind.startswith("application/json"):
+        return dict(json.loads(body))
+    parts = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body).get_payload()
+    fields: dict[str, Any] = {}
+    for part in parts if isinstance(parts, list) else []:
+        name = part.get_param("name", header="content-disposition")
+        data = part.get_payload(decode=True)
+        fields[str(name)] = data if part.get_filename() else data.decode()
+    return fields
+
+
+@pytest.fixture
+def image_server() -> Iterator[ImageServer]:
+    server = ImageServer()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()

@@ -7,9 +7,6 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -24,6 +21,9 @@ from editors.types import ImageTask
 KEY = "sk-secret-0123456789"
 
 
+Server = Any  # the server of conftest.py, whose `reply` each test sets
+
+
 def png(color: str = "red", size: tuple[int, int] = (32, 32)) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "PNG")
@@ -34,84 +34,10 @@ def picture(color: str = "red", size: tuple[int, int] = (32, 32)) -> dict[str, o
     return {"created": 1, "data": [{"b64_json": base64.b64encode(png(color, size)).decode()}]}
 
 
-class Server:
-    """Answers what `reply` says: (status, body, headers), where a dict body is sent as JSON."""
-
-    def __init__(self) -> None:
-        self.reply: Callable[[str, dict[str, Any]], tuple[int, Any, dict[str, str]]] = lambda _, __: (
-            200,
-            picture(),
-            {},
-        )
-        self.asked: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.at_once = self.most_at_once = 0
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.answer(fields_of(self.headers["Content-Type"], body))
-
-            def do_GET(self) -> None:
-                self.answer({})
-
-            def answer(self, fields: dict[str, Any]) -> None:
-                with outer.lock:
-                    outer.asked.append(
-                        (self.path, fields, {name.lower(): value for name, value in self.headers.items()})
-                    )
-                    outer.at_once += 1
-                    outer.most_at_once = max(outer.most_at_once, outer.at_once)
-                try:
-                    status, content, headers = outer.reply(self.path, fields)
-                finally:
-                    with outer.lock:
-                        outer.at_once -= 1
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                headers = {"Content-Type": "application/json", "Content-Length": str(len(data))} | headers
-                try:
-                    self.send_response(status)
-                    for name, value in headers.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data)
-                except OSError:
-                    pass  # the client gave up waiting
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def fields(self) -> list[dict[str, Any]]:
-        return [fields for _, fields, _ in self.asked]
-
-
-def fields_of(kind: str, body: bytes) -> dict[str, Any]:
-    if kind.startswith("application/json"):
-        return dict(json.loads(body))
-    parts = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body).get_payload()
-    fields: dict[str, Any] = {}
-    for part in parts if isinstance(parts, list) else []:
-        name = part.get_param("name", header="content-disposition")
-        data = part.get_payload(decode=True)
-        fields[str(name)] = data if part.get_filename() else data.decode()
-    return fields
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+def server(image_server: Server) -> Server:
+    image_server.reply = lambda _, __: (200, picture(), {})
+    return image_server
 
 
 def backend(server: Server | str, **settings: Any) -> OpenAIImagesBackend:
@@ -343,7 +269,7 @@ def test_other_servers_are_not_called(server: Server, url: str) -> None:
 
 
 def test_redirects_lead_nowhere(server: Server) -> None:
-    other = Server()
+    other = type(server)()
     server.reply = lambda path, _: (
         (302, b"", {"Location": other.url})
         if path.startswith("/files")
