@@ -1,0 +1,340 @@
+"""Trains the mini judge in two stages (about an hour and a half on one core, half of it on two).
+
+    python -m mini.train_judge --out mini/weights/judge
+
+look: the vision tower learns what lies in each patch (thing, colour, fill, word, middle, size), which tells it far more
+per picture than yes or no. ask: the whole model answers questions; twelve share one picture, packed into one sequence in
+which each sees the picture and itself alone. Beside the answer, the last word of each noun phrase must tell how many
+cut-outs it names and where they lie (by throw-away heads), since a relation is only learnt from two positions found.
+Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a folder of them, the
+generator's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from mini import codec, oracle
+from mini.data import load_pool
+from mini.judge import ANSWER, IMAGE_TOKENS, SIDE, build_model, build_tokenizer, save
+from mini.questioning import GRID, THINGS, ask, mess, patch_labels
+from mini.questions import Noun, Query
+from mini.raster import draw
+from mini.sampling import Rng
+from mini.training import Trainer, console
+from mini.world import COLORS, FILLS, SHEETS, WORDS, Scene
+
+QUESTIONS = 12
+LENGTH = 15
+NONSENSE = 0.03
+WORD_WEIGHT, DENSE_WEIGHT, NOUN_WEIGHT = 0.5, 0.15, 0.35
+PREFIX = 1 + IMAGE_TOKENS
+_VOCABULARY: dict[str, int] = build_tokenizer().get_vocab()
+_YES, _NO, _UNSURE = (_VOCABULARY[w] for w in ("yes", "no", "unsure"))
+
+
+class PatchHeads(nn.Module):
+    """What lies in a patch, read off its feature; thrown away after training."""
+
+    SIZES = (THINGS, len(COLORS), len(FILLS), len(WORDS), len(SHEETS), 1, 3)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, sum(self.SIZES))
+
+    def forward(self, features: Tensor, labels: PatchBatch) -> dict[str, Tensor]:
+        """Losses of features (B, patches, width)."""
+        thing, color, fill, word, sheet, middle, lengths = self.head(features).float().split(self.SIZES, -1)
+
+        def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+            return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
+
+        on = labels.color >= 0
+        error = F.smooth_l1_loss(lengths, labels.lengths, reduction="none").mean(-1)
+        weight = torch.where(labels.thing > 0, 1.0, 0.3)
+        things = F.cross_entropy(thing.flatten(0, 1), labels.thing.flatten(), reduction="none").view_as(weight)
+        parts = {
+            "thing": (things * weight).mean(),
+            "color": cross_entropy(color, labels.color),
+            "fill": cross_entropy(fill, labels.fill),
+            "sheet": cross_entropy(sheet, labels.sheet[:, None].expand(-1, sheet.shape[1])) * 0.3,
+            "middle": F.binary_cross_entropy_with_logits(
+                middle.squeeze(-1), labels.middle, pos_weight=torch.tensor(4.0)
+            ),
+            "lengths": (error * on).sum() / on.sum().clamp(min=1),
+        }
+        if (labels.word >= 0).any():
+            parts["word"] = cross_entropy(word, labels.word) * WORD_WEIGHT
+        with torch.no_grad():
+            here = labels.thing > 0
+            parts["shape_right"] = (thing.argmax(-1) == labels.thing)[here].float().mean()
+        return parts
+
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """Patch labels of a batch: (B, patches), lengths (B, patches, 3), sheet (B,)."""
+
+    thing: Tensor
+    color: Tensor
+    fill: Tensor
+    word: Tensor
+    middle: Tensor
+    lengths: Tensor
+    sheet: Tensor
+
+
+def patch_batch(scenes: Sequence[Scene]) -> PatchBatch:
+    labels = [patch_labels(scene, SIDE) for scene in scenes]
+    names = list(SHEETS)
+    return PatchBatch(
+        *(torch.from_numpy(np.stack([getattr(one, part) for one in labels]))
+          for part in ("thing", "color", "fill", "word", "middle", "lengths")),
+        sheet=torch.tensor([names.index(scene.sheet) for scene in scenes]),
+    )  # fmt: skip
+
+
+def pixels(images: Sequence[Image.Image]) -> Tensor:
+    """(B, 3, SIDE, SIDE) in -1..1, resized as the judge's image processor does."""
+    small = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images]
+    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Pictures:
+    """Where training pictures come from: the pool, messes made of it, and the generator's own where there are any."""
+
+    def __init__(self, rows: NDArray[np.float32], generated: NDArray[np.float32] | None, messy: float) -> None:
+        self.rows, self.generated, self.messy = rows, generated, messy
+
+    def __call__(self, rng: Rng) -> tuple[Scene, Image.Image, bool]:
+        """The scene that was drawn, its picture, and whether the picture may differ from it (overlaps)."""
+        if self.generated is not None and rng.random() < 0.5:
+            scene = codec.from_rows(self.generated[int(rng.integers(len(self.generated)))])
+            return scene, draw(scene), True
+        scene = codec.from_rows(self.rows[int(rng.integers(len(self.rows)))])
+        if rng.random() < self.messy:
+            scene = mess(rng, scene)
+            return scene, draw(scene), True
+        return scene, draw(scene), False
+
+
+class Look(nn.Module):
+    """The vision tower with patch heads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.tower = model.model.vision_tower
+        self.heads = PatchHeads(self.tower.config.hidden_size)
+
+    def losses(self, images: Tensor, labels: PatchBatch) -> dict[str, Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = self.tower(pixel_values=images).last_hidden_state[:, 1:]
+            parts = self.heads(features, labels)
+        return {"loss": torch.stack([v for k, v in parts.items() if k != "shape_right"]).sum(), **parts}
+
+
+@dataclass(frozen=True)
+class QuestionBatch:
+    """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token id;
+    `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it names."""
+
+    ids: Tensor
+    end: Tensor
+    answer: Tensor
+    nouns: Tensor
+    count: Tensor
+    where: Tensor
+
+
+def _words(query: Query) -> list[str]:
+    return str(query).replace("?", " ?").split()
+
+
+def _noun_ends(words: list[str], query: Query) -> list[tuple[int, Noun]]:
+    """Index of the last word of each noun phrase."""
+    ends: list[tuple[int, Noun]] = []
+    start = 0
+    for noun in (query.noun, query.other):
+        if noun is None:
+            continue
+        phrase = str(noun).split()
+        for i in range(start, len(words) - len(phrase) + 1):
+            if words[i : i + len(phrase)] == phrase:
+                start = i + len(phrase)
+                ends.append((start - 1, noun))
+                break
+    return ends
+
+
+def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
+    ids = np.zeros((len(scenes), QUESTIONS, LENGTH), dtype=np.int64)
+    end = np.zeros((len(scenes), QUESTIONS), dtype=np.int64)
+    answer = np.zeros((len(scenes), QUESTIONS), dtype=np.int64)
+    nouns: list[tuple[int, int, int]] = []
+    count: list[int] = []
+    where: list[tuple[float, float, float]] = []
+    for b, scene in enumerate(scenes):
+        for q in range(QUESTIONS):
+            query, truth = ask(rng, scene)
+            words = _words(query)
+            target = _YES if truth else _NO
+            if rng.random() < NONSENSE:
+                rng.shuffle(words)
+                target = _UNSURE
+            else:
+                for position, noun in _noun_ends(words, query):
+                    found = noun.find(scene)
+                    nouns.append((b, q, position))
+                    count.append(min(len(found), 6))
+                    middle = np.mean([(c.x, c.y, c.radius * 3) for c in found], axis=0) if found else np.zeros(3)
+                    where.append((float(middle[0]), float(middle[1]), float(middle[2])))
+            words.append(ANSWER)
+            ids[b, q, : len(words)] = [_VOCABULARY.get(w, _VOCABULARY["<unk>"]) for w in words]
+            end[b, q] = len(words) - 1
+            answer[b, q] = target
+    return QuestionBatch(
+        torch.from_numpy(ids), torch.from_numpy(end), torch.from_numpy(answer),
+        torch.tensor(nouns), torch.tensor(count), torch.tensor(where),
+    )  # fmt: skip
+
+
+def _weigh(scores: Tensor) -> Tensor:
+    return scores.float().softmax(-1).to(scores.dtype)
+
+
+def packed_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+) -> tuple[Tensor, None]:
+    """Attention of (B, heads, PREFIX + QUESTIONS * LENGTH, dim): the prefix is causal, a question's token sees the prefix
+    and what stands before it in its own question. Two small products instead of one large and mostly masked one."""
+    q, k, v = query * query.shape[-1] ** -0.5, key, value
+    causal = torch.full((PREFIX, PREFIX), -1e9, dtype=q.dtype).triu(1)
+    pre_k, pre_v = k[:, :, :PREFIX], v[:, :, :PREFIX]
+    prefix = _weigh(q[:, :, :PREFIX] @ pre_k.transpose(-1, -2) + causal) @ pre_v
+    own_q, own_k, own_v = (t[:, :, PREFIX:].unflatten(2, (QUESTIONS, LENGTH)) for t in (q, k, v))
+    back = (q[:, :, PREFIX:] @ pre_k.transpose(-1, -2)).unflatten(2, (QUESTIONS, LENGTH))
+    own = own_q @ own_k.transpose(-1, -2) + causal[:LENGTH, :LENGTH]
+    weights = _weigh(torch.cat([back, own], -1))
+    mixed = (weights[..., :PREFIX].flatten(2, 3) @ pre_v) + (weights[..., PREFIX:] @ own_v).flatten(2, 3)
+    return torch.cat([prefix, mixed], 2).transpose(1, 2), None
+
+
+class Ask(nn.Module):
+    """The whole judge with the throw-away heads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.judge = model
+        self.patch = PatchHeads(model.config.vision_config.hidden_size)
+        self.noun = nn.Linear(model.config.text_config.hidden_size, 7 + 3)
+        model.set_attn_implementation({"text_config": "packed", "vision_config": "eager"})
+        positions = torch.cat([torch.arange(PREFIX), (PREFIX + torch.arange(LENGTH)).repeat(QUESTIONS)])
+        self.register_buffer("positions", positions[None], persistent=False)
+
+    def hidden(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, Q, LENGTH, width) of packed questions, and patch features (B, patches, width)."""
+        inner = self.judge.model
+        features = inner.vision_tower(pixel_values=images).last_hidden_state[:, 1:]
+        embed = inner.get_input_embeddings()
+        bos = embed(torch.full((len(images), 1), _VOCABULARY["<s>"]))
+        text = embed(ids.flatten(1))
+        sequence = torch.cat([bos, inner.multi_modal_projector(features).to(bos.dtype), text], 1)
+        out = inner.language_model(
+            inputs_embeds=sequence, attention_mask=torch.zeros(1, 1, 1, 1),  # ready made: packed_attention has its own
+            position_ids=self.positions.expand(len(images), -1), use_cache=False,
+        ).last_hidden_state  # fmt: skip
+        return out[:, PREFIX:].unflatten(1, (QUESTIONS, LENGTH)), features
+
+    def losses(self, images: Tensor, batch: QuestionBatch, labels: PatchBatch) -> dict[str, Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden, features = self.hidden(images, batch.ids)
+            final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
+            logits = self.judge.lm_head(final).float()
+            nouns = self.noun(hidden[batch.nouns[:, 0], batch.nouns[:, 1], batch.nouns[:, 2]]).float()
+            dense = self.patch(features, labels)
+        answer = F.cross_entropy(logits.flatten(0, 1), batch.answer.flatten())
+        named = batch.count > 0
+        counted = F.cross_entropy(nouns[:, :7], batch.count)
+        placed = F.smooth_l1_loss(nouns[named, 7:] * 0.25 + 0.5, batch.where[named], beta=0.05)
+        seen = torch.stack([v for k, v in dense.items() if k != "shape_right"]).sum()
+        sure = batch.answer != _UNSURE
+        right = ((logits[..., _YES] > logits[..., _NO]) == (batch.answer == _YES))[sure].float().mean()
+        return {
+            "loss": answer + NOUN_WEIGHT * (counted + 4 * placed) + DENSE_WEIGHT * seen,
+            "answer": answer, "counted": counted, "placed": placed, "seen": seen, "right": right,
+        }  # fmt: skip
+
+
+def _pictures(rng: Rng, source: Pictures, n: int, exact: bool) -> tuple[list[Scene], list[Scene], Tensor]:
+    """Drawn scenes, the scenes as the oracle reads them off the pictures, and the pictures' pixels."""
+    drawn, read, images = [], [], []
+    for _ in range(n):
+        scene, image, doubtful = source(rng)
+        drawn.append(scene)
+        read.append(oracle.read_scene(image) if doubtful and exact else scene)
+        images.append(image)
+    return drawn, read, pixels(images)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains the mini judge.")
+    parser.add_argument("--out", type=Path, default=Path("mini/weights/judge"))
+    parser.add_argument("--work", type=Path, default=Path("work/mini/judge"))
+    parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
+    parser.add_argument("--pool-size", type=int, default=200_000)
+    parser.add_argument("--generated", type=Path, help="an .npz with `rows` of the generator's own scenes")
+    parser.add_argument("--look-steps", type=int, default=1400)
+    parser.add_argument("--max-steps", type=int, default=4500)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    rows, _ = load_pool(options.pool, options.pool_size)
+    generated = None
+    if options.generated is not None:
+        with np.load(options.generated) as data:
+            generated = data["rows"]
+    AttentionInterface.register("packed", packed_attention)
+    model = build_model()
+    console.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+
+    look = Look(model)
+    plain = Pictures(rows, None, messy=0.5)
+
+    def look_step(i: int) -> Mapping[str, Tensor]:
+        drawn, _, images = _pictures(np.random.default_rng((options.seed, 1, i)), plain, 2 * options.batch, False)
+        return look.losses(images, patch_batch(drawn))
+
+    Trainer(look, look_step, options.look_steps, options.work / "look", 1e-3, ema=0.99).run()
+
+    whole = Ask(model)
+    whole.patch.load_state_dict(look.heads.state_dict())
+    source = Pictures(rows, generated, messy=0.5)
+
+    def ask_step(i: int) -> Mapping[str, Tensor]:
+        rng = np.random.default_rng((options.seed, 2, i))
+        drawn, read, images = _pictures(rng, source, options.batch, True)
+        return whole.losses(images, question_batch(rng, read), patch_batch(drawn))
+
+    trainer = Trainer(whole, ask_step, options.max_steps, options.work / "ask", 1e-3, warmup=200, ema=0.998)
+    trainer.run()
+    whole.load_state_dict({k: v for k, v in trainer.average.items()})
+    save(whole.judge, options.out)
+    (options.out / "training.json").write_text(json.dumps({"seed": options.seed, "steps": options.max_steps}) + "\n")
+    console.print(f"saved {options.out}")
+
+
+if __name__ == "__main__":
+    main()
