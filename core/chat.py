@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from PIL import Image
@@ -109,7 +108,6 @@ class OpenAIChat:
         self._config = config
         self._server = config.server
         self._key = config.server.api_key()
-        self._secrets = [secret for secret in (self._key, urlsplit(config.server.base_url).password) if secret]
         self._sleep = sleep
         self._links: WeakKeyDictionary[asyncio.AbstractEventLoop, _Link] = WeakKeyDictionary()
         self._reads_by_id: bool | None = None
@@ -121,7 +119,7 @@ class OpenAIChat:
         return self._config.model
 
     def __repr__(self) -> str:
-        return f"OpenAIChat({self.name!r}, {self._address!r})"
+        return f"OpenAIChat({self.name!r}, {self._server.base_url!r})"
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
         # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
@@ -265,18 +263,20 @@ class OpenAIChat:
                 if status == 400 and self._learns_from(error):
                     continue
                 if status not in (408, 409, 429) and status < 500:
-                    raise _RefusedError(f"the server {self._address} {self._refusal(status, detail)}") from None
+                    raise _RefusedError(f"the server {self._server.base_url} {self._refusal(status, detail)}") from None
                 asked = retry_after(error.response.headers)
                 trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
             except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
                 what = f"{type(error).__name__}: {self._scrub(error)}"
-                raise BackendError(f"the request to {self._address} failed ({what})") from None
+                raise BackendError(f"the request to {self._server.base_url} failed ({what})") from None
             failures += 1
             # A server that asks for more than a try may take is not worth waiting for.
             wait = asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
             if failures > server.max_retries or wait > max(60.0, server.timeout_s):
                 trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
-                raise ServerError(f"the server {self._address} {trouble}; gave up after try {failures}") from None
+                raise ServerError(
+                    f"the server {self._server.base_url} {trouble}; gave up after try {failures}"
+                ) from None
             await self._sleep(wait)
 
     def _link(self) -> _Link:
@@ -306,8 +306,7 @@ class OpenAIChat:
     def _scrub(self, error: object) -> str:
         """One short line of `error`, without the API key."""
         line = " ".join(str(error).split()) or type(error).__name__
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
+        line = line.replace(self._key, "***") if self._key else line
         return line if len(line) <= 300 else line[:297] + "..."
 
     def _model_of(self, data: Mapping[str, object]) -> str:
@@ -315,13 +314,8 @@ class OpenAIChat:
         return model if isinstance(model, str) and model else self.name
 
     @property
-    def _address(self) -> str:
-        parts = urlsplit(self._server.base_url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-    @property
     def _said(self) -> str:
-        return f"{self.name} at {self._address} answered"
+        return f"{self.name} at {self._server.base_url} answered"
 
 
 class _RefusedError(ServerError):

@@ -10,18 +10,22 @@ import os
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError, ModelMissing
 
 Device = str
+Text = Annotated[str, Field(min_length=1)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Infinity and NaN have no JSON, which run.json is written in.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ServerConfig(_Section):
@@ -38,6 +42,15 @@ class ServerConfig(_Section):
     def _http(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        try:
+            parts = urlsplit(value)
+            plain = parts.hostname and not (parts.username or parts.password or parts.query or parts.fragment)
+            plain = plain and parts.port != 0
+        except ValueError as error:
+            raise ValueError(f"is no address of a server: {error}") from None
+        if not plain:
+            # The address is shown in errors and kept in run.json.
+            raise ValueError("must be scheme, host, port and path alone; name the key's variable as api_key_env")
         return value
 
     def api_key(self) -> str | None:
@@ -63,7 +76,7 @@ class ModelConfig(_Section):
     """A language or vision-language model: in this process (`transformers`) or behind a server (`openai`)."""
 
     kind: Literal["transformers", "openai"]
-    model: str
+    model: Text
     server: ServerConfig | None = None
     local: LocalConfig = LocalConfig()
     template_args: dict[str, bool | int | float | str] = {}
@@ -118,7 +131,7 @@ class BackendConfig(_Section):
     """A text-to-image model or an image editor."""
 
     kind: Literal["diffusers", "openai_images"]
-    model: str
+    model: Text
     server: ServerConfig | None = None
     pipeline: str | None = None
     """Dotted path `package.module:Class` of a pipeline class that diffusers' Auto classes do not know."""
@@ -184,7 +197,7 @@ def load_profile(name: str) -> Profile:
     else:
         raise ConfigError(f"unknown profile {name!r}; there are {', '.join(builtin)}, or give a path to a .toml file")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read profile {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -199,19 +212,20 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"profile {path} has mistakes:\n" + "\n".join(lines)) from None
 
 
-def _say(error: object) -> str:
-    assert isinstance(error, dict)
+def _say(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return "no such setting; check its spelling"
     if error["type"] == "missing":
         return "is missing"
-    return str(error["msg"])
+    return error["msg"].removeprefix("Value error, ")
 
 
 def model_place(model: str) -> str:
     """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where there is no folder."""
     if model.startswith("package:"):
         package, _, subfolder = model.removeprefix("package:").partition("/")
+        if not all(part.isidentifier() for part in package.split(".")):
+            raise ModelMissing(f"{model}: write package:NAME/SUBFOLDER, NAME being an installed Python package")
         try:
             folder = Path(str(resources.files(package))) / subfolder
         except ModuleNotFoundError as error:

@@ -275,13 +275,6 @@ def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         chat_to(Server("http://127.0.0.1:9/v1"), api_key_env="MY_KEY")
 
 
-async def test_a_password_in_the_url_is_not_shown() -> None:
-    chat = chat_to(Server("http://me:hunter2@127.0.0.1:9/v1"), max_retries=0)
-    with pytest.raises(ServerError) as caught:
-        await chat(ASK)
-    assert "hunter2" not in f"{caught.value} {chat!r}"
-
-
 async def test_settings_that_a_model_refuses_are_left_out(serve: Serve) -> None:
     def picky(call: Call) -> Answer:
         for name in ("max_tokens", "temperature"):
