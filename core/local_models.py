@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -77,12 +78,14 @@ class LocalModel:
     def defused(self, text: str) -> str:
         """`text` with a space put into each special token it spells out, so that what a user or a picture's text says
         can neither end its own turn nor open another's, nor claim pictures that are not there."""
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._special else text
+
+    @cached_property
+    def _special(self) -> re.Pattern[str] | None:
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         special |= {*self.tokenizer.all_special_tokens, str(getattr(self.processor, "image_token", None) or "")}
         words = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
-        if not words:
-            return text
-        return re.sub("|".join(map(re.escape, words)), lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return re.compile("|".join(map(re.escape, words))) if words else None
 
     def inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """What the model takes, left-padded, on its device. All rows have the same number of pictures."""
