@@ -3,9 +3,11 @@
 A reply that can be read in two ways is not read at all: the caller asks again, or keeps the user's prompt. The rules:
 
 1. All before the last `</think>` is thought, opened or not, answers included.
-2. After it, the last complete `<answer>` that is not empty is the prompt. Text around it is dropped.
-3. A `<think>` that is still open hides what follows it, with one exception: a complete answer that ends the reply,
-   which is how models write that forget `</think>`.
+2. After it, the last complete `<answer>` that is not empty is the prompt. Text around it is dropped. Where there is no
+   `</think>` (many chat templates write `<think>` themselves), the answer has to begin or to end the reply: one in the
+   middle may be a draft.
+3. A `<think>` that is still open hides what follows it, with one exception: a complete answer that ends the reply and
+   begins behind a full stop or on a line of its own, which is how models write that forget `</think>`.
 4. Text with half a pair of answer tags, or none, is the prompt only where a closed thought stands before it or the
    server split the reasoning off; or, with `<answer>` alone, where the reply begins with it.
 5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut.
@@ -21,13 +23,14 @@ _Z = f"[{_ZERO_WIDTH}]*"
 _NAMES = "|".join(_Z.join(name) for name in ("thinking", "thought", "think", "reasoning", "answer"))
 _TAG = re.compile(
     # A bracket on one side only still makes a tag: "<think" is never part of a prompt.
-    rf"(?:<|&lt;|＜)(?:\s|/|{_Z[:-1]})*(?:{_NAMES}){_Z}(?![\w-])(?:[^<>\n]*?(?:>|&gt;|＞)|)"
+    rf"(?:<|&lt;|＜)(?:\s|/|{_Z[:-1]})*(?:{_NAMES}){_Z}(?:(?![\w-])[^<>＜＞&\n]*?(?:>|&gt;|＞)|)"
     rf"|(?<![\w<-])/?{_Z}(?:{_NAMES}){_Z}(?:>|&gt;|＞)",
     re.IGNORECASE,
 )
 _CLOSES = re.compile(rf"(?:<|&lt;|＜)?(?:\s|{_Z[:-1]})*/", re.IGNORECASE)
 _CUT_TAG = re.compile(r"<\s*/?\s*[a-z]{0,8}\s*\Z", re.IGNORECASE)
 _STRAY_FENCE = re.compile(r"\s*\n`{3,}\s*\Z")
+_AT_A_STOP = re.compile(rf"(?:\A|[.!?:…。！？：>\n])[\s{_ZERO_WIDTH}\"'”’)*`]*\Z")
 _SPECIAL = re.compile(r"(?:<\|\w+\|>|</s>)\s*\Z")
 _CODE_BLOCK = re.compile(r"\A(`{3,}|~{3,})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
 _INLINE_CODE = re.compile(r"\A(`{1,3})([^`\n]+)\1\Z")
@@ -109,13 +112,23 @@ def _find_answer(
     spans = _complete(text, rest)
     full = [(start, end) for start, end in spans if _says_something(text[start:end])]
     visible = [(start, end) for start, end in full if end <= hidden]
-    if visible:
+    ends_reply = (
+        bool(full)
+        and not truncated
+        and full[-1][1] == rest[-1].start
+        and not _strip(text[rest[-1].end :]).strip("`")
+        # "I write it in <answer> tags" opens no answer, even where a stray </answer> follows.
+        and _AT_A_STOP.search(text[: rest[-2].start]) is not None
+    )
+    starts_reply = bool(rest) and rest[0].answer and not _strip(text[: rest[0].start]).strip("`")
+    if visible and (thought_ended or ends_reply or starts_reply):
         return text[slice(*visible[-1])], None
     if hidden < len(text):
-        ends_reply = bool(full) and not _strip(text[rest[-1].end :]).strip("`") and full[-1][1] == rest[-1].start
-        if ends_reply and not truncated:
+        if ends_reply:
             return text[slice(*full[-1])], None
         return None, "The thought was not closed with </think>."
+    if visible:
+        return None, "The reply had words on both sides of <answer>…</answer>, and no </think> before it."
     if truncated:
         return None, "The reply was cut off before </answer>."
     if spans or not _says_something(text[rest_at:]):

@@ -89,8 +89,8 @@ _CUE = re.compile(
     r"|بدون|بلا|دون|لا|ليس|خال\w*|غياب|غير|يخلو|تخلو)"
 )
 _CUE_BEHIND = word_set(
-    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt fehlen "
-    "absente absents absentes absent ausente ausentes отсутствует отсутствуют нет"
+    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt "
+    "fehlen absente absents absentes absent ausente ausentes отсутствует отсутствуют нет"
 )
 _ASSERTS = word_set(
     "with wearing wears holding has have having featuring showing carrying but includes including contains mit trägt "
