@@ -8,6 +8,7 @@ Everything heavy is imported inside the commands, so that `redraft --help` answe
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -74,12 +75,15 @@ def profiles() -> None:
     run()
 
 
-def main() -> None:
-    """The entry point. Errors that redraft raises on purpose are told in plain words, without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are told in plain words.
+
+    `arguments` None takes those of the process.
+    """
     from core.errors import RedraftError
 
     try:
-        app()
+        app(None if arguments is None else list(arguments))
     except RedraftError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

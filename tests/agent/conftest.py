@@ -1,0 +1,151 @@
+"""A real HTTP server on 127.0.0.1 that plays every model of a run, OpenAI-style, for the command line's tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from agent.fakes import drawn_from, paint
+from editors.types import ImageTask
+
+
+class ModelServer(ThreadingHTTPServer):
+    """`good` is a word; pictures drawn from a prompt with that word satisfy the judge. `hold` keeps image requests
+    waiting until it is set. `seen` holds (path, body) of every request."""
+
+    daemon_threads = True
+    questions = ("Are there exactly three red circles?", "Is the background white?")
+
+    def __init__(self, rewrites: tuple[str, ...], good: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.rewrites = rewrites
+        self.good = good
+        self.hold = threading.Event()
+        self.hold.set()
+        self.drawing = threading.Event()
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.turn = 0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def profile(self, folder: Path, *, key_env: str = "REDRAFT_TEST_KEY", **limits: float) -> Path:
+        """A profile file whose every model is this server."""
+        server = f'{{ base_url = "{self.address}", api_key_env = "{key_env}", timeout_s = 20, max_retries = 0 }}'
+        wanted = "\n".join(f"{name} = {value}" for name, value in limits.items())
+        path = folder / "server.toml"
+        path.write_text(
+            f"""
+description = "A test server"
+[rewriter]
+model = {{ kind = "openai", model = "test-writer", server = {server} }}
+[generator]
+kind = "openai_images"
+model = "test-painter"
+server = {server}
+batch_size = 2
+[judge]
+model = {{ kind = "openai", model = "test-judge", server = {server} }}
+[limits]
+{wanted}
+"""
+        )
+        return path
+
+
+@pytest.fixture
+def model_server() -> Callable[..., AbstractContextManager[ModelServer]]:
+    """Call it with the rewrites, in turn, and the word that makes a picture good."""
+    return _model_server
+
+
+@contextmanager
+def _model_server(*rewrites: str, good: str) -> Iterator[ModelServer]:
+    server = ModelServer(rewrites, good)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.hold.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ModelServer
+
+    def log_message(self, *_: object) -> None:
+        """Tests keep their output to themselves."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append((self.path, body))
+        if self.path.endswith("/images/generations"):
+            self._answer(self._picture(body))
+        elif self.path.endswith("/chat/completions"):
+            self._answer(self._chat(body))
+        else:
+            self.send_error(404)
+
+    def _picture(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.server.drawing.set()
+        self.server.hold.wait(30)
+        buffer = io.BytesIO()
+        paint(ImageTask(body["prompt"], int(body.get("seed") or 0))).save(buffer, "PNG")
+        return {"created": 1, "data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}
+
+    def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("logprobs"):
+            return self._judged(body)
+        if "checks" in json.dumps(body.get("response_format", {})):
+            checks = [{"key_point": "counting", "question": question} for question in self.server.questions]
+            return _reply(json.dumps({"reason": "as asked", "checks": checks}))
+        rewrite = self.server.rewrites[min(self.server.turn, len(self.server.rewrites) - 1)]
+        self.server.turn += 1
+        return _reply(f"<think>What matters is the count.</think><answer>{rewrite}</answer>")
+
+    def _judged(self, body: dict[str, Any]) -> dict[str, Any]:
+        parts = body["messages"][-1]["content"]
+        url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            prompt, _ = drawn_from(picture)
+        p = 0.98 if self.server.good in prompt else 0.2
+        top = [{"token": word, "logprob": math.log(x), "bytes": None} for word, x in (("yes", p), ("no", 1 - p))]
+        word = "yes" if p > 0.5 else "no"
+        reply = _reply(word)
+        content = [{"token": word, "logprob": math.log(max(p, 1 - p)), "bytes": None, "top_logprobs": top}]
+        reply["choices"][0]["logprobs"] = {"content": content}
+        return reply
+
+    def _answer(self, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _reply(text: str) -> dict[str, Any]:
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "test",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10},
+    }

@@ -1,0 +1,237 @@
+"""The command line as a user has it: real processes, a real (small) model server, exit codes, stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.fakes import paint
+from editors.types import ImageTask
+
+Serve = Callable[..., Any]
+
+ASK = "three red circles on a white background"
+POOR = "three red circles on a white background, drawn plainly"
+FINE = "three red circles on a white background, arranged finely in a row"
+KEY = "sk-this-must-never-be-written"
+ENVIRONMENT = {**os.environ, "REDRAFT_TEST_KEY": KEY, "OMP_NUM_THREADS": "1"}
+
+
+def redraft(*arguments: str | Path | float, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agent.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(POOR, FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+        done = redraft("draw", ASK, "--profile", profile, "--out", "here", "--seed", 5, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["stop"] == "accepted"
+    assert result["accepted"] is True
+    assert result["score"] == pytest.approx(0.98, abs=1e-3)
+    assert (result["prompt"], result["original"]) == (FINE, ASK)
+    assert (result["rounds"], result["images"]) == (2, 4)
+    assert [attempt["prompt"] for attempt in result["attempts"]] == [ASK, POOR, FINE, FINE]
+    assert set(result["attempts"][0]) == {"round", "kind", "prompt", "seed", "score", "image", "parent"}
+    for path in (result["image"], result["trace"], *(attempt["image"] for attempt in result["attempts"])):
+        assert (tmp_path / path).is_file()
+    assert "What matters is the count." in done.stderr
+    written = b"".join(path.read_bytes() for path in (tmp_path / "here").rglob("*") if path.is_file())
+    assert KEY.encode() not in written
+
+
+def test_draw_for_people(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(FINE, good="finely") as server:
+        done = redraft("draw", ASK, "--profile", server.profile(tmp_path), "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "accepted: all 2 checks passed" in done.stdout
+    assert "trace.html" in done.stdout
+
+
+def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(POOR, good="finely") as server:
+        profile = server.profile(tmp_path, max_images=8)
+        done = redraft(
+            "draw",
+            ASK,
+            "--profile",
+            profile,
+            "--images",
+            "3",
+            "--accept",
+            "0.1",
+            "--rounds",
+            "2",
+            "--json",
+            cwd=tmp_path,
+        )
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["stop"], result["images"], result["accepted"]) == (0, "budget", 3, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["draw", "  "], "the prompt is empty"),
+        (["draw", "x" * 5000], "shorten it"),
+        (["draw", "x", "--profile", "nosuch"], "unknown profile 'nosuch'"),
+        (["draw", "x", "--rounds", "0"], "--rounds 0"),
+        (["draw", "x", "--accept", "1.5"], "--accept 1.5"),
+        (["draw", "x", "--out", "file.txt/runs"], "cannot write to the output folder"),
+        (["draw", "x", "--ask"], "stdin is no terminal"),
+        (["draw"], "Missing argument"),
+        (["draw", "x", "--nosuch"], "No such option"),
+        (["judge", "nosuch.png", "x"], "nosuch.png"),
+        (["judge", "file.txt", "x"], "file.txt"),
+        (["resume", "nosuch"], "not the folder of a run"),
+    ],
+)
+def test_what_a_user_can_mend_exits_2_in_plain_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("no picture")
+    with pytest.raises(SystemExit) as stopped:
+        main([*(argument.replace("file.txt", str(file)) for argument in arguments), "--json"])
+    told = capfd.readouterr()
+    assert stopped.value.code == 2
+    assert said in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("max_images", "max_imagez", "limits.max_imagez: no such setting"),
+        ("http://", "http://user:hunter2@", "api_key_env"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_named(
+    tmp_path: Path, model_server: Serve, capfd: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    with model_server(FINE, good="finely") as server:
+        profile = server.profile(tmp_path, max_images=3)
+    profile.write_text(profile.read_text().replace(old, new))
+    with pytest.raises(SystemExit) as stopped:
+        main(["draw", "x", "--profile", str(profile)])
+    told = capfd.readouterr().err
+    assert stopped.value.code == 2
+    assert said in told
+    assert "hunter2" not in told
+
+
+def test_a_server_that_is_down_exits_3_with_nothing_on_stdout(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+    done = redraft("draw", ASK, "--profile", profile, "--json", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "127.0.0.1" in done.stderr
+    assert "redraft resume" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_weights_exit_3_and_leave_no_run_behind(tmp_path: Path) -> None:
+    profile = tmp_path / "local.toml"
+    model = '{ kind = "transformers", model = "./nosuch" }'
+    profile.write_text(
+        f'[rewriter]\nmodel = {model}\n[generator]\nkind = "diffusers"\nmodel = "./nosuch"\n[judge]\nmodel = {model}\n'
+    )
+    done = redraft("draw", ASK, "--profile", profile, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "nosuch" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(FINE, good="finely") as server:
+        server.hold.clear()
+        profile = server.profile(tmp_path)
+        command = [sys.executable, "-m", "agent.cli", "draw", ASK, "--profile", str(profile), "--out", "my runs"]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert server.drawing.wait(60)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130, stderr
+        assert stdout == ""
+        assert "Traceback" not in stderr
+        line = next(line for line in stderr.splitlines() if "redraft resume" in line)
+        _, resume, folder = shlex.split(line.partition("go on with: ")[2])
+        assert resume == "resume"
+        server.hold.set()
+        done = redraft("resume", folder, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["stop"] == "accepted"
+    asked = [body for _, body in server.seen if "checks" in json.dumps(body.get("response_format", {}))]
+    assert len(asked) == 1, "the checklist was made before the interruption"
+
+
+def test_judge(tmp_path: Path, model_server: Serve) -> None:
+    paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
+    with model_server(FINE, good="finely") as server:
+        done = redraft("judge", "picture.png", ASK, "--profile", server.profile(tmp_path), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["failed"], result["score"]) == (0, pytest.approx(0.98, abs=1e-3))
+    assert [check["question"] for check in result["checks"]] == list(server.questions)
+    assert set(result["checks"][0]) == {"key_point", "question", "outcome", "p", "label_mass", "reason"}
+
+
+def test_judge_with_its_server_down(tmp_path: Path, model_server: Serve) -> None:
+    paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
+    with model_server(FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+    done = redraft("judge", "picture.png", ASK, "--profile", profile, "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_profiles(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["profiles"])
+    told = capfd.readouterr().out
+    assert stopped.value.code == 0
+    assert "mini" in told
+    assert "cut-outs" in told
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['redraft', '--help']\n"
+        "from agent.cli import main\n"
+        "try:\n    main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'diffusers', 'openai', 'langgraph', 'pydantic', 'PIL', 'numpy'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "draw" in done.stdout
+
+
+def test_a_library_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
+    code = (
+        "import os\nfrom agent.commands import _stdout_for_results as results\n"
+        "with results() as out:\n    print('noise')\n    os.system('echo more noise')\n    out.write('result')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "result"
+    assert "noise" in done.stderr
