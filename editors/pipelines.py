@@ -15,6 +15,7 @@ import diffusers
 import torch
 
 from core.errors import BackendError, ConfigError, ModelMissing, RedraftError
+from core.local_models import pick_device
 from core.profiles import BackendConfig, LoraConfig, model_place
 from editors import quirks
 from editors.types import Mode
@@ -35,9 +36,7 @@ OUT_OF_MEMORY_ADVICE = (
 
 def device_of(config: BackendConfig) -> torch.device:
     """The device a profile names; "auto" is the best there is. Raises ConfigError where it is not there."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = pick_device(config.device)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -117,10 +116,11 @@ def load_pipeline(config: BackendConfig) -> Any:
     if config.trust_remote_code:
         arguments["trust_remote_code"] = True
     if config.quantization != "none":
-        arguments["quantization_config"] = _quantization(config, place, dtype)
+        arguments["quantization_config"] = _quantization(config, place, device, dtype)
     loader: Any = cls if config.pipeline is not None else diffusers.DiffusionPipeline
     with _mapped(config), _quiet():
         pipe = loader.from_pretrained(place, **arguments)
+        _check_whole(pipe, config)
         pipe.set_progress_bar_config(disable=True)
         _add_loras(pipe, config.loras)
         settle(pipe, config, device)
@@ -202,36 +202,51 @@ def _needs(cls: type) -> frozenset[str]:
     return _parts(cls) - frozenset(cls._optional_components)  # type: ignore[attr-defined]
 
 
-def _quantization(config: BackendConfig, place: str, dtype: torch.dtype) -> Any:
+def _check_whole(pipe: Any, config: BackendConfig) -> None:
+    """Raises ModelMissing where a weight file lacked tensors: diffusers leaves them empty and goes on."""
+    for part, module in pipe.components.items():
+        if isinstance(module, torch.nn.Module):
+            empty = [name for name, tensor in module.named_parameters() if tensor.is_meta]
+            if empty:
+                raise ModelMissing(
+                    f"the weights of {config.model!r} are incomplete: {part} lacks {len(empty)} tensors, such as "
+                    f"{empty[0]}; download or copy the model again"
+                )
+
+
+def _quantization(config: BackendConfig, place: str, device: torch.device, dtype: torch.dtype) -> Any:
     """Quantises the denoiser and the text encoders, which hold nearly all weights; a VAE would lose detail."""
-    parts = diffusers.DiffusionPipeline.load_config(place)
-    chosen = [
-        name
-        for name, value in parts.items()
+    parts = {
+        name: value[0]
+        for name, value in diffusers.DiffusionPipeline.load_config(place).items()
         if name.startswith(("transformer", "unet", "text_encoder")) and isinstance(value, list | tuple) and value[0]
-    ]
-    kinds: dict[str, tuple[str, str]] = {
-        "int8": ("bitsandbytes_8bit", "bitsandbytes"),
-        "nf4": ("bitsandbytes_4bit", "bitsandbytes"),
-        "int4": ("torchao", "torchao"),
     }
-    backend, package = kinds[config.quantization]
+    package = "bitsandbytes" if config.quantization == "nf4" else "torchao"
+    if config.quantization != "int8" and device.type == "cpu":
+        raise ConfigError(f'quantization = "{config.quantization}" needs a GPU; "int8" runs on a CPU too')
+    if config.quantization == "int4" and dtype != torch.bfloat16:
+        raise ConfigError('quantization = "int4" needs dtype = "bfloat16"')
     try:
         importlib.import_module(package)
-        options: dict[str, Any]
-        if config.quantization == "int8":
-            options = {"load_in_8bit": True}
-        elif config.quantization == "nf4":
-            options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
-        else:
-            options = {"quant_type": importlib.import_module("torchao.quantization").Int4WeightOnlyConfig()}
         return diffusers.PipelineQuantizationConfig(
-            quant_backend=backend, quant_kwargs=options, components_to_quantize=chosen
+            quant_mapping={name: _quantized(config.quantization, library, dtype) for name, library in parts.items()}
         )
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise ConfigError(
             f'quantization = "{config.quantization}" needs {package}: pip install {package} ({_short(error)})'
         ) from error
+
+
+def _quantized(kind: str, library: str, dtype: torch.dtype) -> Any:
+    """The settings of one part, in the words of the library it is from."""
+    words = importlib.import_module(library if library == "transformers" else "diffusers")
+    if kind == "nf4":
+        return words.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    ways = importlib.import_module("torchao.quantization")
+    if kind == "int8":
+        return words.TorchAoConfig(ways.Int8WeightOnlyConfig())
+    # The one packing whose kernels come with torch itself; the others want a further package.
+    return words.TorchAoConfig(ways.Int4WeightOnlyConfig(int4_packing_format="tile_packed_to_4d"))
 
 
 def _add_loras(pipe: Any, loras: tuple[LoraConfig, ...]) -> None:

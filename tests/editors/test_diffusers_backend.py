@@ -282,8 +282,8 @@ def test_it_loads_again_after_close(toys: Toys) -> None:
         ({"device": "cuda:77"}, "cuda:77"),
         ({"device": "toaster"}, "toaster"),
         ({"offload": "model"}, "needs a GPU"),
-        ({"quantization": "int4"}, "torchao"),
-        ({"quantization": "nf4"}, "bitsandbytes"),
+        ({"quantization": "int4"}, 'needs a GPU; "int8" runs on a CPU'),
+        ({"quantization": "nf4"}, 'needs a GPU; "int8" runs on a CPU'),
     ],
 )
 def test_settings_that_cannot_be(toys: Toys, settings: dict[str, Any], says: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from core.errors import BackendError, ConfigError, ModelMissing
 from core.profiles import BackendConfig, LoraConfig
+from editors import pipelines
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
 
@@ -99,6 +101,52 @@ def test_pickled_weights_are_refused(tiny: Tiny, tmp_path: Path, part: str, name
     weights.unlink()
     with pytest.raises(ModelMissing, match="only safetensors"):
         backend(model).load()
+
+
+def test_incomplete_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny("zimage"), model)
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    del tensors["decoder.conv_out.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelMissing, match=r"vae lacks 1 tensors, such as decoder\.conv_out\.weight"):
+        backend(model).load()
+
+
+@pytest.mark.parametrize("way", ["model", "sequential", "group"])
+def test_every_way_of_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
+    """From the CPU to the CPU, for want of another device here: it is the calls that are tested, not the saving."""
+    config = BackendConfig(kind="diffusers", model=str(tiny("sd")), device="cpu")
+    plain, offloaded = (pipelines.load_pipeline(config) for _ in range(2))
+    changed = config.model_copy(update={"offload": way})
+    pipelines.settle(offloaded, changed, torch.device("cpu"))
+    edits = pipelines.sibling(offloaded, "edit", diffusers.StableDiffusionImg2ImgPipeline, changed)
+    if way == "model":
+        pipelines.settle(edits, changed, torch.device("cpu"))
+    picture = Image.new("RGB", (32, 32), "red")
+
+    def draw(pipe: Any, **more: Any) -> Image.Image:
+        generator = torch.Generator().manual_seed(0)
+        image = pipe("a fox", num_inference_steps=2, generator=generator, **more).images[0]
+        assert isinstance(image, Image.Image)
+        return image
+
+    assert edits("a fox", image=picture, num_inference_steps=2).images[0].size == (32, 32)
+    if way == "model":
+        pipelines.settle(offloaded, changed, torch.device("cpu"))
+    assert difference(draw(plain, height=32, width=32), draw(offloaded, height=32, width=32)) <= 1
+
+
+def test_quantised_weights(tiny: Tiny) -> None:
+    painter = backend(tiny("zimage"), quantization="int8", dtype="bfloat16")
+    if importlib.util.find_spec("torchao") is None:
+        with pytest.raises(ConfigError, match='quantization = "int8" needs torchao: pip install torchao'):
+            painter.load()
+    else:
+        (plain,) = backend(tiny("zimage"), dtype="bfloat16").render([ImageTask("x", 1)])
+        (quantised,) = painter.render([ImageTask("x", 1)])
+        assert 0 < difference(plain, quantised) < 64
 
 
 def test_classes_that_diffusers_does_not_have(tiny: Tiny, tmp_path: Path) -> None:
