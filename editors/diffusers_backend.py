@@ -144,7 +144,7 @@ class DiffusersBackend:
             self._siblings[mode] = pipelines.sibling(self._pipe, mode, self._classes()[mode], self._config)
         pipe = self._siblings[mode]
         if pipe is not self._settled and self._config.offload == "model":
-            # These hooks sit on the shared parts but belong to one pipeline, which moves the parts back when it is done.
+            # These hooks sit on the shared parts but belong to one pipeline, which moves the parts back in the end.
             pipelines.settle(pipe, self._config, pipelines.device_of(self._config))
         self._settled = pipe
         return pipe

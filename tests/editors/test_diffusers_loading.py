@@ -114,9 +114,10 @@ def test_incomplete_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
         backend(model).load()
 
 
-@pytest.mark.parametrize("way", ["model", "sequential", "group"])
-def test_every_way_of_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
-    """From the CPU to the CPU, for want of another device here: it is the calls that are tested, not the saving."""
+@pytest.mark.parametrize("way", ["model", "group"])
+def test_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
+    """From the CPU to the CPU, for want of another device here: it is the calls that are tested, not the saving.
+    ("sequential" cannot be tested so: accelerate takes cpu:0 for another device than cpu.)"""
     config = BackendConfig(kind="diffusers", model=str(tiny("sd")), device="cpu")
     plain, offloaded = (pipelines.load_pipeline(config) for _ in range(2))
     changed = config.model_copy(update={"offload": way})
