@@ -53,5 +53,8 @@ class Parts:
     calls: asyncio.Semaphore = field(default_factory=_eight_calls)
 
     def close(self) -> None:
-        """Lets go of the render thread without waiting for it."""
+        """Stops a drawing under way, where the backend can, and lets go of the render thread without waiting for it."""
+        interrupt = getattr(self.backend, "interrupt", None)
+        if interrupt is not None:
+            interrupt()
         self.renderer.shutdown(wait=False, cancel_futures=True)

@@ -140,6 +140,9 @@ class Session:
             try:
                 async with AsyncSqliteSaver.from_conn_string(str(self.folder.checkpoints)) as saver:
                     saver.serde = serde
+                    # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing,
+                    # never torn; the run then repeats steps whose results it finds in the journal.
+                    await saver.conn.execute("PRAGMA synchronous=NORMAL")
                     graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
                     async with aclosing(self._events(graph, log, answer)) as events:
                         async for event in events:

@@ -49,7 +49,7 @@ class RunLog:
         self.reports: dict[str, Report] = {}
         """By image hash: the checklist never changes within a run."""
         self.decisions: dict[int, dict[str, Any]] = {}
-        """By round: why it went on or stopped, and what a user answered."""
+        """By round: why it went on or stopped."""
         self.seconds: dict[str, float] = {}
         """By step: time spent in it, all rounds together."""
         whole = _read_whole_lines(path)
@@ -100,8 +100,8 @@ class RunLog:
         self._write({"is": "report", "image": image, "report": _REPORT.dump_python(report, mode="json")})
 
     def put_decision(self, number: int, **value: object) -> None:
-        """What was decided after a round, and how long its steps took; a later note adds to an earlier one."""
-        self._write({"is": "decision", "round": number, **value})
+        """What was decided after a round; a later note replaces an earlier one. Not synced: it can be found again."""
+        self._write({"is": "decision", "round": number, **value}, sync=False)
 
     def put_seconds(self, step: str, seconds: float) -> None:
         self._write({"is": "seconds", "step": step, "seconds": round(seconds, 6)}, sync=False)

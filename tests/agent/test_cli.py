@@ -186,6 +186,32 @@ def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(tmp_path: Path, 
     assert len(asked) == 1, "the checklist was made before the interruption"
 
 
+def test_ask_waits_for_a_person_and_takes_the_answer(tmp_path: Path, model_server: Serve) -> None:
+    pty = pytest.importorskip("pty", reason="needs pseudo-terminals, which this system does not have")
+    ours, theirs = pty.openpty()
+    with model_server(POOR, good="finely") as server:
+        profile = server.profile(tmp_path)
+        command = [sys.executable, "-m", "agent.cli", "draw", ASK, "--profile", str(profile), "--ask", "--json"]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.write(ours, b"what?\nr\na\n")
+        stdout, stderr = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0, stderr
+    result = json.loads(stdout)
+    assert (result["accepted"], result["rounds"], result["why"]) == (True, 2, "accepted by the user")
+    assert stderr.count("[a]ccept") == 3, "asked, asked again after an unknown answer, asked after the second round"
+    assert "best so far" in stderr
+
+
 def test_judge(tmp_path: Path, model_server: Serve) -> None:
     paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
     with model_server(FINE, good="finely") as server:

@@ -1,0 +1,54 @@
+"""The whole loop with the embedded models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.run import Session
+from agent.types import Limits, StopReason
+from agent.wiring import open_parts
+from core.images import read_provenance
+from core.profiles import load_profile
+
+ROOT = Path(__file__).parents[2]
+MISSING = [role for role in ("rewriter", "generator", "judge") if not (ROOT / "mini" / "weights" / role).is_dir()]
+ASK = "please draw me two red circles and a blue star on a white sheet"
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(bool(MISSING), reason=f"mini/weights has no {', '.join(MISSING)} yet; train with mini/"),
+]
+
+
+async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
+    profile = load_profile("mini")
+    limits = Limits.of(profile.limits, profile.judge.pass_at)
+    session = Session.start(ASK, open_parts(profile), limits=limits, out=tmp_path, profile=profile, seed=3)
+    async for _ in session.stream():
+        pass
+    result = session.result
+    assert result is not None
+    assert result.stop in (StopReason.ACCEPTED, StopReason.BUDGET, StopReason.PLATEAU)
+    assert result.checklist
+    assert 1 <= len(result.attempts) <= limits.max_images
+    assert result.attempts[0].prompt == ASK
+    assert all(attempt.score is not None and attempt.report.failed == 0 for attempt in result.attempts)
+    assert result.image is not None
+    assert read_provenance(result.image)["redraft:prompt"] == ASK
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    draw = [sys.executable, "-m", "agent.cli", "draw", ASK, "--out", str(tmp_path), "--seed", "3", "--json"]
+    done = subprocess.run(draw, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert Path(result["image"]).is_file()
+    judge = [sys.executable, "-m", "agent.cli", "judge", result["image"], ASK, "--json"]
+    done = subprocess.run(judge, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["score"] == pytest.approx(result["score"], abs=1e-3)
