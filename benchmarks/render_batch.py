@@ -2,7 +2,7 @@
 
     python benchmarks/render_batch.py [--profile mini] [--model FOLDER] [--images 64] [--batch 64] [--repeats 3]
 
-Without --model it takes the generator of the profile; with it, any diffusers folder that diffusers itself can load.
+Without --model it takes the generator of the profile; with it, the diffusers pipeline in that folder.
 Prints the best time of each way and their ratio, and how far the pictures of both ways are apart at most.
 """
 
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="mini", help="name or .toml file whose generator is measured")
     parser.add_argument("--model", help="folder of a diffusers pipeline, instead of the profile's generator")
+    parser.add_argument("--pipeline", help="dotted path package.module:Class of that pipeline, if not diffusers' own")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument(
@@ -55,7 +56,7 @@ def main() -> None:
 
 def _config(options: argparse.Namespace) -> BackendConfig:
     if options.model is not None:
-        config = BackendConfig(kind="diffusers", model=options.model)
+        config = BackendConfig(kind="diffusers", model=options.model, pipeline=options.pipeline)
     else:
         config = load_profile(options.profile).generator
     given: dict[str, object] = {}

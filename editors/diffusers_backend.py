@@ -89,6 +89,10 @@ class DiffusersBackend:
     def interrupt(self) -> None:
         """Stops the drawing under way, if any, at its next step: its `render` raises BackendError. For any thread."""
         self._stop.set()
+        pipe = self._settled
+        cls: type = type(pipe)
+        if pipe is not None and "callback_on_step_end" not in quirks.takes(cls):
+            pipe._interrupt = True  # the flag that diffusers' loops look at; with a callback we stop them sooner
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         """One RGB picture for each task, in order.

@@ -10,7 +10,9 @@ from PIL import Image
 
 Mode = Literal["generate", "edit", "inpaint"]
 StepCallback = Callable[[int, int], None]
-"""Called with (steps done, steps in all) while a batch is drawn."""
+"""Called with (steps done, steps in all) while a call of `render` is under way; a server's steps are its pictures.
+
+The total may change between calls, and the count fall back, where a batch has to be drawn again in smaller parts."""
 
 
 @dataclass(frozen=True)

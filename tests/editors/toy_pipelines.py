@@ -5,6 +5,7 @@ It is small, keeps to the conventions, and can be made to fail: by its model's c
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -61,6 +62,17 @@ class ToyPipeline(DiffusionPipeline):
         colors = [tuple(int(255 * value) for value in row) for row in latents.tolist()]
         images = [Image.new("RGB", (width, height), color) for color in colors]
         return ImagePipelineOutput(images=images[1:] if "too few" in prompt else images)
+
+
+class SilentPipeline(ToyPipeline):
+    """Calls nothing back; draws for as long as it takes to be interrupted."""
+
+    def __call__(self, prompt: list[str], generator: Any = None) -> ImagePipelineOutput:
+        self._interrupt = False
+        end = time.monotonic() + 20
+        while not self._interrupt and time.monotonic() < end:
+            time.sleep(0.005)
+        return ImagePipelineOutput(images=[Image.new("RGB", (8, 8)) for _ in prompt])
 
 
 class NoPipeline:
