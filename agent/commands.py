@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -200,11 +201,19 @@ def _follow(session: Session) -> RunResult:
             view.__exit__()
             sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
             sys.stderr.flush()
-            threading.Timer(_PATIENCE_S, os._exit, (130,)).start()
+            _leave_soon()
             session.parts.close()
             raise typer.Exit(130) from None
     session.parts.close()
     return session.result
+
+
+def _leave_soon() -> None:
+    """Ends the process after a short while, or at once at another Ctrl-C, whatever its threads are still at."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    timer = threading.Timer(_PATIENCE_S, os._exit, (130,))
+    timer.daemon = True
+    timer.start()
 
 
 def _answer() -> Answer:

@@ -125,6 +125,14 @@ class Session:
         """Ends the run after the current piece of work, with StopReason.CANCELLED and the best picture so far."""
         self._stop.set()
 
+    async def run(self) -> RunResult:
+        """Works to the end without telling anything. Raises as `stream` does, and InputError where the run asks."""
+        async for event in self.stream():
+            if isinstance(event, Asked):
+                raise InputError(f"the run {self.folder.path} waits for an answer; use stream, or start it without ask")
+        assert self.result is not None
+        return self.result
+
     async def stream(self, answer: Answer | None = None) -> AsyncGenerator[Event]:
         """Works until the run is finished (last event RunFinished) or waits for the user (last event Asked).
 
@@ -280,3 +288,21 @@ class Session:
             trace=self.folder.trace,
             error=error,
         )
+
+
+async def run_draw(
+    prompt: str,
+    parts: Parts,
+    *,
+    limits: Limits,
+    out: Path,
+    profile: Profile | None = None,
+    seed: int | None = None,
+) -> RunResult:
+    """Draws one prompt to the end: `Session.start` and `Session.run` in one."""
+    return await Session.start(prompt, parts, limits=limits, out=out, profile=profile, seed=seed).run()
+
+
+async def resume(path: Path, parts: Parts) -> RunResult:
+    """Takes up the run in the folder `path` and goes to its end: `Session.open` and `Session.run` in one."""
+    return await Session.open(path, parts).run()

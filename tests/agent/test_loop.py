@@ -18,7 +18,7 @@ from agent.events import Asked, ChecklistMade, Event, ImageDrawn, Judged, Rewrit
 from agent.fakes import CHECKS, Opinion, fake_parts, paint
 from agent.graph import STATE_TYPES
 from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.run import RunResult, Session, resume, run_draw
 from agent.types import Answer, Decision, Limits, StopReason, Task
 from core.errors import BackendError, InputError, ServerError
 from core.images import read_provenance
@@ -61,11 +61,7 @@ async def run(
 
 
 async def resumed(folder: Path, parts: Parts) -> RunResult:
-    session = Session.open(folder, parts, retry_wait_s=0.01)
-    async for _ in session.stream():
-        pass
-    assert session.result is not None
-    return session.result
+    return await Session.open(folder, parts, retry_wait_s=0.01).run()
 
 
 def record(result: RunResult) -> dict[str, object]:
@@ -284,10 +280,21 @@ class TestAsking:
         events = [event async for event in later.stream("accept")]
         assert isinstance(events[-1], RunFinished)
 
+    async def test_run_refuses_to_wait(self, tmp_path: Path) -> None:
+        session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
+        with pytest.raises(InputError, match="waits for an answer"):
+            await session.run()
+
     async def test_an_unknown_answer_is_refused(self, tmp_path: Path) -> None:
         session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
         with pytest.raises(InputError, match="accept, again, stop"):
             await anext(session.stream("maybe"))  # type: ignore[arg-type]
+
+
+async def test_the_short_ways_in(tmp_path: Path) -> None:
+    result = await run_draw("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1)
+    again = await resume(result.folder, fake_parts(by_word()))
+    assert again.attempts == result.attempts
 
 
 async def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
