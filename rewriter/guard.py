@@ -30,6 +30,9 @@ RULES: dict[str, Rule] = {
 }
 """Every rule by its name, in the order in which they are asked."""
 
+_GATES = {"empty", "length"}
+"""A rewrite that one of these refuses is not looked at further: there is nothing to see, or no end to it."""
+
 _DEFAULT = GuardSettings()
 _passage = lru_cache(maxsize=256)(Passage)
 
@@ -42,6 +45,8 @@ def check_intent(original: str, rewrite: str, settings: GuardSettings = _DEFAULT
     if unknown := set(settings.off) - RULES.keys():
         raise ConfigError(f"no such guard rule: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
     case = Case(_passage(original), Passage(rewrite), settings)
-    if found := tuple(RULES["empty"](case)):
-        return found
-    return tuple(finding for name, rule in RULES.items() if name not in settings.off for finding in rule(case))
+    asked = {name: rule for name, rule in RULES.items() if name not in settings.off}
+    for gate in _GATES & asked.keys():
+        if found := tuple(asked[gate](case)):
+            return found
+    return tuple(finding for rule in asked.values() for finding in rule(case))

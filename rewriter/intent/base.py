@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rewriter.intent.language import detect_language
 from rewriter.intent.quotes import Quoted, find_quotes
 
+_HAN = re.compile("[\u4e00-\u9fff]")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
@@ -84,15 +85,20 @@ class Passage:
     @cached_property
     def words(self) -> tuple[Word, ...]:
         matches = list(_WORD.finditer(self.plain))
-        starts = [match.start() for match in matches[1:]] + [len(self.plain)]
+        ends = [*(match.start() for match in matches[1:]), len(self.plain)]
         return tuple(
             Word(m[0].lower().replace("’", "'"), m.start(), m.end(), self.plain[m.end() : nxt], m[0][0].isupper())
-            for m, nxt in zip(matches, starts, strict=True)
+            for m, nxt in zip(matches, ends, strict=False)
         )
 
     @cached_property
     def language(self) -> str | None:
         return detect_language(self.plain)
+
+    @cached_property
+    def is_cjk(self) -> bool:
+        """Whether it is Chinese or Japanese: text without spaces, also where it is too short to say which."""
+        return self.language in ("zh", "ja") or (self.language is None and _HAN.search(self.plain) is not None)
 
 
 @dataclass(frozen=True)

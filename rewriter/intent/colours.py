@@ -53,6 +53,11 @@ _STOPS = word_set(
     "a an the of and or with in on at to from by under over near behind beside between for is are as its his her their "
     "that which who into onto around against inside outside above below but while sits stands lies has have"
 )
+_VERBS = word_set(
+    "races stands sits lies drives flies runs walks looks hangs rests floats glows leans gallops jumps sleeps waits "
+    "moves speeds shines rises stares gazes smiles holds wears stand sit lie drive fly run walk look hang rest float "
+    "glow lean sleep wait move shine rise stare gaze smile hold wear parked placed set painted sparkle"
+)
 # Of these there may be many in one picture, each in a colour of its own.
 _TOO_GENERAL = word_set(
     "light lights tone tones hue hues shade shades accent accents glow color colour colors colours detail details "
@@ -105,7 +110,7 @@ def colours(case: Case) -> Iterator[Finding]:
 
 
 def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:
-    if language in ("zh", "ja"):
+    if passage.is_cjk:
         for match in _CJK_BOUND.finditer(passage.plain):
             noun = match[2][0] if match[2][0] in _CJK_SHORT else match[2]
             if len(noun) == 2 or noun in _CJK_SHORT:
@@ -147,14 +152,15 @@ def _ends_phrase(passage: Passage, at: int, language: str | None) -> bool:
         return not _RU_ADJECTIVE.search(words[at].text)
     if at + 1 >= len(words) or words[at].ends_clause:
         return True
-    return words[at].gap == " " and (words[at + 1].text in _STOPS or words[at + 1].text.endswith("ing"))
+    following = words[at + 1].text
+    return words[at].gap == " " and (following in _STOPS or following in _VERBS or following.endswith("ing"))
 
 
 def _said_nearby(
     rewrite: Passage, families: frozenset[str], taken: set[int], mine: list[_Bound], language: str | None
 ) -> bool:
     """Whether the colour asked for is said of the noun in some other way: a car painted red."""
-    if language in ("zh", "ja"):
+    if rewrite.is_cjk:
         return any(
             _CJK_COLOURS.get(char) in families and i not in taken for i, char in enumerate(rewrite.plain)
         )  # fmt: skip

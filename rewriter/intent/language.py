@@ -28,37 +28,52 @@ _SIMPLIFIED = re.compile(
 
 # Small words, and some that prompts are full of. A word that two of these languages share counts for both.
 _COMMON = {
-    "en":
-    "the a an of and with in on at is are to from by under over near behind beside between its his her "
-    "their this that no without for as into wearing holding sitting standing red blue green yellow black "
-    "white small large two three four five cat dog woman man girl boy house tree photo painting style "
-    "background light dark old young",
-    "de":
-    "der die das ein eine einen einem einer und mit im am auf ist sind von zu zum zur unter über neben "
-    "hinter vor zwischen ohne kein keine keinen für als aus nicht dem den des rot rote roter rotes blau "
-    "blaue blauer grün grüne gelbe schwarze weiße kleine kleiner große großer zwei drei vier fünf katze "
-    "hund frau mann haus baum bild stil",
-    "fr":
-    "le la les un une des du de et avec dans sur est sont au aux sous près derrière devant entre sans pas "
-    "pour par qui en son sa ses rouge bleu bleue vert verte jaune noir noire blanc blanche petit petite "
-    "grand grande deux trois quatre cinq chien chatte femme homme maison arbre style lumière fond",
-    "es":
-    "el la los las un una unos unas de del y con en sobre es son al bajo cerca detrás delante entre sin "
-    "no para por que su sus rojo roja azul verde amarillo amarilla negro negra blanco blanca pequeño "
-    "pequeña gran grande dos tres cuatro cinco gato gata perro mujer hombre casa árbol estilo luz fondo",
-    "it":
-    "il lo la gli le un una di del della e con in nel nella su sul sono è al alla sotto vicino dietro "
-    "davanti tra senza non per che suo sua rosso rossa blu verde giallo nero bianco piccolo grande due "
-    "tre quattro gatto cane donna uomo casa albero stile luce sfondo",
-    "pt":
-    "o a os as um uma de do da dos das e com em no na sobre é são ao à sob perto atrás entre sem não para "
-    "por que seu sua vermelho vermelha azul verde amarelo preto branco pequeno grande dois duas três "
-    "quatro gato cachorro mulher homem casa árvore estilo luz fundo",
-    "nl":
-    "de het een en met in op is zijn van naar onder over naast achter voor tussen zonder geen niet als "
-    "uit rood rode blauw blauwe groen groene gele zwart witte klein kleine grote twee drie vier vijf kat "
-    "hond vrouw man huis boom stijl achtergrond licht",
-}  # fmt: skip
+    "en": (
+        "the a an of and with in on at is are to from by under over above below near behind beside between its "
+        "his her their this that no not without for as into says reading wearing holding sitting standing riding "
+        "playing showing red blue green yellow black white small large big two three four five cat dog woman man "
+        "girl boy house tree photo painting style background light dark old young just any only around all each "
+        "some full made"
+    ),
+    "de": (
+        "der die das ein eine einen einem einer und mit im am auf ist sind von zu zum zur unter über neben hinter "
+        "vor zwischen ohne kein keine keinen für als aus nicht nur dem den des rot rote roter rotes blau blaue "
+        "blauer grün grüne gelb gelbe schwarze weiße kleine kleiner große großer zwei drei vier fünf katze hund "
+        "frau mann haus baum bild stil"
+    ),
+    "fr": (
+        "le la les un une des du de et avec dans sur est sont au aux sous près contre derrière devant entre sans "
+        "pas pour par qui en son sa ses rouge bleu bleue vert verte jaune noir noire blanc blanche petit petite "
+        "grand grande deux trois quatre cinq chien chatte femme homme maison arbre style lumière fond mur"
+    ),
+    "es": (
+        "el la los las un una unos unas de del y con en sobre es son al bajo cerca detrás delante entre sin no "
+        "para por que su sus rojo roja azul verde amarillo amarilla negro negra blanco blanca pequeño pequeña "
+        "gran grande dos tres cuatro cinco gato gata perro mujer hombre casa árbol estilo luz fondo"
+    ),
+    "it": (
+        "il lo la gli le un una di del della con in nel nella su sul sono al alla sotto vicino dietro davanti tra "
+        "senza non per che suo sua rosso rossa blu verde giallo nero bianco piccolo grande due tre quattro gatto "
+        "cane donna uomo casa albero stile luce sfondo"
+    ),
+    "pt": (
+        "os as um uma de do da dos das com em na sobre são ao sob perto atrás entre sem não para por que seu sua "
+        "vermelho vermelha azul verde amarelo preto branco pequeno grande dois duas três quatro gato cachorro "
+        "mulher homem casa árvore estilo luz fundo"
+    ),
+    "nl": (
+        "de het een en met in op zijn van naar onder over naast achter voor tussen zonder geen niet als uit rood "
+        "rode blauw blauwe groen groene gele zwart witte klein kleine grote twee drie vier vijf kat hond vrouw "
+        "man huis boom stijl achtergrond licht"
+    ),
+}
+# Letters, and elided articles, that tell as much as a word does.
+_TELLING = {
+    "de": re.compile("[äöüß]"),
+    "fr": re.compile("[çœèêëîûàâ]|\\b(?:[ldncsj]|qu)['’]\\w"),
+    "es": re.compile("[ñ¿¡]"),
+    "pt": re.compile("[ãõ]"),
+}
 _LANGUAGES_OF: dict[str, tuple[str, ...]] = {}
 for _language, _words in _COMMON.items():
     for _word in _words.split():
@@ -102,15 +117,19 @@ def detect_language(text: str) -> str | None:
 
 
 def _latin(text: str) -> str | None:
-    words = _WORD.findall(text.casefold())
+    text = text.lower()
+    words = _WORD.findall(text)
     score: dict[str, int] = {}
     for word in words:
         for language in _LANGUAGES_OF.get(word, ()):
+            score[language] = score.get(language, 0) + 1
+    for language, letters in _TELLING.items():
+        if letters.search(text):
             score[language] = score.get(language, 0) + 1
     if not score:
         return None
     best, *others = sorted(score, key=lambda language: -score[language])
     runner_up = score[others[0]] if others else 0
-    # One telling word is enough only for a text of a few words.
-    enough = score[best] >= 2 or len(words) <= 4
+    # One telling word is enough where nothing speaks against it.
+    enough = score[best] >= 2 or runner_up == 0
     return best if enough and score[best] >= 0.12 * len(words) and score[best] > 1.4 * runner_up else None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 from rewriter.intent.base import Case, Finding, Passage, Word, singular, word_set
 
@@ -96,6 +97,8 @@ _ASSERTS = word_set(
     "with wearing wears holding has have having featuring showing carrying but includes including contains mit trägt "
     "aber avec mais con pero с но مع"
 )
+_MOST = 64
+"""Denied things looked at; a text with more of them is a loop, not a prompt."""
 _ELIDED = re.compile(r"^(?:[dlnscjmt]|qu)'")
 
 _ZH_DENIED = re.compile(
@@ -125,8 +128,9 @@ def negations(case: Case) -> Iterator[Finding]:
     """Nothing that the original denies is described as present."""
     told = set()
     language = case.original.language
-    asian = language in ("zh", "ja")
-    found = _cjk(case, language == "ja") if asian else _spelled(case, _GRAMMARS.get(language or "en", _EN))
+    found = (
+        _cjk(case, language == "ja") if case.original.is_cjk else _spelled(case, _GRAMMARS.get(language or "en", _EN))
+    )
     for what, start, end in found:
         if what not in told:
             told.add(what)
@@ -135,19 +139,18 @@ def negations(case: Case) -> Iterator[Finding]:
 
 
 def _spelled(case: Case, grammar: _Grammar) -> Iterator[tuple[str, int, int]]:
-    denied = list(_denied(case.original, grammar))
+    denied = list(islice(_denied(case.original, grammar), _MOST))
+    asked, got = case.original.words, case.rewrite.words
     spans = [(thing.start, thing.end) for thing in denied]
-    for thing in denied:
+    for words in dict.fromkeys(thing.words for thing in denied):
         if any(
-            not any(start <= word.start < end for start, end in spans)
-            for word in _mentions(case.original, thing.words)
-            if not _is_denied(case.original, word)
+            not any(start <= asked[at].start < end for start, end in spans) and not _is_denied(asked, at)
+            for at in _mentions(asked, words)
         ):
             continue  # a man without a hat beside a man with a hat
-        for word in _mentions(case.rewrite, thing.words):
-            if not _is_denied(case.rewrite, word):
-                yield " ".join(thing.words), word.start, word.end
-                break
+        shown = next((got[at] for at in _mentions(got, words) if not _is_denied(got, at)), None)
+        if shown is not None:
+            yield " ".join(words), shown.start, shown.end
 
 
 def _denied(passage: Passage, grammar: _Grammar) -> Iterator[_Denied]:
@@ -220,13 +223,14 @@ def _is_verb(word: str, grammar: _Grammar) -> bool:
     return grammar is _EN and word.endswith("ing") and word not in _NOUNS_IN_ING
 
 
-def _mentions(passage: Passage, thing: tuple[str, ...]) -> Iterator[Word]:
+def _mentions(words: tuple[Word, ...], thing: tuple[str, ...]) -> Iterator[int]:
+    """Where the thing is named: the places of its noun, with what narrows it down among the three words before."""
     *narrowed, noun = thing
-    for i, word in enumerate(passage.words):
+    for at, word in enumerate(words):
         if _same(word.text, noun):
-            before = [other.text for other in passage.words[max(0, i - 3) : i]]
+            before = [other.text for other in words[max(0, at - 3) : at]]
             if all(any(_same(other, part) for other in before) for part in narrowed):
-                yield word
+                yield at
 
 
 def _same(word: str, other: str) -> bool:
@@ -256,10 +260,8 @@ def _key(word: str) -> str:
     return singular(word)
 
 
-def _is_denied(passage: Passage, mention: Word) -> bool:
-    """Whether a mention stands under a negation: "without any hat", "hat-free", "no hats, scarves or gloves"."""
-    words = passage.words
-    at = words.index(mention)
+def _is_denied(words: tuple[Word, ...], at: int) -> bool:
+    """Whether the word at `at` stands under a negation: "without any hat", "hat-free", "no hats, scarves or gloves"."""
     for i in range(at - 1, max(-1, at - 10), -1):
         if any(ch in ".;!?。؛؟" for ch in words[i].gap):
             break

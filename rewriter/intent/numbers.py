@@ -124,6 +124,8 @@ def _added_up(number: Number, case: Case) -> bool:
         return False
     asked, got = _by_noun(case.original), _by_noun(case.rewrite)
     for noun in nouns & asked.keys() & got.keys():
+        if number.start not in {other.start for _, other in asked[noun]}:
+            continue
         total = sum(value for value, _ in asked[noun])
         if total in {value for value, _ in got[noun]} or sum(value for value, _ in got[noun]) == total:
             return True

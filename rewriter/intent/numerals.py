@@ -72,6 +72,10 @@ _DECADES = {f"{ten}ies": n for n, ten in ((20, "twent"), (30, "thirt"), (40, "fo
                                           (70, "sevent"), (80, "eight"), (90, "ninet"))}  # fmt: skip
 
 
+_HUGE = 10**12
+"""Larger numbers are noise: a model caught in a loop says million for ever."""
+
+
 def _lexicon(language: str) -> dict[str, int]:
     words: dict[str, int] = {}
     for value, forms in enumerate(_FROM_ZERO[language].split()):
@@ -107,7 +111,8 @@ _SETTINGS = re.compile(
     r"|\b(?:seed|steps|cfg|sampler)\s*[:=]?\s*\d+(?:\.\d+)?",
     re.IGNORECASE,
 )
-_NOT_COUNTED = {"k", "d", "p", "st", "nd", "rd", "th", "x", "hd", "er", "ème", "º", "ª"}
+_DECADE = {"s", "er", "ern"}
+_NOT_COUNTED = {"k", "d", "p", "st", "nd", "rd", "th", "x", "hd", "ème", "º", "ª"}
 _CJK_DIGIT = dict(zip("〇零一二三四五六七八九两兩俩仨", (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 2, 2, 2, 3), strict=True))
 _CJK_SCALE = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "萬": 10_000}
 _CJK_NUMBER = re.compile("[〇零一二三四五六七八九两兩俩仨十百千万萬]+")
@@ -116,6 +121,7 @@ _CJK_COUNTED = re.compile(
     "(?:个|個|只|隻|条|條|张|張|朵|位|名|匹|头|頭|辆|輛|座|把|本|件|颗|顆|棵|片|块|塊|根|支|枝|杯|瓶|碗|盘|盤|群|层|層|间|間|艘|架|台|臺"
     "|幅|串|束|扇|滴|粒|盏|盞|副|套|栋|棟|株|枚|岁|歲|歳|排|つ|羽|冊|軒|着|足|機|体|人(?!称|稱|物|工|生|间|間))"
 )
+_CJK_PAIR = re.compile("一[对對双雙](?!眼|手|鞋|靴|袜|翅|耳|筷|腿|脚|角|一)")
 _CJK_HINTS = {
     2.0: ("对", "對", "双", "雙", "両", "ペア", "ふたつ", "ふたり"),
     3.0: ("みっつ",), 4.0: ("よっつ",), 5.0: ("いつつ",), 6.0: ("むっつ", "半打"), 7.0: ("ななつ",), 8.0: ("やっつ",),
@@ -188,7 +194,7 @@ def _digits(passage: Passage, *, strict: bool) -> Iterator[Number]:
             continue
         value = _read_digits(match[1])
         values = frozenset({value})
-        if suffix == "s" and value % 10 == 0:  # the 80s, the 1980s
+        if suffix in _DECADE and value % 10 == 0:  # the 80s, the 1980s, in den 80ern
             values = frozenset({value % 100, 1900 + value % 100})
         yield Number(values, match.start(), match.end(1), at.get(match.start(), -1))
 
@@ -197,7 +203,7 @@ def _read_digits(text: str) -> float:
     if re.fullmatch(r"\d{1,3}(?:[.,]\d{3})+", text):
         return float(re.sub("[.,]", "", text))
     head, *tail = re.split("[.,]", text)
-    return float(f"{int(head)}.{''.join(str(int(ch)) for part in tail for ch in part) or 0}")
+    return float(f"{head}.{''.join(tail) or 0}")
 
 
 def _spelled(passage: Passage, *, strict: bool, language: str | None = None) -> Iterator[Number]:
@@ -215,7 +221,7 @@ def _spelled(passage: Passage, *, strict: bool, language: str | None = None) -> 
         if value is None or start < done:
             continue
         i = start
-        while i + 1 < len(words) and not words[i].ends_clause:
+        while i + 1 < len(words) and not words[i].ends_clause and value < _HUGE:
             step = 2 if words[i + 1].text == _AND.get(language) and i + 2 < len(words) and value >= 20 else 1
             following = words[i + step].text
             more = _value_of(following, table, language)
@@ -231,6 +237,8 @@ def _spelled(passage: Passage, *, strict: bool, language: str | None = None) -> 
                 break
             i += step
         done = i + 1
+        if value == 12 and "half" in {word.text for word in words[max(0, start - 2) : start]}:
+            value = 6  # half a dozen
         if not (strict and _is_loose(words, start, i, value, language)):
             yield Number(frozenset({float(value)}), first.start, words[i].end, i)
 
@@ -282,6 +290,8 @@ def _cjk(passage: Passage) -> Iterator[Number]:
         if match[1][0] in "百千万萬" or re.search("[一二三四五六七八九两][一二三四五六七八九]", match[1]):
             continue  # thousands as a manner of speaking; "three or four"
         yield Number(frozenset({_read_cjk(match[1])}), match.start(), match.end())
+    for match in _CJK_PAIR.finditer(passage.plain):
+        yield Number(frozenset({2.0}), match.start(), match.end())
 
 
 def _read_cjk(text: str) -> float:
@@ -294,4 +304,4 @@ def _read_cjk(text: str) -> float:
         else:
             section += (digit or 1) * _CJK_SCALE[char]
             digit = 0
-    return float(total + section + digit)
+    return float(min(total + section + digit, _HUGE))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from rewriter.intent.base import Case, Finding
 from rewriter.intent.language import NAMES, scripts
 
+# English is left out: keywords without a telling word are mostly English, and a good rewrite may use other words.
+_LATIN = {"de", "fr", "es", "it", "pt", "nl"}
 _BROKEN_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\"”“](?:t|s|re|ve|ll|d|m)\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOP = re.compile(r"(\b\w[\w ,;.'’-]{1,120}?\W+)\1{3,}", re.IGNORECASE)
@@ -111,10 +113,13 @@ def language(case: Case) -> Iterator[Finding]:
     if asked is not None and got is not None and asked != got and not _mixed(case):
         yield Finding(
             "language", f"The request is in {NAMES[asked]}; the rewrite is in {NAMES[got]}.",
-            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text),
+            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]),
         )  # fmt: skip
     elif asked is None or got is None:
         yield from _script(case)
+        if asked is None and got in _LATIN and not _shares_a_word(case):
+            message = f"The rewrite is in {NAMES[got]} and has no word in common with the request."
+            yield Finding("language", message, case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]))
 
 
 def _script(case: Case) -> Iterator[Finding]:
@@ -127,8 +132,14 @@ def _script(case: Case) -> Iterator[Finding]:
     if sum(ch.isalpha() for ch in case.original.plain) >= 2 and ours.get(other, 0) < 0.15 and theirs[other] > 0.6:
         yield Finding(
             "language", f"The request is written in {mine} letters; the rewrite in {other} letters.",
-            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text),
+            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]),
         )  # fmt: skip
+
+
+def _shares_a_word(case: Case) -> bool:
+    """Whether a longer word of the original, or its beginning, comes back; True where it has none."""
+    long = {word.text[:4] for word in case.original.words if len(word.text) >= 4 and word.text.isalpha()}
+    return len(long) < 2 or bool(long & {word.text[:4] for word in case.rewrite.words})
 
 
 def _merged(share: dict[str, float]) -> dict[str, float]:
