@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.chat import Message
 from core.errors import ConfigError
 from core.templates import fence, fill, load_template, placeholders, style_folder
-from rewriter.guard import GuardSettings
+from rewriter.guard import RULES, GuardSettings
 
 _PACKAGE = "rewriter"
 
@@ -93,7 +93,7 @@ def load_style(name: str) -> Style:
 def _settings(name: str) -> StyleSettings:
     path = style_folder(_PACKAGE, name) / "style.toml"
     try:
-        return StyleSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        settings = StyleSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; every rewriter style needs one") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -101,3 +101,6 @@ def _settings(name: str) -> StyleSettings:
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{path} has mistakes:\n" + "\n".join(lines)) from None
+    if unknown := set(settings.guard.off) - RULES.keys():
+        raise ConfigError(f"{path}: no such guard rule: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
+    return settings
