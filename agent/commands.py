@@ -33,7 +33,7 @@ from evaluator.types import Outcome, Report
 from rewriter.limits import clean_prompt
 
 _SETTINGS = {"rounds": "max_rounds", "accept": "accept_at", "images": "max_images"}
-_PATIENCE_S = 3.0
+_PATIENCE_S = 1.0
 """After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every
 finished piece of work is on disk."""
 

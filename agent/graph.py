@@ -20,7 +20,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from core.store import ImageStore
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, interrupt
@@ -35,6 +34,7 @@ from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.types import Answer, Attempt, Decision, Limits, StopReason, Task, stable_key
 from core.errors import BackendError, ServerError
+from core.store import ImageStore
 from editors.types import ImageTask
 from evaluator.checklist import OVERALL
 from evaluator.types import Check
@@ -177,7 +177,6 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> list[str]:
             ImageTask(
                 task.prompt,
                 task.seed,
-                size=ctx.parts.size,
                 negative_prompt=task.negative_prompt,
                 source=None if task.source is None else ctx.store.get(task.source),
             )

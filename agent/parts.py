@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 
@@ -25,8 +26,19 @@ def _one_worker() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="redraft-render")
 
 
-def _eight_calls() -> asyncio.Semaphore:
-    return asyncio.Semaphore(8)
+class CallLimit:
+    """Lets at most `most` calls run at once: `async with limit: ...`. May serve one event loop after another."""
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._gates.setdefault(loop, asyncio.Semaphore(self._most)).acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gates[asyncio.get_running_loop()].release()
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,6 @@ class Parts:
     batch_size: pictures drawn in one call of the backend; a kill loses at most one such batch.
     pass_at:    probability from which a check counts as passed.
     names:      role to model name, written to run.json and into the pictures.
-    size:       (width, height) in pixels, None leaves it to the backend.
     renderer:   the one thread in which the backend works.
     calls:      shared by all chat and judge calls.
     """
@@ -48,9 +59,8 @@ class Parts:
     batch_size: int = 4
     pass_at: float = 0.5
     names: Mapping[str, str] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
     renderer: ThreadPoolExecutor = field(default_factory=_one_worker)
-    calls: asyncio.Semaphore = field(default_factory=_eight_calls)
+    calls: CallLimit = field(default_factory=CallLimit)
 
     def close(self) -> None:
         """Stops a drawing under way, where the backend can, and lets go of the render thread without waiting for it."""

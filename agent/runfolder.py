@@ -1,6 +1,6 @@
 """The folder a run leaves behind.
 
-runs/20261123T061012Z-three-red-circles-4f9a/
+runs/20261123T061012Z-three-red-circles-4f9a1c/
     run.json                      what was asked, seen and decided; no keys
     01-round1-seed7.png ...       every picture, with its provenance in PNG text chunks
     best.png                      the best of them
@@ -36,7 +36,7 @@ class RunFolder:
     @classmethod
     def create(cls, out: Path, prompt: str) -> RunFolder:
         """A new folder under `out`. Raises InputError where it cannot be written."""
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(prompt)}-{secrets.token_hex(2)}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(prompt)}-{secrets.token_hex(3)}"
         folder = cls(out / name)
         try:
             (folder.path / "state").mkdir(parents=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from agent.parts import CallLimit, Parts
 from core.models import open_chat
-
-from agent.parts import Parts
 from core.profiles import Profile
 from editors.models import open_backend
 from evaluator.align import AlignEvaluator
@@ -26,19 +23,16 @@ def open_parts(profile: Profile) -> Parts:
     builder = ChecklistBuilder(listing, profile.checklist)
     backend = open_backend(profile.generator)
     judge = open_judge(profile.judge)
-    generator = profile.generator
-    size = (generator.width, generator.height) if generator.width and generator.height else None
     servers = [m.server for m in (profile.rewriter.model, own, profile.judge.model) if m is not None and m.server]
     return Parts(
         builder=builder,
         rewriter=CoTRewriter(rewriting, profile.rewriter),
         backend=backend,
         evaluator=AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at),
-        batch_size=generator.batch_size,
+        batch_size=profile.generator.batch_size,
         pass_at=profile.judge.pass_at,
         names={"rewriter": rewriting.name, "generator": backend.name, "judge": judge.name, "checklist": listing.name},
-        size=size,
-        calls=asyncio.Semaphore(max((server.concurrency for server in servers), default=8)),
+        calls=CallLimit(max((server.concurrency for server in servers), default=8)),
     )
 
 

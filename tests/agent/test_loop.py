@@ -17,7 +17,7 @@ from PIL import Image
 from agent.events import Asked, ChecklistMade, Event, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
 from agent.fakes import CHECKS, Opinion, fake_parts, paint
 from agent.graph import STATE_TYPES
-from agent.parts import Parts
+from agent.parts import CallLimit, Parts
 from agent.run import RunResult, Session, resume, run_draw
 from agent.types import Answer, Decision, Limits, StopReason, Task
 from core.errors import BackendError, InputError, ServerError
@@ -373,9 +373,27 @@ async def test_the_state_survives_a_strict_checkpoint(tmp_path: Path) -> None:
     assert all(isinstance(key, str) for key in values["attempts"])
 
 
-async def test_parts_limits_can_be_replaced(tmp_path: Path) -> None:
-    parts = replace(fake_parts(by_word()), size=(32, 32))
-    backend = parts.backend
-    assert isinstance(backend, FakeBackend)
-    await run(parts, tmp_path, limits=Limits(max_rounds=1))
-    assert {task.size for call in backend.calls for task in call} == {(32, 32)}
+def test_parts_serve_one_event_loop_after_another(tmp_path: Path) -> None:
+    parts = replace(fake_parts(by_word()), calls=CallLimit(1))
+
+    async def crowd(folder: Path) -> None:
+        await asyncio.gather(*(run(parts, folder, limits=Limits(max_rounds=1)) for _ in range(3)))
+
+    for name in ("first", "second"):
+        asyncio.run(crowd(tmp_path / name))
+    assert len(list(tmp_path.glob("*/*/best.png"))) == 6
+
+
+async def test_no_more_calls_at_once_than_allowed() -> None:
+    limit, running, most = CallLimit(2), 0, 0
+
+    async def call() -> None:
+        nonlocal running, most
+        async with limit:
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.01)
+            running -= 1
+
+    await asyncio.gather(*(call() for _ in range(6)))
+    assert most == 2
