@@ -81,6 +81,8 @@ class _Bound:
     """A colour and the noun it stands with. `at` is the index of the colour word, or its place in CJK text."""
 
     noun: str
+    """The noun in the singular; `form` as it is written."""
+    form: str
     families: frozenset[str]
     at: int
     start: int
@@ -93,15 +95,19 @@ def colours(case: Case) -> Iterator[Finding]:
     asked = list(_bound(case.original, language))
     if not asked:
         return
+    # A red umbrella among black umbrellas: there the number tells which is meant.
+    forms = {pair.form for pair in asked}
+    apart = len(forms) > len({pair.noun for pair in asked})
     wanted: dict[str, frozenset[str]] = {}
     for pair in asked:
-        wanted[pair.noun] = wanted.get(pair.noun, frozenset()) | pair.families
-    got = [pair for pair in _bound(case.rewrite, language) if pair.noun in wanted]
+        noun = pair.form if apart else pair.noun
+        wanted[noun] = wanted.get(noun, frozenset()) | pair.families
+    got = [pair for pair in _bound(case.rewrite, language) if (pair.form if apart else pair.noun) in wanted]
     for noun, families in wanted.items():
-        mine = [pair for pair in got if pair.noun == noun]
+        mine = [pair for pair in got if (pair.form if apart else pair.noun) == noun]
         if not mine or any(pair.families & families for pair in mine):
             continue
-        taken = {pair.at for pair in got if pair.noun != noun}
+        taken = {pair.at for pair in got if pair not in mine}
         if _said_nearby(case.rewrite, families, taken, mine, language):
             continue
         text = case.rewrite.text[mine[0].start : mine[0].end]
@@ -115,7 +121,7 @@ def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:
             noun = match[2][0] if match[2][0] in _CJK_SHORT else match[2]
             if len(noun) == 2 or noun in _CJK_SHORT:
                 families = frozenset({_CJK_COLOURS[match[1]]})
-                yield _Bound(noun, families, match.start(), match.start(), match.end())
+                yield _Bound(noun, noun, families, match.start(), match.start(), match.end())
         return
     words = passage.words
     for i, word in enumerate(words):
@@ -124,7 +130,7 @@ def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:
             continue
         if language in _NOUN_BEFORE:
             if i and not words[i - 1].ends_clause and len(words[i - 1].text) > 2:
-                yield _Bound(words[i - 1].text, families, i, words[i - 1].start, word.end)
+                yield _Bound(words[i - 1].text, words[i - 1].text, families, i, words[i - 1].start, word.end)
             continue
         for j in (i + 1, i + 2):
             if j >= len(words) or words[j - 1].gap != " " or words[j].text in _STOPS:
@@ -132,7 +138,7 @@ def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:
             if _families(words[j].text, language):
                 break
             if _ends_phrase(passage, j, language) and words[j].text not in _TOO_GENERAL:
-                yield _Bound(singular(words[j].text), families, i, word.start, words[j].end)
+                yield _Bound(singular(words[j].text), words[j].text, families, i, word.start, words[j].end)
                 break
 
 

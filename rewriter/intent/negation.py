@@ -77,7 +77,10 @@ _NOT_PLAIN = re.compile(r"\b(?:not|nothing) ([^\W\d_]{3,})(?=\s*(?:[,.;!?]|$| bu
 _PLAIN_EXCEPTIONS = word_set(
     "only just too very quite far yet even much sure necessarily else special moving shown visible"
 )
-_NOBODY = re.compile(r"\b(?:no one|nobody|no-one)\b", re.IGNORECASE)
+_NOBODY = re.compile(
+    r"\b(?:no one|nobody|no-one)\b(?=\s*(?:[,.;!?]|$)|\s+(?:there|around|in|on|at|inside|outside|visible|present)\b)",
+    re.IGNORECASE,
+)
 _FREE = re.compile(r"\b([^\W\d_]{3,})-free\b", re.IGNORECASE)
 _FREE_EXCEPTIONS = word_set("hands care duty royalty trouble worry stress hassle")
 _CUE = re.compile(
@@ -97,13 +100,16 @@ _ASSERTS = word_set(
     "with wearing wears holding has have having featuring showing carrying but includes including contains mit trägt "
     "aber avec mais con pero с но مع"
 )
+_STRICT = word_set(
+    "no not never nobody none nothing without one nicht kein keine keinen ohne ne pas sans sin не без никто لا لم بدون"
+)
 _MOST = 64
 """Denied things looked at; a text with more of them is a loop, not a prompt."""
 _ELIDED = re.compile(r"^(?:[dlnscjmt]|qu)'")
 
 _ZH_DENIED = re.compile(
     r"(?:没有|沒有|不要|不带|不含|不戴|不穿|去掉|别画|避免|无(?=文字|水印|人物|阴影|边框|标志|字幕))"
-    r"(?:出现|包含|任何|一个|一丝|画|有|添加)*((?:[\u4e00-\u9fff]{2,6}?(?:、|或者|或|和))*[\u4e00-\u9fff]{2,6}?)"
+    r"(?:出现|包含|任何|一个|一丝|画|有|添加)*((?:[\u4e00-\u9fff]{1,6}?(?:、|或者|或|和))*[\u4e00-\u9fff]{1,6}?)"
     r"(?=[，。、；！？,.;!?\s的]|在|$)"
 )
 _ZH_CUES = re.compile("[没沒无無不未非别免禁空]")
@@ -112,7 +118,7 @@ _JA_DENIED = re.compile(
     r"(?:ない|いない|無い|なし|無し|ありません|いません|写っていない|描かない|入れない)"
 )
 _SENTENCE = re.compile("[。！？；]")
-_JA_CUES = re.compile("ない|なし|無|ません|ず[、に。]|ゼロ|抜き")
+_JA_CUES = re.compile("な[いくし]|無|ません|ず[、に。]|ゼロ|抜き")
 
 
 @dataclass(frozen=True)
@@ -257,6 +263,8 @@ def _key(word: str) -> str:
         word = re.sub("^(?:[وبلف]?ال|و(?=.{3}))", "", word)
     if len(word) > 5 and word.endswith("es") and word[-3] in "lnrdj":
         return word[:-2]
+    if len(word) > 5 and word.endswith(("ern", "eln", "en")):
+        return word[:-1]  # German Fenstern, Blumen
     return singular(word)
 
 
@@ -268,7 +276,7 @@ def _is_denied(words: tuple[Word, ...], at: int) -> bool:
         if _CUE.fullmatch(_bare(words[i].text)):
             return True
         if words[i].text in _ASSERTS:
-            return any(_CUE.fullmatch(word.text) for word in words[max(0, i - 2) : i])
+            return any(word.text in _STRICT or word.text.endswith("n't") for word in words[max(0, i - 2) : i])
     for i in range(at, min(len(words) - 1, at + 4)):
         if any(ch in ".;!?" for ch in words[i].gap):
             break
@@ -294,8 +302,8 @@ def _cjk(case: Case, japanese: bool) -> Iterator[tuple[str, int, int]]:
 
 
 def _lone(thing: str, text: str) -> Iterator[int]:
-    """Where `thing` stands in `text`; a single character only where it is no part of a longer word."""
+    """Where `thing` stands in `text`; a single character only where it is surely no part of a longer word."""
     pattern = re.escape(thing)
     if len(thing) == 1:
-        pattern = rf"(?<![\u4e00-\u9fff]){pattern}(?![\u4e00-\u9fff々])"
+        pattern = rf"(?:(?<![\u4e00-\u9fff])|(?<=[的扇棵朵只条辆艘盏座])){pattern}(?![\u4e00-\u9fff々])"
     yield from (match.start() for match in re.finditer(pattern, text))

@@ -13,8 +13,16 @@ from core.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
 from rewriter.styles import load_style
 
-_LINES = (Path(__file__).parent / "good_rewrites.txt").read_text(encoding="utf-8").splitlines()
-GOOD = [tuple(part.strip() for part in line.split(" | ")) for line in _LINES if line and not line.startswith("#")]
+
+def pairs(file: str) -> list[tuple[str, str, str]]:
+    """(language, prompt, rewrite) of each line."""
+    lines = (Path(__file__).parent / file).read_text(encoding="utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if line and not line.startswith("#")]
+    return [(language.strip(), prompt.strip(), rewrite.strip()) for language, prompt, rewrite in rows]
+
+
+GOOD = pairs("good_rewrites.txt")
+BAD = pairs("bad_rewrites.txt")
 MINI = load_style("mini").settings.guard
 
 
@@ -220,6 +228,11 @@ BY_HAND = [
 @pytest.mark.parametrize(("rule", "prompt", "bad"), BY_HAND)
 def test_changed_content_is_caught(rule: str, prompt: str, bad: str) -> None:
     assert rule in rules_of(check_intent(prompt, bad))
+
+
+@pytest.mark.parametrize(("language", "prompt", "bad"), BAD)
+def test_bad_rewrites_are_caught(language: str, prompt: str, bad: str) -> None:
+    assert rules_of(check_intent(prompt, bad)) & {"numbers", "counts", "negations", "colours", "quoted_text"}, language
 
 
 def test_findings_name_what_they_found() -> None:
