@@ -70,7 +70,11 @@ class Clock:
 
 @dataclass(frozen=True)
 class Context:
-    """What the nodes work with. `stop` is set from any thread to end the run after the current piece of work."""
+    """What the nodes work with.
+
+    `stop` is set from any thread to end the run after the current piece of work; `left` where nobody follows the run
+    any more: a drawing under way is given up then, and the run stays where it is.
+    """
 
     parts: Parts
     limits: Limits
@@ -80,6 +84,7 @@ class Context:
     clock: Clock
     ask: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
 
 
 class _Stopped(BaseException):
@@ -151,6 +156,8 @@ async def render(state: State, runtime: Node) -> State:
                 try:
                     hashes = await _draw(batch, runtime)
                 except _Stopped:
+                    if ctx.left.is_set():
+                        raise asyncio.CancelledError from None
                     break
                 ctx.log.put_images(list(zip(batch, hashes, strict=True)))
             for task in batch:
@@ -167,7 +174,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> list[str]:
     here = contextvars.copy_context()  # LangGraph's stream writer finds its run in context variables
 
     def on_step(done: int, total: int) -> None:
-        if ctx.stop.is_set():
+        if ctx.stop.is_set() or ctx.left.is_set():
             raise _Stopped
         progress = StepProgress("render", batch[0].round, done, total)
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)

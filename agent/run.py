@@ -194,7 +194,7 @@ class Session:
         if error is None and snapshot.interrupts:
             yield self._question(log, snapshot)
             return
-        yield self._finish(log, snapshot, context, error)
+        yield await asyncio.to_thread(self._finish, log, snapshot, context, error)
 
     async def _work(
         self,
@@ -203,11 +203,13 @@ class Session:
         context: Context,
     ) -> AsyncGenerator[Event]:
         config: RunnableConfig = {**_THREAD, "recursion_limit": _NODES_PER_ROUND * self.limits.max_rounds + 10}
+        steps = graph.astream(entry, config, context=context, stream_mode="custom", durability="sync")
         try:
-            async for event in graph.astream(entry, config, context=context, stream_mode="custom", durability="sync"):
-                yield cast(Event, event)
+            async with aclosing(cast(AsyncGenerator[Event], steps)) as events:
+                async for event in events:
+                    yield event
         except (GeneratorExit, asyncio.CancelledError):
-            self._stop.set()  # stops the render thread, which nobody waits for any more
+            context.left.set()  # stops the render thread, which nobody waits for any more
             raise
 
     async def _reopened(

@@ -253,6 +253,32 @@ async def test_a_stream_that_is_left_early_can_be_taken_up_again(tmp_path: Path)
     assert sum(len(call) for call in backend.calls) == len(whole.attempts)
 
 
+async def test_a_stream_left_while_drawing_stays_where_it_is(tmp_path: Path) -> None:
+    gone = threading.Event()
+
+    class Slow(FakeBackend):
+        def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+            assert on_step is not None
+            try:
+                for step in range(1000):
+                    on_step(step, 1000)
+                    threading.Event().wait(0.01)
+            finally:
+                gone.set()
+            return super().render(tasks, on_step)
+
+    session = Session.start("ask", fake_parts(by_word(), backend=Slow()), limits=Limits(), out=tmp_path, seed=1)
+    stream = session.stream()
+    async for event in stream:
+        if isinstance(event, StepProgress) and event.done >= 3:
+            break
+    await stream.aclose()
+    assert await asyncio.to_thread(gone.wait, 2), "the render thread was told to stop"
+    result = await resumed(session.folder.path, fake_parts(by_word()))
+    whole, _ = await run(fake_parts(by_word()), tmp_path, prompt="ask", seed=1)
+    assert (result.stop, result.attempts) == (whole.stop, whole.attempts)
+
+
 class TestAsking:
     async def test_accept(self, tmp_path: Path) -> None:
         result, events = await run(fake_parts(by_word()), tmp_path, answers=["accept"])
