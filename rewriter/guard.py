@@ -30,7 +30,7 @@ RULES: dict[str, Rule] = {
 }
 """Every rule by its name, in the order in which they are asked."""
 
-_GATES = {"empty", "length"}
+_GATES = ("empty", "length")
 """A rewrite that one of these refuses is not looked at further: there is nothing to see, or no end to it."""
 
 _DEFAULT = GuardSettings()
@@ -46,7 +46,7 @@ def check_intent(original: str, rewrite: str, settings: GuardSettings = _DEFAULT
         raise ConfigError(f"no such guard rule: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
     case = Case(_passage(original), Passage(rewrite), settings)
     asked = {name: rule for name, rule in RULES.items() if name not in settings.off}
-    for gate in _GATES & asked.keys():
-        if found := tuple(asked[gate](case)):
+    for gate in _GATES:
+        if gate in asked and (found := tuple(asked[gate](case))):
             return found
     return tuple(finding for rule in asked.values() for finding in rule(case))
