@@ -1,6 +1,9 @@
 """Canonical captions: the one short, fixed way of saying a spec that the mini generator was trained on.
 
-    two small red striped stars at the left, one blue circle, red stars above blue circle, word HELLO at the top, cream sheet
+For example:
+
+two small red striped stars at the left, one blue circle, red stars above blue circle, word HELLO at the top,
+cream sheet (all of it on one line)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pools of training scenes with their canonical captions, made once and kept in a work folder.
 
-    python -m mini.data --count 200000 --out work/mini/pool.npz
+python -m mini.data --count 200000 --out work/mini/pool.npz
 """
 
 from __future__ import annotations

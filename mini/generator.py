@@ -26,7 +26,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 from mini import codec
 from mini.questions import NUMBERS, plural
 from mini.raster import draw
-from mini.world import COLORS, FILLS, SHAPES, SHEETS, SIZES, WORDS
+from mini.world import COLORS, FILLS, MAX_CUTOUTS, SHAPES, SHEETS, SIZES, WORDS
 
 MAX_WORDS = 64
 ONE_HOTS = (codec.SHAPE, codec.COLOR, codec.FILL, codec.SHEET, codec.WORD)
@@ -34,7 +34,8 @@ ONE_HOTS = (codec.SHAPE, codec.COLOR, codec.FILL, codec.SHEET, codec.WORD)
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer of the canonical captions' words; every other word is [UNK]."""
-    words = ["[PAD]", "[UNK]", "[CLS]", ",", "of", "than", "at", "the", "word", "sheet", "left", "right", "top", "bottom"]
+    words = ["[PAD]", "[UNK]", "[CLS]", ",", "of", "than", "at", "the", "word", "sheet"]
+    words += ["left", "right", "top", "bottom"]
     words += ["above", "below", "inside", "larger", "smaller", *NUMBERS[1:], *SIZES, *COLORS, *FILLS, *SHEETS, *WORDS]
     words += [*SHAPES, *map(plural, SHAPES)]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
@@ -50,13 +51,13 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = N
     """Attention of (B, N, width) on (B, M, width). In float32 even under autocast: over a handful of tokens the
     bfloat16 kernel's backward pass is several times slower on a CPU."""
     with torch.autocast(q.device.type, enabled=False):
-        parts = [t.float().unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
-        mixed = F.scaled_dot_product_attention(*parts, attn_mask=mask)
+        q_, k_, v_ = (t.float().view(*t.shape[:-1], heads, -1).transpose(1, 2) for t in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 
 class _Block(nn.Module):
-    """Self-attention over the scene's tokens, attention to the caption's, and a feed-forward part, modulated by time."""
+    """Self-attention over the scene's tokens, attention to the caption's, a feed-forward part; modulated by time."""
 
     def __init__(self, width: int, heads: int, text_width: int) -> None:
         super().__init__()
@@ -82,17 +83,19 @@ class _Block(nn.Module):
         q = self.q(self.norm2(x)).reshape(len(text), -1, x.shape[-1])
         x = x + self.cross(_attend(q, k, v, self.heads, mask)).reshape(x.shape)
         hidden = self.norm3(x) * (1 + scale2) + shift2
-        return x + gate2 * self.down(F.gelu(self.up(hidden), approximate="tanh"))
+        out: Tensor = x + gate2 * self.down(F.gelu(self.up(hidden), approximate="tanh"))
+        return out
 
 
 class CutoutsTransformer(ModelMixin, ConfigMixin):
     """Denoiser of scene vectors.
 
     forward(sample (B, TOKENS, WIDTH), timestep (B,) in 0..1, text (C, L, text_width), text_mask (C, L) bool), where
-    each caption serves B / C samples in a row, returns raw outputs (B, TOKENS, WIDTH): lengths as they are, one-hot fields as logits. `to_x0` makes x0 of them.
+    each caption serves B / C samples in a row, returns raw outputs (B, TOKENS, WIDTH): lengths as they are, one-hot
+    fields as logits. `to_x0` makes x0 of them.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
     def __init__(self, width: int = 160, layers: int = 5, heads: int = 5, text_width: int = 128) -> None:
         super().__init__()
         self.embed = nn.Linear(codec.WIDTH, width)
@@ -117,7 +120,7 @@ class CutoutsTransformer(ModelMixin, ConfigMixin):
 def to_x0(raw: Tensor) -> Tensor:
     """Expected clean vectors (…, TOKENS, WIDTH) of raw outputs; fields that a token does not use are 0."""
     x0 = torch.zeros_like(raw)
-    slots = slice(0, codec.MAX_CUTOUTS)
+    slots = slice(0, MAX_CUTOUTS)
     for tokens, field in (
         (slots, codec.SHAPE),
         (slots, codec.COLOR),
@@ -137,7 +140,7 @@ def to_x0(raw: Tensor) -> Tensor:
 
 
 @dataclass
-class CutoutsOutput(BaseOutput):  # type: ignore[misc]
+class CutoutsOutput(BaseOutput):
     """`images`: PIL pictures, or an array (B, H, W, 3) in 0..1, or scene vectors (B, TOKENS, WIDTH) for "latent"."""
 
     images: Any
@@ -181,7 +184,10 @@ class CutoutsPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
     ) -> CutoutsOutput | tuple[Any]:
-        """Draws one square picture for each prompt. `guidance_scale` 1 is no guidance. Raises ValueError for height != width."""
+        """Draws one square picture for each prompt; `guidance_scale` 1 is no guidance.
+
+        Raises ValueError for height != width.
+        """
         if height != width:
             raise ValueError(f"cut-outs lie on square sheets: height {height} is not width {width}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)

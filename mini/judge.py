@@ -5,9 +5,12 @@ A sentence outside the grammar of questions, it was trained to answer with `unsu
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -36,7 +39,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer of the questions' words; every other word is <unk>."""
     special = ["<pad>", BOS, "</s>", "<unk>", "<image>", ANSWER]
     words = ["yes", "no", "unsure", "?", "Is", "Are", "Do", "Does", "a", "an", "the", "there", "exactly", "all", "at"]
-    words += ["of", "than", "and", "have", "same", "colour", "picture", "free", "say", "word", "sheet", "shape", "shapes"]
+    words += ["of", "than", "and", "have", "same", "colour", "picture", "free", "say"]
+    words += ["word", "sheet", "shape", "shapes"]
     words += ["left", "right", "top", "bottom", "above", "below", "inside", "larger", "smaller"]
     words += [*NUMBERS, *SIZES, *COLORS, *FILLS, *SHEETS, *WORDS, *SHAPES, *map(plural, SHAPES)]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*special, *words]))}
@@ -78,7 +82,22 @@ def build_model(width: int = 128, layers: int = 4) -> LlavaForConditionalGenerat
         vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=IMAGE_TOKENS,
         projector_hidden_act="gelu", tie_word_embeddings=True,
     )  # fmt: skip
-    return LlavaForConditionalGeneration(config)
+    model = LlavaForConditionalGeneration(config)
+    _place_patches(model.model.vision_tower.embeddings.position_embedding.weight, width)
+    return model
+
+
+def _place_patches(positions: Tensor, width: int) -> None:
+    """Starts the position table as two-dimensional sines: shapes are read from a patch and its neighbours, and from
+    random positions the tower has to find out first which patches those are (shape stayed at 25% for 30,000
+    pictures)."""
+    grid = SIDE // PATCH
+    rates = torch.exp(-torch.arange(width // 4) / (width // 4) * math.log(100.0))
+    angles = torch.arange(grid)[:, None] * rates
+    line = torch.cat([angles.sin(), angles.cos()], 1)
+    across, down = line[None].expand(grid, -1, -1), line[:, None].expand(-1, grid, -1)
+    with torch.no_grad():
+        positions[1:] = torch.cat([down, across], -1).flatten(0, 1) * 0.4
 
 
 def save(model: LlavaForConditionalGeneration, folder: Path) -> None:

@@ -43,7 +43,8 @@ def _palette_lut() -> NDArray[np.uint8]:
         palette += [rgb, darker(rgb, SHADOW)]
     cells = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 8.0 + 3.5
     distance = ((cells[:, None, :] - np.array(palette, dtype=np.float64)[None]) ** 2).sum(-1)
-    return distance.argmin(1).astype(np.uint8)
+    nearest: NDArray[np.uint8] = distance.argmin(1).astype(np.uint8)
+    return nearest
 
 
 def _filled(shape: str, width: int, height: int, radius: float) -> NDArray[np.bool_]:

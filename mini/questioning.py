@@ -142,7 +142,7 @@ def ask(rng: Rng, scene: Scene) -> tuple[Query, bool]:
             truth = questions.answer(query, scene)
             if truth == wanted:
                 return query, truth
-        # Kinds that can hardly be true of this scene would teach "no" by their name alone: mostly another kind is asked.
+        # Kinds that can hardly be true of this scene would teach "no" by their name alone: mostly another is asked.
         if query is not None and not _forbidden(query) and query.noun != query.other and rng.random() < 0.05:
             return query, questions.answer(query, scene)
 

@@ -53,7 +53,8 @@ def _noun(text: str) -> Noun | None:
 
 @dataclass(frozen=True)
 class Query:
-    """A question in parts. `kind` says which of the others it uses; `value` is a count, size, fill, place, word or sheet."""
+    """A question in parts. `kind` says which of the others it uses; `value` is a count, size, fill, colour, place,
+    word or sheet."""
 
     kind: str
     noun: Noun | None = None

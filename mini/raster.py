@@ -34,10 +34,8 @@ def _normalised(points: list[tuple[float, float]]) -> tuple[tuple[float, float],
 
 def _outlines() -> dict[str, tuple[tuple[float, float], ...]]:
     turn = [2 * math.pi * i / 64 for i in range(64)]
-    star = [
-        ((1.0 if i % 2 == 0 else 0.42) * math.sin(math.pi * i / 5), -(1.0 if i % 2 == 0 else 0.42) * math.cos(math.pi * i / 5))
-        for i in range(10)
-    ]  # fmt: skip
+    reach = [1.0 if i % 2 == 0 else 0.42 for i in range(10)]
+    star = [(r * math.sin(math.pi * i / 5), -r * math.cos(math.pi * i / 5)) for i, r in enumerate(reach)]
     heart = [
         (16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
         for t in turn
@@ -48,9 +46,7 @@ def _outlines() -> dict[str, tuple[tuple[float, float], ...]]:
         (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm),
     ]  # fmt: skip
     open_at = 0.8
-    outer = [
-        (math.cos(t), math.sin(t)) for t in (open_at + (2 * math.pi - 2 * open_at) * i / 48 for i in range(49))
-    ]
+    outer = [(math.cos(t), math.sin(t)) for t in (open_at + (2 * math.pi - 2 * open_at) * i / 48 for i in range(49))]
     # The inner edge is an arc through the outer arc's two ends, bulging less: what is left is a crescent.
     tip_x, tip_y = math.cos(open_at), math.sin(open_at)
     centre = 0.72

@@ -31,7 +31,9 @@ def train_tokenizer(texts: Iterable[str], size: int = 1280) -> PreTrainedTokeniz
             show_progress=False,
         ),
     )
-    core.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<answer>", "</answer>")])
+    core.add_tokens(
+        [AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<answer>", "</answer>")]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<|endoftext|>", eos_token=END, chat_template=TEMPLATE,
         padding_side="left", model_max_length=MAX_TOKENS, clean_up_tokenization_spaces=False,

@@ -1,4 +1,4 @@
-"""Draws specs and scenes that satisfy them. Everything is made from a numpy Generator: the same seed, the same world."""
+"""Draws specs and scenes that satisfy them. All is made from a numpy Generator: the same seed, the same world."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def _relate(rng: Rng, groups: list[Group]) -> tuple[list[Group], list[Relation]]
             continue
         kind = RELATIONS[int(rng.choice(len(RELATIONS), p=_RELATION_WEIGHTS))]
         if kind == "inside":
-            if groups[a].count > 1 or groups[b].count > 1 or any("inside" == r.kind for r in relations):
+            if groups[a].count > 1 or groups[b].count > 1 or any(r.kind == "inside" for r in relations):
                 continue
             groups[a] = replace(groups[a], size="small" if groups[a].size else None)
             groups[b] = replace(groups[b], size="large" if groups[b].size else None, shape=str(rng.choice(CONTAINERS)))
             if groups[a].color is not None and groups[a].color == groups[b].color:
                 continue
         elif kind in ("larger", "smaller"):
-            # Either both sizes are left open or neither is asked for by name: "a large star, larger than" says it twice.
+            # Neither size is asked for by name: "a large star, larger than" would say it twice.
             groups[a], groups[b] = replace(groups[a], size=None), replace(groups[b], size=None)
         elif kind == "same_color":
             if groups[b].color is None or groups[a].shape == groups[b].shape:
@@ -126,9 +126,7 @@ def resolve(spec: Spec) -> Spec:
     for relation in spec.relations:
         if relation.kind == "same_color":
             groups[relation.a] = replace(groups[relation.a], color=groups[relation.b].color)
-    return replace(
-        spec, groups=tuple(groups), relations=tuple(r for r in spec.relations if r.kind != "same_color")
-    )
+    return replace(spec, groups=tuple(groups), relations=tuple(r for r in spec.relations if r.kind != "same_color"))
 
 
 def sample_spec(rng: Rng, split: Split = "train") -> Spec:
@@ -195,7 +193,11 @@ def _try_scene(rng: Rng, spec: Spec) -> Scene | None:
     word = None
     if spec.word is not None:
         top = rng.random() < 0.5 if spec.word_place is None else spec.word_place == "top"
-        word = Word(spec.word, float(rng.uniform(0.38, 0.62)), float(rng.uniform(0.08, 0.12) if top else rng.uniform(0.88, 0.92)))
+        word = Word(
+            spec.word,
+            float(rng.uniform(0.38, 0.62)),
+            float(rng.uniform(0.08, 0.12) if top else rng.uniform(0.88, 0.92)),
+        )
     low_y = 0.18 if word and word.y < 0.5 else 0.0
     high_y = 0.82 if word and word.y > 0.5 else 1.0
     inside = {r.a: r.b for r in spec.relations if r.kind == "inside"}
@@ -244,7 +246,8 @@ def _put(
             spread = (roomy - REACH[group.shape] * radius - 0.012) / 1.42
             if holder.color == color or spread < 0:
                 return None
-            x, y = (float(v) for v in rng.uniform(-spread, spread, 2) + (holder.x, holder.y))
+            away = rng.uniform(-spread, spread, 2)
+            x, y = holder.x + float(away[0]), holder.y + float(away[1])
         else:
             x = float(rng.uniform(edge, 1 - edge))
             y = float(rng.uniform(max(edge, low_y + radius), min(1 - edge, high_y - radius)))
@@ -295,19 +298,16 @@ def truths(spec: Spec) -> list[Query]:
             asked.append(Query("count", n, value=questions.NUMBERS[group.count]))
         else:
             asked.append(Query("exists", n))
-        for kind, value in (("size", group.size), ("fill", group.fill), ("place", group.place)):
-            if value is not None:
-                asked.append(Query(kind, n, value=value))
-    for r in spec.relations:
-        asked.append(Query(r.kind, noun(spec, r.a), noun(spec, r.b)))
+        traits = (("size", group.size), ("fill", group.fill), ("place", group.place))
+        asked += [Query(kind, n, value=value) for kind, value in traits if value is not None]
+    asked += [Query(r.kind, noun(spec, r.a), noun(spec, r.b)) for r in spec.relations]
     if spec.sheet is not None:
         asked.append(Query("sheet", value=spec.sheet))
     if spec.word is not None:
         asked.append(Query("word", value=spec.word))
         if spec.word_place is not None:
             asked.append(Query("word_place", value=spec.word_place))
-    for absent in spec.absent:
-        asked.append(Query("absent", Noun(absent.shape or "shape", absent.color, True)))
+    asked += [Query("absent", Noun(absent.shape or "shape", absent.color, True)) for absent in spec.absent]
     return asked
 
 

@@ -1,6 +1,6 @@
 """Trains the mini generator on canonical captions (about 40 minutes on two cores).
 
-    python -m mini.train_generator --out mini/weights/generator
+python -m mini.train_generator --out mini/weights/generator
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from mini import codec, oracle, questions
+from mini.captions import caption
 from mini.data import load_pool
 from mini.generator import MAX_WORDS, CutoutsPipeline, CutoutsTransformer, build_tokenizer
 from mini.sampling import sample_pair, truths
-from mini.captions import caption
 from mini.training import Trainer, console
+from mini.world import MAX_CUTOUTS
 
 DROP_CAPTION = 0.1
 NOISES = 4
@@ -29,15 +30,16 @@ NOISES = 4
 
 
 class _Both(nn.Module):
-    def __init__(self, text_encoder: nn.Module, transformer: nn.Module) -> None:
+    def __init__(self, text_encoder: BertModel, transformer: CutoutsTransformer) -> None:
         super().__init__()
-        self.text_encoder, self.transformer = text_encoder, transformer
+        self.text_encoder: BertModel = text_encoder
+        self.transformer: CutoutsTransformer = transformer
 
 
 def loss_of(raw: Tensor, clean: Tensor) -> dict[str, Tensor]:
     """Cross entropy for the one-hot fields in use, squared error for the lengths in use; both (N, TOKENS, WIDTH)."""
     slots, sheet, word = (
-        slice(0, codec.MAX_CUTOUTS),
+        slice(0, MAX_CUTOUTS),
         slice(codec.SHEET_TOKEN, codec.SHEET_TOKEN + 1),
         slice(codec.WORD_TOKEN, codec.WORD_TOKEN + 1),
     )
@@ -70,8 +72,11 @@ def score(pipeline: CutoutsPipeline, count: int, seed: int, guidance: float = 1.
     rng = np.random.default_rng((987_654, seed))
     specs = [sample_pair(rng)[0] for _ in range(count)]
     images = pipeline(
-        [caption(s) for s in specs], generator=torch.Generator().manual_seed(seed), guidance_scale=guidance
-    ).images
+        [caption(s) for s in specs],
+        generator=torch.Generator().manual_seed(seed),
+        guidance_scale=guidance,
+        return_dict=False,
+    )[0]
     every, some = 0, []
     for spec, image in zip(specs, images, strict=True):
         scene = oracle.read_scene(image)

@@ -2,10 +2,11 @@
 
     python -m mini.train_judge --out mini/weights/judge
 
-look: the vision tower learns what lies in each patch (thing, colour, fill, word, middle, size), which tells it far more
-per picture than yes or no. ask: the whole model answers questions; twelve share one picture, packed into one sequence in
-which each sees the picture and itself alone. Beside the answer, the last word of each noun phrase must tell how many
-cut-outs it names and where they lie (by throw-away heads), since a relation is only learnt from two positions found.
+look: the vision tower learns what lies in each patch (thing, colour, fill, word, middle, size), which tells it far
+more per picture than yes or no. ask: the whole model answers questions; twelve share one picture, packed into one
+sequence in which each sees the picture and itself alone. Beside the answer, the last word of each noun phrase must tell
+how many cut-outs it names and where they lie (by throw-away heads), since a relation is only learnt from two positions
+found.
 Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a folder of them, the
 generator's own.
 """
@@ -24,12 +25,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, CLIPVisionModel, LlavaForConditionalGeneration
 
 from mini import codec, oracle
 from mini.data import load_pool
 from mini.judge import ANSWER, IMAGE_TOKENS, SIDE, build_model, build_tokenizer, save
-from mini.questioning import GRID, THINGS, ask, mess, patch_labels
+from mini.questioning import THINGS, ask, mess, patch_labels
 from mini.questions import Noun, Query
 from mini.raster import draw
 from mini.sampling import Rng
@@ -99,11 +100,11 @@ class PatchBatch:
 def patch_batch(scenes: Sequence[Scene]) -> PatchBatch:
     labels = [patch_labels(scene, SIDE) for scene in scenes]
     names = list(SHEETS)
-    return PatchBatch(
-        *(torch.from_numpy(np.stack([getattr(one, part) for one in labels]))
-          for part in ("thing", "color", "fill", "word", "middle", "lengths")),
-        sheet=torch.tensor([names.index(scene.sheet) for scene in scenes]),
-    )  # fmt: skip
+    stacked = {
+        part: torch.from_numpy(np.stack([getattr(one, part) for one in labels]))
+        for part in ("thing", "color", "fill", "word", "middle", "lengths")
+    }
+    return PatchBatch(**stacked, sheet=torch.tensor([names.index(scene.sheet) for scene in scenes]))
 
 
 def pixels(images: Sequence[Image.Image]) -> Tensor:
@@ -133,9 +134,9 @@ class Pictures:
 class Look(nn.Module):
     """The vision tower with patch heads."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
-        self.tower = model.model.vision_tower
+        self.tower: CLIPVisionModel = model.model.vision_tower
         self.heads = PatchHeads(self.tower.config.hidden_size)
 
     def losses(self, images: Tensor, labels: PatchBatch) -> dict[str, Tensor]:
@@ -147,8 +148,9 @@ class Look(nn.Module):
 
 @dataclass(frozen=True)
 class QuestionBatch:
-    """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token id;
-    `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it names."""
+    """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token
+    id; `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it
+    names."""
 
     ids: Tensor
     end: Tensor
@@ -217,8 +219,8 @@ def _weigh(scores: Tensor) -> Tensor:
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
 ) -> tuple[Tensor, None]:
-    """Attention of (B, heads, PREFIX + QUESTIONS * LENGTH, dim): the prefix is causal, a question's token sees the prefix
-    and what stands before it in its own question. Two small products instead of one large and mostly masked one."""
+    """Attention of (B, heads, PREFIX + QUESTIONS * LENGTH, dim): the prefix is causal, a question's token sees the
+    prefix and what stands before it in its own question. Two small products instead of one large, mostly masked one."""
     q, k, v = query * query.shape[-1] ** -0.5, key, value
     causal = torch.full((PREFIX, PREFIX), -1e9, dtype=q.dtype).triu(1)
     pre_k, pre_v = k[:, :, :PREFIX], v[:, :, :PREFIX]
@@ -234,9 +236,11 @@ def packed_attention(
 class Ask(nn.Module):
     """The whole judge with the throw-away heads."""
 
-    def __init__(self, model: nn.Module) -> None:
+    positions: Tensor
+
+    def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
-        self.judge = model
+        self.judge: LlavaForConditionalGeneration = model
         self.patch = PatchHeads(model.config.vision_config.hidden_size)
         self.noun = nn.Linear(model.config.text_config.hidden_size, 7 + 3)
         model.set_attn_implementation({"text_config": "packed", "vision_config": "eager"})
@@ -330,7 +334,7 @@ def main() -> None:
 
     trainer = Trainer(whole, ask_step, options.max_steps, options.work / "ask", 1e-3, warmup=200, ema=0.998)
     trainer.run()
-    whole.load_state_dict({k: v for k, v in trainer.average.items()})
+    whole.load_state_dict(trainer.average)
     save(whole.judge, options.out)
     (options.out / "training.json").write_text(json.dumps({"seed": options.seed, "steps": options.max_steps}) + "\n")
     console.print(f"saved {options.out}")

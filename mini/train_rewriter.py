@@ -1,6 +1,6 @@
 """Trains the mini rewriter by supervised fine-tuning on lessons (about 40 minutes on one core).
 
-    python -m mini.train_rewriter --out mini/weights/rewriter
+python -m mini.train_rewriter --out mini/weights/rewriter
 """
 
 from __future__ import annotations
@@ -42,11 +42,16 @@ def exact(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, count: in
         lessons = [lesson(rng, "test", task) for _ in range(count)]
         turns = [[{"role": "user", "content": one.prompt}] for one in lessons]
         texts = [tokenizer.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in turns]
-        batch = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+        batch = tokenizer(
+            texts, padding=True, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False
+        )
         out = model.generate(**batch, max_new_tokens=220, do_sample=False)[:, batch["input_ids"].shape[1] :]
         replies = tokenizer.batch_decode(out, skip_special_tokens=True)
         # A thought may be put in other words; what is drawn is the answer.
-        right = [reply.split("<answer>")[-1] == one.reply.split("<answer>")[-1] for reply, one in zip(replies, lessons, strict=True)]
+        right = [
+            reply.split("<answer>")[-1] == one.reply.split("<answer>")[-1]
+            for reply, one in zip(replies, lessons, strict=True)
+        ]
         scores[f"exact_{task}"] = float(np.mean(right))
     model.train()
     return scores

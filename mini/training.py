@@ -63,7 +63,7 @@ class Trainer:
                     group["lr"] = self.rate(step)
                 losses = self.step(step)
                 optimiser.zero_grad(set_to_none=True)
-                losses["loss"].backward()
+                losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch does not type it
                 nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
                 optimiser.step()
                 self._average(step)
@@ -93,7 +93,9 @@ class Trainer:
 
     def _log(self, row: Mapping[str, float]) -> None:
         shown = {k: round(v, 4) for k, v in row.items()}
-        console.print(f"step {shown['step']}/{self.steps} " + " ".join(f"{k} {v}" for k, v in shown.items() if k != "step"))
+        console.print(
+            f"step {shown['step']}/{self.steps} " + " ".join(f"{k} {v}" for k, v in shown.items() if k != "step")
+        )
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(shown) + "\n")
 

@@ -1,7 +1,7 @@
 """How people say a spec: synonyms, number words, passives, pronouns, negation, filler, and now and then a typo.
 
-Kept apart from the canonical captions (mini/captions.py): the generator never sees this language; the rewriter learns to
-turn it into theirs, and the checks of a prompt are made from the spec and from how it was said.
+Kept apart from the canonical captions (mini/captions.py): the generator never sees this language; the rewriter learns
+to turn it into theirs, and the checks of a prompt are made from the spec and from how it was said.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _name(rng: Rng, shape: str, many: bool) -> str:
 
 
 def _with_article(phrase: str) -> str:
-    """"a" before a vowel sound becomes "an"."""
+    """ "a" before a vowel sound becomes "an"."""
     return f"an {phrase[2:]}" if phrase.startswith("a ") and phrase[2] in "aeiou" else phrase
 
 
@@ -215,7 +215,11 @@ def _relation_sentence(rng: Rng, spec: Spec, relation: Relation, last: int | Non
     if form < 0.45:
         text = f"{first} {be} {phrase} {second}"
     elif form < 0.65:
-        text = f"{first} {be} placed {phrase} {second}" if relation.kind not in ("larger", "smaller") else f"{first} must be {phrase} {second}"
+        text = (
+            f"{first} {be} placed {phrase} {second}"
+            if relation.kind not in ("larger", "smaller")
+            else f"{first} must be {phrase} {second}"
+        )
     elif form < 0.85:
         text = f"{first} should be {phrase} {second}"
     else:
@@ -243,13 +247,21 @@ def _word_phrase(rng: Rng, spec: Spec) -> str:
 def _absent_phrase(rng: Rng, absent: Absent) -> str:
     if absent.shape is None:
         color = _pick(rng, _COLORS[str(absent.color)])
-        return _pick(rng, (f"nothing {color}", f"no {color} shapes", f"avoid anything {color}", f"without any {color} shapes"))
+        return _pick(
+            rng, (f"nothing {color}", f"no {color} shapes", f"avoid anything {color}", f"without any {color} shapes")
+        )
     name = _name(rng, absent.shape, True)
     if absent.color:
         name = f"{_pick(rng, _COLORS[absent.color])} {name}"
     return _pick(
         rng,
-        (f"no {name}", f"without any {name}", f"don't include any {name}", f"leave out {name}", f"there must be no {name}"),
+        (
+            f"no {name}",
+            f"without any {name}",
+            f"don't include any {name}",
+            f"leave out {name}",
+            f"there must be no {name}",
+        ),
     )
 
 
@@ -257,7 +269,13 @@ def _sheet_phrase(rng: Rng, sheet: str) -> str:
     color = _pick(rng, _SHEETS[sheet])
     return _pick(
         rng,
-        (f"on a {color} background", f"on {color} paper", f"on a {color} sheet", f"against a {color} backdrop", f"the background is {color}"),
+        (
+            f"on a {color} background",
+            f"on {color} paper",
+            f"on a {color} sheet",
+            f"against a {color} backdrop",
+            f"the background is {color}",
+        ),
     )
 
 
@@ -320,7 +338,13 @@ def say(rng: Rng, spec: Spec) -> Wording:
             pronouns.add(i)
         told.append(text)
         last = None
-    if rest and len(spec.groups) == 2 and _follows(spec.relations[rest[0]], 1, 0) and rng.random() < 0.5 and not any(said_all):
+    if (
+        rest
+        and len(spec.groups) == 2
+        and _follows(spec.relations[rest[0]], 1, 0)
+        and rng.random() < 0.5
+        and not any(said_all)
+    ):
         # "A red star. A blue circle is below it." The first group is all that the pronoun can mean.
         relation = spec.relations[rest[0]]
         be = "are" if spec.groups[1].count > 1 else "is"
@@ -391,7 +415,9 @@ def thought_of(spec: Spec, pronouns: frozenset[int] | set[int] = frozenset()) ->
     """The chain of thought of a good rewriter: what is asked for, piece by piece, in plain words."""
     plain = resolve(spec)
     things = "; ".join(
-        ", ".join(w for w in (questions.NUMBERS[g.count], g.size, g.color, g.fill, g.shape, g.place and f"at {g.place}") if w)
+        ", ".join(
+            w for w in (questions.NUMBERS[g.count], g.size, g.color, g.fill, g.shape, g.place and f"at {g.place}") if w
+        )
         for g in plain.groups
     )
     lines = [f"Things: {things}."]
@@ -407,5 +433,3 @@ def thought_of(spec: Spec, pronouns: frozenset[int] | set[int] = frozenset()) ->
         what = Noun(absent.shape, absent.color, True) if absent.shape else f"{absent.color} shapes"
         lines.append(f"Absent: {what}; leave it out.")
     return " ".join(lines)
-
-
