@@ -20,17 +20,26 @@ from mini.sampling import sample_pair
 _CHUNK = 2000
 
 
-def _chunk(seed: tuple[int, int]) -> tuple[NDArray[np.float32], list[str]]:
+def _chunk(seed: tuple[int, int], size: int) -> tuple[NDArray[np.float32], list[str]]:
     rng = np.random.default_rng(seed)
-    pairs = [sample_pair(rng) for _ in range(_CHUNK)]
+    pairs = [sample_pair(rng) for _ in range(size)]
     return np.stack([to_rows(scene) for _, scene in pairs]), [caption(spec) for spec, _ in pairs]
 
 
 def make_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
-    """Writes `rows` (count, TOKENS, ROW) and `captions` (count,) of training scenes to an .npz file."""
+    """Writes `rows` (N, TOKENS, ROW) and `captions` (N,) of training scenes to an .npz file.
+
+    N is `count`, rounded up to whole chunks of 2000 where it is more than that. Raises ValueError for a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"a pool holds at least one scene, not {count}")
     chunks = [(seed, i) for i in range(-(-count // _CHUNK))]
-    with ProcessPoolExecutor(workers) as executor:
-        made = list(track(executor.map(_chunk, chunks), total=len(chunks), description="scenes"))
+    sizes = [min(_CHUNK, count)] * len(chunks)
+    if len(chunks) == 1:
+        made = [_chunk(chunks[0], sizes[0])]
+    else:
+        with ProcessPoolExecutor(workers) as executor:
+            made = list(track(executor.map(_chunk, chunks, sizes), total=len(chunks), description="scenes"))
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part.npz")
     np.savez_compressed(

@@ -6,7 +6,7 @@ python -m mini.train_generator --out mini/weights/generator
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,8 @@ def score(pipeline: CutoutsPipeline, count: int, seed: int, guidance: float = 1.
     return {"all_right": every / count, "checks_right": float(np.mean(some))}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini generator.")
     parser.add_argument("--out", type=Path, default=Path("mini/weights/generator"))
     parser.add_argument("--work", type=Path, default=Path("work/mini/generator"))
@@ -96,7 +97,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    parser.add_argument("--score-on", type=int, default=300, help="captions of the score at the end")
+    options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()
     rows, captions = load_pool(options.pool, options.pool_size)
@@ -146,7 +148,7 @@ def main() -> None:
     )  # fmt: skip
     trainer.run()
     averaged().save_pretrained(options.out, safe_serialization=True)
-    console.print(f"saved {options.out}: {score(averaged(), 300, 2)}")
+    console.print(f"saved {options.out}: {score(averaged(), options.score_on, 2)}")
 
 
 if __name__ == "__main__":

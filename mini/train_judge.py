@@ -292,7 +292,8 @@ def _pictures(rng: Rng, source: Pictures, n: int, exact: bool) -> tuple[list[Sce
     return drawn, read, pixels(images)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini judge.")
     parser.add_argument("--out", type=Path, default=Path("mini/weights/judge"))
     parser.add_argument("--work", type=Path, default=Path("work/mini/judge"))
@@ -303,7 +304,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     rows, _ = load_pool(options.pool, options.pool_size)
     generated = None

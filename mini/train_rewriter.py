@@ -6,7 +6,7 @@ python -m mini.train_rewriter --out mini/weights/rewriter
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,8 @@ def exact(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, count: in
     return scores
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini rewriter.")
     parser.add_argument("--out", type=Path, default=Path("mini/weights/rewriter"))
     parser.add_argument("--work", type=Path, default=Path("work/mini/rewriter"))
@@ -65,7 +66,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    parser.add_argument("--score-on", type=int, default=100, help="lessons a task of the score at the end")
+    options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng((options.seed, 7))
     corpus = [text for one in (lesson(rng) for _ in range(4000)) for text in (one.prompt, one.reply)]
@@ -111,7 +113,7 @@ def main() -> None:
     )  # fmt: skip
     trainer.run()
     save(averaged(), tokenizer, options.out)
-    console.print(f"saved {options.out}: {exact(averaged(), tokenizer, 100, 2)}")
+    console.print(f"saved {options.out}: {exact(averaged(), tokenizer, options.score_on, 2)}")
 
 
 if __name__ == "__main__":
