@@ -38,6 +38,8 @@ Split = Literal["train", "test"]
 Rng = np.random.Generator
 _COLORS, _SHEETS = tuple(COLORS), tuple(SHEETS)
 _MARGIN = 0.02
+_ROOM = {"circle": 0.92, "square": 1.0, "diamond": 0.58}
+"""How far from a container's middle its edge is at the least, as a share of its radius."""
 _RELATION_WEIGHTS = np.array([0.17, 0.16, 0.17, 0.16, 0.12, 0.07, 0.07, 0.08])
 
 
@@ -242,7 +244,8 @@ def _put(
     holder = placed[inside[index]][0] if index in inside else None
     for _ in range(24):
         if holder is not None:
-            roomy = {"circle": 0.92, "square": 1.0, "diamond": 0.58}[holder.shape] * holder.radius
+            # A spec that asks for something inside a shape that is not roomy has no scene.
+            roomy = _ROOM.get(holder.shape, 0.0) * holder.radius
             spread = (roomy - REACH[group.shape] * radius - 0.012) / 1.42
             if holder.color == color or spread < 0:
                 return None
