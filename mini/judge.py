@@ -24,7 +24,7 @@ from transformers import (
 from mini.questions import NUMBERS, plural
 from mini.world import COLORS, FILLS, SHAPES, SHEETS, SIZES, WORDS
 
-SIDE, PATCH = 96, 8
+SIDE, PATCH = 96, 12
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 BOS, ANSWER = "<s>", "<answer>"
 TEMPLATE = (

@@ -147,7 +147,7 @@ def ask(rng: Rng, scene: Scene) -> tuple[Query, bool]:
             return query, questions.answer(query, scene)
 
 
-GRID = 12
+GRID = 8
 """Patches on a side."""
 
 

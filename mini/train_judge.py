@@ -64,10 +64,12 @@ class PatchHeads(nn.Module):
 
         on = labels.color >= 0
         error = F.smooth_l1_loss(lengths, labels.lengths, reduction="none").mean(-1)
-        weight = torch.where(labels.thing > 0, 1.0, 0.3)
-        things = F.cross_entropy(thing.flatten(0, 1), labels.thing.flatten(), reduction="none").view_as(weight)
+        here = labels.thing > 0
+        things = F.cross_entropy(thing.flatten(0, 1), labels.thing.flatten(), reduction="none").view_as(error)
+        # Bare sheet is most of a picture: averaged over all patches, shape would weigh an eighth of what colour does.
+        found = (things * here).sum() / here.sum().clamp(min=1) + 0.5 * (things * ~here).sum() / (~here).sum()
         parts = {
-            "thing": (things * weight).mean(),
+            "thing": found,
             "color": cross_entropy(color, labels.color),
             "fill": cross_entropy(fill, labels.fill),
             "sheet": cross_entropy(sheet, labels.sheet[:, None].expand(-1, sheet.shape[1])) * 0.3,
@@ -79,7 +81,6 @@ class PatchHeads(nn.Module):
         if (labels.word >= 0).any():
             parts["word"] = cross_entropy(word, labels.word) * WORD_WEIGHT
         with torch.no_grad():
-            here = labels.thing > 0
             parts["shape_right"] = (thing.argmax(-1) == labels.thing)[here].float().mean()
         return parts
 

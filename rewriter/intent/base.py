@@ -26,6 +26,8 @@ class GuardSettings(BaseModel):
     """Names of rules that are not asked."""
     quotes: Literal["marked", "content"] = "marked"
     """Whether quoted text must stay in quotation marks (of any kind), or only come through."""
+    compounds: bool = True
+    """Whether the number in a compound ("five-pointed") must come back; no, where shapes have one plain name."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest rewrite, in tokens of the image model's text encoder, by the estimate of `estimate_tokens`."""
 

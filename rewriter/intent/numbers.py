@@ -17,6 +17,7 @@ _PEOPLE = word_set(
     "people persons friends kids children lovers siblings characters figures animals pets players fighters dancers "
     "parents partners strangers creatures colors colours sisters adults opponents shapes"
 )
+_COMPOUND = re.compile(r"-[^\W\d]")
 _TWO_OF = re.compile(
     r"\b(?:an?|one|the)\s+(?:[\w'’-]+\s+){1,5}?(?:and|facing|beside|with|opposite|kissing)\s+\w", re.IGNORECASE
 )
@@ -31,6 +32,8 @@ def numbers(case: Case) -> Iterator[Finding]:
     told = set()
     for number in wanted:
         if number.values & said or number.values in told or _added_up(number, case):
+            continue
+        if not case.settings.compounds and _COMPOUND.match(case.original.text, number.end):
             continue
         told.add(number.values)
         text = case.original.text[number.start : number.end]

@@ -1,0 +1,55 @@
+# On Linux, PyPI's torch brings several gigabytes of CUDA along. On a machine without a GPU:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make draw
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
+
+.PHONY: help draw test check format bench results train-mini clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/redraft: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/redraft
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+draw: $(BIN)/redraft  ## set up and draw PROMPT with the mini profile
+	$(BIN)/redraft draw "$(PROMPT)"
+
+test: $(VENV)/.dev  ## set up and run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint, types, layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## every benchmark, each against its baseline
+	$(BIN)/python benchmarks/cli_start.py
+	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/judge_prefix.py
+	$(BIN)/python benchmarks/render_batch.py
+
+results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
+	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results
+
+train-mini: $(VENV)/.dev  ## the mini models from nothing (about three hours on two cores)
+	$(BIN)/python -m mini.train_generator
+	$(BIN)/python -m mini.generated
+	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz
+	$(BIN)/python -m mini.train_rewriter
+
+clean:  ## remove what the tools left behind, but no runs and no weights
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
