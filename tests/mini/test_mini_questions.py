@@ -9,7 +9,7 @@ from mini import questions
 from mini.questioning import ask
 from mini.questions import Noun, Query, parse
 from mini.sampling import sample_pair, truths
-from mini.world import COLORS, FILLS, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, Scene, Word
+from mini.world import COLORS, FILLS, PLACES, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, Scene, Word
 
 KINDS = {
     "exists", "count", "size", "fill", "color", "place", *RELATIONS, "absent", "word", "word_place", "sheet",
@@ -165,7 +165,7 @@ def test_every_noun_phrase_is_read_back() -> None:
 def test_every_value_is_read_back() -> None:
     star = Noun("star", "red")
     values = {
-        "size": SIZES, "fill": FILLS, "place": ("left", "right", "top", "bottom"), "word": WORDS, "sheet": tuple(SHEETS),
+        "size": SIZES, "fill": FILLS, "place": PLACES, "word": WORDS, "sheet": tuple(SHEETS),
         "word_place": ("top", "bottom"),
     }  # fmt: skip
     for kind, options in values.items():

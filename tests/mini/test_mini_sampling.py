@@ -12,7 +12,7 @@ from mini.captions import caption
 from mini.questioning import GRID, ask, mess, patch_labels
 from mini.questions import Query, parse
 from mini.raster import REACH, draw
-from mini.sampling import Split, resolve, sample_pair, sample_scene, sample_spec, truths
+from mini.sampling import Split, resolve, sample_pair, sample_scene, truths
 from mini.world import (
     COLORS,
     HELD_OUT_PAIRS,
@@ -151,6 +151,13 @@ def test_training_asks_of_pictures_no_held_out_question(train: list[Pair]) -> No
                 assert not held_out(query.kind, query.noun.color, query.noun.shape)
 
 
+@pytest.mark.xfail(strict=True, reason="whether the moon is red may be asked")
+def test_training_asks_not_for_the_colour_of_a_held_out_pair(train: list[Pair]) -> None:
+    rng = np.random.default_rng(308)
+    asked = [ask(rng, scene)[0] for _, scene in train for _ in range(3)]
+    assert not any(q.kind == "color" and q.noun and (q.value, q.noun.shape) in HELD_OUT_PAIRS for q in asked)
+
+
 def test_a_mess_holds_no_held_out_pair_and_is_no_spec_any_more(train: list[Pair]) -> None:
     rng = np.random.default_rng(306)
     changed = 0
@@ -203,7 +210,9 @@ def test_a_picture_is_square_and_rgb(side: int) -> None:
 
 def test_cutouts_may_reach_over_the_edge() -> None:
     """A generator that has not learnt its bounds draws such scenes."""
-    scene = Scene("sky", (CutOut("star", "red", "dotted", -0.2, 1.3, 0.5), CutOut("moon", "red", "striped", 1, 1, 0.02)))
+    scene = Scene(
+        "sky", (CutOut("star", "red", "dotted", -0.2, 1.3, 0.5), CutOut("moon", "red", "striped", 1, 1, 0.02))
+    )
     assert draw(scene).size == (256, 256)
 
 

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 
 from core.chat import Message
-from core.profiles import ChecklistConfig
+from core.fakes import FakeChat
+from core.profiles import ChecklistConfig, ModelConfig, RewriterConfig
 from core.templates import fill, load_template
 from evaluator.checklist import ChecklistBuilder, parse_lines
-from evaluator.fakes import FakeJudge
 from evaluator.keypoints import all_keypoints
 from mini import questions, wording
-from mini.captions import caption, group_phrase
+from mini.captions import caption
 from mini.generator import build_tokenizer
 from mini.lessons import TASKS, Lesson, Task, first_come, lesson
 from mini.questions import parse
 from mini.sampling import Split, resolve, sample_pair, sample_spec, truths
 from mini.wording import Wording, say, turned
 from mini.world import HELD_OUT_PAIRS, RELATIONS, Absent, Group, Relation, Spec, held_out
+from rewriter.cot import CoTRewriter
 from rewriter.parse import parse_reply
 from rewriter.styles import load_style
 
@@ -224,3 +225,167 @@ def test_the_test_split_says_them() -> None:
     rng = np.random.default_rng(508)
     texts = [say(rng, sample_spec(rng, "test")).text for _ in range(300)]
     assert sum(HELD_OUT_TEXT.search(text) is not None for text in texts) > 50
+
+
+# Lessons
+
+
+def _of(task: Task, split: Split = "train", n: int = 150) -> list[Lesson]:
+    rng = np.random.default_rng(509)
+    return [lesson(rng, split, task) for _ in range(n)]
+
+
+def test_lessons_come_in_their_shares(lessons: list[Lesson]) -> None:
+    shares = Counter(one.task for one in lessons)
+    for task, share in TASKS.items():
+        assert abs(shares[task] / len(lessons) - share) < 0.04
+
+
+def test_rewrite_lessons() -> None:
+    unchanged = 0
+    for one in _of("rewrite"):
+        parsed = parse_reply(one.reply)
+        assert parsed.prompt == one.wording.caption
+        assert parsed.thought == one.wording.thought
+        unchanged += one.prompt == f"Rewrite: {one.wording.caption}"
+        assert one.prompt in (f"Rewrite: {one.wording.text}", f"Rewrite: {one.wording.caption}")
+    assert 0 < unchanged < 20
+
+
+def test_the_thought_names_all_that_is_asked_for() -> None:
+    spec = Spec(
+        (Group(2, "star", "red", "small", "striped", "left"), Group(1, "circle")),
+        (Relation("above", 0, 1), Relation("same_color", 1, 0)),
+        sheet="cream",
+        word="HELLO",
+        word_place="top",
+        absent=(Absent("moon", "pink"), Absent(color="brown")),
+    )
+    assert wording.thought_of(spec, {0}) == (
+        "Things: two, small, red, striped, star, at left; one, red, circle. By pronoun: red stars above circle. "
+        "Relation: circle same colour as red stars. Word: HELLO at top. Sheet: cream. "
+        "Absent: pink moons; leave it out. Absent: brown shapes; leave it out."
+    )
+
+
+def test_checklist_lessons() -> None:
+    for one in _of("checklist"):
+        checks, malformed = parse_lines(one.reply)
+        assert malformed == 0
+        assert [(check.key_point, check.question) for check in checks] == list(one.wording.checks)
+
+
+def _before_and_failed(one: Lesson) -> tuple[str, tuple[str, ...]]:
+    """What a repair's prompt says was drawn before, and what failed of it."""
+    match = re.fullmatch(rf"Repair: {re.escape(one.wording.text)}\nBefore: (.+)\nFailed: (.+)", one.prompt)
+    assert match is not None
+    return match[1], tuple(re.findall(r"[^?]+\?", match[2].replace("? ", "?")))
+
+
+def test_repair_lessons() -> None:
+    spoiled = moved = 0
+    known = build_tokenizer().get_vocab().keys()
+    for one in _of("repair"):
+        before, failed = _before_and_failed(one)
+        assert failed
+        assert set(failed) <= {question for _, question in one.wording.checks}
+        answer = parse_reply(one.reply).prompt
+        assert answer is not None
+        spoiled += before != one.wording.caption
+        moved += answer != one.wording.caption
+        # What failed comes first; nothing is lost or added.
+        assert sorted(answer.split(", ")) == sorted(one.wording.caption.split(", "))
+        assert set(before.replace(",", "").split()) <= known
+    assert 40 < spoiled < 110
+    assert moved > 20
+
+
+def test_what_failed_comes_first() -> None:
+    groups = (Group(1, "star", "red"), Group(1, "moon", "pink"), Group(1, "cross"))
+    spec = Spec(groups, (Relation("left", 0, 2), Relation("same_color", 2, 1)))
+    again = first_come(spec, [2])
+    assert again.groups == (groups[2], groups[0], groups[1])
+    assert again.relations == (Relation("left", 1, 0), Relation("same_color", 0, 2))
+    assert {str(query) for query in truths(again)} == {str(query) for query in truths(spec)}
+
+
+# The prompts that the loop sends are those of the lessons.
+
+
+def _sent(messages: tuple[Message, ...]) -> str:
+    assert [message.role for message in messages] == ["user"]
+    content = messages[0].content
+    assert isinstance(content, str)
+    return content
+
+
+def test_rewrite_prompts_are_those_of_the_loop() -> None:
+    style = load_style("mini")
+    template = load_template("rewriter", "mini", "rewrite")
+    for one in _of("rewrite"):
+        text = one.prompt.removeprefix("Rewrite: ")
+        assert fill(template, prompt=text) == one.prompt
+        assert _sent(style.ask(text)) == one.prompt
+
+
+def test_repair_prompts_are_those_of_the_loop() -> None:
+    style = load_style("mini")
+    template = load_template("rewriter", "mini", "repair")
+    for one in _of("repair"):
+        before, failed = _before_and_failed(one)
+        assert fill(template, prompt=one.wording.text, before=before, failed=" ".join(failed)) == one.prompt
+        assert _sent(style.ask_repair(one.wording.text, before, failed)) == one.prompt
+
+
+def test_what_the_guard_refused_is_asked_for_as_at_first() -> None:
+    """The model knows no third kind of prompt."""
+    style = load_style("mini")
+    assert style.ask_guard_repair("a red star", "one blue star", ("Keep red.",)) == style.ask("a red star")
+
+
+async def test_checklist_prompts_are_those_of_the_loop() -> None:
+    template = load_template("evaluator", "mini", "checklist")
+    lessons = _of("checklist", n=60)
+    replies = {one.prompt: one.reply for one in lessons}
+    chat = FakeChat(lambda request: replies[_sent(request.messages)])
+    builder = ChecklistBuilder(chat, ChecklistConfig(style="mini"))
+    for one in lessons:
+        assert fill(template, prompt=one.wording.text) == one.prompt
+        result = await builder.build(one.wording.text)
+        assert not result.fallback
+        assert result.dropped == 0
+        assert [(check.key_point, check.question) for check in result.checks] == list(one.wording.checks)
+
+
+async def test_the_loop_s_rewriter_takes_what_the_lessons_teach() -> None:
+    """Prompt sent, reply read, and the intent guard content with nearly all of it."""
+    config = RewriterConfig(model=ModelConfig(kind="transformers", model="none"), style="mini")
+    lessons = _of("rewrite", "test", 100) + _of("rewrite", "train", 100)
+    replies = {one.prompt: one.reply for one in lessons}
+    rewriter = CoTRewriter(FakeChat(lambda request: replies[_sent(request.messages)]), config)
+    right = 0
+    for one in lessons:
+        [made] = await rewriter(one.prompt.removeprefix("Rewrite: "))
+        right += made.prompt == one.wording.caption and not made.fallback
+    assert right >= 190
+
+
+# Known ways in which held-out pairs still get into training.
+
+
+@pytest.mark.xfail(strict=True, reason="sampling looks for held-out pairs before it names the same colour")
+def test_the_same_colour_makes_no_held_out_pair(said: list[tuple[Spec, Wording]]) -> None:
+    assert not any((group.color, group.shape) in HELD_OUT_PAIRS for spec, _ in said for group in resolve(spec).groups)
+
+
+@pytest.mark.xfail(strict=True, reason="sampling may ask for the absence of a held-out pair")
+def test_no_held_out_pair_is_absent(said: list[tuple[Spec, Wording]]) -> None:
+    assert not any((absent.color, absent.shape) in HELD_OUT_PAIRS for spec, _ in said for absent in spec.absent)
+
+
+@pytest.mark.xfail(strict=True, reason="a spoiled spec is not looked through")
+def test_no_held_out_pair_was_drawn_before() -> None:
+    held = "|".join(f"{color} (?:plain |striped |dotted )?{shape}" for color, shape in sorted(HELD_OUT_PAIRS))
+    assert not any(
+        re.search(held, _before_and_failed(one)[0]) for one in _of("repair", n=3000) if _clean(one.wording.spec)
+    )
