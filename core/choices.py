@@ -8,6 +8,7 @@ from a server or in this process, uses the functions here, so that figures can b
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from core.errors import BackendError
@@ -40,15 +41,17 @@ def choice_ids(
     choices: Sequence[str], encode: Callable[[str], Sequence[int]], model: str, *, strict: bool = True
 ) -> dict[str, tuple[int, ...]]:
     """The token ids that count as each choice: those of its spellings that `encode` (text to ids, without special
-    tokens) makes one token of. Raises BackendError where a choice has none; with `strict` False it gets ()."""
-    ids = {}
+    tokens) makes one token of. No token counts for two choices: one that spells several, as the unknown token of a
+    small vocabulary does, says nothing. Raises BackendError where a choice has none; with `strict` False it gets ()."""
+    single: dict[str, list[int]] = {}
     for choice, words in spellings(choices).items():
         encoded = (tuple(encode(word)) for word in words)
-        ids[choice] = tuple(dict.fromkeys(tokens[0] for tokens in encoded if len(tokens) == 1))
-        if strict and not ids[choice]:
-            raise BackendError(
-                f"the choice {choice!r} is not a single token of {model}; offer a shorter, commoner word"
-            )
+        single[choice] = list(dict.fromkeys(tokens[0] for tokens in encoded if len(tokens) == 1))
+    claims = Counter(token for tokens in single.values() for token in tokens)
+    ids = {choice: tuple(t for t in tokens if claims[t] == 1) for choice, tokens in single.items()}
+    lost = [choice for choice, tokens in ids.items() if not tokens]
+    if strict and lost:
+        raise BackendError(f"the choice {lost[0]!r} is not a single token of {model}; offer a shorter, commoner word")
     return ids
 
 
