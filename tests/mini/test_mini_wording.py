@@ -19,10 +19,22 @@ from mini import questions, wording
 from mini.captions import caption
 from mini.generator import build_tokenizer
 from mini.lessons import TASKS, Lesson, Task, first_come, lesson
-from mini.questions import parse
+from mini.questions import parse, plural
 from mini.sampling import Split, resolve, sample_pair, sample_spec, truths
 from mini.wording import Wording, say, turned
-from mini.world import HELD_OUT_PAIRS, RELATIONS, Absent, Group, Relation, Spec, held_out
+from mini.world import (
+    COLORS,
+    FILLS,
+    HELD_OUT_PAIRS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Absent,
+    Group,
+    Relation,
+    Spec,
+    held_out,
+)
 from rewriter.cot import CoTRewriter
 from rewriter.parse import parse_reply
 from rewriter.styles import load_style
@@ -76,7 +88,7 @@ def _clean(spec: Spec) -> bool:
                 word="HELLO",
                 word_place="top",
             ),
-            "two small red striped stars at the left, one blue circle, red stars above blue circle, "
+            "two small red striped stars at the left above blue circle, one blue circle below red stars, "
             "word HELLO at the top, cream sheet",
         ),
         (
@@ -85,7 +97,8 @@ def _clean(spec: Spec) -> bool:
         ),
         (
             Spec((Group(1, "heart", "red"), Group(1, "square")), (Relation("inside", 0, 1), Relation("smaller", 0, 1))),
-            "one red heart, one square, red heart inside square, red heart smaller than square",
+            "one red heart inside square and smaller than square, "
+            "one square around red heart and larger than red heart",
         ),
         (Spec((Group(1, "moon"),), absent=(Absent("star"),), word="TEA"), "one moon, word TEA"),
     ],
@@ -370,7 +383,19 @@ async def test_the_loop_s_rewriter_takes_what_the_lessons_teach() -> None:
     assert right >= 190
 
 
-# Known ways in which held-out pairs still get into training.
+# Known ways in which held-out combinations still get into training.
+
+
+@pytest.mark.xfail(strict=True, reason="sampling looks at the first of two in a relation, captions name both sides")
+def test_no_caption_holds_a_held_out_triple(said: list[tuple[Spec, Wording]]) -> None:
+    kinds = {"right of": "right", "left of": "left", "larger than": "larger", "smaller than": "smaller"}
+    sides = "|".join(("above", "below", "inside", *kinds))
+    shapes = {plural(shape): shape for shape in SHAPES} | {shape: shape for shape in SHAPES}
+    for _, one in said:
+        for clause in one.caption.split(", "):
+            named = re.match(rf"\w+ (?:{'|'.join(SIZES)})? ?({'|'.join(COLORS)}) (?:{'|'.join(FILLS)})? ?(\w+)", clause)
+            for side in re.findall(sides, clause) if named else ():
+                assert not held_out(kinds.get(side, side), named[1], shapes[named[2]])
 
 
 @pytest.mark.xfail(strict=True, reason="sampling looks for held-out pairs before it names the same colour")
