@@ -1,6 +1,6 @@
 """Scenes that the trained generator draws for training captions: what the judge will really have to look at.
 
-    python -m mini.generated --out work/mini/generated.npz
+python -m mini.generated --out work/mini/generated.npz
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     pipeline.set_progress_bar_config(disable=True)
     rng = np.random.default_rng((options.seed, 55))
     generator = torch.Generator().manual_seed(options.seed)
-    rows: list[np.ndarray] = []
+    rows: list[codec.Floats] = []
     for _ in track(range(-(-options.count // _BATCH)), description="drawing"):
         chosen = [captions[int(i)] for i in rng.integers(len(captions), size=_BATCH)]
         vectors = pipeline(chosen, generator=generator, num_inference_steps=20, output_type="latent").images
-        for scene in codec.to_scenes(vectors.numpy()):
-            # The generator may invent what no training set may hold.
-            if all((cut.color, cut.shape) not in HELD_OUT_PAIRS for cut in scene.cutouts):
-                rows.append(codec.to_rows(scene))
+        # The generator may invent what no training set may hold.
+        rows.extend(
+            codec.to_rows(scene)
+            for scene in codec.to_scenes(vectors.numpy())
+            if all((cut.color, cut.shape) not in HELD_OUT_PAIRS for cut in scene.cutouts)
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(options.out, rows=np.stack(rows))
     console.print(f"{len(rows)} scenes in {options.out}")

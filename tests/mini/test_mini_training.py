@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mini import train_generator, train_judge, train_rewriter
+from mini import generated, train_generator, train_judge, train_rewriter
 from mini.codec import ROW, TOKENS, from_rows
 from mini.data import load_pool, make_pool
 from mini.training import Trainer
+from mini.world import HELD_OUT_PAIRS
 
 STEPS = 20
 
@@ -187,3 +188,19 @@ def test_two_steps_of_the_rewriter(tmp_path: Path) -> None:
     ])  # fmt: skip
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_the_generator_s_own_scenes(pool: Path, tmp_path: Path) -> None:
+    """Made of an untrained generator, they hold anything but a held-out pair."""
+    train_generator.main([
+        "--pool", str(pool), "--out", str(tmp_path / "generator"), "--work", str(tmp_path / "work"),
+        "--max-steps", "1", "--batch", "2", "--score-on", "1",
+    ])  # fmt: skip
+    out = tmp_path / "deep" / "generated.npz"
+    generated.main(["--generator", str(tmp_path / "generator"), "--pool", str(pool), "--out", str(out), "--count", "8"])
+    with np.load(out) as data:
+        rows = data["rows"]
+    assert rows.shape[1:] == (TOKENS, ROW)
+    cuts = [cut for row in rows for cut in from_rows(row).cutouts]
+    assert cuts
+    assert not any((cut.color, cut.shape) in HELD_OUT_PAIRS for cut in cuts)
