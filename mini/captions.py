@@ -1,9 +1,9 @@
 """Canonical captions: the one short, fixed way of saying a spec that the mini generator was trained on.
 
-For example:
+    two small red striped stars above blue circle, one blue circle below red stars, word TEA at the top, sky sheet
 
-two small red striped stars at the left, one blue circle, red stars above blue circle, word HELLO at the top,
-cream sheet (all of it on one line)
+Each group's clause says its own side of a relation. (Said once, in a clause of its own, a relation was not learnt:
+after 1,400 steps every attribute was right and "left of" no better than chance.)
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from mini.questions import NUMBERS, plural
 from mini.sampling import noun, resolve
 from mini.world import Group, RelationKind, Spec
 
-_JOINS: dict[RelationKind, str] = {
-    "left": "left of",
-    "right": "right of",
-    "above": "above",
-    "below": "below",
-    "inside": "inside",
-    "larger": "larger than",
-    "smaller": "smaller than",
+_SIDES: dict[RelationKind, tuple[str, str]] = {
+    "left": ("left of", "right of"),
+    "right": ("right of", "left of"),
+    "above": ("above", "below"),
+    "below": ("below", "above"),
+    "inside": ("inside", "around"),
+    "larger": ("larger than", "smaller than"),
+    "smaller": ("smaller than", "larger than"),
 }
+"""What the clause of a relation's first group says, and that of its second."""
 
 
 def group_phrase(group: Group) -> str:
@@ -33,8 +34,11 @@ def group_phrase(group: Group) -> str:
 def caption(spec: Spec) -> str:
     """The canonical caption. What must be absent is left out: the generator knows no "no"."""
     plain = resolve(spec)
-    clauses = [group_phrase(group) for group in plain.groups]
-    clauses += [f"{noun(plain, r.a)} {_JOINS[r.kind]} {noun(plain, r.b)}" for r in plain.relations]
+    clauses = []
+    for i, group in enumerate(plain.groups):
+        sides = [f"{_SIDES[r.kind][0]} {noun(plain, r.b)}" for r in plain.relations if r.a == i]
+        sides += [f"{_SIDES[r.kind][1]} {noun(plain, r.a)}" for r in plain.relations if r.b == i]
+        clauses.append(" ".join([group_phrase(group), " and ".join(sides)]).strip())
     if plain.word:
         clauses.append(f"word {plain.word}" + (f" at the {plain.word_place}" if plain.word_place else ""))
     if plain.sheet:

@@ -37,7 +37,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = ["[PAD]", "[UNK]", "[CLS]", ",", "of", "than", "at", "the", "word", "sheet"]
     words += ["left", "right", "top", "bottom"]
     words += ["above", "below", "inside", "larger", "smaller", *NUMBERS[1:], *SIZES, *COLORS, *FILLS, *SHEETS, *WORDS]
-    words += [*SHAPES, *map(plural, SHAPES)]
+    words += [*SHAPES, *map(plural, SHAPES), "around", "and"]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mini import questions
 from mini.captions import caption
-from mini.sampling import Rng, Split, noun, sample_scene, sample_spec
+from mini.sampling import Rng, Split, holds_out, noun, sample_scene, sample_spec
 from mini.wording import Wording, say, thought_of
 from mini.world import COLORS, FILLS, SHAPES, SIZES, Group, Relation, Spec
 
@@ -86,6 +86,8 @@ def _repair(rng: Rng, wording: Wording) -> tuple[str, str]:
     """Prompt and reply of a repair: what was drawn before may have been asked for wrongly, or drawn wrongly."""
     spec = wording.spec
     before = _spoil(rng, spec) if rng.random() < 0.5 else spec
+    if holds_out(before) and not holds_out(spec):
+        before = spec
     asked = [question for _, question in wording.checks]
     failed: list[str] = []
     scene = sample_scene(rng, before, tries=3) if before != spec else None

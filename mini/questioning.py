@@ -72,6 +72,8 @@ def _forbidden(query: Query) -> bool:
         if noun is not None and (noun.color, noun.shape) in HELD_OUT_PAIRS:
             return True
     first = query.noun
+    if query.kind == "color" and first is not None and (query.value, first.shape) in HELD_OUT_PAIRS:
+        return True
     return (
         query.kind in RELATIONS
         and first is not None

@@ -15,6 +15,7 @@ from mini.world import (
     CONTAINERS,
     FILLS,
     HELD_OUT_PAIRS,
+    INVERSE,
     MAX_CUTOUTS,
     PLACES,
     RADII,
@@ -107,19 +108,18 @@ def _absent(rng: Rng, groups: list[Group]) -> Absent | None:
         return Absent(shape=str(rng.choice(shapes)))
     if pick < 0.80:
         return Absent(color=str(rng.choice(colors)))
-    return Absent(shape=str(rng.choice(shapes)), color=str(rng.choice(_COLORS)))
+    shape = str(rng.choice(shapes))
+    return Absent(shape=shape, color=str(rng.choice([c for c in _COLORS if (c, shape) not in HELD_OUT_PAIRS])))
 
 
-def _holds_out(spec: Spec) -> bool:
-    """Whether the spec asks for a combination that training must never see."""
-    if any((g.color, g.shape) in HELD_OUT_PAIRS for g in spec.groups):
+def holds_out(spec: Spec) -> bool:
+    """Whether the spec asks for a combination that training must never see, said from either side of a relation."""
+    groups = resolve(spec).groups
+    if any((g.color, g.shape) in HELD_OUT_PAIRS for g in groups):
         return True
-    resolved = resolve(spec)
-    return any(
-        held_out(r.kind, color, resolved.groups[r.a].shape)
-        for r in spec.relations
-        if (color := resolved.groups[r.a].color) is not None
-    )
+    sides = [(r.kind, groups[r.a]) for r in spec.relations]
+    sides += [(INVERSE[r.kind], groups[r.b]) for r in spec.relations if r.kind in INVERSE]
+    return any(group.color is not None and held_out(kind, group.color, group.shape) for kind, group in sides)
 
 
 def resolve(spec: Spec) -> Spec:
@@ -160,7 +160,7 @@ def sample_spec(rng: Rng, split: Split = "train") -> Spec:
         )
         if not _distinct(list(resolve(spec).groups)) or _crowded(spec):
             continue
-        if _holds_out(spec) == (split == "test"):
+        if holds_out(spec) == (split == "test"):
             return spec
 
 

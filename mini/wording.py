@@ -12,7 +12,7 @@ from mini import questions
 from mini.captions import caption
 from mini.questions import Noun, Query
 from mini.sampling import Rng, noun, resolve, truths
-from mini.world import Absent, Group, Relation, RelationKind, Spec, held_out
+from mini.world import INVERSE, Absent, Group, Relation, Spec
 
 _SHAPES = {
     "circle": ("circle", "circle", "disc", "disk", "round"),
@@ -158,25 +158,15 @@ def _again(rng: Rng, spec: Spec, index: int) -> str:
     return f"the {name}"
 
 
-_INVERSE: dict[RelationKind, RelationKind] = {
-    "left": "right", "right": "left", "above": "below", "below": "above", "larger": "smaller", "smaller": "larger",
-}  # fmt: skip
-
-
-def turned(spec: Spec, relation: Relation) -> Relation | None:
-    """The same relation said from the other side, or None where that has no word or is kept from training."""
-    kind = _INVERSE.get(relation.kind)
-    if kind is None:
-        return None
-    subject = resolve(spec).groups[relation.b]
-    if subject.color is not None and held_out(kind, subject.color, subject.shape):
-        return None
-    return Relation(kind, relation.b, relation.a)
+def turned(relation: Relation) -> Relation | None:
+    """The same relation said from the other side, or None where that has no word."""
+    kind = INVERSE.get(relation.kind)
+    return None if kind is None else Relation(kind, relation.b, relation.a)
 
 
 def _turn_some(rng: Rng, spec: Spec) -> Spec:
     """What is asked for is asked in the words of the prompt: a relation said from the other side is one from there."""
-    turns = [turned(spec, r) if rng.random() < 0.35 else None for r in spec.relations]
+    turns = [turned(r) if rng.random() < 0.35 else None for r in spec.relations]
     return replace(spec, relations=tuple(t or r for t, r in zip(turns, spec.relations, strict=True)))
 
 

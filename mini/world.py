@@ -44,6 +44,15 @@ CONTAINERS = ("circle", "square", "diamond")
 
 RelationKind = Literal["left", "right", "above", "below", "inside", "larger", "smaller", "same_color"]
 RELATIONS: tuple[RelationKind, ...] = ("left", "right", "above", "below", "inside", "larger", "smaller", "same_color")
+INVERSE: dict[RelationKind, RelationKind] = {
+    "left": "right",
+    "right": "left",
+    "above": "below",
+    "below": "above",
+    "larger": "smaller",
+    "smaller": "larger",
+}
+"""The same relation said from the other side, where that has a word of its own."""
 Place = Literal["left", "right", "top", "bottom"]
 PLACES: tuple[Place, ...] = ("left", "right", "top", "bottom")
 
