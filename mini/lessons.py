@@ -100,7 +100,9 @@ def _repair(rng: Rng, wording: Wording) -> tuple[str, str]:
     named = [str(noun(spec, i)) for i in range(len(spec.groups))]
     first = [i for i, name in enumerate(named) if any(name in question for question in failed)]
     again = first_come(spec, first)
-    prompt = f"Repair: {wording.text}\nBefore: {caption(before)}\nFailed: {' '.join(failed)}"
+    # The loop repairs the best picture's prompt, and that may be the user's own.
+    said = wording.text if before == spec and rng.random() < 0.35 else caption(before)
+    prompt = f"Repair: {wording.text}\nBefore: {said}\nFailed: {' '.join(failed)}"
     return prompt, reply_of(thought_of(again), caption(again))
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mini import questions
-from mini.raster import DARK, INK, SHADOW, darker, font, pattern, polygon
+from mini.raster import DARK, EXTENT, INK, SHADOW, darker, font, pattern, polygon
 from mini.world import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, Scene, Word
 
 SIDE = 256
@@ -60,6 +60,11 @@ def _template(shape: str, width: int, height: int) -> NDArray[np.bool_]:
 
 
 def _match(shape: str, mask: NDArray[np.bool_]) -> float:
+    """Intersection over union of a patch and a shape in its box, 0 where the box has not the shape's proportions."""
+    across, down = EXTENT[shape]
+    longer = max(mask.shape)
+    if max(abs(mask.shape[1] - across * longer), abs(mask.shape[0] - down * longer)) > 2 + 0.08 * longer:
+        return 0.0
     template = _template(shape, mask.shape[1], mask.shape[0])
     return float((mask & template).sum() / max((mask | template).sum(), 1))
 

@@ -74,6 +74,10 @@ REACH = {shape: max(math.hypot(x, y) for x, y in points) for shape, points in OU
 """Distance from the middle to the farthest corner, in radii."""
 
 
+EXTENT = {shape: (max(x for x, _ in points), max(y for _, y in points)) for shape, points in OUTLINES.items()}
+"""Half width and half height, in radii; the larger of the two is 1."""
+
+
 def polygon(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
     """Outline points in the units of x, y and radius."""
     return [(x + radius * px, y + radius * py) for px, py in OUTLINES[shape]]

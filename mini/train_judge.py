@@ -194,7 +194,11 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
             words = _words(query)
             target = _YES if truth else _NO
             if rng.random() < NONSENSE:
-                rng.shuffle(words)
+                # Half of it words out of order, half a question with a word that is not of this world.
+                if rng.random() < 0.5:
+                    rng.shuffle(words)
+                else:
+                    words[int(rng.integers(1, len(words) - 1))] = "<unk>"
                 target = _UNSURE
             else:
                 for position, noun in _noun_ends(words, query):

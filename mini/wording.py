@@ -260,10 +260,10 @@ def _sheet_phrase(rng: Rng, sheet: str) -> str:
     return _pick(
         rng,
         (
-            f"on a {color} background",
+            f"on {_with_article(f'a {color}')} background",
             f"on {color} paper",
-            f"on a {color} sheet",
-            f"against a {color} backdrop",
+            f"on {_with_article(f'a {color}')} sheet",
+            f"against {_with_article(f'a {color}')} backdrop",
             f"the background is {color}",
         ),
     )
