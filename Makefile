@@ -38,6 +38,7 @@ format: $(VENV)/.dev  ## put the code into its form
 
 bench: $(VENV)/.dev  ## every benchmark, each against its baseline
 	$(BIN)/python benchmarks/cli_start.py
+	$(BIN)/python benchmarks/cold_draw.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/judge_prefix.py
 	$(BIN)/python benchmarks/render_batch.py

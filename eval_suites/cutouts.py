@@ -2,10 +2,10 @@
 
     python -m eval_suites.cutouts --count 500 --out docs/results
 
-The prompts are human wordings of specs of which each holds a combination that no training set holds. The checks that the
-oracle answers come from the spec; the system under test sees the prompt alone and makes its own checklist. The judge
+The prompts are human wordings of specs of which each holds a combination that no training set holds. The checks that
+the oracle answers come from the spec; the system under test sees the prompt alone and makes its own checklist. The judge
 chooses pictures and scores them; the oracle only reports. Finished prompts are kept in --work, and a second call of the
-same command goes on from there.
+same command goes on from there. A changed model or profile wants another --work.
 """
 
 from __future__ import annotations
@@ -283,7 +283,8 @@ def _interval(figure: dict[str, float] | None) -> str:
 def markdown(figures: dict[str, Any], command: str) -> str:
     """The tables of docs/results.md."""
     lines = [
-        f"{figures['prompts']} held-out human-worded prompts, by the oracle, 95% bootstrap intervals over prompts. Made by `{command}`.",
+        f"{figures['prompts']} held-out human-worded prompts, by the oracle, 95% bootstrap intervals over prompts. "
+        f"Made by `{command}`.",
         "",
         "| row | every check right | mean share of checks right | the judge's own score | images |",
         "|---|---|---|---|---|",
@@ -294,15 +295,16 @@ def markdown(figures: dict[str, Any], command: str) -> str:
     judge = figures["judge"]
     lines += [
         "",
-        f"The loop minus rewritten best of 8, paired, every check right: {_interval(figures['loop_over_rewritten_8'])}.",
+        "The loop minus rewritten best of 8, paired, every check right: "
+        f"{_interval(figures['loop_over_rewritten_8'])}.",
         "",
         "| part | figure |",
         "|---|---|",
         f"| oracle on its own renders, scenes fully right | {_interval(figures['oracle'])} |",
         f"| generator, canonical captions, one image, every check right | {_interval(figures['generator_every'])} |",
         f"| generator, canonical captions, one image, checks right | {_interval(figures['generator_checks'])} |",
-        f"| judge against the oracle on the generator's own images ({judge['answers']} answers, {judge['failed']} failed) "
-        f"| {_interval(judge['accuracy'])} |",
+        f"| judge against the oracle on the generator's own images ({judge['answers']} answers, "
+        f"{judge['failed']} failed) | {_interval(judge['accuracy'])} |",
         f"| judge's expected calibration error | {judge['ece']:.3f} |",
         "",
         "| key point | judge's accuracy | answers | truly yes |",

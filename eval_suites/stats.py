@@ -38,7 +38,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose probability fell between `low` and `high`: how many, their mean probability, how often yes was true."""
+    """Answers whose probability lay between `low` and `high`: how many, their mean, and how often yes was true."""
 
     low: float
     high: float
@@ -50,7 +50,7 @@ class Bin:
 def calibration(probabilities: Sequence[float], truths: Sequence[bool], bins: int = 10) -> tuple[list[Bin], float]:
     """Reliability bins of equal width that hold anything, and the expected calibration error.
 
-    ECE = sum over bins of (share of answers in the bin) * |mean probability - share that were true|, after Guo et al. 2017.
+    ECE = sum over bins of (share of answers in the bin) * |mean probability - share that were true| (Guo et al. 2017).
     """
     p = np.asarray(probabilities, dtype=np.float64)
     t = np.asarray(truths, dtype=np.float64)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +151,7 @@ class Look(nn.Module):
 class QuestionBatch:
     """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token
     id; `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it
-    names."""
+    names; `kinds` (B * Q,) kinds of question, or "nonsense"."""
 
     ids: Tensor
     end: Tensor
@@ -159,6 +159,7 @@ class QuestionBatch:
     nouns: Tensor
     count: Tensor
     where: Tensor
+    kinds: tuple[str, ...]
 
 
 def _words(query: Query) -> list[str]:
@@ -188,6 +189,7 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
     nouns: list[tuple[int, int, int]] = []
     count: list[int] = []
     where: list[tuple[float, float, float]] = []
+    kinds: list[str] = []
     for b, scene in enumerate(scenes):
         for q in range(QUESTIONS):
             query, truth = ask(rng, scene)
@@ -200,7 +202,9 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
                 else:
                     words[int(rng.integers(1, len(words) - 1))] = "<unk>"
                 target = _UNSURE
+                kinds.append("nonsense")
             else:
+                kinds.append(query.kind)
                 for position, noun in _noun_ends(words, query):
                     found = noun.find(scene)
                     nouns.append((b, q, position))
@@ -213,7 +217,7 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
             answer[b, q] = target
     return QuestionBatch(
         torch.from_numpy(ids), torch.from_numpy(end), torch.from_numpy(answer),
-        torch.tensor(nouns), torch.tensor(count), torch.tensor(where),
+        torch.tensor(nouns), torch.tensor(count), torch.tensor(where), tuple(kinds),
     )  # fmt: skip
 
 
@@ -297,6 +301,53 @@ def _pictures(rng: Rng, source: Pictures, n: int, exact: bool) -> tuple[list[Sce
     return drawn, read, pixels(images)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Accuracy on pictures and questions that were not trained on, in all and by kind of question; label mass on
+    questions and on nonsense; and the temperature by which the logit of P(yes) is to be divided, which makes the
+    answers likeliest (Guo et al. 2017)."""
+
+    accuracy: float
+    kinds: dict[str, float]
+    mass: float
+    mass_of_nonsense: float
+    temperature: float
+
+
+@torch.no_grad()
+def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 32) -> Measured:
+    whole.eval()
+    rng = np.random.default_rng((seed, 3))
+    gaps, truths, masses, kinds = [], [], [], []
+    for _ in range(batches):
+        _, read, images = _pictures(rng, source, size, True)
+        batch = question_batch(rng, read)
+        hidden, _ = whole.hidden(images, batch.ids)
+        final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
+        logs = whole.judge.lm_head(final).float().log_softmax(-1).flatten(0, 1)
+        gaps.append(logs[:, _YES] - logs[:, _NO])
+        masses.append(logs[:, [_YES, _NO]].logsumexp(-1).exp())
+        truths.append((batch.answer == _YES).flatten())
+        kinds += batch.kinds
+    whole.train()
+    gap, truth, mass = torch.cat(gaps), torch.cat(truths), torch.cat(masses)
+    sure = torch.tensor([kind != "nonsense" for kind in kinds])
+    right = (gap > 0) == truth
+    temperatures = torch.linspace(0.5, 4.0, 141)
+    losses = [F.binary_cross_entropy_with_logits(gap[sure] / t, truth[sure].float()) for t in temperatures]
+    by_kind = {
+        kind: float(right[torch.tensor([k == kind for k in kinds])].float().mean())
+        for kind in sorted(set(kinds) - {"nonsense"})
+    }
+    return Measured(
+        accuracy=float(right[sure].float().mean()),
+        kinds=by_kind,
+        mass=float(mass[sure].mean()),
+        mass_of_nonsense=float(mass[~sure].mean()),
+        temperature=round(float(temperatures[int(torch.stack(losses).argmin())]), 3),
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini judge.")
@@ -305,9 +356,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
     parser.add_argument("--pool-size", type=int, default=200_000)
     parser.add_argument("--generated", type=Path, help="an .npz with `rows` of the generator's own scenes")
-    parser.add_argument("--look-steps", type=int, default=1400)
-    parser.add_argument("--max-steps", type=int, default=4500)
+    parser.add_argument("--look-steps", type=int, default=1200)
+    parser.add_argument("--max-steps", type=int, default=2200)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--measure-batches", type=int, default=40, help="batches of the closing measurement")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
@@ -338,12 +390,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn, read, images = _pictures(rng, source, options.batch, True)
         return whole.losses(images, question_batch(rng, read), patch_batch(drawn))
 
-    trainer = Trainer(whole, ask_step, options.max_steps, options.work / "ask", 1e-3, warmup=200, ema=0.998)
+    def evaluate() -> Mapping[str, float]:
+        found = measure(whole, source, options.seed, batches=6)
+        return {"accuracy": found.accuracy, **found.kinds, "mass_of_nonsense": found.mass_of_nonsense}
+
+    trainer = Trainer(
+        whole, ask_step, options.max_steps, options.work / "ask", 1e-3,
+        warmup=200, ema=0.998, evaluate=evaluate, evaluate_every=400,
+    )  # fmt: skip
     trainer.run()
     whole.load_state_dict(trainer.average)
+    found = measure(whole, source, options.seed, options.measure_batches)
     save(whole.judge, options.out)
-    (options.out / "training.json").write_text(json.dumps({"seed": options.seed, "steps": options.max_steps}) + "\n")
-    console.print(f"saved {options.out}")
+    record = {"seed": options.seed, "steps": [options.look_steps, options.max_steps], **asdict(found)}
+    (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    console.print(f"saved {options.out}: {found}")
 
 
 if __name__ == "__main__":
