@@ -2,8 +2,8 @@
 
     python -m eval_suites.cutouts --count 500 --out docs/results
 
-The prompts are human wordings of specs of which each holds a combination that no training set holds. The checks that
-the oracle answers come from the spec; the system under test sees the prompt alone and makes its own checklist. The judge
+The prompts are human wordings of specs, each with a combination that no training set holds. The checks that the
+oracle answers come from the spec; the system under test sees the prompt alone and makes its own checklist. The judge
 chooses pictures and scores them; the oracle only reports. Finished prompts are kept in --work, and a second call of the
 same command goes on from there. A changed model or profile wants another --work.
 """
