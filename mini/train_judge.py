@@ -318,7 +318,10 @@ class Measured:
 def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 32) -> Measured:
     whole.eval()
     rng = np.random.default_rng((seed, 3))
-    gaps, truths, masses, kinds = [], [], [], []
+    gaps: list[Tensor] = []
+    truths: list[Tensor] = []
+    masses: list[Tensor] = []
+    kinds: list[str] = []
     for _ in range(batches):
         _, read, images = _pictures(rng, source, size, True)
         batch = question_batch(rng, read)
