@@ -41,6 +41,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = ["yes", "no", "unsure", "?", "Is", "Are", "Do", "Does", "a", "an", "the", "there", "exactly", "all", "at"]
     words += ["of", "than", "and", "have", "same", "colour", "picture", "free", "say"]
     words += ["word", "sheet", "shape", "shapes"]
+    words += ["where", "size", "pattern"]  # of the open questions that training asks beside those of the grammar
     words += ["left", "right", "top", "bottom", "above", "below", "inside", "larger", "smaller"]
     words += [*NUMBERS, *SIZES, *COLORS, *FILLS, *SHEETS, *WORDS, *SHAPES, *map(plural, SHAPES)]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*special, *words]))}

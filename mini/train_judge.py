@@ -31,16 +31,18 @@ from mini import codec, oracle
 from mini.data import load_pool
 from mini.judge import ANSWER, IMAGE_TOKENS, SIDE, build_model, build_tokenizer, save
 from mini.questioning import THINGS, ask, mess, patch_labels
-from mini.questions import Noun, Query
+from mini.questions import NUMBERS, Noun, Query, plural
 from mini.raster import draw
 from mini.sampling import Rng
 from mini.training import Trainer, console
-from mini.world import COLORS, FILLS, SHEETS, WORDS, Scene
+from mini.world import COLORS, FILLS, SHAPES, SHEETS, WORDS, Scene
 
 QUESTIONS = 12
 LENGTH = 15
 NONSENSE = 0.03
-WORD_WEIGHT, DENSE_WEIGHT, NOUN_WEIGHT = 0.5, 0.15, 0.35
+OPEN = 0.35
+"""Share of questions that want a word instead of yes or no."""
+WORD_WEIGHT, DENSE_WEIGHT, NOUN_WEIGHT, NAME_WEIGHT = 0.5, 0.15, 0.35, 0.3
 PREFIX = 1 + IMAGE_TOKENS
 _VOCABULARY: dict[str, int] = build_tokenizer().get_vocab()
 _YES, _NO, _UNSURE = (_VOCABULARY[w] for w in ("yes", "no", "unsure"))
@@ -151,7 +153,7 @@ class Look(nn.Module):
 class QuestionBatch:
     """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token
     id; `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it
-    names; `kinds` (B * Q,) kinds of question, or "nonsense"."""
+    names; `kinds` (B * Q,) kinds of question, or "open", or "nonsense"."""
 
     ids: Tensor
     end: Tensor
@@ -160,6 +162,39 @@ class QuestionBatch:
     count: Tensor
     where: Tensor
     kinds: tuple[str, ...]
+
+
+def _open_question(rng: Rng, scene: Scene) -> tuple[list[str], str] | None:
+    """A question that is answered with a word, and that word, or None where this draw has no single answer.
+
+    Whether a red star is there depends on picture and question at once, and neither alone tells a model anything; its
+    colour, asked for openly, can be learnt from the first step on.
+    """
+    pick = rng.random()
+    if pick < 0.12:
+        return ["sheet"], scene.sheet
+    if pick < 0.25:
+        return (["word"], scene.word.text) if scene.word is not None and scene.word.text in WORDS else None
+    known = [c for c in scene.cutouts if c.shape in SHAPES]
+    if not known:
+        return None
+    cut = known[int(rng.random() * len(known))]
+    noun = Noun(cut.shape, cut.color if pick > 0.45 and rng.random() < 0.6 else None)
+    found = noun.find(scene)
+    name = str(Noun(noun.shape, noun.color, len(found) > 1)).split()
+    if pick < 0.45:
+        return (["colour", *name], cut.color) if len({c.color for c in found}) == 1 else None
+    if pick < 0.60:
+        return (["exactly", *name], NUMBERS[len(found)]) if len(found) < len(NUMBERS) else None
+    if pick < 0.70:
+        return (["size", *name], cut.size) if len({c.size for c in found}) == 1 else None
+    if pick < 0.80:
+        return (["pattern", *name], cut.fill) if len({c.fill for c in found}) == 1 else None
+    x, y = float(np.mean([c.x for c in found])) - 0.5, float(np.mean([c.y for c in found])) - 0.5
+    if max(abs(x), abs(y)) < 0.1:
+        return None
+    across = abs(x) > abs(y)
+    return ["where", *name], ("left" if x < 0 else "right") if across else ("top" if y < 0 else "bottom")
 
 
 def _words(query: Query) -> list[str]:
@@ -192,10 +227,14 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
     kinds: list[str] = []
     for b, scene in enumerate(scenes):
         for q in range(QUESTIONS):
+            asked = _open_question(rng, scene) if rng.random() < OPEN else None
             query, truth = ask(rng, scene)
             words = _words(query)
             target = _YES if truth else _NO
-            if rng.random() < NONSENSE:
+            if asked is not None:
+                words, target = list(asked[0]), _VOCABULARY[asked[1]]
+                kinds.append("open")
+            elif rng.random() < NONSENSE:
                 # Half of it words out of order, half a question with a word that is not of this world.
                 if rng.random() < 0.5:
                     rng.shuffle(words)
@@ -242,6 +281,26 @@ def packed_attention(
     return torch.cat([prefix, mixed], 2).transpose(1, 2), None
 
 
+_SHAPE_IDS = torch.tensor([[_VOCABULARY[s], _VOCABULARY[plural(s)]] for s in SHAPES])
+_COLOR_IDS, _SHEET_IDS, _WORD_IDS = (torch.tensor([_VOCABULARY[w] for w in ws]) for ws in (COLORS, SHEETS, WORDS))
+
+
+def naming_loss(projected: Tensor, embeddings: Tensor, labels: PatchBatch) -> Tensor:
+    """How badly the words for what lies in a patch are read off its projected feature (B, patches, width), by products
+    with the word embeddings (V, width): what the language model gets to see of a patch shall look like its words."""
+    scores = F.linear(F.rms_norm(projected.float(), projected.shape[-1:]), embeddings.float()).log_softmax(-1)
+    cut = (labels.thing > 0) & (labels.thing < THINGS - 1)
+    ink = labels.thing == THINGS - 1
+    bare = labels.thing == 0
+    shapes = scores[cut].gather(1, _SHAPE_IDS[labels.thing[cut] - 1]).mean(1)
+    colors = scores[cut].gather(1, _COLOR_IDS[labels.color[cut]][:, None]).squeeze(1)
+    sheets = scores.gather(2, _SHEET_IDS[labels.sheet][:, None, None].expand(-1, scores.shape[1], 1)).squeeze(2)[bare]
+    loss = -(shapes + colors).mean() / 2 - 0.3 * sheets.mean()
+    if ink.any():
+        loss = loss - 0.3 * scores[ink].gather(1, _WORD_IDS[labels.word[ink]][:, None]).mean()
+    return loss
+
+
 class Ask(nn.Module):
     """The whole judge with the throw-away heads."""
 
@@ -256,23 +315,25 @@ class Ask(nn.Module):
         positions = torch.cat([torch.arange(PREFIX), (PREFIX + torch.arange(LENGTH)).repeat(QUESTIONS)])
         self.register_buffer("positions", positions[None], persistent=False)
 
-    def hidden(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, Q, LENGTH, width) of packed questions, and patch features (B, patches, width)."""
+    def hidden(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states (B, Q, LENGTH, width) of packed questions; patch features (B, patches, width), plain and
+        projected."""
         inner = self.judge.model
         features = inner.vision_tower(pixel_values=images).last_hidden_state[:, 1:]
         embed = inner.get_input_embeddings()
         bos = embed(torch.full((len(images), 1), _VOCABULARY["<s>"]))
         text = embed(ids.flatten(1))
-        sequence = torch.cat([bos, inner.multi_modal_projector(features).to(bos.dtype), text], 1)
+        projected = inner.multi_modal_projector(features)
+        sequence = torch.cat([bos, projected.to(bos.dtype), text], 1)
         out = inner.language_model(
             inputs_embeds=sequence, attention_mask=torch.zeros(1, 1, 1, 1),  # ready made: packed_attention has its own
             position_ids=self.positions.expand(len(images), -1), use_cache=False,
         ).last_hidden_state  # fmt: skip
-        return out[:, PREFIX:].unflatten(1, (QUESTIONS, LENGTH)), features
+        return out[:, PREFIX:].unflatten(1, (QUESTIONS, LENGTH)), features, projected
 
     def losses(self, images: Tensor, batch: QuestionBatch, labels: PatchBatch) -> dict[str, Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden, features = self.hidden(images, batch.ids)
+            hidden, features, projected = self.hidden(images, batch.ids)
             final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
             logits = self.judge.lm_head(final).float()
             nouns = self.noun(hidden[batch.nouns[:, 0], batch.nouns[:, 1], batch.nouns[:, 2]]).float()
@@ -282,11 +343,12 @@ class Ask(nn.Module):
         counted = F.cross_entropy(nouns[:, :7], batch.count)
         placed = F.smooth_l1_loss(nouns[named, 7:] * 0.25 + 0.5, batch.where[named], beta=0.05)
         seen = torch.stack([v for k, v in dense.items() if k != "shape_right"]).sum()
-        sure = batch.answer != _UNSURE
+        named_words = naming_loss(projected, self.judge.model.get_input_embeddings().weight, labels)
+        sure = (batch.answer == _YES) | (batch.answer == _NO)
         right = ((logits[..., _YES] > logits[..., _NO]) == (batch.answer == _YES))[sure].float().mean()
         return {
-            "loss": answer + NOUN_WEIGHT * (counted + 4 * placed) + DENSE_WEIGHT * seen,
-            "answer": answer, "counted": counted, "placed": placed, "seen": seen, "right": right,
+            "loss": answer + NOUN_WEIGHT * (counted + 4 * placed) + DENSE_WEIGHT * seen + NAME_WEIGHT * named_words,
+            "answer": answer, "counted": counted, "placed": placed, "seen": seen, "words": named_words, "right": right,
         }  # fmt: skip
 
 
@@ -325,7 +387,7 @@ def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 3
     for _ in range(batches):
         _, read, images = _pictures(rng, source, size, True)
         batch = question_batch(rng, read)
-        hidden, _ = whole.hidden(images, batch.ids)
+        hidden, *_ = whole.hidden(images, batch.ids)
         final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
         logs = whole.judge.lm_head(final).float().log_softmax(-1).flatten(0, 1)
         gaps.append(logs[:, _YES] - logs[:, _NO])
@@ -334,19 +396,20 @@ def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 3
         kinds += batch.kinds
     whole.train()
     gap, truth, mass = torch.cat(gaps), torch.cat(truths), torch.cat(masses)
-    sure = torch.tensor([kind != "nonsense" for kind in kinds])
+    sure = torch.tensor([kind not in ("nonsense", "open") for kind in kinds])
+    nonsense = torch.tensor([kind == "nonsense" for kind in kinds])
     right = (gap > 0) == truth
     temperatures = torch.linspace(0.5, 4.0, 141)
     losses = [F.binary_cross_entropy_with_logits(gap[sure] / t, truth[sure].float()) for t in temperatures]
     by_kind = {
         kind: float(right[torch.tensor([k == kind for k in kinds])].float().mean())
-        for kind in sorted(set(kinds) - {"nonsense"})
+        for kind in sorted(set(kinds) - {"nonsense", "open"})
     }
     return Measured(
         accuracy=float(right[sure].float().mean()),
         kinds=by_kind,
         mass=float(mass[sure].mean()),
-        mass_of_nonsense=float(mass[~sure].mean()),
+        mass_of_nonsense=float(mass[nonsense].mean()),
         temperature=round(float(temperatures[int(torch.stack(losses).argmin())]), 3),
     )
 
@@ -399,7 +462,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     trainer = Trainer(
         whole, ask_step, options.max_steps, options.work / "ask", 1e-3,
-        warmup=200, ema=0.998, evaluate=evaluate, evaluate_every=400,
+        warmup=100, ema=0.995, evaluate=evaluate, evaluate_every=250,
     )  # fmt: skip
     trainer.run()
     whole.load_state_dict(trainer.average)
