@@ -1,0 +1,221 @@
+"""What a reward is made of: pure functions on numbers, nothing of TRL or torch.
+
+A reward is None where the judgement failed. None is carried through: it counts in no mean and no deviation, and what
+it belongs to comes out as None again, never as 0, since a judge's failure says nothing of a rewrite. `failures` counts.
+A constant group (or one with a single reward left) has no deviation, so nothing is learnt from it: advantages are 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+from statistics import fmean, median, pstdev, stdev
+from typing import Literal
+
+from evaluator.align import aggregate
+from evaluator.types import Report
+from rewriter.parse import Parsed
+
+Reward = float | None
+_EPS = 1e-6
+_FORM = re.compile(r"\s*<think>(?P<thought>.+?)</think>\s*<answer>(?P<answer>.+?)</answer>\s*", re.DOTALL)
+
+
+def failures(rewards: Sequence[Reward]) -> int:
+    """How many judgements failed."""
+    return sum(reward is None for reward in rewards)
+
+
+def alignment(report: Report, how: str = "group_mean") -> Reward:
+    """A picture's reward in [0, 1] by `evaluator.align.aggregate` ("group_mean", the paper's, or "mean", ...).
+
+    None where the judge failed on any check: the others' mean would be that of an easier checklist.
+    """
+    return None if report.failed else aggregate(report.verdicts, how)
+
+
+def mean_of(rewards: Sequence[Reward]) -> Reward:
+    """The mean of those that did not fail, such as a rewrite's pictures from several seeds; None where all did."""
+    known = _known(rewards)
+    return fmean(known) if known else None
+
+
+def group_advantages(rewards: Sequence[Reward]) -> list[Reward]:
+    """(r_i - mean) / (std + 1e-6) within one prompt's group, std with n - 1 as TRL has it (GRPO, arXiv 2402.03300)."""
+    known = _known(rewards)
+    if len(set(known)) < 2:  # else rounding would be divided by 1e-6
+        return _each(rewards, lambda _: 0.0)
+    mean, spread = fmean(known), stdev(known)
+    return _each(rewards, lambda r: (r - mean) / (spread + _EPS))
+
+
+def normalise_then_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, float]) -> list[Reward]:
+    """sum_k w_k (r_ik - mean_k) / (std_k + 1e-6) over one prompt's group, for several rewards k of the same rewrites.
+
+    Each reward is brought to one scale before they are added, so that one with a narrow range still counts (TRL's
+    `multi_objective_aggregation="normalize_then_sum"`, after GDPO, arXiv 2601.05242; without its last normalisation
+    over the batch, which TRL does). A rewrite with any part None comes out None. Raises ValueError for parts of unlike
+    lengths, and for names that `parts` and `weights` do not share.
+    """
+    return _weighted_sum({name: group_advantages(part) for name, part in parts.items()}, weights)
+
+
+def log_tamed(
+    parts: Mapping[str, Sequence[Reward]],
+    weights: Mapping[str, float],
+    threshold: float | Literal["mean", "median"] = "mean",
+) -> list[Reward]:
+    """Log-tamed sum over a batch (PaCo-RL). With h_k = std_k / (mean_k + 1e-6), a reward k whose h_k is above the
+    threshold is first tamed, R_k <- log(1 + R_k), so that it cannot drown the others; then R = sum_k w_k R_k.
+
+    The threshold is a number, or the mean or median of all h_k; std is the batch's own (n). The source group-normalises
+    the result, which TRL does. Rewards must not be negative. Raises ValueError for that, and as `normalise_then_sum`.
+    """
+    if any(r < 0 for part in parts.values() for r in _known(part)):
+        raise ValueError("log-tamed aggregation takes no negative rewards; shift them first")
+    spread = {name: _relative_spread(_known(part)) for name, part in parts.items()}
+    limit = threshold
+    if isinstance(limit, str):
+        limit = {"mean": fmean, "median": median}[limit](spread.values())
+    tamed = {name: _each(part, math.log1p) if spread[name] > limit else list(part) for name, part in parts.items()}
+    return _weighted_sum(tamed, weights)
+
+
+def compare(scores: Sequence[Reward], margin: float = 0.0) -> dict[tuple[int, int], float | None]:
+    """All pairs i < j of a group: 1 where i is better, 0 where j is, 0.5 within `margin`, None where a score failed."""
+    return {(i, j): _compared(scores[i], scores[j], margin) for i, j in combinations(range(len(scores)), 2)}
+
+
+def win_rates(count: int, outcomes: Mapping[tuple[int, int], float | None]) -> list[Reward]:
+    """Each item's share of won comparisons: wins / comparisons, a tie being half a win (Pref-GRPO, arXiv 2508.20751).
+
+    `outcomes[i, j]` is 1 where i is better than j, 0 where j is, 0.5 for a tie, None where the comparison failed.
+    Unlike the source, which calls an unreadable comparison a tie, failed ones are left out; with none left it is None.
+    """
+    won: list[list[float]] = [[] for _ in range(count)]
+    for (i, j), outcome in outcomes.items():
+        if outcome is not None:
+            won[i].append(outcome)
+            won[j].append(1.0 - outcome)
+    return [fmean(results) if results else None for results in won]
+
+
+def is_settled(group: Sequence[Reward], *, above: float = 0.9, spread_below: float = 0.05) -> bool:
+    """Whether a group teaches nothing but noise: mean > above and std < spread_below, std with n (Edit-R1, arXiv
+    2510.16888, with its settings). A group without any reward is not settled."""
+    known = _known(group)
+    return bool(known) and fmean(known) > above and pstdev(known) < spread_below
+
+
+@dataclass
+class TaskNorm:
+    """Task-wise normalisation by a moving average (EMA-GRPO, of OneThinker).
+
+    A = (r - group mean) / (sigma_task + 1e-6), where per task m1 and m2 are moving averages of r and r squared, and
+    sigma = sqrt(max(m2 - m1^2, 1e-6)). The batch at hand is taken in first. In a group where any |A| is above
+    `largest`, the group's own deviation (n - 1) stands in for sigma. `moments` (task to m1, m2) is all there is to
+    save and to restore. How the source starts the averages is not known; here the first batch's moments start them.
+    """
+
+    decay: float = 0.99
+    largest: float = 5.0
+    moments: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __call__(self, groups: Sequence[tuple[str, Sequence[Reward]]]) -> list[list[Reward]]:
+        """Advantages of a batch of (task, group of rewards), in their order."""
+        for task in dict.fromkeys(task for task, _ in groups):
+            self._take_in(task, [r for name, group in groups if name == task for r in _known(group)])
+        return [self._advantages(task, group) for task, group in groups]
+
+    def _take_in(self, task: str, rewards: Sequence[float]) -> None:
+        if not rewards:
+            return
+        new = fmean(rewards), fmean(r * r for r in rewards)
+        old = self.moments.get(task, new)
+        m1, m2 = (self.decay * before + (1 - self.decay) * now for before, now in zip(old, new, strict=True))
+        self.moments[task] = m1, m2
+
+    def _advantages(self, task: str, group: Sequence[Reward]) -> list[Reward]:
+        known = _known(group)
+        if not known:
+            return list(group)
+        m1, m2 = self.moments[task]
+        sigma, mean = math.sqrt(max(m2 - m1 * m1, _EPS)), fmean(known)
+        found = _each(group, lambda r: (r - mean) / (sigma + _EPS))
+        return group_advantages(group) if any(abs(a) > self.largest for a in _known(found)) else found
+
+
+def disagreement(repeats: Sequence[float], clamp: float = 1e-4) -> float:
+    """How far repeated yes-probabilities for one check lie apart, in nats: the mean over ordered pairs of
+    KL(p || q) = p ln(p/q) + (1-p) ln((1-p)/(1-q)), each kept `clamp` away from 0 and 1. Zero for a single one."""
+    kept = [min(max(p, clamp), 1 - clamp) for p in repeats]
+    pairs = list(permutations(kept, 2))
+    return fmean(_divergence(p, q) for p, q in pairs) if pairs else 0.0
+
+
+def uncertainty_weight(repeats: Sequence[float]) -> float:
+    """exp(-u) in (0, 1], u the disagreement of repeated judgements (Ctrl-U weighs its reward loss so, u being the KL
+    divergence of two passes; here over any number of passes, both ways)."""
+    return math.exp(-disagreement(repeats))
+
+
+def tempered(rewards: Sequence[Reward], weights: Sequence[float]) -> list[Reward]:
+    """mean + w_i (r_i - mean): doubtful judgements drawn to their group's mean, where they push neither way."""
+    mean = mean_of(rewards)
+    pairs = zip(rewards, weights, strict=True)
+    return [None if r is None or mean is None else mean + w * (r - mean) for r, w in pairs]
+
+
+def format_term(reply: str, parsed: Parsed) -> float:
+    """1 for a reply that is `<think>…</think><answer>…</answer>`, once and with nothing around it (as in DeepSeek-R1,
+    arXiv 2501.12948), 0.5 for another that the rewriter's parser reads all the same, 0 for one that it cannot read."""
+    if parsed.prompt is None:
+        return 0.0
+    form = _FORM.fullmatch(reply)
+    if form is None or any(tag in form[part] for tag in ("<think", "<answer", "</") for part in ("thought", "answer")):
+        return 0.5
+    return 1.0
+
+
+def intent_penalty(findings: int, each: float = 0.1, most: float = 0.5) -> float:
+    """min(most, each * findings) for what the intent guard found. No paper's: a setting, bounded so that one rewrite
+    with many findings does not set its whole group's deviation."""
+    return min(most, each * findings)
+
+
+def _known(rewards: Sequence[Reward]) -> list[float]:
+    return [reward for reward in rewards if reward is not None]
+
+
+def _each(rewards: Sequence[Reward], change: Callable[[float], float]) -> list[Reward]:
+    return [None if reward is None else change(reward) for reward in rewards]
+
+
+def _relative_spread(rewards: Sequence[float]) -> float:
+    return pstdev(rewards) / (fmean(rewards) + _EPS) if rewards else 0.0
+
+
+def _compared(a: Reward, b: Reward, margin: float) -> float | None:
+    if a is None or b is None:
+        return None
+    return 0.5 if abs(a - b) <= margin else float(a > b)
+
+
+def _divergence(p: float, q: float) -> float:
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def _weighted_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, float]) -> list[Reward]:
+    if parts.keys() != weights.keys():
+        raise ValueError(f"rewards {sorted(parts)} and weights {sorted(weights)} must have the same names")
+    rows = zip(*parts.values(), strict=True)
+    scale = [weights[name] for name in parts]
+    return [_row_sum(row, scale) for row in rows]
+
+
+def _row_sum(row: Sequence[Reward], scale: Sequence[float]) -> Reward:
+    known = _known(row)
+    return sum(w * r for w, r in zip(scale, known, strict=True)) if len(known) == len(row) else None
