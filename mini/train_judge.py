@@ -3,11 +3,13 @@
     python -m mini.train_judge --out mini/weights/judge
 
 look: the vision tower learns what lies in each patch (thing, colour, fill, word, middle, size), which tells it far
-more per picture than yes or no. ask: the whole model answers questions; twelve share one picture, packed into one
-sequence in which each sees the picture and itself alone. Beside the answer, the last word of each noun phrase must tell
-how many cut-outs it names and where they lie (by throw-away heads), since a relation is only learnt from two positions
-found.
-Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a folder of them, the
+more per picture than yes or no. ask: the language model learns to answer, while the tower stays as it is. Twelve
+questions share one picture, packed into one sequence in which each sees the picture and itself alone. Three helps get
+it off the ground, since whether a red star is there cannot be told from the picture or the question alone: patches are
+to look like the words for what lies in them, a third of the questions are open ("colour stars": "red"), and the last
+word of each noun phrase must tell how many cut-outs it names and where they lie (by throw-away heads).
+
+Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a file of them, the
 generator's own.
 """
 
@@ -30,19 +32,21 @@ from transformers import AttentionInterface, CLIPVisionModel, LlavaForConditiona
 from mini import codec, oracle
 from mini.data import load_pool
 from mini.judge import ANSWER, IMAGE_TOKENS, SIDE, build_model, build_tokenizer, save
-from mini.questioning import THINGS, ask, mess, patch_labels
+from mini.questioning import GRID, THINGS, ask, mess, patch_labels
 from mini.questions import NUMBERS, Noun, Query, plural
 from mini.raster import draw
 from mini.sampling import Rng
 from mini.training import Trainer, console
-from mini.world import COLORS, FILLS, SHAPES, SHEETS, WORDS, Scene
+from mini.world import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, Scene
 
 QUESTIONS = 12
 LENGTH = 15
 NONSENSE = 0.03
 OPEN = 0.35
 """Share of questions that want a word instead of yes or no."""
-WORD_WEIGHT, DENSE_WEIGHT, NOUN_WEIGHT, NAME_WEIGHT = 0.5, 0.15, 0.35, 0.3
+WORD_WEIGHT, NOUN_WEIGHT, NAME_WEIGHT = 0.5, 0.35, 0.3
+ASKED_AGAIN = 3
+GROUND_LAYER, GROUND_HEADS, GROUND_WEIGHT = 1, 2, 0.5
 PREFIX = 1 + IMAGE_TOKENS
 _VOCABULARY: dict[str, int] = build_tokenizer().get_vocab()
 _YES, _NO, _UNSURE = (_VOCABULARY[w] for w in ("yes", "no", "unsure"))
@@ -153,7 +157,9 @@ class Look(nn.Module):
 class QuestionBatch:
     """Packed questions: ids (B, QUESTIONS, LENGTH), `end` (B, Q) position of the answer's cue, `answer` (B, Q) token
     id; `nouns` (N, 3) index of image, question, position; `count` (N,), `where` (N, 3) mean x, y, radius of what it
-    names; `kinds` (B * Q,) kinds of question, or "open", or "nonsense"."""
+    names; `ground` (N, PREFIX) where the noun's last word should look (see `_grounds`); `values` (M, 3) and
+    `value_ground` (M, PREFIX) the same for the words of values; `kinds` (B * Q,) kinds of question,
+    or "open", or "nonsense"."""
 
     ids: Tensor
     end: Tensor
@@ -161,6 +167,9 @@ class QuestionBatch:
     nouns: Tensor
     count: Tensor
     where: Tensor
+    ground: Tensor
+    values: Tensor
+    value_ground: Tensor
     kinds: tuple[str, ...]
 
 
@@ -217,6 +226,28 @@ def _noun_ends(words: list[str], query: Query) -> list[tuple[int, Noun]]:
     return ends
 
 
+def _grounds(found: Sequence[CutOut]) -> NDArray[np.float32]:
+    """(PREFIX,) weights: the middles of n cut-outs share n / (n + 1), the first token has the rest. Such an attention
+    says at once whether there are any (what the first token gets), how many, and where they lie."""
+    weights = np.zeros(PREFIX, dtype=np.float32)
+    weights[0] = 1 / (len(found) + 1)
+    for cut in found:
+        column, row = (int(np.clip(v, 0, 0.999) * GRID) for v in (cut.x, cut.y))
+        weights[1 + row * GRID + column] += 1 / (len(found) + 1)
+    return weights
+
+
+def _value_ground(query: Query, scene: Scene) -> NDArray[np.float32] | None:
+    """Where the word for a value should look: at what has it, or at the first token."""
+    if query.kind == "sheet":
+        weights = np.full(PREFIX, 1 / PREFIX, dtype=np.float32)
+        return weights if scene.sheet == query.value else _grounds(())
+    if query.kind in ("size", "fill", "color") and query.noun is not None:
+        name = {"size": "size", "fill": "fill", "color": "color"}[query.kind]
+        return _grounds([c for c in query.noun.find(scene) if getattr(c, name) == query.value])
+    return None
+
+
 def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
     ids = np.zeros((len(scenes), QUESTIONS, LENGTH), dtype=np.int64)
     end = np.zeros((len(scenes), QUESTIONS), dtype=np.int64)
@@ -224,6 +255,9 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
     nouns: list[tuple[int, int, int]] = []
     count: list[int] = []
     where: list[tuple[float, float, float]] = []
+    ground: list[NDArray[np.float32]] = []
+    values: list[tuple[int, int, int]] = []
+    value_ground: list[NDArray[np.float32]] = []
     kinds: list[str] = []
     for b, scene in enumerate(scenes):
         for q in range(QUESTIONS):
@@ -250,13 +284,20 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
                     count.append(min(len(found), 6))
                     middle = np.mean([(c.x, c.y, c.radius * 3) for c in found], axis=0) if found else np.zeros(3)
                     where.append((float(middle[0]), float(middle[1]), float(middle[2])))
+                    ground.append(_grounds(found))
+                value = _value_ground(query, scene)
+                if value is not None:
+                    values.append((b, q, len(words) - 2))
+                    value_ground.append(value)
             words.append(ANSWER)
             ids[b, q, : len(words)] = [_VOCABULARY.get(w, _VOCABULARY["<unk>"]) for w in words]
             end[b, q] = len(words) - 1
             answer[b, q] = target
     return QuestionBatch(
         torch.from_numpy(ids), torch.from_numpy(end), torch.from_numpy(answer),
-        torch.tensor(nouns), torch.tensor(count), torch.tensor(where), tuple(kinds),
+        torch.tensor(nouns), torch.tensor(count), torch.tensor(where),
+        torch.from_numpy(np.stack(ground)), torch.tensor(values).reshape(-1, 3),
+        torch.from_numpy(np.stack(value_ground)) if value_ground else torch.zeros(0, PREFIX), tuple(kinds),
     )  # fmt: skip
 
 
@@ -277,6 +318,8 @@ def packed_attention(
     back = (q[:, :, PREFIX:] @ pre_k.transpose(-1, -2)).unflatten(2, (QUESTIONS, LENGTH))
     own = own_q @ own_k.transpose(-1, -2) + causal[:LENGTH, :LENGTH]
     weights = _weigh(torch.cat([back, own], -1))
+    if module.layer_idx == GROUND_LAYER:
+        module.ground = weights[:, :GROUND_HEADS, ..., :PREFIX]  # for Ask.losses
     mixed = (weights[..., :PREFIX].flatten(2, 3) @ pre_v) + (weights[..., PREFIX:] @ own_v).flatten(2, 3)
     return torch.cat([prefix, mixed], 2).transpose(1, 2), None
 
@@ -302,53 +345,68 @@ def naming_loss(projected: Tensor, embeddings: Tensor, labels: PatchBatch) -> Te
 
 
 class Ask(nn.Module):
-    """The whole judge with the throw-away heads."""
+    """The whole judge with throw-away heads at noun phrases. The vision tower stays as it has learnt to look: trained
+    on, it lost what it knew of shapes to the noise of early answers."""
 
     positions: Tensor
 
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         self.judge: LlavaForConditionalGeneration = model
-        self.patch = PatchHeads(model.config.vision_config.hidden_size)
+        self.judge.model.vision_tower.requires_grad_(False)
         self.noun = nn.Linear(model.config.text_config.hidden_size, 7 + 3)
         model.set_attn_implementation({"text_config": "packed", "vision_config": "eager"})
         positions = torch.cat([torch.arange(PREFIX), (PREFIX + torch.arange(LENGTH)).repeat(QUESTIONS)])
         self.register_buffer("positions", positions[None], persistent=False)
 
-    def hidden(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden states (B, Q, LENGTH, width) of packed questions; patch features (B, patches, width), plain and
-        projected."""
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Tensor:
+        """Features (B, patches, width) of pictures (B, 3, SIDE, SIDE)."""
+        features: Tensor = self.judge.model.vision_tower(pixel_values=images).last_hidden_state[:, 1:]
+        return features
+
+    def hidden(self, features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, Q, LENGTH, width) of packed questions, and projected features (B, patches, width)."""
         inner = self.judge.model
-        features = inner.vision_tower(pixel_values=images).last_hidden_state[:, 1:]
         embed = inner.get_input_embeddings()
-        bos = embed(torch.full((len(images), 1), _VOCABULARY["<s>"]))
+        bos = embed(torch.full((len(features), 1), _VOCABULARY["<s>"]))
         text = embed(ids.flatten(1))
         projected = inner.multi_modal_projector(features)
         sequence = torch.cat([bos, projected.to(bos.dtype), text], 1)
         out = inner.language_model(
             inputs_embeds=sequence, attention_mask=torch.zeros(1, 1, 1, 1),  # ready made: packed_attention has its own
-            position_ids=self.positions.expand(len(images), -1), use_cache=False,
+            position_ids=self.positions.expand(len(features), -1), use_cache=False,
         ).last_hidden_state  # fmt: skip
-        return out[:, PREFIX:].unflatten(1, (QUESTIONS, LENGTH)), features, projected
+        return out[:, PREFIX:].unflatten(1, (QUESTIONS, LENGTH)), projected
 
-    def losses(self, images: Tensor, batch: QuestionBatch, labels: PatchBatch) -> dict[str, Tensor]:
+    def _grounding(self, places: Tensor, target: Tensor) -> Tensor:
+        """How far the attention (of a few heads of one layer) at places (N, 3) is from where they should look: the
+        Kullback-Leibler divergence from the target (N, PREFIX)."""
+        if not len(places):
+            return target.new_zeros(())
+        weights: Tensor = self.judge.model.language_model.layers[GROUND_LAYER].self_attn.ground
+        looks = weights[places[:, 0], :, places[:, 1], places[:, 2]].float()
+        known = torch.where(target > 0, target, 1.0).log() * target
+        return known.sum(-1).mean() - (looks.clamp(min=1e-6).log() * target[:, None]).sum(-1).mean()
+
+    def losses(self, features: Tensor, batch: QuestionBatch, labels: PatchBatch) -> dict[str, Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden, features, projected = self.hidden(images, batch.ids)
+            hidden, projected = self.hidden(features, batch.ids)
             final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
             logits = self.judge.lm_head(final).float()
             nouns = self.noun(hidden[batch.nouns[:, 0], batch.nouns[:, 1], batch.nouns[:, 2]]).float()
-            dense = self.patch(features, labels)
         answer = F.cross_entropy(logits.flatten(0, 1), batch.answer.flatten())
         named = batch.count > 0
         counted = F.cross_entropy(nouns[:, :7], batch.count)
         placed = F.smooth_l1_loss(nouns[named, 7:] * 0.25 + 0.5, batch.where[named], beta=0.05)
-        seen = torch.stack([v for k, v in dense.items() if k != "shape_right"]).sum()
-        named_words = naming_loss(projected, self.judge.model.get_input_embeddings().weight, labels)
+        grounding = (self._grounding(batch.nouns, batch.ground) + self._grounding(batch.values, batch.value_ground)) / 2
+        words = naming_loss(projected, self.judge.model.get_input_embeddings().weight, labels)
         sure = (batch.answer == _YES) | (batch.answer == _NO)
         right = ((logits[..., _YES] > logits[..., _NO]) == (batch.answer == _YES))[sure].float().mean()
         return {
-            "loss": answer + NOUN_WEIGHT * (counted + 4 * placed) + DENSE_WEIGHT * seen + NAME_WEIGHT * named_words,
-            "answer": answer, "counted": counted, "placed": placed, "seen": seen, "words": named_words, "right": right,
+            "loss": answer + NOUN_WEIGHT * (counted + 4 * placed) + NAME_WEIGHT * words + GROUND_WEIGHT * grounding,
+            "answer": answer, "counted": counted, "placed": placed, "words": words, "ground": grounding,
+            "right": right,
         }  # fmt: skip
 
 
@@ -387,7 +445,7 @@ def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 3
     for _ in range(batches):
         _, read, images = _pictures(rng, source, size, True)
         batch = question_batch(rng, read)
-        hidden, *_ = whole.hidden(images, batch.ids)
+        hidden, _ = whole.hidden(whole.look(images), batch.ids)
         final = hidden.gather(2, batch.end[..., None, None].expand(-1, -1, 1, hidden.shape[-1])).squeeze(2)
         logs = whole.judge.lm_head(final).float().log_softmax(-1).flatten(0, 1)
         gaps.append(logs[:, _YES] - logs[:, _NO])
@@ -448,13 +506,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     Trainer(look, look_step, options.look_steps, options.work / "look", 1e-3, ema=0.99).run()
 
     whole = Ask(model)
-    whole.patch.load_state_dict(look.heads.state_dict())
     source = Pictures(rows, generated, messy=0.5)
 
+    seen: dict[int, tuple[list[Scene], Tensor, PatchBatch]] = {}
+
     def ask_step(i: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng((options.seed, 2, i))
-        drawn, read, images = _pictures(rng, source, options.batch, True)
-        return whole.losses(images, question_batch(rng, read), patch_batch(drawn))
+        # Drawing, reading and looking take as long as answering: each picture is asked about in several steps.
+        turn = i // ASKED_AGAIN
+        if turn not in seen:
+            drawn, read, images = _pictures(np.random.default_rng((options.seed, 2, turn)), source, options.batch, True)
+            seen.clear()
+            seen[turn] = (read, whole.look(images), patch_batch(drawn))
+        scenes, features, labels = seen[turn]
+        return whole.losses(features, question_batch(np.random.default_rng((options.seed, 4, i)), scenes), labels)
 
     def evaluate() -> Mapping[str, float]:
         found = measure(whole, source, options.seed, batches=6)

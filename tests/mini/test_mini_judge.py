@@ -79,7 +79,7 @@ def test_packed_questions_are_answered_like_single_ones(whole: Ask, folder: Path
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     processor = AutoProcessor.from_pretrained(folder)
     with torch.no_grad():
-        hidden, _ = whole.hidden(pixels(images), ids)
+        hidden, _ = whole.hidden(whole.look(pixels(images)), ids)
         trained = whole.judge.lm_head(hidden)
         for b, image in enumerate(images):
             for i, question in enumerate(ASKED):
@@ -99,9 +99,9 @@ def test_a_question_sees_the_picture_and_not_its_neighbours(whole: Ask) -> None:
     neighbours = ids.clone()
     neighbours[0, 1:] = torch.randint(6, len(VOCABULARY), (QUESTIONS - 1, LENGTH))
     with torch.no_grad():
-        alone, _ = whole.hidden(one, ids)
-        among, _ = whole.hidden(one, neighbours)
-        elsewhere, _ = whole.hidden(other, ids)
+        alone, _ = whole.hidden(whole.look(one), ids)
+        among, _ = whole.hidden(whole.look(one), neighbours)
+        elsewhere, _ = whole.hidden(whole.look(other), ids)
     torch.testing.assert_close(alone[0, 0], among[0, 0])
     assert not torch.allclose(alone[0, 0], elsewhere[0, 0], atol=1e-3)
 
@@ -137,7 +137,7 @@ def test_training_batches_say_what_is_true() -> None:
     batch = question_batch(rng, scenes)
     tokenizer = build_tokenizer()
     assert batch.ids.shape == (20, QUESTIONS, LENGTH)
-    kinds = {"yes": 0, "no": 0, "unsure": 0}
+    kinds, opened = {"yes": 0, "no": 0, "unsure": 0}, 0
     for b, scene in enumerate(scenes):
         for q in range(QUESTIONS):
             end = int(batch.end[b, q])
@@ -145,16 +145,21 @@ def test_training_batches_say_what_is_true() -> None:
             assert not batch.ids[b, q, end + 1 :].any()
             words = tokenizer.convert_ids_to_tokens(batch.ids[b, q, :end].tolist())
             said = tokenizer.convert_ids_to_tokens(int(batch.answer[b, q]))
+            if said not in kinds:
+                opened += 1
+                assert words[0] in ("sheet", "word", "colour", "exactly", "size", "pattern", "where")
+                continue
             kinds[said] += 1
             query = parse(" ".join(words).replace(" ?", "?"))
             if said != "unsure":
                 assert query is not None
                 assert (said == "yes") == questions.answer(query, scene)
-    assert kinds["yes"] > 80
-    assert kinds["no"] > 80
+    assert kinds["yes"] > 50
+    assert kinds["no"] > 50
+    assert opened > 30
     assert 0 < kinds["unsure"] < 25
     # What the noun phrases name: how many, and where on average.
-    assert len(batch.nouns) == len(batch.count) == len(batch.where) > 200
+    assert len(batch.nouns) == len(batch.count) == len(batch.where) > 120
     for (b, q, position), count, where in zip(batch.nouns.tolist(), batch.count, batch.where, strict=True):
         words = tokenizer.convert_ids_to_tokens(batch.ids[b, q, : position + 1].tolist())
         color = words[-2] if words[-2] in COLORS else None
@@ -193,14 +198,15 @@ def test_losses_are_finite_and_reach_every_part(whole: Ask) -> None:
     scenes = _scenes(710, 4)
     images, labels = pixels([draw(scene) for scene in scenes]), patch_batch(scenes)
     looked = Look(build_model(width=64, layers=1)).losses(images, labels)
-    asked = whole.losses(images, question_batch(np.random.default_rng(711), scenes), labels)
+    asked = whole.losses(whole.look(images), question_batch(np.random.default_rng(711), scenes), labels)
     for losses in (looked, asked):
         assert all(bool(torch.isfinite(value)) for value in losses.values())
     asked["loss"].backward()
     without = [name for name, p in whole.named_parameters() if p.grad is None or not bool(p.grad.any())]
     whole.zero_grad()
-    # The class token's last layer norm is all that nothing is read from.
-    assert [name for name in without if "post_layernorm" not in name] == []
+    # The tower stays as it has learnt to look.
+    assert without
+    assert all("vision_tower" in name for name in without)
 
 
 async def test_as_a_judge(folder: Path, whole: Ask) -> None:
@@ -216,7 +222,7 @@ async def test_as_a_judge(folder: Path, whole: Ask) -> None:
     for i, question in enumerate(ASKED):
         ids[0, i, : len(_packed(question))] = torch.tensor(_packed(question))
     with torch.no_grad():
-        hidden, _ = whole.hidden(pixels([image]), ids)
+        hidden, _ = whole.hidden(whole.look(pixels([image])), ids)
         for i, (question, verdict) in enumerate(zip(ASKED, verdicts, strict=True)):
             logits = whole.judge.lm_head(hidden[0, i, len(_packed(question)) - 1])
             chances = logits.softmax(-1)
