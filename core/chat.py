@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +13,21 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from core.choices import add_logs, by_spelling, choice_ids, spellings
-from core.errors import BackendError, BadReply, ServerError
-from core.wire import first_logprobs, is_unicode, json_in, renamed, retry_after, token_counts, why_empty, wire_messages
+from core.errors import BackendError, BadReply, ServerError, one_line
+from core.wire import (
+    error_detail,
+    first_logprobs,
+    is_passing,
+    is_unicode,
+    json_in,
+    refusal,
+    renamed,
+    retry_after,
+    token_counts,
+    wait_s,
+    why_empty,
+    wire_messages,
+)
 
 if TYPE_CHECKING:
     import openai
@@ -25,6 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
 Part = str | Image.Image
+
+MAX_BYTES = 16 * 2**20
+"""Longest reply that is read."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +165,14 @@ class OpenAIChat:
         truncated = choice.get("finish_reason") == "length"
         if not text.strip():
             why = why_empty(choice, message, truncated, request.max_tokens)
-            raise BadReply(f"{self._said}: an empty reply ({why})")
+            raise BadReply(f"{self._said}: an empty reply ({self._scrub(why)})")
         if not (is_unicode(text) and is_unicode(reasoning or "")):
             raise BadReply(f"{self._said}: text in broken Unicode")
         if request.schema is not None:
-            text = json_in(text, self._said, truncated=truncated)
+            try:
+                text = json_in(text, truncated=truncated)
+            except ValueError as error:
+                raise BadReply(f"{self._said}: {self._scrub(error)}") from None
         return ChatReply(text, reasoning, truncated, Usage(*token_counts(data)), self._model_of(data))
 
     async def aclose(self) -> None:
@@ -259,24 +277,27 @@ class OpenAIChat:
                 detail = self._scrub(error.__cause__ or error)
                 trouble = f"cannot be reached ({detail}); start it, or check base_url in the profile"
             except openai.APIStatusError as error:
-                status, detail = error.status_code, self._scrub(_detail(error))
+                status, detail = error.status_code, self._scrub(error_detail(error.body, error.message))
                 if status == 400 and self._learns_from(error):
                     continue
-                if status not in (408, 409, 429) and status < 500:
-                    raise _RefusedError(f"the server {self._server.base_url} {self._refusal(status, detail)}") from None
+                if not is_passing(status):
+                    said = refusal(status, detail, server.api_key_env)
+                    raise _RefusedError(f"the server {server.base_url} {said}") from None
                 asked = retry_after(error.response.headers)
                 trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
+            except _BrokenOffError as error:
+                trouble = f"broke off its answer ({self._scrub(error)})"
+            except BadReply:
+                raise
             except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
                 what = f"{type(error).__name__}: {self._scrub(error)}"
-                raise BackendError(f"the request to {self._server.base_url} failed ({what})") from None
+                raise BackendError(f"the request to {server.base_url} failed ({what})") from None
             failures += 1
             # A server that asks for more than a try may take is not worth waiting for.
-            wait = asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+            wait = wait_s(failures, asked)
             if failures > server.max_retries or wait > max(60.0, server.timeout_s):
                 trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
-                raise ServerError(
-                    f"the server {self._server.base_url} {trouble}; gave up after try {failures}"
-                ) from None
+                raise ServerError(f"the server {server.base_url} {trouble}; gave up after try {failures}") from None
             await self._sleep(wait)
 
     def _link(self) -> _Link:
@@ -294,20 +315,8 @@ class OpenAIChat:
                 return True
         return False
 
-    def _refusal(self, status: int, detail: str) -> str:
-        if status in (401, 403):
-            key = self._server.api_key_env
-            mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
-            return f"refuses the API key ({status}: {detail}); {mend}"
-        if status == 404:
-            return f"knows no model {self.name!r} there (404: {detail}); check `model`, and that base_url ends in /v1"
-        return f"refuses the request ({status}: {detail})"
-
     def _scrub(self, error: object) -> str:
-        """One short line of `error`, without the API key."""
-        line = " ".join(str(error).split()) or type(error).__name__
-        line = line.replace(self._key, "***") if self._key else line
-        return line if len(line) <= 300 else line[:297] + "..."
+        return one_line(error, [self._key] if self._key else ())
 
     def _model_of(self, data: Mapping[str, object]) -> str:
         model = data.get("model")
@@ -322,6 +331,10 @@ class _RefusedError(ServerError):
     """The server answered, but will not do this; asking again is useless."""
 
 
+class _BrokenOffError(Exception):
+    """An answer had begun and did not end as it should; holds the HTTP library's error."""
+
+
 class _Link:
     """A client and its slots: both belong to one event loop."""
 
@@ -331,22 +344,31 @@ class _Link:
         self._root = server.base_url.rstrip("/").removesuffix("/v1")
         self.slots = asyncio.Semaphore(server.concurrency)
         self.client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=server.base_url, timeout=server.timeout_s, max_retries=0
+            # Never the OPENAI_… variables: they are meant for another server than the profile's.
+            api_key=key or "none",
+            default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},  # type: ignore[dict-item]
+            base_url=server.base_url,
+            timeout=server.timeout_s,
+            max_retries=0,
         )
 
     async def chat(self, model: str, messages: list[dict[str, object]], extra: Mapping[str, object]) -> bytes:
-        raw = await self.client.chat.completions.with_raw_response.create(
-            model=model, messages=cast(Any, messages), extra_body=extra
-        )
-        return raw.http_response.content
+        completions = self.client.chat.completions.with_streaming_response
+        body = bytearray()
+        async with completions.create(model=model, messages=cast(Any, messages), extra_body=extra) as response:
+            try:
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BYTES:  # a few packed bytes can unpack to any length
+                        raise BadReply(f"{model} answered with more than {MAX_BYTES >> 20} MiB")
+            except BadReply:
+                raise
+            except Exception as error:
+                raise _BrokenOffError(error) from error
+        return bytes(body)
 
     async def tokenize(self, body: Mapping[str, object]) -> object:
         try:
             return await self.client.post(f"{self._root}/tokenize", body=body, cast_to=object)
         except ValueError:
             return None  # some page or other, not JSON
-
-
-def _detail(error: openai.APIStatusError) -> object:
-    body = error.body
-    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error.message

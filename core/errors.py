@@ -13,6 +13,10 @@ Foreign exceptions are mapped to these at the boundary where the foreign library
 A message names the thing that is wrong and how to mend it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class RedraftError(Exception):
     """Base of all errors that redraft raises on purpose."""
@@ -48,3 +52,16 @@ class ServerError(BackendError):
 
 class BadReply(BackendError):  # noqa: N818
     """A model answered, but not with what was asked."""
+
+
+def one_line(error: object, secrets: Iterable[str] = (), length: int = 300) -> str:
+    """What a foreign error or reply says, on one line of at most `length` characters, without any of `secrets`."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    for secret in secrets:
+        line = line.replace(secret, "***")
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: what a server, a model or a file name says must not move the cursor or set a title."""
+    return "".join(char if char in "\n\t" or char.isprintable() else "\ufffd" for char in text)

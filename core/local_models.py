@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from core.choices import choice_ids
-from core.errors import BackendError, ModelMissing
+from core.errors import BackendError, ModelMissing, one_line
 from core.profiles import ModelConfig, model_place
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ def load_local(config: ModelConfig) -> LocalModel:
             model = model.to(torch.device(device)).eval()
     except OSError as error:
         raise ModelMissing(
-            f"no model could be loaded from {place} ({_line(error)}); give a folder with config.json, tokenizer and "
+            f"no model could be loaded from {place} ({one_line(error)}); give a folder with config.json, tokenizer and "
             f"*.safetensors, or a hub id that can be reached, as `model` in the profile"
         ) from error
     except ImportError as error:
-        raise BackendError(f"{config.model} needs a package that is not installed ({_line(error)})") from error
+        raise BackendError(f"{config.model} needs a package that is not installed ({one_line(error)})") from error
     except Exception as error:
-        raise BackendError(f"{config.model} cannot be used ({type(error).__name__}: {_line(error)})") from error
+        raise BackendError(f"{config.model} cannot be used ({type(error).__name__}: {one_line(error)})") from error
     lost = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in found[key])
     if lost:
         # transformers fills them with random numbers and goes on.
@@ -197,8 +197,3 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _line(error: object) -> str:
-    line = " ".join(str(error).split())
-    return line if len(line) <= 300 else line[:297] + "..."

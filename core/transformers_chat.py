@@ -173,7 +173,10 @@ def _reply(model: LocalModel, request: ChatRequest, tokens: list[int], prompt_to
     if not text.strip():
         raise BadReply(f"{said}: an empty reply")
     if request.schema is not None:
-        text = json_in(text.rpartition("</think>")[2], said, truncated=truncated)
+        try:
+            text = json_in(text.rpartition("</think>")[2], truncated=truncated)
+        except ValueError as error:
+            raise BadReply(f"{said}: {error}") from None
     usage = Usage(prompt_tokens, len(tokens) if count is None else count + 1)
     return ChatReply(text, truncated=truncated, usage=usage, model=model.name)
 

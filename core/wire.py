@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import random
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,37 +16,50 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from core.choices import NEVER
-from core.errors import BadReply
 
 if TYPE_CHECKING:
     from core.chat import Message
 
+_SPECIAL = re.compile(
+    r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(?:s|image|video)>|(?:start|end)_of_(?:turn|image)>)|\[(?=/?INST\])"
+)
+"""Where a special token of a common chat template begins: Qwen, Llama, Phi, GLM, DeepSeek, Gemma, Mistral."""
 
-def json_in(text: str, said: str, *, truncated: bool = False) -> str:
-    """The JSON of a reply, without a Markdown fence around it. Raises BadReply that begins with `said`."""
+
+def json_in(text: str, *, truncated: bool = False) -> str:
+    """The JSON of a reply, without a Markdown fence around it. Raises ValueError where it is none."""
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
     body = fenced[1] if fenced else text.strip()
     try:
         json.loads(body)
     except (ValueError, RecursionError):
         why = " (cut off at max_tokens; raise it)" if truncated else ""
-        raise BadReply(f"{said}: {body[:200]!r} in place of JSON{why}") from None
+        raise ValueError(f"{body[:200]!r} in place of JSON{why}") from None
     return body
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """Messages as the server takes them: text defused, pictures as PNG data addresses."""
     wire: list[dict[str, object]] = []
     for message in messages:
-        content: object = message.content
-        if not isinstance(message.content, str):
+        content: object
+        if isinstance(message.content, str):
+            content = defused(message.content)
+        else:
             content = [
-                {"type": "text", "text": part}
+                {"type": "text", "text": defused(part)}
                 if isinstance(part, str)
                 else {"type": "image_url", "image_url": {"url": _data_url(part)}}
                 for part in message.content
             ]
         wire.append({"role": message.role, "content": content})
     return wire
+
+
+def defused(text: str) -> str:
+    """`text` with a space put into what spells a special token. Servers such as vLLM read those inside messages too, so
+    that a user's text, or a picture's, could end its own turn and open another's."""
+    return _SPECIAL.sub(r"\g<0> ", text)
 
 
 def _data_url(image: Image.Image) -> str:
@@ -93,6 +107,32 @@ def why_empty(choice: Mapping[str, object], message: Mapping[str, object], trunc
 def is_unicode(text: str) -> bool:
     """False where JSON escapes brought in half a surrogate pair, which no file or database would take."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def error_detail(body: object, message: str) -> object:
+    """What a server says for itself in the body of an error; `message` where that is empty."""
+    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or message
+
+
+def refusal(status: int, detail: str, api_key_env: str | None) -> str:
+    """The end of the sentence "the server ... " for a status that asking again does not mend."""
+    if status in (401, 403):
+        key = api_key_env
+        mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
+        return f"refuses the API key ({status}: {detail}); {mend}"
+    if status == 404:
+        return f"does not have this (404: {detail}); check `model`, and that base_url ends in /v1"
+    return f"refuses the request ({status}: {detail})"
+
+
+def is_passing(status: int) -> bool:
+    """Whether an error of that status may be gone at the next try."""
+    return status in (408, 409, 429) or status >= 500
+
+
+def wait_s(failures: int, asked: float | None) -> float:
+    """Seconds to wait after so many failures: as the server asks, else doubling from 0.5 to 30, with jitter."""
+    return asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

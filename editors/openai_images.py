@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 import logging
-import random
 import threading
 import time
 import urllib.error
@@ -22,9 +21,9 @@ from urllib.parse import urljoin, urlsplit
 
 from PIL import Image
 
-from core.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
+from core.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError, one_line
 from core.profiles import BackendConfig
-from core.wire import retry_after
+from core.wire import error_detail, is_passing, refusal, retry_after, wait_s
 from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size
 from editors.types import ImageTask, Mode, StepCallback
 
@@ -56,9 +55,7 @@ class OpenAIImagesBackend:
         self._config = config
         self._server = config.server
         self._key = config.server.api_key()
-        address = urlsplit(config.server.base_url)
-        self._secrets = [secret for secret in (self._key, address.password) if secret]
-        self._address = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        self._address = config.server.base_url
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
         self._refused: frozenset[str] = frozenset()
@@ -166,12 +163,12 @@ class OpenAIImagesBackend:
                 detail = self._scrubbed(error.__cause__ or error)
                 trouble = f"cannot be reached ({detail}); start it, or check base_url in the profile"
             except openai.APIStatusError as error:
-                status, detail = error.status_code, self._scrubbed(_detail(error))
+                status, detail = error.status_code, self._scrubbed(error_detail(error.body, error.message))
+                said = f"the server {self._address} {refusal(status, detail, self._server.api_key_env)}"
                 if status in (400, 422):
-                    names = f"{error.param} {detail}"
-                    raise _RefusedError(f"the server {self._address} {self._refusal(status, detail)}", names) from None
-                if status not in (408, 409, 429) and status < 500:
-                    raise ServerError(f"the server {self._address} {self._refusal(status, detail)}") from None
+                    raise _RefusedError(said, f"{error.param} {detail}") from None
+                if not is_passing(status):
+                    raise ServerError(said) from None
                 asked = retry_after(error.response.headers)
                 trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
             except RedraftError:
@@ -179,7 +176,7 @@ class OpenAIImagesBackend:
             except Exception as error:  # noqa: BLE001 (boundary to openai and its HTTP library: the answer broke off)
                 trouble = f"broke off its answer ({type(error).__name__}: {self._scrubbed(error)})"
             failures += 1
-            wait = asked if asked is not None else min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+            wait = wait_s(failures, asked)
             if failures > self._server.max_retries or wait > max(60.0, self._server.timeout_s):
                 trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
                 raise ServerError(f"the server {self._address} {trouble}; gave up after try {failures}") from None
@@ -269,21 +266,8 @@ class OpenAIImagesBackend:
             raise BadReply(f"the picture at {self._scrubbed(url)} has more than {MAX_BYTES >> 20} MiB")
         return data
 
-    def _refusal(self, status: int, detail: str) -> str:
-        if status in (401, 403):
-            key = self._server.api_key_env
-            mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
-            return f"refuses the API key ({status}: {detail}); {mend}"
-        if status == 404:
-            return f"does not have this (404: {detail}); check `model`, and that base_url ends in /v1"
-        return f"refuses the request ({status}: {detail})"
-
     def _scrubbed(self, error: object) -> str:
-        """One short line of `error`, without the API key."""
-        line = " ".join(str(error).split()) or type(error).__name__
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        return line if len(line) <= 300 else line[:297] + "..."
+        return one_line(error, [self._key] if self._key else ())
 
 
 class _RefusedError(ServerError):
@@ -299,11 +283,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
-
-
-def _detail(error: openai.APIStatusError) -> object:
-    body = error.body
-    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or error.message
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

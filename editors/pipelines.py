@@ -14,7 +14,7 @@ from typing import Any
 import diffusers
 import torch
 
-from core.errors import BackendError, ConfigError, ModelMissing, RedraftError
+from core.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
 from core.local_models import pick_device
 from core.profiles import BackendConfig, LoraConfig, model_place
 from editors import quirks
@@ -332,5 +332,4 @@ def _quiet(*, warnings: bool = True) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{'…' if len(text) > 300 else ''}"
+    return f"{type(error).__name__}: {one_line(error)}"
