@@ -37,15 +37,17 @@ def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
 
 
 def feedback_on(best: Attempt, limits: Limits) -> Feedback:
-    """What the rewriter is told about the best picture so far: the questions it was answered no, the surest no first.
+    """What the rewriter is told about the best picture so far: the questions that were answered with no, the surest no
+    first, each with the judge's reason where it gave one.
 
     Where every answer passed but the score is too low, the weakest check is named.
     """
-    wrong = [v.check.question for v in missed(best.report, limits.pass_at)]
+    wrong = missed(best.report, limits.pass_at)
     if not wrong:
         scored = [v for v in best.report.verdicts if v.outcome is Outcome.SCORED]
-        wrong = [v.check.question for v in sorted(scored, key=lambda v: v.probability or 0.0)[:1]]
-    return Feedback(prompt=best.prompt, failed=tuple(wrong))
+        wrong = tuple(sorted(scored, key=lambda v: v.probability or 0.0)[:1])
+    lines = (f"{v.check.question} {v.reason}".strip() for v in wrong)
+    return Feedback(prompt=best.prompt, failed=tuple(lines))
 
 
 def plan_round(

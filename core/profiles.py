@@ -7,6 +7,7 @@ API keys are never in a profile: it names the environment variable that holds th
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from core.errors import ConfigError, ModelMissing
 
-Device = str
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Text = Annotated[str, Field(min_length=1)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -36,6 +37,13 @@ class ServerConfig(_Section):
     timeout_s: float = Field(default=120.0, gt=0)
     max_retries: int = Field(default=4, ge=0, le=20)
     concurrency: int = Field(default=8, ge=1)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise ValueError("must be the NAME of an environment variable that holds the key, never the key itself")
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -66,7 +74,7 @@ class ServerConfig(_Section):
 class LocalConfig(_Section):
     """A model in this process."""
 
-    device: Device = "auto"
+    device: str = "auto"
     dtype: DType = "auto"
     micro_batch: int = Field(default=8, ge=1)
     trust_remote_code: bool = False
@@ -115,6 +123,14 @@ class JudgeConfig(_Section):
     """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
     temperature: float = Field(default=1.0, gt=0)
     """Calibration: logit(p) is divided by this."""
+    explain: bool = False
+    """Asks a server's judge once more about each check that did not pass, for a reason that the rewriter then reads."""
+
+    @model_validator(mode="after")
+    def _only_servers_explain(self) -> JudgeConfig:
+        if self.explain and self.model.kind != "openai":
+            raise ValueError('explain = true needs a judge of kind = "openai"')
+        return self
 
 
 class EvaluatorConfig(_Section):
@@ -141,7 +157,7 @@ class BackendConfig(_Section):
     height: int | None = Field(default=None, ge=16, le=8192)
     strength: float | None = Field(default=None, ge=0, le=1)
     batch_size: int = Field(default=4, ge=1)
-    device: Device = "auto"
+    device: str = "auto"
     dtype: DType = "auto"
     offload: Literal["none", "model", "group", "sequential"] = "none"
     quantization: Literal["none", "int8", "int4", "nf4"] = "none"
@@ -202,7 +218,7 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"cannot read profile {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"profile {path} is not UTF-8 text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOML's own errors: huge numbers, deep nesting
         raise ConfigError(f"profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     try:
@@ -231,7 +247,10 @@ def model_place(model: str) -> str:
         except ModuleNotFoundError as error:
             raise ModelMissing(f"{model}: the package {package!r} is not installed") from error
         if not folder.is_dir():
-            raise ModelMissing(f"{model}: there is no folder {folder}; train it or check it out again with git")
+            raise ModelMissing(
+                f"{model}: there is no folder {folder}; the weights that ship with {package} are missing: install it "
+                "or check it out again, or train them (for cut-outs: make train-mini)"
+            )
         return str(folder)
     looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if looks_like_a_path:

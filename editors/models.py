@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from core.profiles import BackendConfig
+from core.profiles import BackendConfig, model_place
 from editors.types import ImageBackend
 
 
 def open_backend(config: BackendConfig) -> ImageBackend:
     """The backend that `config` describes. Weights load at the first `render` (or an explicit `load`).
 
-    Raises ConfigError where a setting contradicts another or the named key is not in the environment.
+    Raises ConfigError where a setting contradicts another or the named key is not in the environment, ModelMissing
+    where a model folder is not there.
     """
     if config.kind == "openai_images":
         from editors.openai_images import OpenAIImagesBackend
 
         return OpenAIImagesBackend(config)
+    model_place(config.model)  # before anything else of a run is paid for
     from editors.diffusers_backend import DiffusersBackend
 
     return DiffusersBackend(config)

@@ -16,7 +16,6 @@ def open_judge(config: JudgeConfig) -> Judge:
 
         return TransformersJudge(config)
     from core.models import open_chat
-
     from evaluator.server_judge import ServerJudge
 
-    return ServerJudge(open_chat(config.model), config)
+    return ServerJudge(open_chat(config.model), config, explain=config.explain)

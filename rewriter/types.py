@@ -25,7 +25,8 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What was wrong with a picture: the prompt that drew it, and one plain sentence for each failed check."""
+    """What was wrong with a picture: the prompt that drew it, and the question of each failed check, with the judge's
+    reason behind it where there is one."""
 
     prompt: str
     failed: tuple[str, ...]

@@ -100,5 +100,11 @@ def test_feedback_names_the_questions_that_failed_the_surest_no_first() -> None:
     assert (feedback.prompt, feedback.failed) == ("a", ("2?", "0?"))
 
 
+def test_feedback_hands_on_the_judges_reason() -> None:
+    said = Verdict(Check("counting", "Three?"), Outcome.SCORED, 0.1, 1.0, "There are two.")
+    best = Attempt(1, "generate", "a", 1, "h", None, Report((said,), 0.1, 0))
+    assert feedback_on(best, Limits()).failed == ("Three? There are two.",)
+
+
 def test_feedback_names_the_weakest_check_where_all_passed() -> None:
     assert feedback_on(best_attempt("a", 0.8, 0.6, 0.9), Limits()).failed == ("1?",)
