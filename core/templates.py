@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
@@ -77,16 +78,21 @@ def fence(text: str, label: str = "user_prompt") -> str:
     """`text` between tags that it cannot close: `<label>`, with a number behind it where the text holds the label.
 
     Equal texts get equal fences, so that prefix caches and tests stay steady. The label is looked for without regard
-    to case, since models read `</User_Prompt>` as a closing tag too.
+    to case, width and invisible characters, since models read `</User_Prompt>` as a closing tag too.
     """
     if not _LABEL.fullmatch(label):
         raise ValueError(f"a fence label is a word, not {label!r}")
-    tag, salt, seen = label, 0, text.casefold()
+    tag, salt, seen = label, 0, _bare(text)
     while tag.casefold() in seen:
         digest = hashlib.sha256(f"{salt}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
         tag, salt = f"{label}_{digest[:8]}", salt + 1
         # The plain label stays inside the text; only the whole tag, digest and all, must not.
     return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _bare(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in plain if unicodedata.category(char) != "Cf")
 
 
 def _same(complaint: str, names: Collection[str], known: Collection[str]) -> None:
