@@ -110,16 +110,6 @@ class CoTRewriter:
         return _Try(parsed, tuple(f.message for f in found), model, reply.usage, tuple(str(f) for f in found))
 
 
-class PassThrough:
-    """The rewriter of those who want none: hands the prompt back."""
-
-    async def __call__(
-        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
-    ) -> list[Rewrite]:
-        """One Rewrite, the prompt itself. Raises InputError for a prompt that cannot be used."""
-        return [Rewrite(clean_prompt(prompt))]
-
-
 def _rewrite(attempt: _Try) -> Rewrite:
     assert attempt.parsed.prompt is not None
     return Rewrite(attempt.parsed.prompt, attempt.parsed.thought, None, attempt.model, attempt.usage)

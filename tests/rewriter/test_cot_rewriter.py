@@ -9,7 +9,7 @@ from core.errors import BadReply, ConfigError, InputError, ServerError
 from core.fakes import FakeChat, text_of
 from core.profiles import ModelConfig, RewriterConfig
 from core.templates import fence
-from rewriter.cot import CoTRewriter, PassThrough
+from rewriter.cot import CoTRewriter
 from rewriter.fakes import FakeRewriter, RewriterCall
 from rewriter.types import Feedback, Rewrite, Rewriter
 
@@ -167,8 +167,6 @@ async def test_unusable_prompts_reach_no_model(prompt: str) -> None:
     chat = FakeChat([])
     with pytest.raises(InputError):
         await CoTRewriter(chat, config())(prompt)
-    with pytest.raises(InputError):
-        await PassThrough()(prompt)
     assert chat.requests == []
 
 
@@ -177,11 +175,6 @@ async def test_mistakes_of_the_caller() -> None:
         await CoTRewriter(FakeChat([]), config())(PROMPT, n=0)
     with pytest.raises(ConfigError, match="nowhere"):
         CoTRewriter(FakeChat([]), config("nowhere"))
-
-
-async def test_pass_through_hands_the_prompt_back() -> None:
-    rewriter: Rewriter = PassThrough()
-    assert await rewriter(" don't\r\nmove ", n=3) == [Rewrite("don't\nmove")]
 
 
 async def test_fake_rewriter_plays_its_script() -> None:
