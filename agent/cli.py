@@ -80,12 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     `arguments` None takes those of the process.
     """
-    from core.errors import RedraftError
+    from core.errors import RedraftError, printable
 
     try:
         app(None if arguments is None else list(arguments))
     except RedraftError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
 
 

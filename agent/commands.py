@@ -21,7 +21,6 @@ from rich.console import Console
 from agent.events import Asked, Event
 from agent.live import LiveView, escape, stdin_is_a_person, verdict_lines
 from agent.parts import Parts
-from agent.record import public
 from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, Limits, StopReason, passes
@@ -52,7 +51,6 @@ def draw(
     prompt = clean_prompt(prompt)
     profile = load_profile(profile_name)
     limits = _limits(profile, changes)
-    public(profile)
     folder = Path(profile.runs) if out is None else out
     require_writable(folder)
     if ask:
@@ -90,7 +88,11 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
         async def work() -> Report:
             return await evaluator.score(picture, prompt, await builder(prompt))
 
-        report = asyncio.run(work())
+        try:
+            report = asyncio.run(work())
+        except KeyboardInterrupt:
+            _leave_soon()
+            raise
         if report.score is None and report.failed:
             reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
             raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
@@ -104,10 +106,12 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
 
 
 def profiles() -> None:
-    """`redraft profiles`."""
+    """`redraft profiles`: each with what it is for and its file, to be copied and changed."""
     console = _console(sys.stdout)
-    for name in builtin_profiles():
+    for name, path in builtin_profiles().items():
         console.print(f"[bold]{escape(name)}[/]  {escape(load_profile(name).description)}", soft_wrap=True)
+        console.print(f"    {escape(str(path))}", soft_wrap=True)
+    console.print("\nFor one of your own, copy a file, change it, and give its path: --profile ./mine.toml")
 
 
 def drawn_json(result: RunResult) -> dict[str, Any]:
@@ -271,7 +275,8 @@ def _stdout_for_results() -> Iterator[TextIO]:
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
-    with open(kept, "w", encoding="utf-8") as stdout:
+    # Folder names need not be Unicode; what has no UTF-8 becomes an escape, which JSON reads back.
+    with open(kept, "w", encoding="utf-8", errors="backslashreplace") as stdout:
         try:
             yield stdout
             stdout.flush()

@@ -28,6 +28,7 @@ from agent.events import (
 )
 from agent.terminal import inline, way_of
 from agent.types import Limits, passes
+from core.errors import printable
 from evaluator.types import Outcome, Report, Verdict
 
 _STEPS = {
@@ -40,7 +41,7 @@ _STEPS = {
 
 def escape(text: str) -> str:
     """Text of users and models for rich: no markup, and no control characters that could drive the terminal."""
-    return _escape_markup("".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text))
+    return _escape_markup(printable(text))
 
 
 class LiveView:

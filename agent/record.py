@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
 from agent.runfolder import FORMAT, RunFolder
 from agent.runlog import RunLog
 from agent.types import Attempt, Limits, StopReason
-from core.errors import ConfigError
 from core.profiles import Profile
 from evaluator.types import Check, Report
 from rewriter.types import Rewrite
@@ -29,7 +27,7 @@ _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 def new_record(
     folder: RunFolder, *, prompt: str, seed: int, ask: bool, limits: Limits, profile: Profile | None
 ) -> dict[str, Any]:
-    """run.json of a run that begins. Raises ConfigError where the profile holds a secret."""
+    """run.json of a run that begins. A profile names the variables of its keys and can hold no key itself."""
     return {
         "format": FORMAT,
         "run": folder.path.name,
@@ -38,7 +36,7 @@ def new_record(
         "seed": seed,
         "ask": ask,
         "limits": dataclasses.asdict(limits),
-        "profile": None if profile is None else public(profile),
+        "profile": None if profile is None else profile.model_dump(mode="json"),
         "versions": _versions(),
         "stop": None,
     }
@@ -96,28 +94,6 @@ def _attempt(folder: RunFolder, number: int, attempt: Attempt) -> dict[str, Any]
         "failed": attempt.report.failed,
         "report": _REPORT.dump_python(attempt.report, mode="json"),
     }
-
-
-def public(profile: Profile) -> dict[str, Any]:
-    """The profile as it may be written to disk. Raises ConfigError where an address carries a password or key."""
-    data = profile.model_dump(mode="json")
-    for url in _addresses(data):
-        parts = urlsplit(url)
-        if parts.username or parts.password or any(w in parts.query.lower() for w in ("key=", "token=", "secret=")):
-            raise ConfigError(
-                f"the base_url of the server {parts.hostname} holds a password or key; "
-                "put it into an environment variable and name that in api_key_env"
-            )
-    return data
-
-
-def _addresses(value: object) -> list[str]:
-    if isinstance(value, dict):
-        own = [value["base_url"]] if isinstance(value.get("base_url"), str) else []
-        return own + [url for item in value.values() for url in _addresses(item)]
-    if isinstance(value, list):
-        return [url for item in value for url in _addresses(item)]
-    return []
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
+from pydantic import TypeAdapter, ValidationError
 
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
@@ -37,6 +38,19 @@ from rewriter.limits import clean_prompt
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
 _NODES_PER_ROUND = 5
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a run needs of its run.json to go on."""
+
+    prompt: str
+    seed: int
+    ask: bool
+    limits: Limits
+
+
+_BEGUN = TypeAdapter(_Begun)
 
 
 @dataclass(frozen=True)
@@ -117,9 +131,11 @@ class Session:
         folder = RunFolder.open(path)
         record = folder.read_record()
         try:
-            return cls(folder, parts, record, retry_wait_s)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path / 'run.json'} is incomplete ({error}); the run cannot be resumed") from error
+            _BEGUN.validate_python(record)
+        except ValidationError as error:
+            wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
+            raise InputError(f"{path / 'run.json'} is damaged ({wrong}); the run cannot be resumed") from None
+        return cls(folder, parts, record, retry_wait_s)
 
     def cancel(self) -> None:
         """Ends the run after the current piece of work, with StopReason.CANCELLED and the best picture so far."""

@@ -49,7 +49,11 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises InputError where there is none."""
-        if not (path / "run.json").is_file():
+        try:
+            found = (path / "run.json").is_file()
+        except OSError as error:
+            raise InputError(f"cannot open the run folder {path}: {error.strerror}") from error
+        if not found:
             raise InputError(f"{path} is not the folder of a run: it holds no run.json")
         return cls(path)
 
@@ -94,7 +98,7 @@ class RunFolder:
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"cannot read {path}: {error}") from error
         found = record.get("format") if isinstance(record, dict) else None
         if found != FORMAT:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.types import Attempt, Task
 from core.errors import InputError
+from core.store import is_hash
 from evaluator.types import Check, Report
 from rewriter.types import Rewrite
 
@@ -132,7 +133,7 @@ class RunLog:
             case "image":
                 task = _TASK.validate_python(record["task"])
                 self.tasks[task.key] = task
-                self.images[task.key] = record["image"]
+                self.images[task.key] = _hash(record["image"])
             case "report":
                 self.reports[record["image"]] = _REPORT.validate_python(record["report"])
             case "decision":
@@ -144,6 +145,12 @@ class RunLog:
                 self.reports = {image: report for image, report in self.reports.items() if report.score is not None}
             case other:
                 raise ValueError(f"unknown record {other!r}")
+
+
+def _hash(value: object) -> str:
+    if isinstance(value, str) and is_hash(value):
+        return value
+    raise ValueError(f"{value!r} is no hash of an image")
 
 
 def _read_whole_lines(path: Path) -> list[bytes]:

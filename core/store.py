@@ -56,12 +56,17 @@ class ImageStore:
 
     def path(self, digest: str) -> Path:
         """Where the image of that hash is, or would be. Raises ValueError for anything but 64 lower-case hex digits."""
-        if not _HASH.fullmatch(digest):
+        if not is_hash(digest):
             raise ValueError(f"an image hash is 64 lower-case hex digits, not {digest!r}")
         return self.folder / digest[:2] / f"{digest}.png"
 
     def __contains__(self, digest: str) -> bool:
         return self.path(digest).is_file()
+
+
+def is_hash(text: str) -> bool:
+    """Whether `text` is written as the hash of an image, and so leads to no other file."""
+    return _HASH.fullmatch(text) is not None
 
 
 def _canonical_png(image: Image.Image) -> bytes:

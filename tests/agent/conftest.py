@@ -19,12 +19,16 @@ from PIL import Image
 from agent.fakes import drawn_from, paint
 from editors.types import ImageTask
 
+Fault = Callable[[str, dict[str, Any], dict[str, str]], tuple[int, bytes] | None]
+
 
 class ModelServer(ThreadingHTTPServer):
     """`good` is a word; pictures drawn from a prompt with that word satisfy the judge. `hold` keeps image requests
-    waiting until it is set. `seen` holds (path, body) of every request."""
+    waiting until it is set. `seen` holds (path, body) of every request. `fault` is asked first: what it gives for
+    (path, body, headers), a status and a body, is the answer."""
 
     daemon_threads = True
+    reason = "There are only two."
     questions = ("Are there exactly three red circles?", "Is the background white?")
 
     def __init__(self, rewrites: tuple[str, ...], good: str) -> None:
@@ -36,14 +40,16 @@ class ModelServer(ThreadingHTTPServer):
         self.drawing = threading.Event()
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.turn = 0
+        self.fault: Fault = lambda path, body, headers: None
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-    def profile(self, folder: Path, *, key_env: str = "REDRAFT_TEST_KEY", **limits: float) -> Path:
+    def profile(self, folder: Path, *, timeout_s: float = 20, **limits: float) -> Path:
         """A profile file whose every model is this server."""
-        server = f'{{ base_url = "{self.address}", api_key_env = "{key_env}", timeout_s = 20, max_retries = 0 }}'
+        key = 'api_key_env = "REDRAFT_TEST_KEY"'
+        server = f'{{ base_url = "{self.address}", {key}, timeout_s = {timeout_s}, max_retries = 0 }}'
         wanted = "\n".join(f"{name} = {value}" for name, value in limits.items())
         path = folder / "server.toml"
         path.write_text(
@@ -94,7 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body))
-        if self.path.endswith("/images/generations"):
+        fault = self.server.fault(self.path, body, dict(self.headers))
+        if fault is not None:
+            self._send(*fault)
+        elif self.path.endswith("/images/generations"):
             self._answer(self._picture(body))
         elif self.path.endswith("/chat/completions"):
             self._answer(self._chat(body))
@@ -114,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "checks" in json.dumps(body.get("response_format", {})):
             checks = [{"key_point": "counting", "question": question} for question in self.server.questions]
             return _reply(json.dumps({"reason": "as asked", "checks": checks}))
+        if "verdict" in json.dumps(body.get("response_format", {})):
+            return _reply(json.dumps({"reason": self.server.reason, "verdict": "no"}))
         rewrite = self.server.rewrites[min(self.server.turn, len(self.server.rewrites) - 1)]
         self.server.turn += 1
         return _reply(f"<think>What matters is the count.</think><answer>{rewrite}</answer>")
@@ -132,9 +143,11 @@ class _Handler(BaseHTTPRequestHandler):
         return reply
 
     def _answer(self, value: dict[str, Any]) -> None:
-        data = json.dumps(value).encode()
+        self._send(200, json.dumps(value).encode())
+
+    def _send(self, status: int, data: bytes) -> None:
         with suppress(ConnectionError):  # a client that was interrupted has gone
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -58,6 +58,19 @@ def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, mod
     assert KEY.encode() not in written
 
 
+def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(POOR, FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+        profile.write_text(profile.read_text().replace("[judge]", "[judge]\nexplain = true"))
+        done = redraft("draw", ASK, "--profile", profile, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = [str(body["messages"]) for _, body in server.seen if not body.get("logprobs") and "messages" in body]
+    assert any(server.reason in messages and "last_rewrite" in messages for messages in told)
+    [record] = tmp_path.glob("runs/*/run.json")
+    verdicts = json.loads(record.read_text())["attempts"][0]["report"]["verdicts"]
+    assert [verdict["reason"] for verdict in verdicts] == [server.reason] * 2
+
+
 def test_draw_for_people(tmp_path: Path, model_server: Serve) -> None:
     with model_server(FINE, good="finely") as server:
         done = redraft("draw", ASK, "--profile", server.profile(tmp_path), "--out", "here", cwd=tmp_path)

@@ -33,7 +33,7 @@ async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
         pass
     result = session.result
     assert result is not None
-    assert result.stop in (StopReason.ACCEPTED, StopReason.BUDGET, StopReason.PLATEAU)
+    assert result.stop in (StopReason.ACCEPTED, StopReason.BUDGET, StopReason.PLATEAU, StopReason.TIME)
     assert result.checklist
     assert 1 <= len(result.attempts) <= limits.max_images
     assert result.attempts[0].prompt == ASK

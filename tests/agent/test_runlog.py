@@ -13,6 +13,7 @@ from core.errors import InputError
 from evaluator.types import Check, Outcome, Report, Verdict
 from rewriter.types import Rewrite
 
+H1, H2 = "1" * 64, "2" * 64
 CHECK = Check("text_rendering", "Does it say “naïve\u2028日本”?")
 REPORT = Report((Verdict(CHECK, Outcome.SCORED, 0.25, 0.9, "no", (0.0, 0.1, 0.5, 1.0), "no\nway"),), 0.25, 0, ("no",))
 UNSCORED = Report((Verdict(CHECK, Outcome.FAILED, reason="timeout"),), None, 1)
@@ -24,8 +25,8 @@ def filled(path: Path) -> None:
     with RunLog(path) as log:
         log.put_checklist([CHECK])
         log.put_rewrites("k", 2, [REWRITE])
-        log.put_images([(TASK, "h1"), (Task(2, "generate", "q", 4), "h2")])
-        log.put_report("h1", REPORT)
+        log.put_images([(TASK, H1), (Task(2, "generate", "q", 4), H2)])
+        log.put_report(H1, REPORT)
         log.put_decision(2, stop=None, why="because", best=0)
         log.put_seconds("judge", 0.5)
         log.put_seconds("judge", 0.25)
@@ -37,7 +38,7 @@ def test_what_was_written_is_there_again(tmp_path: Path) -> None:
         assert log.checklist == (CHECK,)
         assert log.rewrites == {"k": (REWRITE,)}
         assert log.rewrites_of_round == {2: (REWRITE,)}
-        assert log.attempt(TASK.key) == Attempt(2, "edit", "p", 3, "h1", "cafe", REPORT, "dark")
+        assert log.attempt(TASK.key) == Attempt(2, "edit", "p", 3, H1, "cafe", REPORT, "dark")
         assert log.decisions == {2: {"stop": None, "why": "because", "best": 0}}
         assert log.seconds == {"judge": 0.75}
 
@@ -67,10 +68,10 @@ def test_a_torn_end_is_cut_off_wherever_it_is_torn(tmp_path: Path) -> None:
 def test_unscored_pictures_can_be_judged_again(tmp_path: Path) -> None:
     filled(tmp_path / "journal")
     with RunLog(tmp_path / "journal") as log:
-        log.put_report("h2", UNSCORED)
+        log.put_report(H2, UNSCORED)
         log.forget_unscored()
     with RunLog(tmp_path / "journal") as log:
-        assert log.reports == {"h1": REPORT}
+        assert log.reports == {H1: REPORT}
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b'{"is": "new thing"}\n', b'{"is": "report"}\n', b"\xff\xfe\n"])
