@@ -28,7 +28,7 @@ class AlignEvaluator:
     ) -> None:
         self.builder = builder
         self.judge = judge
-        self._aggregation = (config or EvaluatorConfig()).aggregation
+        self.aggregation = (config or EvaluatorConfig()).aggregation
         self._pass_at = pass_at
 
     async def checklist(self, prompt: str) -> Checklist:
@@ -42,7 +42,7 @@ class AlignEvaluator:
             raise AssertionError(f"{self.judge.name} did not answer the checks it was given, in their order")
         return Report(
             verdicts=verdicts,
-            score=aggregate(verdicts, self._aggregation),
+            score=aggregate(verdicts, self.aggregation),
             failed=sum(verdict.outcome is Outcome.FAILED for verdict in verdicts),
             feedback=feedback(verdicts, self._pass_at),
         )

@@ -79,7 +79,7 @@ def log_tamed(
     spread = {name: _relative_spread(_known(part)) for name, part in parts.items()}
     limit = threshold
     if isinstance(limit, str):
-        limit = {"mean": fmean, "median": median}[limit](spread.values())
+        limit = fmean(spread.values()) if limit == "mean" else median(spread.values())
     tamed = {name: _each(part, math.log1p) if spread[name] > limit else list(part) for name, part in parts.items()}
     return _weighted_sum(tamed, weights)
 

@@ -1,0 +1,343 @@
+"""The reward of a rewrite: what the frozen generator draws from it, judged against what the user asked for.
+
+    reply -> parser -> rewrite -> generator (k seeds) -> AlignEvaluator on the checklist of the ORIGINAL prompt
+
+    reward = mean alignment over the seeds + format_weight * format term - intent penalty
+
+While one batch of pictures is judged the next is drawn; a bounded queue between the two keeps memory flat. A reply that
+the parser cannot read draws nothing: it has alignment 0 and the whole penalty, so that no readable reply has less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from core.errors import BackendError, ModelMissing
+from editors.types import ImageBackend, ImageTask
+from evaluator.align import AlignEvaluator
+from evaluator.types import Checklist, Outcome, Report
+from rewriter.guard import GuardSettings, check_intent
+from rewriter.parse import Parsed, parse_reply
+from rewriter.train.reward_cache import RewardCache, cache_key
+from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a reward is made. The paper names neither weights nor seeds: these are choices.
+
+    `size` is (width, height) of the pictures; None leaves it to the generator.
+    """
+
+    seeds: int = 1
+    """Pictures drawn from each rewrite."""
+    seed: int = 0
+    batch_size: int = 4
+    """Pictures in one call of the generator."""
+    ahead: int = 2
+    """Batches that may be drawn and wait for the judge."""
+    judging: int = 8
+    """Pictures being judged, and checklists being made, at once."""
+    size: tuple[int, int] | None = None
+    format_weight: float = 0.1
+    penalty_each: float = 0.1
+    penalty_most: float = 0.5
+    max_failed: float = 0.2
+    """Above this share of failed judgements in a call, the call fails."""
+
+    def __post_init__(self) -> None:
+        if min(self.seeds, self.batch_size, self.ahead, self.judging) < 1:
+            raise ValueError("seeds, batch_size, ahead and judging must each be at least 1")
+        if not 0 <= self.max_failed <= 1:
+            raise ValueError(f"max_failed is a share between 0 and 1, not {self.max_failed}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A reply of the rewriter to the user's prompt. `truncated` is True where it was cut off at its token limit."""
+
+    prompt: str
+    reply: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A sample's reward and its parts. `reward` and `alignment` are None where all its judgements failed.
+
+    `failed` counts the sample's pictures without a judgement; `findings` is what the intent guard had to say.
+    """
+
+    reward: Reward
+    alignment: Reward
+    format: float
+    rewrite: str | None
+    findings: tuple[str, ...] = ()
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rewards of one call, in the order of its samples, and what they cost.
+
+    `judgements` counts distinct pictures wanted, of which `failed` could not be drawn or judged and `cached` were known
+    already. `reasons` has each reason for failure once. `draw_s` and `judge_s` are the seconds in which a picture was
+    being drawn, and in which one was being judged; with overlap they come to more than `wall_s`.
+    """
+
+    samples: tuple[Scored, ...]
+    judgements: int
+    failed: int
+    cached: int
+    reasons: tuple[str, ...]
+    draw_s: float
+    judge_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture that is wanted."""
+
+    prompt: str
+    rewrite: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A picture that has to be drawn."""
+
+    job: _Job
+    checklist: Checklist
+    key: str
+
+
+_Queue = asyncio.Queue[tuple[_Asked, Image.Image] | None]
+
+
+@dataclass
+class _Run:
+    """What one call has found out so far."""
+
+    total: int
+    max_failed: float
+    known: dict[_Job, Reward] = field(default_factory=dict)
+    reasons: dict[str, None] = field(default_factory=dict)
+    failed: int = 0
+    cached: int = 0
+    draw_s: float = 0.0
+    judge_s: float = 0.0
+    judging: int = 0
+    judging_since: float = 0.0
+
+    def fail(self, job: _Job, reason: str) -> None:
+        """Counts a failed judgement. Raises BackendError where they are too many."""
+        self.known[job] = None
+        self.reasons[reason] = None
+        self.failed += 1
+        if self.failed > self.max_failed * self.total:
+            raise BackendError(
+                f"{self.failed} of {self.total} judgements of this step failed, more than the share of "
+                f"{self.max_failed:g} that max_failed allows; mend the cause or raise max_failed. The last: {reason}"
+            )
+
+    def judge_begins(self) -> None:
+        if self.judging == 0:
+            self.judging_since = time.perf_counter()
+        self.judging += 1
+
+    def judge_ends(self) -> None:
+        self.judging -= 1
+        if self.judging == 0:
+            self.judge_s += time.perf_counter() - self.judging_since
+
+
+class ImageReward:
+    """Rewards for batches of replies. One worker thread owns the generator; calls may come from any event loop.
+
+    Equal pictures (prompt, rewrite, seed) are drawn and judged once, and never again where the cache knows them. All
+    rewrites of a prompt get the same seeds, so that within a group the rewrites differ and not the noise.
+
+    A picture that could not be drawn or judged, or whose prompt got no checklist, is left out of its rewrite's mean and
+    counted. A batch that the generator fails on is drawn once more one by one, so that a picture it refuses costs no
+    other. Calls raise BackendError above `settings.max_failed`, and ModelMissing at once.
+    """
+
+    def __init__(
+        self,
+        backend: ImageBackend,
+        evaluator: AlignEvaluator,
+        guard: GuardSettings,
+        settings: RewardSettings | None = None,
+        *,
+        cache: RewardCache | None = None,
+    ) -> None:
+        self._backend = backend
+        self._evaluator = evaluator
+        self._guard = guard
+        self._settings = settings or RewardSettings()
+        self._cache = cache or RewardCache()
+        self._checklists: dict[str, Checklist] = {}
+        self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draw")
+
+    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+        """The rewards of `samples`, in order."""
+        started = time.perf_counter()
+        read = [parse_reply(sample.reply, truncated=sample.truncated) for sample in samples]
+        jobs = [self._jobs(sample, parsed) for sample, parsed in zip(samples, read, strict=True)]
+        wanted = list(dict.fromkeys(job for own in jobs for job in own))
+        run = _Run(len(wanted), self._settings.max_failed)
+        await self._judged(wanted, run)
+        scored = (
+            self._scored(sample, parsed, [run.known[job] for job in own])
+            for sample, parsed, own in zip(samples, read, jobs, strict=True)
+        )
+        return Scores(
+            samples=tuple(scored),
+            judgements=run.total,
+            failed=run.failed,
+            cached=run.cached,
+            reasons=tuple(run.reasons),
+            draw_s=run.draw_s,
+            judge_s=run.judge_s,
+            wall_s=time.perf_counter() - started,
+        )
+
+    def close(self) -> None:
+        """Ends the worker thread, once what it draws is done."""
+        self._drawing.shutdown()
+
+    def _jobs(self, sample: Sample, parsed: Parsed) -> list[_Job]:
+        if parsed.prompt is None:
+            return []
+        return [_Job(sample.prompt, parsed.prompt, seed) for seed in seeds_of(sample.prompt, self._settings)]
+
+    def _scored(self, sample: Sample, parsed: Parsed, known: Sequence[Reward]) -> Scored:
+        s = self._settings
+        form = format_term(sample.reply, parsed)
+        if parsed.prompt is None:
+            return Scored(s.format_weight * form - s.penalty_most, 0.0, form, None, (f"reply: {parsed.problem}",))
+        findings = tuple(str(finding) for finding in check_intent(sample.prompt, parsed.prompt, self._guard))
+        aligned = mean_of(known)
+        reward = None
+        if aligned is not None:
+            penalty = intent_penalty(len(findings), s.penalty_each, s.penalty_most)
+            reward = aligned + s.format_weight * form - penalty
+        return Scored(reward, aligned, form, parsed.prompt, findings, sum(one is None for one in known))
+
+    async def _judged(self, jobs: Sequence[_Job], run: _Run) -> None:
+        """Fills `run`: checklists, drawing and judging go on side by side."""
+        queue: _Queue = asyncio.Queue(self._settings.ahead * self._settings.batch_size)
+        gate = asyncio.Semaphore(self._settings.judging)
+        try:
+            async with asyncio.TaskGroup() as group:
+                prompts = dict.fromkeys(job.prompt for job in jobs)
+                checklists = {prompt: group.create_task(self._checklist(prompt, gate)) for prompt in prompts}
+                group.create_task(self._draw_all(jobs, checklists, queue, run))
+                for _ in range(self._settings.judging):
+                    group.create_task(self._judge_all(queue, run))
+        except BaseExceptionGroup as errors:
+            # Callers know our errors, not groups of them; what fails together with the first has its cause.
+            raise errors.exceptions[0] from None
+
+    async def _checklist(self, prompt: str, gate: asyncio.Semaphore) -> Checklist | BackendError:
+        if prompt not in self._checklists:
+            async with gate:
+                try:
+                    self._checklists[prompt] = await self._evaluator.checklist(prompt)
+                except ModelMissing:
+                    raise
+                except BackendError as error:
+                    return error
+        return self._checklists[prompt]
+
+    async def _draw_all(
+        self,
+        jobs: Sequence[_Job],
+        checklists: Mapping[str, asyncio.Task[Checklist | BackendError]],
+        queue: _Queue,
+        run: _Run,
+    ) -> None:
+        batch: list[_Asked] = []
+        for job in jobs:
+            checklist = await checklists[job.prompt]
+            if isinstance(checklist, BackendError):
+                run.fail(job, str(checklist))
+                continue
+            key = self._key(job, checklist)
+            if (score := self._cache.get(key)) is not None:
+                run.known[job] = score
+                run.cached += 1
+                continue
+            batch.append(_Asked(job, checklist, key))
+            if len(batch) == self._settings.batch_size:
+                await self._draw(batch, queue, run)
+                batch = []
+        if batch:
+            await self._draw(batch, queue, run)
+        for _ in range(self._settings.judging):
+            await queue.put(None)
+
+    async def _draw(self, batch: Sequence[_Asked], queue: _Queue, run: _Run) -> None:
+        started = time.perf_counter()
+        images = await self._render(batch)
+        run.draw_s += time.perf_counter() - started
+        for asked, image in zip(batch, images, strict=True):
+            if isinstance(image, BackendError):
+                run.fail(asked.job, str(image))
+            else:
+                await queue.put((asked, image))
+
+    async def _render(self, batch: Sequence[_Asked]) -> Sequence[Image.Image | BackendError]:
+        tasks = [ImageTask(asked.job.rewrite, asked.job.seed, self._settings.size) for asked in batch]
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._drawing, self._backend.render, tasks)
+        except ModelMissing:
+            raise
+        except BackendError as error:
+            if len(batch) == 1:
+                return [error]
+        return [image for asked in batch for image in await self._render([asked])]
+
+    async def _judge_all(self, queue: _Queue, run: _Run) -> None:
+        while (drawn := await queue.get()) is not None:
+            asked, image = drawn
+            run.judge_begins()
+            try:
+                # The user's own prompt, never the rewrite: else a rewrite could lower the bar it is measured by.
+                report = await self._evaluator.score(image, asked.job.prompt, asked.checklist)
+            finally:
+                run.judge_ends()
+            score = alignment(report, self._evaluator.aggregation)
+            if score is None:
+                run.fail(asked.job, _why(report))
+            else:
+                run.known[asked.job] = score
+                self._cache.put(asked.key, score)
+
+    def _key(self, job: _Job, checklist: Checklist) -> str:
+        evaluator = self._evaluator
+        names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, str(self._settings.size))
+        return cache_key(job.prompt, job.rewrite, job.seed, names, checklist)
+
+
+def seeds_of(prompt: str, settings: RewardSettings) -> tuple[int, ...]:
+    """The seeds that all rewrites of `prompt` are drawn with, each below 2**31: others for other prompts, so that the
+    rewriter cannot learn what suits a few noises."""
+    told = (f"{settings.seed}\0{i}\0{prompt}" for i in range(settings.seeds))
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in told)
+    return tuple(int.from_bytes(digest[:4], "big") >> 1 for digest in digests)
+
+
+def _why(report: Report) -> str:
+    reasons = (v.reason for v in report.verdicts if v.outcome is Outcome.FAILED)
+    return next(reasons, "the judge found no check that applies")
