@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.images import save_png
 from PIL import Image
 
 from agent.types import Attempt
+from core.images import save_png
 
 
 def provenance(prompt: str, attempt: Attempt, names: Mapping[str, str]) -> dict[str, str]:

@@ -47,7 +47,10 @@ def started(*arguments: str | bytes | Path, cwd: Path) -> subprocess.Popen[str]:
 def redraft(*arguments: str | bytes | Path, cwd: Path) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
     process = started(*arguments, cwd=cwd)
-    stdout, stderr = process.communicate(timeout=120)
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
     return process.returncode, stdout, stderr
 
 
