@@ -175,9 +175,13 @@ def test_two_steps_of_the_judge(pool: Path, tmp_path: Path) -> None:
     train_judge.main([
         "--pool", str(pool), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"),
         "--generated", str(tmp_path / "generated.npz"), "--look-steps", "2", "--max-steps", "2", "--batch", "2",
+        "--measure-batches", "1",
     ])  # fmt: skip
     assert (tmp_path / "out" / "model.safetensors").is_file()
-    assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"seed": 0, "steps": 2}
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (record["seed"], record["steps"]) == (0, [2, 2])
+    assert 0 <= record["accuracy"] <= 1
+    assert 0.5 <= record["temperature"] <= 4
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"look", "ask"}
 
 
