@@ -16,13 +16,9 @@ from core.images import read_provenance
 from core.profiles import load_profile
 
 ROOT = Path(__file__).parents[2]
-MISSING = [role for role in ("rewriter", "generator", "judge") if not (ROOT / "mini" / "weights" / role).is_dir()]
 ASK = "please draw me two red circles and a blue star on a white sheet"
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(bool(MISSING), reason=f"mini/weights has no {', '.join(MISSING)} yet; train with mini/"),
-]
+pytestmark = pytest.mark.integration
 
 
 async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
