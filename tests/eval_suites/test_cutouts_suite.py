@@ -11,8 +11,6 @@ from eval_suites.cutouts import ROWS, Book, asked, main, markdown, oracle_on_ren
 from mini.sampling import holds_out
 from mini.world import HELD_OUT_PAIRS
 
-WEIGHTS = Path(__file__).parents[2] / "mini" / "weights"
-
 
 def _filled(path: Path) -> Book:
     """Two prompts: the loop gets both right, the others one of them and half of the other's checks."""
@@ -70,7 +68,6 @@ def test_the_oracle_reads_its_own_renders() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not (WEIGHTS / "judge").is_dir(), reason="mini/weights is not trained yet")
 def test_a_small_evaluation_and_its_resumption(tmp_path: Path) -> None:
     arguments = ["--count", "2", "--seed", "1", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     main(arguments)
