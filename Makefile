@@ -45,7 +45,7 @@ bench: $(VENV)/.dev  ## every benchmark, each against its baseline
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results
 
-train-mini: $(VENV)/.dev  ## the mini models from nothing (about three hours on two cores)
+train-mini: $(VENV)/.dev  ## the mini models from nothing (about two hours)
 	$(BIN)/python -m mini.train_generator
 	$(BIN)/python -m mini.generated
 	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz

@@ -1,4 +1,4 @@
-"""Trains the mini judge in two stages (about an hour and a half on one core, half of it on two).
+"""Trains the mini judge in two stages (about half an hour on one core).
 
     python -m mini.train_judge --out mini/weights/judge
 
@@ -502,8 +502,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
     parser.add_argument("--pool-size", type=int, default=200_000)
     parser.add_argument("--generated", type=Path, help="an .npz with `rows` of the generator's own scenes")
-    parser.add_argument("--look-steps", type=int, default=1200)
-    parser.add_argument("--max-steps", type=int, default=2200)
+    parser.add_argument("--look-steps", type=int, default=1800)
+    parser.add_argument("--max-steps", type=int, default=1300)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--measure-batches", type=int, default=40, help="batches of the closing measurement")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Trains the mini rewriter by supervised fine-tuning on lessons (about 40 minutes on one core).
+"""Trains the mini rewriter by supervised fine-tuning on lessons (about 45 minutes on one core).
 
 python -m mini.train_rewriter --out mini/weights/rewriter
 """
