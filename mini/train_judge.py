@@ -243,8 +243,7 @@ def _value_ground(query: Query, scene: Scene) -> NDArray[np.float32] | None:
         weights = np.full(PREFIX, 1 / PREFIX, dtype=np.float32)
         return weights if scene.sheet == query.value else _grounds(())
     if query.kind in ("size", "fill", "color") and query.noun is not None:
-        name = {"size": "size", "fill": "fill", "color": "color"}[query.kind]
-        return _grounds([c for c in query.noun.find(scene) if getattr(c, name) == query.value])
+        return _grounds([c for c in query.noun.find(scene) if getattr(c, query.kind) == query.value])
     return None
 
 
