@@ -12,7 +12,7 @@ from mini.questions import NUMBERS, plural
 from mini.sampling import noun, resolve
 from mini.world import Group, RelationKind, Spec
 
-_SIDES: dict[RelationKind, tuple[str, str]] = {
+SIDES: dict[RelationKind, tuple[str, str]] = {
     "left": ("left of", "right of"),
     "right": ("right of", "left of"),
     "above": ("above", "below"),
@@ -36,8 +36,8 @@ def caption(spec: Spec) -> str:
     plain = resolve(spec)
     clauses = []
     for i, group in enumerate(plain.groups):
-        sides = [f"{_SIDES[r.kind][0]} {noun(plain, r.b)}" for r in plain.relations if r.a == i]
-        sides += [f"{_SIDES[r.kind][1]} {noun(plain, r.a)}" for r in plain.relations if r.b == i]
+        sides = [f"{SIDES[r.kind][0]} {noun(plain, r.b)}" for r in plain.relations if r.a == i]
+        sides += [f"{SIDES[r.kind][1]} {noun(plain, r.a)}" for r in plain.relations if r.b == i]
         clauses.append(" ".join([group_phrase(group), " and ".join(sides)]).strip())
     if plain.word:
         clauses.append(f"word {plain.word}" + (f" at the {plain.word_place}" if plain.word_place else ""))

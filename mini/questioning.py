@@ -165,10 +165,13 @@ class PatchLabels:
     middle: NDArray[np.float32]
     """1 where the middle of a cut-out lies in the patch."""
     lengths: NDArray[np.float32]
-    """(GRID * GRID, 3): middle of the cut-out relative to the patch's middle, and its radius; in patches."""
+    """(GRID * GRID, 3): middle of the cut-out relative to the picture's middle, in patches, and how much larger than
+    `MIDDLING` its radius is, in thirds of a patch."""
 
 
 THINGS = len(SHAPES) + 2
+MIDDLING = 0.10
+"""Radius of a cut-out that is neither small nor large."""
 
 
 def patch_labels(scene: Scene, side: int = 96) -> PatchLabels:
@@ -203,10 +206,7 @@ def patch_labels(scene: Scene, side: int = 96) -> PatchLabels:
         thing[mine] = 1 + SHAPES.index(cut.shape)
         color[mine] = _COLORS.index(cut.color)
         fill[mine] = FILLS.index(cut.fill)
-        patches = np.flatnonzero(mine)
-        lengths[mine, 0] = cut.x * GRID - (patches % GRID + 0.5)
-        lengths[mine, 1] = cut.y * GRID - (patches // GRID + 0.5)
-        lengths[mine, 2] = cut.radius * GRID
+        lengths[mine] = (cut.x - 0.5) * GRID, (cut.y - 0.5) * GRID, (cut.radius - MIDDLING) * 3 * GRID
     if scene.word is not None:
         thing[owner == ink] = THINGS - 1
         word[owner == ink] = WORDS.index(scene.word.text)

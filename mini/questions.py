@@ -145,7 +145,8 @@ def parse(question: str) -> Query | None:
     return None
 
 
-def _stands(kind: str, a: CutOut, b: CutOut) -> bool:
+def stands(kind: str, a: CutOut, b: CutOut) -> bool:
+    """Whether `a` stands in a spatial relation or one of size to `b`."""
     match kind:
         case "left":
             return a.x < b.x - 0.02
@@ -201,4 +202,4 @@ def answer(query: Query, scene: Scene) -> bool:
         return False
     if query.kind == "same_color":
         return len({c.color for c in (*found, *others)}) == 1
-    return all(_stands(query.kind, a, b) for a in found for b in others)
+    return all(stands(query.kind, a, b) for a in found for b in others)

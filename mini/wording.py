@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mini import questions
-from mini.captions import caption
+from mini.captions import SIDES, caption
 from mini.questions import Noun, Query
 from mini.sampling import Rng, noun, resolve, truths
 from mini.world import INVERSE, Absent, Group, Relation, Spec
@@ -401,6 +401,11 @@ def _checks(spec: Spec, pronouns: set[int], said_all: list[bool]) -> tuple[tuple
     return tuple(checks)
 
 
+def _both(spec: Spec, relation: Relation) -> tuple[tuple[Noun, Noun], tuple[Noun, Noun]]:
+    a, b = noun(spec, relation.a), noun(spec, relation.b)
+    return (a, b), (b, a)
+
+
 def thought_of(spec: Spec, pronouns: frozenset[int] | set[int] = frozenset()) -> str:
     """The chain of thought of a good rewriter: what is asked for, piece by piece, in plain words."""
     plain = resolve(spec)
@@ -412,9 +417,13 @@ def thought_of(spec: Spec, pronouns: frozenset[int] | set[int] = frozenset()) ->
     )
     lines = [f"Things: {things}."]
     for i, r in enumerate(spec.relations):
-        a, b = noun(spec, r.a), noun(spec, r.b)
-        kind = "same colour as" if r.kind == "same_color" else r.kind
-        lines.append(f"{'By pronoun' if i in pronouns else 'Relation'}: {a} {kind} {b}.")
+        said = "By pronoun" if i in pronouns else "Relation"
+        if r.kind == "same_color":
+            lines.append(f"{said}: {noun(spec, r.a)} same colour as {noun(spec, r.b)}.")
+        else:
+            # From both sides, as in the caption, whose clauses are then a matter of finding each group's name here.
+            first, second = (f"{x} {side} {y}" for side, (x, y) in zip(SIDES[r.kind], _both(plain, r), strict=True))
+            lines.append(f"{said}: {first}; {second}.")
     if spec.word:
         lines.append(f"Word: {spec.word}" + (f" at {spec.word_place}." if spec.word_place else "."))
     if spec.sheet:

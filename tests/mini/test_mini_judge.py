@@ -14,12 +14,14 @@ from core.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator.local_judge import TransformersJudge
 from evaluator.types import Check, Outcome
 from mini import questions
+from mini.asking import Ask, packed_attention
 from mini.judge import ANSWER, IMAGE_TOKENS, PATCH, SIDE, build_model, build_processor, build_tokenizer, save
+from mini.looking import Look, patch_batch, pixels
+from mini.packing import LENGTH, PREFIX, QUESTIONS, question_batch
 from mini.questioning import GRID, THINGS, ask, patch_labels
 from mini.questions import parse
 from mini.raster import draw
 from mini.sampling import sample_pair
-from mini.train_judge import LENGTH, PREFIX, QUESTIONS, Ask, Look, packed_attention, patch_batch, pixels, question_batch
 from mini.world import COLORS, SHAPES, Scene
 
 VOCABULARY = build_tokenizer().get_vocab()
@@ -49,7 +51,7 @@ def whole() -> Ask:
     """A judge with the attention that training uses, in place of a trained one: every weight random."""
     torch.manual_seed(0)
     AttentionInterface.register("packed", packed_attention)
-    made = Ask(build_model(width=64, layers=2))
+    made = Ask(build_model(width=64, layers=3))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -158,7 +160,7 @@ def test_training_batches_say_what_is_true() -> None:
     assert kinds["no"] > 50
     assert opened > 30
     assert 0 < kinds["unsure"] < 25
-    # What the noun phrases name: how many, and where on average.
+    # What the noun phrases name: how many, and how far they reach.
     assert len(batch.nouns) == len(batch.count) == len(batch.where) > 120
     for (b, q, position), count, where in zip(batch.nouns.tolist(), batch.count, batch.where, strict=True):
         words = tokenizer.convert_ids_to_tokens(batch.ids[b, q, : position + 1].tolist())
@@ -169,8 +171,25 @@ def test_training_batches_say_what_is_true() -> None:
         ]
         assert int(count) == len(found)
         if found:
-            middle = np.mean([(cut.x, cut.y, 3 * cut.radius) for cut in found], axis=0)
-            np.testing.assert_allclose(where, middle, atol=1e-5)
+            lengths = np.array([(cut.x, cut.y, 3 * cut.radius) for cut in found])
+            extents = np.stack([lengths.min(0), lengths.max(0)], axis=1).flatten()
+            np.testing.assert_allclose(where, extents, atol=1e-5)
+
+
+def test_where_a_relation_is_to_be_looked_for_tells_its_answer() -> None:
+    """It holds where the question mark looks at all that the first noun looks at."""
+    scenes = _scenes(711, 16)
+    batch = question_batch(np.random.default_rng(4), scenes)
+    nouns = {(b, q): i for i, (b, q, _) in reversed(list(enumerate(batch.nouns.tolist())))}  # the first of a question
+    answers: list[bool] = []
+    for (b, q, position), ground in zip(batch.relations.tolist(), batch.relation_ground, strict=True):
+        assert position == int(batch.end[b, q]) - 1
+        first = nouns[b, q]
+        all_stand = bool(batch.count[first] > 0) and bool((ground == batch.ground[first]).all())
+        answers.append(all_stand)
+        assert all_stand == (int(batch.answer[b, q]) == VOCABULARY["yes"])
+    assert any(answers)
+    assert not all(answers)
 
 
 def test_the_tower_and_its_labels_have_the_same_patches() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mini import questions
 from mini.captions import caption
-from mini.questioning import GRID, ask, mess, patch_labels
+from mini.questioning import GRID, MIDDLING, ask, mess, patch_labels
 from mini.questions import Query, parse
 from mini.raster import REACH, draw
 from mini.sampling import Split, resolve, sample_pair, sample_scene, truths
@@ -224,7 +224,7 @@ def test_patches_are_labelled_with_what_lies_in_them() -> None:
     assert labels.color[here] == list(COLORS).index("blue")
     assert labels.fill[here] == 1
     assert labels.middle.sum() == labels.middle[here] == 1
-    np.testing.assert_allclose(labels.lengths[here], (0, 0, 0.17 * GRID), atol=1e-5)
+    np.testing.assert_allclose(labels.lengths[here], (0.5, 0.5, (0.17 - MIDDLING) * 3 * GRID), atol=1e-5)
     assert labels.thing[-1] == 0
     assert labels.color[-1] == -100
     worded = labels.word >= 0
