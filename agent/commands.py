@@ -24,10 +24,11 @@ from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, Limits, StopReason, passes
-from agent.wiring import open_evaluator, open_parts
+from agent.wiring import open_parts
 from core.errors import BackendError, InputError
 from core.images import open_image
 from core.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
+from evaluator.models import open_evaluator
 from evaluator.types import Outcome, Report
 from rewriter.limits import clean_prompt
 

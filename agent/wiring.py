@@ -6,9 +6,7 @@ from agent.parts import CallLimit, Parts
 from core.models import open_chat
 from core.profiles import Profile
 from editors.models import open_backend
-from evaluator.align import AlignEvaluator
-from evaluator.checklist import ChecklistBuilder
-from evaluator.judges import open_judge
+from evaluator.models import open_evaluator
 from rewriter.cot import CoTRewriter
 
 
@@ -20,24 +18,21 @@ def open_parts(profile: Profile) -> Parts:
     rewriting = open_chat(profile.rewriter.model)
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else open_chat(own)
-    builder = ChecklistBuilder(listing, profile.checklist)
     backend = open_backend(profile.generator)
-    judge = open_judge(profile.judge)
+    builder, evaluator = open_evaluator(profile, listing)
     servers = [m.server for m in (profile.rewriter.model, own, profile.judge.model) if m is not None and m.server]
     return Parts(
         builder=builder,
         rewriter=CoTRewriter(rewriting, profile.rewriter),
         backend=backend,
-        evaluator=AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at),
+        evaluator=evaluator,
         batch_size=profile.generator.batch_size,
         pass_at=profile.judge.pass_at,
-        names={"rewriter": rewriting.name, "generator": backend.name, "judge": judge.name, "checklist": listing.name},
+        names={
+            "rewriter": rewriting.name,
+            "generator": backend.name,
+            "judge": evaluator.judge.name,
+            "checklist": listing.name,
+        },
         calls=CallLimit(max((server.concurrency for server in servers), default=8)),
     )
-
-
-def open_evaluator(profile: Profile) -> tuple[ChecklistBuilder, AlignEvaluator]:
-    """Only what judging needs. Raises as `open_parts` does."""
-    builder = ChecklistBuilder(open_chat(profile.checklist.model or profile.rewriter.model), profile.checklist)
-    judge = open_judge(profile.judge)
-    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at)

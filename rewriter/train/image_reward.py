@@ -6,16 +6,22 @@
 
 While one batch of pictures is judged the next is drawn; a bounded queue between the two keeps memory flat. A reply that
 the parser cannot read draws nothing: it has alignment 0 and the whole penalty, so that no readable reply has less.
+
+Where a picture is judged more than once (`passes`), each further pass sees it re-encoded as JPEG, which changes nothing
+that anybody asked for: how far the answers then lie apart tells how sure the judge is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Protocol
 
 from PIL import Image
 
@@ -25,8 +31,8 @@ from evaluator.align import AlignEvaluator
 from evaluator.types import Checklist, Outcome, Report
 from rewriter.guard import GuardSettings, check_intent
 from rewriter.parse import Parsed, parse_reply
-from rewriter.train.reward_cache import RewardCache, cache_key
-from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of
+from rewriter.train.reward_cache import Judged, RewardCache, cache_key
+from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class RewardSettings:
     seeds: int = 1
     """Pictures drawn from each rewrite."""
     seed: int = 0
+    passes: int = 1
+    """Times that each picture is judged; the reward is their mean."""
     batch_size: int = 4
     """Pictures in one call of the generator."""
     ahead: int = 2
@@ -53,8 +61,8 @@ class RewardSettings:
     """Above this share of failed judgements in a call, the call fails."""
 
     def __post_init__(self) -> None:
-        if min(self.seeds, self.batch_size, self.ahead, self.judging) < 1:
-            raise ValueError("seeds, batch_size, ahead and judging must each be at least 1")
+        if min(self.seeds, self.passes, self.batch_size, self.ahead, self.judging) < 1:
+            raise ValueError("seeds, passes, batch_size, ahead and judging must each be at least 1")
         if not 0 <= self.max_failed <= 1:
             raise ValueError(f"max_failed is a share between 0 and 1, not {self.max_failed}")
 
@@ -72,13 +80,18 @@ class Sample:
 class Scored:
     """A sample's reward and its parts. `reward` and `alignment` are None where all its judgements failed.
 
-    `failed` counts the sample's pictures without a judgement; `findings` is what the intent guard had to say.
+    `penalty` is what was taken off for `findings`, which the intent guard (or the parser) had to say. `certainty` in
+    (0, 1] tells how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
+    `failed` counts the sample's pictures without a judgement.
     """
 
     reward: Reward
     alignment: Reward
     format: float
     rewrite: str | None
+    thought: str = ""
+    penalty: float = 0.0
+    certainty: float = 1.0
     findings: tuple[str, ...] = ()
     failed: int = 0
 
@@ -100,6 +113,20 @@ class Scores:
     draw_s: float
     judge_s: float
     wall_s: float
+
+
+class RewardSource(Protocol):
+    """What trainers get rewards from: models in this process (`ImageReward`) or a server (`reward_client`).
+
+    `draw` gives the picture that each (user's prompt, rewrite) was first judged by, for people to look at; None where
+    it cannot be drawn. Both raise BackendError.
+    """
+
+    async def __call__(self, samples: Sequence[Sample]) -> Scores: ...
+
+    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +156,7 @@ class _Run:
 
     total: int
     max_failed: float
-    known: dict[_Job, Reward] = field(default_factory=dict)
+    known: dict[_Job, Judged | None] = field(default_factory=dict)
     reasons: dict[str, None] = field(default_factory=dict)
     failed: int = 0
     cached: int = 0
@@ -211,6 +238,14 @@ class ImageReward:
             wall_s=time.perf_counter() - started,
         )
 
+    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]:
+        """The picture of each (user's prompt, rewrite) with the first of its seeds. Raises ModelMissing."""
+        first = (_Job(prompt, rewrite, seeds_of(prompt, self._settings)[0]) for prompt, rewrite in rewrites)
+        tasks = [self._task(job) for job in first]
+        size = self._settings.batch_size
+        drawn = [one for at in range(0, len(tasks), size) for one in await self._render(tasks[at : at + size])]
+        return [None if isinstance(one, BackendError) else one for one in drawn]
+
     def close(self) -> None:
         """Ends the worker thread, once what it draws is done."""
         self._drawing.shutdown()
@@ -220,18 +255,27 @@ class ImageReward:
             return []
         return [_Job(sample.prompt, parsed.prompt, seed) for seed in seeds_of(sample.prompt, self._settings)]
 
-    def _scored(self, sample: Sample, parsed: Parsed, known: Sequence[Reward]) -> Scored:
+    def _scored(self, sample: Sample, parsed: Parsed, known: Sequence[Judged | None]) -> Scored:
         s = self._settings
         form = format_term(sample.reply, parsed)
         if parsed.prompt is None:
-            return Scored(s.format_weight * form - s.penalty_most, 0.0, form, None, (f"reply: {parsed.problem}",))
+            reward, findings = s.format_weight * form - s.penalty_most, (f"reply: {parsed.problem}",)
+            return Scored(reward, 0.0, form, None, parsed.thought, s.penalty_most, findings=findings)
         findings = tuple(str(finding) for finding in check_intent(sample.prompt, parsed.prompt, self._guard))
-        aligned = mean_of(known)
-        reward = None
-        if aligned is not None:
-            penalty = intent_penalty(len(findings), s.penalty_each, s.penalty_most)
-            reward = aligned + s.format_weight * form - penalty
-        return Scored(reward, aligned, form, parsed.prompt, findings, sum(one is None for one in known))
+        penalty = intent_penalty(len(findings), s.penalty_each, s.penalty_most)
+        judged = [one for one in known if one is not None]
+        aligned = mean_of([one.score for one in judged])
+        return Scored(
+            reward=None if aligned is None else aligned + s.format_weight * form - penalty,
+            alignment=aligned,
+            format=form,
+            rewrite=parsed.prompt,
+            thought=parsed.thought,
+            penalty=penalty,
+            certainty=fmean(one.certainty for one in judged) if judged else 1.0,
+            findings=findings,
+            failed=len(known) - len(judged),
+        )
 
     async def _judged(self, jobs: Sequence[_Job], run: _Run) -> None:
         """Fills `run`: checklists, drawing and judging go on side by side."""
@@ -273,8 +317,8 @@ class ImageReward:
                 run.fail(job, str(checklist))
                 continue
             key = self._key(job, checklist)
-            if (score := self._cache.get(key)) is not None:
-                run.known[job] = score
+            if (judged := self._cache.get(key)) is not None:
+                run.known[job] = judged
                 run.cached += 1
                 continue
             batch.append(_Asked(job, checklist, key))
@@ -288,7 +332,7 @@ class ImageReward:
 
     async def _draw(self, batch: Sequence[_Asked], queue: _Queue, run: _Run) -> None:
         started = time.perf_counter()
-        images = await self._render(batch)
+        images = await self._render([self._task(asked.job) for asked in batch])
         run.draw_s += time.perf_counter() - started
         for asked, image in zip(batch, images, strict=True):
             if isinstance(image, BackendError):
@@ -296,17 +340,16 @@ class ImageReward:
             else:
                 await queue.put((asked, image))
 
-    async def _render(self, batch: Sequence[_Asked]) -> Sequence[Image.Image | BackendError]:
-        tasks = [ImageTask(asked.job.rewrite, asked.job.seed, self._settings.size) for asked in batch]
+    async def _render(self, tasks: Sequence[ImageTask]) -> Sequence[Image.Image | BackendError]:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._drawing, self._backend.render, tasks)
         except ModelMissing:
             raise
         except BackendError as error:
-            if len(batch) == 1:
+            if len(tasks) == 1:
                 return [error]
-        return [image for asked in batch for image in await self._render([asked])]
+        return [image for task in tasks for image in await self._render([task])]
 
     async def _judge_all(self, queue: _Queue, run: _Run) -> None:
         while (drawn := await queue.get()) is not None:
@@ -314,20 +357,27 @@ class ImageReward:
             run.judge_begins()
             try:
                 # The user's own prompt, never the rewrite: else a rewrite could lower the bar it is measured by.
-                report = await self._evaluator.score(image, asked.job.prompt, asked.checklist)
+                images = [image, *(_reencoded(image, number) for number in range(1, self._settings.passes))]
+                reports = [await self._evaluator.score(one, asked.job.prompt, asked.checklist) for one in images]
             finally:
                 run.judge_ends()
-            score = alignment(report, self._evaluator.aggregation)
-            if score is None:
-                run.fail(asked.job, _why(report))
+            scores = [alignment(report, self._evaluator.aggregation) for report in reports]
+            known = [score for score in scores if score is not None]
+            if len(known) < len(scores):
+                run.fail(asked.job, _why(reports[scores.index(None)]))
             else:
-                run.known[asked.job] = score
-                self._cache.put(asked.key, score)
+                judged = Judged(fmean(known), _certainty(reports))
+                run.known[asked.job] = judged
+                self._cache.put(asked.key, judged)
 
     def _key(self, job: _Job, checklist: Checklist) -> str:
         evaluator = self._evaluator
-        names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, str(self._settings.size))
+        settings = f"{self._settings.size} {self._settings.passes}"
+        names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, settings)
         return cache_key(job.prompt, job.rewrite, job.seed, names, checklist)
+
+    def _task(self, job: _Job) -> ImageTask:
+        return ImageTask(job.rewrite, job.seed, self._settings.size)
 
 
 def seeds_of(prompt: str, settings: RewardSettings) -> tuple[int, ...]:
@@ -341,3 +391,20 @@ def seeds_of(prompt: str, settings: RewardSettings) -> tuple[int, ...]:
 def _why(report: Report) -> str:
     reasons = (v.reason for v in report.verdicts if v.outcome is Outcome.FAILED)
     return next(reasons, "the judge found no check that applies")
+
+
+def _reencoded(image: Image.Image, number: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=max(30, 95 - 15 * number))
+    buffer.seek(0)
+    with Image.open(buffer) as again:
+        copy = again.convert("RGB")
+    copy.info = dict(image.info)
+    return copy
+
+
+def _certainty(reports: Sequence[Report]) -> float:
+    """The mean over checks of exp(-u), u the disagreement of the passes about the check."""
+    answers = zip(*([verdict.probability for verdict in report.verdicts] for report in reports), strict=True)
+    weights = [uncertainty_weight([p for p in one if p is not None]) for one in answers]
+    return fmean(weights) if weights else 1.0

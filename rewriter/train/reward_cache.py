@@ -6,12 +6,21 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
 from evaluator.types import Checklist
 
 _WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A picture's score in [0, 1], and in (0, 1] how well the passes of the judge agreed."""
+
+    score: float
+    certainty: float = 1.0
 
 
 def cache_key(prompt: str, rewrite: str, seed: int, names: Sequence[str], checklist: Checklist) -> str:
@@ -41,22 +50,24 @@ class RewardCache:
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS scores (key TEXT PRIMARY KEY, score REAL NOT NULL)")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS judged (key TEXT PRIMARY KEY, score REAL NOT NULL, certainty REAL NOT NULL)"
+            )
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error
 
-    def get(self, key: str) -> float | None:
-        """The score under `key`; None where there is none."""
+    def get(self, key: str) -> Judged | None:
+        """What is kept under `key`; None where nothing is."""
         try:
-            row = self._db.execute("SELECT score FROM scores WHERE key = ?", (key,)).fetchone()
+            row = self._db.execute("SELECT score, certainty FROM judged WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        return None if row is None else float(row[0])
+        return None if row is None else Judged(float(row[0]), float(row[1]))
 
-    def put(self, key: str, score: float) -> None:
-        """Keeps `score` under `key`."""
+    def put(self, key: str, judged: Judged) -> None:
+        """Keeps `judged` under `key`."""
         try:
-            self._db.execute("INSERT OR REPLACE INTO scores VALUES (?, ?)", (key, score))
+            self._db.execute("INSERT OR REPLACE INTO judged VALUES (?, ?, ?)", (key, judged.score, judged.certainty))
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 

@@ -1,0 +1,21 @@
+"""Which evaluator a profile means. Importing this is cheap: model libraries load when models are first needed."""
+
+from __future__ import annotations
+
+from core.chat import ChatModel
+from core.models import open_chat
+from core.profiles import Profile
+from evaluator.align import AlignEvaluator
+from evaluator.checklist import ChecklistBuilder
+from evaluator.judges import open_judge
+
+
+def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[ChecklistBuilder, AlignEvaluator]:
+    """Checklist maker and AlignEvaluator of `profile`; `listing` is its checklist model where that is open already.
+
+    Raises ConfigError for settings that cannot be used, ModelMissing where weights are not in their place.
+    """
+    listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
+    builder = ChecklistBuilder(listing, profile.checklist)
+    judge = open_judge(profile.judge)
+    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at)
