@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -91,6 +91,11 @@ def pixels(images: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def _mirrored(scene: Scene) -> Scene:
+    word = None if scene.word is None else replace(scene.word, x=1 - scene.word.x)
+    return Scene(scene.sheet, tuple(replace(cut, x=1 - cut.x) for cut in scene.cutouts), word)
+
+
 class Pictures:
     """Where training pictures come from: the pool, messes made of it, and the generator's own where there are any."""
 
@@ -101,6 +106,10 @@ class Pictures:
         """The scene that was drawn, its picture, and whether the picture may differ from it (overlaps)."""
         if self.generated is not None and rng.random() < 0.5:
             scene = codec.from_rows(self.generated[int(rng.integers(len(self.generated)))])
+            if rng.random() < 0.5:
+                scene = _mirrored(scene)  # there are few of them
+            if rng.random() < self.messy / 2:
+                scene = mess(rng, scene)
             return scene, draw(scene), True
         scene = codec.from_rows(self.rows[int(rng.integers(len(self.rows)))])
         if rng.random() < self.messy:

@@ -3,12 +3,12 @@
     python -m mini.train_judge --out mini/weights/judge
 
 look: the vision tower learns what lies in each patch (thing, colour, fill, word) and where the middle of that thing is,
-which tells it far more per picture than yes or no. ask: the language model learns to answer, while the tower stays as it is. Twelve
-questions share one picture, packed into one sequence in which each sees the picture and itself alone. Four helps get
-it off the ground, since whether a red star is there cannot be told from the picture or the question alone: patches are
-to look like the words for what lies in them; a third of the questions are open ("colour stars": "red"); nouns, values
-and relations are told at which cut-outs to look; and from the last word of each noun phrase a throw-away head must
-read how many it names and where they lie.
+which tells it far more per picture than yes or no. ask: the language model learns to answer, while the tower stays as
+it is. Twelve questions share one picture, packed into one sequence in which each sees the picture and itself alone.
+Four helps get it off the ground, since whether a red star is there cannot be told from the picture or the question
+alone: patches are to look like the words for what lies in them; a third of the questions are open ("colour stars":
+"red"); nouns, values and relations are told at which cut-outs to look; and from the last word of each noun phrase a
+throw-away head must read how many it names and where they lie.
 
 Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a file of them, the
 generator's own.
