@@ -78,7 +78,7 @@ def test_malformed_records_are_named_by_file_and_line(tmp_path: Path, line: obje
     loaded = load_triplets([path], max_bad=0.5)
     assert len(loaded.records) == 2
     [bad] = loaded.bad
-    assert (bad.file, bad.line) == (path, 3)
+    assert (bad.file, bad.line) == (str(path), 3)
     assert reason in bad.reason
     assert str(bad).startswith(f"{path}:3: ")
     assert str(loaded) == "2 records, 1 malformed"

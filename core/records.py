@@ -1,0 +1,184 @@
+"""Records for training and evaluation: JSONL and Parquet files, folders of them, and data sets that `datasets` knows.
+
+What cannot be used is named by file and line (in tables: row, from 1) and counted, so that nothing is dropped silently;
+more of it than allowed refuses the whole load. Readers of one kind of record raise InputError for a row they refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from core.errors import InputError, one_line
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+DATASETS = "datasets:"
+"""`datasets:PLACE` or `datasets:PLACE#SPLIT` (`train` unless told); PLACE is what `datasets.load_dataset` takes."""
+
+_NAMED = 5
+"""How many bad records an error names."""
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be used. `file` is a path or a `datasets:` id; `line` counts from 1."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """The records that can be used, in the order of the files, and those that cannot."""
+
+    records: tuple[T, ...]
+    bad: tuple[BadRecord, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.records):,} records, {len(self.bad):,} malformed"
+
+
+def load_records(places: Sequence[str | Path], read: Callable[[Row, str], T], max_bad: float) -> Loaded[T]:
+    """What `read` makes of each row in `places`; it is given the row and the file or id that holds it.
+
+    `max_bad`: share of bad records that is allowed. Raises InputError where there are more, no good ones at all, or a
+    place that cannot be read.
+    """
+    records: list[T] = []
+    bad: list[BadRecord] = []
+    for source, line, row in _all_rows(places):
+        try:
+            records.append(read(_mapping(row), source))
+        except InputError as error:
+            bad.append(BadRecord(source, line, str(error)))
+    total = len(records) + len(bad)
+    if total == 0:
+        raise InputError(f"there are no records in {', '.join(map(str, places)) or 'no files'}; one JSON object a line")
+    if not records or len(bad) > max_bad * total:
+        named = "\n".join(f"  {one}" for one in bad[:_NAMED])
+        more = f"\n  and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+        raise InputError(
+            f"{len(bad):,} of {total:,} records cannot be used, more than the share of {max_bad:g} that is allowed:\n"
+            f"{named}{more}"
+        )
+    return Loaded(tuple(records), tuple(bad))
+
+
+def text_field(row: Row, name: str) -> str:
+    """The text in a row's field. Raises InputError where it is missing (or a table's empty cell) or no text."""
+    value = row.get(name)
+    if is_missing(value):
+        raise InputError(f"field {name!r} is missing; there are {', '.join(sorted(map(str, row))) or 'none'}")
+    if not isinstance(value, str):
+        raise InputError(f"field {name!r} is not text but {type(value).__name__}")
+    return value
+
+
+def is_missing(value: object) -> bool:
+    """Whether a field's value stands for none: absent, null, or the NaN that tables have in empty cells."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _all_rows(places: Sequence[str | Path]) -> Iterator[tuple[str, int, object]]:
+    for place in places:
+        if isinstance(place, str) and place.startswith(DATASETS):
+            yield from ((place, line, row) for line, row in _dataset(place))
+        else:
+            for file in _files(Path(place)):
+                yield from ((str(file), line, row) for line, row in _rows(file))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in _READERS)
+        if not found:
+            raise InputError(f"there are no {' or '.join(_READERS)} files in {path}")
+        yield from found
+    elif path.suffix in _READERS:
+        yield path
+    else:
+        raise InputError(
+            f"{path} is neither {' nor '.join(_READERS)}, nor a folder of such files; "
+            f"write {DATASETS}PLACE for a data set on the hub"
+        )
+
+
+def _rows(file: Path) -> Iterator[tuple[int, object]]:
+    try:
+        yield from _READERS[file.suffix](file)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _jsonl(file: Path) -> Iterator[tuple[int, object]]:
+    # Read as bytes: one line that is no UTF-8 must not hide the others.
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _json(line.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _json(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return InputError(f"is not UTF-8 text: {error.reason} at byte {error.start + 1}")
+    except (ValueError, RecursionError) as error:
+        return InputError(f"is not JSON: {error}")
+
+
+def _parquet(file: Path) -> Iterator[tuple[int, object]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(f"reading {file} needs pyarrow; pip install 'redraft[train]'") from error
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            number = 0
+            for batch in table.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except pyarrow.ArrowException as error:
+        raise InputError(f"{file} is not a Parquet file that can be read: {error}") from error
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[int, object]]]] = {".jsonl": _jsonl, ".parquet": _parquet}
+
+
+def _dataset(place: str) -> Iterator[tuple[int, object]]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(f"{place} needs the package datasets; pip install 'redraft[train]'") from error
+    name, _, split = place.removeprefix(DATASETS).partition("#")
+    try:
+        table = datasets.load_dataset(name, split=split or "train")
+        for column, feature in table.features.items():
+            if isinstance(feature, datasets.Image):
+                # Pictures stay as they were stored: {"bytes": ..., "path": ...}, as in Parquet files.
+                table = table.cast_column(column, datasets.Image(decode=False))
+    except Exception as error:
+        raise InputError(
+            f"{place} cannot be loaded ({type(error).__name__}: {one_line(error)}); give {DATASETS}NAME#SPLIT of one "
+            f"that can be reached, or download it and give its files"
+        ) from error
+    yield from enumerate(table, start=1)
+
+
+def _mapping(row: object) -> Row:
+    if isinstance(row, InputError):
+        raise row
+    if not isinstance(row, dict):
+        raise InputError(f"is a JSON {type(row).__name__}, not an object with fields")
+    return row
