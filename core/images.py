@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,20 +19,79 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 16_384
+"""Longest side that is taken. No model draws strips that are longer, and many tools refuse them."""
 
 
-def open_image(path: Path, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    path: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    max_side: int = MAX_SIDE,
+    min_side: int = 1,
+) -> Image.Image:
     """The picture in a user's file as RGB, upright (EXIF orientation applied), transparency laid onto white.
 
     16-bit greys keep their upper 8 bits, CMYK and palettes are converted. Sizes are checked before any pixel is
     decoded. Raises InputError for everything that is not one still picture within the limits.
     """
+    limits = _Limits(max_bytes, max_pixels, max_side, min_side)
+    return _on_white(_upright(path, limits))
+
+
+def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
+    """The mask in a user's file, for a picture of `size` (width, height), as L: white = change, black = keep.
+
+    Read in either of the two ways in which masks are drawn: where the file has transparent pixels, these mark what to
+    change (as OpenAI's API has it); else light ones do. Greys stay, as soft edges. Raises InputError as `open_image`
+    does, for a mask that marks nothing, and for one that does not fit (`fit_mask`).
+    """
+    upright = _upright(path, _Limits(MAX_BYTES, MAX_PIXELS, MAX_SIDE, 1))
+    alpha = upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
+    if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]  # one band: a pair of numbers
+        mask = ImageOps.invert(alpha)
+    else:
+        mask = _on_white(upright).convert("L")
+    if mask.getextrema()[1] < 128:  # type: ignore[operator]
+        raise InputError(f"the mask {path} marks nothing; paint white, or make transparent, what is to change")
+    return fit_mask(mask, size, what=f"the mask {path}")
+
+
+def fit_mask(mask: Image.Image, size: tuple[int, int], *, what: str = "the mask") -> Image.Image:
+    """`mask` as L at `size`, that of its picture. One of the same shape but another resolution is scaled.
+
+    Raises InputError where the shapes differ by more than 1 % and a pixel: whatever it marks, it marks elsewhere.
+    """
+    width, height = size
+    # The height that the mask would have at the picture's width.
+    at_width = mask.height * width / mask.width
+    if abs(at_width - height) > max(1.0, 0.01 * height, width / mask.width):
+        turned = " (is one of them turned on its side?)" if mask.size == (height, width) else ""
+        raise InputError(
+            f"{what} has {mask.width} x {mask.height} pixels, its picture {width} x {height}{turned}; "
+            "give a mask of the picture's own size"
+        )
+    grey = mask.convert("L")
+    return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    bytes: int
+    pixels: int
+    longest: int
+    shortest: int
+
+
+def _upright(path: Path, limits: _Limits) -> Image.Image:
+    """The picture in a file, decoded, in 8 bits, turned as its EXIF says, in whatever mode it has."""
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise InputError(f"{path} is a folder or a device, not an image file")
-        if size > max_bytes:
-            raise InputError(f"{path} has {size / 2**20:.1f} MiB; at most {max_bytes / 2**20:.1f} MiB are taken")
+        if size > limits.bytes:
+            raise InputError(f"{path} has {size / 2**20:.1f} MiB; at most {limits.bytes / 2**20:.1f} MiB are taken")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the image {path}: {error.strerror}") from error
@@ -42,11 +102,11 @@ def open_image(path: Path, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_
             # Our own limit stands in for Pillow's warning, and comes before decoding as well.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _still_rgb(image, path, max_pixels)
+                return _still(image, path, limits)
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is {_what(data)}; give a picture as {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has far too many pixels; at most {max_pixels:,} are taken") from error
+        raise InputError(f"{path} has far too many pixels; at most {limits.pixels:,} are taken") from error
     except InputError:
         raise
     except Exception as error:
@@ -89,10 +149,14 @@ def read_provenance(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is damaged or cut short ({error})") from error
 
 
-def _still_rgb(image: Image.Image, path: Path, max_pixels: int) -> Image.Image:
+def _still(image: Image.Image, path: Path, limits: _Limits) -> Image.Image:
     width, height = image.size
-    if width * height > max_pixels:
-        raise InputError(f"{path} has {width} x {height} pixels; at most {max_pixels:,} in all are taken")
+    if width * height > limits.pixels:
+        raise InputError(f"{path} has {width} x {height} pixels; at most {limits.pixels:,} in all are taken")
+    if max(width, height) > limits.longest:
+        raise InputError(f"{path} has {width} x {height} pixels; at most {limits.longest:,} on a side are taken")
+    if min(width, height) < limits.shortest:
+        raise InputError(f"{path} has {width} x {height} pixels; at least {limits.shortest} on a side are needed")
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(f"{path} is animated or has several pages; give a single still picture")
     image.load()
@@ -101,12 +165,17 @@ def _still_rgb(image: Image.Image, path: Path, max_pixels: int) -> Image.Image:
         # Pillow cuts 16 bits off at 255 where one wants the upper byte.
         high = 256 if upright.mode.startswith("I;16") or upright.getextrema()[1] > 255 else 1  # type: ignore[operator]
         upright = upright.convert("I").point(lambda value: value * (1 / high)).convert("L")
-    if upright.has_transparency_data:
-        clear = upright.convert("RGBA")
+    return upright
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB without the file's metadata."""
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
         white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        upright = Image.alpha_composite(white, clear)
-    rgb = upright.convert("RGB")
-    return Image.frombytes("RGB", rgb.size, rgb.tobytes())  # without the file's metadata
+        image = Image.alpha_composite(white, clear)
+    rgb = image.convert("RGB")
+    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
 
 
 def _what(data: bytes) -> str:

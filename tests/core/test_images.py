@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from core.errors import InputError
-from core.images import open_image, read_provenance, save_png
+from core.images import fit_mask, open_image, open_mask, read_provenance, save_png
 
 RED = (255, 0, 0)
 
@@ -169,3 +169,67 @@ def test_what_was_there_stays_where_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         save_png(Image.new("RGB", (3, 3)), path, {})
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_sides(tmp_path: Path) -> None:
+    strip = saved(tmp_path / "a.png", Image.new("RGB", (50_000, 4)))
+    with pytest.raises(InputError, match="50000 x 4 pixels; at most 16,384 on a side"):
+        open_image(strip)
+    assert open_image(strip, max_side=50_000).size == (50_000, 4)
+    with pytest.raises(InputError, match="50000 x 4 pixels; at least 16 on a side"):
+        open_image(strip, max_side=50_000, min_side=16)
+
+
+def half(size: tuple[int, int], mode: str, dark: object, light: object) -> Image.Image:
+    """`light` on the left half, `dark` on the right."""
+    image = Image.new(mode, size, dark)  # type: ignore[arg-type]
+    image.paste(light, (0, 0, size[0] // 2, size[1]))  # type: ignore[arg-type]
+    return image
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        half((40, 20), "L", 0, 255),
+        half((40, 20), "1", 0, 1),
+        half((40, 20), "RGB", (0, 0, 0), (255, 255, 255)),
+        half((40, 20), "RGBA", (0, 0, 0, 255), (255, 255, 255, 255)),
+        # OpenAI's way: what is to change is transparent, whatever colour lies beneath.
+        half((40, 20), "RGBA", (255, 255, 255, 255), (0, 0, 0, 0)),
+        half((40, 20), "I;16", 0, 65535),
+        half((20, 10), "L", 0, 255),
+    ],
+)
+def test_masks(tmp_path: Path, mask: Image.Image) -> None:
+    opened = open_mask(saved(tmp_path / "m.png", mask), (40, 20))
+    assert (opened.mode, opened.size, opened.getpixel((5, 5)), opened.getpixel((35, 5))) == ("L", (40, 20), 255, 0)
+
+
+def test_masks_are_turned_as_pictures_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened = open_mask(saved(tmp_path / "m.png", half((40, 20), "L", 0, 255), exif=exif), (20, 40))
+    assert (opened.getpixel((10, 2)), opened.getpixel((10, 38))) == (255, 0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.new("L", (20, 20), 255), "20 x 20 pixels, its picture 40 x 20; give a mask of the picture's own size"),
+        (Image.new("L", (20, 40), 255), "20 x 40 pixels, its picture 40 x 20 .is one of them turned"),
+        (Image.new("L", (40, 22), 255), "40 x 22 pixels"),
+        (Image.new("L", (40, 20), 0), "marks nothing"),
+    ],
+)
+def test_masks_that_do_not_fit(tmp_path: Path, mask: Image.Image, words: str) -> None:
+    path = saved(tmp_path / "m.png", mask)
+    with pytest.raises(InputError, match=words) as caught:
+        open_mask(path, (40, 20))
+    assert str(path) in str(caught.value)
+
+
+def test_masks_of_another_resolution_may_be_off_by_rounding() -> None:
+    assert fit_mask(Image.new("L", (333, 250), 255), (1000, 751)).size == (1000, 751)
+    assert fit_mask(Image.new("L", (3000, 2253), 255), (1000, 751)).size == (1000, 751)
+    with pytest.raises(InputError, match="the mask has 333 x 260"):
+        fit_mask(Image.new("L", (333, 260), 255), (1000, 751))
