@@ -89,6 +89,12 @@ class LocalModel:
 
     def inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """What the model takes, left-padded, on its device. All rows have the same number of pictures."""
+        device, dtype = self.model.device, self.model.dtype
+        tensors = self.encode(rows)
+        return {n: t.to(device, dtype) if t.is_floating_point() else t.to(device) for n, t in tensors.items()}
+
+    def encode(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """The same before it is moved to the model's device and precision: as the processor makes it."""
         import torch
 
         # Templates write the special tokens themselves; a second opening token would change every answer.
@@ -100,21 +106,20 @@ class LocalModel:
             made = self.processor(text=texts, images=[list(row.images) for row in rows], **settings)
         else:
             made = self.processor(text=texts, **settings)
-        tensors = {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
-        device, dtype = self.model.device, self.model.dtype
-        return {n: t.to(device, dtype) if t.is_floating_point() else t.to(device) for n, t in tensors.items()}
+        return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
     def choice_ids(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The tokens that count as each choice (`core.choices`). Raises BackendError."""
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
 
 
-def load_local(config: ModelConfig) -> LocalModel:
+def load_local(config: ModelConfig, **settings: object) -> LocalModel:
     """Loads the model of `config`, from safetensors only: pickled weights could run code.
 
     A folder or hub id whose configuration belongs to an image-text-to-text model gets its processor too. dtype "auto"
-    is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. Raises ModelMissing where
-    weights are missing or incomplete, BackendError where they cannot be used.
+    is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. `settings` go to the
+    model's `from_pretrained`. Raises ModelMissing where weights are missing or incomplete, BackendError where they
+    cannot be used.
     """
     import torch
     import transformers
@@ -131,7 +136,7 @@ def load_local(config: ModelConfig) -> LocalModel:
             processor = reads.from_pretrained(place, **code)
             auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
             model, found = auto.from_pretrained(
-                place, dtype=dtype, use_safetensors=True, output_loading_info=True, **code
+                place, dtype=dtype, use_safetensors=True, output_loading_info=True, **code, **settings
             )
             model = model.to(torch.device(device)).eval()
     except OSError as error:

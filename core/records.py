@@ -38,13 +38,29 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """The records that can be used, in the order of the files, and those that cannot."""
+    """The records that can be used, in the order of the files, and those that cannot.
+
+    `places`: file or id, and line, of each record.
+    """
 
     records: tuple[T, ...]
     bad: tuple[BadRecord, ...]
+    places: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
         return f"{len(self.records):,} records, {len(self.bad):,} malformed"
+
+    def within(self, max_bad: float) -> Loaded[T]:
+        """Itself. Raises InputError where the share of bad records is above `max_bad`, or no others are left."""
+        total = len(self.records) + len(self.bad)
+        if self.records and len(self.bad) <= max_bad * total:
+            return self
+        named = "\n".join(f"  {one}" for one in self.bad[:_NAMED])
+        more = f"\n  and {len(self.bad) - _NAMED:,} more" if len(self.bad) > _NAMED else ""
+        raise InputError(
+            f"{len(self.bad):,} of {total:,} records cannot be used, more than the share of {max_bad:g} that is "
+            f"allowed:\n{named}{more}"
+        )
 
 
 def load_records(places: Sequence[str | Path], read: Callable[[Row, str], T], max_bad: float) -> Loaded[T]:
@@ -55,22 +71,16 @@ def load_records(places: Sequence[str | Path], read: Callable[[Row, str], T], ma
     """
     records: list[T] = []
     bad: list[BadRecord] = []
+    found: list[tuple[str, int]] = []
     for source, line, row in _all_rows(places):
         try:
             records.append(read(_mapping(row), source))
+            found.append((source, line))
         except InputError as error:
             bad.append(BadRecord(source, line, str(error)))
-    total = len(records) + len(bad)
-    if total == 0:
+    if not records and not bad:
         raise InputError(f"there are no records in {', '.join(map(str, places)) or 'no files'}; one JSON object a line")
-    if not records or len(bad) > max_bad * total:
-        named = "\n".join(f"  {one}" for one in bad[:_NAMED])
-        more = f"\n  and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
-        raise InputError(
-            f"{len(bad):,} of {total:,} records cannot be used, more than the share of {max_bad:g} that is allowed:\n"
-            f"{named}{more}"
-        )
-    return Loaded(tuple(records), tuple(bad))
+    return Loaded(tuple(records), tuple(bad), tuple(found)).within(max_bad)
 
 
 def text_field(row: Row, name: str) -> str:

@@ -59,9 +59,10 @@ class Encoded:
         return tuple((name, value.shape[1:]) for name, value in sorted(self.prefix.items()))
 
 
-def load_vlm(config: ModelConfig) -> VLM:
-    """Raises ModelMissing where the weights are not there, BackendError where they cannot be used."""
-    local = load_local(config)
+def load_vlm(config: ModelConfig, **settings: object) -> VLM:
+    """Loads as `core.local_models.load_local` does. Raises ModelMissing where the weights are not there, BackendError
+    where they cannot be used."""
+    local = load_local(config, **settings)
     ids = local.choice_ids(YES_NO)
     return VLM(local, ids["yes"], ids["no"], dict(config.template_args))
 

@@ -1,0 +1,1 @@
+"""Training of the judge: records, the loss on the decision token, calibration and the report."""

@@ -1,0 +1,181 @@
+"""Figures of a judge on records it has not learnt from: accuracy, calibration, label mass, in all and per key point.
+
+Records of one picture stand or fall together, so intervals come from a bootstrap that resamples whole pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from evaluator.judging import calibrated
+from evaluator.keypoints import group_names, keypoint
+
+Floats = NDArray[np.float64]
+BINS = 10
+"""Reliability bins of equal width, as is usual for the expected calibration error."""
+
+_RESAMPLES = 1000
+_TEMPERATURES = (0.1, 10.0)
+ENOUGH = 50
+"""Fewest answers that a temperature is fitted to."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A judge's answer to a record. `probability` before calibration; it and `mass` are None where the judge FAILED."""
+
+    key_point: str
+    picture: str
+    accept: bool
+    probability: float | None
+    mass: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95% percentile-bootstrap interval; None where fewer than two pictures hold it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`count` records, of which `failed` had no usable answer; the other figures are of those that had one.
+
+    accepted     share of records that are to be accepted (what a judge that always says the likelier gets, or 1 minus)
+    accuracy     share of answers on the right side of 1/2, where no temperature moves them
+    ece          expected calibration error: sum over bins of (share of answers in the bin) * |mean probability - share
+                 that were to be accepted| (Guo et al. 2017)
+    nll          mean of -log P(the right verdict), in nats
+    label_mass   mean of P(yes) + P(no) over all records that have one
+    """
+
+    count: int
+    failed: int
+    accepted: float
+    accuracy: Interval | None
+    ece: Interval | None
+    nll: float | None
+    label_mass: float | None
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What logits are to be divided by, and why it is 1 where it could not be fitted."""
+
+    value: float
+    problem: str = ""
+
+
+def fit_temperature(answers: Sequence[Answer]) -> Temperature:
+    """The temperature under which the right verdicts are likeliest (Guo et al. 2017), to three decimals."""
+    logits, truth = _logits(answers)
+    if len(logits) < ENOUGH:
+        return Temperature(1.0, f"{len(logits)} usable answers are too few to fit a temperature; {ENOUGH} are needed")
+    low, high = map(math.log, _TEMPERATURES)
+    found = minimize_scalar(lambda t: _nll(logits / math.exp(t), truth), bounds=(low, high), method="bounded")
+    value = round(math.exp(float(found.x)), 3)
+    if not 1.02 * _TEMPERATURES[0] < value < 0.98 * _TEMPERATURES[1]:
+        return Temperature(1.0, f"no temperature between {_TEMPERATURES[0]} and {_TEMPERATURES[1]} fits best")
+    return Temperature(value)
+
+
+def figures(answers: Sequence[Answer], temperature: float = 1.0, seed: int = 0) -> Figures:
+    """Figures of at least one answer, with probabilities calibrated by `temperature`."""
+    usable = [(one, one.probability) for one in answers if one.probability is not None]
+    masses = [one.mass for one in answers if one.mass is not None]
+    p = np.array([calibrated(probability, temperature) for _, probability in usable])
+    truth = np.array([one.accept for one, _ in usable], dtype=np.float64)
+    accuracy = ece = None
+    if usable:
+        weights = _weights([one.picture for one, _ in usable], seed)
+        right = ((p >= 0.5) == (truth == 1)).astype(np.float64)
+        accuracy = _interval(weights, lambda w: (w @ right) / w.sum(-1))
+        ece = _interval(weights, lambda w: _ece(p, truth, w))
+    return Figures(
+        count=len(answers),
+        failed=len(answers) - len(usable),
+        accepted=float(np.mean([one.accept for one in answers])),
+        accuracy=accuracy,
+        ece=ece,
+        nll=_nll(*_logits(answers, temperature)) if usable else None,
+        label_mass=float(np.mean(masses)) if masses else None,
+    )
+
+
+def by_key_point(answers: Sequence[Answer], temperature: float = 1.0) -> dict[str, Figures]:
+    """Figures of each key point that occurs, in the order of `keypoints.toml`'s groups."""
+    return _by(lambda one: keypoint(one.key_point).id, answers, temperature)
+
+
+def by_group(answers: Sequence[Answer], temperature: float = 1.0) -> dict[str, Figures]:
+    """Figures of each group of key points that occurs."""
+    return _by(lambda one: keypoint(one.key_point).group, answers, temperature)
+
+
+def gain(before: Sequence[Answer], after: Sequence[Answer], seed: int = 0) -> Interval | None:
+    """Accuracy of `after` minus that of `before` on the same records, where both have answers: paired."""
+    pairs = [(a, b, a.probability, b.probability) for b, a in zip(before, after, strict=True)]
+    both = [(one, (p >= 0.5) == one.accept, (q >= 0.5) == one.accept) for one, _, p, q in pairs if p and q]
+    if not both:
+        return None
+    difference = np.array([float(ours) - float(theirs) for _, ours, theirs in both])
+    weights = _weights([one.picture for one, _, _ in both], seed)
+    return _interval(weights, lambda w: (w @ difference) / w.sum(-1))
+
+
+def _by(name: Callable[[Answer], str], answers: Sequence[Answer], temperature: float) -> dict[str, Figures]:
+    groups = list(group_names())
+    found = sorted({name(one) for one in answers})
+    order = {one: (groups.index(one) if one in groups else groups.index(keypoint(one).group), one) for one in found}
+    return {
+        one: figures([answer for answer in answers if name(answer) == one], temperature)
+        for one in sorted(found, key=order.__getitem__)
+    }
+
+
+def _logits(answers: Sequence[Answer], temperature: float = 1.0) -> tuple[Floats, Floats]:
+    usable = [(one.probability, one.accept) for one in answers if one.probability is not None]
+    # A probability of exactly 0 or 1 is rounding; without a bound one such mistake would weigh infinitely much.
+    p = np.clip([probability for probability, _ in usable], 1e-9, 1 - 1e-9)
+    return np.log(p / (1 - p)) / temperature, np.array([accept for _, accept in usable], dtype=np.float64)
+
+
+def _nll(logits: Floats, truth: Floats) -> float:
+    return float(np.mean(np.logaddexp(0.0, -np.where(truth == 1, logits, -logits))))
+
+
+def _ece(p: Floats, truth: Floats, weights: Floats) -> Floats:
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    apart = np.zeros(weights.shape[:-1])
+    for one in range(BINS):
+        apart = apart + np.abs(weights[..., bins == one] @ (p - truth)[bins == one])
+    return np.asarray(apart / weights.sum(-1), dtype=np.float64)
+
+
+def _weights(pictures: Sequence[str], seed: int) -> Floats:
+    """(1 + resamples, answers): first all answers once, then how often each resample of whole pictures draws each."""
+    names, of = np.unique(np.array(pictures), return_inverse=True)
+    if len(names) < 2:
+        return np.ones((1, len(pictures)))
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
+    return np.concatenate([np.ones((1, len(pictures))), drawn[:, of].astype(np.float64)])
+
+
+def _interval(weights: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
+    values = statistic(weights)
+    if len(values) == 1:
+        return Interval(float(values[0]), None, None)
+    low, high = np.percentile(values[1:], (2.5, 97.5))
+    return Interval(float(values[0]), float(low), float(high))

@@ -1,0 +1,168 @@
+"""Judgements to learn from: a picture, what was asked, one check, accept or reject.
+
+A record has these fields; others are left alone:
+
+    image                     path, relative to the file that holds the record; or bytes, or {"bytes": ..., "path": ...}
+                              as in Parquet files and data sets
+    prompt                    what the user wrote
+    key_point                 id, name or alias of one of the 24 (`keypoints.toml`); other labels are kept
+    question | description    the yes/no question of a checklist, or what the key point means in this prompt
+    verdict                   "accept" or "reject" (also yes/no, true/false, 1/0)
+    reason                    why, in a sentence; may be missing
+
+Every picture is decoded once when records are loaded: a damaged one is named before training, not hours into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from core.errors import InputError
+from core.files import write_atomically
+from core.images import open_image
+from core.records import DATASETS, BadRecord, Loaded, Row, is_missing, load_records, text_field
+from evaluator.checklist import MAX_QUESTION
+from evaluator.types import Check
+
+_VERDICTS = {"accept": True, "yes": True, "true": True, "1": True}
+_VERDICTS |= {"reject": False, "no": False, "false": False, "0": False}
+_MAX_REASON = 1000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file and the sha256 of its bytes: two files with equal bytes are one picture."""
+
+    path: Path
+    digest: str
+
+    def open(self) -> Image.Image:
+        """RGB. Raises InputError."""
+        return open_image(self.path)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One record: `accept` is whether the picture meets `check`."""
+
+    picture: Picture
+    prompt: str
+    check: Check
+    accept: bool
+    reason: str = ""
+
+
+def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float = 0.01) -> Loaded[Judgement]:
+    """The judgements in `places` (`core.records`) whose pictures can be opened.
+
+    Pictures that lie inside tables are written to the folder `spool`, once each. `max_bad`: share of bad records
+    allowed. Raises InputError.
+    """
+    loaded = load_records(places, _Reader(spool), max_bad)
+    pictures = _pictures({draft.image for draft in loaded.records})
+    records: list[Judgement] = []
+    found: list[tuple[str, int]] = []
+    bad = list(loaded.bad)
+    for draft, place in zip(loaded.records, loaded.places, strict=True):
+        picture = pictures[draft.image]
+        if isinstance(picture, Picture):
+            records.append(Judgement(picture, draft.prompt, draft.check, draft.accept, draft.reason))
+            found.append(place)
+        else:
+            bad.append(BadRecord(*place, picture))
+    order = {source: number for number, source in enumerate(dict.fromkeys(one.file for one in bad))}
+    bad.sort(key=lambda one: (order[one.file], one.line))
+    return Loaded(tuple(records), tuple(bad), tuple(found)).within(max_bad)
+
+
+def question_of(description: str) -> str:
+    """The question about a key point that is described; a description that is a question already stays as it is."""
+    return description if description.endswith(("?", "？")) else f"Is this strictly met: {description}?"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A record whose picture nobody has looked at."""
+
+    image: Path
+    prompt: str
+    check: Check
+    accept: bool
+    reason: str
+
+
+class _Reader:
+    """Reads rows."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+
+    def __call__(self, row: Row, source: str) -> _Draft:
+        prompt, key_point = text_field(row, "prompt").strip(), text_field(row, "key_point").strip()
+        if not key_point:
+            raise InputError("field 'key_point' is empty")
+        reason = "" if is_missing(row.get("reason")) else text_field(row, "reason").strip()
+        if len(reason) > _MAX_REASON:
+            raise InputError(f"field 'reason' has {len(reason):,} characters; at most {_MAX_REASON:,} are taken")
+        check = Check(key_point, _question(row))
+        return _Draft(self._image(row.get("image"), source), prompt, check, _verdict(row.get("verdict")), reason)
+
+    def _image(self, value: object, source: str) -> Path:
+        data = value.get("bytes") if isinstance(value, Mapping) else value
+        if isinstance(data, bytes):
+            return self._spooled(data)
+        path = value.get("path") if isinstance(value, Mapping) else value
+        if isinstance(path, str) and path:
+            # What data sets hold are paths of their own cache, which are absolute.
+            return Path(path) if source.startswith(DATASETS) else Path(source).parent / path
+        raise InputError("field 'image' is missing or holds no picture; give a path, or bytes")
+
+    def _spooled(self, data: bytes) -> Path:
+        path = self._spool / hashlib.sha256(data).hexdigest()
+        try:
+            if not path.is_file():
+                self._spool.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, data)
+        except OSError as error:
+            raise InputError(f"cannot write pictures to {self._spool}: {error.strerror}") from error
+        return path
+
+
+def _question(row: Row) -> str:
+    described = is_missing(row.get("question"))
+    if described and is_missing(row.get("description")):
+        raise InputError("fields 'question' and 'description' are both missing; one of them says what to judge")
+    text = text_field(row, "description" if described else "question").strip()
+    if not 0 < len(text) <= MAX_QUESTION:
+        raise InputError(f"a question has 1 to {MAX_QUESTION} characters, not {len(text):,}")
+    return question_of(text) if described else text
+
+
+def _verdict(value: object) -> bool:
+    verdict = _VERDICTS.get(str(value).strip().casefold())
+    if verdict is None:
+        raise InputError(f"field 'verdict' is {value!r}; it must be accept or reject")
+    return verdict
+
+
+def _pictures(paths: Iterable[Path]) -> dict[Path, Picture | str]:
+    """Each path with its picture, or with what is wrong with it."""
+    todo = sorted(paths)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
+        return dict(zip(todo, pool.map(_look, todo), strict=True))
+
+
+def _look(path: Path) -> Picture | str:
+    try:
+        open_image(path)
+        return Picture(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read the image {path}: {error.strerror}"
