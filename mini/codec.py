@@ -40,8 +40,9 @@ FILL = Field(COLOR.span.stop, len(FILLS))
 SHEET = Field(FILL.span.stop, len(SHEETS))
 WORD = Field(SHEET.span.stop, 1 + len(WORDS))
 WIDTH = WORD.span.stop
-_OFFSET = np.array([0.5, 0.5, 0.095], dtype=np.float32)
-_SCALE = np.array([0.28, 0.28, 0.033], dtype=np.float32)
+OFFSET = np.array([0.5, 0.5, 0.095], dtype=np.float32)
+SCALE = np.array([0.28, 0.28, 0.033], dtype=np.float32)
+"""x, y and radius are stored as (length - OFFSET) / SCALE."""
 _COLORS, _SHEETS = tuple(COLORS), tuple(SHEETS)
 
 
@@ -85,7 +86,7 @@ def to_vectors(rows: Floats) -> Floats:
     put(slots, FILL, rows[:, slots, 5], used)
     put(sheet, SHEET, rows[:, sheet, 3])
     put(word, WORD, rows[:, word, 3])
-    lengths = (rows[..., :3] - _OFFSET) / _SCALE
+    lengths = (rows[..., :3] - OFFSET) / SCALE
     lengths[:, WORD_TOKEN, 2] = 0
     present = np.concatenate([used, np.zeros((n, 1), np.bool_), rows[:, word, 3] > 0], axis=1)
     vectors[..., LENGTHS] = lengths * present[..., None]
@@ -95,7 +96,7 @@ def to_vectors(rows: Floats) -> Floats:
 def to_scenes(vectors: Floats) -> list[Scene]:
     """(N, TOKENS, WIDTH), noisy as a generator leaves them, to scenes: the nearest class of each field."""
     rows = np.zeros((*vectors.shape[:2], ROW), dtype=np.float32)
-    rows[..., :3] = vectors[..., LENGTHS] * _SCALE + _OFFSET
+    rows[..., :3] = vectors[..., LENGTHS] * SCALE + OFFSET
     rows[..., 2] = np.clip(rows[..., 2], 0.02, 0.5)
     rows[..., :2] = np.clip(rows[..., :2], -0.5, 1.5)
     for column, field in ((3, SHAPE), (4, COLOR), (5, FILL)):

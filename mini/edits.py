@@ -1,9 +1,8 @@
-"""Edits of a sheet: what may be asked for, the short canonical language that says it, and its truth by rule.
+"""Edits of a sheet: what may be asked for, the short canonical language that says it.
 
     recolour red star to blue; remove two circles; move heart left of moon
 
-An edit's names speak of the picture before it. `followed` and `kept` compare two scenes, as read off the pixels by the
-oracle, cut-out by cut-out: whether all that was asked for happened, and whether all else stayed as it was.
+An edit's names speak of the picture before it. Whether it was done is for `mini.edit_truth` to say.
 """
 
 from __future__ import annotations
@@ -130,12 +129,9 @@ _PLACE = "|".join(PLACES)
 def _parse_pick(text: str) -> Pick | None:
     match = re.fullmatch(rf"(.+?)(?: at the ({_PLACE}))?", text.strip())
     words = match[1].split() if match else []
-    found: list[str | None] = []
-    for options in (SIZES, COLORS, FILLS):
-        found.append(words.pop(0) if words and words[0] in options else None)
+    size, color, fill = (words.pop(0) if words and words[0] in options else None for options in (SIZES, COLORS, FILLS))
     if match is None or len(words) != 1 or words[0] not in (*SHAPES, "shape", *_SINGULAR):
         return None
-    size, color, fill = found
     place = next((p for p in PLACES if p == match[2]), None)
     return Pick(_SINGULAR.get(words[0], words[0]), color, size, fill, place, words[0] in _SINGULAR)
 

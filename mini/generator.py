@@ -47,7 +47,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     """Attention of (B, N, width) on (B, M, width). In float32 even under autocast: over a handful of tokens the
     bfloat16 kernel's backward pass is several times slower on a CPU."""
     with torch.autocast(q.device.type, enabled=False):
@@ -56,7 +56,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = N
     return mixed.transpose(1, 2).flatten(2).to(q.dtype)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Self-attention over the scene's tokens, attention to the caption's, a feed-forward part; modulated by time."""
 
     def __init__(self, width: int, heads: int, text_width: int) -> None:
@@ -77,11 +77,11 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, time: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (time + self.modulation)[:, :, None].unbind(1)
         q, k, v = self.qkv(self.norm1(x) * (1 + scale1) + shift1).chunk(3, -1)
-        x = x + gate1 * self.out(_attend(q, k, v, self.heads))
+        x = x + gate1 * self.out(attend(q, k, v, self.heads))
         k, v = self.kv(text).chunk(2, -1)
         # Several samples may share one caption: their tokens then ask it side by side.
         q = self.q(self.norm2(x)).reshape(len(text), -1, x.shape[-1])
-        x = x + self.cross(_attend(q, k, v, self.heads, mask)).reshape(x.shape)
+        x = x + self.cross(attend(q, k, v, self.heads, mask)).reshape(x.shape)
         hidden = self.norm3(x) * (1 + scale2) + shift2
         out: Tensor = x + gate2 * self.down(F.gelu(self.up(hidden), approximate="tanh"))
         return out
@@ -101,7 +101,7 @@ class CutoutsTransformer(ModelMixin, ConfigMixin):
         self.embed = nn.Linear(codec.WIDTH, width)
         self.position = nn.Parameter(torch.randn(codec.TOKENS, width) * 0.02)
         self.time = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, 6 * width))
-        self.blocks = nn.ModuleList(_Block(width, heads, text_width) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, text_width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, codec.WIDTH)
 
@@ -195,7 +195,7 @@ class CutoutsPipeline(DiffusionPipeline):
         guided = guidance_scale > 1.0
         text, mask = self.encode_prompt(prompts + [""] * n if guided else prompts)
         if latents is None:
-            latents = _noise(n, generator)
+            latents = noise(n, generator)
         latents = latents.to(device, text.dtype)
         sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
         self.scheduler.set_timesteps(sigmas=sigmas, device=device)
@@ -225,7 +225,7 @@ class CutoutsPipeline(DiffusionPipeline):
         return self._interrupt
 
 
-def _noise(n: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+def noise(n: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
     """Noise (n, TOKENS, WIDTH), drawn on the CPU: a picture depends on its own seed alone, on any device."""
     shape = (codec.TOKENS, codec.WIDTH)
     if isinstance(generator, list):

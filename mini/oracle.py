@@ -69,7 +69,9 @@ def _match(shape: str, mask: NDArray[np.bool_]) -> float:
     return float((mask & template).sum() / max((mask | template).sum(), 1))
 
 
-def _cutout(color: str, mask: NDArray[np.bool_], dark: NDArray[np.bool_], top: int, left: int) -> CutOut:
+def _cutout(
+    color: str, mask: NDArray[np.bool_], dark: NDArray[np.bool_], top: int, left: int, min_match: float
+) -> CutOut:
     height, width = mask.shape
     solid = ndimage.binary_fill_holes(mask)
     scores = {shape: _match(shape, solid) for shape in SHAPES}
@@ -77,7 +79,7 @@ def _cutout(color: str, mask: NDArray[np.bool_], dark: NDArray[np.bool_], top: i
     tones = {fill: float((pattern(fill, width, height, SIDE) == dark)[mask].mean()) for fill in FILLS}
     fill = max(tones, key=tones.__getitem__)
     return CutOut(
-        shape=shape if scores[shape] >= MIN_MATCH else "unknown",
+        shape=shape if scores[shape] >= min_match else "unknown",
         color=color,
         fill=fill,
         x=(left + width / 2) / SIDE,
@@ -122,8 +124,9 @@ def _word(ink: NDArray[np.bool_]) -> Word | None:
     return Word(text, (left + mask.shape[1] / 2) / SIDE, (top + mask.shape[0] / 2) / SIDE)
 
 
-def read_scene(image: Image.Image) -> Scene:
-    """The scene that a picture shows. Any size; judged at 256 x 256 pixels."""
+def read_scene(image: Image.Image, min_match: float = MIN_MATCH) -> Scene:
+    """The scene that a picture shows. Any size; judged at 256 x 256 pixels. What matches no shape as well as
+    `min_match` (intersection over union) is "unknown"; at 0 it is the likeliest shape."""
     rgb = image.convert("RGB")
     if rgb.size != (SIDE, SIDE):
         rgb = rgb.resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -146,7 +149,7 @@ def read_scene(image: Image.Image) -> Scene:
         for number, window in enumerate(ndimage.find_objects(labels, max_label=n), start=1):
             piece = labels[window] == number
             if piece.sum() >= MIN_AREA:
-                cutouts.append(_cutout(color, piece, dark[window], window[0].start, window[1].start))
+                cutouts.append(_cutout(color, piece, dark[window], window[0].start, window[1].start, min_match))
     return Scene(sheet, tuple(cutouts), _word(full.sum(-1) < INK_BELOW))
 
 

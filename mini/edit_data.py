@@ -1,0 +1,93 @@
+"""Pools of training edits, made once and kept in a work folder: rows before and after, the instruction in the canonical
+language, and as a person would give it.
+
+python -m mini.edit_data --count 200000 --out work/mini/edits.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from mini import codec
+from mini.edit_sampling import sample_edit
+from mini.edit_wording import say_edit
+
+_CHUNK = 2000
+
+
+@dataclass(frozen=True)
+class EditPool:
+    """`before` and `after`: rows (N, TOKENS, ROW), slot by slot; N instructions each in two languages."""
+
+    before: codec.Floats
+    after: codec.Floats
+    canonical: list[str]
+    said: list[str]
+
+
+def _chunk(seed: tuple[int, int], size: int) -> EditPool:
+    rng = np.random.default_rng(seed)
+    cases = [sample_edit(rng) for _ in range(size)]
+    rows = [case.rows() for case in cases]
+    return EditPool(
+        before=np.stack([before for before, _ in rows]),
+        after=np.stack([after for _, after in rows]),
+        canonical=[str(case.spec) for case in cases],
+        said=[say_edit(rng, case.spec, case.before).text for case in cases],
+    )
+
+
+def make_edit_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
+    """Writes `count` training edits, rounded up to whole chunks of 2000 where it is more than that, to an .npz file.
+
+    Raises ValueError for a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"a pool holds at least one edit, not {count}")
+    chunks = [(seed, i) for i in range(-(-count // _CHUNK))]
+    sizes = [min(_CHUNK, count)] * len(chunks)
+    if len(chunks) == 1 or workers == 1:
+        made = [_chunk(chunk, size) for chunk, size in zip(track(chunks, "edits"), sizes, strict=True)]
+    else:
+        with ProcessPoolExecutor(workers) as executor:
+            made = list(track(executor.map(_chunk, chunks, sizes), total=len(chunks), description="edits"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".part.npz")
+    np.savez_compressed(
+        partial,
+        before=np.concatenate([part.before for part in made]),
+        after=np.concatenate([part.after for part in made]),
+        canonical=np.array([text for part in made for text in part.canonical]),
+        said=np.array([text for part in made for text in part.said]),
+    )
+    partial.replace(out)
+
+
+def load_edit_pool(path: Path, count: int = 200_000, seed: int = 0) -> EditPool:
+    """The pool in `path`, made first where it is missing."""
+    if not path.is_file():
+        make_edit_pool(count, seed, path)
+    with np.load(path) as data:
+        texts = ([str(text) for text in data[name]] for name in ("canonical", "said"))
+        return EditPool(data["before"], data["after"], *texts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Makes a pool of training edits.")
+    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("work/mini/edits.npz"))
+    options = parser.parse_args(argv)
+    make_edit_pool(options.count, options.seed, options.out, options.workers)
+
+
+if __name__ == "__main__":
+    main()
