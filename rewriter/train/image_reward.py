@@ -259,8 +259,8 @@ class ImageReward:
         s = self._settings
         form = format_term(sample.reply, parsed)
         if parsed.prompt is None:
-            reward, findings = s.format_weight * form - s.penalty_most, (f"reply: {parsed.problem}",)
-            return Scored(reward, 0.0, form, None, parsed.thought, s.penalty_most, findings=findings)
+            reward, problem = s.format_weight * form - s.penalty_most, f"reply: {parsed.problem}"
+            return Scored(reward, 0.0, form, None, parsed.thought, s.penalty_most, findings=(problem,))
         findings = tuple(str(finding) for finding in check_intent(sample.prompt, parsed.prompt, self._guard))
         penalty = intent_penalty(len(findings), s.penalty_each, s.penalty_most)
         judged = [one for one in known if one is not None]

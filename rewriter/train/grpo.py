@@ -1,0 +1,160 @@
+"""GRPO of a rewriter against the pictures that its rewrites make, with TRL.
+
+    python -m rewriter.train.grpo --config FILE.yaml [--max-steps N] [any setting of the file, to override it]
+    accelerate launch -m rewriter.train.grpo --config FILE.yaml
+
+The YAML file (or the name of a recipe) holds the settings of `DataArguments`, `RewardArguments`, `RemoteArguments`,
+`ShapingArguments` and `SampleArguments` (rewriter/train/arguments.py), of TRL's ModelConfig (model_name_or_path,
+use_peft, ...) and of its GRPOConfig (output_dir, num_generations, beta, use_vllm, ...). A second run of the same
+command goes on from the last whole checkpoint in output_dir; the trained model lies in output_dir itself, and sample
+pages in output_dir/samples.
+
+TRL turns rewards into advantages within each prompt's group (`scale_rewards: group`, the paper's way), or as its other
+settings say. Its `reward_weights` and `multi_objective_aggregation` are for several reward functions; here one function
+gives the whole reward, and `combine` and `part_weights` are for its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError
+from core.training import find_model, missing
+from rewriter.styles import load_style
+from rewriter.train.adapter import RewriteReward
+from rewriter.train.arguments import (
+    DataArguments,
+    RemoteArguments,
+    RewardArguments,
+    SampleArguments,
+    ShapingArguments,
+)
+from rewriter.train.data import load_prompts, rl_rows
+from rewriter.train.opening import open_source
+from rewriter.train.script import checkpoint_for, run, set_model_kwargs, settings_of, told, train_and_save
+from rewriter.train.shaping import Shaper
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    return run(train, argv)
+
+
+def train(argv: Sequence[str]) -> None:
+    """Reads settings and data, opens the reward, trains, saves.
+
+    Raises ConfigError, InputError, ModelMissing, and BackendError where too many judgements failed.
+    """
+    from trl import GRPOConfig, ModelConfig
+
+    kinds = (
+        DataArguments,
+        RewardArguments,
+        RemoteArguments,
+        ShapingArguments,
+        SampleArguments,
+        GRPOConfig,
+        ModelConfig,
+    )
+    data, rewarding, remote, shaping, samples, training, model = settings_of(
+        kinds, argv, "python -m rewriter.train.grpo"
+    )
+    if not data.train_files:
+        raise ConfigError("train_files is missing; name JSONL or Parquet files of prompts, or folders of them")
+    _fit_together(shaping, training)
+    style = load_style(data.style)
+    learnt = told("train_files", load_prompts(data.train_files, max_bad=data.max_bad))
+    held_out = None
+    if data.eval_files:
+        held_out = told("eval_files", load_prompts(data.eval_files, max_bad=data.max_bad))
+    place = find_model(model.model_name_or_path, model.model_revision)
+    rows = rl_rows(learnt.records, style)
+    shaper = Shaper(shaping)
+    reward = RewriteReward(
+        open_source(rewarding, remote, data.style), shaper, opening=_opening(place, model, rows[0], training)
+    )
+    try:
+        trainer = _trainer(
+            place, training, model, rows, rl_rows(held_out.records, style) if held_out is not None else None, reward
+        )
+        start = checkpoint_for(training)
+        _add_callbacks(trainer, reward, shaper, samples, start)
+        train_and_save(trainer, start)
+    finally:
+        reward.close()
+
+
+def _fit_together(shaping: ShapingArguments, training: Any) -> None:
+    """Refuses settings of ours and TRL's that would undo each other. Raises ConfigError."""
+    if training.reward_weights is not None or training.multi_objective_aggregation != "sum_then_normalize":
+        raise ConfigError(
+            "reward_weights and multi_objective_aggregation are for several reward functions; here one gives the whole "
+            "reward: set combine and part_weights instead"
+        )
+    if shaping.task_ema and training.scale_rewards != "none":
+        raise ConfigError("task_ema normalises rewards itself: set scale_rewards: none, or TRL would do it once more")
+
+
+def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
+    """What the chat template writes of the reply itself: templates of models that always think open the thought."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=model.model_revision)
+        text = tokenizer.apply_chat_template(
+            row["prompt"], tokenize=False, add_generation_prompt=True, **(training.chat_template_kwargs or {})
+        )
+    except OSError as error:
+        raise missing(place, error) from error
+    except ValueError as error:
+        raise ConfigError(f"the tokenizer in {place} cannot be used: {error}") from error
+    return "<think>" if str(text).rstrip().endswith("<think>") else ""
+
+
+def _trainer(
+    place: str,
+    training: Any,
+    model: Any,
+    rows: list[dict[str, Any]],
+    eval_rows: list[dict[str, Any]] | None,
+    reward: RewriteReward,
+) -> Any:
+    from datasets import Dataset
+    from trl import GRPOTrainer, get_peft_config, get_quantization_config
+
+    set_model_kwargs(training, model)
+    try:
+        trainer = GRPOTrainer(
+            model=place,
+            reward_funcs=reward,
+            args=training,
+            train_dataset=Dataset.from_list(rows),
+            eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+        )
+    except OSError as error:
+        raise missing(place, error) from error
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"the settings cannot be used: {error}") from error
+    # As TRL itself tells a reply that came to its end from one that was cut off.
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    reward.ends = frozenset([*trainer.eos_token_ids, tokenizer.pad_token_id])
+    return trainer
+
+
+def _add_callbacks(
+    trainer: Any, reward: RewriteReward, shaper: Shaper, samples: SampleArguments, start: Path | None
+) -> None:
+    from rewriter.train.callbacks import SamplePages, ShaperState
+
+    trainer.add_callback(ShaperState(shaper, start))
+    if samples.sample_every > 0:
+        folder = Path(trainer.args.output_dir) / "samples"
+        trainer.add_callback(SamplePages(reward, folder, samples.sample_every, samples.sample_count))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

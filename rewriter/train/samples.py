@@ -1,0 +1,128 @@
+"""Pages that show how training goes: sample prompts with the thoughts, rewrites, pictures and rewards of a step."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from core.errors import BackendError
+from core.files import write_atomically
+from rewriter.train.adapter import Rated, RewriteReward
+
+_SIDE = 384
+"""Pictures are embedded no larger than this many pixels a side."""
+_CURVES = {
+    "reward/total": "reward",
+    "reward/alignment": "alignment",
+    "reward/format": "format",
+    "reward/penalty": "penalty",
+    "kl": "KL to the start",
+    "completions/mean_length": "reply, tokens",
+    "reward/failed": "judgements failed",
+    "reward/wait_share": "time waiting for rewards",
+}
+
+
+def write_page(
+    path: Path, reward: RewriteReward, history: Sequence[Mapping[str, Any]], *, count: int, step: int, steps: int
+) -> None:
+    """Writes the page of the batch that `reward` gave last: of each of `count` prompts the best and the worst rewrite
+    of its group, and the curves of the trainer's log `history`. Pictures that cannot be drawn are left out.
+
+    Everything that came from a user or a model is escaped, and the page may run no script. Raises OSError.
+    """
+    groups = [list(group) for _, group in groupby(reward.last, key=lambda one: one.sample.prompt)]
+    shown = [_extremes(group) for group in groups[:count]]
+    flat = [one for group in shown for one in group]
+    pictures, trouble = _pictures(reward, flat)
+    cards = iter([_card(one, pictures.get((one.sample.prompt, one.scored.rewrite))) for one in flat])
+    page = (
+        _environment()
+        .get_template("samples.html.j2")
+        .render(
+            step=step,
+            steps=steps,
+            trouble=trouble,
+            prompts=[{"text": group[0].sample.prompt, "cards": [next(cards) for _ in group]} for group in shown],
+            curves=[curve for key, name in _CURVES.items() if (curve := _curve(name, key, history))],
+        )
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page.encode("utf-8", "replace"))
+
+
+def _pictures(reward: RewriteReward, rated: Sequence[Rated]) -> tuple[dict[tuple[str, str | None], Image.Image], str]:
+    """The pictures by (user's prompt, rewrite), and what went wrong."""
+    wanted = [(one.sample.prompt, one.scored.rewrite) for one in rated if one.scored.rewrite is not None]
+    unique = list(dict.fromkeys(wanted))
+    try:
+        drawn = reward.draw(unique)
+    except BackendError as error:
+        return {}, str(error)
+    return {key: image for key, image in zip(unique, drawn, strict=True) if image is not None}, ""
+
+
+def _extremes(group: Sequence[Rated]) -> list[Rated]:
+    """The rewrite with the greatest reward and the one with the least; one where all are alike."""
+    known = [one for one in group if one.scored.reward is not None]
+    if not known:
+        return [group[0]]
+    ranked = sorted(known, key=lambda one: -(one.scored.reward or 0.0))
+    first, last = ranked[0], ranked[-1]
+    return [first] if first.scored.rewrite == last.scored.rewrite else [first, last]
+
+
+def _card(one: Rated, picture: Image.Image | None) -> dict[str, Any]:
+    scored = one.scored
+    return {
+        "thought": scored.thought,
+        "rewrite": scored.rewrite,
+        "reply": one.sample.reply,
+        "cut_off": one.sample.truncated,
+        "findings": scored.findings,
+        "src": None if picture is None else _data_uri(picture),
+        "parts": [
+            ("reward", scored.reward),
+            ("alignment", scored.alignment),
+            ("format", scored.format),
+            ("penalty", scored.penalty),
+            ("given to TRL", one.given),
+        ],
+    }
+
+
+def _data_uri(picture: Image.Image) -> str:
+    small = picture.convert("RGB")
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _curve(name: str, key: str, history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A line through the logged values in a view box of 220 x 48; None with fewer than two."""
+    values = [float(entry[key]) for entry in history if isinstance(entry.get(key), int | float)]
+    if len(values) < 2:
+        return None
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = 216 / (len(values) - 1)
+    points = " ".join(f"{2 + i * step:.1f},{45 - 42 * (v - low) / span:.1f}" for i, v in enumerate(values))
+    return {"name": name, "points": points, "first": values[0], "last": values[-1]}
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("rewriter.train", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
