@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,3 +62,55 @@ def calibration(probabilities: Sequence[float], truths: Sequence[bool], bins: in
             found.append(Bin(b / bins, (b + 1) / bins, int(mine.sum()), float(p[mine].mean()), float(t[mine].mean())))
     error = sum(b.count * abs(b.confidence - b.frequency) for b in found) / max(len(p), 1)
     return found, float(error)
+
+
+def mean_of_means(
+    groups: Mapping[str, Sequence[float]],
+    weights: Mapping[str, float] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """Mean (weighted, where `weights` has every group) of the groups' means, items resampled within their groups.
+
+    Groups without values do not count. Raises ValueError where none has any.
+    """
+    filled = {name: np.asarray(values, dtype=np.float64) for name, values in groups.items() if len(values)}
+    if not filled:
+        raise ValueError("no values to average")
+    share = np.asarray([1.0 if weights is None else weights[name] for name in filled])
+    share /= share.sum()
+    rng = np.random.default_rng(seed)
+    drawn = [v[rng.integers(len(v), size=(resamples, len(v)))].mean(1) for v in filled.values()]
+    low, high = np.percentile(share @ np.stack(drawn), (2.5, 97.5))
+    return Interval(float(share @ np.asarray([v.mean() for v in filled.values()])), float(low), float(high))
+
+
+def ratio(hits: Sequence[float], totals: Sequence[float], seed: int = 0, resamples: int = 2000) -> Interval:
+    """sum(hits) / sum(totals) with its interval, whole items resampled: right for answers that share a picture."""
+    return ratio_difference(hits, totals, [0.0] * len(hits), [1.0] * len(hits), seed, resamples)
+
+
+def ratio_difference(
+    hits: Sequence[float],
+    totals: Sequence[float],
+    other_hits: Sequence[float],
+    other_totals: Sequence[float],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """sum(hits)/sum(totals) - sum(other_hits)/sum(other_totals), the same items resampled on both sides.
+
+    Raises ValueError where a total is zero.
+    """
+    table = np.asarray([hits, totals, other_hits, other_totals], dtype=np.float64)
+    if table.size == 0 or table[1].sum() == 0 or table[3].sum() == 0:
+        raise ValueError("no values to average")
+    rng = np.random.default_rng(seed)
+    which = rng.integers(table.shape[1], size=(resamples, table.shape[1]))
+    sums = table[:, which].sum(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = sums[0] / sums[1] - sums[2] / sums[3]
+    # A resample may hit only items that have no such answer.
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    total = table.sum(1)
+    return Interval(float(total[0] / total[1] - total[2] / total[3]), float(low), float(high))

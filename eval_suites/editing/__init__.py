@@ -1,0 +1,1 @@
+"""Benchmarks of edited pictures, one file each."""

@@ -1,0 +1,1 @@
+"""Benchmarks of pictures made from prompts, one file each."""

@@ -1,0 +1,22 @@
+"""Which suites there are: name to the dotted path of its Suite, imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from core.errors import InputError
+
+GENERATION = {
+    "geneval": "eval_suites.generation.geneval",
+    "t2i-keypoints": "eval_suites.generation.t2i_keypoints",
+    "partiprompts": "eval_suites.generation.partiprompts",
+    "dpg-bench": "eval_suites.generation.dpg_bench",
+}
+
+
+def suite(name: str) -> Any:
+    """The SUITE of that name. Raises InputError."""
+    if name not in GENERATION:
+        raise InputError(f"there is no suite {name!r}; there are cutouts, {', '.join(GENERATION)}")
+    return import_module(GENERATION[name]).SUITE
