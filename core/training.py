@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -60,8 +61,15 @@ def missing(place: str, error: Exception) -> ModelMissing:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`. One that a kill cut short lacks its state, which is written last."""
     found = [(int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name))]
-    whole = [(step, path) for step, path in found if (path / "trainer_state.json").is_file()]
-    return max(whole)[1] if whole else None
+    return next((path for _, path in sorted(found, reverse=True) if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet, or the kill came while it was written
+        return False
+    return True
 
 
 def _refuse_unknown(path: Path, known: set[str]) -> None:
