@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from rewriter.train.data import Chat
-from rewriter.train.image_reward import RewardSource, Sample, Scored, Scores
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
 from rewriter.train.rewards import Reward, failures
 from rewriter.train.shaping import Row, Shaped, Shaper
 
@@ -115,7 +115,7 @@ def _row(sample: Sample, one: Scored, task: str) -> Row:
 def _metrics(rated: Sequence[Rated], scores: Scores) -> dict[str, float]:
     """Means over the batch, shares in 0..1, lengths in characters, seconds."""
     scored = [one.scored for one in rated]
-    means = {
+    means: dict[str, Sequence[Reward]] = {
         "total": [one.reward for one in scored],
         "alignment": [one.alignment for one in scored],
         "format": [one.format for one in scored],

@@ -15,7 +15,7 @@ from rewriter.train.script import console
 from rewriter.train.shaping import Shaper
 
 
-class SamplePages(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class SamplePages(TrainerCallback):
     """Writes `folder`/step-N.html every `every` steps, with `count` prompts of the batch that was just learnt from.
 
     A page that cannot be written is told and stops nothing.
@@ -38,7 +38,7 @@ class SamplePages(TrainerCallback):  # type: ignore[misc]  # transformers has no
             console.print(f"warning: no sample page {path}: {error.strerror or error}")
 
 
-class ShaperState(TrainerCallback, ExportableState):  # type: ignore[misc]
+class ShaperState(TrainerCallback, ExportableState):
     """Keeps the shaper's state in trainer_state.json, and takes it up from the checkpoint `start`."""
 
     def __init__(self, shaper: Shaper, start: Path | None) -> None:

@@ -11,8 +11,9 @@ from editors.models import open_backend
 from evaluator.models import open_evaluator
 from rewriter.styles import load_style
 from rewriter.train.arguments import RemoteArguments, RewardArguments, only_here
-from rewriter.train.image_reward import ImageReward, RewardSettings, RewardSource
+from rewriter.train.image_reward import ImageReward
 from rewriter.train.reward_cache import RewardCache
+from rewriter.train.reward_types import RewardSettings, RewardSource
 
 
 def open_source(args: RewardArguments, remote: RemoteArguments, style: str) -> RewardSource:

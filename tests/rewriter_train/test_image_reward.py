@@ -19,8 +19,9 @@ from evaluator.align import AlignEvaluator
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Verdict
 from rewriter.guard import GuardSettings
-from rewriter.train.image_reward import ImageReward, RewardSettings, Sample, Scores, seeds_of
+from rewriter.train.image_reward import ImageReward, seeds_of
 from rewriter.train.reward_cache import RewardCache
+from rewriter.train.reward_types import RewardSettings, Sample, Scores
 
 STARS = "two red stars"
 CHECKS: Checklist = (Check("counting", "Are there two stars?"), Check("negation", "Are there no hearts?"))

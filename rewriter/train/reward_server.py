@@ -1,0 +1,289 @@
+"""A server of rewards: trainers on other machines send replies of their rewriters and get their rewards.
+
+    python -m rewriter.train.reward_server --config FILE.yaml [--host 0.0.0.0] [--port 8100]
+
+The YAML file holds the settings of `ServerArguments` and `RewardArguments`. Requests that wait while others are scored
+are scored together, so that the generator's batches are full whoever asks; and the next lot is drawn while one is
+judged. What is said over the wire is told in `rewriter.train.reward_wire`; HTTP is the standard library's. How many
+failed judgements are too many is each trainer's business (`max_failed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.errors import ConfigError, InputError, ModelMissing, RedraftError, one_line
+from rewriter.train.arguments import RewardArguments
+from rewriter.train.opening import open_reward
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
+from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REQUEST, MAX_SAMPLES, SCORE, SCORES, DrawReply, packed
+from rewriter.train.script import console, run, settings_of
+
+_IDLE_S = 60.0
+"""How long a connection may keep silent in the middle of a request."""
+
+
+@dataclass
+class ServerArguments:
+    """Where the server listens, and to whom."""
+
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all."})
+    port: int = field(default=8100, metadata={"help": "Port to listen on; 0 for any that is free."})
+    token_env: str | None = field(
+        default=None, metadata={"help": "NAME of the environment variable with the token that requests must carry."}
+    )
+    style: str | None = field(
+        default=None, metadata={"help": "The rewriter style whose guard settings count; none: the profile's."}
+    )
+    together: int = field(default=512, metadata={"help": "Samples that are scored together, at most."})
+
+    def __post_init__(self) -> None:
+        if self.together < 1:
+            raise ValueError(f"together must be at least 1, not {self.together}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    samples: tuple[Sample, ...]
+    answer: Future[Scores] = field(default_factory=Future)
+
+
+class RewardService:
+    """Scores for many callers at once. `score` and `draw` may be called from any thread; they raise RedraftError."""
+
+    def __init__(self, source: RewardSource, together: int = 512) -> None:
+        self._source = source
+        self._together = together
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._under_way = 0
+        self._count = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._lots = asyncio.Semaphore(2)  # one is drawn while another is judged
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rewards", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait or are being scored."""
+        return self._under_way
+
+    def score(self, samples: Sequence[Sample]) -> Scores:
+        """The rewards of `samples`. Times and `cached` are those of all that was scored together with them."""
+        job = _Job(tuple(samples))
+        self._add(len(job.samples))
+        try:
+            self._jobs.put(job)
+            asyncio.run_coroutine_threadsafe(self._score_waiting(), self._loop)
+            return job.answer.result()
+        finally:
+            self._add(-len(job.samples))
+
+    def draw(self, rewrites: Sequence[tuple[str, str]]) -> DrawReply:
+        """The pictures of (user's prompt, rewrite)."""
+        drawn = asyncio.run_coroutine_threadsafe(self._source.draw(rewrites), self._loop).result()
+        return DrawReply(tuple(packed(image) for image in drawn))
+
+    def close(self) -> None:
+        """Stops at once; who waits gets no answer."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._source.close()
+
+    def _add(self, count: int) -> None:
+        with self._count:
+            self._under_way += count
+
+    async def _score_waiting(self) -> None:
+        async with self._lots:
+            jobs = self._lot()
+            if not jobs:
+                return  # those before took it along
+            try:
+                scores = await self._source([sample for job in jobs for sample in job.samples])
+            except Exception as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
+                for job in jobs:
+                    job.answer.set_exception(error)
+                return
+            for job, own in zip(jobs, split(scores, [job.samples for job in jobs]), strict=True):
+                job.answer.set_result(own)
+
+    def _lot(self) -> list[_Job]:
+        jobs: list[_Job] = []
+        while not self._jobs.empty() and sum(len(job.samples) for job in jobs) < self._together:
+            jobs.append(self._jobs.get())
+        return jobs
+
+
+def split(scores: Scores, callers: Sequence[Sequence[Sample]]) -> list[Scores]:
+    """The scores of each caller's samples, among those of all callers together.
+
+    Judgements and failures are counted for each caller: over distinct rewrites, as `ImageReward` counts them. `cached`
+    and the times are those of the whole; reasons for failure are told to all who had one.
+    """
+    left = iter(scores.samples)
+    return [_own(scores, samples, tuple(next(left) for _ in samples)) for samples in callers]
+
+
+def _own(scores: Scores, samples: Sequence[Sample], scored: tuple[Scored, ...]) -> Scores:
+    distinct = {(sample.prompt, one.rewrite): one for sample, one in zip(samples, scored, strict=True)}.values()
+    failed = sum(one.failed for one in distinct)
+    reasons = scores.reasons if failed else ()
+    judgements = sum(one.pictures for one in distinct)
+    return replace(scores, samples=scored, judgements=judgements, failed=failed, reasons=reasons)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], service: RewardService, token: str | None) -> None:
+        super().__init__(address, _Handler)
+        self.service = service
+        self.token = token
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer({"/health": lambda: json.dumps({"ok": True, "waiting": self.server.service.waiting}).encode()})
+
+    def do_POST(self) -> None:
+        self._answer({"/score": self._score, "/draw": self._draw})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not a line for each request."""
+
+    def _answer(self, ways: dict[str, Callable[[], bytes]]) -> None:
+        status = 200
+        try:
+            self._let_in()
+            if self.path not in ways:
+                raise _RefusedError(404, f"there is no {self.command} {one_line(self.path)} here")
+            body = ways[self.path]()
+        except _RefusedError as error:
+            status, body = error.status, _error(error)
+        except ModelMissing as error:
+            status, body = 500, _error(error)
+        except RedraftError as error:
+            status, body = 503, _error(error)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave the trainer without an answer
+            status, body = 500, _error(f"{type(error).__name__}: {error}")
+        if status != 200:
+            self.close_connection = True  # what is left of the request is not read
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _let_in(self) -> None:
+        token = self.server.token
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            raise _RefusedError(401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN")
+
+    def _body(self) -> bytes:
+        told = self.headers.get("Content-Length", "")
+        if not told.isdecimal():
+            raise _RefusedError(411, "a request needs its Content-Length")
+        if int(told) > MAX_REQUEST:
+            raise _RefusedError(413, f"a request may have {MAX_REQUEST >> 20} MiB; send fewer samples")
+        return self.rfile.read(int(told))
+
+    def _score(self) -> bytes:
+        try:
+            samples = SCORE.validate_json(self._body()).samples
+        except ValidationError as error:
+            raise _RefusedError(400, f"that is no request for scores: {_first(error)}") from None
+        _few(len(samples))
+        return SCORES.dump_json(self.server.service.score(samples))
+
+    def _draw(self) -> bytes:
+        try:
+            rewrites = DRAW.validate_json(self._body()).rewrites
+        except ValidationError as error:
+            raise _RefusedError(400, f"that is no request for pictures: {_first(error)}") from None
+        _few(len(rewrites))
+        return DRAWN.dump_json(self.server.service.draw(rewrites))
+
+
+def _few(count: int) -> None:
+    if count > MAX_SAMPLES:
+        raise _RefusedError(413, f"a request may have {MAX_SAMPLES} samples, not {count}")
+
+
+def _error(error: object) -> bytes:
+    return json.dumps({"error": one_line(error)}).encode()
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
+
+
+def make_server(source: RewardSource, args: ServerArguments) -> _Server:
+    """A server that listens but does not answer yet (`serve_forever`); `server_address` tells the port.
+
+    Raises ConfigError where the token's variable is not set, InputError where nobody may listen there.
+    """
+    token = None
+    if args.token_env is not None:
+        token = os.environ.get(args.token_env)
+        if not token:
+            raise ConfigError(f"the environment variable {args.token_env} is not set; export it with a token")
+    service = RewardService(source, args.together)
+    try:
+        return _Server((args.host, args.port), service, token)
+    except (OSError, OverflowError) as error:
+        service.close()
+        raise InputError(f"cannot listen on {args.host}:{args.port}: {error}; choose another --port") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    return run(serve, argv)
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Serves until SIGINT or SIGTERM. Raises ConfigError, InputError, ModelMissing."""
+    args, rewarding = settings_of((ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server")
+    server = make_server(open_reward(rewarding, args.style, max_failed=1.0), args)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.server_port}")
+    if args.token_env is None and not args.host.startswith(("127.", "localhost")):
+        console.print("warning: without token_env anybody who reaches this port may use the models")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        console.print("stopped")
+    finally:
+        server.server_close()
+        server.service.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
