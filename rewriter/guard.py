@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from core.errors import ConfigError
-from rewriter.intent import colours, negation, numbers, remnants, rules
+from rewriter.intent import colours, negation, numbers, remnants, rules, same_language
 from rewriter.intent.base import Case, Finding, GuardSettings, Passage, Rule
 
 __all__ = ["RULES", "Finding", "GuardSettings", "check_intent"]
@@ -26,7 +26,7 @@ RULES: dict[str, Rule] = {
     "counts": numbers.counts,
     "negations": negation.negations,
     "colours": colours.colours,
-    "language": rules.language,
+    "language": same_language.language,
 }
 """Every rule by its name, in the order in which they are asked."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +15,9 @@ from rewriter.intent.language import detect_language
 from rewriter.intent.quotes import Quoted, find_quotes
 
 _HAN = re.compile("[\u4e00-\u9fff]")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Vowel signs of Arabic and of the scripts of India are no letters to `\w`.
+_LETTER = "(?:[^\\W_]|[\u0300-\u036f\u064b-\u0655\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
+_WORD = re.compile(f"{_LETTER}+(?:['’]{_LETTER}+)*")
 
 
 class GuardSettings(BaseModel):
@@ -66,6 +69,11 @@ class Word:
         return any(not ch.isspace() and ch != "-" for ch in self.gap)
 
 
+def _folded(word: str) -> str:
+    word = word.lower().replace("’", "'")
+    return word if word.isascii() else unicodedata.normalize("NFC", word)
+
+
 @dataclass(frozen=True)
 class Passage:
     """A text and what the rules want to know about it, worked out once and only where asked."""
@@ -89,7 +97,7 @@ class Passage:
         matches = list(_WORD.finditer(self.plain))
         ends = [*(match.start() for match in matches[1:]), len(self.plain)]
         return tuple(
-            Word(m[0].lower().replace("’", "'"), m.start(), m.end(), self.plain[m.end() : nxt], m[0][0].isupper())
+            Word(_folded(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], m[0][0].isupper())
             for m, nxt in zip(matches, ends, strict=False)
         )
 

@@ -6,7 +6,12 @@ beyond those listed. What cannot be told is None, and then nothing is claimed.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from functools import cache
+
+from rewriter.intent.vocabulary import WORDS
 
 _SCRIPTS = {
     "latin": r"A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff",
@@ -22,61 +27,29 @@ _SCRIPTS = {
 }
 _LETTERS = {name: re.compile(f"[{ranges}]") for name, ranges in _SCRIPTS.items()}
 _WORD = re.compile(f"[{_SCRIPTS['latin']}]+")
-_SIMPLIFIED = re.compile(
-    "[们这个红绿马鸟鱼车门东龙风飞书长头发两张岁边阳给爱艺术树笼过还热场务开关样细丝围间吗呢她你它]"  # not Japanese
+_CHINESE = re.compile(  # characters and words that Japanese does not write
+    "[的们这那哪么吗吧呢啊您它她你个红绿马鸟鱼车门东龙风飞书长头发两张岁边阳给爱艺树笼过还热务关样细丝围间写没显纸说读谁课讲设许论请记认词诗"
+    "岛灯灵妈图团圣坏处备够奖妆妇孙宝审宽导尘尽层师带帮广归录态总恋惊战执扩扫扬护报拥择挂挡挥损换摇敌晒术杀杂权极构枪标栋档桥梦检楼欢"
+    "汉汤沟泪洁洒浇测浓涂润涨渐湿滚滩]|一只|没有|不要|不带|不戴|十二|一对"
 )
 
-# Small words, and some that prompts are full of. A word that two of these languages share counts for both.
-_COMMON = {
-    "en": (
-        "the a an of and with in on at is are to from by under over above below near behind beside between its "
-        "his her their this that no not without for as into says reading wearing holding sitting standing riding "
-        "playing showing red blue green yellow black white small large big two three four five cat dog woman man "
-        "girl boy house tree photo painting style background light dark old young just any only around all each "
-        "some full made"
-    ),
-    "de": (
-        "der die das ein eine einen einem einer und mit im am auf ist sind von zu zum zur unter über neben hinter "
-        "vor zwischen ohne kein keine keinen für als aus nicht nur dem den des rot rote roter rotes blau blaue "
-        "blauer grün grüne gelb gelbe schwarze weiße kleine kleiner große großer zwei drei vier fünf katze hund "
-        "frau mann haus baum bild stil"
-    ),
-    "fr": (
-        "le la les un une des du de et avec dans sur est sont au aux sous près contre derrière devant entre sans "
-        "pas pour par qui en son sa ses rouge bleu bleue vert verte jaune noir noire blanc blanche petit petite "
-        "grand grande deux trois quatre cinq chien chatte femme homme maison arbre style lumière fond mur"
-    ),
-    "es": (
-        "el la los las un una unos unas de del y con en sobre es son al bajo cerca detrás delante entre sin no "
-        "para por que su sus rojo roja azul verde amarillo amarilla negro negra blanco blanca pequeño pequeña "
-        "gran grande dos tres cuatro cinco gato gata perro mujer hombre casa árbol estilo luz fondo"
-    ),
-    "it": (
-        "il lo la gli le un una di del della con in nel nella su sul sono al alla sotto vicino dietro davanti tra "
-        "senza non per che suo sua rosso rossa blu verde giallo nero bianco piccolo grande due tre quattro gatto "
-        "cane donna uomo casa albero stile luce sfondo"
-    ),
-    "pt": (
-        "os as um uma de do da dos das com em na sobre são ao sob perto atrás entre sem não para por que seu sua "
-        "vermelho vermelha azul verde amarelo preto branco pequeno grande dois duas três quatro gato cachorro "
-        "mulher homem casa árvore estilo luz fundo"
-    ),
-    "nl": (
-        "de het een en met in op zijn van naar onder over naast achter voor tussen zonder geen niet als uit rood "
-        "rode blauw blauwe groen groene gele zwart witte klein kleine grote twee drie vier vijf kat hond vrouw "
-        "man huis boom stijl achtergrond licht"
-    ),
-}
 # Letters, and elided articles, that tell as much as a word does.
 _TELLING = {
     "de": re.compile("[äöüß]"),
-    "fr": re.compile("[çœèêëîûàâ]|\\b(?:[ldncsj]|qu)['’]\\w"),
-    "es": re.compile("[ñ¿¡]"),
-    "pt": re.compile("[ãõ]"),
+    "fr": re.compile("[çœèêëîûàâù]|\\b(?:[ldncsj]|qu)['’]\\w"),
+    "es": re.compile("[ñ¿¡]|ción\\b|[áéíóú]\\w*(?:o|a|os|as)\\b"),
+    "it": re.compile("\\b(?:dell|all|nell|sull|dall|un)['’]\\w|zione\\b|[àèìòù]\\b"),
+    "pt": re.compile("[ãõ]|ção\\b|ções\\b|[âêô]"),
+    "nl": re.compile("ij|aa|uu|\\bgeen\\b"),
+    "pl": re.compile("[ąęłńśźż]"),
+    "sv": re.compile("å"),
+    "tr": re.compile("[ğış]"),
+    "vi": re.compile("[\u1ea0-\u1ef9đơư]"),
+    "cs": re.compile("[ěřů]"),
 }
 _LANGUAGES_OF: dict[str, tuple[str, ...]] = {}
-for _language, _words in _COMMON.items():
-    for _word in _words.split():
+for _language, _words in WORDS.items():
+    for _word in dict.fromkeys(_words.split()):
         _LANGUAGES_OF[_word] = (*_LANGUAGES_OF.get(_word, ()), _language)
 _BY_SCRIPT = {
     "cyrillic": "ru", "greek": "el", "hebrew": "he", "arabic": "ar", "devanagari": "hi", "thai": "th", "hangul": "ko",
@@ -85,8 +58,20 @@ NAMES = {
     "en":
     "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch",
     "ru": "Russian", "el": "Greek", "he": "Hebrew", "ar": "Arabic", "hi": "Hindi", "th": "Thai", "ko": "Korean",
-    "zh": "Chinese", "ja": "Japanese",
+    "zh": "Chinese", "ja": "Japanese", "pl": "Polish", "sv": "Swedish", "tr": "Turkish", "id": "Indonesian",
+    "vi": "Vietnamese", "cs": "Czech",
 }  # fmt: skip
+
+
+_MIN_LETTERS = 8
+_WORD_WEIGHT = 3.0
+"""What a telling word adds to the log-likelihood of its language, in nats."""
+_MARGIN = 3.0
+"""By how much the likeliest language has to lead before it is believed, in nats."""
+_LEAN = 1.0
+"""By how much for a guess."""
+LATIN = frozenset(language for language, words in WORDS.items() if len(words) >= 500)
+"""Languages in Latin letters that are known well enough to spell by."""
 
 
 def scripts(text: str) -> dict[str, float]:
@@ -108,28 +93,76 @@ def detect_language(text: str) -> str | None:
     if east >= 0.5:
         if share.get("kana", 0) >= 0.08 * east:
             return "ja"
-        # Japanese without kana is short; longer or simplified Han text is Chinese.
-        return "zh" if _SIMPLIFIED.search(text) or len(_LETTERS["han"].findall(text)) >= 12 else None
+        # Japanese without kana is short; longer Han text, and what only Chinese writes, is Chinese.
+        return "zh" if _CHINESE.search(text) or len(_LETTERS["han"].findall(text)) >= 12 else None
     script = max(share, key=lambda name: share[name])
     if share[script] < 0.6:
         return None
     return _latin(text) if script == "latin" else _BY_SCRIPT.get(script)
 
 
+def lean(text: str) -> str | None:
+    """The language that `text` in Latin letters seems to be in, though not surely enough for `detect_language`."""
+    words = _WORD.findall(text.lower())
+    return _by_letters(words, _by_words(text.lower(), words), _LEAN)
+
+
 def _latin(text: str) -> str | None:
     text = text.lower()
     words = _WORD.findall(text)
-    score: dict[str, int] = {}
+    score = _by_words(text, words)
+    if score:
+        best, *others = sorted(score, key=lambda language: -score[language])
+        runner_up = score[others[0]] if others else 0
+        # One telling word is enough where nothing speaks against it.
+        enough = score[best] >= 2 or runner_up == 0
+        if enough and score[best] >= 0.12 * len(words) and score[best] > 1.25 * runner_up:
+            return best
+    return _by_letters(words, score, _MARGIN)
+
+
+def _by_words(text: str, words: list[str]) -> dict[str, float]:
+    """How many words, and letters, of `text` tell of each language."""
+    score: dict[str, float] = {}
     for word in words:
-        for language in _LANGUAGES_OF.get(word, ()):
-            score[language] = score.get(language, 0) + 1
-    for language, letters in _TELLING.items():
-        if letters.search(text):
-            score[language] = score.get(language, 0) + 1
-    if not score:
+        languages = _LANGUAGES_OF.get(word, ())
+        for language in languages:  # a word of one language says more than one that many share
+            score[language] = score.get(language, 0) + (1 if len(languages) < 3 else 0.7)
+    if not text.isascii() or "'" in text or "ij" in text:
+        for language, letters in _TELLING.items():
+            if letters.search(text):
+                score[language] = score.get(language, 0) + 1
+    return score
+
+
+def _by_letters(words: list[str], score: dict[str, float], margin: float) -> str | None:
+    """The language whose words are spelled like these; None where two are about as likely, or there are few letters.
+
+    Naive Bayes over the trigrams of letters in `WORDS`, with add-half smoothing, and `score` of the telling words.
+    """
+    if sum(len(word) for word in words) < _MIN_LETTERS:
         return None
-    best, *others = sorted(score, key=lambda language: -score[language])
-    runner_up = score[others[0]] if others else 0
-    # One telling word is enough where nothing speaks against it.
-    enough = score[best] >= 2 or runner_up == 0
-    return best if enough and score[best] >= 0.12 * len(words) and score[best] > 1.4 * runner_up else None
+    grams = [gram for word in words for gram in _trigrams(word)]
+    chance = {
+        language: sum(table.get(gram, floor) for gram in grams) + _WORD_WEIGHT * score.get(language, 0)
+        for language, (table, floor) in _trigram_tables().items()
+    }
+    best, second = sorted(chance, key=lambda language: -chance[language])[:2]
+    return best if chance[best] - chance[second] > margin else None
+
+
+def _trigrams(word: str) -> list[str]:
+    word = f" {word} "
+    return [word[i : i + 3] for i in range(len(word) - 2)]
+
+
+@cache
+def _trigram_tables() -> dict[str, tuple[dict[str, float], float]]:
+    """Of each language: log-probability by trigram, and that of a trigram it does not have."""
+    tables = {}
+    for language in LATIN:
+        counts = Counter(gram for word in set(WORDS[language].split()) for gram in _trigrams(word))
+        total = math.log(counts.total() + 0.5 * 8000)
+        table = {gram: math.log(count + 0.5) - total for gram, count in counts.items()}
+        tables[language] = (table, math.log(0.5) - total)
+    return tables

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 
 from rewriter.intent.base import Case, Finding, Passage, singular, word_set
-from rewriter.intent.numerals import Number, counted, pairs, present, required
+from rewriter.intent.numerals import Number, counted, mentioned_in_passing, pairs, present, required, said
 
 _STOPS = word_set(
     "a an the of and or with in on at to from by under over near behind beside between for is are as each its his her "
     "their that which who into onto around against inside outside above below but not no one other than both all "
     "und oder mit im am auf unter über neben von et ou avec dans sur sous de des y o con en sobre del"
 )
+_EACH = word_set("each both all every per half other others remaining rest pairs apiece respectively")
 _PEOPLE = word_set(
     "people persons friends kids children lovers siblings characters figures animals pets players fighters dancers "
     "parents partners strangers creatures colors colours sisters adults opponents shapes"
@@ -28,10 +29,10 @@ def numbers(case: Case) -> Iterator[Finding]:
     wanted = [*required(case.original), *pairs(case.original)]
     if not wanted:
         return
-    said = present(case.rewrite)
+    named = present(case.rewrite)
     told = set()
     for number in wanted:
-        if number.values & said or number.values in told or _added_up(number, case):
+        if number.values & named or number.values in told or _added_up(number, case):
             continue
         if not case.settings.compounds and _COMPOUND.match(case.original.text, number.end):
             continue
@@ -51,17 +52,20 @@ def counts(case: Case) -> Iterator[Finding]:
     if not asked:
         return
     got = _by_noun(case.rewrite)
-    exact = {min(number.values) for number in counted(case.rewrite)}
+    in_passing = mentioned_in_passing(case.rewrite)
     for noun, wanted in asked.items():
         found = {value: number for value, number in got.get(noun, ()) if value >= 2}
         values = {value for value, _ in wanted}
+        if not got.get(noun) and (number := _uncounted(noun, wanted, case)):
+            text = case.original.text[number.start : number.end]
+            yield Finding("counts", f"The number of {noun!r} is lost.", text, "original", number.start, number.end)
         if not found or values & found.keys() or sum(value for value, _ in wanted) in found:
             continue
         if sum(value for value, _ in got[noun]) in values | {sum(v for v, _ in wanted)}:
             continue
         if 1 in values and _mentioned_singly(noun, case):
             continue
-        if values & (present(case.rewrite) - exact):
+        if values & in_passing:
             continue  # four sit, a fifth stands
         number = next(iter(found.values()))
         message = f"The number of {noun!r} is not the one asked for."
@@ -109,6 +113,15 @@ def _nouns(passage: Passage, last: int, value: float, english: bool) -> Iterator
         yield from (word.text for word in following if word.capital)
     else:
         yield from (word.text for word in following[:1])
+
+
+def _uncounted(noun: str, wanted: list[tuple[float, Number]], case: Case) -> Number | None:
+    """The count that a noun has lost, though the same number is there with something else: at nine, nine chairs."""
+    value, number = wanted[0]
+    plural = any(word.text != noun and singular(word.text) == noun for word in case.rewrite.words)
+    if len(wanted) > 1 or value < 2 or not plural or {word.text for word in case.rewrite.words} & _EACH:
+        return None
+    return number if 0 < said(case.rewrite, value) < said(case.original, value) else None
 
 
 def _mentioned_singly(noun: str, case: Case) -> bool:

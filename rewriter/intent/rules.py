@@ -1,4 +1,4 @@
-"""Rules on text in the picture, language and form. Numbers, negations and colours have files of their own."""
+"""Rules on form and on text in the picture. What takes more has files of its own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator
 
 from rewriter.intent.base import Case, Finding
-from rewriter.intent.language import NAMES, scripts
 
-# English is left out: keywords without a telling word are mostly English, and a good rewrite may use other words.
-_LATIN = {"de", "fr", "es", "it", "pt", "nl"}
 _BROKEN_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\"”“](?:t|s|re|ve|ll|d|m)\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOP = re.compile(r"(\b\w[\w ,;.'’-]{1,120}?\W+)\1{3,}", re.IGNORECASE)
+_TAIL = 24
+"""Characters of the end of a text that come three times only in a loop."""
 _CJK_LOOP = re.compile(r"([\u3040-\u30ff\u3400-\u9fff，、。]{2,40}?)\1{3,}")
 
 
@@ -43,18 +42,17 @@ def length(case: Case) -> Iterator[Finding]:
 
 
 def repetition(case: Case) -> Iterator[Finding]:
-    """A model caught in a loop says the same words four times in a row."""
-    for pattern in (_LOOP, _CJK_LOOP):
-        match = pattern.search(case.rewrite.plain)
-        if match and match[0].strip().casefold() not in case.original.text.casefold():
+    """A model caught in a loop says the same words four times in a row, or ends on what it has said twice before."""
+    text, known = case.rewrite.plain, case.original.text.casefold()
+    spans = [(m[1], m.start(), m.end()) for pattern in (_LOOP, _CJK_LOOP) if (m := pattern.search(text))]
+    tail = text.rstrip()[-_TAIL:]
+    if len(tail) == _TAIL and text.count(tail) >= 3:
+        spans.append((tail, text.find(tail), len(text)))
+    for said, start, end in spans:
+        if text[start:end].strip().casefold() not in known:
             yield Finding(
-                "repetition",
-                f"The rewrite repeats {match[1].strip()!r}.",
-                match[0],
-                "rewrite",
-                match.start(),
-                match.end(),
-            )
+                "repetition", f"The rewrite repeats {said.strip()!r}.", text[start:end], "rewrite", start, end
+            )  # fmt: skip
             return
 
 
@@ -105,54 +103,6 @@ def added_text(case: Case) -> Iterator[Finding]:
                 quote.start,
                 quote.end,
             )
-
-
-def language(case: Case) -> Iterator[Finding]:
-    """The rewrite is in the language of the original."""
-    asked, got = case.original.language, case.rewrite.language
-    if asked is not None and got is not None and asked != got and not _mixed(case):
-        yield Finding(
-            "language", f"The request is in {NAMES[asked]}; the rewrite is in {NAMES[got]}.",
-            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]),
-        )  # fmt: skip
-    elif asked is None or got is None:
-        yield from _script(case)
-        if asked is None and got in _LATIN and not _shares_a_word(case):
-            message = f"The rewrite is in {NAMES[got]} and has no word in common with the request."
-            yield Finding("language", message, case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]))
-
-
-def _script(case: Case) -> Iterator[Finding]:
-    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
-    if not ours or not theirs:
-        return
-    mine = max(ours, key=lambda name: ours[name])
-    other = max(theirs, key=lambda name: theirs[name])
-    # A few letters (a name, a unit) do not make a language.
-    if sum(ch.isalpha() for ch in case.original.plain) >= 2 and ours.get(other, 0) < 0.15 and theirs[other] > 0.6:
-        yield Finding(
-            "language", f"The request is written in {mine} letters; the rewrite in {other} letters.",
-            case.rewrite.text[:40], "rewrite", 0, len(case.rewrite.text[:40]),
-        )  # fmt: skip
-
-
-def _shares_a_word(case: Case) -> bool:
-    """Whether a longer word of the original, or its beginning, comes back; True where it has none."""
-    long = {word.text[:4] for word in case.original.words if len(word.text) >= 4 and word.text.isalpha()}
-    return len(long) < 2 or bool(long & {word.text[:4] for word in case.rewrite.words})
-
-
-def _merged(share: dict[str, float]) -> dict[str, float]:
-    """Han and kana are one: a Japanese title can do without kana."""
-    east = share.pop("kana", 0) + share.pop("han", 0)
-    return share | ({"Chinese or Japanese": east} if east else {})
-
-
-def _mixed(case: Case) -> bool:
-    """Prompts that mix languages may be answered in either."""
-    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
-    other = max(theirs, key=lambda name: theirs[name])
-    return len(ours) > 1 and 0.15 <= ours.get(other, 0) < 0.85
 
 
 def _inner(text: str) -> Iterator[str]:
