@@ -49,6 +49,11 @@ def load_triplets(paths: Sequence[str | Path], *, max_bad: float = 0.01) -> Load
     return load_records(paths, _triplet, max_bad)
 
 
+def as_triplet(prompt: str, thought: str, rewrite: str) -> Triplet:
+    """A triplet of these, if it can be used as `load_triplets` has it. Raises InputError."""
+    return _triplet({"prompt": prompt, "thought": thought, "rewrite": rewrite}, "")
+
+
 def load_prompts(paths: Sequence[str | Path], *, max_bad: float = 0.01) -> Loaded[RLPrompt]:
     """RL prompts, else as `load_triplets`. Raises InputError."""
     return load_records(paths, _rl_prompt, max_bad)
@@ -79,8 +84,12 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
 
 
 def rl_rows(prompts: Sequence[RLPrompt], style: Style) -> list[dict[str, Any]]:
-    """TRL's conversational prompt-only rows; the column `user_prompt` is what the reward judges against."""
-    return [{"prompt": asked(style, one.prompt), "user_prompt": one.prompt} for one in prompts]
+    """TRL's conversational prompt-only rows. The column `user_prompt` is what the reward judges against; `task` is the
+    record's field of that name, for task-wise normalisation, and "" where it has none."""
+    return [
+        {"prompt": asked(style, one.prompt), "user_prompt": one.prompt, "task": str(one.extra.get("task") or "")}
+        for one in prompts
+    ]
 
 
 def _text(content: object) -> str:

@@ -161,6 +161,7 @@ def test_without_thoughts_only_the_answer_is_taught() -> None:
 
 def test_rl_rows_carry_the_users_own_words() -> None:
     style = load_style("promptenhancer")
-    [row] = data.rl_rows([RLPrompt("two stars", {"theme": "art"})], style)
-    assert row == {"prompt": data.asked(style, "two stars"), "user_prompt": "two stars"}
+    row, other = data.rl_rows([RLPrompt("two stars", {"theme": "art"}), RLPrompt("x", {"task": "counting"})], style)
+    assert row == {"prompt": data.asked(style, "two stars"), "user_prompt": "two stars", "task": ""}
+    assert other["task"] == "counting"
     assert [message["role"] for message in row["prompt"]] == ["system", "user"]

@@ -1,0 +1,336 @@
+"""The reward server and its client, over real connections on 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from core.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
+from rewriter.train.arguments import RemoteArguments, RewardArguments
+from rewriter.train.fakes import FakeReward
+from rewriter.train.opening import open_source
+from rewriter.train.reward_client import RemoteReward
+from rewriter.train.reward_server import ServerArguments, make_server, split
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
+
+
+def reply(rewrite: str) -> str:
+    return f"<think>stars</think><answer>{rewrite}</answer>"
+
+
+@contextmanager
+def serving(source: RewardSource, **settings: object) -> Iterator[str]:
+    server = make_server(source, ServerArguments(port=0, **settings))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        server.service.close()
+
+
+def samples(count: int, prompt: str = "two stars") -> list[Sample]:
+    return [Sample(prompt, reply(f"two red stars {'by night ' * i}")) for i in range(count)]
+
+
+async def test_rewards_and_pictures_come_through_whole() -> None:
+    def script(sample: Sample, rewrite: str) -> float | None:
+        return None if "night" in rewrite else 0.25
+
+    source = FakeReward(script)
+    asked = [Sample("two stars", reply("two “red” stars")), *samples(2), Sample("x", "<think>", truncated=True)]
+    with serving(source) as url:
+        remote = RemoteReward(url, max_failed=0.5)
+        found = await remote(asked)
+        pictures = await remote.draw([("two stars", "two red stars")] * 2)
+    assert source.calls == [tuple(asked)]
+    assert found == await FakeReward(script)(asked)
+    assert [one.reward for one in found.samples] == [pytest.approx(0.35), pytest.approx(0.35), None, -0.5]
+    assert [picture.size for picture in pictures if picture is not None] == [(16, 16)] * 2
+    assert source.closed
+
+
+class Slow(FakeReward):
+    """Holds every call until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+        found = await super().__call__(samples)
+        await asyncio.to_thread(self.go.wait, 20)
+        return found
+
+
+def _health(url: str) -> dict[str, object]:
+    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    link.request("GET", "/health")
+    told: dict[str, object] = json.loads(link.getresponse().read())
+    link.close()
+    return told
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if await asyncio.to_thread(true):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+async def _keep_busy(source: Slow, url: str) -> list[asyncio.Task[Scores]]:
+    """Two callers whose lots are under way, which is all that the server has at once."""
+    tasks = []
+    for number in (1, 2):
+        tasks.append(asyncio.create_task(RemoteReward(url)(samples(1, f"busy {number}"))))
+        await _until(lambda number=number: len(source.calls) == number)
+    return tasks
+
+
+async def test_callers_that_wait_are_scored_together_and_each_gets_its_own() -> None:
+    source = Slow()
+    with serving(source) as url:
+        first = await _keep_busy(source, url)
+        later = [asyncio.create_task(RemoteReward(url)(samples(i + 1, f"caller {i}"))) for i in range(3)]
+        await _until(lambda: _health(url)["waiting"] == 2 + 6)
+        source.go.set()
+        await asyncio.gather(*first)
+        found = await asyncio.gather(*later)
+    assert [len(one.samples) for one in found] == [1, 2, 3]
+    for scores in found:
+        assert [one.rewrite for one in scores.samples] == [
+            "two red stars" + " by night" * i for i in range(len(scores.samples))
+        ]
+        assert scores.judgements == len(scores.samples)
+    # Two lots may be under way; what came after them went together.
+    assert sorted(len(call) for call in source.calls) == [1, 1, 6]
+
+
+async def test_no_more_go_together_than_allowed() -> None:
+    source = Slow()
+    with serving(source, together=4) as url:
+        first = await _keep_busy(source, url)
+        later = [asyncio.create_task(RemoteReward(url)(samples(2))) for _ in range(3)]
+        await _until(lambda: _health(url)["waiting"] == 2 + 6)
+        source.go.set()
+        await asyncio.gather(*first, *later)
+    assert sorted(len(call) for call in source.calls) == [1, 1, 2, 4]
+
+
+def test_failures_are_counted_for_each_caller() -> None:
+    good, bad = Scored(0.5, 0.4, 1.0, "a", pictures=2), Scored(None, None, 1.0, "b", pictures=2, failed=2)
+    unread = Scored(-0.5, 0.0, 0.0, None, penalty=0.5)
+    whole = Scores((good, good, bad, unread), 6, 2, 0, ("gone",), 1.0, 2.0, 3.0)
+    one, two = split(whole, [[Sample("x", "a"), Sample("x", "a")], [Sample("y", "b"), Sample("y", "")]])
+    assert (one.samples, one.judgements, one.failed, one.reasons) == ((good, good), 2, 0, ())
+    assert (two.samples, two.judgements, two.failed, two.reasons) == ((bad, unread), 2, 2, ("gone",))
+
+
+async def test_too_many_failures_stop_this_trainer_alone() -> None:
+    def script(sample: Sample, rewrite: str) -> float | None:
+        return None if sample.prompt == "broken" else 0.5
+
+    with serving(FakeReward(script)) as url:
+        with pytest.raises(BackendError, match=r"2 of 2 judgements .* max_failed.*as scripted"):
+            await RemoteReward(url)(samples(2, "broken"))
+        assert (await RemoteReward(url)(samples(2, "whole"))).failed == 0
+
+
+async def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_TEST_TOKEN", "s3cret")
+    monkeypatch.setenv("REDRAFT_OTHER_TOKEN", "wrong")
+    with serving(FakeReward(), token_env="REDRAFT_TEST_TOKEN") as url:
+        found = await RemoteReward(url, token_env="REDRAFT_TEST_TOKEN")(samples(1))
+        assert len(found.samples) == 1
+        for env in (None, "REDRAFT_OTHER_TOKEN"):
+            with pytest.raises(ConfigError, match="wants its token: set reward_token_env"):
+                await RemoteReward(url, token_env=env)(samples(1))
+        assert "token" in str((await asyncio.to_thread(_health, url))["error"])
+    monkeypatch.delenv("REDRAFT_TEST_TOKEN")
+    with pytest.raises(ConfigError, match="REDRAFT_TEST_TOKEN is not set"):
+        RemoteReward("http://127.0.0.1:1", token_env="REDRAFT_TEST_TOKEN")
+    with pytest.raises(ConfigError, match="REDRAFT_TEST_TOKEN is not set"):
+        make_server(FakeReward(), ServerArguments(port=0, token_env="REDRAFT_TEST_TOKEN"))
+
+
+async def _no_wait(seconds: float) -> None:
+    assert seconds >= 2
+
+
+async def test_passing_errors_are_tried_again_and_lasting_ones_are_not() -> None:
+    errors: list[Exception] = [BackendError("the judge is busy"), BackendError("the judge is busy")]
+
+    def script(sample: Sample, rewrite: str) -> float:
+        if errors:
+            raise errors.pop()
+        return 0.5
+
+    source = FakeReward(script)
+    with serving(source) as url:
+        remote = RemoteReward(url, sleep=_no_wait)
+        assert (await remote(samples(1))).samples[0].alignment == 0.5
+        assert len(source.calls) == 3
+        errors.append(ModelMissing("no weights in x; download them"))
+        with pytest.raises(BackendError, match="answered 500: no weights in x; download them"):
+            await remote(samples(1))
+        errors.append(ZeroDivisionError("a mistake"))
+        with pytest.raises(BackendError, match="ZeroDivisionError: a mistake"):
+            await remote(samples(1))
+        errors.extend(BackendError("the judge is gone") for _ in range(20))
+        with pytest.raises(ServerError, match=r"503: the judge is gone; gave up after 6 tries"):
+            await remote(samples(1))
+
+
+async def test_a_server_that_is_not_there() -> None:
+    with serving(FakeReward()) as url:
+        pass
+    with pytest.raises(ServerError, match=r"cannot be reached .*start it, or check reward_url; gave up after 6"):
+        await RemoteReward(url, sleep=_no_wait)(samples(1))
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8100", "ftp://x", "http://", "http://u:p@x", "http://x:99999", "http://x?y"]
+)
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigError, match="reward_url"):
+        RemoteReward(url)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "said"),
+    [
+        ("/score", b"{", {}, 400, "no request for scores"),
+        ("/score", b'{"samples": [{"prompt": "x"}]}', {}, 400, "reply"),
+        ("/score", b'{"samples": [{"prompt": "x", "reply": 3}]}', {}, 400, "samples.0.reply"),
+        ("/draw", b'{"rewrites": [["x"]]}', {}, 400, "no request for pictures"),
+        ("/none", b"{}", {}, 404, "no POST /none"),
+        ("/score", b"{}", {"Content-Length": "x"}, 411, "Content-Length"),
+        ("/score", b"{}", {"Content-Length": str(10**12)}, 413, "64 MiB"),
+        ("/draw", json.dumps({"rewrites": [["x", "y"]] * 9000}).encode(), {}, 413, "8192 samples"),
+    ],
+)
+def test_requests_that_are_refused(path: str, body: bytes, headers: dict[str, str], status: int, said: str) -> None:
+    source = FakeReward()
+    with serving(source) as url:
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        link.request("POST", path, body, headers)
+        response = link.getresponse()
+        assert response.status == status
+        assert said in json.loads(response.read())["error"]
+        link.close()
+    assert source.calls == []
+
+
+class _Odd(BaseHTTPRequestHandler):
+    said = b""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.said)))
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        (b"<html>", "gave a reply that is none of a reward server"),
+        (b'{"samples": []}', "none of a reward server"),
+        (
+            b'{"samples":[],"judgements":0,"failed":0,"cached":0,"reasons":[],"draw_s":0,"judge_s":0,"wall_s":0}',
+            "0 rewards for 1 rewrites",
+        ),
+    ],
+)
+async def test_replies_that_are_none(said: bytes, match: str) -> None:
+    handler = type("Odd", (_Odd,), {"said": said})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        with pytest.raises(BadReply, match=match):
+            await RemoteReward(f"http://127.0.0.1:{server.server_port}")(samples(1))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_settings_that_the_server_decides_are_refused_at_the_trainer() -> None:
+    remote = RemoteArguments(reward_url="http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="the reward server decides profile, judge_passes"):
+        open_source(RewardArguments(profile="mini", judge_passes=2), remote, "mini")
+    assert isinstance(open_source(RewardArguments(), remote, "mini"), RemoteReward)
+    with pytest.raises(ConfigError, match="profile is missing"):
+        open_source(RewardArguments(), RemoteArguments(), "mini")
+
+
+def test_a_port_that_is_taken() -> None:
+    with (
+        serving(FakeReward()) as url,
+        pytest.raises(InputError, match=r"cannot listen on .*choose another --port"),
+    ):
+        make_server(FakeReward(), ServerArguments(port=int(url.rpartition(":")[2])))
+
+
+def test_the_script_serves_a_profile_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    """A process of its own. Nothing is drawn: unreadable replies need no models, and mini's load when first needed."""
+    config = tmp_path / "server.yaml"
+    config.write_text(yaml.safe_dump({"profile": "mini", "port": 0, "penalty_most": 0.75}), encoding="utf-8")
+    command = [sys.executable, "-m", "rewriter.train.reward_server", "--config", str(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if "http://" in line:
+                    break
+            assert lines, "the server said nothing"
+            assert "http://" in lines[-1], "".join(lines)
+            url = lines[-1].split()[-1]
+            found = asyncio.run(RemoteReward(url)([Sample("two stars", "<think>")]))
+            assert [one.reward for one in found.samples] == [-0.75]
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert time.monotonic() - began < 60
+        finally:
+            process.kill()
+
+
+def test_pictures_survive_the_wire() -> None:
+    from rewriter.train.reward_wire import packed, unpacked
+
+    image = Image.new("RGB", (3, 2), (1, 2, 3))
+    again = unpacked(packed(image))
+    assert again is not None
+    assert again.tobytes() == image.tobytes()
+    assert unpacked(packed(None)) is None
+    for bad in ("%%%", "aGVsbG8="):
+        with pytest.raises(ValueError, match="no PNG picture"):
+            unpacked(bad)
