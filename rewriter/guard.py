@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from core.errors import ConfigError
-from rewriter.intent import colours, negation, numbers, remnants, rules, same_language
+from rewriter.intent import colours, names, negation, numbers, remnants, rules, same_language
 from rewriter.intent.base import Case, Finding, GuardSettings, Passage, Rule
 
 __all__ = ["RULES", "Finding", "GuardSettings", "check_intent"]
@@ -25,6 +25,7 @@ RULES: dict[str, Rule] = {
     "numbers": numbers.numbers,
     "counts": numbers.counts,
     "negations": negation.negations,
+    "names": names.names,
     "colours": colours.colours,
     "language": same_language.language,
 }

@@ -74,6 +74,11 @@ def _folded(word: str) -> str:
     return word if word.isascii() else unicodedata.normalize("NFC", word)
 
 
+def _has_capital(word: str) -> bool:
+    """Whether a word, or what stands behind an elided article, begins with a capital: d'Orsay."""
+    return word[0].isupper() or (len(word) > 2 and word[1] in "'’" and word[2].isupper())
+
+
 @dataclass(frozen=True)
 class Passage:
     """A text and what the rules want to know about it, worked out once and only where asked."""
@@ -97,7 +102,7 @@ class Passage:
         matches = list(_WORD.finditer(self.plain))
         ends = [*(match.start() for match in matches[1:]), len(self.plain)]
         return tuple(
-            Word(_folded(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], m[0][0].isupper())
+            Word(_folded(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], _has_capital(m[0]))
             for m, nxt in zip(matches, ends, strict=False)
         )
 

@@ -13,47 +13,108 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
+from rewriter.intent import negation_east
 from rewriter.intent.base import Case, Finding, Passage, Word, singular, word_set
 
 
 @dataclass(frozen=True)
 class _Grammar:
-    """How one language denies: words that do, words to skip after them, words that end the noun phrase."""
+    """How one language denies a thing by words before it."""
 
     cues: frozenset[str]
+    """Words behind which a denied noun phrase begins."""
     skipped: frozenset[str]
+    """What may stand between a cue and the noun phrase."""
     noun_first: bool = False
     """Whether the noun comes before its adjectives."""
+    capital_nouns: bool = False
+    negators: frozenset[str] = frozenset()
+    """Words that deny the verb behind them: no quiero flores."""
+    verbs: frozenset[str] = frozenset()
+    """Those verbs, where what follows is a thing to be left out."""
+    predicate: re.Pattern[str] | None = None
+    """A quality that something does not have: n'est pas verte."""
+
+
+_PREDICATE_END = r"\s+([^\W\d_]{3,})(?=\s*(?:[,.;!?]|$|(?:sino|mais|ma|mas|sondern|maar|aber|but|а)\b))"
+
+
+def _predicate(cue: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{cue}){_PREDICATE_END}", re.IGNORECASE)
 
 
 _EN = _Grammar(
-    word_set("no without lacking excluding avoid exclude omit minus"),
+    word_set("no without lacking excluding avoid exclude omit minus zero neither"),
     word_set(
         "any a an the some single visible of his her its their my your sign signs trace traces hint kind type sort "
         "even actual real"
     ),
+    negators=word_set("not isn't aren't doesn't don't never"),
+    verbs=word_set("wearing wear holding hold carrying carry having have using use include add draw show want put"),
+    predicate=_predicate(r"nothing (?:is|looks)|(?:isn|aren|wasn|doesn|don)['’]t"),
 )
 _GRAMMARS = {
     "en": _EN,
     "de": _Grammar(
-        word_set("ohne kein keine keinen keiner keinem keinerlei"),
+        word_set("ohne kein keine keinen keiner keinem keinerlei weder"),
         word_set("jede jeden jegliche jeglichen irgendwelche einen eine ein den die das sichtbare sichtbaren"),
+        capital_nouns=True,
+        predicate=_predicate("nicht"),
     ),
-    "fr": _Grammar(word_set("sans aucun aucune"), word_set("aucun aucune un une le la les de du des"), noun_first=True),
+    "fr": _Grammar(
+        word_set("sans aucun aucune ni"),
+        word_set("aucun aucune un une le la les de du des"),
+        noun_first=True,
+        predicate=_predicate(r"n['’](?:est|sont|était) pas"),
+    ),
     "es": _Grammar(
-        word_set("sin ningún ninguna ningun hay"), word_set("ningún ninguna un una el la los las de"), noun_first=True
+        word_set("sin ningún ninguna ningun hay nada ni"),
+        word_set("ningún ninguna un una el la los las de"),
+        noun_first=True,
+        negators=word_set("no jamás nunca"),
+        verbs=word_set("quiero pongas pongan añadas incluyas dibujes muestres tiene tienen lleva llevan usa haya veo"),
+        predicate=_predicate("no (?:es|son|está|están)"),
     ),
-    "it": _Grammar(word_set("senza nessun nessuna"), word_set("alcun alcuna un una il la i le"), noun_first=True),
-    "pt": _Grammar(word_set("sem nenhum nenhuma"), word_set("nenhum nenhuma um uma o a os as"), noun_first=True),
-    "ru": _Grammar(word_set("без нет никаких"), word_set("единого единой всяких каких-либо любых видимых")),
-    "ar": _Grammar(word_set("بدون بلا دون"), word_set("أي اي"), noun_first=True),
+    "it": _Grammar(
+        word_set("senza nessun nessuna niente né"),
+        word_set("alcun alcuna un una il la i le di"),
+        noun_first=True,
+        negators=word_set("non mai"),
+        verbs=word_set("voglio aggiungere mettere disegnare mostrare ha hanno porta usa ci"),
+        predicate=_predicate("non (?:è|sono)"),
+    ),
+    "pt": _Grammar(
+        word_set("sem nenhum nenhuma nem"),
+        word_set("nenhum nenhuma um uma o a os as de"),
+        noun_first=True,
+        negators=word_set("não nunca jamais"),
+        verbs=word_set("quero coloque adicione inclua desenhe mostre tem têm usa usam há ponha leva"),
+        predicate=_predicate("não (?:é|são|está|estão)"),
+    ),
+    "nl": _Grammar(word_set("zonder geen noch"), word_set("enige een de het"), predicate=_predicate("niet")),
+    "ru": _Grammar(
+        word_set("без нет никаких ни"),
+        word_set("единого единой одного одной всяких каких-либо любых видимых"),
+        negators=word_set("не"),
+        verbs=word_set("рисуй рисуйте добавляй добавляйте показывай надо нужно хочу включай изображай"),
+        predicate=_predicate("не"),
+    ),
+    "ar": _Grammar(
+        word_set("بدون بلا دون وبدون وبلا"),
+        word_set("أي اي"),
+        noun_first=True,
+        negators=word_set("لا ولا"),
+        verbs=word_set("يوجد توجد تضع ترسم تضف تظهر أريد"),
+    ),
 }
 _STOPS = word_set(
     "and or nor but with in on at to from by under over near behind beside between for is are as that which who into "
     "onto around against inside outside above below visible present anywhere allowed whatsoever please just only "
     "wearing while when where there here then than also was were be being can will should within along across through "
     "und oder mit im am auf unter über neben von vor hinter aber et ou avec dans sur sous ni mais y o con en sobre "
-    "pero и или с на в под над но e ed com su في على مع أو و من"
+    "pero и или с на в под над но e ed com su في على مع أو و من ins an beim vom zum zur durch um nach bei aus in während als "
+    "wie da mehr only только nur solo só sólo alleen maar bij op van met voor en of naast onder но он она dans en na no nas "
+    "nos num numa nel nella sul sulla por para par pour desde hasta ما لكن فقط"
 )
 _LISTS = word_set("or nor oder noch ou ni o или أو")
 # No more than three, no longer, no other people: nothing is denied.
@@ -84,16 +145,20 @@ _NOBODY = re.compile(
 _FREE = re.compile(r"\b([^\W\d_]{3,})-free\b", re.IGNORECASE)
 _FREE_EXCEPTIONS = word_set("hands care duty royalty trouble worry stress hassle")
 _CUE = re.compile(
-    r"(?:no|not|non|never|none|nor|neither|nothing|nobody|nowhere|zero|without|cannot|\w+n't|lack\w*|devoid|void"
-    r"|absen\w+|avoid\w*|exclud\w*|omit\w*|eliminat\w*|remov\w*|prevent\w*|instead|rather|free|bare|empty|deserted"
-    r"|minus|replac\w*|stripped|clear|missing|hid\w*|un(?:adorned|touched|marked|obstructed|cluttered|spoiled|broken)"
-    r"|ohne|kein\w*|nicht|frei|leer\w*|statt|sans|pas|aucun\w*|ni|point|jamais|exempt\w*|vide|dépourvu\w*|sin"
-    r"|ningun\w*|ningún|nada|tampoco|libre|vací\w+|carente|ausencia|senza|sem|nessun\w*|nenhum\w*"
-    r"|без|нет|не|ни|никак\w*|отсутств\w*|пуст\w*|лишен\w*|лишён\w*|вместо|свобод\w*"
-    r"|بدون|بلا|دون|لا|ليس|خال\w*|غياب|غير|يخلو|تخلو)"
+    r"(?:no|not|non|never|none|nor|neither|nothing|nobody|nowhere|zero|without|cannot|\w+n't"
+    r"|ohne|kein\w*|nicht|weder|noch|sans|pas|aucun\w*|ni|jamais|sin|jamás|nunca|nooit|никогда|ningun\w*|ningún|nada|tampoco|senza|né|sem|nem|não"
+    r"|nessun\w*|nenhum\w*|niente|zonder|geen|niet|без|нет|не|ни|никак\w*|بدون|بلا|دون|لا|ولا|ليس|وليس|وبدون|وبلا|يخلو|تخلو)"
 )
+"""Words that deny all that follows them, lists included."""
+_WEAK_CUE = re.compile(
+    r"(?:lack\w*|devoid|void|absen\w+|avoid\w*|exclud\w*|omit\w*|eliminat\w*|remov\w*|prevent\w*|instead|rather|free|bare"
+    r"|empty|deserted|minus|replac\w*|stripped|clear|missing|miss\w*|hid\w*|left|un(?:adorned|touched|marked|obstructed"
+    r"|cluttered|spoiled|broken)|frei|leer\w*|statt|fehl\w*|point|exempt\w*|vide|dépourvu\w*|libre|vací\w+|carente|ausencia"
+    r"|falta\w*|manca\w*|libero|vrij|leeg|отсутств\w*|пуст\w*|лишен\w*|лишён\w*|вместо|свобод\w*|غياب|غير|خال|خالية|خالي)"
+)
+"""Words that deny what follows in the same clause."""
 _CUE_BEHIND = word_set(
-    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt "
+    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt nicht niet "
     "fehlen absente absents absentes absent ausente ausentes отсутствует отсутствуют нет"
 )
 _ASSERTS = word_set(
@@ -106,19 +171,6 @@ _STRICT = word_set(
 _MOST = 64
 """Denied things looked at; a text with more of them is a loop, not a prompt."""
 _ELIDED = re.compile(r"^(?:[dlnscjmt]|qu)'")
-
-_ZH_DENIED = re.compile(
-    r"(?:没有|沒有|不要|不带|不含|不戴|不穿|去掉|别画|避免|无(?=文字|水印|人物|阴影|边框|标志|字幕))"
-    r"(?:出现|包含|任何|一个|一丝|画|有|添加)*((?:[\u4e00-\u9fff]{1,6}?(?:、|或者|或|和))*[\u4e00-\u9fff]{1,6}?)"
-    r"(?=[，。、；！？,.;!?\s的]|在|$)"
-)
-_ZH_CUES = re.compile("[没沒无無不未非别免禁空]")
-_JA_DENIED = re.compile(
-    r"([\u30a1-\u30fa\u30fc]{2,10}|[\u4e00-\u9fff]{1,4})(?:の|が|は|も)?"
-    r"(?:ない|いない|無い|なし|無し|ありません|いません|写っていない|描かない|入れない)"
-)
-_SENTENCE = re.compile("[。！？；]")
-_JA_CUES = re.compile("な[いくし]|無|ません|ず[、に。]|ゼロ|抜き")
 
 
 @dataclass(frozen=True)
@@ -134,9 +186,10 @@ def negations(case: Case) -> Iterator[Finding]:
     """Nothing that the original denies is described as present."""
     told = set()
     language = case.original.language
-    found = (
-        _cjk(case, language == "ja") if case.original.is_cjk else _spelled(case, _GRAMMARS.get(language or "en", _EN))
-    )
+    if case.original.is_cjk or language in negation_east.LANGUAGES:
+        found = negation_east.denied_things(case, language or "zh")
+    else:
+        found = _spelled(case, language or "en")
     for what, start, end in found:
         if what not in told:
             told.add(what)
@@ -144,8 +197,8 @@ def negations(case: Case) -> Iterator[Finding]:
             yield Finding("negations", message, case.rewrite.text[start:end], "rewrite", start, end)
 
 
-def _spelled(case: Case, grammar: _Grammar) -> Iterator[tuple[str, int, int]]:
-    denied = list(islice(_denied(case.original, grammar), _MOST))
+def _spelled(case: Case, language: str) -> Iterator[tuple[str, int, int]]:
+    denied = list(islice(_denied(case.original, language), _MOST))
     asked, got = case.original.words, case.rewrite.words
     spans = [(thing.start, thing.end) for thing in denied]
     for words in dict.fromkeys(thing.words for thing in denied):
@@ -159,37 +212,48 @@ def _spelled(case: Case, grammar: _Grammar) -> Iterator[tuple[str, int, int]]:
             yield " ".join(words), shown.start, shown.end
 
 
-def _denied(passage: Passage, grammar: _Grammar) -> Iterator[_Denied]:
+def _denied(passage: Passage, language: str) -> Iterator[_Denied]:
+    grammar = _GRAMMARS.get(language, _EN)
     words = passage.words
     starts: list[int] = []  # indices of words behind which a denied noun phrase begins
     english = grammar is _EN
     for i, word in enumerate(words[:-1]):
+        following = words[i + 1].text
         if word.text in grammar.cues and not word.ends_clause and word.gap != "-":
             if word.text == "hay" and (i == 0 or words[i - 1].text != "no"):
                 continue
             starts.append(i)
-        elif word.text == "pas" and words[i + 1].text in ("de", "un", "une"):
+        elif word.text in grammar.negators and following in grammar.verbs:
             starts.append(i + 1)
-        elif word.text == "pas" and words[i + 1].text.startswith("d'"):
+        elif word.text == "pas" and following in ("de", "un", "une"):
+            starts.append(i + 1)
+        elif word.text == "pas" and following.startswith("d'"):
             starts.append(i)
-        elif (word.text == "لا" and words[i + 1].text in ("يوجد", "توجد", "تضع", "ترسم")) or (
-            english and word.text in ("free", "devoid", "absence", "void") and words[i + 1].text == "of"
-        ):
+        elif english and word.text in ("free", "devoid", "absence", "void") and following == "of":
             starts.append(i + 1)
-    if english:
-        ends = {word.end: i for i, word in enumerate(words)}
-        for pattern in (_DO_NOT, _NOT_A):
-            starts += [ends[m.end()] for m in pattern.finditer(passage.plain) if m.end() in ends]
-        for match in _NOT_PLAIN.finditer(passage.plain):
+    if grammar.predicate:
+        for match in grammar.predicate.finditer(passage.plain):
             if match[1].lower() not in _PLAIN_EXCEPTIONS:
                 yield _Denied((match[1].lower(),), match.start(), match.end())
-        for match in _FREE.finditer(passage.plain):
-            if match[1].lower() not in _FREE_EXCEPTIONS:
-                yield _Denied((match[1].lower(),), match.start(), match.end())
-        for match in _NOBODY.finditer(passage.plain):
-            yield from (_Denied((who,), match.start(), match.end()) for who in ("people", "crowd", "pedestrians"))
+    if english:
+        yield from _denied_in_english(passage, starts)
     for start in sorted(set(starts)):
         yield from _phrases(words, start, grammar)
+
+
+def _denied_in_english(passage: Passage, starts: list[int]) -> Iterator[_Denied]:
+    """What only English says; adds to `starts`."""
+    ends = {word.end: i for i, word in enumerate(passage.words)}
+    for pattern in (_DO_NOT, _NOT_A):
+        starts += [ends[m.end()] for m in pattern.finditer(passage.plain) if m.end() in ends]
+    for match in _NOT_PLAIN.finditer(passage.plain):
+        if match[1].lower() not in _PLAIN_EXCEPTIONS:
+            yield _Denied((match[1].lower(),), match.start(), match.end())
+    for match in _FREE.finditer(passage.plain):
+        if match[1].lower() not in _FREE_EXCEPTIONS:
+            yield _Denied((match[1].lower(),), match.start(), match.end())
+    for match in _NOBODY.finditer(passage.plain):
+        yield from (_Denied((who,), match.start(), match.end()) for who in ("people", "crowd", "pedestrians"))
 
 
 def _phrases(words: tuple[Word, ...], cue: int, grammar: _Grammar) -> Iterator[_Denied]:
@@ -206,7 +270,7 @@ def _phrases(words: tuple[Word, ...], cue: int, grammar: _Grammar) -> Iterator[_
         ):
             phrase.append(words[i])
             i += 1
-            if phrase[-1].ends_clause:
+            if phrase[-1].ends_clause or (grammar.capital_nouns and phrase[-1].capital):
                 break
         if not phrase or phrase[0].text in _NOT_DENIED:
             break
@@ -268,42 +332,30 @@ def _key(word: str) -> str:
     return singular(word)
 
 
+def _bites(words: tuple[Word, ...], at: int) -> bool:
+    """Whether a weak cue denies what follows: not in a compound ("sugar-free", "empty-handed"); Arabic wants "of"."""
+    if words[at].gap == "-" or (at and words[at - 1].gap == "-"):
+        return False
+    return not words[at].text.startswith("خال") or words[at + 1].text == "من"
+
+
 def _is_denied(words: tuple[Word, ...], at: int) -> bool:
     """Whether the word at `at` stands under a negation: "without any hat", "hat-free", "no hats, scarves or gloves"."""
+    clause = True  # whether `i` is still in the clause of the word
     for i in range(at - 1, max(-1, at - 10), -1):
         if any(ch in ".;!?。؛؟" for ch in words[i].gap):
             break
-        if _CUE.fullmatch(_bare(words[i].text)):
+        clause = clause and not words[i].ends_clause
+        cue = _bare(words[i].text)
+        if _CUE.fullmatch(cue) or (clause and _WEAK_CUE.fullmatch(cue) and _bites(words, i)):
             return True
         if words[i].text in _ASSERTS:
             return any(word.text in _STRICT or word.text.endswith("n't") for word in words[max(0, i - 2) : i])
     for i in range(at, min(len(words) - 1, at + 4)):
         if any(ch in ".;!?" for ch in words[i].gap):
             break
+        if " ".join(word.text for word in words[i + 1 : i + 3]) == "none of":
+            break  # glasses, and none of the books
         if words[i + 1].text in _CUE_BEHIND or words[i + 1].text.endswith("n't"):
             return True
     return False
-
-
-def _cjk(case: Case, japanese: bool) -> Iterator[tuple[str, int, int]]:
-    original, rewrite = case.original.plain, case.rewrite.plain
-    for match in (_JA_DENIED if japanese else _ZH_DENIED).finditer(original):
-        elsewhere = original[: match.start()] + "。" + original[match.end() :]
-        for thing in re.split("、|或者|或|和", match[1]):
-            if next(_lone(thing, elsewhere), None) is not None:
-                continue
-            for at in _lone(thing, rewrite):
-                # Chinese denies before the noun, Japanese behind it.
-                before = _SENTENCE.split(rewrite[max(0, at - 14) : at])[-1]
-                after = _SENTENCE.split(rewrite[at + len(thing) : at + len(thing) + 10])[0]
-                if not (_JA_CUES.search(after) if japanese else _ZH_CUES.search(before)):
-                    yield thing, at, at + len(thing)
-                    break
-
-
-def _lone(thing: str, text: str) -> Iterator[int]:
-    """Where `thing` stands in `text`; a single character only where it is surely no part of a longer word."""
-    pattern = re.escape(thing)
-    if len(thing) == 1:
-        pattern = rf"(?:(?<![\u4e00-\u9fff])|(?<=[的扇棵朵只条辆艘盏座])){pattern}(?![\u4e00-\u9fff々])"
-    yield from (match.start() for match in re.finditer(pattern, text))
