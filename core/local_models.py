@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,14 +114,23 @@ class LocalModel:
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
 
 
+_LOADING = threading.Lock()
+"""transformers imports its parts when they are first used, and two threads that meet inside such an import break it."""
+
+
 def load_local(config: ModelConfig, **settings: object) -> LocalModel:
     """Loads the model of `config`, from safetensors only: pickled weights could run code.
 
     A folder or hub id whose configuration belongs to an image-text-to-text model gets its processor too. dtype "auto"
     is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. `settings` go to the
     model's `from_pretrained`. Raises ModelMissing where weights are missing or incomplete, BackendError where they
-    cannot be used.
+    cannot be used. One model is loaded at a time, whatever thread asks.
     """
+    with _LOADING:
+        return _load(config, **settings)
+
+
+def _load(config: ModelConfig, **settings: object) -> LocalModel:
     import torch
     import transformers
 
