@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,22 @@ def profiles() -> None:
     from agent.commands import profiles as run
 
     run()
+
+
+@app.command(
+    "eval",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def evaluate(context: typer.Context) -> None:
+    """Measure a profile on the field's benchmarks, or a judge on benchmarks of judges."""
+    _from_above("eval_suites.command:main", context.args)
+
+
+def _from_above(place: str, arguments: Sequence[str]) -> None:
+    """Runs a command of a floor above the agent, by dotted path: nothing here knows what it does or needs."""
+    module, _, name = place.partition(":")
+    getattr(import_module(module), name)(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
