@@ -28,7 +28,7 @@ _A_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who answers the suite's questions; `builder` makes checklists where a suite has none. `name`: "own" for the system's."""
+    """Who answers the suite's questions; `builder` makes checklists where a suite has none. The system's is "own"."""
 
     name: str
     evaluator: Evaluator

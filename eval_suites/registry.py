@@ -20,3 +20,12 @@ def suite(name: str) -> Any:
     if name not in GENERATION:
         raise InputError(f"there is no suite {name!r}; there are cutouts, {', '.join(GENERATION)}")
     return import_module(GENERATION[name]).SUITE
+
+
+def listing() -> str:
+    """One line for each suite, with where its data comes from."""
+    lines = ["cutouts          the mini world; needs no data"]
+    for name in GENERATION:
+        one = suite(name)
+        lines.append(f"{name:<16} {one.source}; {one.licence}")
+    return "\n".join(lines) + "\n"

@@ -45,12 +45,18 @@ async def evaluate(
     A model or server that fails on an item makes that item a failure of its condition; GIVE_UP of them in a row, or
     three batches of pictures in a row, raise BackendError. What is finished stays in the book in any case.
     """
+    # Model libraries import lazily, and two threads that meet inside such an import break it: the generator's first.
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(work.parts.renderer, lambda: work.parts.backend.modes)
     results: Results = {row.name: {} for row in rows}
     failures = 0
+    unwritten: dict[str, BackendError] = {}
 
     async def one(row: Condition, item: Item) -> None:
         nonlocal failures
         try:
+            if item.id in unwritten and row.name.startswith("rewritten"):
+                raise unwritten[item.id]
             made = await work.maker(row.name)(item)
             results[row.name][item.id] = await work.answer(item, made)
             failures = 0
@@ -71,10 +77,11 @@ async def evaluate(
         if rewritten:
             made = await asyncio.gather(*(work.rewrite(item) for item in items), return_exceptions=True)
             for item, rewrite in zip(items, made, strict=True):
-                if isinstance(rewrite, BaseException):
-                    if not isinstance(rewrite, BackendError):
-                        raise rewrite
+                if isinstance(rewrite, BackendError):
+                    unwritten[item.id] = rewrite
                     continue
+                if isinstance(rewrite, BaseException):
+                    raise rewrite
                 promised += work.easel.promise(work.draws(item, rewrite["prompt"], rewrite["negative_prompt"]))
         await _together([work.easel.work(promised), *(one(row, item) for item in items for row in mine)])
 

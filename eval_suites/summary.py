@@ -57,8 +57,8 @@ def summary(suite: Suite, items: Sequence[Item], rows: Sequence[Condition], resu
         "against": base,
         "differences": {row.name: _against(items, scored[row.name], scored[base]) for row in rows[1:]},
         "categories": {axis: _categories(items, axis, rows, scored) for axis in axes},
-        "key_points": _points(items, rows, results, scored, lambda q: keypoint(q.check.key_point).id),
-        "labels": _points(items, rows, results, scored, lambda q: q.label),
+        "key_points": _points(items, rows, results, scored, lambda q: keypoint(q.check.key_point).id, True),
+        "labels": _points(items, rows, results, scored, _own_label, False),
     }
 
 
@@ -133,6 +133,7 @@ def _points(
     results: Results,
     scored: Mapping[str, Mapping[str, Scored | None]],
     name: Callable[[Question], str],
+    key_points: bool,
 ) -> Figure:
     """Right answers over answers, for each thing that questions are about; gains over the first condition are of the
     items that both have answers on."""
@@ -155,13 +156,18 @@ def _points(
     table: Figure = {}
     for label, by_row in counts.items():
         base = by_row.get(rows[0].name, {})
-        point = keypoint(label)
+        point = keypoint(label) if key_points else None
         table[label] = {
-            "name": point.name,
-            "group": groups[point.group],
+            "name": label if point is None else point.name,
+            "group": "" if point is None else groups[point.group],
             "conditions": {row.name: _point(by_row.get(row.name, {}), base) for row in rows},
         }
     return dict(sorted(table.items()))
+
+
+def _own_label(question: Question) -> str:
+    """The benchmark's name for what is tested, where it says more than the key point."""
+    return "" if keypoint(question.label).id == question.check.key_point else question.label
 
 
 def _point(mine: Mapping[str, tuple[float, float, int]], base: Mapping[str, tuple[float, float, int]]) -> Figure:
