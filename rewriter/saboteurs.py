@@ -226,7 +226,7 @@ def _unmark_quote(sample: Sample) -> Iterator[str]:
 
 
 def _add_quote(sample: Sample) -> Iterator[str]:
-    if sample.quotes:
+    if any(f"《{quote}》" not in sample.prompt for quote in sample.quotes):
         yield f'{sample.rewrite} "GRAND OPENING SALE"'
         yield f"{sample.rewrite} “Est. 2099”"
 

@@ -37,10 +37,30 @@ _STEMS = {
            "gris": "grey"},
     "ru": {"красн": "red", "оранжев": "orange", "желт": "yellow", "жёлт": "yellow", "золот": "yellow", "зелен": "green",
            "зелён": "green", "син": "blue", "голуб": "blue", "фиолетов": "purple", "розов": "pink", "коричнев": "brown",
-           "черн": "black", "чёрн": "black", "бел": "white", "сер": "grey"},
+           "черн": "black", "чёрн": "black", "бел": "white", "сер": "grey", "рыж": "orange"},
+    "it": {"ross": "red", "aranci": "orange", "giall": "yellow", "dorat": "yellow", "verd": "green", "blu": "blue",
+           "azzurr": "blue", "viola": "purple", "rosa": "pink", "marron": "brown", "ner": "black", "bianc": "white",
+           "grigi": "grey"},
+    "pt": {"vermelh": "red", "laranja": "orange", "amarel": "yellow", "dourad": "yellow", "verde": "green", "azu": "blue",
+           "rox": "purple", "violeta": "purple", "rosa": "pink", "marrom": "brown", "castanh": "brown", "pret": "black",
+           "negr": "black", "branc": "white", "cinz": "grey"},
+    "nl": {"rood": "red", "rod": "red", "oranj": "orange", "geel": "yellow", "gel": "yellow", "goud": "yellow",
+           "groen": "green", "blauw": "blue", "paars": "purple", "roz": "pink", "bruin": "brown", "zwart": "black",
+           "wit": "white", "grijs": "grey", "grijz": "grey"},
+    "ar": {"أحمر": "red", "حمرا": "red", "برتقالي": "orange", "أصفر": "yellow", "صفرا": "yellow", "ذهبي": "yellow",
+           "أخضر": "green", "خضرا": "green", "أزرق": "blue", "زرقا": "blue", "بنفسجي": "purple", "وردي": "pink",
+           "بني": "brown", "أسود": "black", "سودا": "black", "أبيض": "white", "بيضا": "white", "رمادي": "grey"},
+    "hi": {"लाल": "red", "नारंगी": "orange", "पील": "yellow", "सुनहर": "yellow", "हर": "green", "नील": "blue",
+           "बैंगनी": "purple", "गुलाबी": "pink", "भूर": "brown", "काल": "black", "सफ़ेद": "white", "सफेद": "white",
+           "धूसर": "grey"},
+    "ko": {"빨간": "red", "빨강": "red", "붉은": "red", "주황": "orange", "노란": "yellow", "노랑": "yellow", "황금": "yellow",
+           "초록": "green", "녹": "green", "파란": "blue", "파랑": "blue", "푸른": "blue", "보라": "purple", "분홍": "pink",
+           "갈": "brown", "검은": "black", "검정": "black", "까만": "black", "하얀": "white", "흰": "white", "회": "grey"},
 }  # fmt: skip
 _ENDINGS = {
     "de": "(?:e|er|es|en|em)?", "fr": "(?:e|s|es|te|tes)?", "es": "(?:o|a|os|as|s|es)?",
+    "it": "(?:o|a|i|e|he|hi|e)?", "pt": "(?:o|a|os|as|s|l|is|ento)?", "nl": "(?:e|te|en)?", "ar": "(?:ة|ء)?",
+    "hi": "(?:ा|ी|े)?", "ko": "(?:색|빛)?(?:의|은)?",
     "ru": "(?:ый|ий|ой|ая|яя|ое|ее|ые|ие|ого|его|ую|юю|ым|им|ых|их|ей|ом|ем|ому|ему|ыми|ими)",
 }  # fmt: skip
 _INFLECTED = {
@@ -48,7 +68,7 @@ _INFLECTED = {
     for language, stems in _STEMS.items()
 }
 _RU_ADJECTIVE = re.compile(f"{_ENDINGS['ru']}$")
-_NOUN_BEFORE = {"fr", "es"}
+_NOUN_BEFORE = {"fr", "es", "it", "pt", "ar"}
 _STOPS = word_set(
     "a an the of and or with in on at to from by under over near behind beside between for is are as its his her their "
     "that which who into onto around against inside outside above below but while sits stands lies has have"
@@ -102,6 +122,9 @@ def colours(case: Case) -> Iterator[Finding]:
     for pair in asked:
         noun = pair.form if apart else pair.noun
         wanted[noun] = wanted.get(noun, frozenset()) | pair.families
+    if finding := _replaced(case, asked, wanted, apart):
+        yield finding
+        return
     got = [pair for pair in _bound(case.rewrite, language) if (pair.form if apart else pair.noun) in wanted]
     for noun, families in wanted.items():
         mine = [pair for pair in got if (pair.form if apart else pair.noun) == noun]
@@ -113,6 +136,56 @@ def colours(case: Case) -> Iterator[Finding]:
         text = case.rewrite.text[mine[0].start : mine[0].end]
         message = f"The request has {noun!r} in {' or '.join(sorted(families))}, the rewrite has {text!r}."
         yield Finding("colours", message, text, "rewrite", mine[0].start, mine[0].end)
+
+
+def _replaced(
+    case: Case, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool
+) -> Finding | None:
+    """A colour that is said nowhere any more, while its noun has one that it was not to have."""
+    language = case.original.language
+    said = _said(case.rewrite, language)
+    for lost in asked:
+        if lost.families & said:
+            continue
+        noun = lost.form if apart else lost.noun
+        for pair in _beside(case.rewrite, noun, apart, language):
+            if not pair.families & wanted[noun]:
+                text = case.rewrite.text[pair.start : pair.end]
+                message = f"The request has {noun!r} in {' or '.join(sorted(lost.families))}, the rewrite has {text!r}."
+                return Finding("colours", message, text, "rewrite", pair.start, pair.end)
+    return None
+
+
+def _said(passage: Passage, language: str | None) -> frozenset[str]:
+    """Every colour that a passage names."""
+    if passage.is_cjk:
+        return frozenset(_CJK_COLOURS[char] for char in passage.plain if char in _CJK_COLOURS)
+    return frozenset(family for word in passage.words for family in _families(word.text, language))
+
+
+def _beside(passage: Passage, noun: str, apart: bool, language: str | None) -> Iterator[_Bound]:
+    """Colours that stand beside a noun, whether or not the phrase ends there."""
+    if passage.is_cjk:
+        yield from (pair for pair in _bound(passage, language) if pair.noun == noun)
+        return
+    words = passage.words
+    for i, word in enumerate(words):
+        families = _families(word.text, language)
+        if not families:
+            continue
+        for j in (i - 1, i - 2) if language in _NOUN_BEFORE else (i + 1, i + 2):
+            if not 0 <= j < len(words) or words[min(i, j)].ends_clause:
+                break
+            form = words[j].text
+            if _same_noun(form if apart else singular(form), noun, language):
+                yield _Bound(noun, form, families, i, min(word.start, words[j].start), max(word.end, words[j].end))
+
+
+def _same_noun(word: str, noun: str, language: str | None) -> bool:
+    if word == noun or language in (None, "en"):
+        return word == noun
+    size = max(2, min(len(word), len(noun)) - 2)
+    return word[:size] == noun[:size] and abs(len(word) - len(noun)) <= 3
 
 
 def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:

@@ -26,7 +26,7 @@ _TITLES = word_set(
 )
 """Words in names that do not make one."""
 _NO_NAMES = word_set(
-    "i i'm i'd i'll i've ok tv dslr hdr uhd qhd hd raw cgi led vr ai usb ui ux rgb dof fps slr iso fov pbr ufo usa uk diy "
+    "i i'm i'd i'll i've it's that's let's there's here's what's who's she's he's how's where's they're we're you're ok tv dslr hdr uhd qhd hd raw cgi led vr ai usb ui ux rgb dof fps slr iso fov pbr ufo usa uk diy "
     "artstation deviantart octane unreal engine vray redshift blender cinema4d canon nikon sony leica fujifilm kodak portra "
     "imax pixiv midjourney polaroid please must very huge only exactly important note prompt always never must masterpiece "
     "art nouveau deco pop mid-century picture image photograph t-shirt tshirt x-ray mm pm am km kg cm ft"

@@ -312,7 +312,7 @@ def _same(word: str, other: str) -> bool:
     word, other = _key(word), _key(other)
     shorter = min(len(word), len(other))
     common = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), shorter)
-    return common >= max(3, shorter - 2) and abs(len(word) - len(other)) <= 2
+    return common >= max(3, shorter - 2) and abs(len(word) - len(other)) <= 3
 
 
 def _bare(word: str) -> str:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 
 from rewriter.intent.base import Case, Finding, Passage, singular, word_set
-from rewriter.intent.numerals import Number, counted, mentioned_in_passing, pairs, present, required, said
+from rewriter.intent.numerals import Number, counted, exactly, is_number, mentioned_in_passing, pairs, present, required, said
 
 _STOPS = word_set(
     "a an the of and or with in on at to from by under over near behind beside between for is are as each its his her "
     "their that which who into onto around against inside outside above below but not no one other than both all "
     "und oder mit im am auf unter über neben von et ou avec dans sur sous de des y o con en sobre del"
 )
+_NEAR = 6
+"""Words between a number and the noun it counts."""
 _EACH = word_set("each both all every per half other others remaining rest pairs apiece respectively")
 _PEOPLE = word_set(
     "people persons friends kids children lovers siblings characters figures animals pets players fighters dancers "
@@ -118,10 +120,13 @@ def _nouns(passage: Passage, last: int, value: float, english: bool) -> Iterator
 def _uncounted(noun: str, wanted: list[tuple[float, Number]], case: Case) -> Number | None:
     """The count that a noun has lost, though the same number is there with something else: at nine, nine chairs."""
     value, number = wanted[0]
-    plural = any(word.text != noun and singular(word.text) == noun for word in case.rewrite.words)
-    if len(wanted) > 1 or value < 2 or not plural or {word.text for word in case.rewrite.words} & _EACH:
+    words = case.rewrite.words
+    places = [i for i, word in enumerate(words) if word.text != noun and singular(word.text) == noun]
+    if len(wanted) > 1 or value < 2 or not places or {word.text for word in words} & _EACH:
         return None
-    return number if 0 < said(case.rewrite, value) < said(case.original, value) else None
+    if any(is_number(word.text) for i in places for word in words[max(0, i - _NEAR) : i]):
+        return None
+    return number if 0 < said(case.rewrite, value) < exactly(case.original, value) else None
 
 
 def _mentioned_singly(noun: str, case: Case) -> bool:

@@ -95,12 +95,20 @@ def counted(passage: Passage) -> Iterator[Number]:
     yield from _spelled(passage, _language(passage), strict=True)
 
 
-def said(passage: Passage, value: float) -> int:
-    """How often a passage says a number, however loosely."""
+def exactly(passage: Passage, value: float) -> int:
+    """How often a passage says a number in figures or as a number word, however loosely."""
     loosely = (*_digits(passage, strict=False), *_spelled(passage, _language(passage), strict=False))
-    return sum(value in number.values for number in loosely) + sum(
-        value in IN_PASSING.get(word.text, ()) for word in passage.words
-    )
+    return sum(value in number.values for number in loosely)
+
+
+def said(passage: Passage, value: float) -> int:
+    """How often a passage says a number in whatever way."""
+    return exactly(passage, value) + sum(value in IN_PASSING.get(word.text, ()) for word in passage.words)
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number, in figures or in any language."""
+    return word.isdigit() or word in NUMBER_WORDS
 
 
 def _language(passage: Passage) -> str:
@@ -210,9 +218,9 @@ def _is_loose(words: tuple[Word, ...], start: int, last: int, value: float, lang
     before2 = words[start - 2].text if start > 1 else ""
     after = words[last + 1].text if last + 1 < len(words) and not words[last].ends_clause else ""
     after2 = words[last + 2].text if after and last + 2 < len(words) and not words[last + 1].ends_clause else ""
-    if before in _DENIED or after in _FRACTIONS or (before in _VAGUE and _is_number(before2)):
+    if before in _DENIED or after in _FRACTIONS or (before in _VAGUE and is_number(before2)):
         return True
-    if after in _VAGUE and (_is_number(after2) or after2 == "more"):
+    if after in _VAGUE and (is_number(after2) or after2 == "more"):
         return True
     if value == 2 and before in _BEFORE_TWO:
         return True
@@ -221,10 +229,6 @@ def _is_loose(words: tuple[Word, ...], start: int, last: int, value: float, lang
         return True  # a few hundred; a thousand: more than one can count
     # "neuf" is also French for new, and then stands behind its noun.
     return language == "fr" and value == 9 and not after.endswith(("s", "x"))
-
-
-def _is_number(word: str) -> bool:
-    return word.isdigit() or word in NUMBER_WORDS
 
 
 def pairs(passage: Passage) -> Iterator[Number]:

@@ -78,7 +78,7 @@ def quoted_text(case: Case) -> Iterator[Finding]:
         if forms & (written | inner):
             continue
         found = any(_stands_in(form, case.rewrite.text) for form in forms)
-        if found and (case.settings.quotes == "content" or quote.is_title):
+        if found and case.settings.quotes == "content":
             continue
         message = (
             f"The text {quote.text!r} lost its quotation marks."
