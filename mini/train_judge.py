@@ -30,7 +30,7 @@ from transformers import AttentionInterface
 from mini.asking import Ask, measure, packed_attention, start_projector
 from mini.data import load_pool
 from mini.judge import build_model, save
-from mini.looking import Look, PatchBatch, Pictures, patch_batch, pictures
+from mini.looking import Look, PatchBatch, Pictures, patch_batch, pictures, recoloured
 from mini.packing import question_batch
 from mini.training import Trainer, console
 from mini.world import Scene
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
     parser.add_argument("--pool-size", type=int, default=200_000)
     parser.add_argument("--generated", type=Path, help="an .npz with `rows` of the generator's own scenes")
-    parser.add_argument("--look-steps", type=int, default=5500)
+    parser.add_argument("--look-steps", type=int, default=8500)
     parser.add_argument("--max-steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--measure-batches", type=int, default=40, help="batches of the closing measurement")
@@ -66,10 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain = Pictures(rows, None, messy=0.5)
 
     def look_step(i: int) -> Mapping[str, Tensor]:
-        drawn, _, images = pictures(np.random.default_rng((options.seed, 1, i)), plain, 2 * options.batch, False)
-        return look.losses(images, patch_batch(drawn))
+        rng = np.random.default_rng((options.seed, 1, i))
+        drawn, _, images = pictures(rng, plain, 2 * options.batch, False)
+        return look.losses(*recoloured(rng, images, drawn, patch_batch(drawn)))
 
-    Trainer(look, look_step, options.look_steps, options.work / "look", 1e-3, ema=0.99).run()
+    looking = Trainer(look, look_step, options.look_steps, options.work / "look", 1e-3, ema=0.99)
+    looking.run()
+    look.load_state_dict(looking.average)
 
     start_projector(model, look.heads)
     whole = Ask(model)
