@@ -1,7 +1,7 @@
 """Pools of training edits, made once and kept in a work folder: rows before and after, the instruction in the canonical
 language, and as a person would give it.
 
-python -m mini.edit_data --count 200000 --out work/mini/edits.npz
+python -m mini.edit_data --scenes work/mini/pool.npz --out work/mini/edits.npz
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from rich.progress import track
 
 from mini import codec
+from mini.data import load_pool
 from mini.edit_sampling import sample_edit
 from mini.edit_wording import say_edit
 
@@ -32,9 +33,9 @@ class EditPool:
     said: list[str]
 
 
-def _chunk(seed: tuple[int, int], size: int) -> EditPool:
+def _chunk(seed: tuple[int, int], scenes: codec.Floats) -> EditPool:
     rng = np.random.default_rng(seed)
-    cases = [sample_edit(rng) for _ in range(size)]
+    cases = [sample_edit(rng, scene=codec.from_rows(row)) for row in scenes]
     rows = [case.rows() for case in cases]
     return EditPool(
         before=np.stack([before for before, _ in rows]),
@@ -44,20 +45,17 @@ def _chunk(seed: tuple[int, int], size: int) -> EditPool:
     )
 
 
-def make_edit_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
-    """Writes `count` training edits, rounded up to whole chunks of 2000 where it is more than that, to an .npz file.
-
-    Raises ValueError for a count below 1.
-    """
-    if count < 1:
-        raise ValueError(f"a pool holds at least one edit, not {count}")
-    chunks = [(seed, i) for i in range(-(-count // _CHUNK))]
-    sizes = [min(_CHUNK, count)] * len(chunks)
-    if len(chunks) == 1 or workers == 1:
-        made = [_chunk(chunk, size) for chunk, size in zip(track(chunks, "edits"), sizes, strict=True)]
+def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2) -> None:
+    """Writes one training edit for each scene (rows (N, TOKENS, ROW)) to an .npz file. Raises ValueError for none."""
+    if not len(scenes):
+        raise ValueError("a pool of edits needs at least one scene")
+    parts = [scenes[start : start + _CHUNK] for start in range(0, len(scenes), _CHUNK)]
+    seeds = [(seed, i) for i in range(len(parts))]
+    if len(parts) == 1 or workers == 1:
+        made = [_chunk(*chunk) for chunk in track(list(zip(seeds, parts, strict=True)), "edits")]
     else:
         with ProcessPoolExecutor(workers) as executor:
-            made = list(track(executor.map(_chunk, chunks, sizes), total=len(chunks), description="edits"))
+            made = list(track(executor.map(_chunk, seeds, parts), total=len(parts), description="edits"))
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part.npz")
     np.savez_compressed(
@@ -70,23 +68,25 @@ def make_edit_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
     partial.replace(out)
 
 
-def load_edit_pool(path: Path, count: int = 200_000, seed: int = 0) -> EditPool:
-    """The pool in `path`, made first where it is missing."""
+def load_edit_pool(path: Path, scenes: Path, workers: int = 2) -> EditPool:
+    """The pool in `path`, made first where it is missing, of the generator's training scenes in `scenes`."""
     if not path.is_file():
-        make_edit_pool(count, seed, path)
+        make_edit_pool(load_pool(scenes)[0], 0, path, workers)
     with np.load(path) as data:
         texts = ([str(text) for text in data[name]] for name in ("canonical", "said"))
         return EditPool(data["before"], data["after"], *texts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Makes a pool of training edits.")
-    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"))
+    parser.add_argument("--count", type=int, help="the first so many scenes; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("work/mini/edits.npz"))
     options = parser.parse_args(argv)
-    make_edit_pool(options.count, options.seed, options.out, options.workers)
+    make_edit_pool(load_pool(options.scenes)[0][: options.count], options.seed, options.out, options.workers)
 
 
 if __name__ == "__main__":

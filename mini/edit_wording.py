@@ -36,10 +36,10 @@ _CLOSERS = (
     " Don't change anything else.", " Thank you.", " The rest is perfect.",
 )  # fmt: skip
 _IMPERATIVES = (
-    "add", "put", "draw", "include", "place", "insert", "give", "remove", "delete", "get", "take", "erase", "drop", "leave",
-    "lose", "replace", "swap", "turn", "change", "make", "exchange", "paint", "colour", "color", "recolour", "recolor",
-    "enlarge", "scale", "grow", "blow", "shrink", "reduce", "resize", "move", "shift", "push", "bring", "redo", "fill",
-    "write", "print", "have", "use",
+    "add", "put", "draw", "include", "place", "insert", "give", "remove", "delete", "get", "take", "erase", "drop",
+    "leave", "lose", "replace", "swap", "turn", "change", "make", "exchange", "paint", "colour", "color", "recolour",
+    "recolor", "enlarge", "scale", "grow", "blow", "shrink", "reduce", "resize", "move", "shift", "push", "bring",
+    "redo", "fill", "write", "print", "have", "use",
 )  # fmt: skip
 _JOINERS = (", and ", " and ", ". ", ". Also, ", "; ", ", then ", ". Then ", " and also ", ", ")
 _LEFT_OUT = (("recolour", "refill"), ("recolour", "resize"), ("resize", "refill"))

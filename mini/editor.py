@@ -38,8 +38,8 @@ class CutoutsEditTransformer(ModelMixin, ConfigMixin):
     """Denoiser of edited scene vectors.
 
     forward(sample (B, TOKENS, WIDTH), timestep (B,) in 0..1, source (B, TOKENS, WIDTH), text (C, L, text_width),
-    text_mask (C, L) bool), where each instruction serves B / C samples in a row, returns raw outputs (B, TOKENS, WIDTH):
-    lengths as they are, one-hot fields as logits, as `mini.generator.to_x0` takes them.
+    text_mask (C, L) bool), where each instruction serves B / C samples in a row, returns raw outputs
+    (B, TOKENS, WIDTH): lengths as they are, one-hot fields as logits, as `mini.generator.to_x0` takes them.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types
@@ -86,8 +86,8 @@ def read_source(image: Image.Image) -> Scene:
 
 
 def _frozen(scene: Scene, mask: Image.Image) -> tuple[list[bool], tuple[float, float, float, float]]:
-    """Which tokens a mask (white = may change) leaves alone, and the box (left, top, right, bottom) of what is white, as
-    fractions of the sides."""
+    """Which tokens a mask (white = may change) leaves alone, and the box (left, top, right, bottom) of what is white,
+    as fractions of the sides."""
     white = np.asarray(mask.convert("L").resize((oracle.SIDE, oracle.SIDE))) > 127
 
     def outside(x: float, y: float) -> bool:
