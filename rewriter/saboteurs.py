@@ -19,11 +19,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _MARKS = "\"'“”‘’„‚«»‹›「」『』《》〈〉`"
 # A word that denies, where taking it out turns the phrase around.
 _DENIAL = re.compile(
-    r"\b(?:without (?:any )?|no |ohne |keine[nrms]? |kein |sans |aucun[e]? |sin |ningún |ninguna |senza |nessun[a]? |sem "
+    r"\b(?:without (?:any )?|no |ohne |keine[nrms]? |kein |sans |aucun[e]? |sin |ningún |ninguna |senza |nessun[a]? "
+    r"|sem "
     r"|nenhum[a]? |zonder |geen |без )|没有|بدون |بلا ",
     re.IGNORECASE,
 )
@@ -69,7 +71,11 @@ class Leak:
 
 def load_samples(folder: Path) -> list[Sample]:
     """The samples of every xx.jsonl in `folder`. Raises OSError, ValueError or KeyError where a file is broken."""
-    rows = [row for path in sorted(folder.glob("??.jsonl")) for row in _rows(path)]
+    return [sample for path in sorted(folder.glob("??.jsonl")) for sample in read_samples(path)]
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The samples of one file; raises like `load_samples`."""
     return [
         Sample(
             id=row["id"],
@@ -80,7 +86,7 @@ def load_samples(folder: Path) -> list[Sample]:
             quotes=tuple(row["quotes"]),
             breaks=tuple(Break(b["rule"], b["from"], b["to"]) for b in row["breaks"]),
         )
-        for row in rows
+        for row in _rows(path)
     ]
 
 
@@ -89,7 +95,7 @@ def load_leaks(path: Path) -> list[Leak]:
     return [Leak(row["language"], row["kind"], row["text"]) for row in _rows(path)]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -16,7 +16,11 @@ from rewriter.intent.quotes import Quoted, find_quotes
 
 _HAN = re.compile("[\u4e00-\u9fff]")
 # Vowel signs of Arabic and of the scripts of India are no letters to `\w`.
-_LETTER = "(?:[^\\W_]|[\u0300-\u036f\u064b-\u0655\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
+_VOWEL_SIGNS = (
+    "\u0300-\u036f\u064b-\u0655\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963"
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+)
+_LETTER = f"(?:[^\\W_]|[{_VOWEL_SIGNS}])"
 _WORD = re.compile(f"{_LETTER}+(?:['’]{_LETTER}+)*")
 
 

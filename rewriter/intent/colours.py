@@ -41,9 +41,9 @@ _STEMS = {
     "it": {"ross": "red", "aranci": "orange", "giall": "yellow", "dorat": "yellow", "verd": "green", "blu": "blue",
            "azzurr": "blue", "viola": "purple", "rosa": "pink", "marron": "brown", "ner": "black", "bianc": "white",
            "grigi": "grey"},
-    "pt": {"vermelh": "red", "laranja": "orange", "amarel": "yellow", "dourad": "yellow", "verde": "green", "azu": "blue",
-           "rox": "purple", "violeta": "purple", "rosa": "pink", "marrom": "brown", "castanh": "brown", "pret": "black",
-           "negr": "black", "branc": "white", "cinz": "grey"},
+    "pt": {"vermelh": "red", "laranja": "orange", "amarel": "yellow", "dourad": "yellow", "verde": "green",
+           "azu": "blue", "rox": "purple", "violeta": "purple", "rosa": "pink", "marrom": "brown", "castanh": "brown",
+           "pret": "black", "negr": "black", "branc": "white", "cinz": "grey"},
     "nl": {"rood": "red", "rod": "red", "oranj": "orange", "geel": "yellow", "gel": "yellow", "goud": "yellow",
            "groen": "green", "blauw": "blue", "paars": "purple", "roz": "pink", "bruin": "brown", "zwart": "black",
            "wit": "white", "grijs": "grey", "grijz": "grey"},
@@ -53,9 +53,10 @@ _STEMS = {
     "hi": {"लाल": "red", "नारंगी": "orange", "पील": "yellow", "सुनहर": "yellow", "हर": "green", "नील": "blue",
            "बैंगनी": "purple", "गुलाबी": "pink", "भूर": "brown", "काल": "black", "सफ़ेद": "white", "सफेद": "white",
            "धूसर": "grey"},
-    "ko": {"빨간": "red", "빨강": "red", "붉은": "red", "주황": "orange", "노란": "yellow", "노랑": "yellow", "황금": "yellow",
-           "초록": "green", "녹": "green", "파란": "blue", "파랑": "blue", "푸른": "blue", "보라": "purple", "분홍": "pink",
-           "갈": "brown", "검은": "black", "검정": "black", "까만": "black", "하얀": "white", "흰": "white", "회": "grey"},
+    "ko": {"빨간": "red", "빨강": "red", "붉은": "red", "주황": "orange", "노란": "yellow", "노랑": "yellow",
+           "황금": "yellow", "초록": "green", "녹": "green", "파란": "blue", "파랑": "blue", "푸른": "blue",
+           "보라": "purple", "분홍": "pink", "갈": "brown", "검은": "black", "검정": "black", "까만": "black",
+           "하얀": "white", "흰": "white", "회": "grey"},
 }  # fmt: skip
 _ENDINGS = {
     "de": "(?:e|er|es|en|em)?", "fr": "(?:e|s|es|te|tes)?", "es": "(?:o|a|os|as|s|es)?",
@@ -70,7 +71,8 @@ _INFLECTED = {
 _RU_ADJECTIVE = re.compile(f"{_ENDINGS['ru']}$")
 _NOUN_BEFORE = {"fr", "es", "it", "pt", "ar"}
 _STOPS = word_set(
-    "a an the of and or with in on at to from by under over near behind beside between for is are as its his her their "
+    "a an the of and or with in on at to from by under over near behind beside between for is are as its his her "
+    "their "
     "that which who into onto around against inside outside above below but while sits stands lies has have"
 )
 _VERBS = word_set(
@@ -138,9 +140,7 @@ def colours(case: Case) -> Iterator[Finding]:
         yield Finding("colours", message, text, "rewrite", mine[0].start, mine[0].end)
 
 
-def _replaced(
-    case: Case, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool
-) -> Finding | None:
+def _replaced(case: Case, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool) -> Finding | None:
     """A colour that is said nowhere any more, while its noun has one that it was not to have."""
     language = case.original.language
     said = _said(case.rewrite, language)

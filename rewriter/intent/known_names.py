@@ -1,5 +1,6 @@
 """Names that prompts are full of, for text in which a capital letter does not give them away: prompts in lower case,
-German, and scripts without capitals. A line is one person, place, work or maker; its forms stand for one another."""
+German, and scripts without capitals. A line, with those
+after it that begin with "|", is one person, place, work or maker; its forms stand for one another."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ sahara|撒哈拉|サハラ|사하라|Сахара
 mars|marte|火星|화성|Марс|المريخ|मंगल ग्रह
 saturn|saturne|saturno|土星|토성|Сатурн|زحل
 jupiter|júpiter|木星|목성|Юпитер|المشتري
-eiffel tower|tour eiffel|eiffelturm|torre eiffel|eiffeltoren|埃菲尔铁塔|エッフェル塔|에펠탑|Эйфелева башня|برج إيفل|एफिल टावर
+eiffel tower|tour eiffel|eiffelturm|torre eiffel|eiffeltoren|埃菲尔铁塔|エッフェル塔|에펠탑|Эйфелева башня|برج إيفل
+|एफिल टावर
 big ben|大本钟|ビッグベン
 louvre|卢浮宫|ルーヴル|루브르|Лувр|اللوفر
 hermitage|Эрмитаж
@@ -85,7 +87,8 @@ sagrada familia|sagrada família|圣家堂|サグラダ・ファミリア
 brandenburger tor|brandenburg gate|勃兰登堡门
 elbphilharmonie
 neuschwanstein|新天鹅堡
-statue of liberty|freiheitsstatue|statue de la liberté|estatua de la libertad|自由女神|自由の女神|자유의 여신상|Статуя Свободы
+statue of liberty|freiheitsstatue|statue de la liberté|estatua de la libertad|自由女神|自由の女神|자유의 여신상
+|Статуя Свободы
 golden gate bridge|golden gate|金门大桥
 times square|时代广场|タイムズスクエア
 taj mahal|泰姬陵|タージ・マハル|타지마할|Тадж-Махал|تاج محل|ताजमहल|ताज महल
@@ -102,11 +105,13 @@ nevsky|Невский проспект
 kremlin|kreml|克里姆林宫|クレムリン|Кремль
 white house|weißes haus|白宫
 stonehenge|巨石阵|ストーンヘンジ
-vincent van gogh|van gogh|文森特·梵高|梵高|凡高|フィンセント・ファン・ゴッホ|ゴッホ|빈센트 반 고흐|반 고흐|고흐|Ван Гог|فان غوخ|वैन गॉग
+vincent van gogh|van gogh|文森特·梵高|梵高|凡高|フィンセント・ファン・ゴッホ|ゴッホ|빈센트 반 고흐|반 고흐|고흐
+|Ван Гог|فان غوخ|वैन गॉग
 claude monet|monet|克劳德·莫奈|莫奈|モネ|모네|Моне|مونيه
 pablo picasso|picasso|毕加索|ピカソ|피카소|Пикассо|بيكاسو|पिकासो
 salvador dalí|salvador dali|dalí|dali|达利|サルバドール・ダリ|Дали
-leonardo da vinci|da vinci|列奥纳多·达·芬奇|达芬奇|达·芬奇|レオナルド・ダ・ヴィンチ|ダ・ヴィンチ|레오나르도 다빈치|Леонардо да Винчи|ليوناردو دا فينشي|लियोनार्डो दा विंची
+leonardo da vinci|da vinci|列奥纳多·达·芬奇|达芬奇|达·芬奇|レオナルド・ダ・ヴィンチ|ダ・ヴィンチ|레오나르도 다빈치
+|Леонардо да Винчи|ليوناردو دا فينشي|लियोनार्डो दा विंची
 michelangelo|michel-ange|miguel ángel|米开朗基罗|ミケランジェロ|미켈란젤로|Микеланджело
 rembrandt|伦勃朗|レンブラント|렘브란트|Рембрандт
 vermeer|维米尔|フェルメール
@@ -230,11 +235,13 @@ super mario|mario bros|超级马里奥|マリオ|슈퍼 마리오
 sonic the hedgehog|索尼克|ソニック
 godzilla|哥斯拉|ゴジラ|고질라|Годзилла|غودزيلا|गॉडज़िला
 king kong|金刚|キングコング|킹콩|Кинг-Конг
-santa claus|santa|weihnachtsmann|père noël|papá noel|babbo natale|papai noel|圣诞老人|サンタクロース|サンタ|산타클로스|산타|Дед Мороз|بابا نويل|सांता क्लॉज़
+santa claus|santa|weihnachtsmann|père noël|papá noel|babbo natale|papai noel|圣诞老人|サンタクロース|サンタ|산타클로스
+|산타|Дед Мороз|بابا نويل|सांता क्लॉज़
 don quijote|don quixote|don quichotte|don chisciotte|dom quixote|堂吉诃德|ドン・キホーテ|돈키호테|Дон Кихот
 sancho panza|sancho|桑丘
 pinocchio|pinocho|pinóquio|匹诺曹|ピノキオ|피노키오|Пиноккио|Буратино
-le petit prince|the little prince|der kleine prinz|el principito|il piccolo principe|小王子|星の王子さま|어린 왕자|Маленький принц
+le petit prince|the little prince|der kleine prinz|el principito|il piccolo principe|小王子|星の王子さま|어린 왕자
+|Маленький принц
 asterix|astérix
 obelix|obélix
 d'artagnan
@@ -250,4 +257,6 @@ dante alighieri|dante|但丁|ダンテ|Данте
 galileo galilei|galileo|伽利略|ガリレオ
 """
 
-NAMES: tuple[tuple[str, ...], ...] = tuple(tuple(line.split("|")) for line in _NAMES.strip().splitlines())
+NAMES: tuple[tuple[str, ...], ...] = tuple(
+    tuple(line.split("|")) for line in _NAMES.strip().replace("\n|", "|").splitlines()
+)

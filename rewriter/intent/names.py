@@ -20,40 +20,53 @@ from rewriter.intent.vocabulary import WORDS
 _CAPITALS_ARE_NAMES = frozenset({"en", "fr", "es", "it", "pt", "nl", "ru", None})
 _EAST = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TITLES = word_set(
-    "sir mr mrs ms dr miss queen king prince princess professor prof saint st mount mt lake river bridge street castle "
-    "tower the lord lady captain president don doña dona dom frau herr el la le les los las de da do di del of van von der "
-    "den und and y e et san santa são monsieur madame señor señora برج مدينة نهر جبل tour torre turm tor dom bay city park museum hotel café chef uncle aunt grandma"
+    "sir mr mrs ms dr miss queen king prince princess professor prof saint st mount mt lake river bridge street "
+    "castle "
+    "tower the lord lady captain president don doña dona dom frau herr el la le les los las de da do di del of van "
+    "von der "
+    "den und and y e et san santa são monsieur madame señor señora برج مدينة نهر جبل tour torre turm tor dom bay "
+    "city park museum hotel café chef uncle aunt grandma"
 )
 """Words in names that do not make one."""
 _NO_NAMES = word_set(
-    "i i'm i'd i'll i've it's that's let's there's here's what's who's she's he's how's where's they're we're you're ok tv dslr hdr uhd qhd hd raw cgi led vr ai usb ui ux rgb dof fps slr iso fov pbr ufo usa uk diy "
-    "artstation deviantart octane unreal engine vray redshift blender cinema4d canon nikon sony leica fujifilm kodak portra "
-    "imax pixiv midjourney polaroid please must very huge only exactly important note prompt always never must masterpiece "
+    "i i'm i'd i'll i've it's that's let's there's here's what's who's she's he's how's where's they're we're "
+    "you're ok tv dslr hdr uhd qhd hd raw cgi led vr ai usb ui ux rgb dof fps slr iso fov pbr ufo usa uk diy "
+    "artstation deviantart octane unreal engine vray redshift blender cinema4d canon nikon sony leica fujifilm "
+    "kodak portra "
+    "imax pixiv midjourney polaroid please must very huge only exactly important note prompt always never must "
+    "masterpiece "
     "art nouveau deco pop mid-century picture image photograph t-shirt tshirt x-ray mm pm am km kg cm ft"
 )
 _MEASURES = word_set(
-    "glas tasse stück paar dutzend maß flasche schale teller kilo meter liter gruppe haufen strauß korb becher kanne scheibe "
+    "glas tasse stück paar dutzend maß flasche schale teller kilo meter liter gruppe haufen strauß korb becher "
+    "kanne scheibe "
     "linie nummer zimmer art typ form stil schild buchstabe wort text plakat aufschrift grad prozent uhr jahr farbe"
 )
 _CALLED = re.compile(
-    r"\b(?:named|called|namens|nommée?|appelée?s?|llamad[oa]|se llama|chiamat[oa]|di nome|de nombre|chamad[oa]|de nome|genaamd"
+    r"\b(?:named|called|namens|nommée?|appelée?s?|llamad[oa]|se llama|chiamat[oa]|di nome|de nombre|chamad[oa]|de "
+    r"nome|genaamd"
     r"|по имени|по кличке|под названием)\s+(?!after\b)([^\W\d_][\w'’-]*)",
     re.IGNORECASE,
 )
 _CALLED_EAST = re.compile(
     "(?:名叫|叫做|名字叫|名为|名前は|名は)([\u3040-\u30ff\u3400-\u9fff]{1,6}?)(?=[，。、,.！!\\s]|$|的|と|で)"
-    "|([\u30a1-\u30ff\u3400-\u9fff]{1,8})という名|([가-힣]{1,6})(?:이?라는|란) 이름|이름[은이] ([가-힣]{1,6}?)(?=[,.\\s]|$|이고|이며|이다)"
+    "|([\u30a1-\u30ff\u3400-\u9fff]{1,8})という名|([가-힣]{1,6})(?:이?라는|란) 이름|이름[은이] "
+    "([가-힣]{1,6}?)(?=[,.\\s]|$|이고|이며|이다)"
 )
 _CALLED_ELSEWHERE = re.compile(
-    "(?:اسمه|اسمها|يدعى|تدعى|المسمى)\\s+([\u0621-\u064a]{2,})|नाम ([\u0900-\u0963]{2,})|([\u0900-\u0963]{2,}) नाम(?:क| का| की| के)"
+    "(?:اسمه|اسمها|يدعى|تدعى|المسمى)\\s+([\u0621-\u064a]{2,})|नाम ([\u0900-\u0963]{2,})|([\u0900-\u0963]{2,}) "
+    "नाम(?:क| का| की| के)"
 )
-_DOTTED = re.compile("[\u4e00-\u9fffA-Za-z]+(?:·[\u4e00-\u9fffA-Za-z]+)+|[\u30a1-\u30fa\u30fc]+(?:・[\u30a1-\u30fa\u30fc]+)+")
+_DOTTED = re.compile(
+    "[\u4e00-\u9fffA-Za-z]+(?:·[\u4e00-\u9fffA-Za-z]+)+|[\u30a1-\u30fa\u30fc]+(?:・[\u30a1-\u30fa\u30fc]+)+"
+)
 _JA_PLACE = re.compile("(?<![\u3400-\u9fff])[\u3400-\u9fff]{2,3}(?:山|寺|城|神社|湖)(?![\u3400-\u9fff])")
 _FOREIGN = re.compile(r"(?<![A-Za-z])(?=[a-z]{0,2}[A-Z])[A-Za-z][A-Za-z0-9-]{2,}")
 _CODE = re.compile(r"(?<![\w-])[A-Z][A-Za-z]*-?\d+[A-Za-z]*(?:-[A-Za-z]?\d+)?(?!\w)")
 _PEOPLES = re.compile(r"[^\W\d_]{3,}(?:(?<!c)ian|ese)")
 _NO_PEOPLES = word_set(
-    "pedestrian guardian librarian comedian amphibian custodian cheese equestrian barbarian vegetarian civilian centurion"
+    "pedestrian guardian librarian comedian amphibian custodian cheese equestrian barbarian vegetarian civilian "
+    "centurion"
 )
 _SENTENCE_END = re.compile(r"[.!?:;\n•]")
 _MOST = 24
@@ -192,8 +205,10 @@ def _is_name(passage: Passage, run: list[Word], german: bool) -> bool:
         run[0].text.endswith("'s")
         or (_PEOPLES.fullmatch(run[0].text) is not None and run[0].text not in _NO_PEOPLES)
         or (any(ch.isupper() or ch.isdigit() for ch in text[1:]) and not text.isupper())
-        or re.match(r" (?:and|und|et|y|e|и|en|&|vs\.?) [^\W\d_]", following) is not None
-        and passage.plain[run[-1].end :].split()[1][0].isupper()
+        or (
+            re.match(r" (?:and|und|et|y|e|и|en|&|vs\.?) [^\W\d_]", following) is not None
+            and passage.plain[run[-1].end :].split()[1][0].isupper()
+        )
     )
 
 
@@ -222,7 +237,11 @@ def _is_kept(name: _Name, case: Case) -> bool:
         parts = tuple(form.split())
         if any(_stands_at(words, i, parts) for i in range(len(words))):
             return True
-    if len(name.parts) == 1 and name.parts[0] in text.casefold() and (len(name.parts[0]) > 3 or name.parts[0][-1].isdigit()):
+    if (
+        len(name.parts) == 1
+        and name.parts[0] in text.casefold()
+        and (len(name.parts[0]) > 3 or name.parts[0][-1].isdigit())
+    ):
         return True  # quoted, or written as one word with another
     found = {part: [i for i, word in enumerate(words) if _is_form(word.text, part)] for part in name.parts}
     core = [part for part in name.parts if part not in _TITLES and not _is_common(part)] or list(name.parts)
@@ -270,7 +289,12 @@ _OF_A_PLACE = ("an", "ian", "ese", "ish", "ic", "isch", "ische", "ischen", "ais"
 def _bare_forms(word: str) -> tuple[str, ...]:
     """A word, and what is left of it without an Arabic article or preposition, or a French elision."""
     if "\u0621" <= word[0] <= "\u064a":
-        return (word, re.sub("^[وبلفك]", "", word), re.sub("^(?:[وبفك]?ال|لل)", "", word), re.sub("^[وفك]?[بل]", "", word))
+        return (
+            word,
+            re.sub("^[وبلفك]", "", word),
+            re.sub("^(?:[وبفك]?ال|لل)", "", word),
+            re.sub("^[وفك]?[بل]", "", word),
+        )
     head, mark, tail = word.partition("'")
     return (word, tail) if mark and len(head) <= 2 and len(tail) > 2 else (word.removesuffix("'s"),)
 

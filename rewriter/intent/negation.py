@@ -112,8 +112,10 @@ _STOPS = word_set(
     "onto around against inside outside above below visible present anywhere allowed whatsoever please just only "
     "wearing while when where there here then than also was were be being can will should within along across through "
     "und oder mit im am auf unter über neben von vor hinter aber et ou avec dans sur sous ni mais y o con en sobre "
-    "pero и или с на в под над но e ed com su في على مع أو و من ins an beim vom zum zur durch um nach bei aus in während als "
-    "wie da mehr only только nur solo só sólo alleen maar bij op van met voor en of naast onder но он она dans en na no nas "
+    "pero и или с на в под над но e ed com su في على مع أو و من ins an beim vom zum zur durch um nach bei aus in "
+    "während als "
+    "wie da mehr only только nur solo só sólo alleen maar bij op van met voor en of naast onder но он она dans en "
+    "na no nas "
     "nos num numa nel nella sul sulla por para par pour desde hasta ما لكن فقط"
 )
 _LISTS = word_set("or nor oder noch ou ni o или أو")
@@ -146,19 +148,26 @@ _FREE = re.compile(r"\b([^\W\d_]{3,})-free\b", re.IGNORECASE)
 _FREE_EXCEPTIONS = word_set("hands care duty royalty trouble worry stress hassle")
 _CUE = re.compile(
     r"(?:no|not|non|never|none|nor|neither|nothing|nobody|nowhere|zero|without|cannot|\w+n't"
-    r"|ohne|kein\w*|nicht|weder|noch|sans|pas|aucun\w*|ni|jamais|sin|jamás|nunca|nooit|никогда|ningun\w*|ningún|nada|tampoco|senza|né|sem|nem|não"
-    r"|nessun\w*|nenhum\w*|niente|zonder|geen|niet|без|нет|не|ни|никак\w*|بدون|بلا|دون|لا|ولا|ليس|وليس|وبدون|وبلا|يخلو|تخلو)"
+    r"|ohne|kein\w*|nicht|weder|noch|sans|pas|aucun\w*|ni|jamais|sin|jamás|nunca|nooit|никогда|ningun\w*|ningún"
+    r"|nada|tampoco|senza|né|sem|nem|não"
+    r"|nessun\w*|nenhum\w*|niente|zonder|geen|niet|без|нет|не|ни|никак\w*|بدون|بلا|دون|لا|ولا|ليس|وليس|وبدون|وبلا"
+    r"|يخلو|تخلو)"
 )
 """Words that deny all that follows them, lists included."""
 _WEAK_CUE = re.compile(
-    r"(?:lack\w*|devoid|void|absen\w+|avoid\w*|exclud\w*|omit\w*|eliminat\w*|remov\w*|prevent\w*|instead|rather|free|bare"
-    r"|empty|deserted|minus|replac\w*|stripped|clear|missing|miss\w*|hid\w*|left|un(?:adorned|touched|marked|obstructed"
-    r"|cluttered|spoiled|broken)|frei|leer\w*|statt|fehl\w*|point|exempt\w*|vide|dépourvu\w*|libre|vací\w+|carente|ausencia"
-    r"|falta\w*|manca\w*|libero|vrij|leeg|отсутств\w*|пуст\w*|лишен\w*|лишён\w*|вместо|свобод\w*|غياب|غير|خال|خالية|خالي)"
+    r"(?:lack\w*|devoid|void|absen\w+|avoid\w*|exclud\w*|omit\w*|eliminat\w*|remov\w*|prevent\w*|instead|rather"
+    r"|free|bare"
+    r"|empty|deserted|minus|replac\w*|stripped|clear|missing|miss\w*|hid\w*|left|un(?:adorned|touched|marked"
+    r"|obstructed"
+    r"|cluttered|spoiled|broken)|frei|leer\w*|statt|fehl\w*|point|exempt\w*|vide|dépourvu\w*|libre|vací\w+|carente"
+    r"|ausencia"
+    r"|falta\w*|manca\w*|libero|vrij|leeg|отсутств\w*|пуст\w*|лишен\w*|лишён\w*|вместо|свобод\w*|غياب|غير|خال|خالية"
+    r"|خالي)"
 )
 """Words that deny what follows in the same clause."""
 _CUE_BEHIND = word_set(
-    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt nicht niet "
+    "free less absent omitted missing excluded removed nowhere not none gone lacking avoided invisible frei fehlt "
+    "nicht niet "
     "fehlen absente absents absentes absent ausente ausentes отсутствует отсутствуют нет"
 )
 _ASSERTS = word_set(
@@ -223,9 +232,9 @@ def _denied(passage: Passage, language: str) -> Iterator[_Denied]:
             if word.text == "hay" and (i == 0 or words[i - 1].text != "no"):
                 continue
             starts.append(i)
-        elif word.text in grammar.negators and following in grammar.verbs:
-            starts.append(i + 1)
-        elif word.text == "pas" and following in ("de", "un", "une"):
+        elif (word.text in grammar.negators and following in grammar.verbs) or (
+            word.text == "pas" and following in ("de", "un", "une")
+        ):
             starts.append(i + 1)
         elif word.text == "pas" and following.startswith("d'"):
             starts.append(i)

@@ -14,8 +14,8 @@ _FROM_ZERO = {
     "vingt/vingts",
     "es": "cero un/uno/una dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince "
     "dieciséis diecisiete dieciocho diecinueve veinte",
-    "it": "zero un/uno/una due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici "
-    "sedici diciassette diciotto diciannove venti",
+    "it": "zero un/uno/una due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici "
+    "quindici sedici diciassette diciotto diciannove venti",
     "pt": "zero um/uma dois/duas três quatro cinco seis sete oito nove dez onze doze treze catorze/quatorze quinze "
     "dezesseis/dezasseis dezessete/dezassete dezoito dezenove/dezanove vinte",
     "nl": "nul een/één twee drie vier vijf zes zeven acht negen tien elf twaalf dertien veertien vijftien zestien "
@@ -26,8 +26,8 @@ _FROM_ZERO = {
     "одиннадцати двенадцать/двенадцати тринадцать/тринадцати четырнадцать/четырнадцати пятнадцать/пятнадцати "
     "шестнадцать/шестнадцати семнадцать/семнадцати восемнадцать/восемнадцати девятнадцать/девятнадцати "
     "двадцать/двадцати/двадцатью",
-    "ar": "صفر واحد/واحدة اثنان/اثنين/اثنتان/اثنتين/إثنان/إثنين/اثنا/اثني/اثنتا/اثنتي ثلاث/ثلاثة أربع/أربعة/اربع/اربعة "
-    "خمس/خمسة ست/ستة سبع/سبعة ثمان/ثماني/ثمانية تسع/تسعة عشر/عشرة",
+    "ar": "صفر واحد/واحدة اثنان/اثنين/اثنتان/اثنتين/إثنان/إثنين/اثنا/اثني/اثنتا/اثنتي ثلاث/ثلاثة "
+    "أربع/أربعة/اربع/اربعة خمس/خمسة ست/ستة سبع/سبعة ثمان/ثماني/ثمانية تسع/تسعة عشر/عشرة",
     "hi": "शून्य एक दो तीन चार पाँच/पांच छह/छः/छै/छे सात आठ नौ दस ग्यारह बारह तेरह चौदह पंद्रह/पन्द्रह सोलह सत्रह अठारह उन्नीस बीस "
     "इक्कीस बाईस तेईस चौबीस पच्चीस छब्बीस सत्ताईस अट्ठाईस उनतीस तीस इकतीस बत्तीस तैंतीस चौंतीस पैंतीस छत्तीस सैंतीस अड़तीस उनतालीस "
     "चालीस इकतालीस बयालीस तैंतालीस चौवालीस पैंतालीस छियालीस सैंतालीस अड़तालीस उनचास पचास इक्यावन बावन तिरपन चौवन पचपन छप्पन "
@@ -74,17 +74,18 @@ _PLURALS = {"fr": "douzaines", "es": "docenas", "it": "dozzine", "pt": "dúzias"
 _AND = {"en": "and", "de": "und", "fr": "et", "es": "y", "pt": "e"}
 _HALVES = {
     "en": (("and", "a", "half"),), "de": (), "fr": (("et", "demi"), ("et", "demie")),
-    "es": (("y", "media"), ("y", "medio")), "it": (("e", "mezzo"), ("e", "mezza")), "pt": (("e", "meia"), ("e", "meio")),
-    "ru": (("с", "половиной"),), "ar": (("ونصف",), ("والنصف",)),
+    "es": (("y", "media"), ("y", "medio")), "it": (("e", "mezzo"), ("e", "mezza")),
+    "pt": (("e", "meia"), ("e", "meio")), "ru": (("с", "половиной"),), "ar": (("ونصف",), ("والنصف",)),
 }  # fmt: skip
-HALF = frozenset("half halbes halben halbe demi demie media mezza meia पौन आधा आधे".split())
+HALF = frozenset(["half", "halbes", "halben", "halbe", "demi", "demie", "media", "mezza", "meia", "पौन", "आधा", "आधे"])
 """Words for a half that stand before a dozen, or near it."""
 
 # Said in passing they count as the number, but need not come back.
 _HINTS = {
     2: "both pair pairs couple twin twins duo double twice another other second half beide beiden beider paar pärchen "
     "zweite zweiter zweiten paire couple jumeaux jumelles deuxième ambos ambas par pareja segundo segunda gemelos оба "
-    "обе обоих пара пару пары парой близнецы вторая второй زوج زوجان زوجين كلا كلتا entrambi entrambe coppia paio secondo "
+    "обе обоих пара пару пары парой близнецы вторая второй زوج زوجان زوجين كلا كلتا entrambi entrambe coppia paio "
+    "secondo "
     "gemelli gêmeos casal tweede beide tweeling दोनों जोड़ी जोड़ा जोड़े दूसरा दूसरे दूसरी जुड़वाँ",
     3: "trio triple triplet triplets third thrice dritte dritter troisième tercer tercero trío тройка тройку третий "
     "третья terzo terza terceiro terceira derde तीनों तीसरा तीसरी",
@@ -128,14 +129,14 @@ def _table(language: str) -> dict[str, float]:
     if language in ("de", "nl"):
         words |= _germanic(language, words)
     if language == "es":
-        units = "uno dós trés cuatro cinco séis siete ocho nueve".split()
+        units = ["uno", "dós", "trés", "cuatro", "cinco", "séis", "siete", "ocho", "nueve"]
         words |= {f"veinti{unit}": 21.0 + step for step, unit in enumerate(units)}
     if language == "it":
         tens = {word: value for word, value in words.items() if value in range(20, 100, 10)}
-        units = "uno due tré quattro cinque sei sette otto nove".split()
-        for ten, value in tens.items():
+        units = ["uno", "due", "tré", "quattro", "cinque", "sei", "sette", "otto", "nove"]
+        for ten, of_ten in tens.items():
             for step, unit in enumerate(units, 1):
-                words[(ten[:-1] if unit[0] in "uo" else ten) + unit] = value + step
+                words[(ten[:-1] if unit[0] in "uo" else ten) + unit] = of_ten + step
     words.pop("-", None)
     return {unicodedata.normalize("NFC", word): value for word, value in words.items()}
 

@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterator
 
 from rewriter.intent.base import Case, Finding, Passage, singular, word_set
-from rewriter.intent.numerals import Number, counted, exactly, is_number, mentioned_in_passing, pairs, present, required, said
+from rewriter.intent.numerals import (
+    Number,
+    counted,
+    exactly,
+    is_number,
+    mentioned_in_passing,
+    pairs,
+    present,
+    required,
+    said,
+)
 
 _STOPS = word_set(
     "a an the of and or with in on at to from by under over near behind beside between for is are as each its his her "

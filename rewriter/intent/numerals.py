@@ -44,7 +44,20 @@ _PAIRED = word_set(
 _FRACTIONS = {"quarter", "quarters", "third", "thirds", "fifths", "dimensional", "fourths", "eighths", "point", "d"}
 _BEFORE_TWO = {"the", "these", "those", "between", "other", "last", "first"}
 _VAGUE = {"or", "to", "oder", "bis", "ou", "à", "o", "u", "или", "أو"}
-_SOME = {"couple", "few", "several", "some", "many", "paar", "einige", "mehrere", "quelques", "varios", "alcuni", "alguns"}
+_SOME = {
+    "couple",
+    "few",
+    "several",
+    "some",
+    "many",
+    "paar",
+    "einige",
+    "mehrere",
+    "quelques",
+    "varios",
+    "alcuni",
+    "alguns",
+}
 _AND_A_HALF = {"साढ़े"}
 """Words that add a half to the number behind them."""
 _DENIED = {"not", "no", "never", "nicht", "pas", "не"}

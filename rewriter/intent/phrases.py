@@ -13,10 +13,12 @@ _EN_KINDS = r"(?:prompt|version|rewrite|description|caption|image|picture|result
 
 _OPENING = {
     "en": (
-        r"(?:sure|certainly|of course|absolutely|okay|ok|alright|hmm|wait|great|gladly|understood|got it)\b\s*[,!.:—-]",
+        r"(?:sure|certainly|of course|absolutely|okay|ok|alright|hmm|wait|great|gladly|understood|got "
+        r"it)\b\s*[,!.:—-]",
         r"(?:sure|certainly)\s+(?:thing|here)\b",
         rf"(?:here(?:'s|’s| is| are)|this is|below is) (?:the|your|a|an|my)\b[^.\n]{{0,40}}\b{_EN_KINDS}",
-        rf"(?:re-?written|enhanced|improved|revised|optimi[sz]ed|final|new|positive) (?:image )?{_EN_KINDS}\s*(?:[:\n]|is\b)",
+        rf"(?:re-?written|enhanced|improved|revised|optimi[sz]ed|final|new|positive) (?:image "
+        rf")?{_EN_KINDS}\s*(?:[:\n]|is\b)",
         r"(?:prompt|answer|rewrite|repair|output|response|result|caption|system|user|assistant)\s*:",
         r"i(?:'m|’m| am) (?:sorry|unable|afraid|happy|glad)\b|sorry,|as an ai\b|apologies\b",
         r"let me\b|let(?:'|’)s (?:think|break|analy|start|see)|first(?:ly)?, (?:i|we|let)\b",
@@ -24,13 +26,15 @@ _OPENING = {
     "de": (
         r"(?:hier|das) ist (?:der|die|das|dein|ihr|eine?)\b[^.\n]{0,40}(?:prompt|version|fassung|beschreibung|bild)\b",
         r"(?:natürlich|gerne?|sicher|klar|selbstverständlich|okay|verstanden)\b\s*[,!.:]",
-        r"(?:verbesserte|überarbeitete|neue|optimierte|erweiterte|umgeschriebene)[rs]? (?:bild)?(?:prompt|beschreibung|version|fassung)\b",
+        r"(?:verbesserte|überarbeitete|neue|optimierte|erweiterte|umgeschriebene)[rs]? (?:bild)?(?:prompt"
+        r"|beschreibung|version|fassung)\b",
         r"(?:es )?tut mir leid|entschuldig|leider kann ich|als ki\b",
     ),
     "fr": (
         r"voici (?:le|la|une?|votre|ton)\b[^.\n]{0,40}(?:prompt|version|description|image)\b",
         r"(?:bien sûr|certainement|d['’]accord|avec plaisir|volontiers|compris)\s*[,!.:]",
-        r"(?:nouveau |nouvelle )?(?:prompt|version|description) (?:améliorée?|réécrite?|optimisée?|révisée?|finale?)\b",
+        r"(?:nouveau |nouvelle )?(?:prompt|version|description) (?:améliorée?|réécrite?|optimisée?|révisée?"
+        r"|finale?)\b",
         r"(?:je suis )?désolée?\b|en tant qu['’]ia\b",
     ),
     "es": (
@@ -70,7 +74,8 @@ _OPENING = {
     ),
     "ja": (
         r"(?:はい|承知(?:いた)?しました|もちろん(?:です)?|かしこまりました|わかりました|了解)[、。！!,.]",
-        r"以下[はがの]|こちら[がは]|(?:書き直|改善|修正|強化|最適化|リライト)(?:した|し|された|後の?)|(?:最終)?プロンプト\s*[：:]",
+        r"以下[はがの]|こちら[がは]|(?:書き直|改善|修正|強化|最適化|リライト)(?:した|し|された|後の?)"
+        r"|(?:最終)?プロンプト\s*[：:]",
         r"申し訳|すみません|ごめんなさい|AIとして",
     ),
     "ko": (
@@ -96,12 +101,15 @@ _ANYWHERE = {
         r"\bthe user(?:'s|’s)? (?:wants?|ask|request|sa(?:ys|id)|needs?\b|prompt|mention|did|is ask)",
         r"\b(?:we|i)(?: need to| should| must| have to| will|'ll|’ll) "
         r"(?:make sure|ensure|keep|include|mention|write|describe|avoid|rewrite|preserve|add|think|list|start)",
-        r"\bi(?:'ve|’ve| have)? (?:kept|preserved|added|made sure|created|rewritten|rewrote|changed|included|expanded|retained)\b",
+        r"\bi(?:'ve|’ve| have)? (?:kept|preserved|added|made sure|created|rewritten|rewrote|changed|included"
+        r"|expanded|retained)\b",
         r"\bi (?:can(?:'t|’t|not)|am (?:not able|unable)|could not|do not|don['’]t) (?:to )?"
         r"(?:help|draw|create|generate|produce|make|assist|fulfil|provide|see|display)",
         r"\bi(?:'d|’d| would) be (?:happy|glad)|\bhappy to help\b|\blanguage model\b|\bas an ai\b",
-        r"\blet me know\b|\bfeel free to\b|\bi hope (?:this|you|that)\b|\bwould you like\b|\bcould you (?:please )?tell me\b",
-        r"\b(?:that(?:'s|’s| is)|what) (?:a|an) (?:great|good|nice|wonderful|lovely|interesting|fun) (?:idea|prompt|request)\b",
+        r"\blet me know\b|\bfeel free to\b|\bi hope (?:this|you|that)\b|\bwould you like\b|\bcould you (?:please "
+        r")?tell me\b",
+        r"\b(?:that(?:'s|’s| is)|what) (?:a|an) (?:great|good|nice|wonderful|lovely|interesting|fun) (?:idea|prompt"
+        r"|request)\b",
         r"\b(?:image|picture) you (?:asked|requested|wanted)\b|\byour (?:request|prompt|description)\b",
         r"\bchain of thought\b|\bkey points? (?:are|:)|\bmy (?:rewrite|prompt|answer) (?:is|will|should)",
         r"(?:^|\n|[.!?]\s)\s*(?:note|explanation|reasoning|thought|thinking|changes(?: made)?)\s*:",
@@ -117,31 +125,39 @@ _ANYWHERE = {
     ),
     "fr": (
         r"l['’]utilisateur (?:veut|souhaite|demande|voudrait)",
-        r"\bj(?:e (?:dois|vais|ne (?:peux|suis)|peux|suis (?:désolé|un)|devrais|garde)\b|['’]ai (?:conservé|gardé|ajouté|créé|réécrit|fait))",
+        r"\bj(?:e (?:dois|vais|ne (?:peux|suis)|peux|suis (?:désolé|un)|devrais|garde)\b|['’]ai (?:conservé|gardé"
+        r"|ajouté|créé|réécrit|fait))",
         r"\b(?:remarque|explication|raisonnement)\s*:|(?:^|\n)\s*note\s*:",
         r"n['’]hésite[sz]? pas\b|dites?-moi\b|\bexcellente idée\b|\b(?:bonne|belle|super) idée\b",
         r"\b(?:souhaitez|voulez|aimeriez)[- ]vous\b|modèle de langage",
     ),
     "es": (
         r"el usuario (?:quiere|pide|desea|solicita)",
-        r"\b(?:debo|voy a|tengo que|necesito) (?:mantener|pensar|conservar|incluir|escribir|describir|reescribir|asegurar|añadir)",
-        r"\bhe (?:conservado|mantenido|añadido|creado|reescrito|incluido)\b|\b(?:no )?puedo (?:ayudar|crear|generar|dibujar|describir|hacer)",
+        r"\b(?:debo|voy a|tengo que|necesito) (?:mantener|pensar|conservar|incluir|escribir|describir|reescribir"
+        r"|asegurar|añadir)",
+        r"\bhe (?:conservado|mantenido|añadido|creado|reescrito|incluido)\b|\b(?:no )?puedo (?:ayudar|crear|generar"
+        r"|dibujar|describir|hacer)",
         r"(?:^|\n|[.!?]\s)\s*(?:nota|explicación|razonamiento)\s*:",
         r"\bdime si\b|\bavísame\b|\b(?:buena|gran|excelente) idea\b|\bte gustaría\b|modelo de lenguaje",
     ),
     "it": (
         r"l['’]utente (?:vuole|chiede|desidera|vorrebbe)",
-        r"\b(?:devo|dovrei|voglio) (?:mantenere|pensare|conservare|includere|scrivere|descrivere|riscrivere|aggiungere)",
-        r"\bho (?:mantenuto|conservato|aggiunto|creato|riscritto|incluso)\b|\b(?:non )?posso (?:aiutar|creare|generare|disegnare|descrivere)",
+        r"\b(?:devo|dovrei|voglio) (?:mantenere|pensare|conservare|includere|scrivere|descrivere|riscrivere"
+        r"|aggiungere)",
+        r"\bho (?:mantenuto|conservato|aggiunto|creato|riscritto|incluso)\b|\b(?:non )?posso (?:aiutar|creare"
+        r"|generare|disegnare|descrivere)",
         r"(?:^|\n|[.!?]\s)\s*(?:nota|spiegazione|ragionamento)\s*:",
         r"\bfammi sapere\b|\b(?:bella|ottima|buona) idea\b|\b(?:preferisci|preferisce|vorresti)\b|modello linguistico",
     ),
     "pt": (
         r"o (?:usuário|utilizador) (?:quer|pede|deseja|solicita)",
-        r"\b(?:devo|vou|preciso|tenho de|tenho que) (?:de )?(?:manter|pensar|conservar|incluir|escrever|descrever|reescrever|adicionar)",
-        r"\b(?:mantive|acrescentei|adicionei|reescrevi|incluí)\b|\b(?:não )?posso (?:ajudar|criar|gerar|desenhar|descrever)",
+        r"\b(?:devo|vou|preciso|tenho de|tenho que) (?:de )?(?:manter|pensar|conservar|incluir|escrever|descrever"
+        r"|reescrever|adicionar)",
+        r"\b(?:mantive|acrescentei|adicionei|reescrevi|incluí)\b|\b(?:não )?posso (?:ajudar|criar|gerar|desenhar"
+        r"|descrever)",
         r"(?:^|\n|[.!?]\s)\s*(?:nota|observação|explicação)\s*:",
-        r"\bdiga-me\b|\bme avise\b|\b(?:ótima|boa|excelente) ideia\b|\bvocê (?:prefere|gostaria|quer)\b|modelo de linguagem",
+        r"\bdiga-me\b|\bme avise\b|\b(?:ótima|boa|excelente) ideia\b|\bvocê (?:prefere|gostaria|quer)\b|modelo de "
+        r"linguagem",
     ),
     "nl": (
         r"de gebruiker (?:wil|vraagt|wenst)",
@@ -151,9 +167,11 @@ _ANYWHERE = {
     ),
     "ru": (
         r"пользовател[ья] (?:хочет|просит|желает|нужн)",
-        r"\b(?:мне|нам) (?:нужно|надо|следует)\b|\bя (?:должен|должна|не могу|могу|подумаю|сохранил|добавил|создал|переписал|буду)",
+        r"\b(?:мне|нам) (?:нужно|надо|следует)\b|\bя (?:должен|должна|не могу|могу|подумаю|сохранил|добавил|создал"
+        r"|переписал|буду)",
         r"(?:^|\n|[.!?]\s)\s*(?:примечание|пояснение|объяснение|замечание)\s*:",
-        r"дайте знать|сообщите мне|\b(?:отличная|хорошая|прекрасная|замечательная) идея\b|\bвы (?:хотите|предпочитаете)\b|языковая модель",
+        r"дайте знать|сообщите мне|\b(?:отличная|хорошая|прекрасная|замечательная) идея\b|\bвы (?:хотите"
+        r"|предпочитаете)\b|языковая модель",
     ),
     "zh": (
         r"用户(?:想要|希望|要求|需要|说)|原(?:始)?提示词|语言模型",
@@ -163,13 +181,15 @@ _ANYWHERE = {
     ),
     "ja": (
         r"ユーザー(?:は|が|の(?:要求|希望))|言語モデル",
-        r"(?:残す|保つ|維持する|考える|書く)(?:必要がある|べき)|考えましょう|考えてみ|(?:画像|絵)を(?:生成|作成)(?:できません|することはでき|しました)",
+        r"(?:残す|保つ|維持する|考える|書く)(?:必要がある|べき)|考えましょう|考えてみ|(?:画像|絵)を(?:生成"
+        r"|作成)(?:できません|することはでき|しました)",
         r"(?:^|\n|。)\s*(?:注|注意|備考|説明)\s*[：:]",
         r"お知らせください|教えてください|お手伝い|アイデアですね|いかがですか|よいですか|ご希望",
     ),
     "ko": (
         r"사용자(?:는|가|의 요청)|언어 모델",
-        r"(?:유지|포함|작성|설명|생각)해야 (?:한다|합니다)|생각해 보|(?:이미지|그림)를? (?:생성|만들|그릴)\S* 수 (?:없|있)|유지했습니다|추가했습니다",
+        r"(?:유지|포함|작성|설명|생각)해야 (?:한다|합니다)|생각해 보|(?:이미지|그림)를? (?:생성|만들|그릴)\S* 수 "
+        r"(?:없|있)|유지했습니다|추가했습니다",
         r"(?:^|\n|[.]\s)\s*(?:참고|주의|설명|비고)\s*[:：]",
         r"알려 ?주세요|말씀해 ?주세요|도와드릴|좋은 생각|원하시나요|원하십니까",
     ),

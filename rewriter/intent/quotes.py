@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 # What may close a quote that the key opens. The same curly mark opens in one language and closes in another.
 _CLOSERS = {
-    '"': '"', "＂": "＂", "“": "”“", "„": "“”\"", "”": "”“", "«": "»", "»": "«", "‹": "›", "›": "‹", "「": "」", "『": "』",
+    '"': '"', "＂": "＂", "“": "”“", "„": "“”\"", "”": "”“", "«": "»", "»": "«", "‹": "›", "›": "‹",
+    "「": "」", "『": "』",
     "《": "》", "〈": "〉", "﹁": "﹂", "﹃": "﹄", "〝": "〟〞", "'": "'", "‘": "’", "‚": "‘’", "`": "`",
 }  # fmt: skip
 _APOSTROPHES = "'‘"

@@ -1,4 +1,4 @@
-"""What a language model says around a prompt, or in its place: tags, instructions, thought, notes, answers, markdown."""
+"""What a language model says around a prompt, or in its place: tags, thought, notes, answers, markdown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TWINS = {"zh": ("zh", "ja"), "ja": ("ja", "zh")}
 
 
 def remnants(case: Case) -> Iterator[Finding]:
-    """Whatever is no description of a picture; what the user wrote himself is excused."""
+    """Whatever is no description of a picture; what the user wrote is excused."""
     text, plain = _without(case.original, case.rewrite.text), case.rewrite.plain
     known = case.original.plain.casefold()
     languages = _languages(case)
@@ -49,9 +49,9 @@ def remnants(case: Case) -> Iterator[Finding]:
                 message = f"The rewrite holds {said!r}, which is not a description of the picture."
                 yield Finding("remnants", message, match[0], "rewrite", match.start(), match.end())
                 break
-    if not _QUESTION.search(case.original.plain) and (match := _QUESTION.search(plain)):
+    if not _QUESTION.search(case.original.plain) and (mark := _QUESTION.search(plain)):
         message = "The rewrite asks a question; it has to describe the picture."
-        yield Finding("remnants", message, match[0], "rewrite", match.start(), match.end())
+        yield Finding("remnants", message, mark[0], "rewrite", mark.start(), mark.end())
 
 
 def _without(original: Passage, text: str) -> str:

@@ -45,7 +45,9 @@ def _drift(case: Case) -> Iterator[Finding]:
     for sentence in sentences[:_MOST_SENTENCES]:
         got = detect_language(sentence[0])
         if got not in allowed and not _mixed(case):
-            message = f"A part of the rewrite is in {NAMES[got or 'en']}, unlike the rest: {sentence[0].strip()[:_SHOWN]!r}."
+            message = (
+                f"A part of the rewrite is in {NAMES[got or 'en']}, unlike the rest: {sentence[0].strip()[:_SHOWN]!r}."
+            )
             yield Finding("language", message, sentence[0], "rewrite", sentence.start(), sentence.end())
             return
 
@@ -57,7 +59,9 @@ def _finding(case: Case, message: str) -> Finding:
 
 def _letters(text: str) -> int:
     """How much is said, in Latin letters: a Chinese character says as much as three, an Indic one as two."""
-    return sum(3 if "\u3040" <= ch <= "\ud7ff" else 2 if "\u0900" <= ch <= "\u0e7f" else 1 for ch in text if ch.isalpha())
+    return sum(
+        3 if "\u3040" <= ch <= "\ud7ff" else 2 if "\u0900" <= ch <= "\u0e7f" else 1 for ch in text if ch.isalpha()
+    )
 
 
 def _other_letters(case: Case) -> str | None:

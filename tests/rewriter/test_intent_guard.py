@@ -1,16 +1,18 @@
-"""The intent guard: silent on good rewrites, loud on rewriters that break one rule each."""
+"""The intent guard, case by case; the corpus has a test of its own."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
+from rewriter.intent.quotes import find_quotes
+from rewriter.saboteurs import load_samples
 from rewriter.styles import load_style
 
 
@@ -21,8 +23,8 @@ def pairs(file: str) -> list[tuple[str, str, str]]:
     return [(language.strip(), prompt.strip(), rewrite.strip()) for language, prompt, rewrite in rows]
 
 
-GOOD = pairs("good_rewrites.txt")
 BAD = pairs("bad_rewrites.txt")
+SAMPLES = load_samples(Path(__file__).parents[1] / "data" / "intent")
 MINI = load_style("mini").settings.guard
 
 
@@ -30,121 +32,51 @@ def rules_of(findings: tuple[Finding, ...]) -> set[str]:
     return {finding.rule for finding in findings}
 
 
-def test_good_rewrites_raise_no_alarm() -> None:
-    assert len(GOOD) >= 150
-    assert {language for language, _, _ in GOOD} >= {"en", "zh", "de", "fr", "es", "ja", "ru", "ar"}
-    alarms = [(prompt, found) for _, prompt, rewrite in GOOD if (found := check_intent(prompt, rewrite))]
-    assert len(alarms) <= 0.01 * len(GOOD), alarms
+QUOTED = [
+    "\"{}\"", "'{}'", "“{}”", "‘{}’", "”{}”", "„{}“", "„{}”", "‚{}‘", "«{}»", "« {} »", "»{}«", "‹{}›", "›{}‹",
+    "「{}」", "『{}』", "﹁{}﹂", "﹃{}﹄", "〝{}〟", "＂{}＂", "《{}》", "〈{}〉", "`{}`",
+]  # fmt: skip
 
 
-def test_a_prompt_is_a_good_rewrite_of_itself() -> None:
-    for _, prompt, rewrite in GOOD:
-        assert check_intent(prompt, prompt) == ()
-        assert check_intent(rewrite, rewrite) == ()
+TEXTS = ["OPEN 24h", "Don't", "l’été", "开门大吉", "مفتوح", "खुला है", "Ёлка №5"]
 
 
-# Scripted bad rewriters: each takes a good pair and breaks one rule, or says that it cannot (None).
-_QUOTE = re.compile(r"(?<!\d)([\"“„«「])(.+?)([\"”“»」])")
-_FOREIGN = {
-    "en": "Ein Bild von einer alten Stadt mit einem Fluss und vielen Häusern, die in der Sonne liegen.",
-    "zh": "A quiet scene with warm light and a soft background in the style of a photo.",
-    "de": "A quiet scene with warm light and a soft background in the style of a photo.",
-    "fr": "A quiet scene with warm light and a soft background in the style of a photo.",
-    "es": "一幅安静的画面，温暖的光线洒在桌子上，背景柔和，摄影风格。",
-    "ja": "一幅安静的画面，温暖的光线洒在桌子上，这是摄影风格的两张照片。",
-    "ru": "A quiet scene with warm light and a soft background in the style of a photo.",
-    "ar": "Тихая сцена с тёплым светом и мягким фоном, фотография.",
-}
+@pytest.mark.parametrize("marks", QUOTED)
+@pytest.mark.parametrize("text", TEXTS)
+def test_quotes_of_every_kind(text: str, marks: str) -> None:
+    prompt = f"a sign that says {marks.format(text)} above the door"
+    assert check_intent(prompt, f"Above a red door hangs a sign that says {marks.format(text)}.") == ()
+    assert check_intent(prompt, f'Above a red door hangs a sign that says "{text}".') == ()
+    for bad in (
+        text[:-1],
+        text + "!",
+        text.swapcase() if text.swapcase() != text else text[1:],
+        text.replace("’", "'"),
+    ):
+        if bad != text:
+            found = check_intent(prompt, f"Above a red door hangs a sign that says {marks.format(bad)}.")
+            assert "quoted_text" in rules_of(found), bad
 
 
-def change_quote(_: str, prompt: str, rewrite: str) -> str | None:
-    match = _QUOTE.search(rewrite)
-    return rewrite.replace(match[2], match[2].swapcase() + "!", 1) if match and _QUOTE.search(prompt) else None
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the dogs' bowls and the cat's bed, it's raining",
+        "rock 'n' roll in the '90s",
+        'a 12" record, 5\' 2" tall, two 6" rulers',
+        "l'ours n'a pas d'ami, aujourd'hui",
+        "Hans' und Fritz' Fahrräder",
+        "o'clock, y'all, 'tis the season",
+        "dell'arte, un po' di vento e l'isola",
+    ],
+)
+def test_apostrophes_are_no_quotes(prompt: str) -> None:
+    assert find_quotes(prompt) == ()
 
 
-def drop_quote(_: str, prompt: str, rewrite: str) -> str | None:
-    match = _QUOTE.search(rewrite)
-    return rewrite.replace(match[0], "", 1) if match and _QUOTE.search(prompt) else None
-
-
-def unmark_quote(_: str, prompt: str, rewrite: str) -> str | None:
-    match = _QUOTE.search(rewrite)
-    return rewrite.replace(match[0], match[2], 1) if match and _QUOTE.search(prompt) else None
-
-
-def add_text(_: str, prompt: str, rewrite: str) -> str | None:
-    return rewrite + ' "GRAND OPENING SALE"' if _QUOTE.search(prompt) else None
-
-
-def switch_language(language: str, prompt: str, rewrite: str) -> str | None:
-    return _FOREIGN.get(language)
-
-
-def say_sure(_: str, prompt: str, rewrite: str) -> str:
-    return f"Sure, here is the rewritten prompt: {rewrite}"
-
-
-def leave_tags(_: str, prompt: str, rewrite: str) -> str:
-    return f"{rewrite}</answer>"
-
-
-def think_aloud(_: str, prompt: str, rewrite: str) -> str:
-    return f"The user wants a picture. {rewrite}"
-
-
-def count_steps(_: str, prompt: str, rewrite: str) -> str:
-    return f"Step 1: look at the request. Step 2: {rewrite}"
-
-
-def refuse(_: str, prompt: str, rewrite: str) -> str:
-    return "I'm sorry, I cannot help with that."
-
-
-def say_nothing(_: str, prompt: str, rewrite: str) -> str:
-    return " … "
-
-
-def ramble(_: str, prompt: str, rewrite: str) -> str:
-    return " ".join(f"{rewrite} ({i})" for i in range(1, 200))
-
-
-def loop(_: str, prompt: str, rewrite: str) -> str:
-    return f"{rewrite} " + "soft light, " * 12
-
-
-def break_apostrophe(_: str, prompt: str, rewrite: str) -> str | None:
-    changed = re.sub(r"(?<=\w)'(?=s\b|t\b)", '"', rewrite)
-    return changed if changed != rewrite else None
-
-
-BREAKERS: dict[Callable[[str, str, str], str | None], str] = {
-    change_quote: "quoted_text",
-    drop_quote: "quoted_text",
-    unmark_quote: "quoted_text",
-    add_text: "added_text",
-    switch_language: "language",
-    say_sure: "remnants",
-    leave_tags: "remnants",
-    think_aloud: "remnants",
-    count_steps: "remnants",
-    refuse: "remnants",
-    say_nothing: "empty",
-    ramble: "length",
-    loop: "repetition",
-    break_apostrophe: "apostrophes",
-}
-
-
-@pytest.mark.parametrize("breaker", BREAKERS, ids=lambda breaker: breaker.__name__)
-def test_bad_rewriters_are_caught(breaker: Callable[[str, str, str], str | None]) -> None:
-    tried = 0
-    for language, prompt, rewrite in GOOD:
-        bad = breaker(language, prompt, rewrite)
-        if bad is None or bad == rewrite:
-            continue
-        tried += 1
-        assert BREAKERS[breaker] in rules_of(check_intent(prompt, bad)), (prompt, bad)
-    assert tried >= 3
+def test_broken_apostrophes_are_caught() -> None:
+    found = check_intent("a man who doesn't smile", 'A man who doesn"t smile stands by a wall.')
+    assert "apostrophes" in rules_of(found)
 
 
 # What cannot be made from a good rewrite by machine: one line a case, prompt and bad rewrite.
@@ -299,7 +231,7 @@ def test_long_prompts_may_stay_long() -> None:
 
 
 def texts(rng: random.Random) -> Iterator[str]:
-    pieces = [part for _, prompt, rewrite in GOOD for part in re.findall(r"\w+|\W", prompt + rewrite)]
+    pieces = [part for sample in SAMPLES for part in re.findall(r"\w+|\W", sample.prompt + sample.rewrite)]
     marks = "\"'“”«»「」‘’-.,!?\n0٣三十百万\0\ud800"
     pieces += [*marks, "million", "9" * 5000, "no", "without", "pair of", "dozen"]
     for _ in range(1500):
