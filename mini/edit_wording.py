@@ -114,7 +114,7 @@ def _remove(rng: Rng, op: Op, name: str) -> str:
     if op.count is not None:
         count = _pick(rng, _COUNTS[op.count]) if op.count > 1 else "one"
         bare = _bare(_the(rng, replace(pick, many=True)))
-        name = f"{count} of the {bare}"
+        name = f"{count.removesuffix(' of')} of the {bare}"
         if op.count > 1 and rng.random() < 0.4:
             name = f"the {_pick(rng, _COUNTS[op.count]).removeprefix('a ')} {bare}"
         return _pick(rng, (f"remove {name}", f"delete {name}", f"take {name} away", f"get rid of {name}"))
