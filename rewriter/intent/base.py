@@ -91,6 +91,7 @@ class Passage:
 
     @cached_property
     def quotes(self) -> tuple[Quoted, ...]:
+        """Text in quotation marks, in order."""
         return find_quotes(self.text)
 
     @cached_property
@@ -103,6 +104,7 @@ class Passage:
 
     @cached_property
     def words(self) -> tuple[Word, ...]:
+        """Words outside quotes, in order."""
         matches = list(_WORD.finditer(self.plain))
         ends = [*(match.start() for match in matches[1:]), len(self.plain)]
         return tuple(
@@ -112,6 +114,7 @@ class Passage:
 
     @cached_property
     def language(self) -> str | None:
+        """Two-letter code; None where it cannot be told."""
         return detect_language(self.plain)
 
     @cached_property

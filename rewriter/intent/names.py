@@ -68,6 +68,7 @@ _NO_PEOPLES = word_set(
     "pedestrian guardian librarian comedian amphibian custodian cheese equestrian barbarian vegetarian civilian "
     "centurion"
 )
+_AND_ANOTHER = re.compile(r" (?:and|und|et|y|e|и|en|&|vs\.?) ([^\W\d_])")
 _SENTENCE_END = re.compile(r"[.!?:;\n•]")
 _MOST = 24
 
@@ -190,6 +191,7 @@ def _is_common(word: str) -> bool:
 
 
 def _is_name(passage: Passage, run: list[Word], german: bool) -> bool:
+    """Whether capitalised words in a row are a name. At the beginning of a sentence it takes more than a capital."""
     several = sum(word.capital for word in run) >= 2
     if all(word.text in _TITLES for word in run):
         return False
@@ -199,17 +201,13 @@ def _is_name(passage: Passage, run: list[Word], german: bool) -> bool:
     begins_sentence = not before or _SENTENCE_END.match(before[-1]) is not None
     if not begins_sentence or several:
         return True
-    text = passage.plain[run[0].start : run[0].end]
-    following = passage.plain[run[-1].end : run[-1].end + 12]
-    return (
-        run[0].text.endswith("'s")
-        or (_PEOPLES.fullmatch(run[0].text) is not None and run[0].text not in _NO_PEOPLES)
-        or (any(ch.isupper() or ch.isdigit() for ch in text[1:]) and not text.isupper())
-        or (
-            re.match(r" (?:and|und|et|y|e|и|en|&|vs\.?) [^\W\d_]", following) is not None
-            and passage.plain[run[-1].end :].split()[1][0].isupper()
-        )
-    )
+    first, text = run[0].text, passage.plain[run[0].start : run[0].end]
+    if first.endswith("'s") or (_PEOPLES.fullmatch(first) and first not in _NO_PEOPLES):
+        return True
+    if not text.isupper() and any(ch.isupper() or ch.isdigit() for ch in text[1:]):
+        return True  # iPhone, McLaren
+    together = _AND_ANOTHER.match(passage.plain, run[-1].end)
+    return together is not None and together[1].isupper()
 
 
 def _in_the_east(passage: Passage) -> Iterator[_Name]:

@@ -1,8 +1,8 @@
 """Negations: what the user does not want is left out, or said to be absent; it is never described as present.
 
-Looked for: no X, without X, X-free, not a X, "don't add X" and their like in German, French, Spanish, Italian,
-Portuguese, Russian, Arabic, Chinese and Japanese. Not looked for: double negation, and absence said by other words
-("bare-headed").
+Looked for: no X, without X, X-free, not a X, "don't add X", X is not Y and their like in English, German, French,
+Spanish, Italian, Portuguese, Dutch, Russian and Arabic; `negation_east` knows Chinese, Japanese, Korean and Hindi. Not
+looked for: double negation, and absence said by other words ("bare-headed").
 """
 
 from __future__ import annotations
