@@ -126,12 +126,19 @@ def by_group(answers: Sequence[Answer], temperature: float = 1.0) -> dict[str, F
 
 def gain(before: Sequence[Answer], after: Sequence[Answer], seed: int = 0) -> Interval | None:
     """Accuracy of `after` minus that of `before` on the same records, where both have answers: paired."""
-    pairs = [(a, b, a.probability, b.probability) for b, a in zip(before, after, strict=True)]
-    both = [(one, (p >= 0.5) == one.accept, (q >= 0.5) == one.accept) for one, _, p, q in pairs if p and q]
+    both = [
+        (
+            ours.picture,
+            float((ours.probability >= 0.5) == ours.accept),
+            float((theirs.probability >= 0.5) == ours.accept),
+        )
+        for theirs, ours in zip(before, after, strict=True)
+        if ours.probability is not None and theirs.probability is not None
+    ]
     if not both:
         return None
-    difference = np.array([float(ours) - float(theirs) for _, ours, theirs in both])
-    weights = _weights([one.picture for one, _, _ in both], seed)
+    difference = np.array([float(right) - float(other) for _, right, other in both])
+    weights = _weights([picture for picture, _, _ in both], seed)
     return _interval(weights, lambda w: (w @ difference) / w.sum(-1))
 
 

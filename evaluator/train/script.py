@@ -1,0 +1,317 @@
+"""The training of a judge from its settings to its report."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from core.errors import BackendError, ConfigError, InputError, printable
+from core.files import write_atomically
+from core.profiles import JudgeConfig, LocalConfig, ModelConfig
+from core.records import Loaded
+from core.training import find_model, last_checkpoint, read_settings
+from evaluator.judges import open_judge
+from evaluator.judging import Wording
+from evaluator.train.figures import Answer, fit_temperature
+from evaluator.train.measure import ask
+from evaluator.train.parts import Parts, split
+from evaluator.train.records import Judgement, load_judgements
+from evaluator.train.report import Measured, write_profile_table, write_report
+
+if TYPE_CHECKING:
+    from evaluator.prefix import VLM
+
+console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+_NAMED = 10
+
+
+@dataclass
+class JudgeArguments:
+    """What is learnt, and what is held out of it."""
+
+    train_files: list[str] = field(
+        default_factory=list,
+        metadata={"help": "JSONL or Parquet files of judgements, folders, or datasets:NAME#SPLIT."},
+    )
+    calibration_files: list[str] = field(
+        default_factory=list, metadata={"help": "The same, to fit the temperature to; none: a share of train_files."}
+    )
+    report_files: list[str] = field(
+        default_factory=list, metadata={"help": "The same, to report figures on; none: a share of train_files."}
+    )
+    calibration_share: float = field(default=0.1, metadata={"help": "Share of train_files without calibration_files."})
+    report_share: float = field(default=0.1, metadata={"help": "Share of train_files without report_files."})
+    split_seed: int = field(default=0, metadata={"help": "Which records fall into which share."})
+    max_bad: float = field(default=0.01, metadata={"help": "Share of malformed records that is allowed."})
+    style: str = field(default="keypoint", metadata={"help": "The judge style whose template to train with."})
+    reasons: bool = field(default=True, metadata={"help": "Whether reasons, where there are any, are learnt too."})
+    reason_weight: float = field(default=0.1, metadata={"help": "Weight of the reasons' loss; the verdict has 1."})
+    frozen: list[str] = field(
+        default_factory=list, metadata={"help": "Patterns of parameter names to leave as they are (re.search)."}
+    )
+    measure_before: bool = field(default=True, metadata={"help": "Whether the untrained model is reported on, too."})
+    min_label_mass: float = field(default=0.5, metadata={"help": "As in a profile: below it an answer is none."})
+    measure_batch: int = field(default=8, metadata={"help": "Pictures judged together when measuring."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Whether code that ships with the model may run."})
+
+
+def train(argv: Sequence[str]) -> None:
+    """Reads settings and records, trains, saves, measures, reports. Raises RedraftError.
+
+    A second run with the same settings goes on from the last whole checkpoint.
+    """
+    from transformers import TrainingArguments
+    from trl import ModelConfig as ModelArguments
+
+    kinds = (JudgeArguments, TrainingArguments, ModelArguments)
+    data, training, model = read_settings(kinds, argv, "python -m evaluator.train")
+    _check(data, training, model)
+    wording = Wording(data.style)
+    base = find_model(model.model_name_or_path)
+    out = Path(training.output_dir).resolve()
+    first = training.process_index == 0
+    parts = _parts(data, out, told=first)
+    start = training.resume_from_checkpoint or last_checkpoint(out)
+    if first:
+        _keep_parts(out, parts, resumed=bool(start))
+    vlm = _load(base, data, training, model)
+    trainer = _trainer(vlm, wording, parts, data, training, model)
+    if start and first:
+        console.print(f"going on from {start}")
+    _run(trainer, start)
+    steps = trainer.state.global_step
+    if first:
+        _save(trainer, vlm, out)
+        console.print(f"saved {out} after step {steps}")
+    trainer.accelerator.end_training()
+    device, dtype = str(training.device), str(vlm.local.model.dtype).removeprefix("torch.")
+    del trainer, vlm
+    gc.collect()
+    if not first:
+        return
+
+    def judge(place: str) -> JudgeConfig:
+        local = LocalConfig.model_validate(
+            {
+                "device": device,
+                "dtype": dtype,
+                "micro_batch": data.measure_batch,
+                "trust_remote_code": data.trust_remote_code,
+            }
+        )
+        found = ModelConfig(kind="transformers", model=place, local=local)
+        return JudgeConfig(model=found, style=data.style, min_label_mass=data.min_label_mass)
+
+    answered = asyncio.run(_answers(judge(str(out)), "calibration", parts.calibrate))
+    temperature = fit_temperature(answered)
+    measured = Measured(
+        calibration=answered,
+        report=asyncio.run(_answers(judge(str(out)), "report", parts.report)),
+        before=asyncio.run(_answers(judge(base), "before training", parts.report)) if data.measure_before else None,
+    )
+    facts = {
+        "base": base,
+        "style": data.style,
+        "steps": steps,
+        "records": {"learn": len(parts.learn), "calibrate": len(parts.calibrate), "report": len(parts.report)},
+    }
+    summary = write_report(out, facts, measured, temperature)
+    if temperature.problem:
+        console.print(f"warning: the temperature is left at 1: {temperature.problem}")
+    table = write_profile_table(out, data.style, temperature.value, data.min_label_mass, data.trust_remote_code)
+    console.print(f"{summary}\nreport: {out / 'report.md'}\nfor a profile: {table}")
+
+
+def _check(data: JudgeArguments, training: Any, model: Any) -> None:
+    if not data.train_files:
+        raise ConfigError("train_files is missing; name JSONL or Parquet files of judgements, or folders of them")
+    if bool(data.calibration_files) != bool(data.report_files):
+        raise ConfigError("give both calibration_files and report_files, or neither: then shares are held out")
+    if model.load_in_4bit or model.load_in_8bit:
+        raise ConfigError(
+            "load_in_4bit and load_in_8bit are not for judges: the temperature would be fitted to other weights than "
+            "are served; train in bfloat16 with use_peft: true instead"
+        )
+    if model.model_revision != "main":
+        raise ConfigError(
+            f"model_revision is not taken here; hf download {model.model_name_or_path} --revision "
+            f"{model.model_revision} --local-dir FOLDER, and give the folder as model_name_or_path"
+        )
+    if training.n_gpu > 1:
+        raise ConfigError(
+            f"this process sees {training.n_gpu} GPUs; start it with accelerate launch -m evaluator.train, or set "
+            "CUDA_VISIBLE_DEVICES to one of them"
+        )
+    # The collator needs whole records, and the logits of a large vocabulary are not kept for a whole evaluation.
+    training.remove_unused_columns = False
+    training.prediction_loss_only = True
+
+
+def _parts(data: JudgeArguments, out: Path, *, told: bool) -> Parts:
+    spool = out / "pictures"
+
+    def load(name: str, places: list[str]) -> tuple[Judgement, ...]:
+        loaded = load_judgements(places, spool, max_bad=data.max_bad)
+        if told:
+            _tell(name, loaded)
+        return loaded.records
+
+    learn = load("train_files", data.train_files)
+    if data.calibration_files:
+        held_out = load("calibration_files", data.calibration_files), load("report_files", data.report_files)
+        parts = Parts(learn, *held_out)
+        common = parts.shares()
+        if common is not None:
+            raise InputError(f"{common}; take them out of one, or the figures would flatter")
+    else:
+        parts = split(learn, data.calibration_share, data.report_share, data.split_seed)
+    if len({one.accept for one in parts.learn}) == 1:
+        only = "accept" if parts.learn[0].accept else "reject"
+        raise InputError(f"every record to learn from says {only}; a judge needs both")
+    return parts
+
+
+def _tell(name: str, loaded: Loaded[Judgement]) -> None:
+    console.print(f"{name}: {loaded}")
+    for bad in loaded.bad[:_NAMED]:
+        console.print(printable(f"  left out: {bad}"))
+    if len(loaded.bad) > _NAMED:
+        console.print(f"  left out: {len(loaded.bad) - _NAMED:,} more")
+
+
+def _keep_parts(out: Path, parts: Parts, *, resumed: bool) -> None:
+    """Going on with other records could report on what has been learnt."""
+    path = out / "parts.json"
+    mine = {name: _fingerprint(getattr(parts, name)) for name in ("learn", "calibrate", "report")}
+    if not path.is_file() and (out / "config.json").is_file():
+        raise ConfigError(f"output_dir {out} already holds a model that was not trained here; give another folder")
+    try:
+        if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
+            raise ConfigError(
+                f"the records are not those that the training in {out} began with, and it would go on from there; give "
+                "another output_dir, or delete that one"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(mine, indent=1).encode())
+    except OSError as error:
+        raise InputError(f"cannot write to output_dir {out}: {error.strerror}") from error
+
+
+def _fingerprint(records: Sequence[Judgement]) -> str:
+    keys = sorted(
+        (r.picture.digest, r.prompt, r.check.key_point, r.check.question, r.accept, r.reason) for r in records
+    )
+    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+
+
+def _load(base: str, data: JudgeArguments, training: Any, model: Any) -> VLM:
+    from evaluator.prefix import load_vlm
+
+    local = {"device": str(training.device), "dtype": model.dtype, "trust_remote_code": data.trust_remote_code}
+    try:
+        config = ModelConfig(kind="transformers", model=base, local=LocalConfig.model_validate(local))
+    except ValidationError as error:
+        raise ConfigError(f"dtype {model.dtype!r} is none of auto, float32, bfloat16, float16") from error
+    settings = {"attn_implementation": model.attn_implementation} if model.attn_implementation else {}
+    vlm = load_vlm(config, **settings)
+    if vlm.local.processor is None:
+        raise ConfigError(f"{base} reads text only; a judge is a vision-language model")
+    return vlm
+
+
+def _trainer(vlm: VLM, wording: Wording, parts: Parts, data: JudgeArguments, training: Any, model: Any) -> Any:
+    import peft
+    from trl import get_peft_config
+
+    from evaluator.train.lessons import Collator, Lessons
+    from evaluator.train.trainer import JudgeTrainer
+
+    learner = vlm.local.model
+    _freeze(learner, data.frozen)
+    try:
+        lora = get_peft_config(model)
+        if lora is not None:
+            learner = peft.get_peft_model(learner, lora)
+        return JudgeTrainer(
+            vlm,
+            data.reason_weight,
+            model=learner,
+            args=training,
+            data_collator=Collator(vlm, wording, reasons=data.reasons),
+            train_dataset=Lessons(parts.learn),
+            eval_dataset=Lessons(parts.calibrate),
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"the settings cannot be used: {error}") from error
+
+
+def _freeze(model: Any, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        try:
+            found = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
+        except re.error as error:
+            raise ConfigError(f"frozen: {pattern!r} is not a regular expression: {error}") from error
+        if not found:
+            some = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name, _ in model.named_parameters()))
+            raise ConfigError(f"frozen: {pattern!r} fits no parameter; there are {some}")
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError("frozen: nothing is left to be trained")
+
+
+def _run(trainer: Any, start: object) -> None:
+    import torch
+
+    try:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+    except torch.OutOfMemoryError as error:
+        raise BackendError(
+            "the device has too little memory; lower per_device_train_batch_size (and raise "
+            "gradient_accumulation_steps), set gradient_checkpointing: true, or use_peft: true"
+        ) from error
+
+
+def _save(trainer: Any, vlm: VLM, out: Path) -> None:
+    """Whole weights, as judges load them and servers serve them; an adapter beside them, too."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(out / "adapter")
+        model = model.merge_and_unload()
+    model.save_pretrained(out)
+    vlm.local.processor.save_pretrained(out)
+
+
+async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement]) -> list[Answer]:
+    from evaluator.local_judge import TransformersJudge
+
+    judge = open_judge(config)
+    assert isinstance(judge, TransformersJudge)
+    await judge.load()
+    told = _Progress(what, len(records))
+    try:
+        return await ask(judge, records, at_once=config.model.local.micro_batch, told=told)
+    finally:
+        await judge.aclose()
+
+
+class _Progress:
+    """Says how far a measurement is, ten times."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._said = what, total, 0
+
+    def __call__(self, done: int) -> None:
+        if done * 10 // self._total > self._said:
+            self._said = done * 10 // self._total
+            console.print(f"measuring, {self._what}: {done:,} of {self._total:,}")
