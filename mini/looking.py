@@ -18,11 +18,9 @@ from mini.judge import SIDE
 from mini.questioning import THINGS, mess, patch_labels
 from mini.raster import draw
 from mini.sampling import Rng
-from mini.world import COLORS, FILLS, HELD_OUT_PAIRS, SHEETS, WORDS, Scene
+from mini.world import COLORS, FILLS, SHEETS, WORDS, Scene
 
 WORD_WEIGHT = 0.5
-_NAMES = tuple(COLORS)
-_PALETTE = np.array(list(COLORS.values()), dtype=np.float64)
 
 
 class PatchHeads(nn.Module):
@@ -92,26 +90,6 @@ def pixels(images: Sequence[Image.Image]) -> Tensor:
     """(B, 3, SIDE, SIDE) in -1..1, resized as the judge's image processor does."""
     small = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images]
     return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def recoloured(rng: Rng, images: Tensor, scenes: Sequence[Scene], labels: PatchBatch) -> tuple[Tensor, PatchBatch]:
-    """Every second picture (of (B, 3, SIDE, SIDE)) in colours that are not of this world, and the labels without its
-    colours. Shapes are to be known in any colour: from the palette alone, the tower knew 99% of the shapes but in the
-    colours held out, where it knew 76%. A picture stays as it is where a cut-out's new colour would be nearest to one
-    held out for its shape."""
-    images, color, sheet = images.clone(), labels.color.clone(), labels.sheet.clone()
-    for i in range(1, len(scenes), 2):
-        mix = np.eye(3)[rng.permutation(3)] if rng.random() < 0.7 else np.tile(rng.dirichlet(np.ones(3)), (3, 1))
-        gain = rng.uniform(0.5, 1.0, (3, 1)) * np.where(rng.random((3, 1)) < 0.25, -1, 1)
-        turn, shift = mix * gain, rng.uniform(-0.2, 0.2, (3, 1))
-        turned = np.clip(turn @ (_PALETTE.T / 127.5 - 1) + shift, -1, 1).T * 127.5 + 127.5
-        nearest = np.linalg.norm(turned[:, None] - _PALETTE[None], axis=-1).argmin(1)
-        if any((_NAMES[nearest[_NAMES.index(cut.color)]], cut.shape) in HELD_OUT_PAIRS for cut in scenes[i].cutouts):
-            continue
-        changed = torch.from_numpy(turn).float() @ images[i].flatten(1) + torch.from_numpy(shift).float()
-        images[i] = changed.clamp(-1, 1).view_as(images[i])
-        color[i], sheet[i] = -100, -100
-    return images, replace(labels, color=color, sheet=sheet)
 
 
 def _mirrored(scene: Scene) -> Scene:

@@ -14,7 +14,6 @@ from mini.world import (
     COLORS,
     CONTAINERS,
     FILLS,
-    HELD_OUT_PAIRS,
     INVERSE,
     MAX_CUTOUTS,
     PLACES,
@@ -109,14 +108,12 @@ def _absent(rng: Rng, groups: list[Group]) -> Absent | None:
     if pick < 0.80:
         return Absent(color=str(rng.choice(colors)))
     shape = str(rng.choice(shapes))
-    return Absent(shape=shape, color=str(rng.choice([c for c in _COLORS if (c, shape) not in HELD_OUT_PAIRS])))
+    return Absent(shape=shape, color=str(rng.choice(_COLORS)))
 
 
 def holds_out(spec: Spec) -> bool:
     """Whether the spec asks for a combination that training must never see, said from either side of a relation."""
     groups = resolve(spec).groups
-    if any((g.color, g.shape) in HELD_OUT_PAIRS for g in groups):
-        return True
     sides = [(r.kind, groups[r.a]) for r in spec.relations]
     sides += [(INVERSE[r.kind], groups[r.b]) for r in spec.relations if r.kind in INVERSE]
     return any(group.color is not None and held_out(kind, group.color, group.shape) for kind, group in sides)
@@ -209,8 +206,7 @@ def _try_scene(rng: Rng, spec: Spec) -> Scene | None:
     order = sorted(range(len(spec.groups)), key=lambda i: i in inside)
     for i in order:
         group = resolved.groups[i]
-        banned = {c for c, s in HELD_OUT_PAIRS if s == group.shape and group.color is None}
-        banned |= {a.color for a in spec.absent if a.color is not None}
+        banned = {a.color for a in spec.absent if a.color is not None}
         free = [c for c in _COLORS if c not in banned and (c not in taken or len(taken) > 5)]
         placed[i] = []
         for _ in range(group.count):

@@ -30,7 +30,7 @@ from transformers import AttentionInterface
 from mini.asking import Ask, measure, packed_attention, start_projector
 from mini.data import load_pool
 from mini.judge import build_model, save
-from mini.looking import Look, PatchBatch, Pictures, patch_batch, pictures, recoloured
+from mini.looking import Look, PatchBatch, Pictures, patch_batch, pictures
 from mini.packing import question_batch
 from mini.training import Trainer, console
 from mini.world import Scene
@@ -66,9 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain = Pictures(rows, None, messy=0.5)
 
     def look_step(i: int) -> Mapping[str, Tensor]:
-        rng = np.random.default_rng((options.seed, 1, i))
-        drawn, _, images = pictures(rng, plain, 2 * options.batch, False)
-        return look.losses(*recoloured(rng, images, drawn, patch_batch(drawn)))
+        drawn, _, images = pictures(np.random.default_rng((options.seed, 1, i)), plain, 2 * options.batch, False)
+        return look.losses(images, patch_batch(drawn))
 
     looking = Trainer(look, look_step, options.look_steps, options.work / "look", 1e-3, ema=0.99)
     looking.run()

@@ -25,7 +25,6 @@ from mini.wording import Wording, say, turned
 from mini.world import (
     COLORS,
     FILLS,
-    HELD_OUT_PAIRS,
     RELATIONS,
     SHAPES,
     SIZES,
@@ -39,14 +38,6 @@ from rewriter.cot import CoTRewriter
 from rewriter.parse import parse_reply
 from rewriter.styles import load_style
 
-HELD_OUT_TEXT = re.compile(
-    "|".join(
-        rf"\b(?:{'|'.join(wording._COLORS[color])}) (?:{'|'.join(wording._SHAPES[shape])})"
-        for color, shape in sorted(HELD_OUT_PAIRS)
-    )
-)
-"""A held-out pair in any wording, side by side."""
-
 
 @pytest.fixture(scope="module")
 def said() -> list[tuple[Spec, Wording]]:
@@ -59,11 +50,6 @@ def said() -> list[tuple[Spec, Wording]]:
 def lessons() -> list[Lesson]:
     rng = np.random.default_rng(502)
     return [lesson(rng) for _ in range(2000)]
-
-
-def _pairs_of(spec: Spec) -> set[tuple[str | None, str]]:
-    named = {(group.color, group.shape) for group in resolve(spec).groups}
-    return named | {(absent.color, str(absent.shape)) for absent in spec.absent}
 
 
 # Captions
@@ -218,17 +204,19 @@ def test_training_never_says_a_held_out_combination(said: list[tuple[Spec, Wordi
             color = plain.groups[r.a].color
             assert color is None or not held_out(r.kind, color, plain.groups[r.a].shape)
         turned_round += one.spec.relations != spec.relations
-        assert not _pairs_of(one.spec) & HELD_OUT_PAIRS
-        assert not HELD_OUT_TEXT.search(one.text)
-        assert not HELD_OUT_TEXT.search(one.caption)
-        assert not any(HELD_OUT_TEXT.search(question) for _, question in one.checks)
     assert turned_round > 300
 
 
 def test_the_test_split_says_them() -> None:
+    """As the user puts it: who is said to stand where."""
     rng = np.random.default_rng(508)
-    texts = [say(rng, sample_spec(rng, "test")).text for _ in range(300)]
-    assert sum(HELD_OUT_TEXT.search(text) is not None for text in texts) > 50
+    said_so = 0
+    for one in (say(rng, sample_spec(rng, "test")) for _ in range(300)):
+        groups = resolve(one.spec).groups
+        for r in one.spec.relations:
+            color = groups[r.a].color
+            said_so += color is not None and held_out(r.kind, color, groups[r.a].shape)
+    assert said_so > 100
 
 
 # Lessons
@@ -391,16 +379,3 @@ def test_no_caption_holds_a_held_out_triple(said: list[tuple[Spec, Wording]]) ->
             named = re.match(rf"\w+ (?:{'|'.join(SIZES)})? ?({'|'.join(COLORS)}) (?:{'|'.join(FILLS)})? ?(\w+)", clause)
             for side in re.findall(sides, clause) if named else ():
                 assert not held_out(kinds.get(side, side), named[1], shapes[named[2]])
-
-
-def test_the_same_colour_makes_no_held_out_pair(said: list[tuple[Spec, Wording]]) -> None:
-    assert not any((group.color, group.shape) in HELD_OUT_PAIRS for spec, _ in said for group in resolve(spec).groups)
-
-
-def test_no_held_out_pair_is_absent(said: list[tuple[Spec, Wording]]) -> None:
-    assert not any((absent.color, absent.shape) in HELD_OUT_PAIRS for spec, _ in said for absent in spec.absent)
-
-
-def test_no_held_out_pair_was_drawn_before() -> None:
-    held = "|".join(f"{color} (?:plain |striped |dotted )?{shape}" for color, shape in sorted(HELD_OUT_PAIRS))
-    assert not any(re.search(held, _before_and_failed(one)[0]) for one in _of("repair", n=3000))
