@@ -1,4 +1,4 @@
-"""Trains the mini generator on canonical captions (about 25 minutes on one core).
+"""Trains the mini generator on canonical captions (about an hour on one core).
 
 python -m mini.train_generator --out mini/weights/generator
 """
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("work/mini/generator"))
     parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
     parser.add_argument("--pool-size", type=int, default=200_000)
-    parser.add_argument("--max-steps", type=int, default=1000)
+    parser.add_argument("--max-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--init", type=Path, help="a trained pipeline to start from; words new to it start afresh")
