@@ -86,15 +86,6 @@ def score(pipeline: CutoutsPipeline, count: int, seed: int, guidance: float = 1.
     return {"all_right": every / count, "checks_right": float(np.mean(some))}
 
 
-def _start_from(both: _Both, other: CutoutsPipeline) -> None:
-    weights = other.text_encoder.state_dict()
-    known = weights.pop("embeddings.word_embeddings.weight")
-    both.text_encoder.load_state_dict(weights, strict=False)
-    with torch.no_grad():
-        both.text_encoder.get_input_embeddings().weight[: len(known)] = known
-    both.transformer.load_state_dict(other.transformer.state_dict())
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini generator.")
@@ -105,7 +96,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--init", type=Path, help="a trained pipeline to start from; words new to it start afresh")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score-on", type=int, default=300, help="captions of the score at the end")
     options = parser.parse_args(argv)
@@ -121,8 +111,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     both = _Both(BertModel(config, add_pooling_layer=False), CutoutsTransformer())
-    if options.init is not None:
-        _start_from(both, CutoutsPipeline.from_pretrained(options.init, use_safetensors=True))
     console.print(f"{sum(p.numel() for p in both.parameters()) / 1e6:.2f} M parameters, {len(rows)} scenes")
     empty = torch.zeros(MAX_WORDS, dtype=torch.long)
     empty[0] = tokenizer.cls_token_id
