@@ -89,7 +89,8 @@ def figures(
     for start in range(0, count, _BATCH):
         part = asked[start : start + _BATCH]
         sources = [item.source for item in part]
-        drawn = pipeline([item.prompt for item in part], sources, generator=generator).images
+        prompts = [item.prompt for item in part]
+        drawn = pipeline(prompts, sources, generator=generator, return_dict=False)[0]
         for item, picture in zip(part, drawn, strict=True):
             spec = item.case.spec
             before, after = oracle.read_scene(item.source), oracle.read_scene(picture)

@@ -190,7 +190,8 @@ def carry_out(rng: Rng, before: Scene, spec: EditSpec) -> EditCase | None:
             added.append(put)
             still.append(put)
     start = len(before.cutouts)
-    slots[start : start + len(added)] = sorted(added, key=lambda c: c.x)
+    added.sort(key=lambda cut: cut.x)
+    slots[start : start + len(added)] = added
     sheet = next((op.value for op in spec.ops if op.kind == "sheet"), before.sheet)
     after = Scene(sheet, tuple(cut for cut in slots if cut is not None), word)
     case = EditCase(before, spec, after, tuple(slots))

@@ -155,6 +155,7 @@ def _recolour(rng: Rng, op: Op, name: str) -> str:
 
 
 def _resize(rng: Rng, op: Op, name: str) -> str:
+    forms: tuple[str, ...]
     if op.value == "larger":
         forms = (
             f"make {name} bigger", f"make {name} larger", f"enlarge {name}", f"{name} should be bigger",
@@ -214,8 +215,8 @@ def _refill(rng: Rng, op: Op, name: str) -> str:
 def _write(rng: Rng, op: Op, name: str) -> str:
     thing = _pick(rng, ("text", "word", "caption", "writing"))
     if not op.value and not op.place:
-        forms = ("remove the", "delete the", "erase the", "drop the", "get rid of the")
-        return f"no {thing}, please" if rng.random() < 0.15 else f"{_pick(rng, forms)} {thing}"
+        verb = _pick(rng, ("remove", "delete", "erase", "drop", "get rid of"))
+        return f"no {thing}, please" if rng.random() < 0.15 else f"{verb} the {thing}"
     if not op.value:
         forms = (f"move the {thing} to the {op.place}", f"put the {thing}{_side(rng, op)}", f"the {thing} should be")
         text = _pick(rng, forms)
@@ -273,8 +274,7 @@ def _merged(rng: Rng, ops: Sequence[Op], name: str) -> str | None:
         if op.value in ("larger", "smaller"):
             words.append("bigger" if op.value == "larger" and rng.random() < 0.5 else op.value)
         else:
-            table = {"recolour": _COLORS, "refill": _FILLS, "resize": _SIZES}[op.kind]
-            words.append(_pick(rng, table[op.value]))
+            words.append(_pick(rng, {**_COLORS, **_FILLS, **_SIZES}[op.value]))
     return _pick(rng, (f"make {name} {words[0]} and {words[1]}", f"{name} should be {words[0]} and {words[1]}"))
 
 
@@ -288,7 +288,8 @@ def say_edit(rng: Rng, spec: EditSpec, before: Scene) -> EditWording:
         name = _the(rng, op.pick) if op.pick is not None else ""
         same = i > 0 and op.pick is not None and op.pick == ops[i - 1].pick
         if same and rng.random() < 0.7 and ops[i - 1].relation is None:
-            name, _ = ("them" if op.pick and op.pick.many else "it"), pronouns.add(i)
+            name = "them" if op.pick and op.pick.many else "it"
+            pronouns.add(i)
         text = None
         if nxt is not None and op.pick is not None and op.pick == nxt.pick and rng.random() < 0.6:
             text = _merged(rng, (op, nxt), name)

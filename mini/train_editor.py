@@ -31,8 +31,8 @@ CANONICAL, NOTHING = 0.35, 0.04
 NOISES = 2
 """Noise draws for each instruction of a batch: it is encoded once for all of them."""
 NOISIER = 1.2
-"""Mean of the logit of the time. Where there is little noise the answer can be seen, and nothing is learnt of the words:
-with a mean of 0, as the generator has it, that would be half of the batch."""
+"""Mean of the logit of the time. Where there is little noise the answer can be seen, and nothing is learnt of the
+words: with a mean of 0, as the generator has it, that would be half of the batch."""
 PARTS = 4
 CHANGED = 4.0
 """Weight of a field that the edit changes; one that it does not has weight 1."""
