@@ -1,0 +1,92 @@
+"""Writes training data of cut-outs for the rewriter's scripts, and an untrained mini model to start from.
+
+    python -m mini.write_data --count 4000
+
+work/mini/sft.jsonl            triplets of the training split: {"prompt", "thought", "rewrite"}
+work/mini/prompts.jsonl        prompts of the training split, others than those of the triplets
+work/mini/prompts_test.jsonl   prompts that ask for held-out combinations, to measure on
+work/mini/untrained            a mini rewriter with its tokenizer and random weights
+
+`--count` keeps the triplets few: the rewriter then learns the task and leaves the generator's tastes to GRPO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mini.lessons import lesson
+from mini.sampling import Split
+from mini.training import console
+
+_STREAMS = {"sft": 101, "prompts": 102, "test": 103, "corpus": 104}
+
+
+def triplets(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """SFT triplets of the training split, no prompt twice."""
+    found: dict[str, dict[str, str]] = {}
+    rng = np.random.default_rng((seed, _STREAMS["sft"]))
+    while len(found) < count:
+        one = lesson(rng, "train", "rewrite")
+        prompt = one.prompt.removeprefix("Rewrite: ")
+        row = {"prompt": prompt, "thought": one.wording.thought, "rewrite": one.wording.caption}
+        found.setdefault(prompt, row)
+    return list(found.values())
+
+
+def prompts(count: int, split: Split, seed: int = 0, without: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Prompts for RL, or to measure on; none twice, and none of `without`."""
+    seen = set(without)
+    rng = np.random.default_rng((seed, _STREAMS["prompts" if split == "train" else "test"]))
+    rows: list[dict[str, str]] = []
+    while len(rows) < count:
+        text = lesson(rng, split, "rewrite").prompt.removeprefix("Rewrite: ")
+        if text not in seen:
+            seen.add(text)
+            rows.append({"prompt": text})
+    return rows
+
+
+def untrained(folder: Path, seed: int = 0, corpus: int = 4000) -> None:
+    """Saves a mini rewriter with random weights, and a tokenizer of lessons of all tasks."""
+    import torch
+
+    from mini.rewriter import build_model, save, train_tokenizer
+
+    rng = np.random.default_rng((seed, _STREAMS["corpus"]))
+    texts = [text for one in (lesson(rng) for _ in range(corpus)) for text in (one.prompt, one.reply)]
+    tokenizer = train_tokenizer(texts)
+    torch.manual_seed(seed)
+    save(build_model(tokenizer), tokenizer, folder)
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    console.print(f"{path}: {len(rows):,} records")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` in place of the process's own arguments."""
+    parser = argparse.ArgumentParser(description="Writes training data of cut-outs for the rewriter.")
+    parser.add_argument("--out", type=Path, default=Path("work/mini"))
+    parser.add_argument("--count", type=int, default=4000, help="triplets")
+    parser.add_argument("--prompts", type=int, default=4000, help="prompts for RL")
+    parser.add_argument("--test", type=int, default=500, help="held-out prompts")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    learnt = triplets(options.count, options.seed)
+    known = [row["prompt"] for row in learnt]
+    _write(options.out / "sft.jsonl", learnt)
+    _write(options.out / "prompts.jsonl", prompts(options.prompts, "train", options.seed, known))
+    _write(options.out / "prompts_test.jsonl", prompts(options.test, "test", options.seed))
+    untrained(options.out / "untrained", options.seed)
+    console.print(f"{options.out / 'untrained'}: a model to start from")
+
+
+if __name__ == "__main__":
+    main()

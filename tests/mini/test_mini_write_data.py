@@ -1,0 +1,30 @@
+"""The data that the rewriter's training scripts learn the cut-outs from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mini import write_data
+from rewriter.train.data import load_prompts, load_triplets
+
+
+def test_files_are_what_the_scripts_read_and_prompts_meet_no_triplet(tmp_path: Path) -> None:
+    write_data.main(["--out", str(tmp_path), "--count", "40", "--prompts", "60", "--test", "20"])
+    learnt = load_triplets([tmp_path / "sft.jsonl"], max_bad=0).records
+    asked = load_prompts([tmp_path / "prompts.jsonl"], max_bad=0).records
+    held_out = load_prompts([tmp_path / "prompts_test.jsonl"], max_bad=0).records
+    assert (len(learnt), len(asked), len(held_out)) == (40, 60, 20)
+    assert all(one.thought and one.rewrite for one in learnt)
+    words = [one.prompt for one in (*learnt, *asked)]
+    assert len(set(words)) == len(words)
+    assert (tmp_path / "untrained" / "model.safetensors").is_file()
+
+
+def test_the_same_seed_gives_the_same_data() -> None:
+    assert write_data.triplets(10, seed=3) == write_data.triplets(10, seed=3)
+    assert write_data.triplets(10, seed=3) != write_data.triplets(10, seed=4)
+    assert write_data.triplets(20, seed=3)[:10] == write_data.triplets(10, seed=3)
+
+
+def test_the_splits_have_streams_of_their_own() -> None:
+    assert write_data.prompts(10, "train") != write_data.prompts(10, "test")
