@@ -99,6 +99,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from core.errors import RedraftError, printable
 
+@app.command()
+def enhance(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="A .txt, .jsonl, .csv, .tsv or .parquet file, or a dataset.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl, .csv, .tsv, .parquet or .txt file.")],
+    field: Annotated[
+        str | None, typer.Option("--field", help="Column of the prompts; found by itself if possible.")
+    ] = None,
+    profile: ProfileOption = "mini",
+    target: Annotated[
+        str | None, typer.Option("--target", help="Image model: flux, sdxl, ... or a .toml file.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="auto, server, transformers, vllm, or fake (no model).")
+    ] = "auto",
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Most requests at once.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=64, help="Rewrites asked for each prompt.")] = 1,
+    select: Annotated[
+        str | None, typer.Option("--select", help="Picks one of them: consensus, or package.module:function.")
+    ] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="Picks by drawing and judging each.")] = False,
+    thought: Annotated[bool, typer.Option("--thought", help="Write the model's thought too.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other rewrites.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows.")] = None,
+    shard: Annotated[str | None, typer.Option("--shard", help="i/n: this machine's share of the prompts.")] = None,
+    work: Annotated[Path | None, typer.Option("--work", help="Folder of what is done; OUT.work otherwise.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Take up what an earlier run has done.")] = True,
+    split: Annotated[str, typer.Option("--split", help="Which split of a dataset.")] = "train",
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes that check replies.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, ask no model, write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rewrite a file of prompts. Killed or interrupted, the same command goes on where it was."""
+    import os
+
+    from agent.enhance_command import Options
+    from agent.enhance_command import enhance as run
+
+    if workers is None:
+        workers = max(1, min(8, (os.cpu_count() or 1) - 1))
+    run(
+        Options(
+            source, out, field, profile, target, engine, concurrency, n, select, judge, thought, seed, limit, shard,
+            work, resume, split, workers, dry_run, as_json,
+        )
+    )  # fmt: skip
+
+
     try:
         app(None if arguments is None else list(arguments))
     except RedraftError as error:

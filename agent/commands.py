@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
+from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from agent.events import Asked, Event
-from agent.live import LiveView, escape, stdin_is_a_person, verdict_lines
+from agent.live import LiveView, stdin_is_a_person, verdict_lines
 from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
@@ -33,9 +28,6 @@ from evaluator.types import Outcome, Report
 from rewriter.limits import clean_prompt
 
 _SETTINGS = {"rounds": "max_rounds", "accept": "accept_at", "images": "max_images"}
-_PATIENCE_S = 1.0
-"""After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every
-finished piece of work is on disk."""
 
 
 def draw(
@@ -56,7 +48,7 @@ def draw(
     require_writable(folder)
     if ask:
         _require_a_person()
-    with _stdout_for_results() as stdout:
+    with stdout_for_results() as stdout:
         parts = _load(profile)
         session = Session.start(prompt, parts, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
         _report(_follow(session), as_json, stdout)
@@ -73,7 +65,7 @@ def resume(run_dir: Path, *, as_json: bool) -> None:
         raise InputError(f"the profile in {run_dir / 'run.json'} cannot be read: {error}") from None
     if record.get("ask"):
         _require_a_person()
-    with _stdout_for_results() as stdout:
+    with stdout_for_results() as stdout:
         session = Session.open(run_dir, _load(profile))
         _report(_follow(session), as_json, stdout)
 
@@ -83,7 +75,7 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
     prompt = clean_prompt(prompt)
     picture = open_image(image)
     profile = load_profile(profile_name)
-    with _stdout_for_results() as stdout:
+    with stdout_for_results() as stdout:
         builder, evaluator = open_evaluator(profile)
 
         async def work() -> Report:
@@ -92,15 +84,15 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
         try:
             report = asyncio.run(work())
         except KeyboardInterrupt:
-            _leave_soon()
+            leave_soon()
             raise
         if report.score is None and report.failed:
             reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
             raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
         if as_json:
-            _write_json(judged_json(image, prompt, report), stdout)
+            write_json(judged_json(image, prompt, report), stdout)
         else:
-            console = _console(stdout)
+            console = open_console(stdout)
             console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
             for line in verdict_lines(report, profile.judge.pass_at):
                 console.print(line, soft_wrap=True, emoji=False)
@@ -108,7 +100,7 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
 
 def profiles() -> None:
     """`redraft profiles`: each with what it is for and its file, to be copied and changed."""
-    console = _console(sys.stdout)
+    console = open_console(sys.stdout)
     for name, path in builtin_profiles().items():
         console.print(f"[bold]{escape(name)}[/]  {escape(load_profile(name).description)}", soft_wrap=True)
         console.print(f"    {escape(str(path))}", soft_wrap=True)
@@ -180,7 +172,7 @@ def _limits(profile: Profile, changes: Mapping[str, float | None]) -> Limits:
 
 
 def _load(profile: Profile) -> Parts:
-    with _console(sys.stderr).status("opening the models"):
+    with open_console(sys.stderr).status("opening the models"):
         return open_parts(profile)
 
 
@@ -206,19 +198,11 @@ def _follow(session: Session) -> RunResult:
             view.__exit__()
             sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
             sys.stderr.flush()
-            _leave_soon()
+            leave_soon()
             session.parts.close()
             raise typer.Exit(130) from None
     session.parts.close()
     return session.result
-
-
-def _leave_soon() -> None:
-    """Ends the process after a short while, or at once at another Ctrl-C, whatever its threads are still at."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    timer = threading.Timer(_PATIENCE_S, os._exit, (130,))
-    timer.daemon = True
-    timer.start()
 
 
 def _answer() -> Answer:
@@ -240,9 +224,9 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
         again = f"redraft resume {shlex.quote(str(result.folder))}"
         raise BackendError(f"{result.error}{best}\nwhen that is mended, go on with: {again}")
     if as_json:
-        _write_json(drawn_json(result), stdout)
+        write_json(drawn_json(result), stdout)
         return
-    console, best_attempt = _console(stdout), result.best_attempt
+    console, best_attempt = open_console(stdout), result.best_attempt
     if best_attempt is None:
         console.print(f"{result.stop.value}: {escape(result.why)}", soft_wrap=True)
         return
@@ -259,28 +243,3 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
 def _require_a_person() -> None:
     if not stdin_is_a_person():
         raise InputError("--ask needs someone to answer, but stdin is no terminal; run it in one or without --ask")
-
-
-def _console(file: TextIO) -> Console:
-    return Console(file=file, highlight=False)
-
-
-def _write_json(value: Mapping[str, object], stdout: TextIO) -> None:
-    stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _stdout_for_results() -> Iterator[TextIO]:
-    """The real stdout, while everything else in the process that writes there is sent to stderr: a model library that
-    prints must not end up inside the result."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    # Folder names need not be Unicode; what has no UTF-8 becomes an escape, which JSON reads back.
-    with open(kept, "w", encoding="utf-8", errors="backslashreplace") as stdout:
-        try:
-            yield stdout
-            stdout.flush()
-        finally:
-            sys.stdout.flush()
-            os.dup2(kept, 1)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape as _escape_markup
 from rich.status import Status
 
+from agent.console import escape
 from agent.decide import acceptable
 from agent.events import (
     Asked,
@@ -28,7 +28,6 @@ from agent.events import (
 )
 from agent.terminal import inline, way_of
 from agent.types import Limits, passes
-from core.errors import printable
 from evaluator.types import Outcome, Report, Verdict
 
 _STEPS = {
@@ -37,11 +36,6 @@ _STEPS = {
     "render": "drawing",
     "judge": "looking at the picture",
 }
-
-
-def escape(text: str) -> str:
-    """Text of users and models for rich: no markup, and no control characters that could drive the terminal."""
-    return _escape_markup(printable(text))
 
 
 class LiveView:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from core.choices import add_logs, by_spelling, choice_ids, spellings
 from core.errors import BackendError, BadReply, ServerError, one_line
+from core.pace import Pace
 from core.wire import (
     error_detail,
     first_logprobs,
@@ -108,7 +109,8 @@ class OpenAIChat:
 
     Tries again on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most `max_retries` times,
     after a wait that doubles (with jitter) or that the server asks for (Retry-After). `timeout_s` bounds each try,
-    `concurrency` how many are under way at once. One instance may serve several event loops, one after another.
+    `concurrency` how many are under way at once: fewer while the server pushes back (`core.pace`), and up to `most`
+    where it does not. One instance may serve several event loops, one after another.
 
     Raises ServerError where the server is unreachable, too slow or refuses; BadReply where it answers with something
     that is no answer: not JSON, not UTF-8, empty, not of the schema's kind, or without the log probabilities asked for.
@@ -118,8 +120,15 @@ class OpenAIChat:
     Which of the two a server can do is found out at the first such request.
     """
 
-    def __init__(self, config: ModelConfig, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        most: int | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         assert config.server is not None, "ModelConfig sees to it"
+        self._most = most or config.server.concurrency
         self._config = config
         self._server = config.server
         self._key = config.server.api_key()
@@ -268,9 +277,12 @@ class OpenAIChat:
         failures = 0
         while True:
             asked: float | None = None
+            begun = float("-inf")
             try:
-                async with link.slots, asyncio.timeout(server.timeout_s):
-                    return await call(link)
+                async with link.pace.slot() as begun, asyncio.timeout(server.timeout_s):
+                    answer = await call(link)
+                    link.pace.answered()
+                    return answer
             except (TimeoutError, openai.APITimeoutError):
                 trouble = f"did not answer within {server.timeout_s:g} s; raise timeout_s, or use a smaller model"
             except openai.APIConnectionError as error:
@@ -293,6 +305,7 @@ class OpenAIChat:
                 what = f"{type(error).__name__}: {self._scrub(error)}"
                 raise BackendError(f"the request to {server.base_url} failed ({what})") from None
             failures += 1
+            link.pace.pushed_back(begun)
             # A server that asks for more than a try may take is not worth waiting for.
             wait = wait_s(failures, asked)
             if failures > server.max_retries or wait > max(60.0, server.timeout_s):
@@ -303,7 +316,7 @@ class OpenAIChat:
     def _link(self) -> _Link:
         loop = asyncio.get_running_loop()
         if loop not in self._links:
-            self._links[loop] = _Link(self._server, self._key)
+            self._links[loop] = _Link(self._server, self._key, self._most)
         return self._links[loop]
 
     def _learns_from(self, error: openai.APIStatusError) -> bool:
@@ -336,13 +349,13 @@ class _BrokenOffError(Exception):
 
 
 class _Link:
-    """A client and its slots: both belong to one event loop."""
+    """A client and its pace: both belong to one event loop."""
 
-    def __init__(self, server: ServerConfig, key: str | None) -> None:
+    def __init__(self, server: ServerConfig, key: str | None, most: int) -> None:
         import openai
 
         self._root = server.base_url.rstrip("/").removesuffix("/v1")
-        self.slots = asyncio.Semaphore(server.concurrency)
+        self.pace = Pace(server.concurrency, most)
         self.client = openai.AsyncOpenAI(
             # Never the OPENAI_… variables: they are meant for another server than the profile's.
             api_key=key or "none",

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes `data` to `path`: after a crash or a loss of power there is the old file, the new one, or none.
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to be filled that becomes `path` when the block ends: after a crash or a loss of power there is the old
+    file, the new one, or none.
 
-    A temporary file in the same folder is filled, flushed to the disk and renamed. Raises OSError.
+    A temporary file in the same folder is flushed to the disk and renamed; it is removed where the block raises. Raises
+    OSError.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that only their owner can read
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    # The rename itself lives in the folder.
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` by way of `open_atomically`."""
+    with open_atomically(path) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new and renamed files of a folder outlast a loss of power: their names live in the folder."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

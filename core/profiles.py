@@ -101,6 +101,10 @@ class RewriterConfig(_Section):
     model: ModelConfig
     style: str = "promptenhancer"
     """Which prompt templates: the folder `rewriter/templates/<style>` or a folder of the user's."""
+    target: str | None = None
+    """Which image model the prompts are for: a name from `rewriter/targets/` or a TOML file. None: any."""
+    sees: bool = False
+    """Whether the model takes pictures. When it plans edits it is then shown the story so far."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=16)

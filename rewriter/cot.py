@@ -5,45 +5,109 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from core.chat import ChatModel, ChatRequest, Message, Usage
+from core.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from core.errors import BackendError, BadReply
 from core.profiles import RewriterConfig
-from rewriter.guard import check_intent
 from rewriter.limits import clean_prompt
-from rewriter.parse import Parsed, parse_reply
+from rewriter.review import Review, Reviewer, Rules, review
 from rewriter.styles import Style, load_style
+from rewriter.target import Target, load_target
 from rewriter.types import Feedback, Rewrite
 
-_SECOND_TRY = 1_000_003
+SECOND_TRY = 1_000_003
 """Added to the seed of a second try, so that it never meets the seed of another candidate's first."""
 
 
 @dataclass(frozen=True)
-class _Try:
-    """One reply, read and checked. `faults` is empty where its prompt may be used."""
-
-    parsed: Parsed
-    faults: tuple[str, ...]
-    model: str
-    usage: Usage = field(default_factory=Usage)
-    findings: tuple[str, ...] = ()
-    """`faults` with the names of the rules before them."""
-
-
-class CoTRewriter:
-    """A Rewriter over any chat model, in the style that the config names.
+class Asking:
+    """How a rewriter is asked and its replies are read: everything but the model. Pure, and the same for a single
+    prompt, a batch and a cluster.
 
     Candidate i is sampled with seed + i at the config's temperature. Candidate 0 is greedy instead, so that one rewrite
     is the model's best guess and the same each time; with feedback it is sampled like the others, since the greedy
-    answer is what just failed. A reply that cannot be read, or that the intent guard refuses, is answered by one more
-    request with what was wrong; after that the user's own prompt stands in, with `fallback` set and findings kept.
+    answer is what just failed.
     """
 
-    def __init__(self, model: ChatModel, config: RewriterConfig) -> None:
-        """Raises ConfigError where the style cannot be used."""
+    config: RewriterConfig
+    style: Style
+    rules: Rules
+
+    @classmethod
+    def of(cls, config: RewriterConfig, target: Target | None = None) -> Asking:
+        """`target` None takes the config's. Raises ConfigError where style or target cannot be used."""
+        if target is None and config.target is not None:
+            target = load_target(config.target)
+        style = load_style(config.style)
+        if target is not None:
+            style = style.with_notes(target.notes)
+        return cls(config, style, Rules.of(style.settings.guard, target))
+
+    def first(self, prompt: str, index: int, seed: int, feedback: Feedback | None = None) -> ChatRequest:
+        """The request for candidate `index` of `prompt`."""
+        if feedback is None:
+            messages = self.style.ask(prompt)
+        else:
+            messages = self.style.ask_repair(prompt, feedback.prompt, feedback.failed)
+        greedy = index == 0 and feedback is None
+        return self._request(messages, seed + index, 0.0 if greedy else self.config.temperature)
+
+    def second(self, prompt: str, index: int, seed: int, first: Review) -> ChatRequest:
+        """The request for another try, after the first reply had faults."""
+        messages = self.style.ask_guard_repair(prompt, first.prompt or prompt, first.faults)
+        return self._request(messages, seed + index + SECOND_TRY, self.config.temperature)
+
+    def _request(self, messages: tuple[Message, ...], seed: int, temperature: float) -> ChatRequest:
+        return ChatRequest(
+            messages, max_tokens=self.config.max_tokens, temperature=temperature, top_p=self.config.top_p, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class Try:
+    """One reply, read and checked, and who gave it."""
+
+    review: Review
+    model: str
+    usage: Usage = field(default_factory=Usage)
+
+
+def conclude(prompt: str, first: Try, second: Try | None = None) -> Rewrite:
+    """What the tries come to: the first that has no faults, else the user's own prompt with all that was found.
+
+    `second` is None where the first had no faults.
+    """
+    last, usage = first, first.usage
+    findings: tuple[str, ...] = ()
+    if second is not None:
+        last, usage, findings = second, first.usage + second.usage, first.review.findings
+    read, tries = last.review, 1 if second is None else 2
+    if not read.faults and read.prompt is not None:
+        told = findings + read.notices
+        return Rewrite(read.prompt, read.thought, read.negative_prompt, last.model, usage, told, tries=tries)
+    told = tuple(dict.fromkeys(findings + read.findings + read.notices))
+    return Rewrite(prompt, read.thought, None, last.model, usage, told, fallback=True, tries=tries)
+
+
+class CoTRewriter:
+    """A Rewriter over any chat model, in the style that the config names; seeds and sampling as in `Asking`.
+
+    A reply that cannot be read, or that the intent guard refuses, is answered by one more request with what was wrong;
+    after that the user's own prompt stands in, with `fallback` set and findings kept. Replies are read by `reviewer`,
+    in this process by default.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        config: RewriterConfig,
+        *,
+        target: Target | None = None,
+        reviewer: Reviewer | None = None,
+    ) -> None:
+        """Raises ConfigError where the style or the target cannot be used."""
         self._model = model
-        self._config = config
-        self._style: Style = load_style(config.style)
+        self._reviewer = reviewer
+        self.asking = Asking.of(config, target)
 
     async def __call__(
         self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
@@ -56,7 +120,10 @@ class CoTRewriter:
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
         prompt = clean_prompt(prompt)
-        results = await asyncio.gather(*(self._candidate(prompt, i, seed + i, feedback) for i in range(n)))
+        if n == 1:  # no task of its own: in a batch there are millions of these
+            results = [await self._candidate(prompt, 0, seed, feedback)]
+        else:
+            results = await asyncio.gather(*(self._candidate(prompt, i, seed, feedback) for i in range(n)))
         rewrites = [result for result in results if isinstance(result, Rewrite)]
         errors = [(i, result) for i, result in enumerate(results) if isinstance(result, BackendError)]
         if not rewrites:
@@ -67,52 +134,31 @@ class CoTRewriter:
         return unique
 
     async def _candidate(self, prompt: str, index: int, seed: int, feedback: Feedback | None) -> Rewrite | BackendError:
-        if feedback is None:
-            messages = self._style.ask(prompt)
-        else:
-            messages = self._style.ask_repair(prompt, feedback.prompt, feedback.failed)
-        greedy = index == 0 and feedback is None
         try:
-            first = await self._try(prompt, messages, seed, 0.0 if greedy else self._config.temperature)
+            first = await self._try(prompt, self.asking.first(prompt, index, seed, feedback))
         except BackendError as error:
             return error
-        if not first.faults:
-            return _rewrite(first)
-        messages = self._style.ask_guard_repair(prompt, first.parsed.prompt or prompt, first.faults)
+        if not first.review.faults:
+            return conclude(prompt, first)
         try:
-            second = await self._try(prompt, messages, seed + _SECOND_TRY, self._config.temperature)
+            second = await self._try(prompt, self.asking.second(prompt, index, seed, first.review))
         except BackendError as error:
-            second = _Try(first.parsed, (str(error),), first.model, findings=(f"server: {error}",))
-        usage = first.usage + second.usage
-        if not second.faults:
-            return replace(_rewrite(second), usage=usage, findings=first.findings)
-        findings = tuple(dict.fromkeys(first.findings + second.findings))
-        return Rewrite(prompt, second.parsed.thought, None, second.model, usage, findings, fallback=True)
+            failed = replace(first.review, prompt=None, faults=(str(error),), findings=(f"server: {error}",))
+            second = Try(failed, first.model)
+        return conclude(prompt, first, second)
 
-    async def _try(self, prompt: str, messages: tuple[Message, ...], seed: int, temperature: float) -> _Try:
-        request = ChatRequest(
-            messages,
-            max_tokens=self._config.max_tokens,
-            temperature=temperature,
-            top_p=self._config.top_p,
-            seed=seed,
-        )
+    async def _try(self, prompt: str, request: ChatRequest) -> Try:
         try:
             reply = await self._model(request)
         except BadReply as error:  # the model is there, so this is a bad reply, not a failed backend
-            return _Try(Parsed("", None, str(error)), (str(error),), self._model.name, findings=(f"reply: {error}",))
-        parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
-        model = reply.model or self._model.name
-        if parsed.prompt is None:
-            problem = parsed.problem or "The reply could not be read."
-            return _Try(parsed, (problem,), model, reply.usage, (f"reply: {problem}",))
-        found = check_intent(prompt, parsed.prompt, self._style.settings.guard)
-        return _Try(parsed, tuple(f.message for f in found), model, reply.usage, tuple(str(f) for f in found))
+            return Try(Review(faults=(str(error),), findings=(f"reply: {error}",)), self._model.name)
+        read = await self._read(prompt, reply)
+        return Try(read, reply.model or self._model.name, reply.usage)
 
-
-def _rewrite(attempt: _Try) -> Rewrite:
-    assert attempt.parsed.prompt is not None
-    return Rewrite(attempt.parsed.prompt, attempt.parsed.thought, None, attempt.model, attempt.usage)
+    async def _read(self, prompt: str, reply: ChatReply) -> Review:
+        if self._reviewer is None:
+            return review(prompt, reply, self.asking.rules)
+        return await self._reviewer(prompt, reply)
 
 
 def _unique(rewrites: list[Rewrite]) -> list[Rewrite]:

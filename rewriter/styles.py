@@ -12,7 +12,7 @@ A template may leave placeholders out, except {{prompt}}.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -59,6 +59,14 @@ class Style:
     def ask_guard_repair(self, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
         """Asks again: the guard refused the rewrite `before` for these reasons."""
         return self._messages(self.guard_repair, prompt, before, failed)
+
+    def with_notes(self, notes: str) -> Style:
+        """The style with `notes` on the image model behind its system message. Raises ConfigError where it has none."""
+        if not notes:
+            return self
+        if self.system is None:
+            raise ConfigError("this rewriter reads no notes on image models (its style has no system.txt)")
+        return replace(self, system=f"{self.system}\n\n{notes.strip()}")
 
     def _messages(self, template: str, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
         values = {"prompt": prompt, "before": before, "failed": self.settings.join.join(failed)}

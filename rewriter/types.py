@@ -18,9 +18,11 @@ class Rewrite:
     model: str = ""
     usage: Usage = field(default_factory=Usage)
     findings: tuple[str, ...] = ()
-    """What the intent guard found and mended; empty where the rewrite passed as it came."""
+    """What the intent guard found and mended, and notices to the user; empty where the rewrite passed as it came."""
     fallback: bool = False
     """True where the rewrite was given up and `prompt` is the user's own."""
+    tries: int = 1
+    """How often the model was asked: 2 where the first reply could not be used."""
 
 
 @dataclass(frozen=True)

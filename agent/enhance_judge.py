@@ -1,0 +1,91 @@
+"""Picking a rewrite by its picture: draw the user's own prompt and each rewrite, judge them all, take the best.
+
+The loop's own parts: the checklist comes from the user's prompt, the same seed draws every candidate, and what is best
+is what `agent.decide` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from agent.decide import best_of
+from agent.types import Attempt, Limits
+from core.chat import ChatModel
+from core.errors import BackendError
+from core.models import open_chat
+from core.profiles import Profile
+from editors.models import open_backend
+from editors.types import ImageBackend, ImageTask
+from evaluator.align import AlignEvaluator
+from evaluator.checklist import ChecklistBuilder
+from evaluator.judges import open_judge
+from evaluator.types import ChecklistMaker, Outcome, Report
+from rewriter.batch.types import Choice
+from rewriter.types import Rewrite
+
+KEPT = "judge: the user's own prompt drew the better picture"
+
+
+class JudgeSelector:
+    """A Selector that draws and judges. Of equal pictures a rewrite's comes before the original's: the guard let the
+    rewrite through, and it says more. Raises BackendError where nothing could be drawn or scored."""
+
+    def __init__(
+        self, builder: ChecklistMaker, backend: ImageBackend, evaluator: AlignEvaluator, limits: Limits
+    ) -> None:
+        self._builder = builder
+        self._backend = backend
+        self._evaluator = evaluator
+        self._limits = limits
+        self._painter = ThreadPoolExecutor(1, thread_name_prefix="redraft-render")
+
+    async def __call__(self, prompt: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
+        usable = [at for at, rewrite in enumerate(rewrites) if not rewrite.fallback]
+        if not usable:
+            return Choice(None, (None,) * len(rewrites))
+        checklist = await self._builder(prompt)
+        tasks = [ImageTask(rewrites[at].prompt, seed, negative_prompt=rewrites[at].negative_prompt) for at in usable]
+        tasks.append(ImageTask(prompt, seed))
+        loop = asyncio.get_running_loop()
+        pictures = await loop.run_in_executor(self._painter, self._backend.render, tasks)
+        if len(pictures) != len(tasks):
+            raise BackendError(f"{self._backend.name} was asked for {len(tasks)} pictures and gave {len(pictures)}")
+        reports = await asyncio.gather(*(self._evaluator.score(picture, prompt, checklist) for picture in pictures))
+        attempts = [
+            Attempt(1, "generate", task.prompt, task.seed, "", None, report)
+            for task, report in zip(tasks, reports, strict=True)
+        ]
+        best = best_of(attempts, self._limits)
+        if best is None or attempts[best].score is None:
+            raise BackendError(f"the judge could not score any picture: {_why(reports)}")
+        scores: list[float | None] = [None] * len(rewrites)
+        for at, report in zip(usable, reports, strict=False):
+            scores[at] = report.score
+        told = (*scores, reports[-1].score)
+        return Choice(usable[best], told) if best < len(usable) else Choice(None, told, (KEPT,))
+
+
+def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSelector]:
+    """The settings that shape its choice, and the selector. `engine` makes the checklists where the profile's rewriter
+    does. Raises ConfigError and ModelMissing."""
+    own = profile.checklist.model
+    listing = engine if own is None or own == profile.rewriter.model else open_chat(own)
+    builder = ChecklistBuilder(listing, profile.checklist)
+    evaluator = AlignEvaluator(builder, open_judge(profile.judge), profile.evaluator, pass_at=profile.judge.pass_at)
+    limits = Limits.of(profile.limits, profile.judge.pass_at)
+    server = {"model": {"server": True}}
+    settings = {
+        "generator": profile.generator.model_dump(mode="json", exclude={"server", "batch_size", "device", "offload"}),
+        "judge": profile.judge.model_dump(mode="json", exclude=server | {"explain": True}),
+        "checklist": profile.checklist.model_dump(mode="json", exclude=server),
+        "aggregation": profile.evaluator.aggregation,
+        "accept_at": limits.accept_at,
+    }
+    return settings, JudgeSelector(builder, open_backend(profile.generator), evaluator, limits)
+
+
+def _why(reports: Sequence[Report]) -> str:
+    reasons = (v.reason or v.raw for r in reports for v in r.verdicts if v.outcome is Outcome.FAILED)
+    return next((reason for reason in reasons if reason), "no check could be answered")

@@ -1,0 +1,1 @@
+"""Files of prompts in, better prompts out: streamed, resumable, each prompt once."""

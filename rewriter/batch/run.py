@@ -1,0 +1,305 @@
+"""A batch from end to end: rewrite what is not done yet, then put everything into the order of the input.
+
+    source -> key of (prompt, settings) -> not yet done? -> engine, review -> records in the work folder
+    source again, beside the records by key -> OUT, and OUT.rejects.jsonl for rows that cannot be used
+
+The first pass may be killed at any moment: the next run finds what was written. The second writes each file in one
+step. Memory holds the requests under way, the index's cache and one row: it does not grow with the input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from core.errors import BackendError, InputError, ModelMissing, ServerError
+from core.files import open_atomically, write_atomically
+from rewriter.batch.index import PENDING
+from rewriter.batch.making import Maker, failed
+from rewriter.batch.outputs import open_output
+from rewriter.batch.sources import Source
+from rewriter.batch.types import WHOLE, Keys, Record, Reject, Row, Shard, Status
+from rewriter.batch.work import Work, record_of
+
+_CHUNK = 512
+"""Rows that are looked up in one go."""
+_FLUSH_ROWS = 1024
+_FLUSH_S = 1.0
+"""A kill loses at most so many records, or so many seconds of work, and what was under way."""
+_STREAK = 20
+"""Failures in a row, with no success between, from which the server counts as down."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch is to do, beside the models.
+
+    settings: all that shapes a rewrite, as plain values; with the seed it names the records.
+    own:      redraft's own columns of the output, in order; "original" is the first.
+    """
+
+    settings: Mapping[str, object]
+    own: tuple[str, ...]
+    seed: int = 0
+    shard: Shard = WHOLE
+    limit: int | None = None
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.settings, self.seed)
+
+
+@dataclass
+class Counts:
+    """How far a batch is, of its share of the input."""
+
+    phase: str = "rewriting"
+    rows: int = 0
+    rejects: int = 0
+    reused: int = 0
+    """Rows that an earlier run had done."""
+    prompts: int = 0
+    """Different prompts that are left to this run."""
+    made: Counter[Status] = field(default_factory=Counter)
+    """Prompts that this run did."""
+    statuses: Counter[Status] = field(default_factory=Counter)
+    """Rows of the output by their status."""
+    tokens: int = 0
+    """Tokens written by the model in this run."""
+    seconds: float = 0.0
+    error: str = ""
+    """The last failure."""
+
+    @property
+    def done(self) -> int:
+        return sum(self.made.values())
+
+
+Tell = Callable[[Counts], None]
+
+
+def rejects_path(out: Path) -> Path:
+    return out.with_name(out.name + ".rejects.jsonl")
+
+
+def work_path(out: Path) -> Path:
+    return out.with_name(out.name + ".work")
+
+
+async def run_batch(
+    source: Source, out: Path, work: Work, plan: Plan, maker: Maker, window: int, tell: Tell = lambda _: None
+) -> Counts:
+    """Rewrites all prompts of the share and writes `out`. Raises BackendError where the model or server is down, and
+    InputError where a file cannot be read or written; either way the next run goes on from there. Rows on which alone
+    the model failed are in the output with status "failed"."""
+    counts = Counts()
+    started = time.monotonic()
+    _note_settings(work.folder, plan)
+    await _rewrite(source, work, plan, maker, window, counts, tell)
+    counts.seconds = time.monotonic() - started
+    counts.phase = "writing"
+    merge(source, out, work, plan, counts, tell)
+    counts.seconds = time.monotonic() - started
+    return counts
+
+
+async def _rewrite(
+    source: Source, work: Work, plan: Plan, maker: Maker, window: int, counts: Counts, tell: Tell
+) -> None:
+    sink = _Sink(work, counts, tell)
+    todo = fresh_prompts(source, work, plan, counts)
+    streak = _Streak()
+
+    async def serve() -> None:
+        for key, prompt in todo:  # one iterator for all: each takes the next when it is free
+            try:
+                record = await maker(prompt, key)
+            except ModelMissing:
+                raise
+            except BackendError as error:
+                counts.error = str(error)
+                record = failed(prompt, Keys.seed(key), error)
+                streak.failed(error)
+            else:
+                streak.succeeded()
+            await sink.put(key, record)
+
+    timer = asyncio.create_task(sink.keep_time())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(window):
+                group.create_task(serve())
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    finally:
+        timer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await timer
+        # Also after Ctrl-C and faults: what was made is kept.
+        await asyncio.shield(sink.flush())
+
+
+def fresh_prompts(source: Source, work: Work, plan: Plan, counts: Counts) -> Iterator[tuple[bytes, str]]:
+    """The prompts of the share that no record answers yet, each once, in the order of the input."""
+    keys, prompts = plan.keys, _prompts(source, plan, counts)
+    while chunk := list(islice(prompts, _CHUNK)):
+        named = [(keys.key(prompt), prompt) for prompt in chunk]
+        owned = [(key, prompt) for key, prompt in named if plan.shard.owns(key)]
+        places = work.index.claim([key for key, _ in owned])
+        counts.rows += len(owned)
+        counts.prompts += places.count(None)
+        counts.reused += sum(at is not None and at != PENDING and work.is_earlier(at) for at in places)
+        yield from (pair for pair, at in zip(owned, places, strict=True) if at is None)
+
+
+def _prompts(source: Source, plan: Plan, counts: Counts) -> Iterator[str]:
+    for row in islice(source.rows(), plan.limit):
+        if isinstance(row, Row):
+            yield row.prompt
+        elif plan.shard.owns_reject(row.number):
+            counts.rejects += 1
+
+
+def merge(source: Source, out: Path, work: Work, plan: Plan, counts: Counts, tell: Tell = lambda _: None) -> None:
+    """Writes the output in the order of the input, and the rejects beside it. Raises InputError."""
+    keys = plan.keys
+    counts.rows = counts.rejects = 0
+    counts.statuses.clear()
+    with contextlib.ExitStack() as exits:
+        writer = exits.enter_context(open_output(out, source, plan.own))
+        rejects = exits.enter_context(_Rejects(rejects_path(out)))
+        for number, row in enumerate(islice(source.rows(), plan.limit), start=1):
+            if isinstance(row, Reject):
+                if plan.shard.owns_reject(row.number):
+                    counts.rejects += 1
+                    rejects.write(row)
+            elif plan.shard.owns(key := keys.key(row.prompt)):
+                record = _record(work, key, row)
+                counts.rows += 1
+                counts.statuses[record.status] += 1
+                writer.write(row.columns, result_of(row.prompt, record, plan.own))
+            if number % _CHUNK == 0:
+                tell(counts)
+    tell(counts)
+
+
+def result_of(prompt: str, record: Record, own: tuple[str, ...]) -> dict[str, object]:
+    """redraft's columns of a row."""
+    value: dict[str, object] = {"original": prompt}
+    for name in own[1:]:
+        item = getattr(record, name)
+        value[name] = list(item) if isinstance(item, tuple) else str(item) if name == "status" else item
+    return value
+
+
+def _record(work: Work, key: bytes, row: Row) -> Record:
+    place = work.index.find([key]).get(key, PENDING)
+    if place == PENDING:
+        raise InputError(
+            f"row {row.number} was not there before; leave the input alone while redraft works, and run it again"
+        )
+    return record_of(work.get(place))
+
+
+class _Rejects:
+    """The file of the rows that cannot be used. Where there is none, the file of an earlier run goes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._exits = contextlib.ExitStack()
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> _Rejects:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._exits.__exit__(*error)
+            if self._file is None and error[0] is None:
+                self._path.unlink(missing_ok=True)
+        except OSError as failure:
+            raise self._error(failure) from failure
+
+    def write(self, reject: Reject) -> None:
+        try:
+            if self._file is None:
+                self._file = self._exits.enter_context(open_atomically(self._path))
+            value = {"row": reject.number, "where": reject.where, "why": reject.why, "text": reject.text}
+            self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> InputError:
+        return InputError(
+            f"cannot write {self._path}: {error.strerror or error}; mend that and run the same command again"
+        )
+
+
+class _Sink:
+    """Gathers records and writes them in groups, each synced once."""
+
+    def __init__(self, work: Work, counts: Counts, tell: Tell) -> None:
+        self._work = work
+        self._counts = counts
+        self._tell = tell
+        self._records: list[tuple[bytes, Record]] = []
+        self._lock = asyncio.Lock()
+
+    async def put(self, key: bytes, record: Record) -> None:
+        self._records.append((key, record))
+        if len(self._records) >= _FLUSH_ROWS:
+            await self.flush()
+
+    async def keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        async with self._lock:
+            records, self._records = self._records, []
+            if records:
+                self._work.index.put(await asyncio.to_thread(self._work.append, records))
+                for _, record in records:
+                    self._counts.made[record.status] += 1
+                    self._counts.tokens += record.tokens[1]
+            self._tell(self._counts)
+
+
+class _Streak:
+    """Failures in a row. Ends the batch where the server is down rather than busy, or the model never works."""
+
+    def __init__(self) -> None:
+        self._row: list[bool] = []
+        self._ever = False
+
+    def succeeded(self) -> None:
+        self._row.clear()
+        self._ever = True
+
+    def failed(self, error: BackendError) -> None:
+        """Raises `error`, with what to do, once it is clear that the next prompts would fare no better."""
+        self._row.append(isinstance(error, ServerError))
+        if len(self._row) >= _STREAK and (all(self._row) or not self._ever):
+            raise type(error)(f"{error}\n{_STREAK} prompts in a row failed; what was finished is kept")
+
+
+def _note_settings(folder: Path, plan: Plan) -> None:
+    text = json.dumps({"settings": plan.settings, "seed": plan.seed}, ensure_ascii=False, indent=2) + "\n"
+    try:
+        write_atomically(folder / "settings.json", text.encode())
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder with --work") from error
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

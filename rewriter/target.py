@@ -1,0 +1,213 @@
+"""Targets: what an image model wants of a prompt. One TOML file each, in `rewriter/targets/` or a folder of the user's.
+
+A target adds its notes to what the rewriter is told, and checks of its own to those of the intent guard: whether the
+prompt fits what the model's text encoder reads, its form, and its quality words.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import ConfigError
+from core.profiles import model_place
+from rewriter.intent.language import NAMES, detect_language
+from rewriter.intent.rules import estimate_tokens
+
+_NEGATIVE = re.compile(r"(?:\A|\n)\s*negative prompt\s*[:：]\s*", re.IGNORECASE)
+_QUALITY = re.compile(
+    r"\b(?:masterpiece|(?:best|top|high|highest|ultra|amazing|insane) quality|score_\d\w*"
+    r"|trending on \w+|award[- ]winning"
+    r"|(?:ultra|highly|extremely|super|hyper|insanely|incredibly)[- ]?(?:detailed|realistic|real|sharp)"
+    r"|(?:ultra )?(?:hd|uhd)|hdr|(?:4|8|16)k(?: (?:resolution|uhd|hd|wallpaper))?|octane render|unreal engine(?: \d)?"
+    r"|absurdres|highres|very aesthetic|stunning(?:ly beautiful)?|breathtaking)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[^\W\d]{2}[.!?](?:\s|\Z)|[。！？]")
+_ITEM = re.compile(r"[,\n，、;]+")
+_LONG_TAG = 10
+"""Words of a comma-separated item from which it reads as a sentence, not as a tag."""
+
+
+class Target(BaseModel):
+    """A target's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str
+    form: Literal["prose", "tags", "any"] = "prose"
+    """prose: sentences; tags: short items between commas; any: not checked."""
+    max_tokens: int = Field(ge=8)
+    """What the text encoder reads of a prompt, without its special tokens."""
+    tokenizer: str | None = None
+    """Which tokenizer counts them: a folder, a hub id (with a subfolder behind a second "/"), package:NAME/FOLDER. It
+    is used where its tokenizer.json is on this machine; nothing is ever downloaded. Otherwise tokens are estimated."""
+    reads: tuple[str, ...] = ()
+    """Languages that the text encoder reads, as two letters; () where it reads most."""
+    negative_prompt: bool = False
+    """Whether the rewriter writes a negative prompt too."""
+    quality_words: bool = False
+    """Whether "masterpiece, 8k" and the like may be added."""
+    notes: str = ""
+    """What the rewriter is told about this model."""
+    pipelines: tuple[str, ...] = ()
+    """diffusers pipelines that draw with it."""
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`, counted where the tokenizer is at hand and estimated otherwise."""
+        encode = _encoder(self.tokenizer)
+        return estimate_tokens(text) if encode is None else encode(text)
+
+    @property
+    def counts(self) -> bool:
+        """Whether `count` is exact."""
+        return _encoder(self.tokenizer) is not None
+
+    def split(self, answer: str) -> tuple[str, str | None]:
+        """Prompt and negative prompt of an answer: the latter stands behind "Negative prompt:" on a line of its own."""
+        prompt, *rest = _NEGATIVE.split(answer)
+        negative = ", ".join(" ".join(part.split()) for part in rest if part.strip())
+        return prompt.strip(), negative or None
+
+    def faults(self, original: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
+        """(rule, plain sentence) for all that `prompt` does not do as this model wants it."""
+        found = []
+        tokens, most = self.count(prompt), max(self.max_tokens, self.count(original))
+        if tokens > most:
+            found.append(("budget", f"The prompt has {tokens} tokens; the image model reads {most}. Make it shorter."))
+        if not self.quality_words:
+            known = original.casefold()
+            words = dict.fromkeys(m[0] for m in _QUALITY.finditer(prompt) if m[0].casefold() not in known)
+            if words:
+                listed = ", ".join(repr(word) for word in words)
+                found.append(("quality_words", f"Leave out {listed}: this image model draws no better for it."))
+        if negative is not None and not self.negative_prompt:
+            found.append(("negative_prompt", "This image model takes no negative prompt; write the prompt alone."))
+        if negative is not None and self.negative_prompt:
+            wanted = {item for item in _items(prompt) if item in set(_items(negative))}
+            if wanted:
+                listed = ", ".join(repr(item) for item in sorted(wanted))
+                found.append(("negative_prompt", f"The prompt and the negative prompt both name {listed}."))
+        if self.form == "tags" and _is_prose(prompt):
+            found.append(("form", "This image model wants short tags between commas, not sentences."))
+        if self.form == "prose" and _is_tags(prompt) and not _is_tags(original):
+            found.append(("form", "This image model wants running text in sentences, not a list of tags."))
+        return found
+
+    def notice(self, original: str) -> str | None:
+        """What a user should know about `original` and no rewrite mends: that the model may not read its language."""
+        language = detect_language(original) if self.reads else None
+        if language is None or language in self.reads:
+            return None
+        known = " and ".join(NAMES.get(code, code) for code in self.reads)
+        return f"target: {self.name} reads {known}; this prompt is in {NAMES.get(language, language)}"
+
+
+def builtin_targets() -> dict[str, Path]:
+    """Name to file of the targets that come with redraft."""
+    return _files(Path(str(resources.files("rewriter"))) / "targets")
+
+
+def user_folder() -> Path:
+    """Where users keep targets of their own: redraft/targets in the configuration folder (XDG_CONFIG_HOME)."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "redraft" / "targets"
+
+
+def known_targets() -> dict[str, Path]:
+    """Name to file of all targets that can be picked by name. A user's own wins over one of redraft's."""
+    return builtin_targets() | _files(user_folder())
+
+
+def load_target(name: str) -> Target:
+    """The target of that name, or the one in the TOML file `name`. Raises ConfigError."""
+    known = known_targets()
+    is_path = name.endswith(".toml") or os.sep in name
+    if not is_path and name not in known:
+        raise ConfigError(
+            f"unknown target {name!r}; there are {', '.join(known)}, or give a path to a .toml file, "
+            f"or put one into {user_folder()}"
+        )
+    path = Path(name).expanduser() if is_path else known[name]
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return Target.model_validate({"name": path.stem} | data)
+    except OSError as error:
+        raise ConfigError(f"cannot read target {path}: {error.strerror}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(file)'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"target {path} has mistakes:\n" + "\n".join(lines)) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"target {path} is not valid TOML: {error}") from error
+
+
+def target_of_pipeline(pipeline: object) -> Target | None:
+    """The target whose file names the class of a diffusers pipeline, or one of its bases; None where none does."""
+    targets = [load_target(name) for name in known_targets()]
+    for base in type(pipeline).__mro__:
+        for target in targets:
+            if base.__name__ in target.pipelines:
+                return target
+    return None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    try:
+        return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    except OSError:
+        return {}
+
+
+def _items(text: str) -> list[str]:
+    return [" ".join(item.casefold().split()) for item in _ITEM.split(text) if item.strip(" .")]
+
+
+def _is_prose(text: str) -> bool:
+    items = _items(text)
+    longest = max((len(item.split()) for item in items), default=0)
+    return len(_SENTENCE_END.findall(text)) > 1 or longest > 2 * _LONG_TAG or (longest > _LONG_TAG and len(items) < 3)
+
+
+def _is_tags(text: str) -> bool:
+    """Many short items and no sentence; of a short text one cannot say."""
+    items = _items(text)
+    return len(items) >= 8 and sum(len(item.split()) for item in items) <= 3 * len(items) and "." not in text[:-1]
+
+
+@lru_cache(maxsize=16)
+def _encoder(tokenizer: str | None) -> Callable[[str], int] | None:
+    """Counts the tokens of a text; None where no tokenizer.json is at hand."""
+    path = _tokenizer_file(tokenizer) if tokenizer else None
+    if path is None:
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ConfigError(f"the tokenizer {path} cannot be read: {error}") from error
+    loaded.no_truncation()
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
+
+
+def _tokenizer_file(tokenizer: str) -> Path | None:
+    if tokenizer.startswith(("package:", ".", "/", "~")):
+        folder = Path(model_place(tokenizer))
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ConfigError(f"there is no tokenizer.json in {folder}; mend `tokenizer` in the target")
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    owner, name, *below = tokenizer.split("/")
+    found = try_to_load_from_cache(f"{owner}/{name}", "/".join([*below, "tokenizer.json"]))
+    return Path(found) if isinstance(found, str) else None
