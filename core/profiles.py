@@ -160,6 +160,8 @@ class BackendConfig(_Section):
     width: int | None = Field(default=None, ge=16, le=8192)
     height: int | None = Field(default=None, ge=16, le=8192)
     strength: float | None = Field(default=None, ge=0, le=1)
+    image_guidance: float | None = None
+    """How closely an edit keeps to its source, for the models that have such a setting (InstructPix2Pix)."""
     batch_size: int = Field(default=4, ge=1)
     device: str = "auto"
     dtype: DType = "auto"
