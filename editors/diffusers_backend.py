@@ -44,7 +44,8 @@ class DiffusersBackend:
     Pictures have exactly the size their task asks for (its source's where it asks for none): drawn at the nearest
     size the model can draw, then resized. Calls from several threads wait for one another.
 
-    Negative prompts are left out, with one log line, for models that take none.
+    Masks work with every editor: one that takes none edits the whole, and what is not masked is put back. Negative
+    prompts and references are left out, with one log line, for models that take none.
     """
 
     def __init__(self, config: BackendConfig) -> None:
@@ -59,7 +60,7 @@ class DiffusersBackend:
         self._serving: dict[Mode, type] | None = None
         self._settled: Any = None
         self._batch_size = config.batch_size
-        self._told_negative = False
+        self._told: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -157,11 +158,13 @@ class DiffusersBackend:
         groups: dict[tuple[Mode, tuple[int, int] | None, bool], list[tuple[int, ImageTask]]] = {}
         for position, task in enumerate(tasks):
             mode = mode_of(task)
-            if task.negative_prompt is not None and not quirks.takes_negative(self._classes()[mode]):
-                if not self._told_negative:
-                    log.warning("%s takes no negative prompts; they are left out", self.name)
-                    self._told_negative = True
+            cls = self._classes()[mode]
+            if task.negative_prompt is not None and not quirks.takes_negative(cls):
+                self._tell("takes no negative prompts; they are left out")
                 task = replace(task, negative_prompt=None)
+            if task.references and not quirks.quirk_of(cls).references:
+                self._tell(f"takes one picture alone for what is asked ({mode}); further ones are left out")
+                task = replace(task, references=())
             size = wanted_size(task, self._default_size())
             groups.setdefault((mode, size, task.negative_prompt is None), []).append((position, task))
         jobs = []
@@ -169,6 +172,11 @@ class DiffusersBackend:
             alone = mode != "generate" and quirks.sources_of(self._classes()[mode]) == "one"
             jobs += _split(_Job(mode, size, tuple(members)), 1 if alone else self._batch_size)
         return jobs
+
+    def _tell(self, what: str) -> None:
+        if what not in self._told:
+            log.warning("%s %s", self.name, what)
+            self._told.add(what)
 
     def _draw(self, job: _Job, progress: _Progress) -> list[Image.Image] | None:
         """The job's pictures; None where memory ran out and a smaller batch may do."""
@@ -202,7 +210,7 @@ class DiffusersBackend:
     def _arguments(self, pipe: Any, job: _Job) -> dict[str, Any]:
         cls = type(pipe)
         tasks = [task for _, task in job.tasks]
-        size = quirks.working_size(pipe, job.size) if job.size is not None else None
+        size = quirks.working_size(pipe, job.size, job.mode) if job.size is not None else None
         arguments = quirks.settings_for(cls, job.mode, self._config)
         arguments |= quirks.prompts_for(
             cls, job.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
@@ -215,7 +223,8 @@ class DiffusersBackend:
             assert size is not None
             laid = [source_and_mask(task, size) for task in tasks]
             masks = [mask for _, mask in laid] if job.mode == "inpaint" else None
-            arguments |= quirks.sources_for(cls, [source for source, _ in laid], masks)
+            references = [picture.convert("RGB") for task in tasks for picture in task.references]
+            arguments |= quirks.sources_for(cls, [source for source, _ in laid], masks, references)
         return arguments
 
 

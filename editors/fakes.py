@@ -66,7 +66,8 @@ class FakeBackend:
 
 
 def _tiles(task: ImageTask, size: tuple[int, int]) -> Image.Image:
-    source = task.source.convert("RGB").tobytes() if task.source is not None else b""
+    given = [picture for picture in (task.source, *task.references) if picture is not None]
+    source = b"".join(picture.convert("RGB").tobytes() for picture in given)
     told = "\0".join((task.prompt, task.negative_prompt or "", str(task.seed)))
     digest = hashlib.sha256(told.encode() + source).digest()
     image = Image.new("RGB", size)

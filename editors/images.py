@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 
 from PIL import Image, ImageOps
 
 from core.errors import BadReply, InputError
+from core.images import fit_mask
 from editors.types import ImageTask, Mode
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -15,12 +17,17 @@ MAX_PIXELS = 64 * 1024 * 1024
 
 
 def mode_of(task: ImageTask) -> Mode:
-    """What a task asks for. Raises InputError for a mask without a picture to lay it on."""
+    """What a task asks for. Raises InputError for a mask, or references, without a picture that they belong to, and for
+    a mask of another shape than its picture."""
     if task.source is None:
-        if task.mask is not None:
-            raise InputError("a task has a mask but no source picture; give the picture that the mask belongs to")
+        if task.mask is not None or task.references:
+            what, belongs = ("a mask", "mask belongs") if task.mask is not None else ("references", "references belong")
+            raise InputError(f"a task has {what} but no source picture; give the picture that the {belongs} to")
         return "generate"
-    return "edit" if task.mask is None else "inpaint"
+    if task.mask is None:
+        return "edit"
+    fit_mask(task.mask, task.source.size)
+    return "inpaint"
 
 
 def wanted_size(task: ImageTask, default: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -51,6 +58,17 @@ def source_and_mask(task: ImageTask, size: tuple[int, int]) -> tuple[Image.Image
     source = task.source.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     mask = task.mask.convert("L").resize(size, Image.Resampling.BILINEAR) if task.mask is not None else None
     return source, mask
+
+
+def within(task: ImageTask, area: int) -> ImageTask:
+    """The task with its source, and so its mask and the size that follows from it, scaled down to at most `area`
+    pixels."""
+    if task.source is None or task.source.width * task.source.height <= area:
+        return task
+    scale = (area / (task.source.width * task.source.height)) ** 0.5
+    size = max(1, int(task.source.width * scale)), max(1, int(task.source.height * scale))
+    source, mask = source_and_mask(task, size)
+    return replace(task, source=source, mask=mask)
 
 
 def kept_outside_mask(picture: Image.Image, task: ImageTask) -> Image.Image:

@@ -24,7 +24,7 @@ from PIL import Image
 from core.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError, one_line
 from core.profiles import BackendConfig
 from core.wire import error_detail, is_passing, refusal, retry_after, wait_s
-from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size
+from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size, within
 from editors.types import ImageTask, Mode, StepCallback
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Largest reply that is read."""
+
+MAX_SENT: Final = 2048 * 2048
+"""Largest source that is sent, in pixels; a larger one is scaled down first. No served model draws more, and servers
+limit what they take (OpenAI: 50 MB a picture)."""
 
 OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size"})
 """Fields that are left out where a server refuses them. A size that is left out is made afterwards, by resizing."""
@@ -108,10 +112,11 @@ class OpenAIImagesBackend:
 
     def _picture(self, task: ImageTask, stop: threading.Event) -> Image.Image:
         left_out = self._refused
+        sent = within(task, MAX_SENT)
         while True:
-            fields = {name: value for name, value in self._fields(task).items() if name not in left_out}
+            fields = {name: value for name, value in self._fields(sent).items() if name not in left_out}
             try:
-                reply = self._ask(task, fields, stop)
+                reply = self._ask(sent, fields, stop)
                 break
             except _RefusedError as error:
                 doubtful = OPTIONAL & fields.keys() - self._accepted
@@ -143,6 +148,7 @@ class OpenAIImagesBackend:
             "num_inference_steps": config.steps,
             "guidance_scale": config.guidance,
             "strength": config.strength if task.source is not None else None,
+            "image_guidance_scale": config.image_guidance if task.source is not None else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -188,7 +194,11 @@ class OpenAIImagesBackend:
         if task.source is None:
             request = images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields))
         else:
-            pictures: dict[str, Any] = {"image": ("image.png", png(task.source.convert("RGB")), "image/png")}
+            files = [
+                (f"image{number or ''}.png", png(picture.convert("RGB")), "image/png")
+                for number, picture in enumerate((task.source, *task.references))
+            ]
+            pictures: dict[str, Any] = {"image": files if task.references else files[0]}
             if task.mask is not None:
                 pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
             request = images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures)

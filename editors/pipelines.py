@@ -91,16 +91,26 @@ def pipeline_class(config: BackendConfig) -> type | None:
 def modes_of(cls: type) -> dict[Mode, type]:
     """Which class serves each mode: the class itself, or a sibling in diffusers' tables that needs no further parts."""
     serving: dict[Mode, type] = dict.fromkeys(quirks.native_modes(cls), cls)
-    if "inpaint" in serving:
+    if "inpaint" in serving and "edit" not in serving:
         return serving  # a checkpoint for inpainting has input channels for the mask: its parts make up no other class
     if not cls.__module__.startswith("diffusers."):
-        return serving
+        return _with_masks(serving)
     tables = family_tables()
     family = next((key for table in tables.values() for key, known in table.items() if known is cls), None)
     for mode, table in tables.items():
         sibling = table.get(family or "")
         if sibling is not None and mode not in serving and _needs(sibling) <= _parts(cls):
             serving[mode] = sibling
+    inpainter = quirks.quirk_of(cls).inpainter
+    if inpainter is not None:
+        serving["inpaint"] = getattr(diffusers, inpainter)
+    return _with_masks(serving)
+
+
+def _with_masks(serving: dict[Mode, type]) -> dict[Mode, type]:
+    """Who can edit can fill a mask: by an edit of the whole, of which only what is masked is kept."""
+    if "edit" in serving:
+        serving.setdefault("inpaint", serving["edit"])
     return serving
 
 
@@ -145,7 +155,13 @@ def sibling(pipe: Any, mode: Mode, cls: type, config: BackendConfig) -> Any:
     if type(pipe) is cls:
         return pipe
     with _mapped(config), _quiet():
-        other = getattr(diffusers, _AUTO[mode]).from_pipe(pipe)
+        if cls in family_tables()[mode].values():
+            other = getattr(diffusers, _AUTO[mode]).from_pipe(pipe)
+        else:
+            # Not the class's own from_pipe, which casts the weights, shared as they are, to float32.
+            parts, settings = cls._get_signature_keys(cls)  # type: ignore[attr-defined]
+            known = dict(pipe.config) | pipe.components
+            other = cls(**{name: known[name] for name in (*parts, *settings) if name in known})
         other.set_progress_bar_config(disable=True)
     return other
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from core.errors import ConfigError
+from core.errors import ConfigError, InputError
 from core.profiles import BackendConfig
 from editors.types import Mode
 
 Sources = Literal["each", "one", "nested"]
 """How source pictures are handed over: one for each prompt of a batch; one, for a call with one prompt; or a list of
 lists, one list for each prompt."""
+
+MEGAPIXEL = 1024 * 1024
+"""The area that most families are trained at."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,25 @@ class Quirk:
     sources: Sources | None = None
     also_generates: bool = False
     """True where the class takes source pictures but draws without them too."""
+    references: bool = False
+    """True where the class takes further pictures behind the source, as one list."""
+    mask_optional: bool = False
+    """True where a class that takes a mask edits without one too. (In diffusers' own, a mask's default of None does not
+    mean that it may be left out.)"""
+    inpainter: str | None = None
+    """The class that fills masks with the same parts, where diffusers' Auto tables do not know it."""
     packing: int | None = None
     """Latent pixels that are packed into one token along each side; sizes are multiples of VAE factor times this."""
+    multiple: int | None = None
+    """Sides are multiples of this, where it is not VAE factor times packing."""
+    least_area: int = 0
+    """Edits of smaller pictures are drawn at this many pixels, and scaled back. For classes that lay out their source
+    at an area of their own: drawn at another, the picture shifts and zooms."""
+    most_area: int = MEGAPIXEL
+    """Edits of larger pictures are drawn at this many pixels, and scaled back."""
+    least_side: int = 1
+    most_ratio: float | None = None
+    """Longest side over shortest that the class takes."""
     area: str | None = None
     """The argument that takes the wanted area in pixels; without it the class draws at an area of its own."""
     prefix: str = ""
@@ -45,29 +65,32 @@ class Quirk:
 
 
 _QWEN = Quirk(guidance="true_cfg_scale", empty_negative=True)
-_QWEN_EDIT = Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one")
+_QWEN_EDIT = Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one", multiple=32, least_area=MEGAPIXEL)
 _FLUX = Quirk(guidance="guidance_scale", negative=False)
-_KONTEXT = Quirk(guidance="guidance_scale", negative=False, sources="one", also_generates=True, area="max_area")
-_REFERENCES = Quirk(sources="one", also_generates=True)
+_KONTEXT = Quirk(guidance="guidance_scale", negative=False, sources="one", area="max_area", least_area=MEGAPIXEL)
+_REFERENCES = Quirk(sources="one", also_generates=True, references=True, least_side=64, most_ratio=8)
+_SD = Quirk(most_area=768 * 768)
 
 QUIRKS: Mapping[str, Quirk] = {
     # Flux's guidance_scale is distilled into the model; a negative prompt would need true_cfg_scale and twice the time.
     "FluxPipeline": _FLUX,
     "FluxImg2ImgPipeline": _FLUX,
     "FluxInpaintPipeline": _FLUX,
-    "FluxKontextPipeline": _KONTEXT,
-    "FluxKontextInpaintPipeline": Quirk(guidance="guidance_scale", negative=False, sources="one", area="max_area"),
+    # It scales every source to one of its training sizes of a megapixel; a list of pictures is a batch to it.
+    "FluxKontextPipeline": replace(_KONTEXT, also_generates=True, inpainter="FluxKontextInpaintPipeline"),
+    "FluxKontextInpaintPipeline": _KONTEXT,
     # A list of pictures is one set of references for every prompt of the batch.
     "Flux2Pipeline": _REFERENCES,
-    "Flux2KleinPipeline": _REFERENCES,
+    "Flux2KleinPipeline": replace(_REFERENCES, inpainter="Flux2KleinInpaintPipeline"),
+    "Flux2KleinInpaintPipeline": Quirk(sources="one"),
     "ZImageOmniPipeline": _REFERENCES,
-    "GlmImagePipeline": _REFERENCES,
+    "GlmImagePipeline": Quirk(sources="one", also_generates=True, references=True),
     # guidance_scale is for distilled checkpoints, of which there is none; true_cfg_scale wants a negative prompt.
     "QwenImagePipeline": _QWEN,
     "QwenImageImg2ImgPipeline": _QWEN,
     "QwenImageInpaintPipeline": _QWEN,
     "QwenImageEditPipeline": _QWEN_EDIT,
-    "QwenImageEditPlusPipeline": _QWEN_EDIT,
+    "QwenImageEditPlusPipeline": replace(_QWEN_EDIT, references=True),
     "QwenImageEditInpaintPipeline": _QWEN_EDIT,
     "QwenImage21Pipeline": Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one", also_generates=True),
     "HunyuanImagePipeline": Quirk(guidance="distilled_guidance_scale"),
@@ -76,6 +99,11 @@ QUIRKS: Mapping[str, Quirk] = {
     ),
     "SanaPipeline": Quirk(packing=1),
     "SanaSprintPipeline": Quirk(packing=1),
+    "StableDiffusionImg2ImgPipeline": _SD,
+    "StableDiffusionInpaintPipeline": _SD,
+    "StableDiffusionInstructPix2PixPipeline": _SD,
+    # The miniature's.
+    "CutoutsEditPipeline": Quirk(sources="each", mask_optional=True),
 }
 
 
@@ -94,7 +122,7 @@ def native_modes(pipeline_class: type) -> frozenset[Mode]:
     """What the class itself can do, its siblings apart."""
     names, quirk = takes(pipeline_class), quirk_of(pipeline_class)
     if "mask_image" in names:
-        return frozenset({"inpaint"})
+        return frozenset({"edit", "inpaint"}) if quirk.mask_optional else frozenset({"inpaint"})
     if quirk.source not in names:
         return frozenset({"generate"})
     return frozenset({"generate", "edit"}) if quirk.also_generates else frozenset({"edit"})
@@ -111,15 +139,32 @@ def takes_negative(pipeline_class: type) -> bool:
     return quirk_of(pipeline_class).negative is not False and "negative_prompt" in takes(pipeline_class)
 
 
-def working_size(pipe: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """The (width, height) nearest to `size` that the pipeline can draw."""
+def working_size(pipe: Any, size: tuple[int, int], mode: Mode = "generate") -> tuple[int, int]:
+    """The (width, height) nearest to `size` that the pipeline can draw; for edits within the areas of its table entry,
+    in the shape of `size`. Raises InputError for a shape that the class cannot edit."""
+    quirk = quirk_of(type(pipe))
+    if mode != "generate":
+        size = _editable(size, quirk, type(pipe))
     factor = getattr(pipe, "vae_scale_factor", None)
     if not isinstance(factor, int) or factor < 1:
         return size
-    packing = quirk_of(type(pipe)).packing or (2 if "transformer" in pipe.components else 1)
-    multiple = factor * packing
+    packing = quirk.packing or (2 if "transformer" in pipe.components else 1)
+    multiple = max(factor * packing, quirk.multiple or 1)
     width, height = (max(multiple, round(side / multiple) * multiple) for side in size)
     return width, height
+
+
+def _editable(size: tuple[int, int], quirk: Quirk, pipeline_class: type) -> tuple[int, int]:
+    ratio = max(size) / min(size)
+    if quirk.most_ratio is not None and ratio > quirk.most_ratio:
+        raise InputError(
+            f"{pipeline_class.__name__} edits pictures whose longer side is at most {quirk.most_ratio:g} times the "
+            f"shorter; {size[0]} x {size[1]} is {ratio:.0f} times: crop it, or choose another editor"
+        )
+    area = size[0] * size[1]
+    wanted = min(max(area, quirk.least_area), quirk.most_area)
+    scale = max((wanted / area) ** 0.5, quirk.least_side / min(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def settings_for(pipeline_class: type, mode: Mode, config: BackendConfig) -> dict[str, Any]:
@@ -134,6 +179,12 @@ def settings_for(pipeline_class: type, mode: Mode, config: BackendConfig) -> dic
         arguments[_argument("guidance", candidates, names, pipeline_class)] = config.guidance
     if config.strength is not None and mode != "generate":
         arguments[_argument("strength", ["strength"], names, pipeline_class)] = config.strength
+    elif mode == "inpaint" and "strength" in names:
+        # The classes' own defaults run from 0.6, which leaves what is masked half standing, to 1.
+        arguments["strength"] = 1.0
+    if config.image_guidance is not None and mode != "generate":
+        name = _argument("image_guidance", ["image_guidance_scale", "img_guidance_scale"], names, pipeline_class)
+        arguments[name] = config.image_guidance
     return arguments
 
 
@@ -167,8 +218,12 @@ def size_for(pipeline_class: type, size: tuple[int, int] | None) -> dict[str, An
     return arguments
 
 
-def sources_for(pipeline_class: type, sources: Sequence[Any], masks: Sequence[Any] | None) -> dict[str, Any]:
-    """The call arguments that hold the source pictures and masks (both already at the working size)."""
+def sources_for(
+    pipeline_class: type, sources: Sequence[Any], masks: Sequence[Any] | None, references: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """The call arguments that hold the source pictures and masks (both already at the working size), and the further
+    pictures of a call with one source. A class that takes no mask gets none: it paints the whole, of which the caller
+    keeps what is masked."""
     quirk = quirk_of(pipeline_class)
     given: Any
     match sources_of(pipeline_class):
@@ -177,9 +232,10 @@ def sources_for(pipeline_class: type, sources: Sequence[Any], masks: Sequence[An
         case "nested":
             given = [[source] for source in sources]
         case "one":
-            (given,) = sources
+            (source,) = sources
+            given = [source, *references] if quirk.references and references else source
     arguments = {quirk.source: given}
-    if masks is not None:
+    if masks is not None and "mask_image" in takes(pipeline_class):
         arguments["mask_image"] = list(masks) if isinstance(given, list) else masks[0]
     return arguments
 

@@ -19,7 +19,9 @@ The total may change between calls, and the count fall back, where a batch has t
 class ImageTask:
     """One picture to make. `source` None means generate; else edit it, inside `mask` (white = change) where given.
 
-    `size` is (width, height) in pixels; None leaves it to the backend.
+    `size` is (width, height) in pixels; None leaves it to the backend (for edits: the source's). `references` are
+    further pictures that an edit may draw upon ("the hat of the second picture"); editors that take one picture alone
+    leave them out.
     """
 
     prompt: str
@@ -28,6 +30,7 @@ class ImageTask:
     negative_prompt: str | None = None
     source: Image.Image | None = None
     mask: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
 
 
 class ImageBackend(Protocol):

@@ -106,22 +106,6 @@ def test_a_checkpoint_for_inpainting_only_inpaints(tiny: Tiny) -> None:
         painter.render([ImageTask("a pond", 1)])
 
 
-def test_an_editing_class_only_edits(tiny: Tiny) -> None:
-    painter = backend(tiny("pix2pix"))
-    assert painter.modes == {"edit"}
-    tasks = [ImageTask("make it red", seed, source=photo()) for seed in (1, 2)]
-    one, other = painter.render(tasks)
-    assert one.size == other.size == (40, 36)
-    assert difference(one, other) > 0
-
-
-def test_a_class_that_generates_and_edits(tiny: Tiny) -> None:
-    painter = backend(tiny("kontext"), steps=1)
-    assert painter.modes == {"generate", "edit"}
-    generated, edited = painter.render([ImageTask("a fox", 1), ImageTask("make it red", 1, source=photo((64, 32)))])
-    assert (generated.size, edited.size) == ((32, 32), (64, 32))
-
-
 def test_sizes_that_the_model_cannot_draw_are_drawn_nearby_and_resized(tiny: Tiny) -> None:
     painter = backend(tiny("zimage"))
     tasks = [ImageTask("x", 1, size=size) for size in ((33, 47), (5, 5), (32, 64))]
@@ -313,6 +297,10 @@ def test_tasks_that_cannot_be(toys: Toys) -> None:
     assert painter.render([]) == []
     with pytest.raises(InputError, match="mask but no source"):
         painter.render([ImageTask("x", 1, mask=left_half())])
+    with pytest.raises(InputError, match="references but no source"):
+        painter.render([ImageTask("x", 1, references=(photo(),))])
+    with pytest.raises(InputError, match="the mask has 40 x 36 pixels, its picture 36 x 40"):
+        painter.render([ImageTask("x", 1, source=photo((36, 40)), mask=left_half())])
     with pytest.raises(InputError, match="100000 x 100000"):
         painter.render([ImageTask("x", 1, size=(100_000, 100_000))])
 

@@ -104,6 +104,29 @@ def test_an_edit_sends_its_source(server: Server) -> None:
     assert image.getpixel((5, 5)) == (0, 0, 255)
 
 
+def test_an_edit_sends_further_pictures_as_a_list(server: Server) -> None:
+    source, hat, scarf = (Image.new("RGB", (8, 8), color) for color in ("green", "red", "blue"))
+    backend(server, image_guidance=1.5).render([ImageTask("dress it", 3, source=source, references=(hat, scarf))])
+    (asked,) = server.fields()
+    assert "image" not in asked
+    sent = [Image.open(io.BytesIO(data)).getpixel((0, 0)) for data in asked["image[]"]]
+    assert sent == [(0, 128, 0), (255, 0, 0), (0, 0, 255)], "the one to edit comes first"
+    assert asked["image_guidance_scale"] == "1.5"
+
+
+def test_a_large_source_is_sent_smaller(server: Server) -> None:
+    source, mask = Image.new("RGB", (4096, 2048), "green"), Image.new("L", (4096, 2048), 0)
+    mask.paste(255, (0, 0, 2048, 2048))
+    server.reply = lambda _, __: (200, picture("blue", (64, 32)), {})
+    (image,) = backend(server).render([ImageTask("a pond", 3, source=source, mask=mask)])
+    (asked,) = server.fields()
+    sizes = [Image.open(io.BytesIO(asked[name])).size for name in ("image", "mask")]
+    assert sizes == [(2896, 1448)] * 2
+    assert asked["size"] == "2896x1448"
+    assert image.size == (4096, 2048)
+    assert (image.getpixel((9, 9)), image.getpixel((4000, 9))) == ((0, 0, 255), (0, 128, 0))
+
+
 def test_inpainting_keeps_what_is_outside_the_mask(server: Server) -> None:
     source = Image.new("RGB", (40, 40), "green")
     mask = Image.new("L", (40, 40), 0)

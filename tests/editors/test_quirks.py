@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import pytest
 
-from core.errors import ConfigError
+from core.errors import ConfigError, InputError
 from core.profiles import BackendConfig
 from editors import pipelines, quirks
+from mini.editor import CutoutsEditPipeline
 
 
 def config(**settings: Any) -> BackendConfig:
@@ -19,12 +20,16 @@ def config(**settings: Any) -> BackendConfig:
 
 @pytest.mark.parametrize("name", sorted(quirks.QUIRKS))
 def test_the_table_speaks_of_real_classes_and_arguments(name: str) -> None:
-    cls, quirk = getattr(diffusers, name), quirks.QUIRKS[name]
+    cls = CutoutsEditPipeline if name == "CutoutsEditPipeline" else getattr(diffusers, name)
+    quirk = quirks.QUIRKS[name]
     named = {quirk.guidance or "prompt", quirk.area or "prompt"}
     if quirk.also_generates or quirk.sources:
         named.add(quirk.source)
     assert named <= quirks.takes(cls)
     assert quirk.negative is not False or "negative_prompt" in quirks.takes(cls)
+    assert quirk.inpainter is None or "mask_image" in quirks.takes(getattr(diffusers, quirk.inpainter))
+    assert not quirk.mask_optional or "mask_image" in quirks.takes(cls)
+    assert not quirk.references or quirks.sources_of(cls) == "one"
     assert quirks.settings_for(cls, "generate", config(steps=3, guidance=2.0))
 
 
@@ -34,17 +39,18 @@ def test_the_table_speaks_of_real_classes_and_arguments(name: str) -> None:
         ("ZImagePipeline", {"generate", "edit", "inpaint"}),
         ("QwenImagePipeline", {"generate", "edit", "inpaint"}),
         ("QwenImageEditPipeline", {"edit", "inpaint"}),
-        ("QwenImageEditPlusPipeline", {"edit"}),
-        ("QwenImage21Pipeline", {"generate", "edit"}),
+        ("QwenImageEditPlusPipeline", {"edit", "inpaint"}),
+        ("QwenImage21Pipeline", {"generate", "edit", "inpaint"}),
         ("FluxPipeline", {"generate", "edit", "inpaint"}),
-        ("FluxKontextPipeline", {"generate", "edit"}),
+        ("FluxKontextPipeline", {"generate", "edit", "inpaint"}),
         ("FluxKontextInpaintPipeline", {"inpaint"}),
-        ("Flux2Pipeline", {"generate", "edit"}),
+        ("Flux2Pipeline", {"generate", "edit", "inpaint"}),
+        ("Flux2KleinPipeline", {"generate", "edit", "inpaint"}),
         ("StableDiffusionXLPipeline", {"generate", "edit", "inpaint"}),
         ("StableDiffusionXLImg2ImgPipeline", {"generate", "edit", "inpaint"}),
         ("StableDiffusionXLInpaintPipeline", {"inpaint"}),
-        ("StableDiffusionInstructPix2PixPipeline", {"edit"}),
-        ("OmniGenPipeline", {"generate", "edit"}),
+        ("StableDiffusionInstructPix2PixPipeline", {"edit", "inpaint"}),
+        ("OmniGenPipeline", {"generate", "edit", "inpaint"}),
         ("Lumina2Pipeline", {"generate"}),
         ("HunyuanImagePipeline", {"generate"}),
     ],
@@ -67,6 +73,74 @@ def test_every_sibling_of_the_table_can_be_called(mode: Any) -> None:
         assert not missing, f"{serving.__name__} wants {missing}"
 
 
+def test_who_fills_masks() -> None:
+    def fills(cls: type) -> str:
+        return pipelines.modes_of(cls)["inpaint"].__name__
+
+    assert fills(diffusers.FluxKontextPipeline) == "FluxKontextInpaintPipeline"
+    assert fills(diffusers.Flux2KleinPipeline) == "Flux2KleinInpaintPipeline"
+    assert fills(diffusers.Flux2Pipeline) == "Flux2Pipeline", "by an edit of the whole"
+    assert fills(diffusers.StableDiffusionInstructPix2PixPipeline) == "StableDiffusionInstructPix2PixPipeline"
+    assert pipelines.modes_of(CutoutsEditPipeline) == {"edit": CutoutsEditPipeline, "inpaint": CutoutsEditPipeline}
+
+
+def test_strength_and_image_guidance() -> None:
+    inpaint, img2img = diffusers.ZImageInpaintPipeline, diffusers.ZImageImg2ImgPipeline
+    pix2pix = diffusers.StableDiffusionInstructPix2PixPipeline
+    assert quirks.settings_for(inpaint, "inpaint", config()) == {"strength": 1.0}, "what is masked is drawn anew"
+    assert quirks.settings_for(inpaint, "inpaint", config(strength=0.4)) == {"strength": 0.4}
+    assert quirks.settings_for(img2img, "edit", config()) == {}, "else nothing of the picture would be left"
+    assert quirks.settings_for(pix2pix, "edit", config(guidance=7.0, image_guidance=1.2)) == {
+        "guidance_scale": 7.0,
+        "image_guidance_scale": 1.2,
+    }
+    with pytest.raises(ConfigError, match="takes no image_guidance"):
+        quirks.settings_for(img2img, "edit", config(image_guidance=1.2))
+
+
+class _Pipe:
+    """As much of a pipeline as sizes are read off."""
+
+    vae_scale_factor = 8
+    components: ClassVar = {"transformer": None}
+
+
+def pipe_of(name: str) -> Any:
+    return type(name, (_Pipe,), {})()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "drawn"),
+    [
+        ("FluxKontextPipeline", (256, 256), (1024, 1024)),
+        ("FluxKontextPipeline", (6000, 4000), (1248, 832)),
+        ("QwenImageEditPlusPipeline", (300, 400), (896, 1184)),
+        ("Flux2Pipeline", (640, 480), (640, 480)),
+        ("Flux2Pipeline", (4000, 3000), (1184, 880)),
+        ("Flux2Pipeline", (40, 20), (128, 64)),
+        ("StableDiffusionInpaintPipeline", (2048, 2048), (768, 768)),
+        ("SomeoneElses", (2048, 2048), (1024, 1024)),
+        ("SomeoneElses", (250, 250), (256, 256)),
+    ],
+)
+def test_areas_of_edits(name: str, size: tuple[int, int], drawn: tuple[int, int]) -> None:
+    assert quirks.working_size(pipe_of(name), size, "edit") == drawn
+    assert quirks.working_size(pipe_of(name), (2048, 2048)) == (2048, 2048), "drawings are as large as they are asked"
+
+
+def test_shapes_that_cannot_be_edited() -> None:
+    assert quirks.working_size(pipe_of("Flux2Pipeline"), (800, 100), "edit") == (800, 96)
+    with pytest.raises(InputError, match=r"at most 8 times the shorter; 1000 x 100 is 10 times: crop it"):
+        quirks.working_size(pipe_of("Flux2Pipeline"), (1000, 100), "edit")
+
+
+def test_further_pictures() -> None:
+    plus, kontext = diffusers.QwenImageEditPlusPipeline, diffusers.FluxKontextPipeline
+    assert quirks.sources_for(plus, ["a"], None, ["b", "c"]) == {"image": ["a", "b", "c"]}
+    assert quirks.sources_for(plus, ["a"], ["m"], []) == {"image": "a"}, "it takes no mask"
+    assert quirks.sources_for(kontext, ["a"], None, ["b"]) == {"image": "a"}, "a list would be a batch to it"
+
+
 def test_arguments_of_guidance() -> None:
     qwen, flux, sdxl = diffusers.QwenImagePipeline, diffusers.FluxPipeline, diffusers.StableDiffusionXLPipeline
     assert quirks.settings_for(qwen, "generate", config(guidance=4.0)) == {"true_cfg_scale": 4.0}
@@ -82,7 +156,7 @@ def test_sources() -> None:
     omnigen, plus, sdxl = (
         diffusers.OmniGenPipeline,
         diffusers.QwenImageEditPlusPipeline,
-        diffusers.StableDiffusionXLImg2ImgPipeline,
+        diffusers.StableDiffusionXLInpaintPipeline,
     )
     assert quirks.sources_for(omnigen, ["a", "b"], None) == {"input_images": [["a"], ["b"]]}
     assert quirks.sources_for(plus, ["a"], None) == {"image": "a"}

@@ -9,7 +9,14 @@ import time
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ImagePipelineOutput, ModelMixin
+from diffusers import (
+    ConfigMixin,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    ImagePipelineOutput,
+    ModelMixin,
+    QwenImageEditPlusPipeline,
+)
 from diffusers.configuration_utils import register_to_config
 from PIL import Image
 
@@ -73,6 +80,18 @@ class SilentPipeline(ToyPipeline):
         while not self._interrupt and time.monotonic() < end:
             time.sleep(0.005)
         return ImagePipelineOutput(images=[Image.new("RGB", (8, 8)) for _ in prompt])
+
+
+class BlindQwenEditPlus(QwenImageEditPlusPipeline):
+    """The real class but for its processor, which needs torchvision: what it reads depends on the prompt and on how
+    many pictures there are, not on what they show. (Its VAE sees them.)"""
+
+    _optional_components = ["processor"]  # noqa: RUF012 - diffusers' own attribute
+
+    def encode_prompt(self, prompt: Any, image: Any = None, **_: Any) -> tuple[torch.Tensor, None]:
+        seed = sum(map(ord, "".join(prompt))) + len(image)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(1 if isinstance(prompt, str) else len(prompt), 8, 16, generator=generator), None
 
 
 class NoPipeline:
