@@ -1,4 +1,4 @@
-"""The command line: draw, judge, resume, profiles.
+"""The command line: draw, edit, judge, resume, enhance, profiles.
 
 stdout holds the result and nothing else (one JSON object with --json); all that is told on the way goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
@@ -48,6 +48,37 @@ def draw(
 
 
 @app.command()
+def edit(
+    image: Annotated[Path, typer.Argument(help="Picture file.")],
+    instruction: Annotated[str, typer.Argument(help="What to change in it.")],
+    mask: Annotated[Path | None, typer.Option("--mask", help="Picture that is white where to change.")] = None,
+    profile: ProfileOption = "mini",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Most rounds.")] = None,
+    accept: Annotated[float | None, typer.Option("--accept", help="Score from which a picture is accepted.")] = None,
+    images: Annotated[int | None, typer.Option("--images", help="Most pictures.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
+    as_json: JsonOption = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
+) -> None:
+    """Change a picture as told, step by step, and keep the rest."""
+    from agent.commands import edit as run
+
+    changes = {"rounds": rounds, "accept": accept, "images": images}
+    run(
+        image,
+        instruction,
+        mask=mask,
+        profile_name=profile,
+        out=out,
+        changes=changes,
+        seed=seed,
+        ask=ask,
+        as_json=as_json,
+    )
+
+
+@app.command()
 def resume(run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")], as_json: JsonOption = False) -> None:
     """Go on with a run that was interrupted, killed, failed, or waits for an answer."""
     from agent.commands import resume as run
@@ -67,37 +98,6 @@ def judge(
 
     run(image, prompt, profile_name=profile, as_json=as_json)
 
-
-@app.command()
-def profiles() -> None:
-    """List the profiles that come with redraft."""
-    from agent.commands import profiles as run
-
-    run()
-
-
-@app.command(
-    "eval",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-)
-def evaluate(context: typer.Context) -> None:
-    """Measure a profile on the field's benchmarks, or a judge on benchmarks of judges."""
-    _from_above("eval_suites.command:main", context.args)
-
-
-def _from_above(place: str, arguments: Sequence[str]) -> None:
-    """Runs a command of a floor above the agent, by dotted path: nothing here knows what it does or needs."""
-    module, _, name = place.partition(":")
-    getattr(import_module(module), name)(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are told in plain words.
-
-    `arguments` None takes those of the process.
-    """
-    from core.errors import RedraftError, printable
 
 @app.command()
 def enhance(
@@ -147,6 +147,37 @@ def enhance(
         )
     )  # fmt: skip
 
+
+@app.command()
+def profiles() -> None:
+    """List the profiles that come with redraft."""
+    from agent.commands import profiles as run
+
+    run()
+
+
+@app.command(
+    "eval",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def evaluate(context: typer.Context) -> None:
+    """Measure a profile on the field's benchmarks, or a judge on benchmarks of judges."""
+    _from_above("eval_suites.command:main", context.args)
+
+
+def _from_above(place: str, arguments: Sequence[str]) -> None:
+    """Runs a command of a floor above the agent, by dotted path: nothing here knows what it does or needs."""
+    module, _, name = place.partition(":")
+    getattr(import_module(module), name)(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are told in plain words.
+
+    `arguments` None takes those of the process.
+    """
+    from core.errors import RedraftError, printable
 
     try:
         app(None if arguments is None else list(arguments))

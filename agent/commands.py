@@ -20,8 +20,8 @@ from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, Limits, StopReason, passes
 from agent.wiring import open_parts
-from core.errors import BackendError, InputError
-from core.images import open_image
+from core.errors import BackendError, ConfigError, InputError
+from core.images import open_image, open_mask
 from core.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
 from evaluator.models import open_evaluator
 from evaluator.types import Outcome, Report
@@ -51,6 +51,46 @@ def draw(
     with stdout_for_results() as stdout:
         parts = _load(profile)
         session = Session.start(prompt, parts, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
+        _report(_follow(session), as_json, stdout)
+
+
+def edit(
+    image: Path,
+    instruction: str,
+    *,
+    mask: Path | None,
+    profile_name: str,
+    out: Path | None,
+    changes: Mapping[str, float | None],
+    seed: int | None,
+    ask: bool,
+    as_json: bool,
+) -> None:
+    """`redraft edit`. Raises as `draw` does."""
+    instruction = clean_prompt(instruction)
+    picture = open_image(image)
+    where = None if mask is None else open_mask(mask, picture.size)
+    profile = load_profile(profile_name)
+    if profile.editor is None:
+        raise ConfigError(f"the profile {profile.name!r} has no [editor]; add one, or choose another profile")
+    limits = _limits(profile, changes)
+    folder = Path(profile.runs) if out is None else out
+    require_writable(folder)
+    if ask:
+        _require_a_person()
+    with stdout_for_results() as stdout:
+        parts = _load(profile)
+        session = Session.start(
+            instruction,
+            parts,
+            limits=limits,
+            out=folder,
+            profile=profile,
+            seed=seed,
+            ask=ask,
+            source=picture,
+            mask=where,
+        )
         _report(_follow(session), as_json, stdout)
 
 
@@ -108,7 +148,8 @@ def profiles() -> None:
 
 
 def drawn_json(result: RunResult) -> dict[str, Any]:
-    """What `draw --json` and `resume --json` print. `prompt` drew the best picture, `original` is the user's own."""
+    """What `draw`, `edit` and `resume` print with --json. `prompt` made the best picture, `original` is the user's own;
+    `source` is the picture that was edited, where there is one."""
     best = result.best_attempt
     return {
         "run": str(result.folder),
@@ -119,6 +160,7 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "prompt": None if best is None else best.prompt,
         "original": result.prompt,
         "image": None if result.image is None else str(result.image),
+        **({} if result.source is None else {"source": str(result.source)}),
         "rounds": max((attempt.round for attempt in result.attempts), default=0),
         "images": len(result.attempts),
         "trace": str(result.trace),

@@ -57,8 +57,11 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
     """
     best = best_of(attempts, limits)
     rounds = max((attempt.round for attempt in attempts), default=0)
+    spoilt = bool(attempts) and all(attempt.unchanged for attempt in attempts)
 
     def stop(reason: StopReason, why: str) -> Decision:
+        if spoilt and reason is not StopReason.CANCELLED:
+            reason, why = StopReason.FAILED, f"the editor gave the picture back unchanged each time ({why})"
         return Decision(stop=reason, best=best, why=why)
 
     if best is not None and acceptable(attempts[best].report, limits):
@@ -66,7 +69,7 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
         return stop(StopReason.ACCEPTED, f"{_all(checks)} passed and the score reached {limits.accept_at:g}")
     if cancelled:
         return stop(StopReason.CANCELLED, "the run was stopped")
-    if best is not None and attempts[best].score is None:
+    if best is not None and attempts[best].score is None and not spoilt:
         return stop(StopReason.FAILED, f"the judge could not score any picture: {_first_reason(attempts[best].report)}")
     if elapsed_s >= limits.max_seconds:
         return stop(StopReason.TIME, f"{limits.max_seconds:g} seconds are spent")
@@ -83,6 +86,8 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
 def _what_is_missing(attempts: Sequence[Attempt], best: int | None, limits: Limits) -> str:
     if best is None:
         return "nothing has been drawn yet"
+    if attempts[best].unchanged:
+        return "the editor gave the picture back unchanged"
     report = attempts[best].report
     applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
     wrong = [v for v in applying if v.outcome is Outcome.SCORED and not passes(v, limits.pass_at)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.types import Answer, Attempt, Decision, StopReason
+from agent.course import Branch
+from agent.types import Answer, Attempt, Course, Decision, StopReason
 from evaluator.types import Check
 from rewriter.types import Rewrite
 
@@ -24,6 +25,8 @@ class RunStarted:
     seed: int
     resumed: bool = False
     attempts: int = 0
+    source: Path | None = None
+    """The picture that is edited."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class StepProgress:
 @dataclass(frozen=True)
 class ChecklistMade:
     checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the planner wants of the round: a new picture, or the sub-task `course.at` of an edit. `cue`: the picture
+    that shows where."""
+
+    round: int
+    course: Course
+    cue: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What became of the candidates of a sub-task: (number of the attempt, branch)."""
+
+    round: int
+    branches: tuple[tuple[int, Branch], ...]
 
 
 @dataclass(frozen=True)
@@ -109,6 +130,8 @@ Event = (
     RunStarted
     | StepProgress
     | ChecklistMade
+    | Planned
+    | Pruned
     | RewriteMade
     | ImageDrawn
     | Judged

@@ -6,21 +6,27 @@ restart, say) can still tell what it looks at.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 
 from PIL import Image
 
+from agent.edit_judging import EditEvaluator
 from agent.parts import Parts
 from editors.fakes import FakeBackend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
+from evaluator.edits.fakes import FakeEditChecklistBuilder
+from evaluator.edits.types import EditChecks
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist
 from rewriter.fakes import FakeRewriter
+from rewriter.plan import Planner
 from rewriter.types import Rewriter
 
 SIZE = 64
+_BAR = 3 * SIZE * 8
 CHECKS = (
     Check("counting", "Are there exactly three circles?"),
     Check("entity_layout", "Is the star above the circles?"),
@@ -32,10 +38,13 @@ Opinion = Callable[[str, int], tuple[Answer, ...]]
 
 
 def paint(task: ImageTask) -> Image.Image:
-    """A picture that holds the task's prompt and seed in its first pixels. Room for 12,284 bytes of them."""
+    """A picture that holds the task's prompt and seed in its first pixels, room for 12,284 bytes of them, and is grey
+    below, with a bar of a colour of its own."""
     text = json.dumps({"prompt": task.prompt, "seed": task.seed}).encode()
     data = len(text).to_bytes(4, "big") + text
-    return Image.frombytes("RGB", (SIZE, SIZE), data.ljust(SIZE * SIZE * 3, b"\x80"))
+    grey, colour = b"\x80" * (SIZE * SIZE * 3), hashlib.sha256(text).digest()[:3]
+    whole = data + grey[len(data) : -_BAR] + (colour * (_BAR // 3))[-(len(grey) - len(data)) :]
+    return Image.frombytes("RGB", (SIZE, SIZE), whole[: len(grey)])
 
 
 def drawn_from(image: Image.Image) -> tuple[str, int]:
@@ -52,10 +61,19 @@ def fake_parts(
     checks: Checklist = CHECKS,
     backend: ImageBackend | None = None,
     batch_size: int = 4,
+    planner: Planner | None = None,
+    editor: ImageBackend | None = None,
+    kept: Checklist = (),
 ) -> Parts:
-    """Parts whose judge has `opinion` of every picture, and whose pictures are those of `paint`."""
+    """Parts whose judge has `opinion` of every picture, and whose pictures are those of `paint`.
+
+    With a `planner` they can edit, by `editor` or else as `paint` does. The questions of an edit are `checks`, and
+    those `kept`, which the opinion must then answer too.
+    """
+    asked = (*checks, *kept)
     builder = FakeChecklistBuilder(lambda _: checks)
-    judge = FakeJudge(lambda image, _, check: opinion(*drawn_from(image))[checks.index(check)])
+    judge = FakeJudge(lambda image, _, check: opinion(*drawn_from(image))[asked.index(check)])
+    editing = planner is not None
     return Parts(
         builder=builder,
         rewriter=rewriter or FakeRewriter(),
@@ -63,4 +81,8 @@ def fake_parts(
         evaluator=AlignEvaluator(builder, judge),
         batch_size=batch_size,
         names={"rewriter": "fake rewriter", "generator": "fake", "judge": judge.name},
+        editor=editor or FakeBackend(name="fake editor", paint=paint) if editing else None,
+        planner=planner,
+        edit_checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)) if editing else None,
+        edit_evaluator=EditEvaluator(judge) if editing else None,
     )

@@ -1,8 +1,12 @@
 """The loop as a LangGraph graph.
 
     checklist -> rewrite -> render -> judge -> decide -+-> rewrite (another round)
-                                                       +-> ask     (a user approves each round)
+                                                       +-> plan -+-> rewrite
+                                                       |         +-> retouch -> render  (edits of the best picture)
+                                                       +-> ask   (a user approves each round)
                                                        +-> end
+
+Only runs that have an editor plan. A run that edits a picture of the user's goes from the checklist to the plan.
 
 State holds what a restart needs to know where the run is: small values and the keys of the attempts, never pixels.
 What the steps made is in the journal (`RunLog`) and the image store; each step looks there first, so that a step which
@@ -13,91 +17,37 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TypedDict
+from collections.abc import Sequence
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, interrupt
 from PIL import Image
 
 from agent.decide import best_of, decide
-from agent.events import ChecklistMade, Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
-from agent.parts import Parts
+from agent.editing import judge_edit, look_at_source, plan, retouch
+from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
 from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.provenance import save_picture
-from agent.runfolder import RunFolder
-from agent.runlog import RunLog
-from agent.types import Answer, Attempt, Decision, Limits, StopReason, Task, stable_key
+from agent.state import Context, Node, State, step
+from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
 from core.errors import BackendError, ServerError
-from core.store import ImageStore
-from editors.types import ImageTask
+from editors.changes import is_unchanged
+from editors.images import fitted, kept_outside_mask
+from editors.types import ImageBackend, ImageTask
 from evaluator.checklist import OVERALL
-from evaluator.types import Check
 from rewriter.types import Rewrite
-
-STATE_TYPES = (Check, Task, Decision, StopReason)
-"""Types of ours in the state: the only ones that a checkpoint may bring back to life."""
-
-
-class State(TypedDict, total=False):
-    prompt: str
-    seed: int
-    checks: list[Check]
-    round: int
-    tasks: list[Task]
-    """Of the current round."""
-    attempts: list[str]
-    """Keys of all tasks that were drawn, in order; `RunLog.attempt` has the rest."""
-    decision: Decision | None
-    elapsed_s: float
-
-
-class Clock:
-    """Seconds of work on a run, over all processes that worked on it; waiting for a user does not count."""
-
-    def __init__(self, before: float = 0.0) -> None:
-        self._before = before
-        self._started = time.monotonic()
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the nodes work with.
-
-    `stop` is set from any thread to end the run after the current piece of work; `left` where nobody follows the run
-    any more: a drawing under way is given up then, and the run stays where it is.
-    """
-
-    parts: Parts
-    limits: Limits
-    folder: RunFolder
-    log: RunLog
-    store: ImageStore
-    clock: Clock
-    ask: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
-    left: threading.Event = field(default_factory=threading.Event)
 
 
 class _Stopped(BaseException):
     """Raised inside a backend's step callback to stop it. Not an Exception: no backend may mistake it for a fault."""
 
 
-Node = Runtime[Context]
-
-
 async def make_checklist(state: State, runtime: Node) -> State:
     ctx = runtime.context
-    async with _step("checklist", 0, runtime):
-        if ctx.log.checklist is None:
+    async with step("checklist", 0, runtime):
+        if state.get("source") is not None:
+            await look_at_source(state, ctx)
+        elif ctx.log.checklist is None:
             async with ctx.parts.calls:
                 ctx.log.put_checklist(await ctx.parts.builder(state["prompt"]))
         checks = ctx.log.checklist or ()
@@ -114,7 +64,7 @@ async def rewrite(state: State, runtime: Node) -> State:
     attempts = ctx.log.attempts(keys)
     index = best_of(attempts, ctx.limits)
     best = None if index is None else attempts[index]
-    async with _step("rewrite", number, runtime):
+    async with step("rewrite", number, runtime):
         rewrites = await _rewrites(state, runtime, number, len(keys), best)
     tasks = plan_round(
         state["prompt"], rewrites, number=number, seed=state["seed"], limits=ctx.limits, spent=len(keys), best=best
@@ -146,7 +96,7 @@ async def render(state: State, runtime: Node) -> State:
     ctx = runtime.context
     tasks, size = state["tasks"], ctx.parts.batch_size
     drawn = list(state.get("attempts", []))
-    async with _step("render", state["round"], runtime):
+    async with step("render", state["round"], runtime):
         for start in range(0, len(tasks), size):
             batch = tasks[start : start + size]
             if any(task.key not in ctx.log.images for task in batch):
@@ -154,12 +104,12 @@ async def render(state: State, runtime: Node) -> State:
                 if late or ctx.stop.is_set():
                     break
                 try:
-                    hashes = await _draw(batch, runtime)
+                    hashes, unchanged = await _draw(batch, runtime)
                 except _Stopped:
                     if ctx.left.is_set():
                         raise asyncio.CancelledError from None
                     break
-                ctx.log.put_images(list(zip(batch, hashes, strict=True)))
+                ctx.log.put_images(list(zip(batch, hashes, strict=True)), unchanged)
             for task in batch:
                 image = ctx.log.images[task.key]
                 path = ctx.store.path(image)
@@ -168,10 +118,13 @@ async def render(state: State, runtime: Node) -> State:
     return {"attempts": drawn}
 
 
-async def _draw(batch: Sequence[Task], runtime: Node) -> list[str]:
+async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[str]]:
+    """The hashes of the pictures, and the keys of the tasks that left their source as it was."""
     ctx = runtime.context
     loop = asyncio.get_running_loop()
     here = contextvars.copy_context()  # LangGraph's stream writer finds its run in context variables
+    backend = ctx.parts.editor if batch[0].kind == "edit" else ctx.parts.backend
+    assert backend is not None, "only runs with an editor plan edits"
 
     def on_step(done: int, total: int) -> None:
         if ctx.stop.is_set() or ctx.left.is_set():
@@ -179,23 +132,31 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> list[str]:
         progress = StepProgress("render", batch[0].round, done, total)
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 
-    def work() -> list[str]:
-        asked = [
-            ImageTask(
-                task.prompt,
-                task.seed,
-                negative_prompt=task.negative_prompt,
-                source=None if task.source is None else ctx.store.get(task.source),
-            )
-            for task in batch
-        ]
-        pictures = ctx.parts.backend.render(asked, on_step)
+    def work() -> tuple[list[str], set[str]]:
+        asked = [_asked(task, ctx, backend) for task in batch]
+        pictures = backend.render(asked, on_step)
         if len(pictures) != len(batch):
-            name = ctx.parts.backend.name
-            raise BackendError(f"{name} was asked for {len(batch)} pictures and gave {len(pictures)}")
-        return [ctx.store.put(picture) for picture in pictures]
+            raise BackendError(f"{backend.name} was asked for {len(batch)} pictures and gave {len(pictures)}")
+        same = set()
+        for index, (task, picture) in enumerate(zip(batch, pictures, strict=True)):
+            if task.source is None:
+                continue
+            source = ctx.store.get(task.source)
+            if task.mask is not None:
+                whole = ImageTask(task.prompt, task.seed, source=source, mask=ctx.store.get(task.mask))
+                pictures[index] = kept_outside_mask(fitted(picture, source.size), whole)
+            if is_unchanged(source, pictures[index]):
+                same.add(task.key)
+        return [ctx.store.put(picture) for picture in pictures], same
 
     return await loop.run_in_executor(ctx.parts.renderer, work)
+
+
+def _asked(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
+    source = None if task.source is None else ctx.store.get(task.source)
+    # An editor that knows no masks edits the whole, and what lies outside is laid over it afterwards.
+    mask = None if task.mask is None or "inpaint" not in backend.modes else ctx.store.get(task.mask)
+    return ImageTask(task.prompt, task.seed, negative_prompt=task.negative_prompt, source=source, mask=mask)
 
 
 async def judge(state: State, runtime: Node) -> State:
@@ -205,13 +166,17 @@ async def judge(state: State, runtime: Node) -> State:
     by_image: dict[str, list[tuple[int, str]]] = {}
     for n, key in mine:
         by_image.setdefault(log.images[key], []).append((n, key))
+    same = {image for image, those in by_image.items() if all(key in log.unchanged for _, key in those)}
     checks = tuple(state["checks"])
 
     async def one(image: str) -> None:
         picture: Image.Image = await asyncio.to_thread(ctx.store.get, image)
-        if image not in log.reports:
+        if image not in log.reports and image not in same:
             async with ctx.parts.calls:
-                report = await ctx.parts.evaluator.score(picture, state["prompt"], checks)
+                if state.get("source") is None:
+                    report = await ctx.parts.evaluator.score(picture, state["prompt"], checks)
+                else:
+                    report = await judge_edit(picture, state, ctx)
             log.put_report(image, report)
         for n, key in by_image[image]:
             attempt = log.attempt(key)
@@ -219,7 +184,7 @@ async def judge(state: State, runtime: Node) -> State:
             await asyncio.to_thread(save_picture, picture, path, state["prompt"], attempt, ctx.parts.names)
             runtime.stream_writer(Judged(n, attempt, path))
 
-    async with _step("judge", number, runtime):
+    async with step("judge", number, runtime):
         # All of them end before the first error is raised: what other judges found is kept.
         outcomes = await asyncio.gather(*(one(image) for image in by_image), return_exceptions=True)
         for outcome in outcomes:
@@ -254,18 +219,29 @@ async def ask(state: State, runtime: Node) -> State:
     return {"decision": decision}
 
 
+def _after_checklist(state: State) -> str:
+    return "rewrite" if state.get("source") is None else "plan"
+
+
+def _after_plan(state: State) -> str:
+    course = state["course"]
+    return "retouch" if course is not None and course.choice == "edit" else "rewrite"
+
+
 def _after_decide(state: State, runtime: Node) -> str:
     decision = state["decision"]
     assert decision is not None
     if runtime.context.ask and decision.stop in (None, StopReason.ACCEPTED, StopReason.PLATEAU):
         return "ask"
-    return _after_ask(state)
+    return _after_ask(state, runtime)
 
 
-def _after_ask(state: State) -> str:
+def _after_ask(state: State, runtime: Node) -> str:
     decision = state["decision"]
     assert decision is not None
-    return "rewrite" if decision.stop is None else END
+    if decision.stop is not None:
+        return END
+    return "plan" if runtime.context.parts.can_edit else "rewrite"
 
 
 def build_graph(retry_wait_s: float = 1.0) -> StateGraph[State, Context, State, State]:
@@ -274,33 +250,20 @@ def build_graph(retry_wait_s: float = 1.0) -> StateGraph[State, Context, State, 
     graph: StateGraph[State, Context, State, State] = StateGraph(State, context_schema=Context)
     retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=ServerError)
     graph.add_node("checklist", make_checklist, retry_policy=retry)
+    graph.add_node("plan", plan, retry_policy=retry)
     graph.add_node("rewrite", rewrite, retry_policy=retry)
+    graph.add_node("retouch", retouch)
     graph.add_node("render", render, retry_policy=retry)
     graph.add_node("judge", judge, retry_policy=retry)
     graph.add_node("decide", conclude)
     graph.add_node("ask", ask)
     graph.add_edge(START, "checklist")
-    graph.add_edge("checklist", "rewrite")
+    graph.add_conditional_edges("checklist", _after_checklist, ["rewrite", "plan"])
+    graph.add_conditional_edges("plan", _after_plan, ["rewrite", "retouch"])
     graph.add_edge("rewrite", "render")
+    graph.add_edge("retouch", "render")
     graph.add_edge("render", "judge")
     graph.add_edge("judge", "decide")
-    graph.add_conditional_edges("decide", _after_decide, ["rewrite", "ask", END])
-    graph.add_conditional_edges("ask", _after_ask, ["rewrite", END])
+    graph.add_conditional_edges("decide", _after_decide, ["rewrite", "plan", "ask", END])
+    graph.add_conditional_edges("ask", _after_ask, ["rewrite", "plan", END])
     return graph
-
-
-@asynccontextmanager
-async def _step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
-    """Tells that a step has begun, times it, and says where a server's fault is about to be tried again."""
-    event: Event = StepProgress(name, number)
-    runtime.stream_writer(event)
-    started = time.monotonic()
-    try:
-        yield
-    except ServerError as error:
-        info = runtime.execution_info
-        if info is not None and info.node_attempt == 1:
-            runtime.stream_writer(Warned(f"{error}; trying once more"))
-        raise
-    finally:
-        runtime.context.log.put_seconds(name, time.monotonic() - started)

@@ -20,6 +20,8 @@ from agent.events import (
     Event,
     ImageDrawn,
     Judged,
+    Planned,
+    Pruned,
     RewriteMade,
     RunFinished,
     RunStarted,
@@ -32,6 +34,7 @@ from evaluator.types import Outcome, Report, Verdict
 
 _STEPS = {
     "checklist": "reading the ask",
+    "plan": "planning",
     "rewrite": "thinking about the prompt",
     "render": "drawing",
     "judge": "looking at the picture",
@@ -65,6 +68,12 @@ class LiveView:
                 self._say(f"[bold]checklist[/] [dim]{len(event.checks)}[/]")
                 for check in event.checks:
                     self._say(f"  [dim]·[/] {escape(check.question)}")
+            case Planned():
+                self._planned(event)
+            case Pruned():
+                for number, branch in event.branches:
+                    sure = "" if branch.confidence is None else f", confidence {branch.confidence:.2f}"
+                    self._say(f"  [dim]picture {number}: {branch.fate}{sure}[/]")
             case RewriteMade():
                 self._rewrite(event)
             case ImageDrawn():
@@ -91,6 +100,19 @@ class LiveView:
             self._say("[yellow]the rewrite was given up; this is the ask itself[/]")
         for finding in event.rewrite.findings:
             self._say(f"[yellow]guard:[/] {escape(finding)}")
+
+    def _planned(self, event: Planned) -> None:
+        course = event.course
+        if course.choice == "redraw":
+            self._say(f"\n[bold]plan[/] a new picture: {escape(course.reason)}")
+            return
+        self._say(f"\n[bold]plan[/] edit, {course.at + 1} of {len(course.steps)}: {escape(course.reason)}")
+        now = course.steps[course.at]
+        if now.thought:
+            self._say(f"[italic dim]{escape(now.thought)}[/]")
+        if event.cue is not None:
+            self._picture(event.cue)
+        self._say(f"[bold]edit[/] {escape(now.instruction)}")
 
     def _judged(self, event: Judged) -> None:
         self._picture(event.path)

@@ -11,8 +11,11 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
+from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
+from evaluator.edits.types import EditChecklistMaker
 from evaluator.types import Checklist, ChecklistMaker, Report
+from rewriter.plan import Planner
 from rewriter.types import Rewriter
 
 
@@ -48,8 +51,10 @@ class Parts:
     batch_size: pictures drawn in one call of the backend; a kill loses at most one such batch.
     pass_at:    probability from which a check counts as passed.
     names:      role to model name, written to run.json and into the pictures.
-    renderer:   the one thread in which the backend works.
+    renderer:   the one thread in which the backends work.
     calls:      shared by all chat and judge calls.
+
+    editor, planner, edit_checks and edit_evaluator are all there, or none is: without them a run only ever draws.
     """
 
     builder: ChecklistMaker
@@ -61,10 +66,19 @@ class Parts:
     names: Mapping[str, str] = field(default_factory=dict)
     renderer: ThreadPoolExecutor = field(default_factory=_one_worker)
     calls: CallLimit = field(default_factory=CallLimit)
+    editor: ImageBackend | None = None
+    planner: Planner | None = None
+    edit_checks: EditChecklistMaker | None = None
+    edit_evaluator: EditEvaluator | None = None
+
+    @property
+    def can_edit(self) -> bool:
+        return self.editor is not None and self.planner is not None
 
     def close(self) -> None:
         """Stops a drawing under way, where the backend can, and lets go of the render thread without waiting for it."""
-        interrupt = getattr(self.backend, "interrupt", None)
-        if interrupt is not None:
-            interrupt()
+        for backend in (self.backend, self.editor):
+            interrupt = getattr(backend, "interrupt", None)
+            if interrupt is not None:
+                interrupt()
         self.renderer.shutdown(wait=False, cancel_futures=True)

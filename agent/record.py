@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from agent.runfolder import FORMAT, RunFolder
 from agent.runlog import RunLog
-from agent.types import Attempt, Limits, StopReason
+from agent.types import Attempt, Course, Limits, StopReason
 from core.profiles import Profile
 from evaluator.types import Check, Report
 from rewriter.types import Rewrite
@@ -22,6 +22,7 @@ _PACKAGES = ("redraft", "torch", "transformers", "diffusers", "langgraph", "open
 _REPORT = TypeAdapter(Report)
 _CHECKS = TypeAdapter(tuple[Check, ...])
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
+_COURSE = TypeAdapter(Course)
 
 
 def new_record(
@@ -47,6 +48,7 @@ def finished_record(
     *,
     folder: RunFolder,
     log: RunLog,
+    keys: Sequence[str],
     attempts: Sequence[Attempt],
     best: int | None,
     stop: StopReason,
@@ -55,7 +57,7 @@ def finished_record(
     elapsed_s: float,
     names: Mapping[str, str],
 ) -> dict[str, Any]:
-    """run.json of a run that ended; `begun` is what `new_record` made."""
+    """run.json of a run that ended; `begun` is what `new_record` made, `keys` are those of the attempts' tasks."""
     rounds = sorted({attempt.round for attempt in attempts} | log.rewrites_of_round.keys())
     return {
         **begun,
@@ -65,12 +67,14 @@ def finished_record(
         "why": why,
         "error": error,
         "best": None if best is None else best + 1,
+        **({} if log.source is None else {"source_report": _REPORT.dump_python(log.source, mode="json")}),
         "checklist": _CHECKS.dump_python(log.checklist or (), mode="json"),
         "rounds": [
             {
                 "round": number,
                 "rewrites": _REWRITES.dump_python(log.rewrites_of_round.get(number, ()), mode="json"),
                 "decision": log.decisions.get(number),
+                **_planned(log, number, keys),
             }
             for number in rounds
         ],
@@ -90,10 +94,28 @@ def _attempt(folder: RunFolder, number: int, attempt: Attempt) -> dict[str, Any]
         "image": folder.picture(number, attempt).name,
         "sha256": attempt.image,
         "parent": attempt.parent,
+        **({} if attempt.kind == "generate" else _edited(attempt)),
         "score": attempt.score,
         "failed": attempt.report.failed,
         "report": _REPORT.dump_python(attempt.report, mode="json"),
     }
+
+
+def _edited(attempt: Attempt) -> dict[str, Any]:
+    return {"root": attempt.root, "steps": list(attempt.steps), "unchanged": attempt.unchanged}
+
+
+def _planned(log: RunLog, number: int, keys: Sequence[str]) -> dict[str, Any]:
+    """What was planned before a round, and what became of its candidates, by the numbers of the attempts."""
+    course, branches = log.courses.get(number), log.levels.get(number)
+    told: dict[str, Any] = {}
+    if course is not None:
+        told["course"] = _COURSE.dump_python(course, mode="json")
+    if branches is not None:
+        told["branches"] = [
+            {"number": keys.index(b.key) + 1, "confidence": b.confidence, "fate": b.fate} for b in branches
+        ]
+    return told
 
 
 def _versions() -> dict[str, str]:

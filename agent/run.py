@@ -17,19 +17,22 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
-from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
+from agent.graph import build_graph
 from agent.parts import Parts
 from agent.provenance import save_picture
 from agent.record import finished_record, new_record
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
+from agent.state import STATE_TYPES, Clock, Context, State
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, Limits, StopReason
-from core.errors import BackendError, InputError
+from core.errors import BackendError, ConfigError, InputError
+from core.images import fit_mask, save_png
 from core.profiles import Profile
 from core.store import ImageStore
 from evaluator.types import Check
@@ -37,7 +40,7 @@ from rewriter.limits import clean_prompt
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
-_NODES_PER_ROUND = 5
+_NODES_PER_ROUND = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class _Begun:
     seed: int
     ask: bool
     limits: Limits
+    source: str | None = None
+    mask: str | None = None
 
 
 _BEGUN = TypeAdapter(_Begun)
@@ -73,6 +78,8 @@ class RunResult:
     checklist: tuple[Check, ...]
     elapsed_s: float
     error: str | None = None
+    source: Path | None = None
+    """The picture that was edited, where the user gave one; `prompt` is then the instruction."""
 
     @property
     def best_attempt(self) -> Attempt | None:
@@ -92,6 +99,9 @@ class Session:
         self.seed: int = record["seed"]
         self.ask: bool = record["ask"]
         self.limits = Limits(**record["limits"])
+        self.source: str | None = record.get("source")
+        """Hash of the picture to edit, None for a run that draws; `mask` where it may be changed."""
+        self.mask: str | None = record.get("mask")
         self.result: RunResult | None = None
         """Set when `stream` has ended with RunFinished."""
         self._record = record
@@ -109,21 +119,36 @@ class Session:
         profile: Profile | None = None,
         seed: int | None = None,
         ask: bool = False,
+        source: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        folder: Path | None = None,
         retry_wait_s: float = 1.0,
     ) -> Session:
-        """A new run in a new folder under `out`. Raises InputError for a prompt or a folder that cannot be used.
+        """A new run in a new folder under `out`, or in `folder` itself. Raises InputError for a prompt or a folder
+        that cannot be used.
 
-        `seed` None draws one; it is recorded, so that the run can be repeated.
+        `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
+        `prompt` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
+        ConfigError where the parts cannot edit.
         """
         prompt = clean_prompt(prompt)
+        if source is not None and not (parts.can_edit and parts.edit_checks and parts.edit_evaluator):
+            raise ConfigError("this profile cannot edit pictures; give it an [editor] section, or choose another")
+        if mask is not None and source is None:
+            raise InputError("a mask needs a picture that it belongs to")
         if seed is None:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed < 2**31:
             raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
-        folder = RunFolder.create(out, prompt)
-        record = new_record(folder, prompt=prompt, seed=seed, ask=ask, limits=limits, profile=profile)
-        folder.write_record(record)
-        return cls(folder, parts, record, retry_wait_s)
+        run = RunFolder.create(out, prompt) if folder is None else RunFolder.at(folder)
+        record = new_record(run, prompt=prompt, seed=seed, ask=ask, limits=limits, profile=profile)
+        if source is not None:
+            store = ImageStore(run.images)
+            record["source"] = store.put(source.convert("RGB"))
+            record["mask"] = None if mask is None else store.put(fit_mask(mask, source.size))
+            save_png(source.convert("RGB"), run.source, {})
+        run.write_record(record)
+        return cls(run, parts, record, retry_wait_s)
 
     @classmethod
     def open(cls, path: Path, parts: Parts, *, retry_wait_s: float = 1.0) -> Session:
@@ -192,11 +217,14 @@ class Session:
         begun = bool(snapshot.values)
         seen = len(snapshot.values.get("attempts", ()))
         if not snapshot.interrupts or answer is None:
-            yield RunStarted(self.folder.path.name, self.folder.path, self.prompt, self.seed, begun, seen)
+            source = None if self.source is None else self.folder.source
+            yield RunStarted(self.folder.path.name, self.folder.path, self.prompt, self.seed, begun, seen, source)
         error: str | None = None
         entry: State | Command[Any] | None = None
         if not begun:
             entry = {"prompt": self.prompt, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
+            if self.source is not None:
+                entry |= {"source": self.source, "mask": self.mask}
         elif snapshot.interrupts and answer is not None:
             entry = Command(resume=answer)
         if not begun or (snapshot.next and not (snapshot.interrupts and answer is None)):
@@ -271,6 +299,7 @@ class Session:
             self._record,
             folder=self.folder,
             log=log,
+            keys=keys,
             attempts=attempts,
             best=best,
             stop=stop,
@@ -296,6 +325,7 @@ class Session:
             checklist=log.checklist or (),
             elapsed_s=elapsed,
             error=error,
+            source=None if self.source is None else self.folder.source,
         )
         return RunFinished(
             stop=stop,

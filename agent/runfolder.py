@@ -4,6 +4,7 @@ runs/20261123T061012Z-three-red-circles-4f9a1c/
     run.json                      what was asked, seen and decided; no keys
     01-round1-seed7.png ...       every picture, with its provenance in PNG text chunks
     best.png                      the best of them
+    source.png                    the picture that was edited, where the user gave one
     trace.html                    the whole story on one page
     state/                        what `redraft resume` needs: checkpoints, journal, image store
 """
@@ -47,6 +48,15 @@ class RunFolder:
         return folder
 
     @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """A new run in the folder `path` itself. Raises InputError where it cannot be written."""
+        try:
+            (path / "state").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to the run folder {path}: {error.strerror}") from error
+        return cls(path)
+
+    @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises InputError where there is none."""
         try:
@@ -76,6 +86,10 @@ class RunFolder:
     @property
     def best(self) -> Path:
         return self.path / "best.png"
+
+    @property
+    def source(self) -> Path:
+        return self.path / "source.png"
 
     def picture(self, number: int, attempt: Attempt) -> Path:
         """File of the attempt `number`, counted from 1."""

@@ -13,23 +13,29 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.types import Attempt, Task
+from agent.course import Branch
+from agent.edit_judging import nothing_done
+from agent.types import Attempt, Course, Task
 from core.errors import InputError
 from core.store import is_hash
 from evaluator.types import Check, Report
+from rewriter.plan import Plan
 from rewriter.types import Rewrite
 
 _CHECKLIST = TypeAdapter(tuple[Check, ...])
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 _TASK = TypeAdapter(Task)
 _REPORT = TypeAdapter(Report)
+_PLAN = TypeAdapter(Plan)
+_COURSE = TypeAdapter(Course)
+_LEVEL = TypeAdapter(tuple[Branch, ...])
 
 
 class RunLog:
@@ -53,6 +59,16 @@ class RunLog:
         """By round: why it went on or stopped."""
         self.seconds: dict[str, float] = {}
         """By step: time spent in it, all rounds together."""
+        self.source: Report | None = None
+        """What the judge said of the picture that the user gave."""
+        self.unchanged: set[str] = set()
+        """Keys of the tasks whose editor gave its source back."""
+        self.plans: dict[str, Plan] = {}
+        """By the key of the situation."""
+        self.courses: dict[int, Course] = {}
+        """By round: what was planned before it."""
+        self.levels: dict[int, tuple[Branch, ...]] = {}
+        """By round: what became of its candidates."""
         whole = _read_whole_lines(path)
         for number, line in enumerate(whole, start=1):
             try:
@@ -76,14 +92,24 @@ class RunLog:
 
     def attempt(self, key: str) -> Attempt:
         """The attempt that the task `key` became. KeyError where it was not drawn and judged."""
-        task, image = self.tasks[key], self.images[key]
+        task, image, same = self.tasks[key], self.images[key], key in self.unchanged
         return Attempt(
-            task.round, task.kind, task.prompt, task.seed, image, task.source, self.reports[image], task.negative_prompt
+            task.round,
+            task.kind,
+            task.prompt,
+            task.seed,
+            image,
+            task.source,
+            nothing_done(self.checklist or ()) if same else self.reports[image],
+            task.negative_prompt,
+            task.root,
+            task.steps,
+            same,
         )
 
     def attempts(self, keys: Iterable[str]) -> list[Attempt]:
         """The attempts of `keys`, in order, up to the first that is not judged yet: so they keep their numbers."""
-        judged = itertools.takewhile(lambda key: self.images.get(key) in self.reports, keys)
+        judged = itertools.takewhile(lambda key: key in self.unchanged or self.images.get(key) in self.reports, keys)
         return [self.attempt(key) for key in judged]
 
     def put_checklist(self, checks: Sequence[Check]) -> None:
@@ -93,12 +119,33 @@ class RunLog:
         value = _REWRITES.dump_python(tuple(rewrites), mode="json")
         self._write({"is": "rewrites", "key": key, "round": number, "rewrites": value})
 
-    def put_images(self, drawn: Sequence[tuple[Task, str]]) -> None:
-        """Notes a whole batch at once."""
-        self._write(*({"is": "image", "task": _TASK.dump_python(task, mode="json"), "image": h} for task, h in drawn))
+    def put_images(self, drawn: Sequence[tuple[Task, str]], unchanged: Collection[str] = ()) -> None:
+        """Notes a whole batch at once. `unchanged`: keys of the tasks whose editor gave its source back."""
+        self._write(
+            *(
+                {"is": "image", "task": _TASK.dump_python(task, mode="json"), "image": h}
+                | ({"unchanged": True} if task.key in unchanged else {})
+                for task, h in drawn
+            )
+        )
 
     def put_report(self, image: str, report: Report) -> None:
         self._write({"is": "report", "image": image, "report": _REPORT.dump_python(report, mode="json")})
+
+    def put_source(self, report: Report) -> None:
+        self._write({"is": "source", "report": _REPORT.dump_python(report, mode="json")})
+
+    def put_plan(self, key: str, plan: Plan) -> None:
+        self._write({"is": "plan", "key": key, "plan": _PLAN.dump_python(plan, mode="json")})
+
+    def put_course(self, number: int, course: Course) -> None:
+        """What was planned before a round; it can be found again."""
+        self._write({"is": "course", "round": number, "course": _COURSE.dump_python(course, mode="json")}, sync=False)
+
+    def put_level(self, number: int, branches: Sequence[Branch]) -> None:
+        """What became of a round's candidates; it can be found again."""
+        value = _LEVEL.dump_python(tuple(branches), mode="json")
+        self._write({"is": "level", "round": number, "branches": value}, sync=False)
 
     def put_decision(self, number: int, **value: object) -> None:
         """What was decided after a round; a later note replaces an earlier one. Not synced: it can be found again."""
@@ -134,8 +181,18 @@ class RunLog:
                 task = _TASK.validate_python(record["task"])
                 self.tasks[task.key] = task
                 self.images[task.key] = _hash(record["image"])
+                if record.get("unchanged"):
+                    self.unchanged.add(task.key)
             case "report":
                 self.reports[record["image"]] = _REPORT.validate_python(record["report"])
+            case "source":
+                self.source = _REPORT.validate_python(record["report"])
+            case "plan":
+                self.plans[record["key"]] = _PLAN.validate_python(record["plan"])
+            case "course":
+                self.courses[record["round"]] = _COURSE.validate_python(record["course"])
+            case "level":
+                self.levels[record["round"]] = _LEVEL.validate_python(record["branches"])
             case "decision":
                 value = {name: item for name, item in record.items() if name not in ("is", "round")}
                 self.decisions.setdefault(record["round"], {}).update(value)

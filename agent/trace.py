@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
 from agent.runfolder import RunFolder
+from core.store import ImageStore
 
 _EMBED_SIDE = 768
 """Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""
@@ -50,16 +51,42 @@ def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
         run=record,
         stop=_STOPS.get(record["stop"], record["stop"]),
         accepted=record["stop"] == "accepted",
-        rounds=[_round(item, cards) for item in record["rounds"]],
+        rounds=[_round(folder, item, cards) for item in record["rounds"]],
         final=None if best is None else cards[best - 1],
         chart=chart([(a["round"], a["score"]) for a in attempts], record["limits"]["accept_at"]),
         pass_at=pass_at,
         models=record.get("models", {}),
+        source=_source(folder, record),
+        before=_before(record),
     )
 
 
-def _round(item: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {**item, "cards": [card for card in cards if card["round"] == item["round"]]}
+def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    fates = {branch["number"]: branch for branch in item.get("branches", ())}
+    mine = [{**card, "branch": fates.get(card["number"])} for card in cards if card["round"] == item["round"]]
+    course = item.get("course")
+    cue = course["steps"][course["at"]]["cue"] if course and course["choice"] == "edit" else None
+    return {
+        **item,
+        "course": course,
+        "cards": mine,
+        "cue": None if cue is None else _data_uri(ImageStore(RunFolder(folder).images).path(cue)),
+        "told": mine[0]["prompt"] if mine else "",
+    }
+
+
+def _source(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The picture that was given to be edited."""
+    if record.get("source") is None:
+        return None
+    path = RunFolder(folder).source
+    return {"src": _data_uri(path), "image": path.name}
+
+
+def _before(record: Mapping[str, Any]) -> dict[str, float]:
+    """What the judge said of that picture: question to probability."""
+    verdicts = record.get("source_report", {"verdicts": ()})["verdicts"]
+    return {v["check"]["question"]: v["probability"] for v in verdicts if v["probability"] is not None}
 
 
 def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
@@ -69,6 +96,7 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
         "src": _data_uri(folder / attempt["image"]),
         "best": attempt["number"] == record["best"],
         "original": attempt["prompt"] == record["prompt"],
+        "unchanged": attempt.get("unchanged", False),
         "verdicts": verdicts,
         "passed": sum(line["state"] == "pass" for line in verdicts),
         "asked": sum(line["state"] != "skip" for line in verdicts),

@@ -11,8 +11,10 @@ from typing import Literal
 
 from core.profiles import LimitsConfig
 from evaluator.types import Outcome, Report, Verdict
+from rewriter.plan import Choice
 
 Kind = Literal["generate", "edit"]
+EditBase = Literal["source", "step"]
 Answer = Literal["accept", "again", "stop"]
 """What a user may say to a question of the loop: take the best picture, draw another round, or stop here."""
 
@@ -45,6 +47,12 @@ class Limits:
     rewrites: int = 1
     images_per_round: int = 2
     pass_at: float = 0.5
+    edit_width: int = 2
+    edit_keep: int = 1
+    edit_depth: int = 4
+    edit_merge: int = 2
+    edit_confidence: float = 0.5
+    edit_base: EditBase = "source"
 
     @classmethod
     def of(cls, config: LimitsConfig, pass_at: float) -> Limits:
@@ -53,7 +61,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Task:
-    """One picture that a round is to make. `source`: hash of the picture to edit, None to generate."""
+    """One picture that a round is to make.
+
+    For an edit `prompt` is what the editor is told, `source` the hash of the picture that it is given, and `mask` that
+    of where it may change it, None for everywhere. `root` is the picture that the first of a chain of edits started
+    from, and `steps` are all instructions that lead from there to this picture.
+    """
 
     round: int
     kind: Kind
@@ -61,25 +74,35 @@ class Task:
     seed: int
     negative_prompt: str | None = None
     source: str | None = None
+    mask: str | None = None
+    root: str | None = None
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _as_tuples(self, "steps")
 
     @property
     def key(self) -> str:
         """Stable name of this task: the same in every process that plans the same picture."""
-        return stable_key(
-            {
-                "round": self.round,
-                "kind": self.kind,
-                "prompt": self.prompt,
-                "seed": self.seed,
-                "negative_prompt": self.negative_prompt,
-                "source": self.source,
-            }
-        )
+        value: dict[str, object] = {
+            "round": self.round,
+            "kind": self.kind,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "negative_prompt": self.negative_prompt,
+            "source": self.source,
+        }
+        # Absent rather than null, so that the pictures of older runs keep their names.
+        more = {"mask": self.mask, "root": self.root, "steps": list(self.steps)}
+        return stable_key(value | {name: item for name, item in more.items() if item})
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A picture that was drawn and judged. `image` and `parent` are hashes in the run's image store."""
+    """A picture that was made and judged. `image`, `parent` and `root` are hashes in the run's image store.
+
+    `unchanged`: the editor gave its source back; such an attempt has failed, and has no score.
+    """
 
     round: int
     kind: Kind
@@ -89,10 +112,53 @@ class Attempt:
     parent: str | None
     report: Report
     negative_prompt: str | None = None
+    root: str | None = None
+    steps: tuple[str, ...] = ()
+    unchanged: bool = False
 
     @property
     def score(self) -> float | None:
         return self.report.score
+
+
+@dataclass(frozen=True)
+class Subtask:
+    """One step of an edit. `cue` is the hash of a mask that shows where (white), `cue_from` says who said so."""
+
+    instruction: str
+    thought: str = ""
+    questions: tuple[str, ...] = ()
+    local: bool = False
+    cue: str | None = None
+    cue_from: str = ""
+
+    def __post_init__(self) -> None:
+        _as_tuples(self, "questions")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What comes next, and why: a new picture, or an edit in steps.
+
+    `at`: position of the step under way. `kept`: keys of the results that its candidates start from; empty at the first
+    step, which starts from `start`. `start` is the hash of a picture, `root` and `done` are those of the chain it ends.
+    `by`: who planned it; `fault`: why rules stood in for a model.
+    """
+
+    choice: Choice
+    reason: str
+    by: str = ""
+    fault: str = ""
+    start: str | None = None
+    root: str | None = None
+    done: tuple[str, ...] = ()
+    steps: tuple[Subtask, ...] = ()
+    at: int = 0
+    kept: tuple[str, ...] = ()
+    replanned: bool = False
+
+    def __post_init__(self) -> None:
+        _as_tuples(self, "done", "steps", "kept")
 
 
 @dataclass(frozen=True)
@@ -102,6 +168,12 @@ class Decision:
     stop: StopReason | None
     best: int | None
     why: str
+
+
+def _as_tuples(value: object, *names: str) -> None:
+    """Checkpoints give lists back where they were given tuples."""
+    for name in names:
+        object.__setattr__(value, name, tuple(getattr(value, name)))
 
 
 def passes(verdict: Verdict, pass_at: float) -> bool:

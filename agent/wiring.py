@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
+from agent.edit_judging import EditEvaluator, RuleEditChecks
 from agent.parts import CallLimit, Parts
+from core.chat import ChatModel
 from core.models import open_chat
 from core.profiles import Profile
 from editors.models import open_backend
+from editors.types import ImageBackend
+from evaluator.align import AlignEvaluator
+from evaluator.edits.checklist import EditChecklistBuilder
+from evaluator.edits.types import EditChecklistMaker
 from evaluator.models import open_evaluator
+from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
+from rewriter.phrases import load_phrases
+from rewriter.plan import Planner
+
+
+class _Editing(TypedDict, total=False):
+    editor: ImageBackend
+    planner: Planner
+    edit_checks: EditChecklistMaker
+    edit_evaluator: EditEvaluator
 
 
 def open_parts(profile: Profile) -> Parts:
@@ -20,6 +38,7 @@ def open_parts(profile: Profile) -> Parts:
     listing = rewriting if own is None or own == profile.rewriter.model else open_chat(own)
     backend = open_backend(profile.generator)
     builder, evaluator = open_evaluator(profile, listing)
+    editing = _open_editing(profile, rewriting, evaluator)
     servers = [m.server for m in (profile.rewriter.model, own, profile.judge.model) if m is not None and m.server]
     return Parts(
         builder=builder,
@@ -33,6 +52,23 @@ def open_parts(profile: Profile) -> Parts:
             "generator": backend.name,
             "judge": evaluator.judge.name,
             "checklist": listing.name,
+            **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
         calls=CallLimit(max((server.concurrency for server in servers), default=8)),
+        **editing,
     )
+
+
+def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvaluator) -> _Editing:
+    """The parts that edit, none where the profile has no editor."""
+    if profile.editor is None:
+        return {}
+    checks: EditChecklistMaker = RuleEditChecks(load_phrases(profile.rewriter.style))
+    if profile.judge.model.kind == "openai":  # a judge in this process need not be able to do more than say yes or no
+        checks = EditChecklistBuilder(open_chat(profile.judge.model))
+    return {
+        "editor": open_backend(profile.editor),
+        "planner": open_planner(rewriting, profile.rewriter),
+        "edit_checks": checks,
+        "edit_evaluator": EditEvaluator(evaluator.judge, aggregation=profile.evaluator.aggregation),
+    }

@@ -187,6 +187,19 @@ class LimitsConfig(_Section):
     rewrites: int = Field(default=1, ge=1, le=64)
     """Rewrites asked for in a round, beside the original prompt in the first."""
     images_per_round: int = Field(default=2, ge=1, le=64)
+    edit_width: int = Field(default=2, ge=1, le=64)
+    """Results that are made of a sub-task of an edit, for the best to be chosen."""
+    edit_keep: int = Field(default=1, ge=1, le=16)
+    """Of these, how many are worked on further."""
+    edit_depth: int = Field(default=4, ge=1, le=32)
+    """Most sub-tasks on top of one another; after that a new picture is drawn."""
+    edit_merge: int = Field(default=2, ge=1, le=32)
+    """Most sub-tasks that are put into one instruction, where none depends on another."""
+    edit_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Below this the result of a sub-task is dropped."""
+    edit_base: Literal["source", "step"] = "source"
+    """What a repair of a finished edit starts from: the picture that was first edited, with all instructions together,
+    so that nothing drifts; or the latest result, with the new instruction alone."""
 
 
 class Profile(_Section):

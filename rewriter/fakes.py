@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rewriter.plan import Plan, Situation
 from rewriter.types import Feedback, Rewrite
 
 Answer = Sequence[Rewrite | str] | Exception
@@ -52,3 +53,32 @@ class FakeRewriter:
         if len(self.calls) > len(self._script):
             raise AssertionError(f"rewriter call {len(self.calls)}, but the script has {len(self._script)} answers")
         return self._script[len(self.calls) - 1]
+
+
+PlanAnswer = Plan | Exception
+
+
+class FakePlanner:
+    """A Planner that answers from a script: a list, used up call by call, or a function of the situation.
+
+    `situations` holds every call in order. Several instructions are joined with "; ".
+    """
+
+    def __init__(self, script: Sequence[PlanAnswer] | Callable[[Situation], PlanAnswer]) -> None:
+        self.situations: list[Situation] = []
+        self._script = script
+
+    async def __call__(self, situation: Situation, *, seed: int = 0) -> Plan:
+        self.situations.append(situation)
+        if callable(self._script):
+            answer = self._script(situation)
+        elif len(self.situations) > len(self._script):
+            raise AssertionError(f"planner call {len(self.situations)}, but the script has {len(self._script)} answers")
+        else:
+            answer = self._script[len(self.situations) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def join(self, instructions: Sequence[str]) -> str:
+        return "; ".join(instructions)

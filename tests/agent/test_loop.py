@@ -16,9 +16,9 @@ from PIL import Image
 
 from agent.events import Asked, ChecklistMade, Event, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
 from agent.fakes import CHECKS, Opinion, fake_parts, paint
-from agent.graph import STATE_TYPES
 from agent.parts import CallLimit, Parts
 from agent.run import RunResult, Session, resume, run_draw
+from agent.state import STATE_TYPES
 from agent.types import Answer, Decision, Limits, StopReason, Task
 from core.errors import BackendError, InputError, ServerError
 from core.images import read_provenance

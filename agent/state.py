@@ -1,0 +1,94 @@
+"""What the nodes of the graph work on (`State`) and with (`Context`)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from langgraph.runtime import Runtime
+
+from agent.events import Event, StepProgress, Warned
+from agent.parts import Parts
+from agent.runfolder import RunFolder
+from agent.runlog import RunLog
+from agent.types import Course, Decision, Limits, StopReason, Subtask, Task
+from core.errors import ServerError
+from core.store import ImageStore
+from evaluator.types import Check
+
+STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)
+"""Types of ours in the state: the only ones that a checkpoint may bring back to life."""
+
+
+class State(TypedDict, total=False):
+    """`prompt` is the user's own: a prompt, or where there is a `source` the instruction of an edit of it."""
+
+    prompt: str
+    seed: int
+    source: str | None
+    """Hash of the picture that the user gave to be edited, and of where it may be changed."""
+    mask: str | None
+    checks: list[Check]
+    round: int
+    tasks: list[Task]
+    """Of the current round."""
+    attempts: list[str]
+    """Keys of all tasks that were drawn, in order; `RunLog.attempt` has the rest."""
+    course: Course | None
+    """What the planner wants; None where nothing was planned yet, or there is no editor."""
+    decision: Decision | None
+    elapsed_s: float
+
+
+class Clock:
+    """Seconds of work on a run, over all processes that worked on it; waiting for a user does not count."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the nodes work with.
+
+    `stop` is set from any thread to end the run after the current piece of work; `left` where nobody follows the run
+    any more: a drawing under way is given up then, and the run stays where it is.
+    """
+
+    parts: Parts
+    limits: Limits
+    folder: RunFolder
+    log: RunLog
+    store: ImageStore
+    clock: Clock
+    ask: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+
+Node = Runtime[Context]
+
+
+@asynccontextmanager
+async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
+    """Tells that a step has begun, times it, and says where a server's fault is about to be tried again."""
+    event: Event = StepProgress(name, number)
+    runtime.stream_writer(event)
+    started = time.monotonic()
+    try:
+        yield
+    except ServerError as error:
+        info = runtime.execution_info
+        if info is not None and info.node_attempt == 1:
+            runtime.stream_writer(Warned(f"{error}; trying once more"))
+        raise
+    finally:
+        runtime.context.log.put_seconds(name, time.monotonic() - started)

@@ -1,0 +1,263 @@
+"""A style's phrase book of edits: which instruction mends a failed check, and which checks an instruction asks for.
+
+`edits.toml` in the folder of a rewriter style:
+
+    joiner = "; "                       between the instructions of one edit
+    split = [";"]                       what divides an instruction into sub-tasks
+    fallback = "..."                    instruction for a question that no rule knows; "" for none
+
+    [slots]                             regular expressions of what stands in {braces}
+    color = "red|blue"
+    [macros]                            pieces of patterns: <noun>, and <noun2> with another value of each slot
+    noun = "[{color} ]({shape}|{shapes})"
+    [plurals]                           singular = "plural": {~shapes} is the plural of {shape}, {~shape} the other way
+    circle = "circles"
+
+    [[rule]]
+    questions = ["Is the sheet {sheet}?"]       failed checks that the edit mends
+    edit = "change sheet to {sheet}"            the instruction
+    says = ["make the (paper|sheet) {sheet}"]   other words for the same instruction
+    checks = ["Is the sheet {sheet}?"]          what must be true afterwards; left out where a slot is empty
+    key_point = "state"
+    local = false                               whether nothing beyond what it names may change
+    creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
+    needs = ["{color} {~shape}"]                what it speaks of
+
+In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
+`count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
+one and for {number}; `more` and `fewer` are its instructions, for a difference of one and for one of {number}.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import ConfigError
+from core.templates import style_folder
+
+_SLOT = re.compile(r"\{(~?)([a-z]+)(\d*)\}")
+_MACRO = re.compile(r"<([a-z]+)(\d*)>")
+_TOKEN = re.compile(r"\{[a-z]+\d*\}|[\[\]()|]|[^\[\](){}|]+")
+_CHOICE = re.compile(r"\(([^()]*)\)")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: tuple[str, ...] = ()
+    edit: str = ""
+    says: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    key_point: str = "state"
+    local: bool = False
+    creates: str = ""
+    needs: tuple[str, ...] = ()
+    count: tuple[str, ...] = Field(default=(), max_length=3)
+    more: tuple[str, ...] = Field(default=(), max_length=2)
+    fewer: tuple[str, ...] = Field(default=(), max_length=2)
+
+
+class _Book(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    joiner: str = ". "
+    split: tuple[str, ...] = ()
+    fallback: str = ""
+    slots: dict[str, str] = {}
+    macros: dict[str, str] = {}
+    plurals: dict[str, str] = {}
+    rule: tuple[_Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
+    rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
+    into the picture, and what must be there for it."""
+
+    canonical: str
+    known: bool
+    checks: tuple[tuple[str, str], ...] = ()
+    local: bool = False
+    makes: str = ""
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A number that is wrong. `asks`: the questions, by number from zero on, that tell how many there are now. `more`
+    and `fewer`: the instructions that add and take away so many, by number from one on."""
+
+    wanted: int
+    asks: tuple[str, ...]
+    more: tuple[str, ...]
+    fewer: tuple[str, ...]
+
+
+class Phrases:
+    """A loaded phrase book. Raises ConfigError for one that cannot be used."""
+
+    def __init__(self, book: _Book) -> None:
+        self._book = book
+        self._rules = [
+            (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
+            for rule in book.rule
+        ]
+        self._singular = {many: one for one, many in book.plurals.items()}
+
+    def join(self, instructions: Sequence[str]) -> str:
+        """One instruction from several."""
+        bare = [text.strip() for text in instructions]
+        if self._book.joiner.startswith("."):
+            bare = [*(text.rstrip(".") for text in bare[:-1]), bare[-1]] if bare else []
+        return self._book.joiner.join(bare)
+
+    def mend(self, question: str) -> Clause | Counting | None:
+        """What would make the answer to `question` yes; None where the book knows nothing for it."""
+        for rule, patterns, _ in self._rules:
+            for pattern in patterns:
+                match = pattern.fullmatch(question.strip())
+                if match is None:
+                    continue
+                values = self._values(match)
+                if rule.count:
+                    return self._counting(rule, values)
+                text = self._fill(rule.edit, values)
+                if text is not None:
+                    return self._clause(rule, text, values)
+        if not self._book.fallback:
+            return None
+        return Clause(self._book.fallback.replace("{question}", question.strip()), known=False)
+
+    def read(self, instruction: str) -> tuple[Clause, ...]:
+        """The sub-tasks of an instruction in anybody's words, at least one."""
+        parts = [instruction]
+        for mark in self._book.split:
+            parts = [piece for part in parts for piece in self._split(part, mark)]
+        bare = [text for part in parts if (text := part.strip(" \t\n,;.!"))]
+        return tuple(self._read_one(text) for text in bare or [instruction])
+
+    def _split(self, text: str, mark: str) -> list[str]:
+        pieces = re.split(mark, text, flags=re.IGNORECASE)
+        # A mark such as " and " may stand inside one sub-task: it divides only what makes sense in parts.
+        if re.fullmatch(r"\W+", mark) or all(self._read_one(piece.strip(" \t\n,;.!")).known for piece in pieces):
+            return pieces
+        return [text]
+
+    def _read_one(self, text: str) -> Clause:
+        plain = " ".join(text.split())
+        for rule, _, patterns in self._rules:
+            for pattern in patterns:
+                match = pattern.fullmatch(plain)
+                if match is None:
+                    continue
+                values = self._values(match)
+                canonical = self._fill(rule.edit, values)
+                if canonical is not None:
+                    return self._clause(rule, canonical, values)
+        return Clause(text, known=False)
+
+    def _clause(self, rule: _Rule, canonical: str, values: Mapping[str, str]) -> Clause:
+        filled = (self._fill(check, values) for check in rule.checks)
+        return Clause(
+            canonical,
+            known=True,
+            checks=tuple((rule.key_point, question) for question in filled if question),
+            local=rule.local,
+            makes=self._fill(rule.creates, values) or "",
+            uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
+        )
+
+    def _counting(self, rule: _Rule, values: dict[str, str]) -> Counting | None:
+        word = values.get("number", NUMBERS[1])
+        if word not in NUMBERS or (len(rule.count), len(rule.more), len(rule.fewer)) != (3, 2, 2):
+            return None
+
+        def texts(template: str) -> tuple[str, ...]:
+            return tuple(self._fill(template, values | {"number": word}) or "" for word in NUMBERS)
+
+        nothing, one, many = (texts(template) for template in rule.count)
+        more, fewer = ((texts(one)[1], *texts(several)[2:]) for one, several in (rule.more, rule.fewer))
+        return Counting(NUMBERS.index(word), (nothing[0], one[1], *many[2:7]), more, fewer)
+
+    def _regex(self, template: str) -> re.Pattern[str]:
+        out = []
+        for token in _TOKEN.findall(self._expanded(template)):
+            if slot := _SLOT.fullmatch(token):
+                if slot[2] not in self._book.slots:
+                    raise ConfigError(f"edits.toml: no slot {slot[2]!r} for {template!r}")
+                out.append(f"(?P<{slot[2]}{slot[3]}>{self._book.slots[slot[2]]})")
+            elif token in "[]()|":
+                out.append({"[": "(?:", "]": ")?", "(": "(?:"}.get(token, token))
+            else:
+                out.append(re.escape(token))
+        try:
+            return re.compile("".join(out), re.IGNORECASE)
+        except re.error as error:
+            raise ConfigError(f"edits.toml: {template!r} cannot be read: {error}") from None
+
+    def _expanded(self, template: str) -> str:
+        def piece(match: re.Match[str]) -> str:
+            if match[1] not in self._book.macros:
+                raise ConfigError(f"edits.toml: no macro {match[1]!r} for {template!r}")
+            return _SLOT.sub(lambda slot: f"{{{slot[1]}{slot[2]}{match[2]}}}", self._book.macros[match[1]])
+
+        return _MACRO.sub(piece, template)
+
+    def _values(self, match: re.Match[str]) -> dict[str, str]:
+        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        # As the book spells it, whatever case the user has.
+        return {name: self._spelled(name.rstrip("0123456789"), value) for name, value in found.items()}
+
+    def _spelled(self, slot: str, value: str) -> str:
+        return next((word for word in self._book.slots[slot].split("|") if word.casefold() == value.casefold()), value)
+
+    def _value(self, match: re.Match[str], values: Mapping[str, str]) -> str | None:
+        name, digits = match[2], match[3]
+        if name + digits in values or not match[1]:
+            return values.get(name + digits)
+        if name.endswith("s") and (one := values.get(name[:-1] + digits)):
+            return self._book.plurals.get(one)
+        many = values.get(f"{name}s{digits}")
+        return None if many is None else self._singular.get(many)
+
+    def _fill(self, template: str, values: Mapping[str, str]) -> str | None:
+        """The template filled: optional parts whose slots have no value are left out, of choices the first that has
+        all its values is taken. None where a slot has no value."""
+
+        def part(text: str) -> str | None:
+            wanted = [(match[0], self._value(match, values)) for match in _SLOT.finditer(text)]
+            for slot, value in wanted:
+                if value is None:
+                    return None
+                text = text.replace(slot, value, 1)
+            return text
+
+        def choice(match: re.Match[str]) -> str:
+            return next((text for option in match[1].split("|") if (text := part(option)) is not None), "{none}")
+
+        text = _CHOICE.sub(choice, self._expanded(template))
+        filled = part(re.sub(r"\[([^\]]*)\]", lambda match: part(match[1]) or "", text))
+        return None if filled is None else re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", filled)
+
+
+@lru_cache(maxsize=8)
+def load_phrases(style: str) -> Phrases:
+    """The phrase book of a rewriter style; one that knows nothing where the style has none. Raises ConfigError."""
+    path = style_folder("rewriter", style) / "edits.toml"
+    if not path.is_file():
+        return Phrases(_Book(fallback=_PLAIN))
+    try:
+        return Phrases(_Book.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigError(f"cannot use {path}: {error}") from None
+
+
+_PLAIN = "Change the picture so that the answer to this question is yes: {question}"
