@@ -41,8 +41,8 @@ class CheckedEditJudge:
         return f"{METHOD}:{self._judge.name}"
 
     async def __call__(self, edit: Edit) -> EditScore:
-        """Raises ValueError for an edit without checks where there is nobody to make some, and what the maker raises for
-        an instruction that is no instruction (InputError)."""
+        """Raises ValueError for an edit without checks where there is nobody to make some, and what the maker raises
+        for an instruction that is none (InputError)."""
         checks = edit.checks
         if checks is None:
             if self._maker is None:
