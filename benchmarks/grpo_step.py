@@ -22,16 +22,17 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from core.chat import ChatReply
 from core.errors import RedraftError
 from core.profiles import Profile, load_profile
 from editors.models import open_backend
 from editors.types import ImageTask
 from evaluator.models import open_evaluator
-from rewriter.guard import check_intent
-from rewriter.parse import parse_reply
+from rewriter.review import review
 from rewriter.styles import load_style
 from rewriter.train.image_reward import ImageReward, seeds_of
-from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores
+from rewriter.train.opening import style_and_rules
+from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish
 from rewriter.train.rewards import alignment, format_term, intent_penalty
 
 WAYS = ("batched", "one by one")
@@ -43,7 +44,7 @@ class OneByOne:
     def __init__(self, profile: Profile) -> None:
         _, self._evaluator = open_evaluator(profile)
         self._backend = open_backend(profile.generator)
-        self._guard = load_style(profile.rewriter.style).settings.guard
+        _, self._rules = style_and_rules(profile.rewriter.style, profile.rewriter.target)
         self._settings = RewardSettings()
 
     async def __call__(self, samples: Sequence[Sample]) -> Scores:
@@ -51,27 +52,27 @@ class OneByOne:
         checklists: dict[str, Any] = {}
         scored = []
         for sample in samples:
-            parsed = parse_reply(sample.reply, truncated=sample.truncated)
-            form = format_term(sample.reply, parsed)
-            if parsed.prompt is None:
+            read = review(sample.prompt, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
+            form = format_term(sample.reply, readable=read.prompt is not None)
+            if read.prompt is None:
                 most = self._settings.penalty_most
                 scored.append(Scored(self._settings.format_weight * form - most, 0.0, form, None, penalty=most))
                 continue
-            key = (sample.prompt, parsed.prompt)
+            key = (sample.prompt, read.prompt)
             if key not in known:
                 if sample.prompt not in checklists:
                     checklists[sample.prompt] = await self._evaluator.checklist(sample.prompt)
-                task = ImageTask(parsed.prompt, seeds_of(sample.prompt, self._settings)[0])
+                task = ImageTask(read.prompt, seeds_of(sample.prompt, self._settings)[0])
                 [image] = self._backend.render([task])
                 report = await self._evaluator.score(image, sample.prompt, checklists[sample.prompt])
                 known[key] = alignment(report, self._evaluator.aggregation)
             aligned = known[key]
-            penalty = intent_penalty(len(check_intent(sample.prompt, parsed.prompt, self._guard)))
+            penalty = intent_penalty(len(read.findings))
             reward = None if aligned is None else aligned + self._settings.format_weight * form - penalty
-            scored.append(Scored(reward, aligned, form, parsed.prompt, pictures=1))
+            scored.append(Scored(reward, aligned, form, read.prompt, pictures=1))
         return Scores(tuple(scored), len(known), 0, 0, (), 0.0, 0.0, 0.0)
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Any]:
+    async def draw(self, rewrites: Sequence[Wish]) -> list[Any]:
         return [None for _ in rewrites]
 
     def close(self) -> None:
@@ -84,18 +85,18 @@ class Batched:
     def __init__(self, profile: Profile) -> None:
         _, self._evaluator = open_evaluator(profile)
         self._backend = open_backend(profile.generator)
-        self._guard = load_style(profile.rewriter.style).settings.guard
+        _, self._rules = style_and_rules(profile.rewriter.style, profile.rewriter.target)
         judging = 2 * profile.judge.model.local.micro_batch
         self._settings = RewardSettings(batch_size=profile.generator.batch_size, judging=judging)
 
     async def __call__(self, samples: Sequence[Sample]) -> Scores:
-        reward = ImageReward(self._backend, self._evaluator, self._guard, self._settings)
+        reward = ImageReward(self._backend, self._evaluator, self._rules, self._settings)
         try:
             return await reward(samples)
         finally:
             reward.close()
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Any]:
+    async def draw(self, rewrites: Sequence[Wish]) -> list[Any]:
         return [None for _ in rewrites]
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from rewriter.train.data import Chat
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
 from rewriter.train.rewards import Reward, failures
 from rewriter.train.shaping import Row, Shaped, Shaper
 
@@ -84,9 +84,9 @@ class RewriteReward:
         self._last_began, self._last_took = began, time.perf_counter() - began
         return given
 
-    def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]:
-        """Pictures of (user's prompt, rewrite). Raises BackendError."""
-        return self._runner.run(self._source.draw(rewrites))
+    def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        """The pictures that the wishes were first judged by. Raises BackendError."""
+        return self._runner.run(self._source.draw(wishes))
 
     def close(self) -> None:
         """Lets go of the models."""

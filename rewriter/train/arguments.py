@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from core.errors import ConfigError
+
+
+def _check_choices(args: Any) -> None:
+    """argparse checks what stands on the command line, but not what stands in a YAML file. Raises ValueError."""
+    for name, kind in get_type_hints(type(args)).items():
+        value = getattr(args, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}, and may be {', '.join(map(str, get_args(kind)))}")
 
 
 def _told(default: Any, told: str) -> Any:
@@ -21,6 +29,7 @@ class DataArguments:
     )
     eval_files: list[str] = field(default_factory=list, metadata={"help": "The same, to measure on."})
     style: str = _told("promptenhancer", "The rewriter style whose templates to train with.")
+    target: str | None = _told(None, "Image model the prompts are for: a name from rewriter/targets or a TOML file.")
     max_bad: float = _told(0.01, "Share of malformed records that is allowed.")
 
 
@@ -39,6 +48,9 @@ class RewardArguments:
     penalty_most: float = _told(0.5, "At most this is taken off, and for a reply that cannot be read just this.")
     judge_passes: int = _told(1, "Times each picture is judged (from the second on re-encoded); 2 for doubt_weight.")
     reward_cache: str | None = _told(None, "SQLite file that keeps scores from run to run; none: in memory.")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
 
 
 @dataclass
@@ -76,6 +88,7 @@ class ShapingArguments:
     task_decay: float = _told(0.99, "How much of the moving averages is kept from step to step.")
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         if len(self.part_weights) != 3:
             raise ValueError(f"part_weights needs three numbers (alignment, format, intent), not {self.part_weights}")
         if self.log_tame_above not in ("mean", "median"):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from core.errors import RedraftError
 from rewriter.parse import parse_reply
-from rewriter.train.reward_types import Sample, Scored, Scores
+from rewriter.train.reward_types import Sample, Scored, Scores, Wish
 from rewriter.train.rewards import format_term
 
 Alignment = float | None
@@ -25,7 +25,7 @@ class FakeReward:
 
     def __init__(self, script: Callable[[Sample, str], Answer] | None = None) -> None:
         self.calls: list[tuple[Sample, ...]] = []
-        self.drawn: list[tuple[str, str]] = []
+        self.drawn: list[Wish] = []
         self.closed = False
         self._script = script or (lambda sample, rewrite: min(1.0, len(rewrite) / 100))
 
@@ -45,18 +45,18 @@ class FakeReward:
             wall_s=0.0,
         )
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]:
-        self.drawn += rewrites
-        return [Image.new("RGB", (16, 16), "grey") for _ in rewrites]
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        self.drawn += wishes
+        return [Image.new("RGB", (16, 16), "grey") for _ in wishes]
 
     def close(self) -> None:
         self.closed = True
 
     def _scored(self, sample: Sample) -> Scored:
         parsed = parse_reply(sample.reply, truncated=sample.truncated)
-        form = format_term(sample.reply, parsed)
+        form = format_term(sample.reply, readable=parsed.prompt is not None)
         if parsed.prompt is None:
-            return Scored(-0.5, 0.0, form, None, parsed.thought, 0.5, findings=(f"reply: {parsed.problem}",))
+            return Scored(-0.5, 0.0, form, None, parsed.thought, penalty=0.5, findings=(f"reply: {parsed.problem}",))
         answer = self._script(sample, parsed.prompt)
         if isinstance(answer, RedraftError):
             raise answer

@@ -22,7 +22,6 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.training import find_model, missing
-from rewriter.styles import load_style
 from rewriter.train.adapter import RewriteReward
 from rewriter.train.arguments import (
     DataArguments,
@@ -32,7 +31,7 @@ from rewriter.train.arguments import (
     ShapingArguments,
 )
 from rewriter.train.data import load_prompts, rl_rows
-from rewriter.train.opening import open_source
+from rewriter.train.opening import open_source, style_and_rules
 from rewriter.train.script import checkpoint_for, run, set_model_kwargs, settings_of, told, train_and_save
 from rewriter.train.shaping import Shaper
 
@@ -64,7 +63,7 @@ def train(argv: Sequence[str]) -> None:
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of prompts, or folders of them")
     _fit_together(shaping, training)
-    style = load_style(data.style)
+    style, _ = style_and_rules(data.style, data.target)
     learnt = told("train_files", load_prompts(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:
@@ -73,7 +72,9 @@ def train(argv: Sequence[str]) -> None:
     rows = rl_rows(learnt.records, style)
     shaper = Shaper(shaping)
     reward = RewriteReward(
-        open_source(rewarding, remote, data.style), shaper, opening=_opening(place, model, rows[0], training)
+        open_source(rewarding, remote, data.style, data.target),
+        shaper,
+        opening=_opening(place, model, rows[0], training),
     )
     try:
         trainer = _trainer(

@@ -24,14 +24,14 @@ from statistics import fmean
 
 from PIL import Image
 
+from core.chat import ChatReply
 from core.errors import BackendError, ModelMissing
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.types import Checklist, Outcome, Report
-from rewriter.guard import GuardSettings, check_intent
-from rewriter.parse import Parsed, parse_reply
+from rewriter.review import Review, Rules, review
 from rewriter.train.reward_cache import Judged, RewardCache, cache_key
-from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, too_many_failed
+from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish, too_many_failed
 from rewriter.train.rewards import alignment, format_term, intent_penalty, mean_of, uncertainty_weight
 
 
@@ -41,6 +41,7 @@ class _Job:
 
     prompt: str
     rewrite: str
+    negative: str | None
     seed: int
 
 
@@ -105,14 +106,14 @@ class ImageReward:
         self,
         backend: ImageBackend,
         evaluator: AlignEvaluator,
-        guard: GuardSettings,
+        rules: Rules,
         settings: RewardSettings | None = None,
         *,
         cache: RewardCache | None = None,
     ) -> None:
         self._backend = backend
         self._evaluator = evaluator
-        self._guard = guard
+        self._rules = rules
         self._settings = settings or RewardSettings()
         self._cache = cache or RewardCache()
         self._checklists: dict[str, Checklist] = {}
@@ -121,14 +122,14 @@ class ImageReward:
     async def __call__(self, samples: Sequence[Sample]) -> Scores:
         """The rewards of `samples`, in order."""
         started = time.perf_counter()
-        read = [parse_reply(sample.reply, truncated=sample.truncated) for sample in samples]
-        jobs = [self._jobs(sample, parsed) for sample, parsed in zip(samples, read, strict=True)]
+        read = [review(one.prompt, ChatReply(one.reply, truncated=one.truncated), self._rules) for one in samples]
+        jobs = [self._jobs(sample, own) for sample, own in zip(samples, read, strict=True)]
         wanted = list(dict.fromkeys(job for own in jobs for job in own))
         run = _Run(len(wanted), self._settings.max_failed)
         await self._judged(wanted, run)
         scored = (
-            self._scored(sample, parsed, [run.known[job] for job in own])
-            for sample, parsed, own in zip(samples, read, jobs, strict=True)
+            self._scored(sample, one, [run.known[job] for job in own])
+            for sample, one, own in zip(samples, read, jobs, strict=True)
         )
         return Scores(
             samples=tuple(scored),
@@ -141,11 +142,10 @@ class ImageReward:
             wall_s=time.perf_counter() - started,
         )
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]:
-        """The picture of each (user's prompt, rewrite) with the first of its seeds. Raises ModelMissing."""
-        first = (_Job(prompt, rewrite, seeds_of(prompt, self._settings)[0]) for prompt, rewrite in rewrites)
-        tasks = [self._task(job) for job in first]
-        size = self._settings.batch_size
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        """The picture of each wish with the first of its seeds. Raises ModelMissing."""
+        jobs = [_Job(*wish, seeds_of(wish.prompt, self._settings)[0]) for wish in wishes]
+        tasks, size = [self._task(job) for job in jobs], self._settings.batch_size
         drawn = [one for at in range(0, len(tasks), size) for one in await self._render(tasks[at : at + size])]
         return [None if isinstance(one, BackendError) else one for one in drawn]
 
@@ -153,30 +153,31 @@ class ImageReward:
         """Ends the worker thread, once what it draws is done."""
         self._drawing.shutdown()
 
-    def _jobs(self, sample: Sample, parsed: Parsed) -> list[_Job]:
-        if parsed.prompt is None:
+    def _jobs(self, sample: Sample, read: Review) -> list[_Job]:
+        if read.prompt is None:
             return []
-        return [_Job(sample.prompt, parsed.prompt, seed) for seed in seeds_of(sample.prompt, self._settings)]
+        seeds = seeds_of(sample.prompt, self._settings)
+        return [_Job(sample.prompt, read.prompt, read.negative_prompt, seed) for seed in seeds]
 
-    def _scored(self, sample: Sample, parsed: Parsed, known: Sequence[Judged | None]) -> Scored:
+    def _scored(self, sample: Sample, read: Review, known: Sequence[Judged | None]) -> Scored:
         s = self._settings
-        form = format_term(sample.reply, parsed)
-        if parsed.prompt is None:
-            reward, problem = s.format_weight * form - s.penalty_most, f"reply: {parsed.problem}"
-            return Scored(reward, 0.0, form, None, parsed.thought, s.penalty_most, findings=(problem,))
-        findings = tuple(str(finding) for finding in check_intent(sample.prompt, parsed.prompt, self._guard))
-        penalty = intent_penalty(len(findings), s.penalty_each, s.penalty_most)
+        form = format_term(sample.reply, readable=read.prompt is not None)
+        if read.prompt is None:
+            reward = s.format_weight * form - s.penalty_most
+            return Scored(reward, 0.0, form, None, read.thought, penalty=s.penalty_most, findings=read.findings)
+        penalty = intent_penalty(len(read.findings), s.penalty_each, s.penalty_most)
         judged = [one for one in known if one is not None]
         aligned = mean_of([one.score for one in judged])
         return Scored(
             reward=None if aligned is None else aligned + s.format_weight * form - penalty,
             alignment=aligned,
             format=form,
-            rewrite=parsed.prompt,
-            thought=parsed.thought,
+            rewrite=read.prompt,
+            thought=read.thought,
+            negative=read.negative_prompt,
             penalty=penalty,
             certainty=fmean(one.certainty for one in judged) if judged else 1.0,
-            findings=findings,
+            findings=read.findings,
             pictures=len(known),
             failed=len(known) - len(judged),
         )
@@ -278,10 +279,11 @@ class ImageReward:
         evaluator = self._evaluator
         settings = f"{self._settings.size} {self._settings.passes}"
         names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, settings)
-        return cache_key(job.prompt, job.rewrite, job.seed, names, checklist)
+        drawn = job.rewrite if job.negative is None else f"{job.rewrite}\0{job.negative}"
+        return cache_key(job.prompt, drawn, job.seed, names, checklist)
 
     def _task(self, job: _Job) -> ImageTask:
-        return ImageTask(job.rewrite, job.seed, self._settings.size)
+        return ImageTask(job.rewrite, job.seed, self._settings.size, job.negative)
 
 
 def seeds_of(prompt: str, settings: RewardSettings) -> tuple[int, ...]:

@@ -9,20 +9,22 @@ from core.errors import ConfigError
 from core.profiles import EvaluatorConfig, Profile, load_profile
 from editors.models import open_backend
 from evaluator.models import open_evaluator
-from rewriter.styles import load_style
+from rewriter.review import Rules
+from rewriter.styles import Style, load_style
+from rewriter.target import load_target
 from rewriter.train.arguments import RemoteArguments, RewardArguments, only_here
 from rewriter.train.image_reward import ImageReward
 from rewriter.train.reward_cache import RewardCache
 from rewriter.train.reward_types import RewardSettings, RewardSource
 
 
-def open_source(args: RewardArguments, remote: RemoteArguments, style: str) -> RewardSource:
+def open_source(args: RewardArguments, remote: RemoteArguments, style: str, target: str | None) -> RewardSource:
     """What the trainer gets rewards from. Models load, and servers are asked, at the first call.
 
     Raises ConfigError for settings that contradict each other, and as `open_reward`.
     """
     if remote.reward_url is None:
-        return open_reward(args, style, remote.max_failed)
+        return open_reward(args, style, target, max_failed=remote.max_failed)
     only_here(args)
     from rewriter.train.reward_client import RemoteReward
 
@@ -34,8 +36,10 @@ def open_source(args: RewardArguments, remote: RemoteArguments, style: str) -> R
     )
 
 
-def open_reward(args: RewardArguments, style: str | None, max_failed: float) -> ImageReward:
-    """The reward in this process. `style` names the rewriter style whose guard settings count; None: the profile's.
+def open_reward(
+    args: RewardArguments, style: str | None = None, target: str | None = None, *, max_failed: float
+) -> ImageReward:
+    """The reward in this process. `style` and `target` tell what rewrites are held against; None: as the profile says.
 
     Raises ConfigError, and ModelMissing where weights are not in their place.
     """
@@ -58,10 +62,22 @@ def open_reward(args: RewardArguments, style: str | None, max_failed: float) -> 
         )
     except ValueError as error:
         raise ConfigError(f"the reward's settings cannot be used: {error}") from error
-    guard = load_style(style or profile.rewriter.style).settings.guard
+    _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
     _, evaluator = open_evaluator(profile)
     cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
-    return ImageReward(open_backend(profile.generator), evaluator, guard, settings, cache=cache)
+    return ImageReward(open_backend(profile.generator), evaluator, rules, settings, cache=cache)
+
+
+def style_and_rules(style: str, target: str | None) -> tuple[Style, Rules]:
+    """How the rewriter is asked for this target, and what its replies are held against: as in use (`rewriter.cot`).
+
+    Raises ConfigError.
+    """
+    wanted = load_target(target) if target is not None else None
+    loaded = load_style(style)
+    if wanted is not None:
+        loaded = loaded.with_notes(wanted.notes)
+    return loaded, Rules.of(loaded.settings.guard, wanted)
 
 
 def _at_once(profile: Profile) -> int:

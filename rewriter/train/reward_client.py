@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import BackendError, BadReply, ConfigError, ServerError, one_line
-from rewriter.train.reward_types import Sample, Scores, too_many_failed
+from rewriter.train.reward_types import Sample, Scores, Wish, too_many_failed
 from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REPLY, SCORE, SCORES, DrawRequest, ScoreRequest, unpacked
 
 T = TypeVar("T")
@@ -64,15 +64,15 @@ class RemoteReward:
             raise too_many_failed(scores.failed, scores.judgements, self._max_failed, last)
         return scores
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]:
-        """The pictures of (user's prompt, rewrite), in order."""
-        reply = await self._post("/draw", DRAW.dump_json(DrawRequest(tuple(rewrites))), DRAWN)
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        """The pictures of the wishes, in order."""
+        reply = await self._post("/draw", DRAW.dump_json(DrawRequest(tuple(wishes))), DRAWN)
         try:
             pictures = [unpacked(text) for text in reply.pictures]
         except ValueError as error:
             raise BadReply(f"{self._url} answered {error}") from error
-        if len(pictures) != len(rewrites):
-            raise BadReply(f"{self._url} answered {len(pictures)} pictures for {len(rewrites)} rewrites")
+        if len(pictures) != len(wishes):
+            raise BadReply(f"{self._url} answered {len(pictures)} pictures for {len(wishes)} rewrites")
         return pictures
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from core.errors import ConfigError, InputError, ModelMissing, RedraftError, one_line
 from rewriter.train.arguments import RewardArguments
 from rewriter.train.opening import open_reward
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
 from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REQUEST, MAX_SAMPLES, SCORE, SCORES, DrawReply, packed
 from rewriter.train.script import console, run, settings_of
 
@@ -48,6 +48,7 @@ class ServerArguments:
     style: str | None = field(
         default=None, metadata={"help": "The rewriter style whose guard settings count; none: the profile's."}
     )
+    target: str | None = field(default=None, metadata={"help": "The image model's target; none: the profile's."})
     together: int = field(default=512, metadata={"help": "Samples that are scored together, at most."})
 
     def __post_init__(self) -> None:
@@ -91,9 +92,9 @@ class RewardService:
         finally:
             self._add(-len(job.samples))
 
-    def draw(self, rewrites: Sequence[tuple[str, str]]) -> DrawReply:
-        """The pictures of (user's prompt, rewrite)."""
-        drawn = asyncio.run_coroutine_threadsafe(self._source.draw(rewrites), self._loop).result()
+    def draw(self, wishes: Sequence[Wish]) -> DrawReply:
+        """The pictures of the wishes."""
+        drawn = asyncio.run_coroutine_threadsafe(self._source.draw(wishes), self._loop).result()
         return DrawReply(tuple(packed(image) for image in drawn))
 
     def close(self) -> None:
@@ -224,11 +225,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _draw(self) -> bytes:
         try:
-            rewrites = DRAW.validate_json(self._body()).rewrites
+            wishes = DRAW.validate_json(self._body()).wishes
         except ValidationError as error:
             raise _RefusedError(400, f"that is no request for pictures: {_first(error)}") from None
-        _few(len(rewrites))
-        return DRAWN.dump_json(self.server.service.draw(rewrites))
+        _few(len(wishes))
+        return DRAWN.dump_json(self.server.service.draw(wishes))
 
 
 def _few(count: int) -> None:
@@ -271,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(argv: Sequence[str]) -> None:
     """Serves until SIGINT or SIGTERM. Raises ConfigError, InputError, ModelMissing."""
     args, rewarding = settings_of((ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server")
-    server = make_server(open_reward(rewarding, args.style, max_failed=1.0), args)
+    server = make_server(open_reward(rewarding, args.style, args.target, max_failed=1.0), args)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.server_port}")
     if args.token_env is None and not args.host.startswith(("127.", "localhost")):

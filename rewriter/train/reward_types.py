@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from PIL import Image
 
@@ -67,6 +67,7 @@ class Scored:
     format: float
     rewrite: str | None
     thought: str = ""
+    negative: str | None = None
     penalty: float = 0.0
     certainty: float = 1.0
     findings: tuple[str, ...] = ()
@@ -93,16 +94,24 @@ class Scores:
     wall_s: float
 
 
+class Wish(NamedTuple):
+    """A picture to look at: the user's prompt, the rewrite, and the negative prompt that goes with it."""
+
+    prompt: str
+    rewrite: str
+    negative: str | None = None
+
+
 class RewardSource(Protocol):
     """What trainers get rewards from: models in this process (`ImageReward`) or a server (`reward_client`).
 
-    `draw` gives the picture that each (user's prompt, rewrite) was first judged by, for people to look at; None where
-    it cannot be drawn. Both raise BackendError.
+    `draw` gives the picture that each rewrite was first judged by, for people to look at; None where it cannot be
+    drawn. Both raise BackendError.
     """
 
     async def __call__(self, samples: Sequence[Sample]) -> Scores: ...
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> list[Image.Image | None]: ...
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]: ...
 
     def close(self) -> None: ...
 

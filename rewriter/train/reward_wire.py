@@ -1,8 +1,8 @@
 """What goes over the wire between trainers and the reward server: JSON of the reward's own dataclasses.
 
-    POST /score   {"samples": [Sample, ...]}             -> Scores
-    POST /draw    {"rewrites": [[prompt, rewrite], ...]} -> {"pictures": [PNG in base64 or null, ...]}
-    GET  /health                                         -> {"ok": true, "waiting": samples that wait or are scored}
+    POST /score   {"samples": [Sample, ...]}    -> Scores
+    POST /draw    {"wishes": [Wish, ...]}       -> {"pictures": [PNG in base64 or null, ...]}
+    GET  /health                                -> {"ok": true, "waiting": samples that wait or are scored}
 
 Errors come as {"error": what is wrong and how to mend it} with a status of 400 and above; 503 is worth another try.
 """
@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import TypeAdapter
 
 from core.images import MAX_PIXELS
-from rewriter.train.reward_types import Sample, Scores
+from rewriter.train.reward_types import Sample, Scores, Wish
 
 MAX_SAMPLES = 8192
 """Samples, and pictures, of one request."""
@@ -33,7 +33,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class DrawRequest:
-    rewrites: tuple[tuple[str, str], ...]
+    wishes: tuple[Wish, ...]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from typing import Literal
 
 from evaluator.align import aggregate
 from evaluator.types import Report
-from rewriter.parse import Parsed
 
 Reward = float | None
 _EPS = 1e-6
@@ -169,10 +168,11 @@ def tempered(rewards: Sequence[Reward], weights: Sequence[float]) -> list[Reward
     return [None if r is None or mean is None else mean + w * (r - mean) for r, w in pairs]
 
 
-def format_term(reply: str, parsed: Parsed) -> float:
+def format_term(reply: str, *, readable: bool) -> float:
     """1 for a reply that is `<think>…</think><answer>…</answer>`, once and with nothing around it (as in DeepSeek-R1,
-    arXiv 2501.12948), 0.5 for another that the rewriter's parser reads all the same, 0 for one that it cannot read."""
-    if parsed.prompt is None:
+    arXiv 2501.12948), 0.5 for another that the rewriter's parser reads all the same (`readable`), 0 for one that it
+    cannot read."""
+    if not readable:
         return 0.0
     form = _FORM.fullmatch(reply)
     if form is None or any(tag in form[part] for tag in ("<think", "<answer", "</") for part in ("thought", "answer")):

@@ -15,6 +15,7 @@ from PIL import Image
 from core.errors import BackendError
 from core.files import write_atomically
 from rewriter.train.adapter import Rated, RewriteReward
+from rewriter.train.reward_types import Wish
 
 _SIDE = 384
 """Pictures are embedded no larger than this many pixels a side."""
@@ -42,7 +43,7 @@ def write_page(
     shown = [_extremes(group) for group in groups[:count]]
     flat = [one for group in shown for one in group]
     pictures, trouble = _pictures(reward, flat)
-    cards = iter([_card(one, pictures.get((one.sample.prompt, one.scored.rewrite))) for one in flat])
+    cards = iter([_card(one, pictures.get(_wish(one))) for one in flat])
     page = (
         _environment()
         .get_template("samples.html.j2")
@@ -58,15 +59,19 @@ def write_page(
     write_atomically(path, page.encode("utf-8", "replace"))
 
 
-def _pictures(reward: RewriteReward, rated: Sequence[Rated]) -> tuple[dict[tuple[str, str | None], Image.Image], str]:
-    """The pictures by (user's prompt, rewrite), and what went wrong."""
-    wanted = [(one.sample.prompt, one.scored.rewrite) for one in rated if one.scored.rewrite is not None]
-    unique = list(dict.fromkeys(wanted))
+def _pictures(reward: RewriteReward, rated: Sequence[Rated]) -> tuple[dict[Wish | None, Image.Image], str]:
+    """The pictures by wish, and what went wrong."""
+    unique = list(dict.fromkeys(wish for one in rated if (wish := _wish(one)) is not None))
     try:
         drawn = reward.draw(unique)
     except BackendError as error:
         return {}, str(error)
     return {key: image for key, image in zip(unique, drawn, strict=True) if image is not None}, ""
+
+
+def _wish(one: Rated) -> Wish | None:
+    scored = one.scored
+    return None if scored.rewrite is None else Wish(one.sample.prompt, scored.rewrite, scored.negative)
 
 
 def _extremes(group: Sequence[Rated]) -> list[Rated]:

@@ -17,9 +17,9 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.training import find_model, missing
-from rewriter.styles import load_style
 from rewriter.train.arguments import DataArguments
 from rewriter.train.data import load_triplets, sft_rows
+from rewriter.train.opening import style_and_rules
 from rewriter.train.script import checkpoint_for, console, run, set_model_kwargs, settings_of, told, train_and_save
 
 
@@ -43,7 +43,7 @@ def train(argv: Sequence[str]) -> None:
     data, what, training, model = settings_of(kinds, argv, "python -m rewriter.train.sft")
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of triplets, or folders of them")
-    style = load_style(data.style)
+    style, _ = style_and_rules(data.style, data.target)
     learnt = told("train_files", load_triplets(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:

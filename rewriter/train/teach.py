@@ -25,8 +25,8 @@ from core.images import open_image
 from core.profiles import ModelConfig, ServerConfig
 from core.records import DATASETS, Row, is_missing, load_records, text_field
 from rewriter.limits import clean_prompt
-from rewriter.styles import load_style
 from rewriter.train.data import Triplet
+from rewriter.train.opening import style_and_rules
 from rewriter.train.script import console, run, told
 from rewriter.train.teacher import Rejected, Source, Teacher, TeachSettings, key_of, reasons
 
@@ -69,13 +69,13 @@ def teach(argv: Sequence[str]) -> None:
     items = list({item.key: item for item in read_items(options.source, options.max_bad)}.values())
     if options.limit is not None:
         items = items[: options.limit]
-    style = load_style(options.style)
+    style, rules = style_and_rules(options.style, options.target)
     settings = TeachSettings(
         options.rewrites, options.temperature, options.max_tokens, options.thought_chars, options.seed
     )
     chat = _chat(options, options.model)
     critic = None if options.no_critic else chat if options.critic is None else _chat(options, options.critic)
-    teacher = Teacher(chat, critic, style, settings)
+    teacher = Teacher(chat, critic, style, rules, settings)
     refused = options.out.with_name(options.out.name + ".rejected.jsonl")
     done = done_in(options.out) | done_in(refused)
     left = [item for item in items if item.key not in done]
@@ -228,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--critic", help="another model behind the same server for the last filter")
     parser.add_argument("--no-critic", action="store_true", help="leave the last filter out")
     parser.add_argument("--style", default="promptenhancer", help="the student's style: its templates are asked with")
+    parser.add_argument("--target", help="image model the rewrites are for: a name from rewriter/targets or a file")
     parser.add_argument("--rewrites", type=_at_least_one, default=1, help="answers asked for of each source")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--max-tokens", type=_at_least_one, default=1024)

@@ -21,9 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.chat import ChatModel, ChatRequest, Message
 from core.errors import BadReply, InputError
 from core.templates import fence, fill
-from rewriter.guard import check_intent
 from rewriter.limits import clean_prompt
-from rewriter.parse import parse_reply
+from rewriter.review import Rules, review
 from rewriter.styles import Style
 from rewriter.train.data import Triplet, as_triplet
 
@@ -66,11 +65,17 @@ class Teacher:
     """
 
     def __init__(
-        self, chat: ChatModel, critic: ChatModel | None, style: Style, settings: TeachSettings | None = None
+        self,
+        chat: ChatModel,
+        critic: ChatModel | None,
+        style: Style,
+        rules: Rules | None = None,
+        settings: TeachSettings | None = None,
     ) -> None:
         self._chat = chat
         self._critic = critic
         self._style = style
+        self._rules = rules or Rules.of(style.settings.guard, None)
         self._settings = settings or TeachSettings()
 
     async def __call__(self, source: Source) -> list[Triplet | Rejected]:
@@ -108,13 +113,15 @@ class Teacher:
             reply = await self._chat(request)
         except BadReply as error:
             return Rejected(prompt, f"reply: {error}")
-        parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
-        if parsed.prompt is None:
-            return Rejected(prompt, f"reply: {parsed.problem}")
-        if problem := self._problem(prompt, parsed.thought, parsed.prompt):
+        read = review(prompt, reply, self._rules)
+        if read.prompt is None:
+            return Rejected(prompt, read.findings[0])
+        if problem := self._problem(prompt, read.thought, read.prompt):
             return Rejected(prompt, problem)
+        if read.findings:
+            return Rejected(prompt, f"guard: {read.findings[0]}")
         try:
-            triplet = as_triplet(prompt, parsed.thought, parsed.prompt)
+            triplet = as_triplet(prompt, read.thought, answer_of(read.prompt, read.negative_prompt))
         except InputError as error:
             return Rejected(prompt, f"reply: {error}")
         return await self._judged(triplet)
@@ -126,10 +133,7 @@ class Teacher:
             return f"thought: {len(thought)} characters, more than {self._settings.thought_chars}"
         if _flat(rewrite) in _flat(thought):
             return "thought: it holds the whole rewrite"
-        if _flat(rewrite) == _flat(prompt):
-            return "rewrite: it is the request as it was"
-        found = check_intent(prompt, rewrite, self._style.settings.guard)
-        return f"guard: {found[0]}" if found else ""
+        return "rewrite: it is the request as it was" if _flat(rewrite) == _flat(prompt) else ""
 
     async def _judged(self, triplet: Triplet) -> Triplet | Rejected:
         if self._critic is None:
@@ -152,6 +156,11 @@ class Teacher:
         """One seed a source, so that the teacher's turn of phrase differs between sources."""
         digest = hashlib.sha256(f"{self._settings.seed}\0{key}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:4], "big") >> 1
+
+
+def answer_of(prompt: str, negative: str | None) -> str:
+    """The answer that `rewriter.target.Target.split` takes apart into these."""
+    return prompt if negative is None else f"{prompt}\nNegative prompt: {negative}"
 
 
 def key_of(prompt: str | None, picture: bytes = b"") -> str:

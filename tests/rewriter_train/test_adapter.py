@@ -14,7 +14,7 @@ from rewriter.train.adapter import RewriteReward
 from rewriter.train.arguments import ShapingArguments
 from rewriter.train.data import Chat
 from rewriter.train.fakes import FakeReward
-from rewriter.train.reward_types import Sample
+from rewriter.train.reward_types import Sample, Wish
 from rewriter.train.samples import write_page
 from rewriter.train.shaping import Shaper
 
@@ -122,7 +122,7 @@ def test_a_page_shows_best_and_worst_of_each_group(tmp_path: Path) -> None:
     replies = [reply("a star"), reply("a star with a moon", "2 < 3 & <i>"), reply("a star, a moon")]
     ask(reward, prompts, [*replies, reply("hat"), "<think>one & only", reply("x")])
     page = _page(reward, tmp_path)
-    assert source.drawn == [(prompts[0], "a star with a moon"), (prompts[0], "a star"), ("one hat", "hat")]
+    assert source.drawn == [Wish(prompts[0], "a star with a moon"), Wish(prompts[0], "a star"), Wish("one hat", "hat")]
     assert page.count('<img src="data:image/webp;base64,') == 3
     assert "a &lt;b&gt;star&lt;/b&gt; &amp; moon" in page
     assert "2 &lt; 3 &amp; &lt;i&gt;" in page

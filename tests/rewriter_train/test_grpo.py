@@ -17,11 +17,11 @@ import yaml
 
 import agent.wiring
 from mini.rewriter import build_model, save, train_tokenizer
-from rewriter import cot, guard, parse, styles
-from rewriter.train import adapter, data, grpo, image_reward, opening
+from rewriter import cot, review, styles
+from rewriter.train import data, grpo, image_reward, opening
 from rewriter.train.fakes import FakeReward
 from rewriter.train.reward_server import ServerArguments, make_server
-from rewriter.train.reward_types import Sample, Scored, Scores
+from rewriter.train.reward_types import Sample, Scored, Scores, Wish
 
 PROMPTS = [f"{number} {shape}" for number in ("two", "three", "four") for shape in ("stars", "moons")]
 
@@ -57,8 +57,8 @@ class Served:
     async def __call__(self, samples: Sequence[Sample]) -> Scores:
         return await self.source(samples)
 
-    async def draw(self, rewrites: Sequence[tuple[str, str]]) -> Any:
-        return await self.source.draw(rewrites)
+    async def draw(self, wishes: Sequence[Wish]) -> Any:
+        return await self.source.draw(wishes)
 
     def close(self) -> None:
         pass
@@ -259,7 +259,8 @@ def test_a_step_with_the_mini_models(config: Path, capsys: pytest.CaptureFixture
         ({"reward_url": None, "profile": "no-such"}, 2, "unknown profile 'no-such'"),
         ({"reward_weights": [1.0]}, 2, "set combine and part_weights instead"),
         ({"task_ema": True}, 2, "set scale_rewards: none"),
-        ({"combine": "product"}, 2, "product"),
+        ({"combine": "product"}, 2, "combine is 'product', and may be sum, normalise_then_sum, log_tamed"),
+        ({"aggregation": "median"}, 2, "aggregation is 'median'"),
         ({"num_generations": 3}, 2, "divisible"),
         ({"part_weights": [1.0]}, 2, "part_weights needs three numbers"),
         ({"model_name_or_path": "./no/such/model"}, 3, "no model folder"),
@@ -279,9 +280,10 @@ def test_what_is_refused(
 
 def test_training_and_use_share_template_parser_guard_and_evaluator() -> None:
     """The same objects, not copies: what is trained is what is used."""
-    assert adapter.RewriteReward.__module__ == "rewriter.train.adapter"
     assert opening.open_evaluator is agent.wiring.open_evaluator
     assert opening.open_backend is agent.wiring.open_backend
-    assert grpo.load_style is opening.load_style is cot.load_style is styles.load_style
-    assert image_reward.parse_reply is data.parse_reply is cot.parse_reply is parse.parse_reply
-    assert image_reward.check_intent is cot.check_intent is guard.check_intent
+    assert agent.wiring.CoTRewriter is cot.CoTRewriter
+    assert opening.load_style is cot.load_style is styles.load_style
+    assert opening.load_target is cot.load_target
+    assert image_reward.review is cot.review is review.review
+    assert data.parse_reply is review.parse_reply

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,13 +20,15 @@ from evaluator.align import AlignEvaluator
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Verdict
 from rewriter.guard import GuardSettings
+from rewriter.review import Rules
+from rewriter.target import Target
 from rewriter.train.image_reward import ImageReward, seeds_of
 from rewriter.train.reward_cache import RewardCache
-from rewriter.train.reward_types import RewardSettings, Sample, Scores
+from rewriter.train.reward_types import RewardSettings, Sample, Scores, Wish
 
 STARS = "two red stars"
 CHECKS: Checklist = (Check("counting", "Are there two stars?"), Check("negation", "Are there no hearts?"))
-GUARD = GuardSettings()
+RULES = Rules()
 
 
 def reply(rewrite: str) -> str:
@@ -68,7 +71,7 @@ async def score(
     backend: FakeBackend | None = None,
     cache: RewardCache | None = None,
 ) -> Scores:
-    reward = ImageReward(backend or Painter(), evaluator(judge)[0], GUARD, settings, cache=cache)
+    reward = ImageReward(backend or Painter(), evaluator(judge)[0], RULES, settings, cache=cache)
     try:
         return await reward([Sample(STARS, one) for one in replies])
     finally:
@@ -113,7 +116,7 @@ async def test_no_readable_reply_has_less_than_an_unreadable_one() -> None:
 
 async def test_the_judge_sees_the_users_prompt_and_its_checklist() -> None:
     align, judge = evaluator(by_length)
-    reward = ImageReward(Painter(), align, GUARD)
+    reward = ImageReward(Painter(), align, RULES)
     await reward([Sample(STARS, reply("two red stars on a sheet"))])
     reward.close()
     assert [(prompt, checks) for _, prompt, checks in judge.calls] == [(STARS, CHECKS)]
@@ -144,9 +147,52 @@ async def test_equal_rewrites_are_drawn_once() -> None:
     assert len({one.reward for one in scores.samples}) == 1
 
 
+async def test_a_negative_prompt_is_drawn_with_its_rewrite_and_tells_pictures_apart() -> None:
+    target = Target(name="t", description="d", form="any", max_tokens=200, negative_prompt=True)
+    backend = Painter()
+    reward = ImageReward(backend, evaluator(by_length)[0], Rules.of(GuardSettings(), target))
+    replies = [reply("two red stars"), reply("two red stars\nNegative prompt: blur, noise")]
+    scores = await reward([Sample(STARS, one) for one in replies])
+    [again] = await reward.draw([Wish(STARS, "two red stars", "blur, noise")])
+    reward.close()
+    assert [one.rewrite for one in scores.samples] == ["two red stars"] * 2
+    assert [one.negative for one in scores.samples] == [None, "blur, noise"]
+    assert [task.negative_prompt for task in backend.calls[0]] == [None, "blur, noise"]
+    assert backend.calls[1] == (backend.calls[0][1],)
+    assert again is not None
+
+
+async def test_pictures_are_judged_more_than_once_and_doubt_is_told() -> None:
+    seen: list[bytes] = []
+
+    def judge(image: Image.Image, prompt: str, check: Check) -> float:
+        seen.append(image.tobytes())
+        return (0.9 if len(seen) <= 2 else 0.5) if check.key_point == "counting" else 0.6
+
+    scores = await score([reply("two red stars")], judge, RewardSettings(passes=2))
+    [one] = scores.samples
+    assert one.alignment == pytest.approx(((0.9 + 0.6) / 2 + (0.5 + 0.6) / 2) / 2)
+    # The first check's answers are 0.9 and 0.5, the second's agree; the mean of exp(-KL), KL both ways.
+    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    back = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    assert one.certainty == pytest.approx((math.exp(-(kl + back) / 2) + 1) / 2)
+    assert (scores.judgements, len(seen)) == (1, 4)
+
+
+async def test_certainty_is_cached_with_the_score() -> None:
+    answers = iter([0.9, 0.9, 0.5, 0.5])
+    cache, settings = RewardCache(), RewardSettings(passes=2)
+    first = await score([reply("two red stars")], lambda *_: next(answers), settings, cache=cache)
+    again = await score([reply("two red stars")], lambda *_: 0.0, settings, cache=cache)
+    assert first.samples[0].certainty < 1
+    assert again.samples == first.samples
+    once = await score([reply("two red stars")], lambda *_: 0.4, RewardSettings(), cache=cache)
+    assert (once.cached, once.samples[0].certainty) == (0, 1.0)
+
+
 async def test_one_checklist_a_prompt() -> None:
     builder = FakeChecklistBuilder(lambda prompt: CHECKS)
-    reward = ImageReward(Painter(), AlignEvaluator(builder, FakeJudge(by_length)), GUARD)
+    reward = ImageReward(Painter(), AlignEvaluator(builder, FakeJudge(by_length)), RULES)
     for _ in range(2):
         await reward([Sample(p, reply(p)) for p in (STARS, "one circle", STARS)])
     reward.close()
@@ -211,7 +257,7 @@ async def test_the_next_batch_is_drawn_while_one_is_judged() -> None:
 
     judge = _Waiting(second_batch_begins)
     align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge)
-    reward = ImageReward(_Gated(gate), align, GUARD, RewardSettings(batch_size=2))
+    reward = ImageReward(_Gated(gate), align, RULES, RewardSettings(batch_size=2))
     scores = await reward(_many(4))
     reward.close()
     assert overlapped == [True] * 4
@@ -228,7 +274,7 @@ async def test_a_slow_judge_holds_the_generator_back() -> None:
         most.append(gate.begun - len(most))
 
     align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), _Waiting(until_no_more_comes))
-    reward = ImageReward(_Gated(gate), align, GUARD, RewardSettings(batch_size=1, ahead=1, judging=1))
+    reward = ImageReward(_Gated(gate), align, RULES, RewardSettings(batch_size=1, ahead=1, judging=1))
     await reward(_many(6))
     reward.close()
     assert most == [3, 3, 3, 3, 2, 1]
@@ -242,7 +288,7 @@ async def test_overlap_shows_in_the_times() -> None:
 
     judge = _Waiting(lambda: asyncio.sleep(0.1))
     align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge)
-    reward = ImageReward(Slow(), align, GUARD, RewardSettings(batch_size=1))
+    reward = ImageReward(Slow(), align, RULES, RewardSettings(batch_size=1))
     scores = await reward(_many(4))
     reward.close()
     # One by one the two would come to no more than the whole; here three of four drawings hide behind judgements.
@@ -267,7 +313,7 @@ async def test_the_cache_tells_models_seeds_sizes_and_checklists_apart() -> None
     cache, one = RewardCache(), [Sample(STARS, reply("two red stars"))]
 
     async def cached(backend: FakeBackend, align: AlignEvaluator, settings: RewardSettings) -> int:
-        reward = ImageReward(backend, align, GUARD, settings, cache=cache)
+        reward = ImageReward(backend, align, RULES, settings, cache=cache)
         try:
             return (await reward(one)).cached
         finally:
@@ -365,7 +411,7 @@ async def test_a_prompt_without_a_checklist_fails_alone_and_draws_nothing() -> N
 
     backend = Painter()
     align = AlignEvaluator(FakeChecklistBuilder(checks), FakeJudge(by_length))
-    reward = ImageReward(backend, align, GUARD, RewardSettings(max_failed=0.5))
+    reward = ImageReward(backend, align, RULES, RewardSettings(max_failed=0.5))
     scores = await reward([Sample(STARS, reply(STARS)), Sample("one circle", reply("one circle"))])
     reward.close()
     assert [one.reward is None for one in scores.samples] == [False, True]
@@ -381,7 +427,7 @@ async def test_mistakes_of_ours_come_through_as_they_are() -> None:
 
 
 def test_one_reward_serves_several_event_loops() -> None:
-    reward = ImageReward(Painter(), evaluator(by_length)[0], GUARD)
+    reward = ImageReward(Painter(), evaluator(by_length)[0], RULES)
     results = [asyncio.run(reward([Sample(STARS, reply(STARS))])) for _ in range(2)]
     reward.close()
     assert [one.cached for one in results] == [0, 1]

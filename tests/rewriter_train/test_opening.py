@@ -12,17 +12,16 @@ from rewriter.train.opening import open_reward, placed
 
 def test_each_process_has_its_reward_models_on_its_own_gpu() -> None:
     profile = load_profile("workstation")
-    assert profile.generator.device == "auto"
+    assert (profile.generator.device, profile.judge.model.local.device) == ("cuda", "auto")
     moved = placed(profile, "cuda:3")
-    assert moved.generator.device == "cuda:3"
-    assert moved.judge.model.local.device == "cuda:3"
-    assert moved.model_copy(update={"generator": profile.generator}).name == profile.name
+    assert (moved.generator.device, moved.judge.model.local.device) == ("cuda:3", "cuda:3")
+    assert moved.generator.model_copy(update={"device": "cuda"}) == profile.generator
     # What a profile puts on a device of its own choice stays there.
     assert placed(load_profile("mini"), "cuda:3").generator.device == "cpu"
 
 
 def test_settings_that_no_reward_has() -> None:
     with pytest.raises(ConfigError, match="seeds, passes, batch_size"):
-        open_reward(RewardArguments(profile="mini", images_per_rewrite=0), "mini", 0.2)
+        open_reward(RewardArguments(profile="mini", images_per_rewrite=0), max_failed=0.2)
     with pytest.raises(ConfigError, match="unknown template style"):
-        open_reward(RewardArguments(profile="mini"), "no-such", 0.2)
+        open_reward(RewardArguments(profile="mini"), "no-such", max_failed=0.2)

@@ -106,7 +106,7 @@ def test_the_servers_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     args, rewarding = settings_of((ServerArguments, RewardArguments), ["--config", "reward_server"], "test")
     assert (args.port, args.token_env, rewarding.profile) == (8100, "REDRAFT_REWARD_TOKEN", "workstation")
     rewarding.profile = "mini"
-    open_reward(rewarding, args.style, 1.0).close()
+    open_reward(rewarding, args.style, max_failed=1.0).close()
     assert (tmp_path / "runs" / "rewards.sqlite").is_file()
 
 

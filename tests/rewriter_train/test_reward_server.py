@@ -26,7 +26,7 @@ from rewriter.train.fakes import FakeReward
 from rewriter.train.opening import open_source
 from rewriter.train.reward_client import RemoteReward
 from rewriter.train.reward_server import ServerArguments, make_server, split
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores
+from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
 
 
 def reply(rewrite: str) -> str:
@@ -60,11 +60,12 @@ async def test_rewards_and_pictures_come_through_whole() -> None:
     with serving(source) as url:
         remote = RemoteReward(url, max_failed=0.5)
         found = await remote(asked)
-        pictures = await remote.draw([("two stars", "two red stars")] * 2)
+        pictures = await remote.draw([Wish("two stars", "two red stars"), Wish("x", "y", "z")])
     assert source.calls == [tuple(asked)]
     assert found == await FakeReward(script)(asked)
     assert [one.reward for one in found.samples] == [pytest.approx(0.35), pytest.approx(0.35), None, -0.5]
     assert [picture.size for picture in pictures if picture is not None] == [(16, 16)] * 2
+    assert source.drawn == [Wish("two stars", "two red stars"), Wish("x", "y", "z")]
     assert source.closed
 
 
@@ -221,11 +222,11 @@ def test_addresses_that_are_none(url: str) -> None:
         ("/score", b"{", {}, 400, "no request for scores"),
         ("/score", b'{"samples": [{"prompt": "x"}]}', {}, 400, "reply"),
         ("/score", b'{"samples": [{"prompt": "x", "reply": 3}]}', {}, 400, "samples.0.reply"),
-        ("/draw", b'{"rewrites": [["x"]]}', {}, 400, "no request for pictures"),
+        ("/draw", b'{"wishes": [["x"]]}', {}, 400, "no request for pictures"),
         ("/none", b"{}", {}, 404, "no POST /none"),
         ("/score", b"{}", {"Content-Length": "x"}, 411, "Content-Length"),
         ("/score", b"{}", {"Content-Length": str(10**12)}, 413, "64 MiB"),
-        ("/draw", json.dumps({"rewrites": [["x", "y"]] * 9000}).encode(), {}, 413, "8192 samples"),
+        ("/draw", json.dumps({"wishes": [["x", "y", None]] * 9000}).encode(), {}, 413, "8192 samples"),
     ],
 )
 def test_requests_that_are_refused(path: str, body: bytes, headers: dict[str, str], status: int, said: str) -> None:
@@ -282,10 +283,10 @@ async def test_replies_that_are_none(said: bytes, match: str) -> None:
 def test_settings_that_the_server_decides_are_refused_at_the_trainer() -> None:
     remote = RemoteArguments(reward_url="http://127.0.0.1:1")
     with pytest.raises(ConfigError, match="the reward server decides profile, judge_passes"):
-        open_source(RewardArguments(profile="mini", judge_passes=2), remote, "mini")
-    assert isinstance(open_source(RewardArguments(), remote, "mini"), RemoteReward)
+        open_source(RewardArguments(profile="mini", judge_passes=2), remote, "mini", None)
+    assert isinstance(open_source(RewardArguments(), remote, "mini", None), RemoteReward)
     with pytest.raises(ConfigError, match="profile is missing"):
-        open_source(RewardArguments(), RemoteArguments(), "mini")
+        open_source(RewardArguments(), RemoteArguments(), "mini", None)
 
 
 def test_a_port_that_is_taken() -> None:

@@ -177,7 +177,7 @@ def test_doubtful_rewards_are_drawn_to_the_mean() -> None:
     ],
 )
 def test_format_term(reply: str, term: float) -> None:
-    assert rewards.format_term(reply, parse_reply(reply)) == term
+    assert rewards.format_term(reply, readable=parse_reply(reply).prompt is not None) == term
 
 
 def test_intent_penalty_is_bounded() -> None:

@@ -27,7 +27,7 @@ FINE = json.dumps({"reason": "well", "keeps": True, "fluent": True, "sober": Tru
 
 def teacher(replies: Any, critic: Any = None, **settings: Any) -> Teacher:
     judge = None if critic is None else FakeChat(critic)
-    return Teacher(FakeChat(replies), judge, STYLE, TeachSettings(**settings))
+    return Teacher(FakeChat(replies), judge, STYLE, settings=TeachSettings(**settings))
 
 
 async def test_a_triplet_is_asked_for_in_the_students_own_words() -> None:
@@ -76,7 +76,7 @@ async def test_several_rewrites_of_one_request_differ_in_seed_and_equal_ones_cou
         return GOOD.replace("plain", "dark") if (request.seed or 0) % 2 else GOOD
 
     chat = FakeChat(answer)
-    found = await Teacher(chat, None, STYLE, TeachSettings(rewrites=4))(Source("k", "two red stars"))
+    found = await Teacher(chat, None, STYLE, settings=TeachSettings(rewrites=4))(Source("k", "two red stars"))
     assert len({request.seed for request in chat.requests}) == 4
     assert len(found) == 2
     assert all(isinstance(one, Triplet) for one in found)

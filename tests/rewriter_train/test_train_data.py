@@ -13,7 +13,7 @@ import pytest
 from core.errors import InputError
 from core.fakes import FakeChat
 from core.profiles import ModelConfig, RewriterConfig
-from rewriter import cot, parse, styles
+from rewriter import cot, parse, review, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style
 from rewriter.train import data, image_reward
@@ -44,7 +44,7 @@ def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
     rows = [GOOD | {"theme": "art"}, {"prompt": "x", "thought": None, "rewrite": "an x", "theme": None}]
     table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert load_triplets([tmp_path / "a.parquet"]) == load_triplets([write(tmp_path / "a.jsonl", rows)])
+    assert load_triplets([tmp_path / "a.parquet"]).records == load_triplets([write(tmp_path / "a.jsonl", rows)]).records
 
 
 def test_prompts(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(na
 
 
 def test_training_and_use_share_one_parser_and_one_guard() -> None:
-    assert data.parse_reply is image_reward.parse_reply is cot.parse_reply is parse.parse_reply
-    assert image_reward.check_intent is cot.check_intent
+    assert data.parse_reply is review.parse_reply is parse.parse_reply
+    assert image_reward.review is cot.review is review.review
     assert data.Style is cot.Style is styles.Style
 
 
