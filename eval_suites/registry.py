@@ -12,6 +12,14 @@ GENERATION = {
     "t2i-keypoints": "eval_suites.generation.t2i_keypoints",
     "partiprompts": "eval_suites.generation.partiprompts",
     "dpg-bench": "eval_suites.generation.dpg_bench",
+    "geneval2": "eval_suites.generation.geneval2",
+    "t2i-compbench": "eval_suites.generation.t2i_compbench",
+    "unigenbench": "eval_suites.generation.unigenbench",
+    "drawbench": "eval_suites.generation.drawbench",
+    "tiif-bench": "eval_suites.generation.tiif_bench",
+    "wise": "eval_suites.generation.wise",
+    "genai-bench": "eval_suites.generation.genai_bench",
+    "magicbench": "eval_suites.generation.magicbench",
 }
 
 

@@ -76,9 +76,11 @@ Table = tuple[list[str], list[list[str]]]
 
 def condition_table(figures: Mapping[str, Any]) -> Table:
     """The head of the report: every condition in one row."""
+    extras = list(next(iter(figures["conditions"].values()))["extras"])
     head = [
         "condition",
         figures["value_name"],
+        *extras,
         "every question right",
         "questions right",
         "failed answers",
@@ -92,6 +94,7 @@ def condition_table(figures: Mapping[str, Any]) -> Table:
         items = f"{row['items']}" + (f" ({lost} without a value or failed)" if lost else "")
         failed = f"{row['failed_answers']} of {row['answers']}"
         shares = [percent(row[key]) for key in ("value", "every_right", "questions_right")]
+        shares[1:1] = [percent(row["extras"][name]) for name in extras]
         rows.append([row["title"], *shares, failed, items, drawn])
     return head, rows
 

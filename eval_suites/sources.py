@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ def read_records(files: Sequence[Path], read: Callable[[Row], T]) -> tuple[T, ..
 
 def read_table(file: Path, read: Callable[[Row], T], delimiter: str = ",") -> tuple[T, ...]:
     """What `read` makes of each row of a CSV or TSV file with a header. Cells that are not there are missing fields."""
-    lines = _text(file).splitlines(keepends=True)
+    lines = io.StringIO(read_text(file), newline="")  # prompts may hold other line separators than \n
     plain = delimiter != ","  # quotation marks in a TSV are just that
     rows: csv.DictReader[str] = csv.DictReader(
         lines,
@@ -90,13 +91,13 @@ def read_json_dict(file: Path, read: Callable[[str, Row], T]) -> tuple[T, ...]:
 
 def read_lines(file: Path) -> tuple[str, ...]:
     """The lines of a text file that hold anything, without the blanks around them."""
-    return _some(file, tuple(line.strip() for line in _text(file).splitlines() if line.strip()))
+    return _some(file, tuple(line.strip() for line in read_text(file).split("\n") if line.strip()))
 
 
 def json_value(file: Path) -> Any:
     """The JSON value in `file`."""
     try:
-        return json.loads(_text(file))
+        return json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}") from error
 
@@ -188,7 +189,8 @@ def _some(file: Path, made: tuple[T, ...]) -> tuple[T, ...]:
     return made
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark. Raises InputError."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:

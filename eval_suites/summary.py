@@ -26,6 +26,7 @@ class Scored:
     every: float | None
     states: tuple[tuple[bool | None, ...], ...]
     failed: int
+    extras: Mapping[str, float | None]
 
 
 def score(suite: Suite, item: Item, answered: Answered, pass_at: float) -> Scored:
@@ -41,6 +42,7 @@ def score(suite: Suite, item: Item, answered: Answered, pass_at: float) -> Score
         every=_mean([every_right(full, right, pass_at) for right in rights]),
         states=tuple(tuple(resolved(full, right, pass_at)) for right in rights),
         failed=sum(state == "failed" for row in answered.verdicts for _, _, state in row),
+        extras={name: _mean([value(full, r, pass_at) for r in rights]) for name, value in suite.extras.items()},
     )
 
 
@@ -77,6 +79,10 @@ def _condition(
     return {
         "title": row.title,
         "value": headline(suite.headline, items, {name: None if s is None else s.value for name, s in scored.items()}),
+        "extras": {
+            name: headline(suite.headline, items, {n: None if s is None else s.extras[name] for n, s in scored.items()})
+            for name in suite.extras
+        },
         "every_right": _interval(bootstrap, [one.every for one in there]),
         "questions_right": asdict(ratio(hits, totals)) if sum(totals) else None,
         "answers": int(sum(len(picture) for one in there for picture in one.states)),

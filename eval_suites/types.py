@@ -75,8 +75,8 @@ class Suite:
     """A benchmark for pictures made from prompts.
 
     `official` says how its authors score; `measure` says what is measured here, and is the first line of every report.
-    `value_name` names the number that `value` gives. `finish` writes what the official scripts want beside the pictures
-    of a condition: (its folder, items, images each).
+    `value_name` names the number that `value` gives; `extras` are further values, by name. `finish` writes what the
+    official scripts want beside the pictures of a condition: (its folder, items, images each).
     """
 
     name: str
@@ -92,4 +92,11 @@ class Suite:
     images: int = 4
     variants: tuple[str, ...] = ("",)
     headline: Headline = Headline()
+    extras: Mapping[str, Value] = field(default_factory=dict)
     finish: Callable[[Path, Sequence[Item], int], None] | None = None
+
+
+def file_name(text: str, length: int = 200) -> str:
+    """`text` as the stem of a file, where a benchmark names pictures by their prompts: no slashes, at most `length`
+    bytes."""
+    return text.replace("/", " ").replace("\0", " ").encode()[:length].decode(errors="ignore").strip()

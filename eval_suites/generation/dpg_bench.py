@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.errors import InputError
 from core.images import open_image, save_png
-from eval_suites.sources import Row, as_int, find, published_notes, read_table, unique, want
+from eval_suites.sources import Row, as_int, find, published_notes, read_table, read_text, unique, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.types import Check
@@ -38,7 +38,7 @@ def load(place: Path, _: str) -> Data:
             text = folder / f"{name}.txt"
             if not text.is_file():
                 raise InputError(f"{file} has questions for {name!r}, but there is no {text}; get it from {SOURCE}")
-            prompt = text.read_text(encoding="utf-8-sig").strip()
+            prompt = read_text(text).strip()
             files.append(text)
         items.append(_item(name, prompt, lines, file))
     return Data(tuple(items), tuple(files), published_notes(file, len(items), 1065))
@@ -65,13 +65,11 @@ def _item(name: str, prompt: str, lines: Sequence[_Line], file: Path) -> Item:
     unique((f"proposition {line[2]} of {name}" for line in lines), file)
     index = {line[2]: n for n, line in enumerate(lines)}
     asked = []
-    for n, (_, _, proposition, parents, broad, detailed, text) in enumerate(lines):
+    for _, _, proposition, parents, broad, detailed, text in lines:
         unknown = [parent for parent in parents if parent != 0 and parent not in index]
         if unknown:
             raise InputError(f"{file}: proposition {proposition} of {name} depends on {unknown}, which is not there")
         needs = tuple(index[parent] for parent in parents if parent != 0)
-        if any(need >= n for need in needs):
-            raise InputError(f"{file}: proposition {proposition} of {name} depends on one that does not come before it")
         asked.append(Question(Check(f"{broad} - {detailed}", text), needs=needs, label=broad))
     return Item(name, prompt, tuple(asked), {}, {"item_id": name})
 
