@@ -1,4 +1,4 @@
-"""A chat model in this process. Calls that arrive together are answered in one batch, each as if it were alone."""
+"""A chat model in this process. Calls are answered together, in a running batch, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from core.chat import ChatReply, ChatRequest, Usage
@@ -17,6 +18,7 @@ from core.choices import add_logs
 from core.errors import BackendError, BadReply, RedraftError
 from core.local_models import LocalModel, Row, load_local
 from core.profiles import ModelConfig, model_place
+from core.refill import Draw, Refill, Running, can_refill
 from core.wire import json_in
 
 if TYPE_CHECKING:
@@ -32,15 +34,40 @@ class _Job:
     answer: Future[ChatReply] = field(default_factory=Future)
     abandoned: bool = False
     row: Row = field(init=False)
+    model: LocalModel = field(init=False)
+    limit: int = 0
+    """Most tokens of the reply."""
+    stopped: int = 0
+    """After how many tokens a stop string was complete, 0 where none was."""
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The row's own: what it draws depends on neither its company nor the device."""
+        import torch
+
+        seed = self.request.seed
+        return torch.Generator().manual_seed(random.getrandbits(63) if seed is None else seed % 2**63)
+
+    def ends(self, tokens: list[int]) -> bool:
+        """Whether the reply is complete with these tokens, or a stop string."""
+        if tokens[-1] in self.model.eos:
+            return True
+        if self.request.stop and not self.stopped and len(tokens) <= self.limit:
+            # A stop string of n bytes spans at most n tokens.
+            span = max(len(stop.encode("utf-8", "replace")) for stop in self.request.stop) + 1
+            tail = self.model.tokenizer.decode(tokens[-span:])
+            self.stopped = len(tokens) if any(stop in tail for stop in self.request.stop) else 0
+        return bool(self.stopped)
 
 
 class TransformersChat:
     """A ChatModel of any causal or image-text-to-text class of transformers, run in one worker thread.
 
-    The model loads at the first call. Requests that arrive while a batch runs make up the next ones, of at most
-    `local.micro_batch` rows. Each row has its own temperature, top_p, seed, stop strings and length; what is sampled
-    depends on the row's own seed and not on its company, up to the rounding of batched arithmetic (about 1e-6 in
-    float32: a token may flip once in a very long while; half precisions flip sooner).
+    The model loads at the first call. A batch of at most `local.micro_batch` rows runs; requests that arrive meanwhile
+    join it where others have finished (`core.refill`), or, where a model or a request with pictures does not allow
+    that, make up the next batch. Each row has its own temperature, top_p, seed, stop strings and length; what is
+    sampled depends on the row's own seed and not on its company, up to the rounding of batched arithmetic (about 1e-6
+    in float32: a token may flip once in a very long while; half precisions flip sooner).
 
     A `schema` is not forced on the model, only checked: the prompt has to ask for JSON. `choices` are read over the
     whole vocabulary. One instance may serve several event loops and threads.
@@ -55,6 +82,7 @@ class TransformersChat:
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="redraft-chat")
         self._model: LocalModel | None = None
+        self._batch: Refill | None = None
 
     @property
     def name(self) -> str:
@@ -74,41 +102,87 @@ class TransformersChat:
     async def aclose(self) -> None:
         """Lets go of the model, once the batch under way is done. The instance cannot be used afterwards."""
         await asyncio.to_thread(self._worker.shutdown)
-        self._model = None
+        self._model = self._batch = None
 
     def _answer_waiting(self) -> None:
         if not self._waiting:
             return  # the call before took them all
         time.sleep(_GATHER_S)
+        texts: deque[Running] = deque()
+        try:
+            while self._waiting or texts or (self._batch is not None and self._batch.running):
+                self._sort(self._take(), texts)
+                self._turn(texts)
+        except BaseException as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
+            self._fail([row.job for row in texts], error)
+
+    def _take(self) -> list[_Job]:
         with self._lock:
             jobs, self._waiting = self._waiting, []
-        jobs = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
+        return [job for job in jobs if job.answer.set_running_or_notify_cancel()]
+
+    def _sort(self, jobs: Sequence[_Job], texts: deque[Running]) -> None:
+        """Puts replies that can join the running batch into `texts`, and answers all else."""
+        groups: dict[tuple[bool, int], list[_Job]] = defaultdict(list)
         try:
-            self._answer(jobs)
+            if self._model is None and jobs:
+                self._model = load_local(self._config)
+                self._batch = self._running_batch(self._model)
+            for job in jobs:
+                assert self._model is not None
+                try:
+                    job.model, job.row = self._model, self._model.row(job.request, self._config.template_args)
+                    if self._batch is not None and not job.request.choices:
+                        texts.append(_read(self._model, job))
+                        continue
+                except RedraftError as error:
+                    job.answer.set_exception(error)
+                    continue
+                # Rows of one batch have equally many pictures, which is all that some processors can do.
+                groups[bool(job.request.choices), len(job.row.images)].append(job)
         except BaseException as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
             self._fail(jobs, error)
-
-    def _answer(self, jobs: Sequence[_Job]) -> None:
-        if not jobs:
             return
-        if self._model is None:
-            self._model = load_local(self._config)
-        groups: dict[tuple[bool, int], list[_Job]] = defaultdict(list)
-        for job in jobs:
-            try:
-                job.row = self._model.row(job.request, self._config.template_args)
-            except RedraftError as error:
-                job.answer.set_exception(error)
-                continue
-            # Rows of one batch have equally many pictures, which is all that some processors can do.
-            groups[bool(job.request.choices), len(job.row.images)].append(job)
         size = self._config.local.micro_batch
         for (choosing, _), group in groups.items():
             for batch in (group[start : start + size] for start in range(0, len(group), size)):
+                assert self._model is not None
                 try:
                     (_choose if choosing else _generate)(self._model, batch)
                 except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
                     self._fail(batch, error)
+
+    def _running_batch(self, model: LocalModel) -> Refill | None:
+        """None where the model has no plain cache, or reads pictures: then batches are made and ended together."""
+        if model.processor is not None or not can_refill(model.model):
+            return None
+        return Refill(model.model, self._config.local.micro_batch, _drawing)
+
+    def _turn(self, texts: deque[Running]) -> None:
+        """Lets rows join, then makes one token for all of them."""
+        import torch
+
+        if self._batch is None or not (texts or self._batch.running):
+            return
+        joining: list[Running] = []
+        try:
+            with torch.inference_mode():
+                joining = [texts.popleft() for _ in range(self._batch.wants(len(texts)))]
+                joining = [row for row in joining if not row.job.abandoned]
+                done = self._batch.join(joining) if joining else []
+                joining = []
+                done += self._batch.step() if self._batch.running else []
+        except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
+            self._fail([row.job for row in [*self._batch.leave(), *joining]], error)
+            return
+        for row in done:
+            job: _Job = row.job
+            if job.abandoned:
+                continue
+            try:
+                job.answer.set_result(_reply(job, row.tokens, len(row.prompt)))
+            except BadReply as error:
+                job.answer.set_exception(error)
 
     def _fail(self, jobs: Sequence[_Job], error: BaseException) -> None:
         if not isinstance(error, RedraftError):
@@ -122,6 +196,19 @@ class TransformersChat:
                 job.answer.set_exception(error)
 
 
+def _read(model: LocalModel, job: _Job) -> Running:
+    """A row for the running batch. Raises BackendError where its prompt is too long."""
+    ids = model.tokenizer(job.row.text, add_special_tokens=False, return_token_type_ids=False)["input_ids"]
+    if len(ids) >= model.context:
+        raise BackendError(_too_long(model, len(ids)))
+    job.limit = min(job.request.max_tokens, model.context - len(ids))
+    return Running(job, ids)
+
+
+def _too_long(model: LocalModel, tokens: int) -> str:
+    return f"the prompt has {tokens} tokens, {model.name} takes {model.context - 1}; shorten it"
+
+
 def _fitting(model: LocalModel, jobs: Sequence[_Job]) -> tuple[list[_Job], dict[str, torch.Tensor], list[int]]:
     """The jobs whose prompts the model can take, their inputs, and how many tokens each prompt has."""
     kept = [job for job in jobs if not job.abandoned]
@@ -133,8 +220,7 @@ def _fitting(model: LocalModel, jobs: Sequence[_Job]) -> tuple[list[_Job], dict[
             return kept, inputs, lengths
         for job, length, fit in zip(kept, lengths, fits, strict=True):
             if not fit:
-                said = f"the prompt has {length} tokens, {model.name} takes {model.context - 1}; shorten it"
-                job.answer.set_exception(BackendError(said))
+                job.answer.set_exception(BackendError(_too_long(model, length)))
         kept = [job for job, fit in zip(kept, fits, strict=True) if fit]
     return [], {}, []
 
@@ -147,26 +233,28 @@ def _generate(model: LocalModel, jobs: Sequence[_Job]) -> None:
     if not jobs:
         return
     width = inputs["input_ids"].shape[1]
-    limits = [min(job.request.max_tokens, model.context - n) for job, n in zip(jobs, lengths, strict=True)]
-    ends = _Ends(model, jobs, limits, width)
+    for job, length in zip(jobs, lengths, strict=True):
+        job.limit = min(job.request.max_tokens, model.context - length)
     with torch.inference_mode():
         made = model.model.generate(
             **inputs,
-            generation_config=GenerationConfig(max_new_tokens=max(limits), do_sample=False, use_cache=True),
-            logits_processor=[_Draw([job.request for job in jobs])],
-            stopping_criteria=[ends],
+            generation_config=GenerationConfig(
+                max_new_tokens=max(job.limit for job in jobs), do_sample=False, use_cache=True
+            ),
+            logits_processor=[_Draw(jobs)],
+            stopping_criteria=[_Ends(jobs, width)],
         )
-    rows = zip(jobs, limits, ends.stopped, lengths, made[:, width:].tolist(), strict=True)
-    for job, limit, stopped, length, tokens in rows:
+    for job, length, tokens in zip(jobs, lengths, made[:, width:].tolist(), strict=True):
         try:
-            job.answer.set_result(_reply(model, job.request, tokens[: stopped or limit], length, bool(stopped)))
+            job.answer.set_result(_reply(job, tokens[: job.stopped or job.limit], length))
         except BadReply as error:
             job.answer.set_exception(error)
 
 
-def _reply(model: LocalModel, request: ChatRequest, tokens: list[int], prompt_tokens: int, stopped: bool) -> ChatReply:
+def _reply(job: _Job, tokens: list[int], prompt_tokens: int) -> ChatReply:
+    model, request = job.model, job.request
     count = next((index for index, token in enumerate(tokens) if token in model.eos), None)
-    truncated = count is None and not stopped
+    truncated = count is None and not job.stopped
     text = str(model.tokenizer.decode(tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False))
     text = text[: min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=len(text))]
     said = f"{model.name} answered"
@@ -206,21 +294,18 @@ def _choose(model: LocalModel, jobs: Sequence[_Job]) -> None:
 
 class _Draw:
     """A logits processor that leaves each row one token: greedy rows their likeliest by doing nothing, sampled rows
-    one drawn from the row's own generator, by inverting the distribution function at one uniform number a step. The
-    numbers a row gets do not depend on the other rows, nor on the device."""
+    one drawn from the row's own generator, by inverting the distribution function at one uniform number a step."""
 
-    def __init__(self, requests: Sequence[ChatRequest]) -> None:
+    def __init__(self, jobs: Sequence[_Job]) -> None:
         import torch
 
-        self._rows = [index for index, request in enumerate(requests) if request.temperature > 0]
-        sampled = [requests[index] for index in self._rows]
-        self._temperatures = torch.tensor([request.temperature for request in sampled])[:, None]
-        self._top_ps = torch.tensor([request.top_p for request in sampled])[:, None]
-        self._generators = [
-            torch.Generator().manual_seed(random.getrandbits(63) if r.seed is None else r.seed % 2**63) for r in sampled
-        ]
+        self._rows = [index for index, job in enumerate(jobs) if job.request.temperature > 0]
+        sampled = [jobs[index] for index in self._rows]
+        self._temperatures = torch.tensor([job.request.temperature for job in sampled])[:, None]
+        self._top_ps = torch.tensor([job.request.top_p for job in sampled])[:, None]
+        self._generators = [job.generator for job in sampled]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor | None, scores: torch.Tensor) -> torch.Tensor:
         import torch
 
         if not self._rows:
@@ -240,29 +325,26 @@ class _Draw:
         return scores
 
 
+def _drawing(jobs: Sequence[_Job]) -> Draw:
+    """The same for a running batch: logits to tokens."""
+    draw = _Draw(jobs)
+    return lambda logits: draw(None, logits.float()).argmax(-1)
+
+
 class _Ends:
-    """A stopping criterion for each row: its own length, its stop strings, and that nobody waits for it any more.
+    """A stopping criterion for each row: its own length and stop strings, and that nobody waits for it any more."""
 
-    `stopped`: after how many tokens a row's stop string was complete, 0 where none was.
-    """
-
-    def __init__(self, model: LocalModel, jobs: Sequence[_Job], limits: Sequence[int], width: int) -> None:
-        self._model = model
+    def __init__(self, jobs: Sequence[_Job], width: int) -> None:
         self._jobs = jobs
-        self._limits = limits
         self._width = width
-        self.stopped = [0] * len(jobs)
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **kwargs: object) -> torch.Tensor:
         import torch
 
         count = input_ids.shape[1] - self._width
-        done = []
-        for index, (job, limit) in enumerate(zip(self._jobs, self._limits, strict=True)):
-            if job.request.stop and not self.stopped[index] and count <= limit:
-                # A stop string of n bytes spans at most n tokens.
-                span = min(count, max(len(stop.encode("utf-8", "replace")) for stop in job.request.stop) + 1)
-                tail = self._model.tokenizer.decode(input_ids[index, -span:])
-                self.stopped[index] = count if any(stop in tail for stop in job.request.stop) else 0
-            done.append(bool(self.stopped[index]) or count >= limit or job.abandoned)
+        rows = input_ids[:, self._width :].tolist() if any(job.request.stop for job in self._jobs) else None
+        done = [
+            job.abandoned or count >= job.limit or (rows is not None and job.ends(rows[at]))
+            for at, job in enumerate(self._jobs)
+        ]
         return torch.tensor(done, device=input_ids.device)

@@ -1,0 +1,194 @@
+"""Continuous batching: rows join a running batch as they come and leave it when they are done.
+
+All rows share one key-value cache whose right edges are flush. A row that joins is read by itself (together with others
+that join) and its part of the cache is padded on the left to the common width; rows that are done, and columns that are
+padding for every row left, are cut away. Joining and leaving copy the cache, as each step does anyway, so they wait
+until an eighth of the rows are free, or until nothing runs.
+
+Works for every causal model that keeps a plain cache of keys and values and takes positions; `can_refill` says which. A
+row's text does not depend on its company, up to the rounding of batched arithmetic.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+_JOIN_SHARE = 8
+
+
+class Job(Protocol):
+    """What a row is to the batch. `limit`: most tokens; `abandoned` is asked at every step."""
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def abandoned(self) -> bool: ...
+
+    def ends(self, tokens: list[int]) -> bool:
+        """Whether the row is done with these tokens, for a reason of its own (end token, stop string)."""
+        ...
+
+
+Draw = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Logits of the last position (rows, vocabulary) to the next token of each row (rows,)."""
+
+
+@dataclass(eq=False)
+class Running:
+    """A row in the batch: its prompt's ids and the tokens that it has so far."""
+
+    job: Any
+    prompt: list[int]
+    tokens: list[int] = field(default_factory=list)
+
+
+def can_refill(model: Any) -> bool:
+    """Whether the model keeps a plain cache and takes positions. Sliding windows, recurrent states and the like do not
+    let rows be moved."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    takes = inspect.signature(model.forward).parameters
+    if not {"position_ids", "past_key_values", "attention_mask", "logits_to_keep"} <= takes.keys():
+        return False
+    if getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder:
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) is DynamicLayer for layer in layers)
+
+
+class Refill:
+    """A running batch of at most `size` rows. `draw` makes the drawing function for the rows that are in it, whenever
+    they change. Use it from one thread, inside `torch.inference_mode()`."""
+
+    def __init__(self, model: Any, size: int, draw: Callable[[Sequence[Any]], Draw]) -> None:
+        self._model = model
+        self._size = size
+        self._make_draw = draw
+        self._rows: list[Running] = []
+        self._cache: Any = None
+        self._mask: torch.Tensor | None = None
+        self._next: torch.Tensor | None = None
+        self._done: set[int] = set()
+        self._draw: Draw | None = None
+
+    @property
+    def running(self) -> int:
+        return len(self._rows) - len(self._done)
+
+    def wants(self, waiting: int) -> int:
+        """How many of `waiting` rows should join now."""
+        free = self._size - self.running
+        worth = min(waiting, max(1, self._size // _JOIN_SHARE))
+        return min(free, waiting) if self.running == 0 or free >= worth else 0
+
+    def join(self, rows: Sequence[Running]) -> list[Running]:
+        """Reads the prompts of `rows` and draws their first tokens. Gives those that are done with it."""
+        import torch
+
+        self._drop()
+        if not rows:
+            return []
+        width = max(len(row.prompt) for row in rows)
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for at, row in enumerate(rows):
+            ids[at, width - len(row.prompt) :] = torch.tensor(row.prompt)
+            mask[at, width - len(row.prompt) :] = 1
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        made = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        first = self._make_draw([row.job for row in rows])(made.logits[:, -1])
+        self._merge(made.past_key_values, mask, first)
+        self._rows.extend(rows)
+        self._draw = self._make_draw([row.job for row in self._rows])
+        return self._take(first.tolist(), range(len(self._rows) - len(rows), len(self._rows)))
+
+    def step(self) -> list[Running]:
+        """One token for every row. Gives the rows that are done with it."""
+        import torch
+
+        if 2 * len(self._done) >= len(self._rows):
+            self._drop()
+            self._draw = self._make_draw([row.job for row in self._rows])
+        assert self._mask is not None
+        assert self._next is not None
+        assert self._draw is not None
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._rows), 1)], dim=1)
+        made = self._model(
+            input_ids=self._next[:, None],
+            attention_mask=self._mask,
+            position_ids=self._mask.sum(-1, keepdim=True) - 1,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = made.past_key_values
+        self._next = self._draw(made.logits[:, -1])
+        left = [at for at in range(len(self._rows)) if at not in self._done]
+        tokens = self._next.tolist()
+        return self._take([tokens[at] for at in left], left)
+
+    def leave(self) -> list[Running]:
+        """Empties the batch, after a fault; gives the rows that were not done."""
+        rows = [row for at, row in enumerate(self._rows) if at not in self._done]
+        self._rows, self._done = [], set()
+        self._cache = self._mask = self._next = None
+        return rows
+
+    def _take(self, tokens: Sequence[int], places: Sequence[int]) -> list[Running]:
+        finished = []
+        for token, at in zip(tokens, places, strict=True):
+            row = self._rows[at]
+            row.tokens.append(token)
+            if len(row.tokens) >= row.job.limit or row.job.abandoned or row.job.ends(row.tokens):
+                self._done.add(at)
+                finished.append(row)
+        if self.running == 0:
+            self.leave()
+        return finished
+
+    def _drop(self) -> None:
+        """Cuts away the rows that are done, and columns that nobody left needs."""
+        import torch
+
+        if not self._done or self._mask is None or self._next is None:
+            return
+        left = [at for at in range(len(self._rows)) if at not in self._done]
+        index = torch.tensor(left, device=self._mask.device)
+        mask = self._mask[index]
+        start = int(mask.any(0).int().argmax())
+        for layer in self._cache.layers:
+            layer.keys = layer.keys[index, :, start:]
+            layer.values = layer.values[index, :, start:]
+        self._mask, self._next = mask[:, start:], self._next[index]
+        self._rows = [self._rows[at] for at in left]
+        self._done = set()
+
+    def _merge(self, cache: Any, mask: torch.Tensor, first: torch.Tensor) -> None:
+        """Puts new rows below those that run, all flush right."""
+        import torch
+        from torch.nn.functional import pad
+
+        if self._mask is None or self._next is None:
+            self._cache, self._mask, self._next = cache, mask, first
+            return
+        ours, theirs = self._mask.shape[1], mask.shape[1]
+        more, less = max(0, theirs - ours), max(0, ours - theirs)
+        for old, new in zip(self._cache.layers, cache.layers, strict=True):
+            old.keys = torch.cat([pad(old.keys, (0, 0, more, 0)), pad(new.keys, (0, 0, less, 0))])
+            old.values = torch.cat([pad(old.values, (0, 0, more, 0)), pad(new.values, (0, 0, less, 0))])
+        self._mask = torch.cat([pad(self._mask, (more, 0)), pad(mask, (less, 0))])
+        self._next = torch.cat([self._next, first])
