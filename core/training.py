@@ -59,15 +59,16 @@ def missing(place: str, error: Exception) -> ModelMissing:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`. One that a kill cut short lacks its state, which is written last."""
-    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name))]
-    return next((path for _, path in sorted(found, reverse=True) if _is_whole(path)), None)
+    """The newest whole checkpoint in `folder`. One that a kill cut short lacks its state, which is written last, or has
+    only the beginning of it."""
+    found = sorted((int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name)))
+    return next((path for _, path in reversed(found) if _is_json(path / "trainer_state.json")), None)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_json(path: Path) -> bool:
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or the kill came while it was written
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return False
     return True
 

@@ -42,6 +42,19 @@ class JudgeTrainer(Trainer):
                     self._running[name].append(value.detach())
         return (parts["loss"], outputs) if return_outputs else parts["loss"]
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads whole weights by from_pretrained, which knows the names they were saved under.
+
+        Trainer compares names as they are; Llava saves under others than it trains under, so that Trainer (5.23) warns
+        of missing keys and goes on from the weights that training began with.
+        """
+        learner = self.model if model is None else model
+        if hasattr(learner, "merge_and_unload"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(learner).from_pretrained(resume_from_checkpoint, dtype=learner.dtype, use_safetensors=True)
+        learner.load_state_dict(saved.state_dict())
+
     def log(self, logs: dict[str, float], *args: Any) -> None:
         """Adds the running figures since the last log to a log of the training loss."""
         if "loss" in logs:
