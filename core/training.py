@@ -5,26 +5,65 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from core.errors import ConfigError, ModelMissing, one_line
+from rich.console import Console
+
+from core.errors import ConfigError, ModelMissing, RedraftError, one_line, printable
 from core.profiles import model_place
+from core.records import Loaded
 
+T = TypeVar("T")
+console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_NAMED = 10
+"""How many bad records are named."""
 
 
-def read_settings(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
+def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
+    """The command line of a script; `argv` in place of the process's own arguments. Returns the exit code."""
+    try:
+        script(sys.argv[1:] if argv is None else argv)
+    except RedraftError as error:
+        console.print(printable(f"error: {error}"))
+        return error.exit_code
+    return 0
+
+
+def recipes(package: str) -> dict[str, Path]:
+    """Name to YAML file of the recipes that come with `package`."""
+    folder = Path(str(resources.files(package))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def told(name: str, loaded: Loaded[T]) -> Loaded[T]:
+    """Says how many records there are, and names those that were left out."""
+    console.print(f"{name}: {loaded}")
+    for bad in loaded.bad[:_NAMED]:
+        console.print(printable(f"  left out: {bad}"))
+    if len(loaded.bad) > _NAMED:
+        console.print(f"  left out: {len(loaded.bad) - _NAMED:,} more")
+    return loaded
+
+
+def read_settings(
+    kinds: Sequence[Any], argv: Sequence[str], prog: str, recipes: Mapping[str, Path] | None = None
+) -> tuple[Any, ...]:
     """One instance of each dataclass in `kinds`, from `--config FILE` (YAML) and the options that override it.
 
-    Raises ConfigError for a file that cannot be read, for a key or option that does not exist, and for values that the
-    dataclasses refuse.
+    `recipes`: names that can stand for a file. Raises ConfigError for a file that cannot be read, for a key or option
+    that does not exist, and for values that the dataclasses refuse.
     """
     from trl import TrlParser
 
     args = list(argv)
+    if recipes is not None:
+        _name_file(args, recipes)
     if "--config" in args:
         at = args.index("--config") + 1
         if at == len(args):
@@ -58,6 +97,14 @@ def missing(place: str, error: Exception) -> ModelMissing:
     )
 
 
+def checkpoint_for(training: Any) -> Path | None:
+    """Where to go on from: what the settings name, or the last whole checkpoint in output_dir."""
+    start = training.resume_from_checkpoint
+    # "true" and "false" are what the setting may hold, too: then output_dir decides, which it does anyway.
+    named = Path(start) if isinstance(start, str) and start.lower() not in ("true", "false") else None
+    return named or last_checkpoint(Path(training.output_dir))
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`. One that a kill cut short lacks its state, which is written last, or has
     only the beginning of it."""
@@ -71,6 +118,14 @@ def _is_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _name_file(args: list[str], recipes: Mapping[str, Path]) -> None:
+    at = args.index("--config") + 1 if "--config" in args else len(args)
+    if at < len(args) and not args[at].endswith((".yaml", ".yml")) and not Path(args[at]).exists():
+        if args[at] not in recipes:
+            raise ConfigError(f"there is no config file and no recipe {args[at]!r}; recipes: {', '.join(recipes)}")
+        args[at] = str(recipes[args[at]])
 
 
 def _refuse_unknown(path: Path, known: set[str]) -> None:

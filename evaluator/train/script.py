@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from rich.console import Console
 
-from core.errors import BackendError, ConfigError, InputError, printable
+from core.errors import BackendError, ConfigError, InputError
 from core.files import write_atomically
 from core.profiles import JudgeConfig, LocalConfig, ModelConfig
-from core.records import Loaded
-from core.training import find_model, last_checkpoint, read_settings
+from core.training import checkpoint_for, console, find_model, read_settings, recipes, told
 from evaluator.judges import open_judge
 from evaluator.judging import Wording
 from evaluator.train.figures import Answer, fit_temperature
@@ -30,9 +28,6 @@ from evaluator.train.report import Measured, write_profile_table, write_report
 
 if TYPE_CHECKING:
     from evaluator.prefix import VLM
-
-console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-_NAMED = 10
 
 
 @dataclass
@@ -74,14 +69,14 @@ def train(argv: Sequence[str]) -> None:
     from trl import ModelConfig as ModelArguments
 
     kinds = (JudgeArguments, TrainingArguments, ModelArguments)
-    data, training, model = read_settings(kinds, argv, "python -m evaluator.train")
+    data, training, model = read_settings(kinds, argv, "python -m evaluator.train", recipes("evaluator"))
     _check(data, training, model)
     wording = Wording(data.style)
     base = find_model(model.model_name_or_path)
     out = Path(training.output_dir).resolve()
     first = training.process_index == 0
-    parts = _parts(data, out, told=first)
-    start = training.resume_from_checkpoint or last_checkpoint(out)
+    parts = _parts(data, out, first=first)
+    start = checkpoint_for(training)
     if first:
         _keep_parts(out, parts, resumed=bool(start))
     vlm = _load(base, data, training, model)
@@ -157,14 +152,12 @@ def _check(data: JudgeArguments, training: Any, model: Any) -> None:
     training.prediction_loss_only = True
 
 
-def _parts(data: JudgeArguments, out: Path, *, told: bool) -> Parts:
+def _parts(data: JudgeArguments, out: Path, *, first: bool) -> Parts:
     spool = out / "pictures"
 
     def load(name: str, places: list[str]) -> tuple[Judgement, ...]:
         loaded = load_judgements(places, spool, max_bad=data.max_bad)
-        if told:
-            _tell(name, loaded)
-        return loaded.records
+        return (told(name, loaded) if first else loaded).records
 
     learn = load("train_files", data.train_files)
     if data.calibration_files:
@@ -179,14 +172,6 @@ def _parts(data: JudgeArguments, out: Path, *, told: bool) -> Parts:
         only = "accept" if parts.learn[0].accept else "reject"
         raise InputError(f"every record to learn from says {only}; a judge needs both")
     return parts
-
-
-def _tell(name: str, loaded: Loaded[Judgement]) -> None:
-    console.print(f"{name}: {loaded}")
-    for bad in loaded.bad[:_NAMED]:
-        console.print(printable(f"  left out: {bad}"))
-    if len(loaded.bad) > _NAMED:
-        console.print(f"  left out: {len(loaded.bad) - _NAMED:,} more")
 
 
 def _keep_parts(out: Path, parts: Parts, *, resumed: bool) -> None:
@@ -298,9 +283,9 @@ async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement])
     judge = open_judge(config)
     assert isinstance(judge, TransformersJudge)
     await judge.load()
-    told = _Progress(what, len(records))
+    progress = _Progress(what, len(records))
     try:
-        return await ask(judge, records, at_once=config.model.local.micro_batch, told=told)
+        return await ask(judge, records, at_once=config.model.local.micro_batch, told=progress)
     finally:
         await judge.aclose()
 

@@ -2,62 +2,30 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from rich.console import Console
+from core import training
+from core.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
 
-from core.errors import ConfigError, RedraftError, printable
-from core.records import Loaded
-from core.training import last_checkpoint, read_settings
-
-T = TypeVar("T")
-console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-_NAMED = 10
-
-
-def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
-    """The command line of a script; `argv` in place of the process's own arguments. Returns the exit code."""
-    try:
-        script(sys.argv[1:] if argv is None else argv)
-    except RedraftError as error:
-        console.print(printable(f"error: {error}"))
-        return error.exit_code
-    return 0
+__all__ = [
+    "checkpoint_for", "console", "last_checkpoint", "recipes", "run", "set_model_kwargs", "settings_of", "told",
+    "train_and_save",
+]  # fmt: skip
 
 
 def recipes() -> dict[str, Path]:
     """Name to YAML file of the recipes that come with the package."""
-    folder = Path(str(resources.files("rewriter.train"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return training.recipes("rewriter.train")
 
 
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
     """`core.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
-    args = list(argv)
-    at = args.index("--config") + 1 if "--config" in args else len(args)
-    if at < len(args) and not args[at].endswith((".yaml", ".yml")) and not Path(args[at]).exists():
-        known = recipes()
-        if args[at] not in known:
-            raise ConfigError(f"there is no config file and no recipe {args[at]!r}; recipes: {', '.join(known)}")
-        args[at] = str(known[args[at]])
-    return read_settings(kinds, args, prog)
+    return read_settings(kinds, argv, prog, recipes())
 
 
-def told(name: str, loaded: Loaded[T]) -> Loaded[T]:
-    """Says how many records there are, and names those that were left out."""
-    console.print(f"{name}: {loaded}")
-    for bad in loaded.bad[:_NAMED]:
-        console.print(printable(f"  left out: {bad}"))
-    if len(loaded.bad) > _NAMED:
-        console.print(f"  left out: {len(loaded.bad) - _NAMED:,} more")
-    return loaded
-
-
-def set_model_kwargs(training: Any, model: Any) -> None:
+def set_model_kwargs(settings: Any, model: Any) -> None:
     """How TRL is to load the model: TRL's ModelConfig put into the trainer's `model_init_kwargs`."""
     given = {
         "revision": model.model_revision,
@@ -65,15 +33,7 @@ def set_model_kwargs(training: Any, model: Any) -> None:
         "dtype": model.dtype,
         "use_safetensors": True,  # pickled weights could run code
     }
-    training.model_init_kwargs = given | (training.model_init_kwargs or {})
-
-
-def checkpoint_for(training: Any) -> Path | None:
-    """Where to go on from: what the settings name, or the last whole checkpoint in output_dir."""
-    start = training.resume_from_checkpoint
-    # "true" and "false" are what the setting may hold, too: then output_dir decides, which it does anyway.
-    named = Path(start) if isinstance(start, str) and start.lower() not in ("true", "false") else None
-    return named or last_checkpoint(Path(training.output_dir))
+    settings.model_init_kwargs = given | (settings.model_init_kwargs or {})
 
 
 def train_and_save(trainer: Any, start: Path | None) -> None:

@@ -26,7 +26,6 @@ from evaluator.train.__main__ import main
 from evaluator.types import Check, Outcome
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "evaluator" / "recipes"
 QUESTION = "Is the circle blue?"
 
 
@@ -138,7 +137,7 @@ def test_two_steps_of_the_full_size_recipes_on_a_tiny_model(family: str, tmp_pat
         "logging_steps": 1,
     }
     argv = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
-    assert run(["--config", str(RECIPES / f"{family}_{size}.yaml"), *argv]) == 0
+    assert run(["--config", f"{family}_{size}", *argv]) == 0
     out = tmp_path / "out"
     before, after = (load_file(folder / "model.safetensors") for folder in (model, out))
     changed = {name for name, value in before.items() if (value != after[name]).any()}
@@ -156,7 +155,7 @@ def test_two_steps_of_the_full_size_recipes_on_a_tiny_model(family: str, tmp_pat
     (out / "checkpoint-2" / "trainer_state.json").write_text('{"best', encoding="utf-8")
     shutil.rmtree(out / "adapter")
     assert last_checkpoint(out) == out / "checkpoint-1"
-    assert run(["--config", str(RECIPES / f"{family}_{size}.yaml"), *argv, "--measure_before", "false"]) == 0
+    assert run(["--config", f"{family}_{size}", *argv, "--measure_before", "false"]) == 0
     again = load_file(out / "model.safetensors")
     assert all((again[name] == value).all() for name, value in after.items())
 
@@ -223,6 +222,11 @@ def test_what_is_refused(
     write_records(tmp_path / "records", 12)
     assert run(["--config", str(write_config(tmp_path, tiny_llava, **settings))]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_recipe_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--config", "qwen9"]) == 2
+    assert "no recipe 'qwen9'; recipes: mini, qwen2_5_vl_7b, qwen3_vl_8b" in capsys.readouterr().err
 
 
 def test_records_that_teach_nothing_or_leak_are_refused(

@@ -14,8 +14,6 @@ from mini import oracle
 from mini.sampling import holds_out
 from mini.write_judgements import drawn, judged, write
 
-RECIPE = Path(__file__).parents[2] / "evaluator" / "recipes" / "mini.yaml"
-
 
 def test_records_say_what_the_oracle_sees(tmp_path: Path) -> None:
     count, accepted = write(tmp_path, 12, seed=1)
@@ -46,7 +44,7 @@ def test_two_steps_of_the_mini_recipe_on_the_mini_judge(tmp_path: Path, capsys: 
         "report_share": 0.25,
     }
     argv = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
-    assert main(["--config", str(RECIPE), *argv]) == 0, capsys.readouterr().err
+    assert main(["--config", "mini", *argv]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["steps"] == 2
     assert report["report"]["calibrated"]["failed"] <= report["records"]["report"]
