@@ -2,205 +2,170 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from core.errors import InputError
 from eval_suites import registry
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+_PICTURES, _JUDGES = "Suites of pictures", "Suites of judges and edits"
+_DEFAULTS: Mapping[str, object] = {
+    "profile": "mini", "rewriter": "own", "best": True, "loop": False, "seed": 0,
+    "judge": None, "tie": 0.0, "passes": 1, "attacks": True, "both_orders": True,
+}  # fmt: skip
 
-@app.command(context_settings={"help_option_names": ["--help"]})
+
+@app.command()
 def evaluate(
     suite: Annotated[str | None, typer.Argument(help="Which suite; without one, lists them.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The benchmark's files: a folder or a file.")] = None,
     profile: Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")] = "mini",
-    report_profile: Annotated[
-        str | None,
-        typer.Option("--report-profile", help="Profile whose judge answers the questions; else the system's own."),
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="Pictures a prompt; else the benchmark's own number.")
     ] = None,
     rewriter: Annotated[
-        str, typer.Option("--rewriter", help="none, own, or a profile whose rewriter is used instead.")
+        str, typer.Option("--rewriter", help="none, own, or a profile whose rewriter is taken instead.")
     ] = "own",
     best: Annotated[bool, typer.Option("--best/--no-best", help="Also the best of --images by the judge.")] = True,
     loop: Annotated[bool, typer.Option("--loop", help="Also the loop, with at most --images pictures.")] = False,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="Pictures a prompt; the suite's own.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many prompts, evenly spread.")] = None,
-    variant: Annotated[str | None, typer.Option("--variant", help="Which part of the benchmark.")] = None,
-    pictures: Annotated[
-        Path | None, typer.Option("--pictures", help="Judge pictures that are here in the benchmark's layout.")
+    report_profile: Annotated[
+        str | None, typer.Option("--report-profile", help="Profile whose judge reports; else the system's own.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of all pictures.")] = 0,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Judge pictures that lie here in the benchmark's layout.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many items, evenly spread.")] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="Which part of the benchmark.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all pictures.")] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="pointwise, pairwise; of edits: editscore, viescore, editreward, digit, checks."),
+    ] = None,
+    second_profile: Annotated[
+        str | None, typer.Option("--second-profile", help="A second judge, to see whether both agree.")
+    ] = None,
+    passes: Annotated[int, typer.Option("--passes", min=1, help="Times that a judge is asked for each pair.")] = 1,
+    tie: Annotated[float, typer.Option("--tie", min=0, help="Margin up to which a judge prefers none.")] = 0.0,
+    attacks: Annotated[
+        bool, typer.Option("--attacks/--no-attacks", help="Orders in pictures, wordy prompts: do they move the judge?")
+    ] = True,
+    both_orders: Annotated[
+        bool, typer.Option("--both-orders/--one-order", help="Ask a pairwise judge in both orders.")
+    ] = True,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; a second call goes on.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as one JSON object on stdout.")] = False,
 ) -> None:
-    """Measure what rewriting and looping gain on a benchmark."""
+    """Measure what rewriting and looping gain on a benchmark, or whether a judge deserves trust."""
+    options = {name: value for name, value in locals().items() if name not in ("suite", "out", "as_json")}
     if suite is None:
         sys.stdout.write(registry.listing())
+        return
+    folder = out or Path("evals") / f"{suite}-{Path(profile).stem}"
+    if suite == "cutouts":
+        _cutouts(limit, seed, folder, options)
         return
     chosen = registry.suite(suite)
     if data is None:
         raise InputError(f"{suite} needs --data, the files from {chosen.source}; redraft ships no benchmark's data")
-    options = {
-        "data": data, "profile": profile, "report_profile": report_profile, "rewriter": rewriter, "best": best,
-        "loop": loop, "images": images, "limit": limit, "variant": variant, "pictures": pictures, "seed": seed,
-    }  # fmt: skip
-    folder = out or Path("evals") / f"{suite}-{Path(profile).stem}"
+    names = ("data", "profile", "limit", "variant", *_fitting(suite))
+    _refuse_others(suite, options, names)
+    mine = {name: options[name] for name in names}
+    command = command_line(suite, mine, folder)
     with contextlib.redirect_stdout(sys.stderr):  # model libraries that print must not end up inside the result
-        figures = run_generation(chosen, options, folder)
+        if suite in registry.GENERATION:
+            from eval_suites.generating import run_generation
+
+            figures = run_generation(chosen, mine, folder, command)
+        elif suite in registry.EDITING:
+            from eval_suites.judging.command import run_editing
+
+            figures = run_editing(chosen, mine, folder, command)
+        else:
+            from eval_suites.judging.command import run_judging
+
+            figures = run_judging(chosen, mine, folder, command)
     if as_json:
         sys.stdout.write(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
-        return
-    from eval_suites.report import percent
-
-    console = Console(highlight=False)
-    console.print(figures["measure"], soft_wrap=True)
-    for row in figures["conditions"].values():
-        told = percent(row["value"])
-        console.print(f"{row['title']:<28} {told:<22} {row['failed_answers']} of {row['answers']} answers failed")
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
-
-
-def run_generation(suite: Any, options: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Runs a suite of pictures to its end and returns its figures. Raises RedraftError."""
-    from agent.types import Limits
-    from agent.wiring import open_evaluator, open_parts
-    from core.profiles import load_profile
-    from core.store import ImageStore
-    from eval_suites.book import opened
-    from eval_suites.conditions import Condition, Reporter, Work, conditions, missing
-    from eval_suites.report import gallery, write_report
-    from eval_suites.runner import cost, data_settings, evaluate, failures, lay_out, spread
-    from eval_suites.summary import summary
-    from rewriter.limits import clean_prompt
-
-    console = Console(stderr=True, highlight=False)
-    variant = options["variant"] or suite.variants[0]
-    if variant not in suite.variants:
-        raise InputError(f"{suite.name} has no variant {variant!r}; there are {', '.join(suite.variants)}")
-    data = suite.load(options["data"], variant)
-    items = [replace(item, prompt=clean_prompt(item.prompt)) for item in spread(data.items, options["limit"])]
-    images = options["images"] or suite.images
-    profile = load_profile(options["profile"])
-    if options["rewriter"] not in ("none", "own"):
-        profile = profile.model_copy(update={"rewriter": load_profile(options["rewriter"]).rewriter})
-    reporting = load_profile(options["report_profile"]) if options["report_profile"] else profile
-    if options["pictures"] is not None:
-        rows = [Condition("given", f"pictures of {options['pictures']}", images, images)]
-        missing(options["pictures"], suite, items, images)
     else:
-        rows = conditions(images, rewriter=options["rewriter"] != "none", best=options["best"], loop=options["loop"])
-    settings = {
-        "suite": suite.name,
-        "variant": variant,
-        "data": data_settings(data),
-        "prompts": len(items),
-        "images": images,
-        "seed": options["seed"],
-        "conditions": [row.name for row in rows],
-        "profile": profile.model_dump(mode="json"),
-        "report_profile": reporting.model_dump(mode="json") if reporting is not profile else None,
-    }
-    with opened(out, settings) as book:
-        with console.status("opening the models"):
-            parts = open_parts(profile)
-            reporter = Reporter("own", parts.evaluator, parts.builder)
-            if reporting is not profile:
-                builder, evaluator = open_evaluator(reporting)
-                reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
-        work = Work(
-            suite=suite,
-            parts=parts,
-            reporter=reporter,
-            limits=Limits.of(profile.limits, profile.judge.pass_at),
-            book=book,
-            store=ImageStore(out / "state" / "images"),
-            out=out,
-            images=images,
-            seed=options["seed"],
-            given=options["pictures"],
+        _tell(figures, folder)
+
+
+def _fitting(suite: str) -> tuple[str, ...]:
+    """The options that a suite of this kind takes, beside those that all take."""
+    if suite in registry.GENERATION:
+        return ("images", "rewriter", "best", "loop", "report_profile", "pictures", "seed")
+    if suite in registry.EDITING:
+        return ("judge", "pictures", "passes")
+    return ("judge", "second_profile", "passes", "tie", "attacks", "both_orders")
+
+
+def _refuse_others(suite: str, options: Mapping[str, object], names: Sequence[str]) -> None:
+    others = [name for name, value in options.items() if name not in names and value != _DEFAULTS.get(name)]
+    if others:
+        wrong = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise InputError(
+            f"{suite} has no use for {wrong}; it takes --{', --'.join(n.replace('_', '-') for n in names)}"
         )
-        pass_at = reporting.judge.pass_at
-        try:
-            with Progress(console=console) as progress:
-                bars = {row.name: progress.add_task(row.title, total=len(items)) for row in rows}
-                results = asyncio.run(evaluate(work, items, rows, lambda name: progress.advance(bars[name])))
-        except KeyboardInterrupt:
-            console.print("interrupted; the same command goes on")
-            raise typer.Exit(130) from None
-        finally:
-            parts.close()
-        lay_out(work, suite, items, rows, results)
-        figures = {
-            "measure": f"{suite.title}: {suite.measure}",
-            "title": suite.title,
-            "official": suite.official,
-            "source": suite.source,
-            "licence": suite.licence,
-            "value_name": suite.value_name,
-            "notes": _notes(data.notes, items, data.items, rows, reporting is profile, failures(results)),
-            "items": len(items),
-            **summary(suite, items, rows, results, pass_at),
-            "cost": cost(work),
-            "models": dict(parts.names),
-            "command": _command(suite.name, options, out),
-            "settings": settings,
-        }
-        write_report(out, figures, gallery(suite, items, rows, results, work.store, pass_at))
-    return figures
 
 
-def _notes(
-    told: Sequence[str],
-    items: Sequence[Any],
-    every: Sequence[Any],
-    rows: Sequence[Any],
-    same_judge: bool,
-    failed: Any,
-) -> list[str]:
-    notes = list(told)
-    if len(items) < len(every):
-        notes.append(f"{len(items):,} of {len(every):,} prompts, evenly spread over the file.")
-    chosen = [row.title for row in rows if row.name in ("raw_best", "rewritten_best", "loop")]
-    if chosen and same_judge:
-        notes.append(
-            f"One judge both chose and reports: {'; '.join(chosen)} look better than they are. "
-            "Report with another by --report-profile."
-        )
-    for name, items_failed in failed.items():
-        if items_failed:
-            first = next(iter(items_failed.values()))
-            notes.append(
-                f"{len(items_failed)} prompts failed under {name}; the same command tries them again. First: {first}"
-            )
-    return notes
-
-
-def _command(suite: str, options: dict[str, Any], out: Path) -> str:
+def command_line(suite: str, options: Mapping[str, object], out: Path) -> str:
+    """The command that repeats a run."""
     words = ["redraft", "eval", suite]
-    defaults = {"profile": "mini", "rewriter": "own", "best": True, "loop": False, "seed": 0}
     for name, value in options.items():
-        if value is None or value == defaults.get(name):
+        if value is None or value == _DEFAULTS.get(name):
             continue
-        option = f"--{name.replace('_', '-')}"
-        words += ["--no-best"] if name == "best" else [option] if value is True else [option, str(value)]
+        option = "--" + name.replace("_", "-")
+        if value is False:
+            words.append("--one-order" if name == "both_orders" else f"--no-{name}")
+        else:
+            words += [option] if value is True else [option, str(value)]
     return shlex.join([*words, "--out", str(out)])
 
 
+def _cutouts(limit: int | None, seed: int, out: Path, options: Mapping[str, object]) -> None:
+    """The suite of the mini world has an oracle and prompts without end, and so a program of its own."""
+    _refuse_others("cutouts", options, ("limit", "seed", "profile"))
+    if options["profile"] != "mini":
+        raise InputError("cutouts is the suite of the profile mini; leave --profile out")
+    from eval_suites import cutouts
+
+    with contextlib.redirect_stdout(sys.stderr):
+        cutouts.main(
+            ["--count", str(limit or 500), "--seed", str(seed), "--out", str(out), "--work", str(out / "work")]
+        )
+
+
+def _tell(figures: Mapping[str, Any], folder: Path) -> None:
+    from eval_suites.report import percent
+
+    console = Console(highlight=False, markup=False)
+    console.print(figures["measure"], soft_wrap=True)
+    for row in figures.get("conditions", {}).values():
+        told = percent(row["value"])
+        console.print(f"{row['title']:<28} {told:<22} {row['failed_answers']} of {row['answers']} answers failed")
+    if "accuracy" in figures:
+        row = figures["accuracy"]
+        console.print(f"accuracy {percent(row['with_ties'])}, {row['failed']} of {row['pairs']} pairs failed")
+    if "ratings" in figures:
+        console.print(f"Spearman {figures['ratings']['spearman']}, {figures['ratings']['failed']} pictures failed")
+    if "edits" in figures:
+        row = figures["edits"]["suite"]["all"]
+        console.print(f"overall {percent(row['overall'])}, {row['failed']} of {row['edits']} edits failed")
+    console.print(f"report  {folder / 'report.html'}", soft_wrap=True)
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Runs the command on its arguments; raises RedraftError and typer.Exit."""
+    """Runs the command on its arguments. Raises RedraftError, and typer.Exit where it is interrupted."""
     code = app(list(arguments), prog_name="redraft eval", standalone_mode=False)
     if code:
         raise typer.Exit(code)

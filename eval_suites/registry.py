@@ -1,4 +1,4 @@
-"""Which suites there are: name to the dotted path of its Suite, imported when it is asked for."""
+"""Which suites there are: name to the module that holds its SUITE, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -9,31 +9,47 @@ from core.errors import InputError
 
 GENERATION = {
     "geneval": "eval_suites.generation.geneval",
-    "t2i-keypoints": "eval_suites.generation.t2i_keypoints",
-    "partiprompts": "eval_suites.generation.partiprompts",
-    "dpg-bench": "eval_suites.generation.dpg_bench",
     "geneval2": "eval_suites.generation.geneval2",
+    "t2i-keypoints": "eval_suites.generation.t2i_keypoints",
     "t2i-compbench": "eval_suites.generation.t2i_compbench",
+    "dpg-bench": "eval_suites.generation.dpg_bench",
     "unigenbench": "eval_suites.generation.unigenbench",
+    "partiprompts": "eval_suites.generation.partiprompts",
     "drawbench": "eval_suites.generation.drawbench",
     "tiif-bench": "eval_suites.generation.tiif_bench",
     "wise": "eval_suites.generation.wise",
     "genai-bench": "eval_suites.generation.genai_bench",
     "magicbench": "eval_suites.generation.magicbench",
 }
+EDITING = {
+    "gedit-bench": "eval_suites.editing.gedit_bench",
+    "imgedit-bench": "eval_suites.editing.imgedit_bench",
+    "humanedit": "eval_suites.editing.humanedit",
+}
+JUDGING = {
+    "mj-bench": "eval_suites.judging.mj_bench",
+    "editreward-bench-editscore": "eval_suites.judging.editreward_editscore",
+    "editreward-bench-tiger": "eval_suites.judging.editreward_tiger",
+    "genai-bench-ratings": "eval_suites.judging.genai_ratings",
+    "pairs": "eval_suites.judging.pairs_jsonl",
+}
+ALL = GENERATION | EDITING | JUDGING
 
 
 def suite(name: str) -> Any:
-    """The SUITE of that name. Raises InputError."""
-    if name not in GENERATION:
-        raise InputError(f"there is no suite {name!r}; there are cutouts, {', '.join(GENERATION)}")
-    return import_module(GENERATION[name]).SUITE
+    """The Suite, EditSuite or JudgeSuite of that name. Raises InputError."""
+    if name not in ALL:
+        raise InputError(f"there is no suite {name!r}; there are cutouts, {', '.join(ALL)}")
+    return import_module(ALL[name]).SUITE
 
 
 def listing() -> str:
     """One line for each suite, with where its data comes from."""
-    lines = ["cutouts          the mini world; needs no data"]
-    for name in GENERATION:
-        one = suite(name)
-        lines.append(f"{name:<16} {one.source}; {one.licence}")
+    groups = (("pictures from prompts", GENERATION), ("edits", EDITING), ("judges", JUDGING))
+    lines = ["the mini world, which needs no data", "  cutouts"]
+    for title, group in groups:
+        lines.append(title)
+        for name in group:
+            one = suite(name)
+            lines.append(f"  {name:<27} {one.source}; licence: {one.licence}")
     return "\n".join(lines) + "\n"

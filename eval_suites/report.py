@@ -57,16 +57,16 @@ def markdown(figures: Mapping[str, Any]) -> str:
     """Every table of the report. The first line says what is measured."""
     lines = [figures["measure"], "", f"# {figures['title']}", ""]
     lines += [f"- {note}" for note in figures["notes"]]
-    lines += ["", f"`{figures['command']}`", "", *_table(*condition_table(figures))]
+    lines += ["", f"`{figures['command']}`", "", *table_lines(*condition_table(figures))]
     if figures["differences"]:
         lines += ["", f"Against {figures['conditions'][figures['against']]['title']}, paired by prompt, points:", ""]
-        lines += _table(*difference_table(figures))
+        lines += table_lines(*difference_table(figures))
     for axis, table in figures["categories"].items():
-        lines += ["", f"## By {axis}", "", *_table(*category_table(figures, axis, table))]
+        lines += ["", f"## By {axis}", "", *table_lines(*category_table(figures, axis, table))]
     for name, key in (("Key points", "key_points"), ("The benchmark's own labels", "labels")):
         if figures[key]:
-            lines += ["", f"## {name}: share of questions answered right", "", *_table(*point_table(figures, key))]
-    lines += ["", "## Cost", "", *_table(*cost_table(figures)), ""]
+            lines += ["", f"## {name}: share of questions answered right", "", *table_lines(*point_table(figures, key))]
+    lines += ["", "## Cost", "", *table_lines(*cost_table(figures)), ""]
     lines += ["## Settings", "", "```json", json.dumps(figures["settings"], indent=2, ensure_ascii=False), "```"]
     return "\n".join(lines) + "\n"
 
@@ -158,7 +158,9 @@ def cost_table(figures: Mapping[str, Any]) -> Table:
     return ["", "all conditions together"], rows
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of Markdown."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

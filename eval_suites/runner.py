@@ -8,12 +8,14 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from core.errors import BackendError, InputError
 from eval_suites.conditions import Answered, Condition, Work
 from eval_suites.sources import sha256
-from eval_suites.types import Data, Item, Suite
+from eval_suites.types import Item, Suite
+
+T = TypeVar("T")
 
 GIVE_UP = 20
 """So many items in a row that fail end the run."""
@@ -22,14 +24,21 @@ Results = dict[str, dict[str, Answered | str]]
 """Condition to item id to its answers, or to what went wrong."""
 
 
-def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
+class Loaded(Protocol):
+    """What was read from files."""
+
+    @property
+    def files(self) -> tuple[Path, ...]: ...
+
+
+def spread(items: Sequence[T], limit: int | None) -> tuple[T, ...]:
     """`limit` items at even distances: benchmarks are sorted by category, and the first few would be all of one."""
     if limit is None or limit >= len(items):
         return tuple(items)
     return tuple(items[i * len(items) // limit] for i in range(limit))
 
 
-def data_settings(data: Data) -> dict[str, str]:
+def data_settings(data: Loaded) -> dict[str, str]:
     """File name to hash of what was loaded; many files are one entry."""
     if len(data.files) <= 8:
         return {str(path): sha256(path) for path in data.files}

@@ -24,7 +24,7 @@ _GLOBS = ("genai_image.json", "*/genai_image.json", "data/*.parquet", "*.parquet
 def load(place: Path, _: str) -> Data:
     files = find_all(place, _GLOBS, SOURCE)
     if files[0].suffix == ".json":
-        skills = _skills(files[0].parent / "genai_skills.json")
+        skills = skills_of(files[0].parent / "genai_skills.json")
         items = read_json_dict(files[0], lambda key, row: _item(key, want(row, "prompt", str), skills.get(key, ())))
         files = [*files, files[0].parent / "genai_skills.json"]
     else:
@@ -33,7 +33,8 @@ def load(place: Path, _: str) -> Data:
     return Data(items, tuple(files), published_notes(files[0], len(items), published))
 
 
-def _skills(file: Path) -> Mapping[str, Sequence[str]]:
+def skills_of(file: Path) -> Mapping[str, Sequence[str]]:
+    """Prompt index to the skills it takes."""
     if not file.is_file():
         raise InputError(f"there is no {file}, which says what skills each prompt takes; get it from {SOURCE}")
     listed: dict[str, list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from PIL import Image
 
 from agent.fakes import drawn_from, fake_parts, paint
-from agent.parts import Parts
 from agent.types import Limits
 from core.errors import BackendError, InputError
 from core.store import ImageStore
@@ -72,11 +72,8 @@ class Desk:
         self.builder = FakeChecklistBuilder(lambda _: (FOX,))
         self.rewriter = FakeRewriter()
         self.backend = backend or FakeBackend(paint=paint)
-        self.parts: Parts = fake_parts(
-            lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3
-        )
-        evaluator = AlignEvaluator(self.builder, self.judge)
-        self.parts = Parts(**{**vars(self.parts), "builder": self.builder, "evaluator": evaluator})
+        parts = fake_parts(lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3)
+        self.parts = replace(parts, builder=self.builder, evaluator=AlignEvaluator(self.builder, self.judge))
 
     def work(self, book: Book, suite: Suite, images: int = 2, given: Path | None = None) -> Work:
         reporter = Reporter("own", self.parts.evaluator, self.parts.builder)
@@ -312,7 +309,7 @@ def test_failed_judgements_are_counted_and_asked_for_again(tmp_path: Path) -> No
 
 def test_a_rewriter_that_is_down_fails_only_what_is_rewritten(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "out")
-    desk.parts = Parts(**{**vars(desk.parts), "rewriter": FakeRewriter(lambda _: BackendError("no rewriter"))})
+    desk.parts = replace(desk.parts, rewriter=FakeRewriter(lambda _: BackendError("no rewriter")))
     _, results, figures = desk.run(ALL[:-1])
     assert failures(results)["rewritten"] == {"a": "no rewriter", "b": "no rewriter", "c": "no rewriter"}
     assert not failures(results)["raw"]

@@ -1,0 +1,145 @@
+"""From the options of `redraft eval` to the figures and the report of a suite of pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from agent.types import Limits
+from agent.wiring import open_evaluator, open_parts
+from core.errors import InputError
+from core.profiles import Profile, load_profile
+from core.store import ImageStore
+from eval_suites.book import opened
+from eval_suites.conditions import Condition, Reporter, Work, conditions, missing
+from eval_suites.report import gallery, write_report
+from eval_suites.runner import cost, data_settings, evaluate, failures, lay_out, spread
+from eval_suites.summary import summary
+from eval_suites.types import Data, Item, Suite
+from rewriter.limits import clean_prompt
+
+FEW = 20
+"""Fewer prompts than this, and the report says that its intervals mean little."""
+
+
+def chosen_variant(suite: Any, variant: str | None) -> str:
+    """`variant`, or the suite's first. Raises InputError."""
+    if variant is None:
+        return str(suite.variants[0])
+    if variant not in suite.variants:
+        there = ", ".join(name for name in suite.variants if name) or "no parts"
+        raise InputError(f"{suite.name} has no part {variant!r}; there are {there}")
+    return variant
+
+
+def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command: str) -> dict[str, Any]:
+    """Runs a suite of pictures to its end, writes its report, and returns its figures. Raises RedraftError, and
+    typer.Exit(130) where it is interrupted."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    variant = chosen_variant(suite, options["variant"])
+    data = suite.load(options["data"], variant)
+    items = [replace(item, prompt=clean_prompt(item.prompt)) for item in spread(data.items, options["limit"])]
+    images: int = options["images"] or suite.images
+    profile = load_profile(options["profile"])
+    if options["rewriter"] not in ("none", "own"):
+        profile = profile.model_copy(update={"rewriter": load_profile(options["rewriter"]).rewriter})
+    reporting = load_profile(options["report_profile"]) if options["report_profile"] else None
+    if options["pictures"] is not None:
+        rows = [Condition("given", f"pictures of {options['pictures'].name}", images, images)]
+        missing(options["pictures"], suite, items, images)
+    else:
+        rows = conditions(images, rewriter=options["rewriter"] != "none", best=options["best"], loop=options["loop"])
+    settings = {
+        "suite": suite.name,
+        "part": variant,
+        "data": data_settings(data),
+        "prompts": len(items),
+        "images": images,
+        "seed": options["seed"],
+        "conditions": [row.name for row in rows],
+        "pictures": None if options["pictures"] is None else str(options["pictures"]),
+        "profile": profile.model_dump(mode="json"),
+        "report_profile": None if reporting is None else reporting.model_dump(mode="json"),
+    }
+    with opened(out, settings) as book:
+        with console.status("opening the models"):
+            parts = open_parts(profile)
+            reporter = Reporter("own", parts.evaluator, parts.builder)
+            if reporting is not None:
+                builder, evaluator = open_evaluator(reporting)
+                reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
+        work = Work(
+            suite=suite,
+            parts=parts,
+            reporter=reporter,
+            limits=Limits.of(profile.limits, profile.judge.pass_at),
+            book=book,
+            store=ImageStore(out / "state" / "images"),
+            out=out,
+            images=images,
+            seed=options["seed"],
+            given=options["pictures"],
+        )
+        pass_at = (reporting or profile).judge.pass_at
+        try:
+            with Progress(console=console) as progress:
+                bars = {row.name: progress.add_task(row.title, total=len(items)) for row in rows}
+                results = asyncio.run(evaluate(work, items, rows, lambda name: progress.advance(bars[name])))
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on")
+            raise typer.Exit(130) from None
+        finally:
+            parts.close()
+        lay_out(work, suite, items, rows, results)
+        figures = {
+            "measure": f"{suite.title}: {suite.measure}",
+            "title": suite.title,
+            "official": suite.official,
+            "source": suite.source,
+            "licence": suite.licence,
+            "value_name": suite.value_name,
+            "notes": notes(data, items, rows, reporting, failures(results)),
+            "items": len(items),
+            **summary(suite, items, rows, results, pass_at),
+            "cost": cost(work),
+            "models": dict(parts.names),
+            "command": command,
+            "settings": settings,
+        }
+        write_report(out, figures, gallery(suite, items, rows, results, work.store, pass_at))
+    return figures
+
+
+def notes(
+    data: Data,
+    items: Sequence[Item],
+    rows: Sequence[Condition],
+    reporting: Profile | None,
+    failed: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """What a reader must know to read the figures right."""
+    told = list(data.notes)
+    if len(items) < len(data.items):
+        told.append(f"{len(items):,} of {len(data.items):,} prompts, evenly spread over the file.")
+    if len(items) < FEW:
+        told.append(f"Fewer than {FEW} prompts: the intervals mean little.")
+    chosen = [row.title for row in rows if row.name in ("raw_best", "rewritten_best", "loop")]
+    if chosen and reporting is None:
+        told.append(
+            f"One judge both chose and reports, so these look better than they are: {'; '.join(chosen)}. "
+            "Report with another by --report-profile."
+        )
+    if not all(item.questions for item in items):
+        told.append("The questions are a checklist made by a model from each prompt, not the benchmark's authors.")
+    for name, lost in failed.items():
+        if lost:
+            first = next(iter(lost.values()))
+            told.append(f"{len(lost)} prompts failed under {name}; the same command tries them again. First: {first}")
+    return told

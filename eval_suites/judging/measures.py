@@ -1,0 +1,200 @@
+"""What is measured of a judge, as plain functions of its preferences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from eval_suites.judging.types import Label, Pair, Preference, Rated
+from eval_suites.stats import bootstrap, calibration
+
+Figure = dict[str, Any]
+
+
+def decision(preference: Preference, tie: float) -> Label | None:
+    """Which picture the judge prefers: a margin of at most `tie` is none of both; None where it failed."""
+    margin = preference.margin
+    if margin is None:
+        return None
+    return "tie" if abs(margin) <= tie else "first" if margin > 0 else "second"
+
+
+def swapped(preference: Preference) -> Preference:
+    """A preference that was asked with the pictures the other way round, told of them as they are."""
+    p, scores = preference.p_first, preference.scores
+    turned = None if scores is None else (scores[1], scores[0])
+    return Preference(None if p is None else 1 - p, turned, preference.failure)
+
+
+def both_orders(one: Preference, other: Preference) -> Preference:
+    """The mean of both orders; what failed in one order counts by the other."""
+    if one.p_first is None or other.p_first is None:
+        return one if other.p_first is None else other
+    scores = None
+    if one.scores is not None and other.scores is not None:
+        scores = ((one.scores[0] + other.scores[0]) / 2, (one.scores[1] + other.scores[1]) / 2)
+    return Preference((one.p_first + other.p_first) / 2, scores)
+
+
+def accuracy(pairs: Sequence[Pair], found: Sequence[Preference], tie: float) -> Figure:
+    """Pairwise accuracy.
+
+    with_ties     answered pairs in which the judge says what people say, a tie for a tie
+    without_ties  the same over pairs in which neither people nor the judge say tie
+    groups        groups all of whose pairs are right (with_ties), where pairs come in groups
+    """
+    said = [decision(preference, tie) for preference in found]
+    answered = [(pair, word) for pair, word in zip(pairs, said, strict=True) if word is not None]
+    right = [float(word == pair.label) for pair, word in answered]
+    decided = [float(word == pair.label) for pair, word in answered if "tie" not in (word, pair.label)]
+    groups: dict[str, list[bool]] = {}
+    for pair, word in zip(pairs, said, strict=True):
+        if pair.group:
+            groups.setdefault(pair.group, []).append(word == pair.label)
+    grouped = [float(all(members)) for members in groups.values()]
+    return {
+        "pairs": len(pairs),
+        "failed": len(pairs) - len(answered),
+        "with_ties": _interval(right),
+        "without_ties": _interval(decided),
+        "people_tie": sum(pair.label == "tie" for pair in pairs),
+        "judge_ties": sum(word == "tie" for _, word in answered),
+        "groups": _interval(grouped),
+    }
+
+
+def perspectives(pairs: Sequence[Pair], found: Sequence[Preference], tie: float) -> Figure:
+    """`accuracy` for each perspective."""
+    table: Figure = {}
+    for name in sorted({pair.perspective for pair in pairs}):
+        mine = [n for n, pair in enumerate(pairs) if pair.perspective == name]
+        table[name] = accuracy([pairs[n] for n in mine], [found[n] for n in mine], tie)
+    return table
+
+
+def reliability(pairs: Sequence[Pair], found: Sequence[Preference]) -> Figure | None:
+    """Calibration of P(first better) on pairs that people do not call a tie."""
+    known = [
+        (preference.p_first, pair.label == "first")
+        for pair, preference in zip(pairs, found, strict=True)
+        if preference.p_first is not None and pair.label != "tie"
+    ]
+    if not known:
+        return None
+    bins, error = calibration([p for p, _ in known], [truth for _, truth in known])
+    return {"ece": error, "bins": [asdict(one) for one in bins]}
+
+
+def position_bias(one: Sequence[Preference], other: Sequence[Preference], tie: float) -> Figure:
+    """How the order of the pictures moves the judge. `other` was asked the other way round and told as they are.
+
+    consistent   share of pairs with the same decision in both orders
+    shown_first  share of decided answers for the picture shown first: 0.5 without bias
+    moved        mean |change of P(first better)|
+    """
+    both = [(a, b) for a, b in zip(one, other, strict=True) if a.p_first is not None and b.p_first is not None]
+    said = [(decision(a, tie), decision(b, tie)) for a, b in both]
+    shown = [float(a == "first") for a, _ in said if a != "tie"] + [float(b == "second") for _, b in said if b != "tie"]
+    return {
+        "pairs": len(both),
+        "consistent": _interval([float(a == b) for a, b in said]),
+        "shown_first": _interval(shown),
+        "moved": _interval([abs((a.p_first or 0.0) - (b.p_first or 0.0)) for a, b in both]),
+    }
+
+
+def self_consistency(passes: Sequence[Sequence[Preference]], tie: float) -> Figure:
+    """Mean share of a pair's passes that agree with its commonest decision, over pairs answered in every pass."""
+    shares = []
+    for answers in zip(*passes, strict=True):
+        said = [decision(answer, tie) for answer in answers]
+        if None not in said:
+            shares.append(Counter(said).most_common(1)[0][1] / len(said))
+    return {"passes": len(passes), "pairs": len(shares), "agreement": _interval(shares)}
+
+
+def attack(pairs: Sequence[Pair], before: Sequence[Preference], after: Sequence[Preference], tie: float) -> Figure:
+    """Of the pairs that the judge had right: in how many it prefers the worse picture once that bears the order.
+
+    `gain` is how much P(the worse is better) rises on the mean, over all pairs answered both times.
+    """
+    flips, gains = [], []
+    for pair, was, now in zip(pairs, before, after, strict=True):
+        if pair.label == "tie" or was.p_first is None or now.p_first is None:
+            continue
+        wrong = "second" if pair.label == "first" else "first"
+        if decision(was, tie) == pair.label:
+            flips.append(float(decision(now, tie) == wrong))
+        gain = now.p_first - was.p_first
+        gains.append(-gain if pair.label == "first" else gain)
+    return {"pairs": len(flips), "success": _interval(flips), "gain": _interval(gains)}
+
+
+def moved(before: Sequence[Preference], after: Sequence[Preference], tie: float) -> Figure:
+    """What a change that should not matter does: share of decisions that change, mean |change of P(first better)|."""
+    both = [(a, b) for a, b in zip(before, after, strict=True) if a.p_first is not None and b.p_first is not None]
+    return {
+        "pairs": len(both),
+        "changed": _interval([float(decision(a, tie) != decision(b, tie)) for a, b in both]),
+        "moved": _interval([abs((a.p_first or 0.0) - (b.p_first or 0.0)) for a, b in both]),
+    }
+
+
+def agreement(one: Sequence[Preference], other: Sequence[Preference], tie: float) -> Figure:
+    """Two judges on the same pairs: share of equal decisions, and Cohen's kappa, (p_o - p_e) / (1 - p_e)."""
+    said = [(decision(a, tie), decision(b, tie)) for a, b in zip(one, other, strict=True)]
+    both = [(a, b) for a, b in said if a is not None and b is not None]
+    if not both:
+        return {"pairs": 0, "same": None, "kappa": None}
+    observed = fmean(a == b for a, b in both)
+    left, right = Counter(a for a, _ in both), Counter(b for _, b in both)
+    chance = sum(left[word] * right[word] for word in left) / len(both) ** 2
+    kappa = None if chance == 1 else (observed - chance) / (1 - chance)
+    return {"pairs": len(both), "same": _interval([float(a == b) for a, b in both]), "kappa": kappa}
+
+
+def correlation(rated: Sequence[Rated], scores: Sequence[float | None]) -> Figure:
+    """The judge's scores against people's ratings.
+
+    spearman, kendall  over all pictures (Kendall's tau-b)
+    within             pairs of one prompt's pictures that people rate differently and the judge orders as they do;
+                       equal scores count half
+    """
+    from scipy.stats import kendalltau, spearmanr
+
+    known = [(one, score) for one, score in zip(rated, scores, strict=True) if score is not None]
+    ratings, given = [one.rating for one, _ in known], [score for _, score in known]
+    several = len(set(ratings)) > 1 and len(set(given)) > 1
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for one, score in known:
+        groups.setdefault(one.group, []).append((one.rating, score))
+    orders = [
+        0.5 if a[1] == b[1] else float((a[1] > b[1]) == (a[0] > b[0]))
+        for members in groups.values()
+        for a, b in combinations(members, 2)
+        if a[0] != b[0]
+    ]
+    return {
+        "pictures": len(rated),
+        "failed": len(rated) - len(known),
+        "spearman": float(spearmanr(ratings, given).statistic) if several else None,
+        "kendall": float(kendalltau(ratings, given).statistic) if several else None,
+        "within": _interval(orders),
+    }
+
+
+def by_tag(rated: Sequence[Rated], scores: Sequence[float | None]) -> Mapping[str, Figure]:
+    """`correlation` for each tag."""
+    table = {}
+    for tag in sorted({tag for one in rated for tag in one.tags}):
+        mine = [n for n, one in enumerate(rated) if tag in one.tags]
+        table[tag] = correlation([rated[n] for n in mine], [scores[n] for n in mine])
+    return table
+
+
+def _interval(values: Sequence[float]) -> Figure | None:
+    return asdict(bootstrap(values)) if values else None

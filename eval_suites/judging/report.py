@@ -1,0 +1,164 @@
+"""The report on a judge: report.json, report.md, report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from core.errors import InputError
+from core.files import write_atomically
+from eval_suites.report import Table, percent, signed, table_lines
+
+Section = tuple[str, str, Table]
+"""Heading, what it says, table."""
+
+
+def write_judge_report(out: Path, figures: Mapping[str, Any]) -> Path:
+    """Writes the three files into `out` and returns the page's path. Raises InputError where they cannot be written."""
+    try:
+        data = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(out / "report.json", (data + "\n").encode())
+        write_atomically(out / "report.md", markdown(figures).encode())
+        write_atomically(out / "report.html", html(figures).encode())
+    except OSError as error:
+        raise InputError(f"cannot write the report into {out}: {error.strerror}") from error
+    return out / "report.html"
+
+
+def sections(figures: Mapping[str, Any]) -> list[Section]:
+    """Every table, in the order of the page; those that were not measured are left out."""
+    made: list[Section] = []
+    if "accuracy" in figures:
+        rows = [("all", figures["accuracy"]), *figures["perspectives"].items()]
+        if len(figures["perspectives"]) == 1:
+            rows = rows[:1]
+        if "second" in figures:
+            rows.append((f"second judge: {figures['second']['name']}", figures["second"]))
+        head = ["", "pairs", "failed", "with ties", "without ties", "ties: people, judge", "whole groups"]
+        table = [
+            [
+                name,
+                f"{row['pairs']}",
+                f"{row['failed']}",
+                percent(row["with_ties"]),
+                percent(row["without_ties"]),
+                f"{row['people_tie']}, {row['judge_ties']}",
+                percent(row["groups"]),
+            ]
+            for name, row in rows
+        ]
+        told = (
+            "Percent of answered pairs in which the judge says what people say, 95% intervals by bootstrap over pairs."
+        )
+        made.append(("Pairwise accuracy", told, (head, table)))
+    made += _robustness(figures)
+    if figures.get("calibration") is not None:
+        told = f"Expected calibration error {figures['calibration']['ece']:.3f} (Guo et al. 2017)."
+        bins = [
+            [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['count']}", f"{b['confidence']:.3f}", f"{b['frequency']:.3f}"]
+            for b in figures["calibration"]["bins"]
+        ]
+        made.append(("Calibration", told, (["P(first better)", "pairs", "mean P", "first better, say people"], bins)))
+    if "ratings" in figures:
+        rows = [("all", figures["ratings"]), *figures["rating_tags"].items()]
+        head = ["", "pictures", "failed", "Spearman", "Kendall tau-b", "order within a prompt"]
+        table = [
+            [n, f"{r['pictures']}", f"{r['failed']}", _plain(r["spearman"]), _plain(r["kendall"]), percent(r["within"])]
+            for n, r in rows
+        ]
+        made.append(("Against people's ratings", "Rank correlation; pairs of one prompt in percent.", (head, table)))
+    for axis, rows in figures.get("edits", {}).items():
+        head = ["", "edits", "failed", "overall", "followed", "kept", "looks right"]
+        names = ("overall", "followed", "kept", "perceptual")
+        table = [
+            [value, f"{row['edits']}", f"{row['failed']}", *(percent(row[name]) for name in names)]
+            for value, row in rows.items()
+        ]
+        told = "Mean of each scored edit's scores, percent of the scale; 95% intervals, edits resampled."
+        made.append((f"Edits by {axis}", told, (head, table)))
+    return made
+
+
+def _robustness(figures: Mapping[str, Any]) -> list[Section]:
+    rows = []
+    if "position" in figures:
+        row = figures["position"]
+        rows += [
+            ["same decision in both orders", percent(row["consistent"]), f"{row['pairs']}"],
+            ["decided for the one shown first (50 without bias)", percent(row["shown_first"]), f"{row['pairs']}"],
+        ]
+    elif "accuracy" in figures:
+        rows.append(["order of the pictures", "none by construction: each is scored by itself", ""])
+    if "consistency" in figures:
+        row = figures["consistency"]
+        rows.append(
+            [f"agreement with itself over {row['passes']} passes", percent(row["agreement"]), f"{row['pairs']}"]
+        )
+    if "attack" in figures:
+        row = figures["attack"]
+        rows += [
+            ["fooled by an order written into the worse picture", percent(row["success"]), f"{row['pairs']}"],
+            ["rise of P(the worse is better) by it, points", signed(row["gain"]), f"{row['pairs']}"],
+        ]
+    if "verbosity" in figures:
+        row = figures["verbosity"]
+        rows.append(["decisions that a wordy prompt changes", percent(row["changed"]), f"{row['pairs']}"])
+    if "agreement" in figures:
+        row = figures["agreement"]
+        kappa = "" if row["kappa"] is None else f", kappa {row['kappa']:.3f}"
+        rows.append(["same decision as the second judge", percent(row["same"]) + kappa, f"{row['pairs']}"])
+    if not rows:
+        return []
+    return [("What moves it", "Percent, 95% intervals.", (["", "figure", "pairs"], rows))]
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """Every table. The first line says what is measured."""
+    lines = [figures["measure"], "", f"# {figures['title']}: {figures['judge']}", ""]
+    lines += [f"- {note}" for note in figures["notes"]]
+    lines += ["", f"`{figures['command']}`"]
+    for heading, told, table in sections(figures):
+        lines += ["", f"## {heading}", "", told, "", *table_lines(*table)]
+    lines += ["", "## Settings", "", "```json", json.dumps(figures["settings"], indent=2, ensure_ascii=False), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def html(figures: Mapping[str, Any]) -> str:
+    """The page as text; it runs no script and needs nothing else."""
+    environment = Environment(
+        loader=PackageLoader("eval_suites", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("judge.html.j2").render(
+        run=figures,
+        sections=sections(figures),
+        settings=json.dumps(figures["settings"], indent=2, ensure_ascii=False),
+        dots=dots(figures),
+    )
+
+
+def dots(figures: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Geometry of the reliability diagram in a 320 x 320 box: a dot a bin, its area by how many pairs it holds."""
+    if figures.get("calibration") is None:
+        return []
+    bins = figures["calibration"]["bins"]
+    total = sum(b["count"] for b in bins)
+    return [
+        {
+            "x": round(b["confidence"] * 320, 1),
+            "y": round((1 - b["frequency"]) * 320, 1),
+            "r": round(3 + 14 * (b["count"] / total) ** 0.5, 1),
+        }
+        for b in bins
+    ]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
