@@ -1,4 +1,4 @@
-"""The command line: draw, edit, judge, resume, enhance, profiles.
+"""The command line: draw, edit, chat, judge, resume, enhance, profiles.
 
 stdout holds the result and nothing else (one JSON object with --json); all that is told on the way goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
@@ -76,6 +76,23 @@ def edit(
         ask=ask,
         as_json=as_json,
     )
+
+
+@app.command()
+def chat(
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Built-in profile or .toml file; a session keeps its own.")
+    ] = None,
+    session: Annotated[str | None, typer.Option("--session", help="Name of a new session or of one to go on.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
+    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Whether you may be asked what you mean.")] = True,
+    listed: Annotated[bool, typer.Option("--list", help="List the sessions there are.")] = False,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the session as one HTML page.")] = None,
+) -> None:
+    """Talk about pictures: draw, change, ask, go back, compare."""
+    from agent.chat_command import chat as run
+
+    run(profile_name=profile, session=session, out=out, ask=ask, listed=listed, export=export)
 
 
 @app.command()

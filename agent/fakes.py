@@ -22,7 +22,9 @@ from evaluator.edits.types import EditChecks
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist
 from rewriter.fakes import FakeRewriter
+from rewriter.phrases import load_phrases
 from rewriter.plan import Planner
+from rewriter.turns import RuleReader
 from rewriter.types import Rewriter
 
 SIZE = 64
@@ -52,6 +54,13 @@ def drawn_from(image: Image.Image) -> tuple[str, int]:
     data = image.convert("RGB").tobytes()
     task = json.loads(data[4 : 4 + int.from_bytes(data[:4], "big")])
     return task["prompt"], task["seed"]
+
+
+class FakeAnswerer:
+    """An Answerer that says what a picture of `paint` was drawn from."""
+
+    async def __call__(self, image: Image.Image, question: str) -> str:
+        return f"{question} It shows {drawn_from(image)[0]!r}."
 
 
 def fake_parts(
@@ -85,4 +94,6 @@ def fake_parts(
         planner=planner,
         edit_checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)) if editing else None,
         edit_evaluator=EditEvaluator(judge) if editing else None,
+        turn_reader=RuleReader(load_phrases("mini")),
+        answerer=FakeAnswerer(),
     )

@@ -11,11 +11,13 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
+from agent.answering import Answerer
 from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.types import Checklist, ChecklistMaker, Report
 from rewriter.plan import Planner
+from rewriter.turns import TurnReader
 from rewriter.types import Rewriter
 
 
@@ -55,6 +57,8 @@ class Parts:
     calls:      shared by all chat and judge calls.
 
     editor, planner, edit_checks and edit_evaluator are all there, or none is: without them a run only ever draws.
+    turn_reader and answerer: for conversations, which know only commands without the one, and no answers without the
+                other.
     """
 
     builder: ChecklistMaker
@@ -70,6 +74,8 @@ class Parts:
     planner: Planner | None = None
     edit_checks: EditChecklistMaker | None = None
     edit_evaluator: EditEvaluator | None = None
+    turn_reader: TurnReader | None = None
+    answerer: Answerer | None = None
 
     @property
     def can_edit(self) -> bool:

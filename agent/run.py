@@ -15,6 +15,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from PIL import Image
@@ -192,6 +193,7 @@ class Session:
                     # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing,
                     # never torn; the run then repeats steps whose results it finds in the journal.
                     await saver.conn.execute("PRAGMA synchronous=NORMAL")
+                    await saver.conn.execute("PRAGMA busy_timeout=30000")
                     graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
                     async with aclosing(self._events(graph, log, answer)) as events:
                         async for event in events:
@@ -259,12 +261,26 @@ class Session:
     async def _reopened(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
     ) -> StateSnapshot:
-        """A run that failed because nothing could be judged goes back to its judge."""
-        decision = snapshot.values.get("decision")
-        if snapshot.next or decision is None or decision.stop is not StopReason.FAILED:
+        """A run that failed because nothing could be judged goes back to its judge.
+
+        So does one that seems to be at its end without a decision to stop: LangGraph may take a step that was cancelled
+        for a finished one. All that was made is in the journal, so that nothing is paid for twice.
+        """
+        values = snapshot.values
+        decision = values.get("decision")
+        if not values or snapshot.next or not (decision is None or decision.stop in (None, StopReason.FAILED)):
             return snapshot
-        log.forget_unscored()
-        await graph.aupdate_state(_THREAD, {"decision": None}, as_node="render")
+        if decision is not None and decision.stop is StopReason.FAILED:
+            log.forget_unscored()
+            decision = None
+        drawn = set(values.get("attempts", ()))
+        undrawn = [task for task in values.get("tasks", ()) if task.key not in drawn]
+        before = "checklist" if not values.get("tasks") else "rewrite" if undrawn else "render"
+        if values.get("checks") is None:
+            values = {"prompt": self.prompt, "seed": self.seed, "round": 0}
+            await graph.aupdate_state(_THREAD, values, as_node=START)
+        else:
+            await graph.aupdate_state(_THREAD, {"decision": decision}, as_node=before)
         return await graph.aget_state(_THREAD)
 
     def _question(self, log: RunLog, snapshot: StateSnapshot) -> Asked:

@@ -70,7 +70,7 @@ def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, A
         **item,
         "course": course,
         "cards": mine,
-        "cue": None if cue is None else _data_uri(ImageStore(RunFolder(folder).images).path(cue)),
+        "cue": None if cue is None else data_uri(ImageStore(RunFolder(folder).images).path(cue)),
         "told": mine[0]["prompt"] if mine else "",
     }
 
@@ -80,7 +80,7 @@ def _source(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     if record.get("source") is None:
         return None
     path = RunFolder(folder).source
-    return {"src": _data_uri(path), "image": path.name}
+    return {"src": data_uri(path), "image": path.name}
 
 
 def _before(record: Mapping[str, Any]) -> dict[str, float]:
@@ -93,7 +93,7 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
     verdicts = [_line(verdict, pass_at) for verdict in attempt["report"]["verdicts"]]
     return {
         **attempt,
-        "src": _data_uri(folder / attempt["image"]),
+        "src": data_uri(folder / attempt["image"]),
         "best": attempt["number"] == record["best"],
         "original": attempt["prompt"] == record["prompt"],
         "unchanged": attempt.get("unchanged", False),
@@ -145,7 +145,7 @@ def chart(scores: Sequence[tuple[int, float | None]], accept_at: float) -> dict[
     return {"dots": dots, "line": " ".join(line), "accept_y": y(accept_at), "accept_at": accept_at}
 
 
-def _data_uri(path: Path) -> str | None:
+def data_uri(path: Path) -> str | None:
     """The picture for an `img` element; None where its file is gone or unreadable."""
     try:
         data = path.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from agent.edit_judging import EditEvaluator, RuleEditChecks
 from agent.parts import CallLimit, Parts
 from core.chat import ChatModel
@@ -19,6 +20,7 @@ from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
 from rewriter.phrases import load_phrases
 from rewriter.plan import Planner
+from rewriter.turns import open_turn_reader
 
 
 class _Editing(TypedDict, total=False):
@@ -55,8 +57,17 @@ def open_parts(profile: Profile) -> Parts:
             **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
         calls=CallLimit(max((server.concurrency for server in servers), default=8)),
+        turn_reader=open_turn_reader(rewriting, profile.rewriter),
+        answerer=_open_answerer(profile, evaluator),
         **editing,
     )
+
+
+def _open_answerer(profile: Profile, evaluator: AlignEvaluator) -> Answerer:
+    if profile.judge.model.kind == "openai":
+        return ChatAnswerer(open_chat(profile.judge.model))
+    # A judge in this process need not be able to do more than say yes or no.
+    return JudgeAnswerer(evaluator.judge, load_phrases(profile.rewriter.style))
 
 
 def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvaluator) -> _Editing:
@@ -64,7 +75,7 @@ def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvalua
     if profile.editor is None:
         return {}
     checks: EditChecklistMaker = RuleEditChecks(load_phrases(profile.rewriter.style))
-    if profile.judge.model.kind == "openai":  # a judge in this process need not be able to do more than say yes or no
+    if profile.judge.model.kind == "openai":
         checks = EditChecklistBuilder(open_chat(profile.judge.model))
     return {
         "editor": open_backend(profile.editor),

@@ -1,0 +1,122 @@
+"""What the nodes of a conversation work on (`TalkState`) and with (`TalkContext`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from langgraph.runtime import Runtime
+
+from agent.parts import Parts
+from agent.talk_commands import Command
+from agent.talk_types import Entry, EntryKind, Picture
+from agent.types import Limits
+from core.errors import InputError
+from core.profiles import Profile
+from core.store import ImageStore
+from rewriter.turns import Turn
+
+TALK_TYPES = (Picture, Entry, Turn, Command)
+"""Types of ours in the state of a conversation."""
+
+
+class TalkState(TypedDict, total=False):
+    turn: int
+    said: str
+    wanted: Turn | None
+    command: Command | None
+    problem: str
+    """Why what was said cannot be followed."""
+    question: str
+    answer: str
+    pictures: list[Picture]
+    current: int
+    trail: list[int]
+    """Numbers of the pictures that were looked at before, for undo."""
+    entries: list[Entry]
+    accept_at: float | None
+    seed: int | None
+    mask: str | None
+    may_ask: bool
+
+
+@dataclass(frozen=True)
+class TalkContext:
+    """What the nodes of a conversation work with. `runs`: folder for the runs of this conversation, within `home`."""
+
+    name: str
+    home: Path
+    runs: Path
+    store: ImageStore
+    parts: Parts
+    limits: Limits
+    profile: Profile | None
+    fork: Callable[[TalkState, str | None], Awaitable[str]]
+    export: Callable[[TalkState, Path | None], Path]
+    others: Callable[[], list[str]]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+Node = Runtime[TalkContext]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What acting on a turn came to."""
+
+    kind: EntryKind
+    reply: str
+    changes: TalkState = field(default_factory=lambda: TalkState())
+    shown: tuple[int, ...] = ()
+    run: str | None = None
+    error: bool = False
+    file: Path | None = None
+    fork: str | None = None
+
+
+def begin(said: str, state: TalkState) -> TalkState:
+    """The input that begins a turn."""
+    return {
+        "turn": state.get("turn", 0) + 1, "said": said, "wanted": None, "command": None, "problem": "",
+        "question": "", "answer": "",
+    }  # fmt: skip
+
+
+def new_state(may_ask: bool) -> TalkState:
+    return {
+        "turn": 0, "pictures": [], "current": 0, "trail": [], "entries": [], "accept_at": None, "seed": None,
+        "mask": None, "may_ask": may_ask,
+    }  # fmt: skip
+
+
+def current(state: TalkState) -> Picture | None:
+    """The picture that the user looks at."""
+    return state["pictures"][state["current"] - 1] if state["current"] else None
+
+
+def looked_at(state: TalkState) -> Picture:
+    """The same. Raises InputError where there is none."""
+    now = current(state)
+    if now is None:
+        raise InputError("there is no picture yet; say what to draw, or bring one with /open FILE")
+    return now
+
+
+def shows(state: TalkState, picture: Picture) -> str:
+    """What a picture was made from: the prompt, and the instructions since."""
+    chain = [picture]
+    while chain[-1].parent is not None:
+        chain.append(state["pictures"][chain[-1].parent - 1])
+    return "\n".join(one.told for one in reversed(chain))
+
+
+def looking_at(state: TalkState, made: Picture) -> TalkState:
+    """The state's changes by a new picture."""
+    return {
+        "pictures": [*state["pictures"], made],
+        "current": made.number,
+        "trail": [*state["trail"], state["current"]],
+    }

@@ -1,0 +1,254 @@
+"""What a person wants with a sentence in a conversation about pictures: a new drawing, a change, an answer, …
+
+Two readers: `ChatReader`, the rewriter's model with a prompt of its own (`turn.txt` with `{{situation}}`, and
+`turn_system.txt`, in the style's folder), and `RuleReader`, fixed rules for models that cannot read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.chat import ChatModel, ChatRequest, Message
+from core.errors import BadReply, ConfigError
+from core.profiles import RewriterConfig
+from core.templates import fence, fill, load_template, placeholders, style_folder
+from rewriter.phrases import Phrases, load_phrases
+from rewriter.plan import RULES
+
+TurnKind = Literal["draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "unclear"]
+NEW, CHANGE = "a new picture", "change this one"
+_TRIES = 2
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_DRAW = re.compile(
+    r"(?:please |now |ok(?:ay)?,? |can you |could you )*"
+    r"(?:draw|paint|sketch|show|create|generate|imagine)\b(?: me)?|(?:a )?new (?:picture|drawing|image)\b|start over\b"
+    r"|make (?:me )?(?:a|an|another|one) (?:picture|drawing|image)\b",
+    re.IGNORECASE,
+)
+_EDIT = re.compile(
+    r"(?:(?:please|now|and|then|no|but|also|can you|could you|instead),? )*"
+    r"(?:make|change|turn|add|remove|delete|erase|replace|swap|move|put|recolou?r|colou?r|resize|rotate|flip|write|give"
+    r"|fill|enlarge|shrink|brighten|darken|sharpen|blur|crop|drop|take away|get rid|without|less|more|let)\b",
+    re.IGNORECASE,
+)
+_ASK = re.compile(
+    r"(?:is|are|does|do|has|have|can you see|what|which|who|where|how|why|when)\b.*|.*[?？]\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_UNDO = re.compile(
+    r"(?:please )?(?:undo|revert|take (?:that|it) back|never ?mind)(?: that| it| this)?[.!]*", re.IGNORECASE
+)
+_ACCEPT = re.compile(
+    r"(?:ok(?:ay)?|yes|good|great|perfect|nice|done|accept(?:ed)?|i (?:like|love|take) (?:it|this|that)|that'?s it"
+    r"|looks? good)(?:,? (?:thanks|thank you|that'?s it|it|this))?[.! ]*",
+    re.IGNORECASE,
+)
+_SAVE = re.compile(r"(?:please )?save(?: (?:it|this|the picture))?(?: (?:as|to|in) (?P<path>\S+))?[.!]?", re.IGNORECASE)
+_BACK = re.compile(r".*\b(?:back|return|use|take)\b.*", re.IGNORECASE)
+_COMPARE = re.compile(r".*\b(?:compare|difference|which (?:one )?is better|better)\b.*", re.IGNORECASE)
+_OTHER = re.compile(r"(?:no,? )?(?:not (?:this|that)(?: one)?,? )?the other (?:one|picture)[.!]*", re.IGNORECASE)
+
+_ANSWERS: tuple[tuple[TurnKind, re.Pattern[str]], ...] = (
+    ("draw", re.compile(r"1|(?:(?:draw|make|yes,?) )?(?:a )?(?:new|another)(?: (?:one|picture))?[.!]*", re.IGNORECASE)),
+    ("edit", re.compile(r"2|(?:change|edit)(?: (?:it|this|this one))?[.!]*|this(?: one)?[.!]*", re.IGNORECASE)),
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is wanted. `text`: the prompt, instruction or question, or a path to save to. `numbers`: pictures that are
+    spoken of. `unclear` comes with a `question` to the user and `choices` for the answer."""
+
+    kind: TurnKind
+    text: str = ""
+    numbers: tuple[int, ...] = ()
+    reason: str = ""
+    question: str = ""
+    choices: tuple[str, ...] = ()
+    by: str = RULES
+    fault: str = ""
+
+    def __post_init__(self) -> None:
+        # Checkpoints give lists back where they were given tuples.
+        for name in ("numbers", "choices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What a reader is told.
+
+    said:     what the user wrote.
+    pictures: how many pictures there are; they are numbered from 1.
+    current:  number of the picture that the user looks at, 0 where there is none; `shows`: what it was made from.
+    earlier:  what the user said before, the latest last.
+    may_ask:  whether the user may be asked a question.
+    asked, answer: the question that was asked about `said`, and what the user answered.
+    picture:  the current one, for models that see.
+    """
+
+    said: str
+    pictures: int = 0
+    current: int = 0
+    shows: str = ""
+    earlier: tuple[str, ...] = ()
+    may_ask: bool = True
+    asked: str = ""
+    answer: str = ""
+    picture: Image.Image | None = None
+
+
+class TurnReader(Protocol):
+    """Says what the user wants. Never raises for a bad reply: fixed rules stand in, and the turn says so.
+
+    Raises BackendError where the model cannot be reached. Where the user may not be asked, nothing is unclear.
+    """
+
+    async def __call__(self, talk: Talk) -> Turn: ...
+
+
+def open_turn_reader(model: ChatModel, config: RewriterConfig) -> TurnReader:
+    """The reader of a profile's rewriter: its model where the style has a prompt for it, else rules."""
+    rules = RuleReader(load_phrases(config.style))
+    if not (style_folder("rewriter", config.style) / "turn.txt").is_file():
+        return rules
+    return ChatReader(model, config, rules)
+
+
+class RuleReader:
+    """A TurnReader by patterns of English, and the phrase book's edits. Deterministic."""
+
+    def __init__(self, phrases: Phrases) -> None:
+        self._phrases = phrases
+
+    async def __call__(self, talk: Talk) -> Turn:
+        said = " ".join(talk.said.split())
+        if talk.asked:
+            return await self._answered(talk)
+        if not talk.current:
+            return Turn("draw", talk.said.strip(), reason="there is no picture yet")
+        numbers = _numbers(said, talk.pictures)
+        if _UNDO.fullmatch(said):
+            return Turn("undo")
+        if match := _SAVE.fullmatch(said):
+            return Turn("save", match["path"] or "")
+        if _ACCEPT.fullmatch(said):
+            return Turn("accept")
+        if _COMPARE.fullmatch(said) and (len(numbers) == 2 or (numbers and talk.current not in numbers)):
+            return Turn("compare", numbers=numbers if len(numbers) == 2 else (talk.current, numbers[0]))
+        if numbers and _BACK.fullmatch(said):
+            return Turn("back", numbers=numbers[:1])
+        if _DRAW.match(said):
+            return Turn("draw", talk.said.strip(), reason="it asks for a drawing")
+        if all(clause.known for clause in self._phrases.read(said)) or _EDIT.match(said):
+            return Turn("edit", talk.said.strip(), reason="it names a change")
+        if _ASK.fullmatch(said):
+            return Turn("ask", talk.said.strip(), reason="it is a question")
+        if not talk.may_ask:
+            return Turn("draw", talk.said.strip(), reason="it names no change of the picture")
+        if _OTHER.fullmatch(said):
+            return Turn("unclear", talk.said.strip(), question="The other one of what? Say it in full, please.")
+        question = f"Shall I draw {NEW} from this, or {CHANGE}?"
+        return Turn("unclear", talk.said.strip(), question=question, choices=(NEW, CHANGE))
+
+    async def _answered(self, talk: Talk) -> Turn:
+        answer = " ".join(talk.answer.split())
+        for kind, pattern in _ANSWERS:
+            if pattern.fullmatch(answer):
+                return Turn(kind, talk.said.strip(), reason="as the user answered")
+        return await self(replace(talk, said=talk.answer, asked="", answer="", may_ask=False))
+
+
+class ChatReader:
+    """A TurnReader that asks `model` for JSON. A reply that cannot be used is asked for once more; after that `rules`
+    stand in. Raises ConfigError for templates that cannot be used when it is made."""
+
+    def __init__(self, model: ChatModel, config: RewriterConfig, rules: TurnReader) -> None:
+        self._model = model
+        self._config = config
+        self._rules = rules
+        self._template = load_template("rewriter", config.style, "turn")
+        self._system = load_template("rewriter", config.style, "turn_system")
+        if placeholders(self._template) != {"situation"} or placeholders(self._system):
+            raise ConfigError(
+                f"turn.txt of style {config.style!r} must hold {{{{situation}}}}, turn_system.txt no placeholder"
+            )
+
+    async def __call__(self, talk: Talk) -> Turn:
+        text = fill(self._template, situation=told(talk))
+        shown = talk.picture if self._config.sees else None
+        content = text if shown is None else (shown, text)
+        messages = (Message("system", self._system), Message("user", content))
+        request = ChatRequest(messages, max_tokens=self._config.max_tokens, schema=_Reply.model_json_schema())
+        fault = ""
+        for attempt in range(_TRIES):
+            try:
+                reply = await self._model(request)
+                turn = self._turn(_Reply.model_validate_json(reply.text), talk)
+                return replace(turn, by=reply.model or self._model.name)
+            except BadReply as error:
+                fault = str(error)
+            except ValidationError as error:
+                fault = error.errors()[0]["msg"]
+            except ValueError as error:
+                fault = str(error)
+            request = replace(request, temperature=0.7, seed=attempt + 1)
+        turn = await self._rules(talk)
+        return replace(turn, fault=f"the reading of this turn could not be used ({fault}); rules stand in")
+
+    def _turn(self, reply: _Reply, talk: Talk) -> Turn:
+        if reply.kind == "unclear" and (talk.asked or not talk.may_ask or not reply.question.strip()):
+            raise ValueError("the user cannot be asked, so something has to be chosen")
+        if not talk.current and reply.kind not in ("draw", "unclear"):
+            raise ValueError("there is no picture yet")
+        if any(not 1 <= number <= talk.pictures for number in reply.numbers):
+            raise ValueError(f"there are {talk.pictures} pictures")
+        wanted = {"back": 1, "compare": 2}.get(reply.kind, 0)
+        if len(reply.numbers) < wanted:
+            raise ValueError(f"{reply.kind} needs {wanted} picture numbers")
+        text = reply.text.strip() or (talk.said if reply.kind in ("draw", "edit", "ask") else "")
+        return Turn(reply.kind, text, reply.numbers, reply.reason, reply.question.strip(), reply.choices)
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    reason: str = Field(max_length=2000)
+    kind: TurnKind
+    text: str = Field(default="", max_length=4000)
+    numbers: tuple[int, ...] = Field(default=(), max_length=4)
+    question: str = Field(default="", max_length=500)
+    choices: tuple[str, ...] = Field(default=(), max_length=6)
+
+
+def told(talk: Talk) -> str:
+    """The talk in words, with all that was said fenced."""
+    parts = []
+    if talk.current:
+        parts.append(f"There are {talk.pictures} pictures. The user looks at number {talk.current}, made from:")
+        parts.append(fence(talk.shows, "made_from"))
+    else:
+        parts.append("There is no picture yet.")
+    if talk.earlier:
+        parts.append(f"What the user said before:\n{fence(chr(10).join(talk.earlier), 'earlier')}")
+    parts.append(f"What the user says now:\n{fence(talk.said, 'said')}")
+    if talk.asked:
+        parts.append(f"You asked:\n{fence(talk.asked, 'asked')}\nThe user answered:\n{fence(talk.answer, 'answer')}")
+    if talk.asked or not talk.may_ask:
+        parts.append('The user cannot be asked (again): "unclear" is not allowed.')
+    return "\n\n".join(parts)
+
+
+def _numbers(said: str, pictures: int) -> tuple[int, ...]:
+    """The numbers of pictures that a sentence names, in its order."""
+    found: Sequence[str] = re.findall(rf"\b(\d{{1,3}}|{'|'.join(_ORDINALS)}|last)\b", said.casefold())
+    numbers = [
+        pictures if word == "last" else _ORDINALS.index(word) + 1 if word in _ORDINALS else int(word) for word in found
+    ]
+    return tuple(number for number in numbers if 1 <= number <= pictures)

@@ -1,0 +1,272 @@
+"""Conversations: what is said becomes drawings, changes, answers and ways back; nothing of it is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from agent.conversation import Conversation, check_name, delete_conversation, list_conversations
+from agent.events import Judged, RunFinished, StepProgress
+from agent.fakes import fake_parts, paint
+from agent.parts import Parts
+from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
+from agent.types import Limits
+from core.errors import BackendError, InputError
+from core.images import read_provenance
+from editors.fakes import FakeBackend
+from editors.types import ImageTask
+from rewriter.fakes import FakePlanner, FakeRewriter
+from rewriter.plan import Plan, Step
+
+GOOD = (0.97, 0.98, 0.99)
+
+
+def parts(**changes: object) -> Parts:
+    planner = FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),)))
+    made = fake_parts(
+        lambda prompt, seed: GOOD if "star" in prompt else (0.2, 0.3, 0.4),
+        rewriter=FakeRewriter(lambda call: [f"{call.prompt}, finely"]),
+        planner=planner,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+async def created(home: Path, **changes: object) -> Conversation:
+    return await Conversation.create(home, "one", parts(**changes), limits=Limits())
+
+
+async def say(talk: Conversation, said: str | None) -> list[TalkEvent]:
+    return [event async for event in talk.turn(said)]
+
+
+async def reply(talk: Conversation, said: str | None) -> Replied:
+    last = (await say(talk, said))[-1]
+    assert isinstance(last, Replied)
+    return last
+
+
+async def test_a_drawing_is_changed_asked_about_and_taken_back(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    first = await say(talk, "a star")
+    began = next(event for event in first if isinstance(event, TurnBegan))
+    assert (began.kind, began.by) == ("draw", "rules")
+    assert any(isinstance(event, Judged) for event in first), "what the run tells comes through"
+    assert any(isinstance(event, RunFinished) for event in first)
+    drawn = first[-1]
+    assert isinstance(drawn, Replied)
+    assert [picture.number for picture, _ in drawn.shown] == [1]
+    assert drawn.shown[0][1].is_file()
+
+    changed = await reply(talk, "make the star blue")
+    assert changed.entry.kind == "edit"
+    [(picture, _)] = changed.shown
+    assert (picture.number, picture.made, picture.parent) == (2, "edited", 1)
+    asked = await reply(talk, "how many stars are there?")
+    assert (asked.entry.kind, asked.entry.current) == ("ask", 2)
+    assert "make the star blue" in asked.entry.reply
+    assert (await reply(talk, "undo")).entry.current == 1
+    assert (await reply(talk, "/undo")).entry.current == 0
+    nothing = await reply(talk, "/undo")
+    assert nothing.entry.error
+    assert "nothing to undo" in nothing.entry.reply
+    assert (await reply(talk, "/back 2")).entry.current == 2
+    assert (await reply(talk, "go back to the first picture")).entry.current == 1
+
+
+async def test_everything_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star")
+    await say(talk, "/accept 0.5")
+    await say(talk, "/seed 12")
+    before = await talk.view()
+    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    view = await again.view()
+    assert view == before
+    assert (view.turn, view.current, view.accept_at, view.seed) == (3, 1, 0.5, 12)
+    await say(again, "draw a star again")
+    run = next((tmp_path / "one").glob("turn-0004/run.json"))
+    assert '"seed": 12' in run.read_text()
+    assert '"accept_at": 0.5' in run.read_text()
+
+
+async def test_one_question_is_asked_where_it_is_unclear(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star")
+    asked = (await say(talk, "two hearts"))[-1]
+    assert isinstance(asked, Clarify)
+    assert len(asked.choices) == 2
+    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    assert (await again.view()).waiting == asked
+    done = await reply(again, "change this one")
+    assert (done.entry.kind, done.entry.said, done.entry.answer) == ("edit", "two hearts", "change this one")
+    assert done.entry.question == asked.question
+
+
+async def test_an_answer_that_is_another_wish_is_followed(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star")
+    assert isinstance((await say(talk, "two hearts"))[-1], Clarify)
+    assert (await reply(talk, "undo")).entry.kind == "undo"
+
+
+async def test_nobody_is_asked_who_does_not_want_to_be(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "/questions off")
+    await say(talk, "a star")
+    assert (await reply(talk, "two stars")).entry.kind == "draw"
+
+
+async def test_a_copy_goes_its_own_way(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star")
+    forked = await reply(talk, "/fork other")
+    assert forked.fork == "other"
+    other = Conversation.open(tmp_path, "other", parts(), limits=Limits(), profile=None)
+    await say(other, "make the star blue")
+    assert len((await other.view()).pictures) == 2
+    assert len((await talk.view()).pictures) == 1
+    assert {known.name: known.parent for known in list_conversations(tmp_path)} == {"one": None, "other": "one"}
+    assert (await reply(talk, "/fork")).fork == "one-2"
+    taken = await reply(talk, "/fork other")
+    assert taken.entry.error
+
+
+async def test_pictures_side_by_side_saved_listed_and_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    talk = await created(tmp_path / "home")
+    await say(talk, "a star")
+    await say(talk, "make the star blue")
+    compared = await reply(talk, "compare picture 1 and 2")
+    assert compared.file is not None
+    with Image.open(compared.file) as both:
+        assert both.size == (64 + 8 + 64, 64)
+    assert "they differ by" in compared.entry.reply
+    assert (await reply(talk, "perfect, thanks!")).entry.kind == "accept"
+    assert [picture.accepted for picture in (await talk.view()).pictures][-1]
+    saved = await reply(talk, "save it as mine.png")
+    assert saved.file == Path("mine.png")
+    assert read_provenance(tmp_path / "mine.png")["redraft:made-from"] == "a star\nmake the star blue"
+    listed = (await reply(talk, "/list")).entry.reply
+    assert "> 2 edited of 1" in listed
+    assert "conversations: one" in listed
+
+
+async def test_a_picture_of_ones_own_and_a_mask(tmp_path: Path) -> None:
+    paint(ImageTask("mine", 1)).save(tmp_path / "mine.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 64, 40))
+    mask.save(tmp_path / "mask.png")
+    talk = await created(tmp_path / "home")
+    opened = await reply(talk, f"/open {tmp_path / 'mine.png'}")
+    assert opened.shown[0][0].made == "given"
+    assert not (await reply(talk, f"/mask {tmp_path / 'mask.png'}")).entry.error
+    await say(talk, "make the star blue")
+    with Image.open(next((tmp_path / "home" / "one" / "turn-0003").glob("best.png"))) as best:
+        assert best.crop((0, 40, 64, 64)).tobytes() == paint(ImageTask("mine", 1)).crop((0, 40, 64, 64)).tobytes()
+    assert (await reply(talk, "/open nosuch.png")).entry.error
+
+
+async def test_a_drawing_that_failed_is_taken_up_again(tmp_path: Path) -> None:
+    broken = FakeBackend(paint=paint, script=[BackendError("the image server is down; start it")])
+    talk = await created(tmp_path, backend=broken)
+    failed = await reply(talk, "a star")
+    assert failed.entry.error
+    assert "the image server is down" in failed.entry.reply
+    assert (await talk.view()).pictures == ()
+    assert (await reply(talk, "/again")).shown[0][0].told == "a star"
+    assert (await reply(talk, "/again")).entry.error
+
+
+async def test_a_drawing_can_be_stopped_and_keeps_the_best(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    stopped = None
+    async for event in talk.turn("a circle"):
+        if isinstance(event, StepProgress) and event.step == "judge":
+            talk.cancel()
+        stopped = event
+    assert isinstance(stopped, Replied)
+    assert "cancelled" in stopped.entry.reply
+    assert len(stopped.shown) == 1
+
+
+async def test_mistakes_are_told_and_leave_nothing_broken(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    for said, told in (
+        ("/nosuch", "no command /nosuch"),
+        ("/back", "used so: /back N"),
+        ("/back 3", "no picture yet"),
+        ("/edit make it blue", "no picture yet"),
+        ("/seed x", "is a number"),
+        ("/accept 2", "lies between"),
+        ('/save "x', "never closed"),
+        ("/export /nosuch/x.html", "cannot write"),
+        ("   ", "say what you want"),
+    ):
+        answered = await reply(talk, said)
+        assert answered.entry.error
+        assert told in answered.entry.reply
+    assert not (await reply(talk, "a star")).entry.error
+
+
+async def test_the_page_tells_the_whole_conversation_and_runs_nothing(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star <script>alert(1)</script>")
+    await say(talk, "make the star blue")
+    page = (await talk.export(tmp_path / "talk.html")).read_text()
+    assert "<script" not in page
+    assert page.count('src="data:image/') == 2
+    assert page.index("a star &lt;script") < page.index("make the star blue")
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+
+
+async def test_a_second_process_is_kept_out_while_a_turn_is_worked_on(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    other = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    stream = talk.turn("a star")
+    await anext(stream)
+    with pytest.raises(InputError, match="another process"):
+        await say(other, "a star")
+    assert (await other.view()).pending == "a star", "but it may look"
+    await stream.aclose()
+
+
+async def test_a_turn_that_is_left_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    stream = talk.turn("a star")
+    async for event in stream:
+        if isinstance(event, Judged):
+            break
+    await stream.aclose()
+    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    assert (await again.view()).pending == "a star"
+    with pytest.raises(InputError, match="not finished"):
+        await say(again, "another star")
+    assert (await reply(again, None)).shown[0][0].told == "a star"
+    assert (await again.view()).pending is None
+
+
+def test_names_are_checked() -> None:
+    assert check_name("Müll-1.b_c") == "Müll-1.b_c"
+    for name in ("", "..", "../x", "a/b", ".hidden", "images", "x" * 65, "a b", "a\n"):
+        with pytest.raises(InputError):
+            check_name(name)
+
+
+async def test_deleting_and_listing(tmp_path: Path) -> None:
+    await created(tmp_path)
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "conversation.json").write_text("{")
+    assert [known.name for known in list_conversations(tmp_path)] == ["one"]
+    delete_conversation(tmp_path, "one")
+    assert list_conversations(tmp_path) == []
+    with pytest.raises(InputError, match="no conversation 'one'"):
+        Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+
+
+async def test_a_name_is_taken_once(tmp_path: Path) -> None:
+    await created(tmp_path)
+    with pytest.raises(InputError, match="already"):
+        await created(tmp_path)
