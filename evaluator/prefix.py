@@ -118,6 +118,13 @@ def answer_plain(vlm: VLM, image: Image.Image, text: str) -> YesNo:
         return _yes_no(vlm, vlm.local.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1])[0]
 
 
+def verdict_logs(vlm: VLM, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """log P(yes) and log P(no), each (rows,), of a reply's first token from its logits (rows, V): summed over the
+    spellings of each, over the whole vocabulary. What judges report, and what their training raises."""
+    logs = logits.float().log_softmax(-1)
+    return logs[:, list(vlm.yes)].logsumexp(-1), logs[:, list(vlm.no)].logsumexp(-1)
+
+
 def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int, tuple[int, ...]]]) -> list[YesNo]:
     model, device = vlm.local.model, prefix["input_ids"].device
     pictures = torch.tensor([picture for picture, _ in rows], device=device)
@@ -164,8 +171,7 @@ def _mrope_positions(model: Any, pictures: torch.Tensor, shared: int, width: int
 
 
 def _yes_no(vlm: VLM, logits: torch.Tensor) -> list[YesNo]:
-    logs = logits.float().log_softmax(-1)
-    yes, no = (logs[:, list(ids)].exp().sum(-1).tolist() for ids in (vlm.yes, vlm.no))
+    yes, no = (logs.exp().tolist() for logs in verdict_logs(vlm, logits))
     return list(zip(yes, no, strict=True))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from evaluator.judging import Wording
-from evaluator.prefix import VLM, Tensors
+from evaluator.prefix import VLM, Tensors, verdict_logs
 from evaluator.train.records import Judgement
 
 IGNORED = -100
@@ -80,12 +80,6 @@ class Collator:
             name: torch.cat([value, behind.get(name, padding).to(value)], dim=1) if value.shape == shape else value
             for name, value in inputs.items()
         }
-
-
-def verdict_logs(vlm: VLM, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """log P(yes) and log P(no), each (B,), from the logits (B, V) of the reply's first token, over all spellings."""
-    logs = logits.float().log_softmax(-1)
-    return logs[:, list(vlm.yes)].logsumexp(-1), logs[:, list(vlm.no)].logsumexp(-1)
 
 
 def loss_of(vlm: VLM, logits: torch.Tensor, labels: torch.Tensor, reason_weight: float) -> dict[str, torch.Tensor]:

@@ -15,10 +15,9 @@ from evaluator.train.figures import Answer, Figures, Interval, Temperature, by_g
 
 @dataclass(frozen=True)
 class Measured:
-    """What was answered: by the trained model to the calibration and the report part, and by the model that training
-    began with to the report part (None: not asked)."""
+    """Answers to the report part, before calibration: by the trained model, and by the one that training began with
+    (None: not asked)."""
 
-    calibration: Sequence[Answer]
     report: Sequence[Answer]
     before: Sequence[Answer] | None
 

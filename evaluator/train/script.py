@@ -7,7 +7,7 @@ import gc
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,30 +89,28 @@ def train(argv: Sequence[str]) -> None:
         _save(trainer, vlm, out)
         console.print(f"saved {out} after step {steps}")
     trainer.accelerator.end_training()
-    device, dtype = str(training.device), str(vlm.local.model.dtype).removeprefix("torch.")
+    local = {"device": str(training.device), "dtype": str(vlm.local.model.dtype).removeprefix("torch.")}
     del trainer, vlm
-    gc.collect()
-    if not first:
-        return
+    gc.collect()  # the memory is needed for the judges
+    if first:
+        _measure(base, out, parts, data, local, steps)
 
-    def judge(place: str) -> JudgeConfig:
-        local = LocalConfig.model_validate(
-            {
-                "device": device,
-                "dtype": dtype,
-                "micro_batch": data.measure_batch,
-                "trust_remote_code": data.trust_remote_code,
-            }
-        )
-        found = ModelConfig(kind="transformers", model=place, local=local)
-        return JudgeConfig(model=found, style=data.style, min_label_mass=data.min_label_mass)
 
-    answered = asyncio.run(_answers(judge(str(out)), "calibration", parts.calibrate))
-    temperature = fit_temperature(answered)
+def _measure(base: str, out: Path, parts: Parts, data: JudgeArguments, local: Mapping[str, object], steps: int) -> None:
+    """Calibrates and reports on the model in `out`, asked as profiles would ask it."""
+
+    def answers(place: str, what: str, records: Sequence[Judgement]) -> list[Answer]:
+        own = {"micro_batch": data.measure_batch, "trust_remote_code": data.trust_remote_code}
+        model = ModelConfig(kind="transformers", model=place, local=LocalConfig.model_validate({**local, **own}))
+        config = JudgeConfig(model=model, style=data.style, min_label_mass=data.min_label_mass)
+        return asyncio.run(_answers(config, what, records))
+
+    temperature = fit_temperature(answers(str(out), "calibration", parts.calibrate))
+    if temperature.problem:
+        console.print(f"warning: the temperature is left at 1: {temperature.problem}")
     measured = Measured(
-        calibration=answered,
-        report=asyncio.run(_answers(judge(str(out)), "report", parts.report)),
-        before=asyncio.run(_answers(judge(base), "before training", parts.report)) if data.measure_before else None,
+        report=answers(str(out), "report", parts.report),
+        before=answers(base, "before training", parts.report) if data.measure_before else None,
     )
     facts = {
         "base": base,
@@ -121,8 +119,6 @@ def train(argv: Sequence[str]) -> None:
         "records": {"learn": len(parts.learn), "calibrate": len(parts.calibrate), "report": len(parts.report)},
     }
     summary = write_report(out, facts, measured, temperature)
-    if temperature.problem:
-        console.print(f"warning: the temperature is left at 1: {temperature.problem}")
     table = write_profile_table(out, data.style, temperature.value, data.min_label_mass, data.trust_remote_code)
     console.print(f"{summary}\nreport: {out / 'report.md'}\nfor a profile: {table}")
 
@@ -179,6 +175,7 @@ def _keep_parts(out: Path, parts: Parts, *, resumed: bool) -> None:
     path = out / "parts.json"
     mine = {name: _fingerprint(getattr(parts, name)) for name in ("learn", "calibrate", "report")}
     if not path.is_file() and (out / "config.json").is_file():
+        # model_name_or_path itself, for example
         raise ConfigError(f"output_dir {out} already holds a model that was not trained here; give another folder")
     try:
         if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:

@@ -13,10 +13,10 @@ from core.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator import judging, local_judge, prefix
 from evaluator.judging import Wording
 from evaluator.local_judge import TransformersJudge
-from evaluator.prefix import VLM, load_vlm
+from evaluator.prefix import VLM, load_vlm, verdict_logs
 from evaluator.random_vlm import save_random_qwen
 from evaluator.train import lessons, script
-from evaluator.train.lessons import IGNORED, Collator, Lessons, loss_of, verdict_logs
+from evaluator.train.lessons import IGNORED, Collator, Lessons, loss_of
 from evaluator.train.records import Judgement, Picture
 from evaluator.types import Check
 
@@ -56,6 +56,7 @@ def records(tmp_path: Path, questions: tuple[str, ...]) -> list[Judgement]:
 def test_the_same_objects_serve_judging_and_training() -> None:
     assert script.Wording is local_judge.Wording is judging.Wording
     assert lessons.VLM is prefix.VLM
+    assert lessons.verdict_logs is prefix.verdict_logs
     assert prefix.YES_NO is judging.YES_NO
 
 
