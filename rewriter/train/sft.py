@@ -55,7 +55,7 @@ def train(argv: Sequence[str]) -> None:
         sft_rows(learnt.records, style, thoughts=what.thoughts),
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
     )
-    _warn_of_cuts(trainer, training.max_length)
+    _mind_cuts(trainer, training.max_length, len(learnt.records))
     train_and_save(trainer, checkpoint_for(training))
 
 
@@ -79,13 +79,17 @@ def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: 
         raise ConfigError(f"the settings cannot be used: {error}") from error
 
 
-def _warn_of_cuts(trainer: Any, max_length: int | None) -> None:
-    """TRL cuts long records without a word, and a reply without its end teaches not to end."""
+def _mind_cuts(trainer: Any, max_length: int | None, wanted: int) -> None:
+    """TRL cuts long records without a word, and drops those of whose reply nothing is left; a reply without its end
+    teaches not to end. Raises ConfigError where nothing is left at all."""
     if max_length is None or trainer.args.packing:
         return
-    cut = sum(len(ids) >= max_length for ids in trainer.train_dataset["input_ids"])
+    left = len(trainer.train_dataset)
+    if left == 0:
+        raise ConfigError(f"every request alone has max_length = {max_length} tokens or more; raise it")
+    cut = wanted - left + sum(len(ids) >= max_length for ids in trainer.train_dataset["input_ids"])
     if cut:
-        console.print(f"warning: {cut:,} records reach max_length = {max_length} tokens and may be cut off; raise it")
+        console.print(f"warning: {cut:,} records reach max_length = {max_length} tokens and are cut off; raise it")
 
 
 if __name__ == "__main__":

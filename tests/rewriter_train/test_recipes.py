@@ -73,7 +73,7 @@ def test_two_steps(name: str, models: dict[str, Path], tmp_path: Path, capsys: p
     argv += ["--dtype", "float32", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
     argv += ["--save_steps", "2", "--logging_steps", "1", "--report_to", "none", "--disable_tqdm", "true"]
     if name.endswith("_sft"):
-        assert sft.main([*argv, "--max_length", "512"]) == 0, capsys.readouterr().err
+        assert sft.main(argv) == 0, capsys.readouterr().err
     else:
         # What the tiny model says cannot be read, so that nothing is drawn; drawing is tested in test_grpo.
         argv += ["--num_generations", "2", "--max_completion_length", "8", "--use_vllm", "false"]

@@ -134,3 +134,16 @@ def test_configs_that_are_none(tmp_path: Path, text: str, capsys: pytest.Capture
     path.write_text(text, encoding="utf-8")
     assert sft.main(["--config", str(path)]) == 2
     assert "bad.yaml" in capsys.readouterr().err
+
+
+def test_records_that_are_cut_off_are_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longer = {"prompt": "six stars", "thought": "six of them " * 40, "rewrite": "six red stars"}
+    records = config.parent / "triplets.jsonl"
+    records.write_text("\n".join(json.dumps(one) for one in [*TRIPLETS, longer]), encoding="utf-8")
+    assert sft.main(["--config", str(config), "--max_length", "100", "--max-steps", "1"]) == 0
+    assert "warning: 1 records reach max_length = 100 tokens and are cut off" in capsys.readouterr().err
+
+
+def test_requests_that_leave_no_room_for_a_reply(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft.main(["--config", str(config), "--max_length", "4"]) == 2
+    assert "every request alone has max_length = 4 tokens or more; raise it" in capsys.readouterr().err
