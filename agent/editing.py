@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from agent.course import (
     starts,
     under_way,
 )
+from agent.cues import cue_of, is_box
 from agent.decide import best_of
 from agent.edit_judging import wanted_and_kept
 from agent.events import Planned, Pruned, Warned
@@ -23,9 +25,10 @@ from agent.plan import derive_seed
 from agent.state import Context, Node, State, step
 from agent.types import Course, Subtask, passes, stable_key
 from core.errors import InputError
+from core.templates import fence
 from evaluator.edits.types import Edit
 from evaluator.types import Check, Outcome, Report
-from rewriter.plan import Fault, Plan, Situation, Step, in_order, merged
+from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
 
 
 async def look_at_source(state: State, ctx: Context) -> None:
@@ -65,8 +68,11 @@ async def plan(state: State, runtime: Node) -> State:
             course = await _further(course, state, runtime)
         if course is None or not under_way(course):
             course = await _next(state, runtime)
+        if under_way(course):
+            course = await _with_cue(course, state, ctx)
     ctx.log.put_course(number, course)
-    runtime.stream_writer(Planned(number, course))
+    cue = course.steps[course.at].cue if under_way(course) else None
+    runtime.stream_writer(Planned(number, course, None if cue is None else ctx.store.path(cue)))
     if course.fault:
         runtime.stream_writer(Warned(course.fault))
     return {"course": course}
@@ -87,7 +93,7 @@ async def retouch(state: State, runtime: Node) -> State:
         lambda index: derive_seed(state["seed"], number, index),
         slots_left(ctx, len(keys)),
         ctx.limits,
-        state.get("mask"),
+        _mask(course, state, ctx),
     )
     return {"round": number, "tasks": tasks}
 
@@ -95,6 +101,43 @@ async def retouch(state: State, runtime: Node) -> State:
 def slots_left(ctx: Context, spent: int) -> int:
     """How many pictures the run may still make."""
     return max(0, ctx.limits.max_images - spent)
+
+
+def _mask(course: Course, state: State, ctx: Context) -> str | None:
+    """Where the editor may change the picture: in the user's mask, else, for a sub-task that is said to be local, where
+    the cue is, for editors that can be told so."""
+    now, editor = course.steps[course.at], ctx.parts.editor
+    if state.get("mask") is not None or not now.local or editor is None or "inpaint" not in editor.modes:
+        return state.get("mask")
+    # From the first picture of a chain on, all its sub-tasks are made again, and this place is that of one of them.
+    again = course.at == 0 and bool(course.done) and ctx.limits.edit_base == "source"
+    return None if again else now.cue
+
+
+async def _with_cue(course: Course, state: State, ctx: Context) -> Course:
+    """The course with a picture of where its sub-task is to be made, where anybody knows."""
+    now = course.steps[course.at]
+    if now.cue is not None:
+        return course
+    kept = [ctx.log.attempt(key) for key in course.kept]
+    start = kept[0].image if kept else course.start
+    assert start is not None
+    cue, by = state.get("mask"), "the user's mask"
+    if cue is None:
+        picture = await asyncio.to_thread(ctx.store.get, start)
+        box, by = now.region, "the judge" if course.by == RULES else course.by
+        if not is_box(box) and ctx.parts.grounder is not None:
+            key = stable_key({"ground": start, "instruction": now.instruction})
+            if key not in ctx.log.places:
+                async with ctx.parts.calls:
+                    ctx.log.put_place(key, await ctx.parts.grounder(picture, now.instruction))
+            box, by = ctx.log.places[key], ctx.parts.grounder.name
+        if box is None or not is_box(box):
+            return course
+        cue = await asyncio.to_thread(ctx.store.put, cue_of(box, picture.size))
+    steps = list(course.steps)
+    steps[course.at] = replace(now, cue=cue, cue_from=by)
+    return replace(course, steps=tuple(steps))
 
 
 async def _further(course: Course, state: State, runtime: Node) -> Course | None:
@@ -135,7 +178,7 @@ async def _again(course: Course, state: State, runtime: Node) -> Course:
     # What the new sub-tasks do not speak of is still to be mended by the last of them.
     rest = tuple(question for question in now.questions if question not in asked)
     last = steps[-1]
-    steps[-1] = Subtask(last.instruction, last.thought, (*last.questions, *rest), last.local)
+    steps[-1] = replace(last, questions=(*last.questions, *rest))
     kept_steps = (*course.steps[: course.at], *steps, *course.steps[course.at + 1 :])
     reason = f"no result of {now.instruction!r} was good enough; planned anew: {made.reason}"
     return Course(
@@ -188,6 +231,7 @@ async def _situation(
     if refused is not None:
         wrong = [v for v in wrong if v.check.question in refused.questions] or wrong
     image = await asyncio.to_thread(ctx.store.get, picture)
+    chain = await asyncio.to_thread(_story, picture, refused, state, ctx)
 
     async def look(questions: Sequence[str]) -> list[float | None]:
         checks = [Check("probe", question) for question in questions]
@@ -204,7 +248,7 @@ async def _situation(
         done=done,
         refused=refused,
         edits_left=max(1, limits.edit_depth - len(done)),
-        chain=(image,),
+        chain=chain,
         look=look,
     )
     key = stable_key(
@@ -217,6 +261,41 @@ async def _situation(
         }
     )
     return situation, key
+
+
+def _story(picture: str, refused: Step | None, state: State, ctx: Context) -> tuple[str | Image.Image, ...]:
+    """How a picture came about, text and pictures by turns, the picture last."""
+    by_image = {attempt.image: attempt for attempt in ctx.log.attempts(state.get("attempts", []))}
+    told: list[str | Image.Image] = []
+    at: str | None = picture
+    seen: set[str] = set()
+    while at is not None and at not in seen:  # an editor may come back to a picture of before
+        seen.add(at)
+        attempt = by_image.get(at)
+        told.append(ctx.store.get(at))
+        if attempt is None:
+            told.append("The picture that the user gave:")
+            break
+        course = ctx.log.courses.get(attempt.round)
+        if attempt.kind == "generate" or course is None or not course.steps:
+            told.append(f"Drawn from:\n{fence(attempt.prompt, 'drawn_from')}")
+            break
+        now = course.steps[min(course.at, len(course.steps) - 1)]
+        where = ""
+        if now.cue is not None:
+            told.append(ctx.store.get(now.cue))
+            where = "Where, in white:"
+        told.append(f"{now.thought}\nEdited:\n{fence(attempt.prompt, 'edit')}\n{where}".strip())
+        at = attempt.parent
+    if refused is not None and (worst := _latest(state, ctx)) is not None:
+        said = f"Not good enough, a result of:\n{fence(refused.instruction, 'refused')}"
+        return (said, ctx.store.get(worst), *reversed(told))
+    return tuple(reversed(told))
+
+
+def _latest(state: State, ctx: Context) -> str | None:
+    """The first of the latest round's pictures."""
+    return next((ctx.log.images[task.key] for task in state.get("tasks", []) if task.key in ctx.log.images), None)
 
 
 async def _planned(situation: Situation, key: str, state: State, runtime: Node) -> Plan:
@@ -232,7 +311,7 @@ async def _planned(situation: Situation, key: str, state: State, runtime: Node) 
 def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
     assert ctx.parts.planner is not None
     together = merged(in_order(steps), ctx.limits.edit_merge, ctx.parts.planner.join)
-    return tuple(Subtask(one.instruction, one.thought, one.questions, one.local) for one in together[:most])
+    return tuple(Subtask(one.instruction, one.thought, one.questions, one.local, one.region) for one in together[:most])
 
 
 def _seen(picture: str | None, state: State, ctx: Context) -> Report | None:

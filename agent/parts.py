@@ -15,6 +15,7 @@ from agent.answering import Answerer
 from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
 from evaluator.edits.types import EditChecklistMaker
+from evaluator.grounding import Grounder
 from evaluator.types import Checklist, ChecklistMaker, Report
 from rewriter.plan import Planner
 from rewriter.turns import TurnReader
@@ -57,6 +58,7 @@ class Parts:
     calls:      shared by all chat and judge calls.
 
     editor, planner, edit_checks and edit_evaluator are all there, or none is: without them a run only ever draws.
+    grounder:   says where a sub-task is to change something, where neither the user, the planner nor the judge did.
     turn_reader and answerer: for conversations, which know only commands without the one, and no answers without the
                 other.
     """
@@ -74,6 +76,7 @@ class Parts:
     planner: Planner | None = None
     edit_checks: EditChecklistMaker | None = None
     edit_evaluator: EditEvaluator | None = None
+    grounder: Grounder | None = None
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
 

@@ -26,7 +26,7 @@ from agent.types import Attempt, Course, Task
 from core.errors import InputError
 from core.store import is_hash
 from evaluator.types import Check, Report
-from rewriter.plan import Plan
+from rewriter.plan import Box, Plan
 from rewriter.types import Rewrite
 
 _CHECKLIST = TypeAdapter(tuple[Check, ...])
@@ -35,6 +35,7 @@ _TASK = TypeAdapter(Task)
 _REPORT = TypeAdapter(Report)
 _PLAN = TypeAdapter(Plan)
 _COURSE = TypeAdapter(Course)
+_PLACE: TypeAdapter[Box | None] = TypeAdapter(Box | None)
 _LEVEL = TypeAdapter(tuple[Branch, ...])
 
 
@@ -65,6 +66,8 @@ class RunLog:
         """Keys of the tasks whose editor gave its source back."""
         self.plans: dict[str, Plan] = {}
         """By the key of the situation."""
+        self.places: dict[str, Box | None] = {}
+        """Where an instruction is to be carried out, by the key of picture and instruction."""
         self.courses: dict[int, Course] = {}
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}
@@ -138,6 +141,9 @@ class RunLog:
     def put_plan(self, key: str, plan: Plan) -> None:
         self._write({"is": "plan", "key": key, "plan": _PLAN.dump_python(plan, mode="json")})
 
+    def put_place(self, key: str, box: Box | None) -> None:
+        self._write({"is": "place", "key": key, "box": box})
+
     def put_course(self, number: int, course: Course) -> None:
         """What was planned before a round; it can be found again."""
         self._write({"is": "course", "round": number, "course": _COURSE.dump_python(course, mode="json")}, sync=False)
@@ -189,6 +195,8 @@ class RunLog:
                 self.source = _REPORT.validate_python(record["report"])
             case "plan":
                 self.plans[record["key"]] = _PLAN.validate_python(record["plan"])
+            case "place":
+                self.places[record["key"]] = _PLACE.validate_python(record["box"])
             case "course":
                 self.courses[record["round"]] = _COURSE.validate_python(record["course"])
             case "level":

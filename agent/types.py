@@ -123,17 +123,19 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One step of an edit. `cue` is the hash of a mask that shows where (white), `cue_from` says who said so."""
+    """One step of an edit. `region`: where, as the planner or the judge has it. `cue` is the hash of a mask that shows
+    where (white), `cue_from` says who said so."""
 
     instruction: str
     thought: str = ""
     questions: tuple[str, ...] = ()
     local: bool = False
+    region: tuple[float, float, float, float] | None = None
     cue: str | None = None
     cue_from: str = ""
 
     def __post_init__(self) -> None:
-        _as_tuples(self, "questions")
+        _as_tuples(self, "questions", *(() if self.region is None else ("region",)))
 
 
 @dataclass(frozen=True)

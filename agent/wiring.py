@@ -15,6 +15,7 @@ from editors.types import ImageBackend
 from evaluator.align import AlignEvaluator
 from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.types import EditChecklistMaker
+from evaluator.grounding import Grounder, open_grounder
 from evaluator.models import open_evaluator
 from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
@@ -24,6 +25,7 @@ from rewriter.turns import open_turn_reader
 
 
 class _Editing(TypedDict, total=False):
+    grounder: Grounder
     editor: ImageBackend
     planner: Planner
     edit_checks: EditChecklistMaker
@@ -77,7 +79,9 @@ def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvalua
     checks: EditChecklistMaker = RuleEditChecks(load_phrases(profile.rewriter.style))
     if profile.judge.model.kind == "openai":
         checks = EditChecklistBuilder(open_chat(profile.judge.model))
+    editing: _Editing = {} if profile.grounder is None else {"grounder": open_grounder(profile.grounder)}
     return {
+        **editing,
         "editor": open_backend(profile.editor),
         "planner": open_planner(rewriting, profile.rewriter),
         "edit_checks": checks,

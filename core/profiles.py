@@ -177,6 +177,15 @@ class BackendConfig(_Section):
         return self
 
 
+class GrounderConfig(_Section):
+    """A vision-language model that points: where in a picture an edit is to be made."""
+
+    model: ModelConfig
+    style: str = "ground"
+    coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
+    """What the model was trained to give: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
+
+
 class LimitsConfig(_Section):
     accept_at: float = Field(default=0.95, gt=0, le=1)
     max_rounds: int = Field(default=4, ge=1, le=1000)
@@ -208,6 +217,7 @@ class Profile(_Section):
     rewriter: RewriterConfig
     generator: BackendConfig
     editor: BackendConfig | None = None
+    grounder: GrounderConfig | None = None
     checklist: ChecklistConfig = ChecklistConfig()
     judge: JudgeConfig
     evaluator: EvaluatorConfig = EvaluatorConfig()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from PIL import Image
 
 from core.errors import BackendError
+from evaluator.grounding import Box
 from evaluator.judging import failed
 from evaluator.types import Check, Checklist, Outcome, Verdict
 
@@ -54,6 +55,20 @@ class FakeChecklistBuilder:
         if isinstance(answer, BackendError):
             raise answer
         return answer
+
+
+class FakeGrounder:
+    """A Grounder that asks a function of the instruction for the box. `instructions` holds what was asked."""
+
+    name = "fake-grounder"
+
+    def __init__(self, script: Callable[[str], Box | None]) -> None:
+        self.instructions: list[str] = []
+        self._script = script
+
+    async def __call__(self, image: Image.Image, instruction: str) -> Box | None:
+        self.instructions.append(instruction)
+        return self._script(instruction)
 
 
 def _verdict(check: Check, answer: Answer) -> Verdict:

@@ -1,0 +1,78 @@
+"""Where in a picture something is: a box from a vision-language model that was trained to point."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.chat import ChatModel, ChatRequest, Message
+from core.errors import BadReply
+from core.models import open_chat
+from core.profiles import GrounderConfig
+from core.templates import fence, fill, load_template
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) as fractions of width and height."""
+
+_UNITS = {
+    "thousandths": "each from 0 to 1000, where 1000 is the picture's full width or height",
+    "pixels": "in pixels; the picture is {width} wide and {height} high",
+    "fractions": "each from 0 to 1, where 1 is the picture's full width or height",
+}
+
+
+class Grounder(Protocol):
+    """Finds the place that an instruction is about. None where it concerns the whole picture, or cannot be found.
+
+    Raises BackendError where the model cannot be reached, never for a bad reply.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(self, image: Image.Image, instruction: str) -> Box | None: ...
+
+
+class ChatGrounder:
+    """A Grounder over a chat model that sees pictures, in the coordinates that it was trained on (`config`)."""
+
+    def __init__(self, model: ChatModel, config: GrounderConfig) -> None:
+        """Raises ConfigError for a style that cannot be used."""
+        self._model = model
+        self._config = config
+        self._template = load_template("evaluator", config.style, "ground")
+        fill(self._template, fenced_instruction="", units="")  # complains now rather than at the first edit
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def __call__(self, image: Image.Image, instruction: str) -> Box | None:
+        units = _UNITS[self._config.coordinates].format(width=image.width, height=image.height)
+        text = fill(self._template, fenced_instruction=fence(instruction, "change"), units=units)
+        request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=_Reply.model_json_schema())
+        try:
+            reply = _Reply.model_validate_json((await self._model(request)).text)
+        except (BadReply, ValidationError):
+            return None
+        return None if reply.box is None else self._fractions(reply.box, image.size)
+
+    def _fractions(self, box: Box, size: tuple[int, int]) -> Box | None:
+        width, height = {"thousandths": (1000, 1000), "pixels": size, "fractions": (1, 1)}[self._config.coordinates]
+        left, right = sorted(min(1.0, max(0.0, x / width)) for x in (box[0], box[2]))
+        top, bottom = sorted(min(1.0, max(0.0, y / height)) for y in (box[1], box[3]))
+        return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def open_grounder(config: GrounderConfig) -> Grounder:
+    """Raises ConfigError as `ChatGrounder` does, and where the API key is not set."""
+    return ChatGrounder(open_chat(config.model), config)
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    reason: str = Field(default="", max_length=2000)
+    box: Box | None = None

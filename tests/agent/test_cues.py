@@ -1,0 +1,138 @@
+"""Interleaved reasoning: where a sub-task is made, who says so, and what the planner sees of the story."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from agent.cues import cue_of, is_box
+from agent.events import Planned
+from agent.fakes import CHECKS, fake_parts, paint
+from agent.parts import Parts
+from agent.run import RunResult, Session
+from agent.types import Limits
+from core.store import ImageStore
+from editors.fakes import FakeBackend
+from editors.types import ImageTask
+from evaluator.fakes import FakeGrounder
+from rewriter.fakes import FakePlanner
+from rewriter.plan import Plan, Situation, Step
+
+Q1, Q2, Q3 = (check.question for check in CHECKS)
+GOOD = (0.97, 0.98, 0.99)
+BOX = (0.25, 0.25, 0.5, 0.5)
+LIMITS = Limits(edit_merge=1, edit_width=1, max_images=20)
+
+
+def opinion(prompt: str, seed: int) -> tuple[float, ...]:
+    return {"first": (0.9, 0.2, 0.9), "second": GOOD}.get(prompt, (0.1, 0.2, 0.9))
+
+
+def planned(*steps: Step, by: str = "rules") -> FakePlanner:
+    return FakePlanner(lambda situation: Plan("edit", "as told", steps, by=by))
+
+
+async def edited(parts: Parts, out: Path, mask: Image.Image | None = None) -> tuple[RunResult, list[Planned]]:
+    given = paint(ImageTask("given", 0))
+    session = Session.start("do it", parts, limits=LIMITS, out=out, seed=7, source=given, mask=mask)
+    events = [event async for event in session.stream() if isinstance(event, Planned)]
+    assert session.result is not None
+    return session.result, events
+
+
+def cue_in(result: RunResult, number: int) -> tuple[Image.Image, str]:
+    record = json.loads((result.folder / "run.json").read_text())
+    course = record["rounds"][number]["course"]
+    step = course["steps"][course["at"]]
+    return ImageStore(result.folder / "state" / "images").get(step["cue"]), step["cue_from"]
+
+
+async def test_a_region_becomes_a_picture_in_store_and_trace(tmp_path: Path) -> None:
+    steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
+    result, events = await edited(fake_parts(opinion, planner=planned(*steps, by="planner-model")), tmp_path)
+    cue, by = cue_in(result, 0)
+    assert by == "planner-model"
+    pixels = cue.convert("L")
+    assert pixels.getpixel((24, 24)) == 255
+    assert pixels.getpixel((50, 50)) == 0
+    assert events[0].cue is not None
+    assert events[0].cue.is_file()
+    assert events[1].cue is None
+    assert "Where: planner-model" in result.trace.read_text()
+
+
+async def test_regions_of_rules_come_from_the_judge(tmp_path: Path) -> None:
+    steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
+    result, _ = await edited(fake_parts(opinion, planner=planned(*steps)), tmp_path)
+    assert cue_in(result, 0)[1] == "the judge"
+
+
+async def test_a_grounder_is_asked_where_nobody_says_where_and_only_once(tmp_path: Path) -> None:
+    grounder = FakeGrounder(lambda instruction: BOX if instruction == "second" else None)
+    steps = (Step("first", questions=(Q1,)), Step("second", questions=(Q2,)))
+    parts = replace(fake_parts(opinion, planner=planned(*steps)), grounder=grounder)
+    result, events = await edited(parts, tmp_path)
+    assert grounder.instructions == ["first", "second"]
+    assert events[0].cue is None, "it could not tell"
+    assert cue_in(result, 1)[1] == "fake-grounder"
+
+
+async def test_the_users_mask_comes_before_all_others(tmp_path: Path) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 64, 62))
+    grounder = FakeGrounder(lambda instruction: BOX)
+    steps = (Step("second", questions=(Q1, Q2), region=BOX, local=True),)
+    parts = replace(fake_parts(opinion, planner=planned(*steps)), grounder=grounder)
+    result, _ = await edited(parts, tmp_path, mask)
+    assert cue_in(result, 0)[1] == "the user's mask"
+    assert grounder.instructions == []
+
+
+async def test_only_local_sub_tasks_are_held_to_their_place(tmp_path: Path) -> None:
+    editor = FakeBackend(paint=paint)
+    steps = (
+        Step("first", questions=(Q1,), region=BOX),
+        Step("second", questions=(Q2,), region=(0.0, 0.0, 1.0, 0.9), local=True),
+    )
+    await edited(fake_parts(opinion, planner=planned(*steps), editor=editor), tmp_path)
+    masks = [task.mask for call in editor.calls for task in call]
+    assert masks[0] is None
+    assert masks[1] is not None
+
+
+async def test_the_planner_sees_the_story_in_text_and_pictures_by_turns(tmp_path: Path) -> None:
+    seen: list[Situation] = []
+
+    def script(situation: Situation) -> Plan:
+        seen.append(situation)
+        if len(seen) == 1:
+            return Plan("edit", "x", (Step("first", "too few", (Q1,), region=BOX), Step("poor", questions=(Q2,))))
+        return Plan("edit", "x", (Step("second", questions=(Q2,)),))
+
+    await edited(fake_parts(opinion, planner=FakePlanner(script)), tmp_path)
+    kinds = ["text" if isinstance(part, str) else "picture" for part in seen[0].chain]
+    assert kinds == ["text", "picture"]
+    again = seen[1]
+    assert again.refused is not None
+    texts = [part for part in again.chain if isinstance(part, str)]
+    assert ["text" if isinstance(part, str) else "picture" for part in again.chain] == [
+        "text", "picture", "text", "picture", "text", "picture", "picture",
+    ]  # fmt: skip
+    assert "Not good enough" in texts[0]
+    assert "The picture that the user gave" in texts[1]
+    assert "too few" in texts[2]
+    assert "<edit>\nfirst\n</edit>" in texts[2]
+
+
+def test_a_cue_covers_its_box_and_a_margin() -> None:
+    cue = cue_of((0.5, 0.5, 0.75, 1.0), (100, 40))
+    assert cue.getbbox() == (46, 18, 80, 40)
+
+
+def test_boxes_are_checked() -> None:
+    assert is_box((0.0, 0.0, 1.0, 1.0))
+    for box in (None, (0.5, 0.5, 0.5, 1.0), (0.0, 0.0, 2.0, 1.0), (0.0, 0.0, 1.0)):
+        assert not is_box(box)
