@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -133,14 +133,16 @@ class _Talk:
                 asked = True
                 talk.cancel()
 
-            loop.add_signal_handler(signal.SIGINT, interrupt)
+            with suppress(NotImplementedError):  # not on every system; Ctrl-C leaves at once there
+                loop.add_signal_handler(signal.SIGINT, interrupt)
             try:
                 async with aclosing(talk.turn(said)) as events:
                     async for event in events:
                         last = event
                         self._show(event, live)
             finally:
-                loop.remove_signal_handler(signal.SIGINT)
+                with suppress(NotImplementedError):
+                    loop.remove_signal_handler(signal.SIGINT)
 
         with LiveView(self._limits) as live:
             try:

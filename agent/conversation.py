@@ -131,7 +131,8 @@ class Conversation:
 
     async def turn(self, said: str | None) -> AsyncGenerator[TalkEvent]:
         """Works on what the user says until it is done (last event Replied) or a question is to be answered (last event
-        Clarify); where one is, `said` is taken for its answer. None goes on with a turn that was cut off.
+        Clarify); where one is, `said` is taken for its answer, unless it is a command. None goes on with a turn that was
+        cut off.
 
         What goes wrong in a turn is told in its reply. Raises UsageError where the conversation itself cannot be used,
         by a second process for instance.
@@ -145,7 +146,10 @@ class Conversation:
                 if said is None:
                     yield view.waiting
                     return
-                entry = GraphCommand(resume=said)
+                if said.lstrip().startswith("/"):  # a command is no answer: the turn that asked is dropped
+                    entry = begin(said, cast(TalkState, snapshot.values))
+                else:
+                    entry = GraphCommand(resume=said)
             elif view.pending is not None:
                 if said is not None:
                     raise InputError(f"the turn {view.pending!r} is not finished; go on with it first")

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -98,12 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests keep their output to themselves."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        body = _form(raw) if "multipart" in self.headers["Content-Type"] else json.loads(raw)
         self.server.seen.append((self.path, body))
         fault = self.server.fault(self.path, body, dict(self.headers))
         if fault is not None:
             self._send(*fault)
-        elif self.path.endswith("/images/generations"):
+        elif self.path.endswith("/images/generations") or self.path.endswith("/images/edits"):
             self._answer(self._picture(body))
         elif self.path.endswith("/chat/completions"):
             self._answer(self._chat(body))
@@ -120,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         if body.get("logprobs"):
             return self._judged(body)
+        if "wanted" in json.dumps(body.get("response_format", {})):
+            wanted = [{"key_point": "counting", "question": question} for question in self.server.questions]
+            return _reply(json.dumps({"reason": "as asked", "wanted": wanted, "kept": []}))
         if "checks" in json.dumps(body.get("response_format", {})):
             checks = [{"key_point": "counting", "question": question} for question in self.server.questions]
             return _reply(json.dumps({"reason": "as asked", "checks": checks}))
@@ -152,6 +157,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+
+def _form(raw: bytes) -> dict[str, Any]:
+    """The text fields of a multipart form, without its files."""
+    fields = re.findall(rb'name="(\w+)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', raw)
+    return {name.decode(): value.decode() for name, value in fields}
 
 
 def _reply(text: str) -> dict[str, Any]:

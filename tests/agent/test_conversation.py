@@ -112,6 +112,16 @@ async def test_an_answer_that_is_another_wish_is_followed(tmp_path: Path) -> Non
     assert (await reply(talk, "undo")).entry.kind == "undo"
 
 
+async def test_a_command_is_no_answer(tmp_path: Path) -> None:
+    talk = await created(tmp_path)
+    await say(talk, "a star")
+    assert isinstance((await say(talk, "two hearts"))[-1], Clarify)
+    assert (await reply(talk, "/undo")).entry.current == 0
+    view = await talk.view()
+    assert (view.waiting, view.pending) == (None, None)
+    assert [entry.said for entry in view.entries] == ["a star", "/undo"]
+
+
 async def test_nobody_is_asked_who_does_not_want_to_be(tmp_path: Path) -> None:
     talk = await created(tmp_path)
     await say(talk, "/questions off")
