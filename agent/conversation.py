@@ -131,8 +131,8 @@ class Conversation:
 
     async def turn(self, said: str | None) -> AsyncGenerator[TalkEvent]:
         """Works on what the user says until it is done (last event Replied) or a question is to be answered (last event
-        Clarify); where one is, `said` is taken for its answer, unless it is a command. None goes on with a turn that was
-        cut off.
+        Clarify); where one is, `said` is taken for its answer, unless it is a command. None goes on with a turn that
+        was cut off.
 
         What goes wrong in a turn is told in its reply. Raises UsageError where the conversation itself cannot be used,
         by a second process for instance.

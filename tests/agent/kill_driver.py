@@ -1,8 +1,9 @@
 """Kills real processes in the middle of a run, resumes them, and prints what was left, as JSON lines.
 
-Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER`. For every place at which a run makes
-something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself SIGKILL
-there; a second child resumes it. The first line printed is an uninterrupted run.
+Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER draw|edit STRIDE`. For every place at which a
+run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself
+SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit of a
+given picture in sub-tasks; of the places to die each STRIDE-th is tried.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.fakes import fake_parts, paint
+from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
-from rewriter.fakes import FakeRewriter, RewriterCall
+from rewriter.fakes import FakePlanner, FakeRewriter, RewriterCall
+from rewriter.plan import Plan, Situation, Step
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
+EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_merge=1, edit_confidence=0.25)
+MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
+STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 Hook = Callable[[str], None]
 
 
@@ -44,7 +49,25 @@ class Backend(FakeBackend):
         return pictures
 
 
+def edit_parts(hook: Hook) -> Parts:
+    def plan(situation: Situation) -> Plan:
+        hook(f"plan {' '.join(situation.done)} {situation.refused}")
+        if situation.refused is not None:
+            return Plan("edit", "again", (Step("other", questions=(CHECKS[1].question,)),))
+        return Plan("edit", "why", (Step("one", questions=(CHECKS[0].question,)), Step("two"), Step("three")))
+
+    def opinion(prompt: str, seed: int) -> tuple[float, ...]:
+        hook(f"judge {prompt} {seed}")
+        sure = {"one": 0.6, "two": 0.1, "other": 0.7, "three": 0.8}.get(prompt, 0.3)
+        return (sure, (seed % 89) / 200, 0.2)
+
+    return fake_parts(opinion, planner=FakePlanner(plan), editor=Backend(hook), batch_size=2)
+
+
 def parts(hook: Hook) -> Parts:
+    if MODE == "edit":
+        return edit_parts(hook)
+
     def rewrite(call: RewriterCall) -> list[str]:
         hook(f"rewrite {call.seed}")
         return [f"try {call.seed}"]
@@ -84,7 +107,9 @@ def child(folder: Path, die_at: int | None, kind: str) -> int:
     if runs:
         session = Session.open(runs[0], parts(hook))
     else:
-        session = Session.start("three circles", parts(hook), limits=LIMITS, out=folder, seed=7)
+        source = paint(ImageTask("given", 1)) if MODE == "edit" else None
+        limits = EDIT_LIMITS if MODE == "edit" else LIMITS
+        session = Session.start("three circles", parts(hook), limits=limits, out=folder, seed=7, source=source)
     asyncio.run(work(session))
     return count
 
@@ -153,7 +178,7 @@ def main(base: Path) -> None:
                 finished = done(folder)
                 assert not forked(folder)
                 print(json.dumps(left(folder, kind, at, finished)), flush=True)  # noqa: T201
-            at += 1
+            at += STRIDE
 
 
 if __name__ == "__main__":
