@@ -70,12 +70,12 @@ def evaluate(
     if suite is None:
         sys.stdout.write(registry.listing())
         return
-    folder = out or Path("evals") / f"{suite}-{Path(profile).stem}"
+    folder = out or Path("runs") / "eval" / f"{suite}-{Path(profile).stem}"
     if suite == "cutouts":
         _cutouts(limit, seed, folder, options)
         return
     chosen = registry.suite(suite)
-    if data is None:
+    if data is None and getattr(chosen, "needs_data", True):
         raise InputError(f"{suite} needs --data, the files from {chosen.source}; redraft ships no benchmark's data")
     names = ("data", "profile", "limit", "variant", *_fitting(suite))
     _refuse_others(suite, options, names)

@@ -27,6 +27,7 @@ EDITING = {
     "humanedit": "eval_suites.editing.humanedit",
 }
 JUDGING = {
+    "cutouts-pairs": "eval_suites.judging.cutouts_pairs",
     "mj-bench": "eval_suites.judging.mj_bench",
     "editreward-bench-editscore": "eval_suites.judging.editreward_editscore",
     "editreward-bench-tiger": "eval_suites.judging.editreward_tiger",

@@ -41,7 +41,8 @@ def spread(items: Sequence[T], limit: int | None) -> tuple[T, ...]:
 def data_settings(data: Loaded) -> dict[str, str]:
     """File name to hash of what was loaded; many files are one entry."""
     if len(data.files) <= 8:
-        return {str(path): sha256(path) for path in data.files}
+        names = [path.name for path in data.files]
+        return {n if names.count(n) == 1 else str(p): sha256(p) for n, p in zip(names, data.files, strict=True)}
     every = hashlib.sha256("".join(sha256(path) for path in data.files).encode()).hexdigest()
     return {f"{data.files[0].parent} and others, {len(data.files)} files": every}
 
@@ -59,6 +60,7 @@ async def evaluate(
     await loop.run_in_executor(work.parts.renderer, lambda: work.parts.backend.modes)
     results: Results = {row.name: {} for row in rows}
     failures = 0
+    errors: list[BackendError] = []
     unwritten: dict[str, BackendError] = {}
 
     async def one(row: Condition, item: Item) -> None:
@@ -69,9 +71,12 @@ async def evaluate(
             made = await work.maker(row.name)(item)
             results[row.name][item.id] = await work.answer(item, made)
             failures = 0
+            errors.clear()
         except BackendError as error:
             results[row.name][item.id] = str(error)
-            failures += 1
+            # The pictures of a batch fail together, with one error, and the easel has a patience of its own.
+            failures += all(error is not known for known in errors)
+            errors.append(error)
             if failures >= GIVE_UP:
                 raise BackendError(f"{failures} items in a row failed; the last: {error}") from error
         done(row.name)

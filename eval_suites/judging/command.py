@@ -43,7 +43,7 @@ class _NoChecklists:
 def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, command: str) -> dict[str, Any]:
     """Measures a judge on a suite, writes the report, and returns the figures. Raises RedraftError."""
     variant = chosen_variant(suite, options["variant"])
-    data = suite.load(options["data"], variant, out / "state" / "inputs")
+    data = suite.load(options["data"] or Path(), variant, out / "state" / "inputs")
     edits = bool(data.pairs) and data.pairs[0].source is not None
     every = (*data.pairs, *data.rated)
     data = JudgeData(data.files, spread(data.pairs, options["limit"]), spread(data.rated, options["limit"]), data.notes)

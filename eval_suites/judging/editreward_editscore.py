@@ -68,5 +68,4 @@ SUITE = JudgeSuite(
     "published figures of a judge only where that judge runs with its own; it is not EditScore's script.",
     load=load,
     variants=("all", "prompt_following", "consistency", "overall"),
-    edits=True,
 )

@@ -70,5 +70,4 @@ SUITE = JudgeSuite(
     "published figures of a judge only where that judge runs with its own prompts, which are not used here.",
     load=load,
     variants=("all", "2pair", "3pair", "4pair"),
-    edits=True,
 )

@@ -70,7 +70,7 @@ class JudgeSuite:
     measure: str
     load: Callable[[Path, str, Path], JudgeData]
     variants: tuple[str, ...] = ("",)
-    edits: bool = False
+    needs_data: bool = True
 
 
 @dataclass(frozen=True)

@@ -414,3 +414,19 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
     assert "win / tie / loss" in told
     assert "| as typed, best of 2 |" in told
     assert html(full, {"best": [], "worst": [], "first": "x", "last": "y"}).count("Nothing.") == 2
+
+
+def test_one_failing_batch_of_many_pictures_does_not_end_the_run(tmp_path: Path) -> None:
+    items = [Item(str(n), f"prompt {n}", (Question(JUG),), {"kind": ("x",)}) for n in range(60)]
+    desk = Desk(tmp_path / "out", backend=FakeBackend(paint=paint, script=[BackendError("out of memory")]))
+    desk.parts = replace(desk.parts, batch_size=50)
+    _, results, _ = desk.run(conditions(2, rewriter=False, best=False, loop=False), items=items)
+    assert len(failures(results)["raw"]) == 25
+
+
+def test_a_judge_of_checklists_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    items = [Item(str(n), f"prompt {n}", (), {"kind": ("x",)}) for n in range(60)]
+    desk = Desk(tmp_path / "out")
+    desk.parts = replace(desk.parts, builder=FakeChecklistBuilder(lambda _: BackendError("no checklists")))
+    with pytest.raises(BackendError, match="20 items in a row failed; the last: no checklists"):
+        desk.run(conditions(1, rewriter=False, best=False, loop=False), items=items, images=1)
