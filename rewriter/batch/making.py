@@ -31,25 +31,36 @@ class Maker:
             # Not the model's judgement of this prompt: the second try never came through.
             raise BackendError(broken[0].removeprefix("server: "))
         choice = Choice(0) if self._selector is None else await self._selector(prompt, rewrites, seed)
-        return self._record(prompt, rewrites, choice, seed)
+        return record_of(prompt, rewrites, choice, seed, many=self._n > 1)
 
-    def _record(self, prompt: str, rewrites: Sequence[Rewrite], choice: Choice, seed: int) -> Record:
-        usage = sum((rewrite.usage for rewrite in rewrites), Usage())
-        taken = rewrites[0 if choice.index is None else choice.index]
-        kept = choice.index is None or taken.fallback
-        status = Status.KEPT if kept else Status.REPAIRED if taken.tries > 1 else Status.REWRITTEN
-        return Record(
-            status=status,
-            rewrite=prompt if kept else taken.prompt,
-            seed=seed,
-            negative_prompt=None if kept else taken.negative_prompt,
-            thought=taken.thought,
-            model=taken.model,
-            findings=taken.findings + choice.findings,
-            candidates=tuple(rewrite.prompt for rewrite in rewrites) if self._n > 1 else (),
-            scores=choice.scores,
-            tokens=(usage.prompt_tokens, usage.completion_tokens),
-        )
+
+def record_of(prompt: str, rewrites: Sequence[Rewrite], choice: Choice, seed: int, *, many: bool = False) -> Record:
+    """The record of a prompt from its rewrites; `many` where more than one was asked for."""
+    usage = sum((rewrite.usage for rewrite in rewrites), Usage())
+    taken = rewrites[0 if choice.index is None else choice.index]
+    kept = choice.index is None or taken.fallback
+    status = Status.KEPT if kept else Status.REPAIRED if taken.tries > 1 else Status.REWRITTEN
+    return Record(
+        status=status,
+        rewrite=prompt if kept else taken.prompt,
+        seed=seed,
+        negative_prompt=None if kept else taken.negative_prompt,
+        thought=taken.thought,
+        model=taken.model,
+        findings=taken.findings + choice.findings,
+        candidates=tuple(rewrite.prompt for rewrite in rewrites) if many else (),
+        scores=choice.scores,
+        tokens=(usage.prompt_tokens, usage.completion_tokens),
+    )
+
+
+def result_of(prompt: str, record: Record, own: tuple[str, ...]) -> dict[str, object]:
+    """redraft's columns of a row; `own` names them, "original" first."""
+    value: dict[str, object] = {"original": prompt}
+    for name in own[1:]:
+        item = getattr(record, name)
+        value[name] = list(item) if isinstance(item, tuple) else str(item) if name == "status" else item
+    return value
 
 
 def failed(prompt: str, seed: int, error: BackendError) -> Record:

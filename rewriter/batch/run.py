@@ -23,11 +23,11 @@ from typing import Any, BinaryIO
 from core.errors import BackendError, InputError, ModelMissing, ServerError
 from core.files import open_atomically, write_atomically
 from rewriter.batch.index import PENDING
-from rewriter.batch.making import Maker, failed
+from rewriter.batch.making import Maker, failed, result_of
 from rewriter.batch.outputs import open_output
 from rewriter.batch.sources import Source
 from rewriter.batch.types import WHOLE, Keys, Record, Reject, Row, Shard, Status
-from rewriter.batch.work import Work, record_of
+from rewriter.batch.work import Work, parse_record
 
 _CHUNK = 512
 """Rows that are looked up in one go."""
@@ -132,7 +132,8 @@ async def _rewrite(
                 streak.succeeded()
             await sink.put(key, record)
 
-    timer = asyncio.create_task(sink.keep_time())
+    ended = asyncio.Event()
+    timer = asyncio.create_task(sink.keep_time(ended))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(window):
@@ -140,11 +141,10 @@ async def _rewrite(
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
-        timer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await timer
         # Also after Ctrl-C and faults: what was made is kept.
-        await asyncio.shield(sink.flush())
+        ended.set()
+        await timer
+        await sink.flush()
 
 
 def fresh_prompts(source: Source, work: Work, plan: Plan, counts: Counts) -> Iterator[tuple[bytes, str]]:
@@ -191,22 +191,13 @@ def merge(source: Source, out: Path, work: Work, plan: Plan, counts: Counts, tel
     tell(counts)
 
 
-def result_of(prompt: str, record: Record, own: tuple[str, ...]) -> dict[str, object]:
-    """redraft's columns of a row."""
-    value: dict[str, object] = {"original": prompt}
-    for name in own[1:]:
-        item = getattr(record, name)
-        value[name] = list(item) if isinstance(item, tuple) else str(item) if name == "status" else item
-    return value
-
-
 def _record(work: Work, key: bytes, row: Row) -> Record:
     place = work.index.find([key]).get(key, PENDING)
     if place == PENDING:
         raise InputError(
             f"row {row.number} was not there before; leave the input alone while redraft works, and run it again"
         )
-    return record_of(work.get(place))
+    return parse_record(work.get(place))
 
 
 class _Rejects:
@@ -252,18 +243,29 @@ class _Sink:
         self._tell = tell
         self._records: list[tuple[bytes, Record]] = []
         self._lock = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def put(self, key: bytes, record: Record) -> None:
         self._records.append((key, record))
         if len(self._records) >= _FLUSH_ROWS:
             await self.flush()
 
-    async def keep_time(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_S)
+    async def keep_time(self, ended: asyncio.Event) -> None:
+        """Flushes now and then, until `ended`."""
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _FLUSH_S)
             await self.flush()
 
     async def flush(self) -> None:
+        """Returns when all that was put before is written. Writing goes on where the caller is cancelled: half of it
+        would be a record on disk that the index does not know."""
+        writing = asyncio.create_task(self._write())
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def _write(self) -> None:
         async with self._lock:
             records, self._records = self._records, []
             if records:

@@ -53,10 +53,11 @@ def open_kit(
     opened = open_engine(config.model, engine, concurrency) if isinstance(engine, str) else engine
     reviews = ReviewPool(asking.rules, workers)
     rewriter = CoTRewriter(opened, config, target=chosen, reviewer=reviews)
-    return Kit(opened, rewriter, reviews, _settings(asking, opened.name, n))
+    return Kit(opened, rewriter, reviews, settings_of(asking, opened.name, n))
 
 
-def _settings(asking: Asking, model: str, n: int) -> dict[str, object]:
+def settings_of(asking: Asking, model: str, n: int) -> dict[str, object]:
+    """All that shapes a rewrite, as plain values."""
     config, target = asking.config, asking.rules.target
     style = {name: value for name, value in asdict(asking.style).items() if name != "settings"}
     return {

@@ -147,7 +147,7 @@ class VllmEngine:
     def _load(self) -> None:
         if self._llm is None or self._sampling is None:
             try:
-                from vllm import LLM, SamplingParams
+                from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
             except ImportError as error:
                 raise BackendError(
                     f"vLLM is not installed here ({one_line(error)}); install redraft[vllm] in an environment of its "

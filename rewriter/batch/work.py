@@ -162,7 +162,7 @@ def _line(key: bytes, record: Record) -> bytes:
     return (json.dumps(value, ensure_ascii=False) + "\n").encode()
 
 
-def record_of(value: dict[str, object]) -> Record:
+def parse_record(value: dict[str, object]) -> Record:
     """The record of a line. Raises TypeError and ValueError where it is none."""
     known = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name != "key"}
     known["status"] = Status(str(known["status"]))

@@ -1,0 +1,218 @@
+"""Better prompts from Python, in one call.
+
+    from rewriter.api import enhance, enhance_pipeline
+
+    better = enhance("three red stars", profile="workstation", target="flux")     # one Enhanced
+    several = enhance(["a fox", "a castle at night"], target="sdxl")               # a list, in order
+    pipe = enhance_pipeline(FluxPipeline.from_pretrained(...), profile="workstation")
+    image = pipe("three red stars").images[0]                                      # enhances first
+
+For files, and whatever must survive a kill, use `redraft enhance`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from core.errors import BackendError, ModelMissing
+from core.profiles import Profile, load_profile
+from rewriter.batch.engines import EngineName
+from rewriter.batch.making import Maker, failed
+from rewriter.batch.select import ScoreSelector, load_scorer
+from rewriter.batch.setup import Kit, open_kit, pick_target
+from rewriter.batch.types import Engine, Keys, Record, Status
+from rewriter.limits import clean_prompt
+from rewriter.target import Target, load_target, target_of_pipeline
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """A prompt and what was made of it. `str()` of it is the better prompt.
+
+    `prompt` is the user's own, cleaned, where `status` is KEPT (no rewrite could be used: see `findings`) or FAILED.
+    """
+
+    original: str
+    prompt: str
+    status: Status
+    negative_prompt: str | None = None
+    thought: str = ""
+    model: str = ""
+    findings: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return self.prompt
+
+
+class Enhancer:
+    """An open rewriter, for many calls: its model is loaded once.
+
+    `profile` is a name, a file or a Profile; `target` the image model the prompts are for, the profile's own or
+    `generic` where it is None; `engine` as for `redraft enhance`, or an Engine of one's own. With `n` rewrites a
+    prompt, `select` names the scorer that picks one. Equal prompts of a call are rewritten once, and equal calls with
+    the same `seed` give the same.
+
+    Raises ConfigError where a setting cannot be used, ModelMissing where a model folder is not there.
+    """
+
+    def __init__(
+        self,
+        profile: str | Profile = "mini",
+        target: str | Target | None = None,
+        *,
+        n: int = 1,
+        select: str | None = None,
+        seed: int = 0,
+        engine: EngineName | Engine = "auto",
+        concurrency: int | None = None,
+    ) -> None:
+        opened = load_profile(profile) if isinstance(profile, str) else profile
+        self._kit: Kit = open_kit(opened.rewriter, target=target, engine=engine, concurrency=concurrency, n=n)
+        self._keys = Keys({**self._kit.settings, "select": select}, seed)
+        selector = None if select is None else ScoreSelector(load_scorer(select))
+        self._maker = Maker(self._kit.rewriter, self._keys, n=n, selector=selector)
+
+    @property
+    def target(self) -> Target | None:
+        return self._kit.target
+
+    async def enhance(self, prompts: Sequence[str]) -> list[Enhanced]:
+        """One Enhanced for each prompt, in order. Raises InputError for prompts that cannot be used, before any model
+        is asked; BackendError where the model failed on every one of them."""
+        cleaned = [clean_prompt(prompt) for prompt in prompts]
+        todo = iter(dict.fromkeys(cleaned))
+        made: dict[str, Record] = {}
+        errors: list[BackendError] = []
+
+        async def serve() -> None:
+            for prompt in todo:
+                try:
+                    made[prompt] = await self._maker(prompt)
+                except ModelMissing:
+                    raise
+                except BackendError as error:
+                    errors.append(error)
+                    made[prompt] = failed(prompt, Keys.seed(self._keys.key(prompt)), error)
+
+        served = (serve() for _ in range(min(len(cleaned), self._kit.engine.window)))
+        # All of them end before the first error is raised.
+        for outcome in await asyncio.gather(*served, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        if errors and len(errors) == len(made):
+            raise errors[0]
+        return [_enhanced(prompt, made[prompt]) for prompt in cleaned]
+
+    async def aclose(self) -> None:
+        """Lets go of the model or the connections."""
+        await self._kit.aclose()
+
+
+@overload
+async def enhance_async(prompts: str, **settings: Any) -> Enhanced: ...
+@overload
+async def enhance_async(prompts: Iterable[str], **settings: Any) -> list[Enhanced]: ...
+async def enhance_async(prompts: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
+    """`enhance` for a program that has an event loop of its own."""
+    enhancer = Enhancer(**settings)
+    try:
+        results = await enhancer.enhance([prompts] if isinstance(prompts, str) else list(prompts))
+    finally:
+        await enhancer.aclose()
+    return results[0] if isinstance(prompts, str) else results
+
+
+@overload
+def enhance(prompts: str, **settings: Any) -> Enhanced: ...
+@overload
+def enhance(prompts: Iterable[str], **settings: Any) -> list[Enhanced]: ...
+def enhance(prompts: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
+    """Better prompts: one Enhanced for a string, a list of them for several. `settings` are those of Enhancer
+    (`profile`, `target`, `n`, ...). Works inside a running event loop too, a notebook's for instance.
+
+    Opens the model, and lets go of it; for many calls keep an Enhancer. Raises as Enhancer and its `enhance` do.
+    """
+    return _run(enhance_async(prompts, **settings))
+
+
+class EnhancedPipeline:
+    """A diffusers pipeline that enhances the prompts it is called with; all else is the pipeline's own.
+
+    `last` holds what was made of the prompts of the latest call. A negative prompt of the rewriter is passed on where
+    the pipeline takes one and the caller gave none.
+    """
+
+    def __init__(self, pipeline: Any, enhancer: Enhancer) -> None:
+        self._pipeline = pipeline
+        self._enhancer = enhancer
+        self._loop = _Loop()
+        self.last: list[Enhanced] = []
+
+    def __call__(self, prompt: str | Sequence[str] | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the pipeline is called. A call without a prompt (with prompt embeddings, say) goes through as it is."""
+        if prompt is None:
+            return self._pipeline(*args, **kwargs)
+        single = isinstance(prompt, str)
+        self.last = self._loop.run(self._enhancer.enhance([prompt] if isinstance(prompt, str) else list(prompt)))
+        if self._takes_negative and kwargs.get("negative_prompt") is None:
+            negatives = [one.negative_prompt or "" for one in self.last]
+            if any(negatives):
+                kwargs["negative_prompt"] = negatives[0] if single else negatives
+        prompts = [one.prompt for one in self.last]
+        return self._pipeline(prompts[0] if single else prompts, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    @property
+    def _takes_negative(self) -> bool:
+        return "negative_prompt" in inspect.signature(self._pipeline.__call__).parameters
+
+
+def enhance_pipeline(
+    pipeline: Any, *, profile: str | Profile = "mini", target: str | Target | None = None, **settings: Any
+) -> EnhancedPipeline:
+    """`pipeline` in a wrapper that enhances first. `target` None takes the one that names the pipeline's class, else
+    the profile's. Raises as Enhancer does."""
+    opened = load_profile(profile) if isinstance(profile, str) else profile
+    chosen = load_target(target) if isinstance(target, str) else target
+    chosen = chosen or target_of_pipeline(pipeline) or pick_target(opened.rewriter, None)
+    return EnhancedPipeline(pipeline, Enhancer(opened, chosen, **settings))
+
+
+def _enhanced(prompt: str, record: Record) -> Enhanced:
+    return Enhanced(
+        prompt, record.rewrite, record.status, record.negative_prompt, record.thought, record.model,
+        record.findings, record.candidates, record.seed,
+    )  # fmt: skip
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, also where this thread has a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class _Loop:
+    """An event loop in a thread of its own, for as long as the process lives: connections stay open between calls."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="redraft-enhance", daemon=True).start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

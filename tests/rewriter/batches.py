@@ -1,0 +1,66 @@
+"""What the tests of batches share: a small batch from end to end, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from core.profiles import ModelConfig, RewriterConfig
+from rewriter.batch.formats import open_source
+from rewriter.batch.making import Maker
+from rewriter.batch.run import Counts, Plan, run_batch, work_path
+from rewriter.batch.select import ScoreSelector, load_scorer
+from rewriter.batch.setup import open_kit, own_columns
+from rewriter.batch.types import Engine, Selector, Shard
+from rewriter.batch.work import Work
+
+CONFIG = RewriterConfig(
+    model=ModelConfig(kind="transformers", model="fake"), style="promptenhancer", temperature=0.7, max_tokens=300
+)
+
+
+def run(
+    source: Path,
+    out: Path,
+    engine: Engine,
+    *,
+    config: RewriterConfig = CONFIG,
+    field: str | None = None,
+    target: str = "generic",
+    n: int = 1,
+    select: str | None = None,
+    selector: Selector | None = None,
+    thought: bool = False,
+    seed: int = 0,
+    shard: str = "1/1",
+    limit: int | None = None,
+    work: Path | None = None,
+    fresh: bool = False,
+    workers: int = 0,
+) -> Counts:
+    """A batch with its engine closed behind it."""
+    selector = selector or (None if select is None else ScoreSelector(load_scorer(select)))
+
+    async def go() -> Counts:
+        kit = open_kit(config, target=target, engine=engine, n=n, workers=workers)
+        own = own_columns(kit.target, thought=thought, n=n, scored=selector is not None)
+        plan = Plan({**kit.settings, "select": select}, own, seed, Shard.parse(shard), limit)
+        maker = Maker(kit.rewriter, plan.keys, n=n, selector=selector)
+        try:
+            with Work(work or work_path(out), plan.shard, fresh=fresh) as opened:
+                return await run_batch(open_source(str(source), field), out, opened, plan, maker, engine.window)
+        finally:
+            await kit.aclose()
+
+    return asyncio.run(go())
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,341 @@
+"""Batches without a model: order, duplicates, resuming, shares, candidates, failures, full disks."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from core.chat import ChatReply, ChatRequest
+from core.errors import BackendError, InputError, ModelMissing, ServerError
+from core.fakes import text_of
+from rewriter.batch.engines import ChatEngine
+from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.run import work_path
+from rewriter.batch.select import consensus
+from rewriter.batch.types import Choice, Engine, Shard, Status
+from rewriter.types import Rewrite
+from tests.rewriter.batches import read_jsonl, run, write_jsonl
+
+ROOT = Path(__file__).parents[2]
+
+
+def prompts(tmp_path: Path, count: int, repeat: int = 1) -> Path:
+    different = count // repeat
+    rows = [{"id": at, "prompt": f"a fox with sign {at % different}"} for at in range(count)]
+    return write_jsonl(tmp_path / "in.jsonl", rows)
+
+
+def same(text: str, number: int) -> str:
+    """An answer that asks for what was asked."""
+    return "a fox with sign " + text.split("sign ")[1].split()[0]
+
+
+class Scripted:
+    """An engine whose answer is a function of the request's text."""
+
+    def __init__(self, answer, window: int = 4) -> None:  # type: ignore[no-untyped-def]
+        self.requests: list[ChatRequest] = []
+        self.name, self.window = "scripted", window
+        self._answer = answer
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        self.requests.append(request)
+        answer = self._answer(text_of(request), len(self.requests))
+        if isinstance(answer, Exception):
+            raise answer
+        return ChatReply(f"<think>so</think><answer>{answer}</answer>", model="scripted")
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_equal_prompts_are_rewritten_once_and_rows_keep_their_order(tmp_path: Path) -> None:
+    engine = FakeEngine(window=16, delay_s=0.001)
+    counts = run(prompts(tmp_path, 2000, repeat=4), tmp_path / "out.jsonl", engine)
+    assert engine.requests == 500
+    found = read_jsonl(tmp_path / "out.jsonl")
+    assert [row["id"] for row in found] == list(range(2000))
+    assert all(row["rewrite"].startswith(row["prompt"] + ", ") for row in found)
+    assert (counts.rows, counts.prompts, counts.statuses) == (2000, 500, {Status.REWRITTEN: 2000})
+
+
+def test_white_space_around_a_prompt_makes_no_other_prompt(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox"}, {"prompt": " a fox\r\n"}])
+    run(source, tmp_path / "out.jsonl", engine)
+    assert engine.requests == 1
+    assert [row["prompt"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["a fox", " a fox\r\n"]
+
+
+def test_another_run_asks_only_what_is_new(tmp_path: Path) -> None:
+    out, source = tmp_path / "out.jsonl", prompts(tmp_path, 50)
+    run(source, out, FakeEngine())
+    first = out.read_bytes()
+    engine = FakeEngine()
+    counts = run(source, out, engine)
+    assert (engine.requests, counts.reused, counts.prompts) == (0, 50, 0)
+    assert out.read_bytes() == first
+    write_jsonl(source, [*read_jsonl(source), {"id": 50, "prompt": "a new one"}])
+    counts = run(source, out, engine)
+    assert (engine.requests, counts.reused, counts.prompts, counts.rows) == (1, 50, 1, 51)
+    run(source, out, engine, fresh=True)
+    assert engine.requests == 52
+
+
+@pytest.mark.parametrize("change", ["seed", "target", "n", "temperature"])
+def test_other_settings_make_other_records(tmp_path: Path, change: str) -> None:
+    from tests.rewriter.batches import CONFIG
+
+    source, out = prompts(tmp_path, 8), tmp_path / "out.jsonl"
+    run(source, out, FakeEngine())
+    engine = FakeEngine()
+    changes = {
+        "seed": {"seed": 1},
+        "target": {"target": "flux"},
+        "n": {"n": 2},
+        "temperature": {"config": CONFIG.model_copy(update={"temperature": 0.5})},
+    }
+    run(source, out, engine, **changes[change])  # type: ignore[arg-type]
+    assert engine.requests >= 8
+
+
+def test_seeds_belong_to_prompts(tmp_path: Path) -> None:
+    source = prompts(tmp_path, 30)
+    run(source, tmp_path / "out.jsonl", FakeEngine())
+    seeds = {row["prompt"]: row["seed"] for row in read_jsonl(tmp_path / "out.jsonl")}
+    assert len(set(seeds.values())) == 30
+    write_jsonl(source, read_jsonl(source)[::-1])
+    run(source, tmp_path / "turned.jsonl", FakeEngine())
+    assert {row["prompt"]: row["seed"] for row in read_jsonl(tmp_path / "turned.jsonl")} == seeds
+
+
+def test_shares_cover_all_and_can_be_put_together(tmp_path: Path) -> None:
+    """Three machines with a folder in common; then one command without --shard, which asks nothing more."""
+    source, work = prompts(tmp_path, 300, repeat=2), tmp_path / "work"
+    whole = FakeEngine()
+    run(source, tmp_path / "whole.jsonl", whole)
+    asked, seen = 0, []
+    for at in (1, 2, 3):
+        engine = FakeEngine()
+        run(source, tmp_path / f"part{at}.jsonl", engine, shard=f"{at}/3", work=work)
+        asked += engine.requests
+        ids = [row["id"] for row in read_jsonl(tmp_path / f"part{at}.jsonl")]
+        assert ids == sorted(ids)
+        assert len(ids) > 30
+        seen += ids
+    assert sorted(seen) == list(range(300))
+    assert asked == whole.requests == 150
+    last = FakeEngine()
+    run(source, tmp_path / "all.jsonl", last, work=work)
+    assert last.requests == 0
+    assert (tmp_path / "all.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
+def test_shares_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InputError, match="write i/n"):
+        Shard.parse(text)
+
+
+def test_a_limit(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    counts = run(prompts(tmp_path, 100), tmp_path / "out.jsonl", engine, limit=7)
+    assert (counts.rows, engine.requests, len(read_jsonl(tmp_path / "out.jsonl"))) == (7, 7, 7)
+
+
+def test_what_was_repaired_or_kept_says_so(tmp_path: Path) -> None:
+    def answer(text: str, number: int) -> str:
+        if "four hens" in text:
+            return "two hens on a wall"
+        if "three foxes" in text and "was refused" not in text:
+            return "five foxes on a wall"
+        return "three foxes on a wall" if "foxes" in text else "a tree on a hill"
+
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": p} for p in ("three foxes", "four hens", "a tree")])
+    counts = run(source, tmp_path / "out.jsonl", Scripted(answer), thought=True)
+    repaired, kept, fine = read_jsonl(tmp_path / "out.jsonl")
+    assert (repaired["status"], repaired["rewrite"], repaired["thought"]) == ("repaired", "three foxes on a wall", "so")
+    assert any(finding.startswith("numbers: ") for finding in repaired["findings"])
+    assert (kept["status"], kept["rewrite"]) == ("kept", "four hens")
+    assert any(finding.startswith("numbers: ") for finding in kept["findings"])
+    assert (fine["status"], fine["findings"]) == ("rewritten", [])
+    assert counts.made == {Status.REPAIRED: 1, Status.KEPT: 1, Status.REWRITTEN: 1}
+
+
+def test_candidates_and_their_selection(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox"}])
+    moods = ["in fog", "in fog at dawn", "on the moon, neon, chrome"]
+    engine = Scripted(lambda text, number: f"a fox {moods[number - 1]}", window=1)
+    run(source, tmp_path / "out.jsonl", engine, n=3, select="consensus")
+    [row] = read_jsonl(tmp_path / "out.jsonl")
+    assert sorted(row["candidates"]) == sorted(f"a fox {mood}" for mood in moods)
+    assert row["rewrite"] in ("a fox in fog", "a fox in fog at dawn")
+    assert len(row["scores"]) == 3
+    assert row["rewrite"] == row["candidates"][max(range(3), key=row["scores"].__getitem__)]
+    run(source, tmp_path / "plain.jsonl", FakeEngine(), n=3)
+    [row] = read_jsonl(tmp_path / "plain.jsonl")
+    assert row["rewrite"] == row["candidates"][0]
+    assert "scores" not in row
+
+
+def test_consensus_scores() -> None:
+    assert consensus("", ["a fox in fog"]) == [1.0]
+    alike, other, far = consensus("", ["a red fox in fog", "a red fox in thick fog", "zzz"])
+    assert alike > far
+    assert other > far
+    assert consensus("", ["same words", "same words"]) == [1.0, 1.0]
+
+
+def test_a_selector_may_keep_the_users_own(tmp_path: Path) -> None:
+    class Keeps:
+        async def __call__(self, prompt: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
+            return Choice(None, (0.1, 0.9), ("judge: better",))
+
+    run(
+        write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox"}]),
+        tmp_path / "out.jsonl",
+        FakeEngine(),
+        selector=Keeps(),
+    )
+    [row] = read_jsonl(tmp_path / "out.jsonl")
+    assert (row["status"], row["rewrite"], row["scores"]) == ("kept", "a fox", [0.1, 0.9])
+    assert row["findings"] == ["judge: better"]
+
+
+def test_a_prompt_on_which_the_model_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    source, out = prompts(tmp_path, 30), tmp_path / "out.jsonl"
+
+    def answer(text: str, number: int) -> str | Exception:
+        return ServerError("too long for me") if "sign 7\n" in text else same(text, number)
+
+    counts = run(source, out, Scripted(answer))
+    assert counts.statuses == {Status.REWRITTEN: 29, Status.FAILED: 1}
+    failed = read_jsonl(out)[7]
+    assert (failed["status"], failed["rewrite"]) == ("failed", "a fox with sign 7")
+    assert failed["findings"] == ["failed: too long for me"]
+    again = Scripted(same)
+    counts = run(source, out, again)
+    assert (len(again.requests), counts.reused, counts.statuses) == (1, 29, {Status.REWRITTEN: 30})
+
+
+def test_a_server_that_goes_down_on_the_second_try_loses_no_row(tmp_path: Path) -> None:
+    def answer(text: str, number: int) -> str | Exception:
+        return ServerError("gone") if "was refused" in text else "five foxes"
+
+    counts = run(
+        write_jsonl(tmp_path / "in.jsonl", [{"prompt": "three foxes"}]), tmp_path / "out.jsonl", Scripted(answer)
+    )
+    assert counts.statuses == {Status.FAILED: 1}
+
+
+def test_a_server_that_is_down_ends_the_batch_and_loses_nothing(tmp_path: Path) -> None:
+    source, out = prompts(tmp_path, 400), tmp_path / "out.jsonl"
+    down = Scripted(lambda text, number: same(text, number) if number <= 60 else ServerError("refused"))
+    with pytest.raises(ServerError, match="refused\n20 prompts in a row failed"):
+        run(source, out, down)
+    assert not out.exists()
+    assert len(down.requests) < 60 + 20 + down.window
+    up = Scripted(same)
+    counts = run(source, out, up)
+    assert len(up.requests) == 340
+    assert counts.statuses == {Status.REWRITTEN: 400}
+
+
+def test_a_model_that_never_works_ends_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="broken"):
+        run(prompts(tmp_path, 100), tmp_path / "out.jsonl", Scripted(lambda text, number: BackendError("broken")))
+    missing = Scripted(lambda text, number: ModelMissing("no weights"))
+    with pytest.raises(ModelMissing, match="no weights"):
+        run(prompts(tmp_path, 100), tmp_path / "out.jsonl", missing)
+    assert len(missing.requests) <= missing.window
+
+
+def test_replies_are_read_in_other_processes_all_the_same(tmp_path: Path) -> None:
+    source = prompts(tmp_path, 1300)
+    run(source, tmp_path / "here.jsonl", FakeEngine(spoil=0.1), workers=0)
+    run(source, tmp_path / "there.jsonl", FakeEngine(spoil=0.1), workers=2)
+    assert (tmp_path / "here.jsonl").read_bytes() == (tmp_path / "there.jsonl").read_bytes()
+
+
+def test_two_processes_cannot_work_on_one_share(tmp_path: Path) -> None:
+    from rewriter.batch.types import WHOLE
+    from rewriter.batch.work import Work
+
+    out = tmp_path / "out.jsonl"
+    with Work(work_path(out), WHOLE), pytest.raises(InputError, match="another process"):
+        run(prompts(tmp_path, 3), out, FakeEngine())
+
+
+def test_torn_and_foreign_lines_count_for_nothing(tmp_path: Path) -> None:
+    source, out = prompts(tmp_path, 20), tmp_path / "out.jsonl"
+    run(source, out, FakeEngine())
+    whole = out.read_bytes()
+    [records] = work_path(out).glob("records-*.jsonl")
+    lines = records.read_bytes().splitlines(keepends=True)
+    records.write_bytes(b"".join(lines[:10]) + b"\0\0\0\n" + lines[10][:60])
+    engine = FakeEngine()
+    run(source, out, engine)
+    assert engine.requests == 10
+    assert out.read_bytes() == whole
+    second = sorted(work_path(out).glob("records-*.jsonl"))[1]
+    second.write_bytes(second.read_bytes().replace(b'"rewrite": "', b'"rewrite": x"', 1))
+    with pytest.raises(InputError, match="is damaged at byte 0"):
+        run(source, out, FakeEngine())
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}]
+from rewriter.batch.fakes import FakeEngine
+from tests.rewriter.batches import run
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+run(Path({source!r}), Path({out!r}), FakeEngine(window=32))
+"""
+
+
+def test_files_that_cannot_grow_and_then_can(tmp_path: Path) -> None:
+    """A real limit of the system: files end at 20,000 bytes, in the middle of a record."""
+    source, out = prompts(tmp_path, 400), tmp_path / "out.jsonl"
+    script = FULL.format(root=str(ROOT), source=str(source), out=str(out))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1
+    assert "InputError: cannot write" in done.stderr
+    assert not out.exists()
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    run(source, out, FakeEngine())
+    assert [row["id"] for row in read_jsonl(out)] == list(range(400))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which this system does not have")
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    source, out = prompts(tmp_path, 50), tmp_path / "out.jsonl"
+    from rewriter.batch.types import WHOLE, Record
+    from rewriter.batch.work import Work
+
+    with Work(tmp_path / "work", WHOLE) as work:
+        work._own = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
+        with pytest.raises(InputError, match="No space left on device; nothing that was finished is lost"):
+            work.append([(b"0" * 16, Record(Status.KEPT, "a", 1))])
+        work._own.close()
+    run(source, out, FakeEngine())
+    assert len(read_jsonl(out)) == 50
+
+
+def test_the_settings_are_noted_without_keys(tmp_path: Path) -> None:
+    run(prompts(tmp_path, 2), tmp_path / "out.jsonl", FakeEngine(), seed=5)
+    noted = json.loads((work_path(tmp_path / "out.jsonl") / "settings.json").read_text())
+    assert noted["seed"] == 5
+    assert noted["settings"]["model"] == "fake"
+
+
+def test_fakes_are_engines() -> None:
+    engines: list[Engine] = [FakeEngine(), Scripted(lambda text, number: ""), ChatEngine(FakeEngine(), 3)]
+    assert [engine.window for engine in engines] == [256, 4, 3]
