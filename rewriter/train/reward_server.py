@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -154,6 +155,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.service = service
         self.token = token
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A trainer that hung up is no mistake of ours; anything else is told with its traceback."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _RefusedError(Exception):

@@ -7,6 +7,8 @@ import http.client
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -135,6 +137,22 @@ async def test_no_more_go_together_than_allowed() -> None:
         source.go.set()
         await asyncio.gather(*first, *later)
     assert sorted(len(call) for call in source.calls) == [1, 1, 2, 4]
+
+
+async def test_a_trainer_that_hangs_up_is_no_trouble(capfd: pytest.CaptureFixture[str]) -> None:
+    source = Slow()
+    with serving(source) as url:
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        body = json.dumps({"samples": [{"prompt": "x", "reply": reply("x" * 500_000)}]})
+        link.request("POST", "/score", body)
+        await _until(lambda: len(source.calls) == 1)
+        assert link.sock is not None
+        link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the end comes at once
+        link.close()
+        source.go.set()
+        await _until(lambda: _health(url)["waiting"] == 0)
+        assert len((await RemoteReward(url)(samples(1))).samples) == 1
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_failures_are_counted_for_each_caller() -> None:
