@@ -14,7 +14,7 @@ from mini.edits import EditSpec, Op
 from mini.questions import at_place, stands
 from mini.raster import REACH
 from mini.sampling import Rng
-from mini.world import COLORS, CONTAINERS, FILLS, HELD_OUT_PAIRS, MAX_CUTOUTS, RADII, SIZES, CutOut, Scene, Word
+from mini.world import COLORS, CONTAINERS, FILLS, MAX_CUTOUTS, RADII, SIZES, CutOut, Scene, Word
 
 T = TypeVar("T")
 SURE = 0.015
@@ -180,7 +180,7 @@ def carry_out(rng: Rng, before: Scene, spec: EditSpec) -> EditCase | None:
         g = op.group
         anchors = [a for a in (slots[k] for k in op.anchor.find(before)) if a] if op.anchor else []
         for _ in range(g.count):
-            color = g.color or any_of(rng, tuple(c for c in _COLORS if (c, g.shape) not in HELD_OUT_PAIRS))
+            color = g.color or any_of(rng, _COLORS)
             fill = g.fill or str(rng.choice(FILLS, p=[0.56, 0.22, 0.22]))
             size = g.size or ("small" if op.relation == "inside" else str(rng.choice(SIZES, p=[0.40, 0.42, 0.18])))
             fresh = CutOut(g.shape, color, fill, 0.5, 0.5, _radius(rng, size))

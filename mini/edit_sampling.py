@@ -14,7 +14,6 @@ from mini.world import (
     COLORS,
     CONTAINERS,
     FILLS,
-    HELD_OUT_PAIRS,
     INVERSE,
     MAX_CUTOUTS,
     PLACES,
@@ -234,26 +233,21 @@ class _Draft:
 
 
 def holds_out(spec: EditSpec, before: Scene) -> bool:
-    """Whether the edit asks for a combination that training must never see: a held-out colour-shape pair, named or
-    made; a held-out (sub-task, colour, shape) of a cut-out it changes; a held-out relation, said from either side."""
+    """Whether the edit asks for a combination that training must never see: a held-out (sub-task, colour, shape) of a
+    cut-out it changes; a held-out relation, said from either side."""
     triples: set[tuple[str, str, str]] = set()
-    pairs: set[tuple[str | None, str]] = set()
     for op in spec.ops:
-        pairs |= {(pick.color, pick.shape) for pick in (op.pick, op.anchor) if pick is not None}
         cuts = [before.cutouts[i] for i in op.targets(before)]
         things = [(c.color, c.shape) for c in cuts]
         if op.group is not None:
-            pairs.add((op.group.color, op.group.shape))
             things = [(op.group.color, op.group.shape)] if op.group.color else []
-        pairs |= {(op.value, shape) for _, shape in things if op.kind == "recolour"}
-        pairs |= {(op.color or color, op.value) for color, _ in things if op.kind == "replace"}
         triples |= {(op.kind, color, shape) for color, shape in things}
         if op.relation is not None and op.anchor is not None:
             triples |= {(op.relation, color, shape) for color, shape in things}
             if op.relation in INVERSE:
                 anchors = [before.cutouts[i] for i in op.anchor.find(before)]
                 triples |= {(INVERSE[op.relation], c.color, c.shape) for c in anchors}
-    return bool(pairs & HELD_OUT_PAIRS) or any(held_out(*triple) for triple in triples)
+    return any(held_out(*triple) for triple in triples)
 
 
 def sample_edit(rng: Rng, split: Split = "train", scene: Scene | None = None, ops: int | None = None) -> EditCase:

@@ -56,7 +56,6 @@ INVERSE: dict[RelationKind, RelationKind] = {
 Place = Literal["left", "right", "top", "bottom"]
 PLACES: tuple[Place, ...] = ("left", "right", "top", "bottom")
 
-HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset()
 HELD_OUT_SHARE = 7
 """One in so many (relation, colour, shape of its subject) triples is asked for in no training set."""
 
