@@ -122,7 +122,7 @@ def _is_json(path: Path) -> bool:
 
 def _name_file(args: list[str], recipes: Mapping[str, Path]) -> None:
     at = args.index("--config") + 1 if "--config" in args else len(args)
-    if at < len(args) and not args[at].endswith((".yaml", ".yml")) and not Path(args[at]).exists():
+    if at < len(args) and not args[at].endswith((".yaml", ".yml")) and not Path(args[at]).is_file():
         if args[at] not in recipes:
             raise ConfigError(f"there is no config file and no recipe {args[at]!r}; recipes: {', '.join(recipes)}")
         args[at] = str(recipes[args[at]])
