@@ -11,15 +11,20 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def open_atomically(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Path, *, alone: bool = False) -> Iterator[BinaryIO]:
     """A file to be filled that becomes `path` when the block ends: after a crash or a loss of power there is the old
     file, the new one, or none.
 
-    A temporary file in the same folder is flushed to the disk and renamed; it is removed where the block raises. Raises
-    OSError.
+    A temporary file in the same folder is flushed to the disk and renamed; it is removed where the block raises. A
+    process that is killed leaves it behind: where no other process writes `path` meanwhile (`alone`), it always has
+    the same name, so that the next attempt takes its place. Raises OSError.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    part = Path(name)
+    if alone:
+        part = path.with_name(f".{path.name}.part")
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    else:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that only their owner can read

@@ -141,7 +141,7 @@ FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt")
 def open_output(path: Path, source: Any, own: tuple[str, ...]) -> Iterator[Writer]:
     """The file `path`, which appears when the block ends. Raises InputError where it cannot be written."""
     try:
-        with open_atomically(path) as file:
+        with open_atomically(path, alone=True) as file:
             writer = _writer(path, file, source, own)
             yield writer
             writer.finish()

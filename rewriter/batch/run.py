@@ -32,7 +32,7 @@ from rewriter.batch.work import Work, parse_record
 _CHUNK = 512
 """Rows that are looked up in one go."""
 _FLUSH_ROWS = 1024
-_FLUSH_S = 1.0
+FLUSH_S = 1.0
 """A kill loses at most so many records, or so many seconds of work, and what was under way."""
 _STREAK = 20
 """Failures in a row, with no success between, from which the server counts as down."""
@@ -95,15 +95,25 @@ def work_path(out: Path) -> Path:
 
 
 async def run_batch(
-    source: Source, out: Path, work: Work, plan: Plan, maker: Maker, window: int, tell: Tell = lambda _: None
+    source: Source,
+    out: Path,
+    work: Work,
+    plan: Plan,
+    maker: Maker,
+    window: int,
+    tell: Tell = lambda _: None,
+    *,
+    flush_s: float = FLUSH_S,
 ) -> Counts:
-    """Rewrites all prompts of the share and writes `out`. Raises BackendError where the model or server is down, and
+    """Rewrites all prompts of the share, `window` at once, and writes `out`. Records are written at least every
+    `flush_s` seconds. Raises BackendError where the model or server is down, and
     InputError where a file cannot be read or written; either way the next run goes on from there. Rows on which alone
     the model failed are in the output with status "failed"."""
     counts = Counts()
     started = time.monotonic()
     _note_settings(work.folder, plan)
-    await _rewrite(source, work, plan, maker, window, counts, tell)
+    sink = _Sink(work, counts, tell, flush_s)
+    await _rewrite(fresh_prompts(source, work, plan, counts), maker, sink, window, counts)
     counts.seconds = time.monotonic() - started
     counts.phase = "writing"
     merge(source, out, work, plan, counts, tell)
@@ -111,11 +121,7 @@ async def run_batch(
     return counts
 
 
-async def _rewrite(
-    source: Source, work: Work, plan: Plan, maker: Maker, window: int, counts: Counts, tell: Tell
-) -> None:
-    sink = _Sink(work, counts, tell)
-    todo = fresh_prompts(source, work, plan, counts)
+async def _rewrite(todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink, window: int, counts: Counts) -> None:
     streak = _Streak()
 
     async def serve() -> None:
@@ -222,7 +228,7 @@ class _Rejects:
     def write(self, reject: Reject) -> None:
         try:
             if self._file is None:
-                self._file = self._exits.enter_context(open_atomically(self._path))
+                self._file = self._exits.enter_context(open_atomically(self._path, alone=True))
             value = {"row": reject.number, "where": reject.where, "why": reject.why, "text": reject.text}
             self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
         except OSError as error:
@@ -237,8 +243,9 @@ class _Rejects:
 class _Sink:
     """Gathers records and writes them in groups, each synced once."""
 
-    def __init__(self, work: Work, counts: Counts, tell: Tell) -> None:
+    def __init__(self, work: Work, counts: Counts, tell: Tell, flush_s: float) -> None:
         self._work = work
+        self._flush_s = flush_s
         self._counts = counts
         self._tell = tell
         self._records: list[tuple[bytes, Record]] = []
@@ -254,7 +261,7 @@ class _Sink:
         """Flushes now and then, until `ended`."""
         while not ended.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _FLUSH_S)
+                await asyncio.wait_for(ended.wait(), self._flush_s)
             await self.flush()
 
     async def flush(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from core.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.formats import open_source
 from rewriter.batch.making import Maker
-from rewriter.batch.run import Counts, Plan, run_batch, work_path
+from rewriter.batch.run import FLUSH_S, Counts, Plan, Tell, run_batch, work_path
 from rewriter.batch.select import ScoreSelector, load_scorer
 from rewriter.batch.setup import open_kit, own_columns
 from rewriter.batch.types import Engine, Selector, Shard
@@ -39,6 +39,8 @@ def run(
     work: Path | None = None,
     fresh: bool = False,
     workers: int = 0,
+    tell: Tell = lambda _: None,
+    flush_s: float = FLUSH_S,
 ) -> Counts:
     """A batch with its engine closed behind it."""
     selector = selector or (None if select is None else ScoreSelector(load_scorer(select)))
@@ -50,7 +52,8 @@ def run(
         maker = Maker(kit.rewriter, plan.keys, n=n, selector=selector)
         try:
             with Work(work or work_path(out), plan.shard, fresh=fresh) as opened:
-                return await run_batch(open_source(str(source), field), out, opened, plan, maker, engine.window)
+                rows = open_source(str(source), field)
+                return await run_batch(rows, out, opened, plan, maker, engine.window, tell, flush_s=flush_s)
         finally:
             await kit.aclose()
 

@@ -1,0 +1,85 @@
+"""Kills a batch with SIGKILL at random moments, goes on, and prints what was left, as one JSON object.
+
+Run by test_batch_kill.py as a program of its own: `python -m tests.rewriter.batch_kill_driver FOLDER SEED`. Children
+are forked, so that they cost no new start; the moments are shares of the time that an uninterrupted run took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.run import Counts, work_path
+from tests.rewriter.batches import run, write_jsonl
+
+ROWS, PROMPTS, KILLS = 2400, 2000, 10
+
+
+def child(source: Path, out: Path, die_writing: bool = False) -> int:
+    """Forks a process that works on the batch. With `die_writing` it kills itself while it writes the output."""
+
+    def tell(counts: Counts) -> None:
+        if die_writing and counts.phase == "writing":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run(source, out, FakeEngine(window=64, delay_s=0.03, spoil=0.05), tell=tell, flush_s=0.02)
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def killed(pid: int) -> bool:
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def main(folder: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    rows = [{"id": at, "prompt": f"a fox with sign {at % PROMPTS}"} for at in range(ROWS)]
+    source, whole, out = write_jsonl(folder / "in.jsonl", rows), folder / "whole.jsonl", folder / "out.jsonl"
+    started = time.monotonic()
+    assert not killed(child(source, whole))
+    took = time.monotonic() - started
+    kills, sizes = 0, []
+    for _ in range(KILLS):
+        pid = child(source, out)
+        time.sleep(took * rng.uniform(0.02, 0.18))
+        os.kill(pid, signal.SIGKILL)
+        kills += killed(pid)
+        sizes.append(sum(path.stat().st_size for path in work_path(out).glob("records-*.jsonl")))
+        assert not out.exists(), "the output appears when it is whole"
+    kills += killed(child(source, out, die_writing=True))
+    assert not out.exists()
+    assert not killed(child(source, out))
+    lines = [line for path in work_path(out).glob("records-*") for line in path.read_bytes().split(b"\n")[:-1] if line]
+    keys = Counter(json.loads(line)["key"] for line in lines)
+    left = {
+        "kills": kills,
+        "sizes": sizes,
+        "same": out.read_bytes() == whole.read_bytes(),
+        "rows": len(out.read_bytes().splitlines()),
+        "prompts": len(keys),
+        "twice": sum(count > 1 for count in keys.values()),
+        "parts": len(list(folder.glob(".*.part"))),
+    }
+    print(json.dumps(left))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
