@@ -4,6 +4,10 @@
 
     joiner = "; "                       between the instructions of one edit
     split = [";"]                       what divides an instruction into sub-tasks
+    split_known = [" and "]             what divides only where a rule knows each piece
+    plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
+                                        other in each sub-task before it is read; a ";" in it makes two sub-tasks
+    pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
     fallback = "..."                    instruction for a question that no rule knows; "" for none
 
     [slots]                             regular expressions of what stands in {braces}
@@ -69,6 +73,10 @@ class _Book(BaseModel):
 
     joiner: str = ". "
     split: tuple[str, ...] = ()
+    split_known: tuple[str, ...] = ()
+    plain: tuple[tuple[str, str], ...] = ()
+    pronouns: str = ""
+    subject: str = ""
     fallback: str = ""
     slots: dict[str, str] = {}
     macros: dict[str, str] = {}
@@ -80,7 +88,7 @@ class _Book(BaseModel):
 class Clause:
     """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
     rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
-    into the picture, and what must be there for it."""
+    into the picture, and what must be there for it. `subject`: what "it" means after it."""
 
     canonical: str
     known: bool
@@ -88,6 +96,7 @@ class Clause:
     local: bool = False
     makes: str = ""
     uses: tuple[str, ...] = ()
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,11 @@ class Phrases:
 
     def __init__(self, book: _Book) -> None:
         self._book = book
+        try:
+            self._plain = [(re.compile(pattern, re.IGNORECASE), text) for pattern, text in book.plain]
+            self._pronouns = re.compile(book.pronouns, re.IGNORECASE) if book.pronouns else None
+        except re.error as error:
+            raise ConfigError(f"edits.toml: a pattern of `plain` cannot be read: {error}") from None
         self._rules = [
             (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
             for rule in book.rule
@@ -140,19 +154,40 @@ class Phrases:
         """The sub-tasks of an instruction in anybody's words, at least one."""
         parts = [instruction]
         for mark in self._book.split:
+            parts = [piece for part in parts for piece in re.split(mark, part, flags=re.IGNORECASE)]
+        for mark in self._book.split_known:
             parts = [piece for part in parts for piece in self._split(part, mark)]
-        bare = [text for part in parts if (text := part.strip(" \t\n,;.!"))]
-        return tuple(self._read_one(text) for text in bare or [instruction])
+        clauses: list[Clause] = []
+        for part in parts:
+            clauses += self._read(part, clauses[-1].subject if clauses else "")
+        return tuple(clauses) or (Clause(instruction, known=False),)
 
     def _split(self, text: str, mark: str) -> list[str]:
+        """The pieces where each of them makes sense by itself, else the whole."""
         pieces = re.split(mark, text, flags=re.IGNORECASE)
-        # A mark such as " and " may stand inside one sub-task: it divides only what makes sense in parts.
-        if re.fullmatch(r"\W+", mark) or all(self._read_one(piece.strip(" \t\n,;.!")).known for piece in pieces):
-            return pieces
-        return [text]
+        subject = ""
+        for piece in pieces:
+            read = self._read(piece, subject)
+            if not all(clause.known for clause in read):
+                return [text]
+            subject = read[-1].subject if read else subject
+        return pieces
 
-    def _read_one(self, text: str) -> Clause:
-        plain = " ".join(text.split())
+    def _read(self, text: str, subject: str) -> list[Clause]:
+        """The sub-tasks of a piece; none where nothing is left of it but politeness. `subject`: what "it" means."""
+        text = " ".join(text.split()).strip(" ,;.!")
+        plain = text
+        if subject and self._pronouns is not None:
+            plain = self._pronouns.sub(lambda _: subject, plain)
+        for found, replacement in self._plain:
+            plain = found.sub(replacement, plain).strip(" ,")
+        if not any(char.isalnum() for char in plain):
+            return []
+        read = [self._match(piece.strip()) for piece in plain.split(";")]
+        known = [clause for clause in read if clause is not None]
+        return known if len(known) == len(read) else [Clause(text, known=False)]
+
+    def _match(self, plain: str) -> Clause | None:
         for rule, _, patterns in self._rules:
             for pattern in patterns:
                 match = pattern.fullmatch(plain)
@@ -162,7 +197,7 @@ class Phrases:
                 canonical = self._fill(rule.edit, values)
                 if canonical is not None:
                     return self._clause(rule, canonical, values)
-        return Clause(text, known=False)
+        return None
 
     def _clause(self, rule: _Rule, canonical: str, values: Mapping[str, str]) -> Clause:
         filled = (self._fill(check, values) for check in rule.checks)
@@ -173,6 +208,7 @@ class Phrases:
             local=rule.local,
             makes=self._fill(rule.creates, values) or "",
             uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
+            subject=self._fill(self._book.subject, values) or "" if rule.needs else "",
         )
 
     def _counting(self, rule: _Rule, values: dict[str, str]) -> Counting | None:

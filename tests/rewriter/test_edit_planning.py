@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,8 @@ from core.errors import BadReply, ServerError
 from core.fakes import FakeChat, text_of
 from core.profiles import ModelConfig, RewriterConfig
 from mini import questions
+from mini.edit_sampling import sample_edit
+from mini.edit_wording import say_edit
 from mini.edits import parse_edit
 from rewriter.chat_plan import ChatPlanner, open_planner, told
 from rewriter.phrases import Counting, load_phrases
@@ -198,8 +201,8 @@ class TestRules:
         assert plan.steps[texts.index("move heart left of yellow cross")].after
 
     async def test_a_refused_sub_task_is_said_in_other_words_or_smaller_parts(self) -> None:
-        other = await self.planner(Situation("x", editing=True, refused=Step("please make the star blue")))
-        assert [step.instruction for step in other.steps] == ["please make the star blue"]
+        other = await self.planner(Situation("x", editing=True, refused=Step("more of a starry blue")))
+        assert [step.instruction for step in other.steps] == ["more of a starry blue"]
         other = await self.planner(Situation("x", editing=True, refused=Step("make the star blue", questions=("Q",))))
         assert [(step.instruction, step.questions) for step in other.steps] == [("recolour star to blue", ("Q",))]
         parts = await self.planner(Situation("x", editing=True, refused=Step("remove moon; change sheet to mint")))
@@ -378,3 +381,18 @@ class TestTurns:
     def test_the_style_says_whether_the_model_reads(self) -> None:
         assert isinstance(open_turn_reader(FakeChat([]), CONFIG), ChatReader)
         assert isinstance(open_turn_reader(FakeChat([]), CONFIG.model_copy(update={"style": "mini"})), RuleReader)
+
+
+def test_human_wordings_of_cut_outs_are_read_rightly_or_not_at_all() -> None:
+    """Of 300 sampled wordings at least 7 in 10 are read in full, and hardly any of them wrongly."""
+    rng = np.random.default_rng(11)
+    read = right = 0
+    for _ in range(300):
+        case = sample_edit(rng)
+        said = say_edit(rng, case.spec, case.before)
+        clauses = MINI.read(said.text)
+        if all(clause.known for clause in clauses):
+            read += 1
+            right += parse_edit(MINI.join([clause.canonical for clause in clauses])) == case.spec
+    assert read >= 0.7 * 300
+    assert right >= 0.98 * read
