@@ -1,6 +1,6 @@
 """One GRPO step of the mini rewriter, its rewrites drawn and judged in overlapping batches, against one by one.
 
-    python benchmarks/grpo_step.py [--prompts 8] [--rewrites 8] [--steps 3]
+    python benchmarks/grpo_step.py [--prompts 16] [--rewrites 8] [--steps 3]
 
 Both ways train on the same prompts with the same seeds and a learning rate of 0, so that both score the same rewrites;
 both draw and judge a rewrite that occurs twice once, and make each checklist once a step. The first step, which loads
@@ -125,9 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="mini", help="name or .toml file whose models reward")
     parser.add_argument("--model", default="package:mini/weights/rewriter", help="the rewriter that is trained")
-    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--rewrites", type=int, default=8, help="rewrites of each prompt")
-    parser.add_argument("--temperature", type=float, default=1.2)
+    parser.add_argument("--temperature", type=float, default=1.5)
     parser.add_argument("--steps", type=int, default=3, help="steps that count")
     parser.add_argument("--way", choices=WAYS, help="measure this way alone and print JSON")
     options = parser.parse_args()
