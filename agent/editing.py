@@ -161,8 +161,9 @@ async def _further(course: Course, state: State, runtime: Node) -> Course | None
     return await _again(course, state, runtime)
 
 
-async def _again(course: Course, state: State, runtime: Node) -> Course:
-    """The course with its sub-task planned anew, once."""
+async def _again(course: Course, state: State, runtime: Node) -> Course | None:
+    """The course with its sub-task planned anew, once. None where the planner has no other words for it and a new
+    picture can be drawn instead."""
     ctx = runtime.context
     now = course.steps[course.at]
     keys = course.kept
@@ -173,6 +174,8 @@ async def _again(course: Course, state: State, runtime: Node) -> Course:
     done = base.steps if base is not None else course.done
     situation, key = await _situation(state, ctx, picture, done, None, refused)
     made = await _planned(situation, key, state, runtime)
+    if state.get("source") is None and [one.instruction for one in made.steps] in ([], [now.instruction]):
+        return None
     asked = {question for one in made.steps for question in one.questions}
     steps = list(_subtasks(made.steps, ctx, ctx.limits.edit_depth)) or [now]
     # What the new sub-tasks do not speak of is still to be mended by the last of them.

@@ -235,7 +235,7 @@ class TestInTheDrawLoop:
         result, events = await drawn(parts, tmp_path, Limits(edit_width=1))
         assert result.stop is StopReason.ACCEPTED
         choices = [event.course.choice for event in events if isinstance(event, Planned)]
-        assert choices == ["edit", "edit", "redraw"], "planned, planned anew once, given up"
+        assert choices == ["edit", "redraw"], "planned; there were no other words for it"
         assert planner.situations[1].refused is not None
 
     async def test_a_server_fault_while_planning_is_tried_again(self, tmp_path: Path) -> None:
