@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def load_template(package: str, style: str, name: str) -> str:
     return text
 
 
+@lru_cache(maxsize=256)
 def placeholders(template: str) -> frozenset[str]:
     """The names that `template` wants filled. Raises ConfigError for a malformed `{{`."""
     names = set()
@@ -91,6 +93,8 @@ def fence(text: str, label: str = "user_prompt") -> str:
 
 
 def _bare(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     plain = unicodedata.normalize("NFKC", text).casefold()
     return "".join(char for char in plain if unicodedata.category(char) != "Cf")
 

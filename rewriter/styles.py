@@ -69,12 +69,12 @@ class Style:
         return replace(self, system=f"{self.system}\n\n{notes.strip()}")
 
     def _messages(self, template: str, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
-        values = {"prompt": prompt, "before": before, "failed": self.settings.join.join(failed)}
+        said = {"prompt": prompt, "before": before, "failed": self.settings.join.join(failed)}
+        values = {name: said[name] for name in placeholders(template)}
         if self.settings.fence:
             labels = {"prompt": "user_prompt", "before": "last_rewrite", "failed": "found"}
             values = {name: fence(value, labels[name]) for name, value in values.items()}
-        wanted = placeholders(template)
-        filled = fill(template, **{name: value for name, value in values.items() if name in wanted})
+        filled = fill(template, **values)
         system = () if self.system is None else (Message("system", self.system),)
         return (*system, Message("user", filled))
 

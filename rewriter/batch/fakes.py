@@ -7,7 +7,6 @@ import re
 import zlib
 
 from core.chat import ChatReply, ChatRequest, Usage
-from core.fakes import text_of
 
 _PROMPT = re.compile(r"<(user_prompt\w*)>\n(.*)\n</\1>|^(?:Rewrite|Repair): (.*)$", re.DOTALL | re.MULTILINE)
 _MOODS = ("in soft morning light", "under a clear sky", "on textured paper", "with a calm background")
@@ -37,7 +36,7 @@ class FakeEngine:
     async def __call__(self, request: ChatRequest) -> ChatReply:
         self.requests += 1
         await asyncio.sleep(self._delay_s)
-        match = _PROMPT.search(text_of(request))
+        match = _PROMPT.search(str(request.messages[-1].content))
         prompt = (match[2] or match[3]) if match else "a picture"
         mark = zlib.crc32(prompt.encode("utf-8", "surrogatepass"))
         usage = Usage(len(prompt) // 4, len(prompt) // 4 + 12)

@@ -64,6 +64,7 @@ class Counts:
     phase: str = "rewriting"
     rows: int = 0
     rejects: int = 0
+    first_reject: str = ""
     reused: int = 0
     """Rows that an earlier run had done."""
     prompts: int = 0
@@ -115,6 +116,8 @@ async def run_batch(
     sink = _Sink(work, counts, tell, flush_s)
     await _rewrite(fresh_prompts(source, work, plan, counts), maker, sink, window, counts)
     counts.seconds = time.monotonic() - started
+    if counts.first_reject and not counts.rows and plan.shard.count == 1:
+        raise InputError(f"no row of {source.name} can be used; the first: {counts.first_reject}")
     counts.phase = "writing"
     merge(source, out, work, plan, counts, tell)
     counts.seconds = time.monotonic() - started
@@ -172,6 +175,7 @@ def _prompts(source: Source, plan: Plan, counts: Counts) -> Iterator[str]:
             yield row.prompt
         elif plan.shard.owns_reject(row.number):
             counts.rejects += 1
+            counts.first_reject = counts.first_reject or f"{row.where}: {row.why}"
 
 
 def merge(source: Source, out: Path, work: Work, plan: Plan, counts: Counts, tell: Tell = lambda _: None) -> None:
