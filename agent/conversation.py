@@ -153,10 +153,6 @@ class Conversation:
             elif view.pending is not None:
                 if said is not None:
                     raise InputError(f"the turn {view.pending!r} is not finished; go on with it first")
-                if not snapshot.next:
-                    # LangGraph may take a step that was cancelled for a finished one.
-                    state = cast(TalkState, snapshot.values)
-                    entry = {**begin(view.pending, state), "turn": state["turn"]}
             elif said is None:
                 return
             else:
@@ -251,7 +247,6 @@ class Conversation:
             asked = snapshot.interrupts[0].value
             waiting = Clarify(state["turn"], asked["question"], tuple(asked["choices"]))
         accept = state["accept_at"]
-        done = state["turn"] == (state["entries"][-1].turn if state["entries"] else 0)
         return View(
             name=self.name,
             turn=state["turn"],
@@ -262,7 +257,8 @@ class Conversation:
             seed=state["seed"],
             may_ask=state["may_ask"],
             waiting=waiting,
-            pending=state["said"] if not done and not snapshot.interrupts else None,
+            # Not `next`, which leaves out a step whose results were saved but not yet made part of the state.
+            pending=state["said"] if snapshot.tasks and not snapshot.interrupts else None,
         )
 
     @asynccontextmanager

@@ -15,7 +15,6 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from PIL import Image
@@ -229,7 +228,7 @@ class Session:
                 entry |= {"source": self.source, "mask": self.mask}
         elif snapshot.interrupts and answer is not None:
             entry = Command(resume=answer)
-        if not begun or (snapshot.next and not (snapshot.interrupts and answer is None)):
+        if not begun or (snapshot.tasks and not (snapshot.interrupts and answer is None)):
             try:
                 async with aclosing(self._work(graph, entry, context)) as events:
                     async for event in events:
@@ -261,26 +260,12 @@ class Session:
     async def _reopened(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
     ) -> StateSnapshot:
-        """A run that failed because nothing could be judged goes back to its judge.
-
-        So does one that seems to be at its end without a decision to stop: LangGraph may take a step that was cancelled
-        for a finished one. All that was made is in the journal, so that nothing is paid for twice.
-        """
-        values = snapshot.values
-        decision = values.get("decision")
-        if not values or snapshot.next or not (decision is None or decision.stop in (None, StopReason.FAILED)):
+        """A run that failed because nothing could be judged goes back to its judge."""
+        decision = snapshot.values.get("decision")
+        if snapshot.tasks or decision is None or decision.stop is not StopReason.FAILED:
             return snapshot
-        if decision is not None and decision.stop is StopReason.FAILED:
-            log.forget_unscored()
-            decision = None
-        drawn = set(values.get("attempts", ()))
-        undrawn = [task for task in values.get("tasks", ()) if task.key not in drawn]
-        before = "checklist" if not values.get("tasks") else "rewrite" if undrawn else "render"
-        if values.get("checks") is None:
-            values = {"prompt": self.prompt, "seed": self.seed, "round": 0}
-            await graph.aupdate_state(_THREAD, values, as_node=START)
-        else:
-            await graph.aupdate_state(_THREAD, {"decision": decision}, as_node=before)
+        log.forget_unscored()
+        await graph.aupdate_state(_THREAD, {"decision": None}, as_node="render")
         return await graph.aget_state(_THREAD)
 
     def _question(self, log: RunLog, snapshot: StateSnapshot) -> Asked:

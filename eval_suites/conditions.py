@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agent.parts import Evaluator, Parts
 from agent.run import Session
-from agent.types import Limits, StopReason, stable_key
+from agent.types import Attempt, Limits, StopReason, missed, stable_key
 from core.errors import BackendError, InputError
 from core.images import open_image
 from core.store import ImageStore
@@ -47,13 +47,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Made:
-    """What a condition made of an item. `pictures` are hashes of those that count, `drawn` how many were drawn."""
+    """What a condition made of an item. `pictures` are hashes of those that count, `drawn` how many were drawn.
+
+    Of a loop, `trace` is its page and `story` its attempts in short: {round, prompt, score, missed}.
+    """
 
     pictures: tuple[str, ...]
     drawn: int
     prompt: str
     thought: str = ""
     trace: str | None = None
+    story: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,11 +161,12 @@ class Work:
                     len(result.attempts),
                     best.prompt,
                     trace=str(result.trace.relative_to(self.out)),
+                    story=tuple(_in_short(attempt, self.limits.pass_at) for attempt in result.attempts),
                 )
             )
 
         value = await self.book.once("loop", item.prompt, make)
-        return Made(**{**value, "pictures": tuple(value["pictures"])})
+        return Made(**{**value, "pictures": tuple(value["pictures"]), "story": tuple(value["story"])})
 
     async def found(self, item: Item) -> Made:
         """Pictures that lie in the benchmark's own layout under `given`."""
@@ -225,6 +230,11 @@ class Work:
             told = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.evaluator)
             rows.append(tuple((p, reason, state) for p, reason, state in told["verdicts"]))
         return Answered(made, checks, tuple(rows))
+
+
+def _in_short(attempt: Attempt, pass_at: float) -> dict[str, Any]:
+    wrong = [verdict.check.question for verdict in missed(attempt.report, pass_at)]
+    return {"round": attempt.round, "prompt": attempt.prompt, "score": attempt.score, "missed": wrong}
 
 
 def missing(given: Path, suite: Suite, items: Sequence[Item], images: int) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agent.types import Limits
-from agent.wiring import open_evaluator, open_parts
+from agent.wiring import open_parts
 from core.errors import InputError
 from core.profiles import Profile, load_profile
 from core.store import ImageStore
@@ -23,6 +23,7 @@ from eval_suites.report import gallery, write_report
 from eval_suites.runner import cost, data_settings, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
 from eval_suites.types import Data, Item, Suite
+from evaluator.models import open_evaluator
 from rewriter.limits import clean_prompt
 
 FEW = 20
@@ -106,7 +107,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             "licence": suite.licence,
             "value_name": suite.value_name,
             "notes": notes(data, items, rows, reporting, failures(results)),
-            "items": len(items),
+            "prompts": len(items),
             **summary(suite, items, rows, results, pass_at),
             "cost": cost(work),
             "models": dict(parts.names),

@@ -125,13 +125,9 @@ def category_table(figures: Mapping[str, Any], axis: str, table: Mapping[str, An
 def point_table(figures: Mapping[str, Any], key: str) -> Table:
     """Sorted by the gain of the last condition over the first, the greatest first."""
     names = list(figures["conditions"])
-    head = [
-        "",
-        "group",
-        *(figures["conditions"][name]["title"] for name in names),
-        "gain of the last",
-        "answers, failed",
-    ]
+    grouped = any(line["group"] for line in figures[key].values())
+    titles = [figures["conditions"][name]["title"] for name in names]
+    head = ["", *(["group"] if grouped else []), *titles, "gain of the last", "answers, failed"]
 
     def gain(line: Mapping[str, Any]) -> float:
         figure = line["conditions"][names[-1]]["gain"]
@@ -142,7 +138,8 @@ def point_table(figures: Mapping[str, Any], key: str) -> Table:
         by = line["conditions"]
         shares = [percent(by[name]["right"]) for name in names]
         counted = f"{sum(by[n]['answers'] for n in names)}, {sum(by[n]['failed'] for n in names)}"
-        rows.append([line["name"], line["group"], *shares, signed(by[names[-1]]["gain"]), counted])
+        group = [line["group"]] if grouped else []
+        rows.append([line["name"], *group, *shares, signed(by[names[-1]]["gain"]), counted])
     return head, rows
 
 
@@ -268,6 +265,10 @@ def _side(
         "prompt": answered.made.prompt,
         "thought": answered.made.thought,
         "trace": answered.made.trace,
+        "story": [
+            {**step, "score": "no score" if step["score"] is None else f"{100 * step['score']:.0f}"}
+            for step in answered.made.story
+        ],
         "pictures": [_embedded(store, picture) for picture in answered.made.pictures[:_STRIP]],
         "lines": lines,
     }

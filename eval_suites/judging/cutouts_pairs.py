@@ -19,16 +19,15 @@ from mini.sampling import Rng, sample_scene, sample_spec
 from mini.wording import say
 from mini.world import COLORS, FILLS, RADII, SHAPES, SHEETS, SIZES, WORDS, Scene
 
-COUNT = 240
 _SEED = 0
 
 
 def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
-    """COUNT pairs of prompts with combinations that no training set holds; the same every time."""
+    """As many pairs as `variant` says, of prompts with combinations that no training set holds; the same every time."""
     rng = np.random.default_rng((_SEED, 515_151))
     pairs: list[Pair] = []
     seen: Counter[str] = Counter()
-    while len(pairs) < COUNT:
+    while len(pairs) < int(variant):
         spec = sample_spec(rng, "test")
         scene = sample_scene(rng, spec)
         if scene is None:
@@ -82,9 +81,12 @@ def _spoilt(rng: Rng, scene: Scene) -> Scene:
     elif how == "size":
         low, high = RADII[_other(rng, SIZES, one.size)]
         cutouts[n] = replace(one, radius=(low + high) / 2)
+    elif how == "color":
+        cutouts[n] = replace(one, color=_other(rng, tuple(COLORS), one.color))
+    elif how == "shape":
+        cutouts[n] = replace(one, shape=_other(rng, SHAPES, one.shape))
     else:
-        choices = {"color": tuple(COLORS), "shape": SHAPES, "fill": FILLS}[how]
-        cutouts[n] = replace(one, **{how: _other(rng, choices, getattr(one, how))})
+        cutouts[n] = replace(one, fill=_other(rng, FILLS, one.fill))
     return replace(scene, cutouts=tuple(cutouts))
 
 
@@ -108,5 +110,6 @@ SUITE = JudgeSuite(
     measure="Which of two pictures of the mini world answers one question with yes, by a pixel oracle; not a published "
     "benchmark.",
     load=load,
+    variants=("240", "24", "1000"),
     needs_data=False,
 )

@@ -43,8 +43,8 @@ def both_orders(one: Preference, other: Preference) -> Preference:
 def accuracy(pairs: Sequence[Pair], found: Sequence[Preference], tie: float) -> Figure:
     """Pairwise accuracy.
 
-    with_ties     answered pairs in which the judge says what people say, a tie for a tie
-    without_ties  the same over pairs in which neither people nor the judge say tie
+    with_ties     answered pairs that the judge decides as labelled, a tie for a tie
+    without_ties  the same over pairs in which neither label nor judge says tie
     groups        groups all of whose pairs are right (with_ties), where pairs come in groups
     """
     said = [decision(preference, tie) for preference in found]
@@ -61,7 +61,7 @@ def accuracy(pairs: Sequence[Pair], found: Sequence[Preference], tie: float) -> 
         "failed": len(pairs) - len(answered),
         "with_ties": _interval(right),
         "without_ties": _interval(decided),
-        "people_tie": sum(pair.label == "tie" for pair in pairs),
+        "labelled_ties": sum(pair.label == "tie" for pair in pairs),
         "judge_ties": sum(word == "tie" for _, word in answered),
         "groups": _interval(grouped),
     }
@@ -77,7 +77,7 @@ def perspectives(pairs: Sequence[Pair], found: Sequence[Preference], tie: float)
 
 
 def reliability(pairs: Sequence[Pair], found: Sequence[Preference]) -> Figure | None:
-    """Calibration of P(first better) on pairs that people do not call a tie."""
+    """Calibration of P(first better) on pairs that are not labelled a tie."""
     known = [
         (preference.p_first, pair.label == "first")
         for pair, preference in zip(pairs, found, strict=True)

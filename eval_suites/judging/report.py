@@ -38,7 +38,9 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
             rows = rows[:1]
         if "second" in figures:
             rows.append((f"second judge: {figures['second']['name']}", figures["second"]))
-        head = ["", "pairs", "failed", "with ties", "without ties", "ties: people, judge", "whole groups"]
+        grouped = figures["accuracy"]["groups"] is not None
+        head = ["", "pairs", "failed", "with ties", "without ties", "ties: labelled, judge"]
+        head += ["whole groups"] if grouped else []
         table = [
             [
                 name,
@@ -46,14 +48,12 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
                 f"{row['failed']}",
                 percent(row["with_ties"]),
                 percent(row["without_ties"]),
-                f"{row['people_tie']}, {row['judge_ties']}",
-                percent(row["groups"]),
+                f"{row['labelled_ties']}, {row['judge_ties']}",
+                *([percent(row["groups"])] if grouped else []),
             ]
             for name, row in rows
         ]
-        told = (
-            "Percent of answered pairs in which the judge says what people say, 95% intervals by bootstrap over pairs."
-        )
+        told = "Percent of answered pairs that the judge decides as labelled; 95% intervals, pairs resampled."
         made.append(("Pairwise accuracy", told, (head, table)))
     made += _robustness(figures)
     if figures.get("calibration") is not None:
@@ -62,7 +62,7 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
             [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['count']}", f"{b['confidence']:.3f}", f"{b['frequency']:.3f}"]
             for b in figures["calibration"]["bins"]
         ]
-        made.append(("Calibration", told, (["P(first better)", "pairs", "mean P", "first better, say people"], bins)))
+        made.append(("Calibration", told, (["P(first better)", "pairs", "mean P", "first labelled better"], bins)))
     if "ratings" in figures:
         rows = [("all", figures["ratings"]), *figures["rating_tags"].items()]
         head = ["", "pictures", "failed", "Spearman", "Kendall tau-b", "order within a prompt"]

@@ -312,7 +312,7 @@ def test_ties_and_groups(tmp_path: Path) -> None:
     assert row["with_ties"]["mean"] == pytest.approx(2 / 3)
     assert row["without_ties"]["mean"] == 1
     assert row["groups"]["mean"] == 0.5
-    assert (row["failed"], row["judge_ties"], row["people_tie"]) == (1, 2, 1)
+    assert (row["failed"], row["judge_ties"], row["labelled_ties"]) == (1, 2, 1)
 
 
 def test_agreement_and_kappa_by_hand() -> None:

@@ -393,7 +393,7 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
         "licence": suite.licence,
         "value_name": suite.value_name,
         "notes": ["<script>alert(1)</script>"],
-        "items": len(ITEMS),
+        "prompts": len(ITEMS),
         **figures,
         "cost": cost(work),
         "models": {},
@@ -408,7 +408,9 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "3 prompts, percent" in page
     assert pictures["best"]
+    assert "the loop's pictures" in page
     assert page.count("data:image/webp;base64,") >= 2
     told = markdown(full)
     assert "win / tie / loss" in told
