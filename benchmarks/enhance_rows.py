@@ -36,7 +36,7 @@ STYLES = ("", ", watercolor", ", oil painting", ", photo", ", pencil sketch", ",
 
 
 def write_prompts(path: Path, rows: int) -> None:
-    """Prompts of 40 to 90 characters, some with numbers, quoted text and negations; one in twenty stands there twice."""
+    """Prompts of 40 to 90 characters, some with numbers, quoted text and negations; one in twenty comes twice."""
     rng = random.Random(0)
     with path.open("w") as file:
         for at in range(rows):
@@ -123,7 +123,7 @@ def measure(folder: Path, rows: int, workers: int) -> None:
     ]
     print(f"{rows:,} rows, {counts.prompts:,} different prompts, {workers} worker processes: {seconds:.0f} s")
     print(
-        f"rows/s        {rows / seconds:9,.0f}   first tenth {first:,.0f}, last tenth {last:,.0f} ({last / first:.2f} x)"
+        f"rows/s       {rows / seconds:9,.0f}   first tenth {first:,.0f}, last tenth {last:,.0f} ({last / first:.2f} x)"
     )
     print(f"CPU us a row  {sum(cpu):9,.0f}   main {cpu[0]:,.0f}, workers {cpu[1]:,.0f}")
     print(f"rows/s on two idle cores, by the CPU time of the busier: at most {2e6 / max(sum(cpu), 2 * max(cpu)):,.0f}")

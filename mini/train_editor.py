@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("work/mini/editor"))
     parser.add_argument("--pool", type=Path, default=Path("work/mini/edits.npz"))
     parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"), help="what the pool is made of")
-    parser.add_argument("--max-steps", type=int, default=1700)
+    parser.add_argument("--max-steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)

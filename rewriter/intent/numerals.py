@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rewriter.intent import numerals_east
 from rewriter.intent.base import Passage, Word, word_set
@@ -128,7 +129,19 @@ def _language(passage: Passage) -> str:
     return passage.language or "en"
 
 
-def _digits(passage: Passage, *, strict: bool) -> Iterator[Number]:
+# A text is asked for its numbers by several rules, one after the other.
+@lru_cache(maxsize=16)
+def _digits(passage: Passage, *, strict: bool) -> tuple[Number, ...]:
+    return tuple(_find_digits(passage, strict))
+
+
+@lru_cache(maxsize=16)
+def _spelled(passage: Passage, language: str, *, strict: bool) -> tuple[Number, ...]:
+    """Number words, compounds put together: twenty-five, two hundred and six, quatre-vingts."""
+    return tuple(_find_spelled(passage, language, strict))
+
+
+def _find_digits(passage: Passage, strict: bool) -> Iterator[Number]:
     matches = list(_DIGITS.finditer(passage.plain))
     at = {word.start: i for i, word in enumerate(passage.words)} if matches else {}
     for match in matches:
@@ -149,8 +162,7 @@ def _read_digits(text: str) -> float:
     return float(f"{head}.{''.join(tail) or 0}")
 
 
-def _spelled(passage: Passage, language: str, *, strict: bool) -> Iterator[Number]:
-    """Number words, compounds put together: twenty-five, two hundred and six, quatre-vingts."""
+def _find_spelled(passage: Passage, language: str, strict: bool) -> Iterator[Number]:
     lexicon = LEXICONS.get(language)
     if lexicon is None:
         return
