@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from rewriter.intent.base import Case, Finding
@@ -10,6 +11,7 @@ from rewriter.intent.base import Case, Finding
 _BROKEN_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\"”“](?:t|s|re|ve|ll|d|m)\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOOP = re.compile(r"(\b\w[\w ,;.'’-]{1,120}?\W+)\1{3,}", re.IGNORECASE)
+_WORDS = re.compile(r"\w+")
 _TAIL = 24
 """Characters of the end of a text that come three times only in a loop."""
 _CJK_LOOP = re.compile(r"([\u3040-\u30ff\u3400-\u9fff，、。]{2,40}?)\1{3,}")
@@ -44,7 +46,8 @@ def length(case: Case) -> Iterator[Finding]:
 def repetition(case: Case) -> Iterator[Finding]:
     """A model caught in a loop says the same words four times in a row, or ends on what it has said twice before."""
     text, known = case.rewrite.plain, case.original.text.casefold()
-    spans = [(m[1], m.start(), m.end()) for pattern in (_LOOP, _CJK_LOOP) if (m := pattern.search(text))]
+    patterns = [pattern for pattern, may in ((_LOOP, _says_a_word_often(text)), (_CJK_LOOP, not text.isascii())) if may]
+    spans = [(m[1], m.start(), m.end()) for pattern in patterns if (m := pattern.search(text))]
     tail = text.rstrip()[-_TAIL:]
     if len(tail) == _TAIL and text.count(tail) >= 3:
         spans.append((tail, text.find(tail), len(text)))
@@ -54,6 +57,12 @@ def repetition(case: Case) -> Iterator[Finding]:
                 "repetition", f"The rewrite repeats {said.strip()!r}.", text[start:end], "rewrite", start, end
             )  # fmt: skip
             return
+
+
+def _says_a_word_often(text: str) -> bool:
+    """Whether a word comes four times: without, nothing is said four times in a row, and the slow look is saved."""
+    words = _WORDS.findall(text.lower())
+    return len(words) >= 4 and max(Counter(words).values()) >= 4
 
 
 def apostrophes(case: Case) -> Iterator[Finding]:
