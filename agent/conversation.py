@@ -35,6 +35,7 @@ from langgraph.types import Command as GraphCommand
 from langgraph.types import StateSnapshot
 
 from agent.chat_page import render_page
+from agent.checkpoints import settled
 from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.talk_graph import build_talk_graph
@@ -139,7 +140,7 @@ class Conversation:
         """
         self._stop.clear()
         async with self._opened() as graph:
-            snapshot = await graph.aget_state(self._thread)
+            snapshot = await settled(graph, self._thread)
             view = self._view(snapshot)
             entry: Any = None
             if view.waiting is not None:
@@ -257,7 +258,6 @@ class Conversation:
             seed=state["seed"],
             may_ask=state["may_ask"],
             waiting=waiting,
-            # Not `next`, which leaves out a step whose results were saved but not yet made part of the state.
             pending=state["said"] if snapshot.tasks and not snapshot.interrupts else None,
         )
 

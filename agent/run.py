@@ -20,6 +20,7 @@ from langgraph.types import Command, StateSnapshot
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from agent.checkpoints import settled
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
 from agent.graph import build_graph
@@ -203,7 +204,7 @@ class Session:
     async def _events(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None
     ) -> AsyncGenerator[Event]:
-        snapshot = await graph.aget_state(_THREAD)
+        snapshot = await settled(graph, _THREAD)
         snapshot = await self._reopened(graph, log, snapshot)
         context = Context(
             parts=self.parts,
