@@ -43,9 +43,8 @@ def write_prompts(path: Path, rows: int) -> None:
             number = at if at % 20 else at // 2
             rng.seed(number)
             some = f"a {rng.choice(LOOKS)} {rng.choice(THINGS)} and a {rng.choice(LOOKS)} {rng.choice(THINGS)}"
-            extra = ("", "", "", "", f', with a sign "No. {number % 977}"', ", three birds above", ", no people")[
-                number % 7
-            ]
+            sign = f', with a sign "No. {number % 977}"'
+            extra = ("", "", "", "", sign, ", three birds above", ", no people")[number % 7]
             prompt = f"{some} {rng.choice(PLACES)}{extra}{rng.choice(STYLES)}, take {number}"
             file.write(f'{{"id": {at}, "prompt": "{prompt.replace(chr(34), chr(92) + chr(34))}"}}\n')
 
@@ -121,10 +120,9 @@ def measure(folder: Path, rows: int, workers: int) -> None:
         max((mb for at, mb in memory.samples if part(rewriting, at, *share)), default=0.0)
         for share in ((0, 0.1), (0.9, 1))
     ]
+    ends = f"first tenth {first:,.0f}, last tenth {last:,.0f} ({last / max(first, 1e-9):.2f} x)"
     print(f"{rows:,} rows, {counts.prompts:,} different prompts, {workers} worker processes: {seconds:.0f} s")
-    print(
-        f"rows/s       {rows / seconds:9,.0f}   first tenth {first:,.0f}, last tenth {last:,.0f} ({last / first:.2f} x)"
-    )
+    print(f"rows/s        {rows / seconds:9,.0f}   {ends}")
     print(f"CPU us a row  {sum(cpu):9,.0f}   main {cpu[0]:,.0f}, workers {cpu[1]:,.0f}")
     print(f"rows/s on two idle cores, by the CPU time of the busier: at most {2e6 / max(sum(cpu), 2 * max(cpu)):,.0f}")
     most = max((mb for _, mb in memory.samples), default=held_mb())
