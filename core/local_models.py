@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from PIL import Image
 
 from core.choices import choice_ids
 from core.errors import BackendError, ModelMissing, one_line
+from core.loading import LOADING
 from core.profiles import ModelConfig, model_place
 
 if TYPE_CHECKING:
@@ -114,10 +114,6 @@ class LocalModel:
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
 
 
-_LOADING = threading.Lock()
-"""transformers imports its parts when they are first used, and two threads that meet inside such an import break it."""
-
-
 def load_local(config: ModelConfig, **settings: object) -> LocalModel:
     """Loads the model of `config`, from safetensors only: pickled weights could run code.
 
@@ -126,7 +122,7 @@ def load_local(config: ModelConfig, **settings: object) -> LocalModel:
     model's `from_pretrained`. Raises ModelMissing where weights are missing or incomplete, BackendError where they
     cannot be used. One model is loaded at a time, whatever thread asks.
     """
-    with _LOADING:
+    with LOADING:
         return _load(config, **settings)
 
 

@@ -15,6 +15,7 @@ import diffusers
 import torch
 
 from core.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
+from core.loading import LOADING
 from core.local_models import pick_device
 from core.profiles import BackendConfig, LoraConfig, model_place
 from editors import quirks
@@ -128,7 +129,7 @@ def load_pipeline(config: BackendConfig) -> Any:
     if config.quantization != "none":
         arguments["quantization_config"] = _quantization(config, place, device, dtype)
     loader: Any = cls if config.pipeline is not None else diffusers.DiffusionPipeline
-    with _mapped(config), _quiet():
+    with LOADING, _mapped(config), _quiet():
         pipe = loader.from_pretrained(place, **arguments)
         _check_whole(pipe, config)
         pipe.set_progress_bar_config(disable=True)
@@ -154,7 +155,7 @@ def sibling(pipe: Any, mode: Mode, cls: type, config: BackendConfig) -> Any:
     """A pipeline of class `cls` for `mode`, made of the parts of `pipe`: no weights are loaded or copied."""
     if type(pipe) is cls:
         return pipe
-    with _mapped(config), _quiet():
+    with LOADING, _mapped(config), _quiet():
         if cls in family_tables()[mode].values():
             other = getattr(diffusers, _AUTO[mode]).from_pipe(pipe)
         else:
