@@ -1,0 +1,178 @@
+"""What goes over the wire: bodies of requests and answers. docs/serving.md has the routes and the events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+
+
+class _Body(BaseModel):
+    """A request: unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Login(_Body):
+    token: Annotated[str, StringConstraints(max_length=1024)]
+
+
+class LimitChanges(_Body):
+    """What a client may set of `agent.types.Limits`; the server's own bounds hold beside these. None: the profile's."""
+
+    accept_at: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_rounds: Annotated[int, Field(ge=1)] | None = None
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+
+
+class NewSession(_Body):
+    title: Title | None = None
+    profile: str | None = None
+    may_ask: bool = True
+
+
+class SessionChanges(_Body):
+    title: Title | None = None
+    may_ask: bool | None = None
+
+
+class NewBranch(_Body):
+    title: Title | None = None
+
+
+class NewTurn(_Body):
+    text: str
+    image: Hash | None = None
+    mask: Hash | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    limits: LimitChanges = LimitChanges()
+
+
+class ProfileInfo(BaseModel):
+    name: str
+    description: str
+    can_edit: bool
+    limits: dict[str, float]
+    """The profile's `accept_at`, `max_rounds`, `max_images`, `max_seconds`."""
+
+
+class Profiles(BaseModel):
+    profiles: list[ProfileInfo]
+    default: str
+
+
+class Me(BaseModel):
+    client: str | None
+    login_needed: bool
+    profiles: list[ProfileInfo]
+    limits: dict[str, float]
+    """The server's bounds: `max_prompt`, `max_image_bytes`, `max_rounds`, `max_images`, `max_seconds`, `max_sessions`."""
+
+
+class Session(BaseModel):
+    id: str
+    title: str
+    profile: str
+    created: str
+    updated: str
+    parent: str | None
+    turns: int
+    working: bool
+    thumb: str | None
+
+
+class Sessions(BaseModel):
+    sessions: list[Session]
+
+
+class Picture(BaseModel):
+    number: int
+    image: str
+    made: str
+    told: str
+    parent: int | None
+    score: float | None
+    accepted: bool
+    run: str | None
+
+
+class Turn(BaseModel):
+    turn: int
+    said: str
+    kind: str
+    reply: str
+    current: int
+    pictures: list[int]
+    reason: str
+    by: str
+    question: str
+    answer: str
+    run: str | None
+    error: bool
+
+
+class Waiting(BaseModel):
+    turn: int
+    question: str
+    choices: list[str]
+
+
+class Working(BaseModel):
+    turn: int
+    said: str
+
+
+class SessionView(BaseModel):
+    id: str
+    title: str
+    profile: str
+    created: str
+    updated: str
+    parent: str | None
+    turns: list[Turn]
+    pictures: list[Picture]
+    current: int
+    accept_at: float
+    seed: int | None
+    may_ask: bool
+    working: Working | None
+    waiting: Waiting | None
+    last_event: int
+
+
+class TurnAccepted(BaseModel):
+    turn: int
+    last_event: int
+
+
+class Cancelled(BaseModel):
+    cancelled: bool
+
+
+class Uploaded(BaseModel):
+    image: str
+    width: int
+    height: int
+
+
+class Fault(BaseModel):
+    message: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+    code: str
+
+
+class FaultBody(BaseModel):
+    error: Fault
+
+
+class ServerEvent(BaseModel):
+    """One event of a session. `id` None: not kept (progress)."""
+
+    id: int | None
+    event: str
+    data: dict[str, Any]
