@@ -37,7 +37,13 @@ def open_image(
     decoded. Raises InputError for everything that is not one still picture within the limits.
     """
     limits = _Limits(max_bytes, max_pixels, max_side, min_side)
-    return _on_white(_upright(path, limits))
+    return _on_white(_upright(_read(path, limits), str(path), limits))
+
+
+def read_image(data: bytes, *, what: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in the bytes of a file, as `open_image` has it; `what` names it in errors."""
+    limits = _Limits(MAX_BYTES, max_pixels, MAX_SIDE, 1)
+    return _on_white(_upright(data, what, limits))
 
 
 def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
@@ -47,15 +53,25 @@ def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     change (as OpenAI's API has it); else light ones do. Greys stay, as soft edges. Raises InputError as `open_image`
     does, for a mask that marks nothing, and for one that does not fit (`fit_mask`).
     """
-    upright = _upright(path, _Limits(MAX_BYTES, MAX_PIXELS, MAX_SIDE, 1))
+    limits = _Limits(MAX_BYTES, MAX_PIXELS, MAX_SIDE, 1)
+    what = f"the mask {path}"
+    return fit_mask(_as_mask(_upright(_read(path, limits), str(path), limits), what), size, what=what)
+
+
+def read_mask(data: bytes, *, what: str = "the mask", max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The mask in the bytes of a file, as `open_mask` has it, in whatever size it comes (see `fit_mask`)."""
+    return _as_mask(_upright(data, what, _Limits(MAX_BYTES, max_pixels, MAX_SIDE, 1)), what)
+
+
+def _as_mask(upright: Image.Image, what: str) -> Image.Image:
     alpha = upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
     if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]  # one band: a pair of numbers
         mask = ImageOps.invert(alpha)
     else:
         mask = _on_white(upright).convert("L")
     if mask.getextrema()[1] < 128:  # type: ignore[operator]
-        raise InputError(f"the mask {path} marks nothing; paint white, or make transparent, what is to change")
-    return fit_mask(mask, size, what=f"the mask {path}")
+        raise InputError(f"{what} marks nothing; paint white, or make transparent, what is to change")
+    return mask
 
 
 def fit_mask(mask: Image.Image, size: tuple[int, int], *, what: str = "the mask") -> Image.Image:
@@ -84,33 +100,38 @@ class _Limits:
     shortest: int
 
 
-def _upright(path: Path, limits: _Limits) -> Image.Image:
-    """The picture in a file, decoded, in 8 bits, turned as its EXIF says, in whatever mode it has."""
+def _read(path: Path, limits: _Limits) -> bytes:
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise InputError(f"{path} is a folder or a device, not an image file")
         if size > limits.bytes:
             raise InputError(f"{path} has {size / 2**20:.1f} MiB; at most {limits.bytes / 2**20:.1f} MiB are taken")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the image {path}: {error.strerror}") from error
+
+
+def _upright(data: bytes, what: str, limits: _Limits) -> Image.Image:
+    """The picture in a file's bytes, decoded, in 8 bits, turned as its EXIF says, in whatever mode it has."""
     if not data:
-        raise InputError(f"{path} is empty")
+        raise InputError(f"{what} is empty")
+    if len(data) > limits.bytes:
+        raise InputError(f"{what} has {len(data) / 2**20:.1f} MiB; at most {limits.bytes / 2**20:.1f} MiB are taken")
     try:
         with warnings.catch_warnings():
             # Our own limit stands in for Pillow's warning, and comes before decoding as well.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _still(image, path, limits)
+                return _still(image, what, limits)
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is {_what(data)}; give a picture as {', '.join(FORMATS)}") from error
+        raise InputError(f"{what} is {_kind(data)}; give a picture as {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has far too many pixels; at most {limits.pixels:,} are taken") from error
+        raise InputError(f"{what} has far too many pixels; at most {limits.pixels:,} are taken") from error
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path} is damaged or cut short ({error}); save or download it again") from error
+        raise InputError(f"{what} is damaged or cut short ({error}); save or download it again") from error
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
@@ -149,16 +170,16 @@ def read_provenance(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is damaged or cut short ({error})") from error
 
 
-def _still(image: Image.Image, path: Path, limits: _Limits) -> Image.Image:
+def _still(image: Image.Image, what: str, limits: _Limits) -> Image.Image:
     width, height = image.size
     if width * height > limits.pixels:
-        raise InputError(f"{path} has {width} x {height} pixels; at most {limits.pixels:,} in all are taken")
+        raise InputError(f"{what} has {width} x {height} pixels; at most {limits.pixels:,} in all are taken")
     if max(width, height) > limits.longest:
-        raise InputError(f"{path} has {width} x {height} pixels; at most {limits.longest:,} on a side are taken")
+        raise InputError(f"{what} has {width} x {height} pixels; at most {limits.longest:,} on a side are taken")
     if min(width, height) < limits.shortest:
-        raise InputError(f"{path} has {width} x {height} pixels; at least {limits.shortest} on a side are needed")
+        raise InputError(f"{what} has {width} x {height} pixels; at least {limits.shortest} on a side are needed")
     if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} is animated or has several pages; give a single still picture")
+        raise InputError(f"{what} is animated or has several pages; give a single still picture")
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
@@ -178,7 +199,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.frombytes("RGB", rgb.size, rgb.tobytes())
 
 
-def _what(data: bytes) -> str:
+def _kind(data: bytes) -> str:
     head = data[:1024].lstrip().lower()
     if b"<svg" in head:
         return "an SVG drawing, not a picture of pixels"

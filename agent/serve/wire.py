@@ -70,7 +70,8 @@ class Me(BaseModel):
     login_needed: bool
     profiles: list[ProfileInfo]
     limits: dict[str, float]
-    """The server's bounds: `max_prompt`, `max_image_bytes`, `max_rounds`, `max_images`, `max_seconds`, `max_sessions`."""
+    """The server's bounds: `max_prompt`, `max_image_bytes`, `max_rounds`, `max_images`, `max_seconds`,
+    `max_sessions`."""
 
 
 class Session(BaseModel):
