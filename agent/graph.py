@@ -17,9 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, interrupt
 from PIL import Image
 
@@ -219,6 +223,29 @@ async def ask(state: State, runtime: Node) -> State:
     return {"decision": decision}
 
 
+Bring = Callable[[State, Runtime[Any]], AbstractContextManager[Node]]
+"""Gives a node or an edge its Context, where whoever starts the graph cannot."""
+
+
+def _bringing(function: Callable[[State, Node], Any], bring: Bring | None) -> Callable[..., Any]:
+    if bring is None:
+        return function
+    if not inspect.iscoroutinefunction(function):
+
+        def edge(state: State, runtime: Runtime[Any]) -> str:
+            with bring(state, runtime) as opened:
+                return str(function(state, opened))
+
+        return edge
+
+    async def node(state: State, runtime: Runtime[Any]) -> State:
+        with bring(state, runtime) as opened:
+            made: State = await function(state, opened)
+            return made
+
+    return node
+
+
 def _after_checklist(state: State) -> str:
     return "rewrite" if state.get("source") is None else "plan"
 
@@ -244,26 +271,44 @@ def _after_ask(state: State, runtime: Node) -> str:
     return "plan" if runtime.context.parts.can_edit else "rewrite"
 
 
-def build_graph(retry_wait_s: float = 1.0) -> StateGraph[State, Context, State, State]:
+def build_graph(
+    retry_wait_s: float = 1.0,
+    *,
+    context_schema: type[Any] = Context,
+    input_schema: type[Any] = State,
+    begin: Callable[..., Awaitable[State]] | None = None,
+    bring: Bring | None = None,
+) -> StateGraph[State, Any, Any, State]:
     """The graph, to be compiled with a checkpointer. A step in which a server failed is tried once more after
-    `retry_wait_s` seconds (clients retry single calls by themselves); other errors end the run."""
-    graph: StateGraph[State, Context, State, State] = StateGraph(State, context_schema=Context)
+    `retry_wait_s` seconds (clients retry single calls by themselves); other errors end the run.
+
+    Whoever cannot hand in a Context names a `context_schema` and an `input_schema` of its own, makes a whole state of
+    the input with a first node `begin`, and opens each step's Context with `bring`.
+    """
+    graph: StateGraph[State, Any, Any, State] = StateGraph(
+        State, context_schema=context_schema, input_schema=input_schema, output_schema=State
+    )
     retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=ServerError)
-    graph.add_node("checklist", make_checklist, retry_policy=retry)
-    graph.add_node("plan", plan, retry_policy=retry)
-    graph.add_node("rewrite", rewrite, retry_policy=retry)
-    graph.add_node("retouch", retouch)
-    graph.add_node("render", render, retry_policy=retry)
-    graph.add_node("judge", judge, retry_policy=retry)
-    graph.add_node("decide", conclude)
-    graph.add_node("ask", ask)
-    graph.add_edge(START, "checklist")
+    graph.add_node("checklist", _bringing(make_checklist, bring), retry_policy=retry)
+    graph.add_node("plan", _bringing(plan, bring), retry_policy=retry)
+    graph.add_node("rewrite", _bringing(rewrite, bring), retry_policy=retry)
+    graph.add_node("retouch", _bringing(retouch, bring))
+    graph.add_node("render", _bringing(render, bring), retry_policy=retry)
+    graph.add_node("judge", _bringing(judge, bring), retry_policy=retry)
+    graph.add_node("decide", _bringing(conclude, bring))
+    graph.add_node("ask", _bringing(ask, bring))
+    if begin is None:
+        graph.add_edge(START, "checklist")
+    else:
+        graph.add_node("begin", begin)
+        graph.add_edge(START, "begin")
+        graph.add_edge("begin", "checklist")
     graph.add_conditional_edges("checklist", _after_checklist, ["rewrite", "plan"])
     graph.add_conditional_edges("plan", _after_plan, ["rewrite", "retouch"])
     graph.add_edge("rewrite", "render")
     graph.add_edge("retouch", "render")
     graph.add_edge("render", "judge")
     graph.add_edge("judge", "decide")
-    graph.add_conditional_edges("decide", _after_decide, ["rewrite", "plan", "ask", END])
-    graph.add_conditional_edges("ask", _after_ask, ["rewrite", "plan", END])
+    graph.add_conditional_edges("decide", _bringing(_after_decide, bring), ["rewrite", "plan", "ask", END])
+    graph.add_conditional_edges("ask", _bringing(_after_ask, bring), ["rewrite", "plan", END])
     return graph

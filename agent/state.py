@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from langgraph.runtime import Runtime
+from typing_extensions import TypedDict  # for JSON schemas pydantic wants this one before Python 3.12
 
 from agent.events import Event, StepProgress, Warned
 from agent.parts import Parts

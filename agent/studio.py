@@ -1,0 +1,126 @@
+"""The loop for LangGraph's own tools (`langgraph dev`, Studio, LangGraph Server), which open it by `langgraph.json`.
+
+These tools know nothing of profiles and run folders. They give a prompt and a few settings; here the models of the
+profile are opened (once a process), and each step finds its run by thread, prompt and seed, in a folder
+`runs/studio-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
+history of the thread with them, are the tool's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NotRequired
+
+from langgraph.config import get_config
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from agent.graph import build_graph
+from agent.parts import Parts
+from agent.runfolder import RunFolder
+from agent.runlog import RunLog
+from agent.state import Clock, Context, Node, State
+from agent.types import Limits, stable_key
+from agent.wiring import open_parts
+from core.errors import InputError
+from core.profiles import LimitsConfig, Profile, load_profile
+from core.store import ImageStore
+from rewriter.limits import clean_prompt
+
+
+class Asked(TypedDict):
+    """What a thread is started with. Without a seed, one is drawn and kept in the state."""
+
+    prompt: str
+    seed: NotRequired[int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be set for a run; limits that are None are the profile's."""
+
+    profile: str = "mini"
+    accept_at: float | None = None
+    max_rounds: int | None = None
+    max_images: int | None = None
+    ask: bool = False
+    """Whether the run is interrupted after each round; resume it with "accept", "again" or "stop"."""
+
+
+def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
+    """The factory that `langgraph.json` names. Cheap: models are opened by the first run."""
+    return build_graph(context_schema=Settings, input_schema=Asked, begin=_begin, bring=_bring).compile(name="redraft")
+
+
+async def _begin(state: Asked) -> State:
+    """A whole state from what was asked; what an earlier run of the thread left is put aside."""
+    seed = state.get("seed")
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+    if not 0 <= seed < 2**31:
+        raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
+    return {
+        "prompt": clean_prompt(state["prompt"]),
+        "seed": seed,
+        "source": None,
+        "mask": None,
+        "round": 0,
+        "checks": [],
+        "tasks": [],
+        "attempts": [],
+        "course": None,
+        "decision": None,
+        "elapsed_s": 0.0,
+    }
+
+
+@contextmanager
+def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
+    settings = runtime.context if isinstance(runtime.context, Settings) else Settings(**(runtime.context or {}))
+    profile, parts = _opened(settings.profile)
+    thread = str(get_config().get("configurable", {}).get("thread_id", ""))
+    name = stable_key({"thread": thread, "prompt": state["prompt"], "seed": state["seed"], "profile": settings.profile})
+    folder = RunFolder.at(Path(profile.runs) / f"studio-{name[:16]}")
+    with folder.lock(), RunLog(folder.journal) as log:
+        context = Context(
+            parts=parts,
+            limits=_limits(profile, settings),
+            folder=folder,
+            log=log,
+            store=ImageStore(folder.images),
+            clock=Clock(sum(log.seconds.values())),
+            ask=settings.ask,
+        )
+        try:
+            yield runtime.override(context=context)
+        except asyncio.CancelledError:
+            context.left.set()  # stops the render thread, which nobody waits for any more
+            raise
+
+
+def _limits(profile: Profile, settings: Settings) -> Limits:
+    asked = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    known = profile.limits.model_dump()
+    config = LimitsConfig.model_validate(known | {name: asked[name] for name in asked.keys() & known.keys()})
+    return Limits.of(config, profile.judge.pass_at)
+
+
+_lock = threading.Lock()
+_models: dict[str, tuple[Profile, Parts]] = {}
+
+
+def _opened(name: str) -> tuple[Profile, Parts]:
+    # The tools hand no object of ours from run to run, so that the process keeps the models.
+    with _lock:
+        if name not in _models:
+            profile = load_profile(name)
+            _models[name] = (profile, open_parts(profile))
+        return _models[name]
