@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
+
+from core.errors import InputError
+
+
+class Checkpoints(Protocol):
+    """Where threads keep their checkpoints."""
+
+    def open(self, file: Path, types: Sequence[type]) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
+        """A saver that brings values of `types` back as they were. `file` is the thread's own, for those who keep a
+        file for each. Raises InputError where it cannot be used."""
+        ...
+
+
+class SqliteFiles:
+    """A file of SQLite for each thread."""
+
+    @asynccontextmanager
+    async def open(self, file: Path, types: Sequence[type]) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+        try:
+            async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
+                saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(types))
+                await saver.conn.execute("PRAGMA busy_timeout=30000")
+                yield saver
+        except sqlite3.Error as error:
+            raise InputError(f"cannot use {file}: {error}") from error
 
 
 async def settled(graph: CompiledStateGraph[Any, Any, Any, Any], thread: RunnableConfig) -> StateSnapshot:

@@ -18,28 +18,25 @@ import json
 import re
 import secrets
 import shutil
-import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command as GraphCommand
 from langgraph.types import StateSnapshot
 
 from agent.chat_page import render_page
-from agent.checkpoints import settled
+from agent.checkpoints import Checkpoints, SqliteFiles, settled
 from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.talk_graph import build_talk_graph
-from agent.talk_state import TALK_TYPES, TalkContext, TalkState, begin, new_state
+from agent.talk_state import TALK_TYPES, Brought, TalkContext, TalkState, begin, new_state
 from agent.talk_types import Clarify, Entry, Picture, TalkEvent
 from agent.types import Limits
 from core.errors import InputError
@@ -79,19 +76,45 @@ class View:
     pending: str | None
 
 
+@dataclass(frozen=True)
+class Housing:
+    """How conversations are kept, where it is not as usual: in files below `home`, for a user of this machine.
+
+    store:       their pictures; None for `home`/images.
+    threads:     put before a conversation's name where checkpoints of several homes lie together.
+    own_files:   whether the user may name files of this machine, to be read or written.
+    name_branch: gives a copy its name, from the one that was asked for.
+    """
+
+    checkpoints: Checkpoints = field(default_factory=SqliteFiles)
+    store: ImageStore | None = None
+    threads: str = ""
+    own_files: bool = True
+    name_branch: Callable[[str | None], str] | None = None
+
+
 class Conversation:
     """One conversation. It belongs to one event loop at a time; `cancel` alone may be called from any thread.
 
     Each call works under a lock on the conversation's folder, so that several processes may have it open by turns.
     """
 
-    def __init__(self, home: Path, name: str, parts: Parts, limits: Limits, profile: Profile | None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        name: str,
+        parts: Parts,
+        limits: Limits,
+        profile: Profile | None,
+        housing: Housing | None = None,
+    ) -> None:
         self.home = home
         self.name = name
         self.parts = parts
         self.limits = limits
         self.profile = profile
-        self.store = ImageStore(home / "images")
+        self.housing = housing or Housing()
+        self.store = self.housing.store or ImageStore(home / "images")
         self._folder = RunFolder(home / name)
         self._stop = threading.Event()
 
@@ -105,9 +128,10 @@ class Conversation:
         limits: Limits,
         profile: Profile | None = None,
         may_ask: bool = True,
+        housing: Housing | None = None,
     ) -> Conversation:
         """A new conversation. Raises InputError for a name that cannot be used or is taken."""
-        made = cls(home, check_name(name), parts, limits, profile)
+        made = cls(home, check_name(name), parts, limits, profile, housing)
         await made._begin(None, new_state(may_ask))
         return made
 
@@ -130,10 +154,10 @@ class Conversation:
         async with self._opened(locked=False) as graph:
             return self._view(await graph.aget_state(self._thread))
 
-    async def turn(self, said: str | None) -> AsyncGenerator[TalkEvent]:
+    async def turn(self, said: str | None, brought: Brought | None = None) -> AsyncGenerator[TalkEvent]:
         """Works on what the user says until it is done (last event Replied) or a question is to be answered (last event
         Clarify); where one is, `said` is taken for its answer, unless it is a command. None goes on with a turn that
-        was cut off.
+        was cut off. What is `brought` holds for this turn; it has to be given again where the turn is gone on with.
 
         What goes wrong in a turn is told in its reply. Raises UsageError where the conversation itself cannot be used,
         by a second process for instance.
@@ -148,7 +172,7 @@ class Conversation:
                     yield view.waiting
                     return
                 if said.lstrip().startswith("/"):  # a command is no answer: the turn that asked is dropped
-                    entry = begin(said, cast(TalkState, snapshot.values))
+                    entry = begin(said, cast(TalkState, snapshot.values), brought)
                 else:
                     entry = GraphCommand(resume=said)
             elif view.pending is not None:
@@ -157,8 +181,9 @@ class Conversation:
             elif said is None:
                 return
             else:
-                entry = begin(said, cast(TalkState, snapshot.values))
-            steps = graph.astream(entry, self._thread, context=self._context(), stream_mode="custom", durability="sync")
+                entry = begin(said, cast(TalkState, snapshot.values), brought)
+            context = self._context(brought or Brought())
+            steps = graph.astream(entry, self._thread, context=context, stream_mode="custom", durability="sync")
             async with aclosing(cast("AsyncGenerator[TalkEvent]", steps)) as events:
                 async for event in events:
                     yield event
@@ -180,9 +205,9 @@ class Conversation:
 
     @property
     def _thread(self) -> RunnableConfig:
-        return {"configurable": {"thread_id": self.name}}
+        return {"configurable": {"thread_id": f"{self.housing.threads}{self.name}"}}
 
-    def _context(self) -> TalkContext:
+    def _context(self, brought: Brought) -> TalkContext:
         async def fork(state: TalkState, name: str | None) -> str:
             # In a context of its own: this is asked for inside of a node, and the copy is another thread.
             task = asyncio.get_running_loop().create_task(self._forked(state, name), context=contextvars.Context())
@@ -194,11 +219,13 @@ class Conversation:
             runs=self.path,
             store=self.store,
             parts=self.parts,
-            limits=self.limits,
+            limits=brought.limits or self.limits,
             profile=self.profile,
             fork=fork,
             export=self._export,
             others=lambda: [known.name for known in list_conversations(self.home)],
+            seed=brought.seed,
+            own_files=self.housing.own_files,
             stop=self._stop,
         )
 
@@ -223,9 +250,12 @@ class Conversation:
         self._folder.write(self.path / "conversation.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
     async def _forked(self, state: TalkState, name: str | None) -> Conversation:
-        taken = {known.name for known in list_conversations(self.home)}
-        free = next(f"{self.name}-{n}" for n in range(2, 10_000) if f"{self.name}-{n}" not in taken)
-        other = Conversation(self.home, check_name(name or free), self.parts, self.limits, self.profile)
+        if self.housing.name_branch is not None:
+            name = self.housing.name_branch(name)
+        else:
+            taken = {known.name for known in list_conversations(self.home)}
+            name = name or next(f"{self.name}-{n}" for n in range(2, 10_000) if f"{self.name}-{n}" not in taken)
+        other = Conversation(self.home, check_name(name), self.parts, self.limits, self.profile, self.housing)
         kept = {key: value for key, value in state.items() if key in new_state(True)}
         # A copy that is made in a turn does not know that turn.
         kept["turn"] = state["entries"][-1].turn if state["entries"] else 0
@@ -265,13 +295,8 @@ class Conversation:
     async def _opened(self, locked: bool = True) -> AsyncIterator[_Graph]:
         checkpoints = self.path / "state" / "checkpoints.sqlite"
         with self._folder.lock() if locked else nullcontext():
-            try:
-                async with AsyncSqliteSaver.from_conn_string(str(checkpoints)) as saver:
-                    saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(TALK_TYPES))
-                    await saver.conn.execute("PRAGMA busy_timeout=30000")
-                    yield build_talk_graph().compile(checkpointer=saver)
-            except sqlite3.Error as error:
-                raise InputError(f"cannot use {checkpoints}: {error}") from error
+            async with self.housing.checkpoints.open(checkpoints, TALK_TYPES) as saver:
+                yield build_talk_graph().compile(checkpointer=saver)
 
 
 def check_name(name: str) -> str:

@@ -69,6 +69,8 @@ def accept_from(text: str) -> Outcome:
 
 def save(state: TalkState, ctx: TalkContext, target: str | None) -> Outcome:
     now = looked_at(state)
+    if not ctx.own_files:
+        return Outcome("save", f"picture {now.number} is kept here; download it", shown=(now.number,))
     path = Path(target).expanduser() if target else Path(f"{ctx.name}-{now.number}.png")
     if path.is_dir():
         path = path / f"{ctx.name}-{now.number}.png"
@@ -90,7 +92,7 @@ def seed(state: TalkState, text: str | None) -> Outcome:
 
 
 def given(state: TalkState, ctx: TalkContext, file: str) -> Outcome:
-    path = Path(file).expanduser()
+    path = _own_file(ctx, file)
     image = ctx.store.put(open_image(path))
     made = Picture(len(state["pictures"]) + 1, image, "given", path.name)
     return Outcome("given", f"picture {made.number} is {path.name}", looking_at(state, made), (made.number,))
@@ -100,7 +102,7 @@ def mask(state: TalkState, ctx: TalkContext, file: str) -> Outcome:
     if file == "off":
         return Outcome("setting", "changes may be anywhere", {"mask": None})
     now = looked_at(state)
-    mask = open_mask(Path(file).expanduser(), ctx.store.get(now.image).size)
+    mask = open_mask(_own_file(ctx, file), ctx.store.get(now.image).size)
     return Outcome("setting", "changes only where the mask is white", {"mask": ctx.store.put(mask)})
 
 
@@ -111,7 +113,15 @@ def listing(state: TalkState, ctx: TalkContext) -> str:
         of = f" of {p.parent}" if p.parent else ""
         lines.append(f"{here}{p.number} {p.made}{of}, {_scored(p)}{', accepted' if p.accepted else ''}: {p.told}")
     lines = lines or ["no pictures yet"]
-    return "\n".join([*lines, "conversations: " + ", ".join(ctx.others())])
+    if ctx.own_files:
+        lines.append("conversations: " + ", ".join(ctx.others()))
+    return "\n".join(lines)
+
+
+def _own_file(ctx: TalkContext, file: str) -> Path:
+    if not ctx.own_files:
+        raise InputError("files of the server cannot be named here; give the picture along with what you say")
+    return Path(file).expanduser()
 
 
 def _scored(picture: Picture) -> str:

@@ -184,6 +184,8 @@ async def _command(state: TalkState, runtime: Node, command: Command) -> Outcome
         case "list":
             return Outcome("setting", actions.listing(state, ctx))
         case "export":
+            if not ctx.own_files:
+                raise InputError("files of the server cannot be named here; download the conversation")
             path = await asyncio.to_thread(ctx.export, state, None if first is None else Path(first))
             return Outcome("setting", f"exported to {path}", file=path)
         case "help":

@@ -74,7 +74,8 @@ async def _run(
     else:
         accept = state["accept_at"]
         limits = ctx.limits if accept is None else replace(ctx.limits, accept_at=accept)
-        session = await asyncio.to_thread(start, limits, state["seed"])
+        seed = state["seed"] if ctx.seed is None else ctx.seed
+        session = await asyncio.to_thread(start, limits, seed)
     async for event in detached(session.stream()):
         runtime.stream_writer(event)
         if ctx.stop.is_set():

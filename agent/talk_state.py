@@ -44,8 +44,23 @@ class TalkState(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class Brought:
+    """What a turn brings beside its words: an image that is looked at from now on and a mask for this turn alone, both
+    by their hashes in the conversation's store; a seed and limits for this turn; an accept_at that stays."""
+
+    image: str | None = None
+    mask: str | None = None
+    seed: int | None = None
+    limits: Limits | None = None
+    accept_at: float | None = None
+
+
+@dataclass(frozen=True)
 class TalkContext:
-    """What the nodes of a conversation work with. `runs`: folder for the runs of this conversation, within `home`."""
+    """What the nodes of a conversation work with. `runs`: folder for the runs of this conversation, within `home`.
+
+    `seed`: this turn's, where it has one. `own_files`: whether the user may name files of this machine.
+    """
 
     name: str
     home: Path
@@ -57,6 +72,8 @@ class TalkContext:
     fork: Callable[[TalkState, str | None], Awaitable[str]]
     export: Callable[[TalkState, Path | None], Path]
     others: Callable[[], list[str]]
+    seed: int | None = None
+    own_files: bool = True
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -77,12 +94,19 @@ class Outcome:
     fork: str | None = None
 
 
-def begin(said: str, state: TalkState) -> TalkState:
+def begin(said: str, state: TalkState, brought: Brought | None = None) -> TalkState:
     """The input that begins a turn."""
-    return {
+    entry: TalkState = {
         "turn": state.get("turn", 0) + 1, "said": said, "wanted": None, "command": None, "problem": "",
         "question": "", "answer": "",
     }  # fmt: skip
+    if brought is not None:
+        entry["mask"] = brought.mask
+        if brought.accept_at is not None:
+            entry["accept_at"] = brought.accept_at
+        if brought.image is not None:
+            entry |= looking_at(state, Picture(len(state["pictures"]) + 1, brought.image, "given", "a given picture"))
+    return entry
 
 
 def new_state(may_ask: bool) -> TalkState:
