@@ -1,0 +1,112 @@
+"""How a server is set up: options of `redraft serve`, and the environment for what is secret or of the machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ConfigError
+
+LOCAL = "local"
+"""The one client of a server without tokens."""
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_SHORTEST = 16
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one request, and one client, may take. Lengths in characters, sizes in bytes, times in seconds."""
+
+    max_prompt: int = 4000
+    max_body: int = 256 * 2**10
+    max_image_bytes: int = 20 * 2**20
+    max_image_pixels: int = 25_000_000
+    max_rounds: int = 8
+    max_images: int = 32
+    max_seconds: float = 600.0
+    max_sessions: int = 200
+    max_turns: int = 64
+    """Turns and draws of one client that are under way at once."""
+    body_s: float = 30.0
+    """For a whole request to arrive."""
+    request_s: float = 60.0
+    """For an answer that is neither a stream nor a drawing."""
+    drain_s: float = 30.0
+    """For turns under way to finish after SIGTERM; what is left then goes on when the server starts again."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`tokens`: client to token; empty: everybody is the client `local`, which only a loopback host allows.
+
+    `database`: postgresql:// URL; None: SQLite in `data`. `images`: fsspec URL of the pictures; None: folders in `data`.
+    `image_hosts`: hosts from which pictures may be fetched by URL. `hosts`: further names this server answers to.
+    """
+
+    profiles: tuple[str, ...] = ("mini",)
+    host: str = "127.0.0.1"
+    port: int = 8765
+    data: Path = Path("served")
+    tokens: Mapping[str, str] | None = None
+    database: str | None = None
+    images: str | None = None
+    image_hosts: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    log_prompts: bool = False
+    bounds: Bounds = Bounds()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a set-up that would be open to everybody."""
+        if not self.profiles:
+            raise ConfigError("name at least one profile to serve")
+        if not self.tokens and not is_loopback(self.host):
+            raise ConfigError(
+                f"{self.host} can be reached from other machines: set REDRAFT_TOKENS to name:token pairs, "
+                "or serve on 127.0.0.1"
+            )
+        if self.database is not None and not self.database.startswith(("postgresql://", "postgres://")):
+            raise ConfigError("REDRAFT_DATABASE_URL has to be a postgresql:// URL")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """Client to token, from REDRAFT_TOKENS ("ann:…,bob:…", or the path of a file with one such pair a line) and
+    REDRAFT_TOKEN (one token, of the client `local`). Errors name clients, never tokens. Raises ConfigError."""
+    tokens: dict[str, str] = {}
+    text = environ.get("REDRAFT_TOKENS", "")
+    if text and ":" not in text:
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigError("REDRAFT_TOKENS is neither name:token pairs nor a file that can be read") from error
+    for number, pair in enumerate(re.split(r"[,\n]", text), start=1):
+        if not pair.strip() or pair.lstrip().startswith("#"):
+            continue
+        name, colon, token = (part.strip() for part in pair.partition(":"))
+        if not colon or not _CLIENT.fullmatch(name):
+            raise ConfigError(f"entry {number} of REDRAFT_TOKENS is not name:token (letters, digits, - and _ in names)")
+        if name in tokens:
+            raise ConfigError(f"REDRAFT_TOKENS names {name} twice")
+        tokens[name] = token
+    if one := environ.get("REDRAFT_TOKEN"):
+        tokens.setdefault(LOCAL, one)
+    for name, token in tokens.items():
+        if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigError(
+                f"the token of {name} has to be {_SHORTEST} characters or more, of ASCII and without spaces; make one "
+                'with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+    if len(set(tokens.values())) < len(tokens):
+        raise ConfigError("two clients have the same token; give each its own")
+    return tokens
