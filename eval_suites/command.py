@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 _PICTURES, _JUDGES = "Suites of pictures", "Suites of judges and edits"
 _DEFAULTS: Mapping[str, object] = {
-    "profile": "mini", "rewriter": "own", "best": True, "loop": False, "seed": 0,
+    "profile": "mini", "rewriter": "own", "best": True, "loop": None, "seed": 0,
     "judge": None, "tie": 0.0, "passes": 1, "attacks": True, "both_orders": True,
 }  # fmt: skip
 
@@ -37,7 +37,9 @@ def evaluate(
         str, typer.Option("--rewriter", help="none, own, or a profile whose rewriter is taken instead.")
     ] = "own",
     best: Annotated[bool, typer.Option("--best/--no-best", help="Also the best of --images by the judge.")] = True,
-    loop: Annotated[bool, typer.Option("--loop", help="Also the loop, with at most --images pictures.")] = False,
+    loop: Annotated[
+        bool | None, typer.Option("--loop/--no-loop", help="Also the loop, with at most --images pictures.")
+    ] = None,
     report_profile: Annotated[
         str | None, typer.Option("--report-profile", help="Profile whose judge reports; else the system's own.")
     ] = None,
@@ -71,14 +73,11 @@ def evaluate(
         sys.stdout.write(registry.listing())
         return
     folder = out or Path("runs") / "eval" / f"{suite}-{Path(profile).stem}"
-    if suite == "cutouts":
-        _cutouts(limit, seed, folder, options)
-        return
     chosen = registry.suite(suite)
     if data is None and getattr(chosen, "needs_data", True):
         raise InputError(f"{suite} needs --data, the files from {chosen.source}; redraft ships no benchmark's data")
     names = ("data", "profile", "limit", "variant", *_fitting(suite))
-    _refuse_others(suite, options, names)
+    _refuse_others(suite, options, [name for name in names if _useful(chosen, name)])
     mine = {name: options[name] for name in names}
     command = command_line(suite, mine, folder)
     with contextlib.redirect_stdout(sys.stderr):  # model libraries that print must not end up inside the result
@@ -109,6 +108,13 @@ def _fitting(suite: str) -> tuple[str, ...]:
     return ("judge", "second_profile", "passes", "tie", "attacks", "both_orders")
 
 
+def _useful(suite: Any, option: str) -> bool:
+    """Whether this suite makes use of an option that others of its kind take."""
+    if option == "data":
+        return bool(getattr(suite, "needs_data", True))
+    return option != "report_profile" or suite.reporter is None
+
+
 def _refuse_others(suite: str, options: Mapping[str, object], names: Sequence[str]) -> None:
     others = [name for name, value in options.items() if name not in names and value != _DEFAULTS.get(name)]
     if others:
@@ -130,19 +136,6 @@ def command_line(suite: str, options: Mapping[str, object], out: Path) -> str:
         else:
             words += [option] if value is True else [option, str(value)]
     return shlex.join([*words, "--out", str(out)])
-
-
-def _cutouts(limit: int | None, seed: int, out: Path, options: Mapping[str, object]) -> None:
-    """The suite of the mini world has an oracle and prompts without end, and so a program of its own."""
-    _refuse_others("cutouts", options, ("limit", "seed", "profile"))
-    if options["profile"] != "mini":
-        raise InputError("cutouts is the suite of the profile mini; leave --profile out")
-    from eval_suites import cutouts
-
-    with contextlib.redirect_stdout(sys.stderr):
-        cutouts.main(
-            ["--count", str(limit or 500), "--seed", str(seed), "--out", str(out), "--work", str(out / "work")]
-        )
 
 
 def _tell(figures: Mapping[str, Any], folder: Path) -> None:

@@ -206,11 +206,11 @@ class Work:
             async with self.parts.calls:
                 report = await by.score(image, prompt, checks)
             verdicts = [
-                [v.probability if v.outcome is Outcome.SCORED else None, v.reason, v.outcome.value]
+                [_settled(v.probability) if v.outcome is Outcome.SCORED else None, v.reason, v.outcome.value]
                 for v in report.verdicts
             ]
             self._asked.add(key)
-            return {"score": report.score, "verdicts": verdicts}
+            return {"score": _settled(report.score), "verdicts": verdicts}
 
         asked = {"image": picture, "prompt": prompt, "checks": [asdict(check) for check in checks], "who": who}
         key = stable_key(asked)
@@ -230,6 +230,12 @@ class Work:
             told = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.evaluator)
             rows.append(tuple((p, reason, state) for p, reason, state in told["verdicts"]))
         return Answered(made, checks, tuple(rows))
+
+
+def _settled(p: float | None) -> float | None:
+    """`p` without its last bits, in which a picture's neighbours in the judge's batch show: a run that was stopped and
+    gone on with has others."""
+    return None if p is None else round(p, 6)
 
 
 def _in_short(attempt: Attempt, pass_at: float) -> dict[str, Any]:

@@ -1,279 +1,28 @@
-"""The suite of the mini world: five ways of drawing the same held-out prompts, reported by the oracle.
+"""The table of docs/results.md: `redraft eval cutouts --images 8`, told row by row.
 
     python -m eval_suites.cutouts --count 500 --out docs/results
 
-The prompts are human wordings of specs, each with a combination that no training set holds. The checks that the
-oracle answers come from the spec; the system under test sees the prompt alone and makes its own checklist. The judge
-chooses pictures and scores them; the oracle only reports. Finished prompts are kept in --work, and a second call of the
-same command goes on from there. A changed model or profile wants another --work.
+The run itself is kept in --work, and a second call of the same command goes on from there. A changed model under the
+same name wants another --work.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
-from rich.progress import Progress
 
-from agent.parts import Parts
-from agent.run import Session
-from agent.types import Limits
-from agent.wiring import open_parts
-from core.profiles import Profile, load_profile
-from editors.types import ImageTask
-from eval_suites.stats import Interval, bootstrap, calibration, paired_difference
-from evaluator.types import Check, Checklist, Outcome
-from mini import oracle, questions
-from mini.captions import caption
-from mini.raster import draw
-from mini.sampling import Split, sample_pair, sample_scene, sample_spec, truths
-from mini.wording import Wording, say
+from eval_suites.generating import run_generation
+from eval_suites.generation.cutouts import BEST_OF, ROWS, SUITE, asked, oracle_on_renders, prompts
+from eval_suites.stats import Interval
 
-BEST_OF = 8
-ROWS = {
-    "raw_1": "raw prompt, one image",
-    "raw_8": "raw prompt, best of 8 by the judge",
-    "rewritten_1": "rewritten, one image",
-    "rewritten_8": "rewritten, best of 8 by the judge",
-    "loop": "the loop, at most 8 images",
-}
+__all__ = ["ROWS", "asked", "main", "markdown", "oracle_on_renders", "prompts", "reliability_svg"]
+
 console = Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One prompt under one row. `right`: the oracle's answer to each true check; `score`: the judge's own."""
-
-    row: str
-    index: int
-    right: tuple[bool, ...]
-    score: float | None
-    images: int
-    prompt: str
-
-
-class Book:
-    """Results in an append-only file, so that a stopped evaluation goes on where it was."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self.entries: dict[tuple[str, int], dict[str, Any]] = {}
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                self.entries[entry["row"], entry["index"]] = entry
-
-    def put(self, entry: dict[str, Any]) -> None:
-        self.entries[entry["row"], entry["index"]] = entry
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
-def prompts(count: int, seed: int, split: Split = "test") -> list[Wording]:
-    """Human wordings of satisfiable specs; the same for the same seed."""
-    found: list[Wording] = []
-    rng = np.random.default_rng((seed, 424_242))
-    while len(found) < count:
-        spec = sample_spec(rng, split)
-        if sample_scene(rng, spec) is not None:
-            found.append(say(rng, spec))
-    return found
-
-
-def asked(wording: Wording) -> list[str]:
-    return [question for _, question in wording.checks]
-
-
-class Conditions:
-    """Draws and judges prompts in each of the ways that the table compares."""
-
-    def __init__(self, parts: Parts, profile: Profile, seed: int, work: Path) -> None:
-        self.parts, self.profile, self.seed, self.work = parts, profile, seed, work
-        self.limits = Limits.of(profile.limits, profile.judge.pass_at)
-        self.checklists: dict[str, Checklist] = {}
-        self.rewrites: dict[str, str] = {}
-
-    def _seeds(self, index: int, count: int) -> list[int]:
-        return [int(s) for s in np.random.default_rng((self.seed, 99, index)).integers(2**31, size=count)]
-
-    async def _render(self, prompt: str, seeds: Sequence[int]) -> list[Image.Image]:
-        tasks = [ImageTask(prompt, seed) for seed in seeds]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.parts.renderer, self.parts.backend.render, tasks)
-
-    async def checklist(self, prompt: str) -> Checklist:
-        if prompt not in self.checklists:
-            async with self.parts.calls:
-                self.checklists[prompt] = await self.parts.builder(prompt)
-        return self.checklists[prompt]
-
-    async def rewrite(self, prompt: str) -> str:
-        if prompt not in self.rewrites:
-            async with self.parts.calls:
-                self.rewrites[prompt] = (await self.parts.rewriter(prompt, n=1, seed=self.seed))[0].prompt
-        return self.rewrites[prompt]
-
-    async def best_of(self, row: str, index: int, wording: Wording, rewritten: bool, count: int) -> Result:
-        prompt = await self.rewrite(wording.text) if rewritten else wording.text
-        images = await self._render(prompt, self._seeds(index, count))
-        checklist = await self.checklist(wording.text)
-        scores: list[float | None] = []
-        for image in images:
-            async with self.parts.calls:
-                scores.append((await self.parts.evaluator.score(image, wording.text, checklist)).score)
-        best = max(range(count), key=lambda i: (scores[i] is not None, scores[i] or 0.0, -i))
-        right = oracle.answers(images[best], asked(wording))
-        return Result(row, index, tuple(right), scores[best], count, prompt)
-
-    async def loop(self, index: int, wording: Wording) -> Result:
-        session = Session.start(
-            wording.text, self.parts, limits=self.limits, out=self.work / "runs", seed=self._seeds(index, 1)[0]
-        )
-        result = await session.run()
-        best = result.best_attempt
-        if best is None or result.image is None:
-            return Result("loop", index, (False,) * len(wording.checks), None, len(result.attempts), "")
-        right = oracle.answers(Image.open(result.image), asked(wording))
-        return Result("loop", index, tuple(right), best.score, len(result.attempts), best.prompt)
-
-    async def judge_answers(self, index: int, wording: Wording) -> dict[str, Any]:
-        """The judge against the oracle, on two of the generator's own pictures and the true checks."""
-        prompt = await self.rewrite(wording.text)
-        images = await self._render(prompt, self._seeds(index, 2))
-        checks = [Check(key_point, question) for key_point, question in wording.checks]
-        rows = []
-        for image in images:
-            async with self.parts.calls:
-                report = await self.parts.evaluator.score(image, wording.text, tuple(checks))
-            for verdict, truth in zip(report.verdicts, oracle.answers(image, asked(wording)), strict=True):
-                scored = verdict.outcome is Outcome.SCORED
-                rows.append([verdict.check.key_point, verdict.probability if scored else None, truth])
-        return {"row": "judge", "index": index, "answers": rows}
-
-
-async def _all(
-    jobs: Iterable[Callable[[], Awaitable[dict[str, Any]]]], book: Book, name: str, total: int, at_once: int
-) -> None:
-    gate = asyncio.Semaphore(at_once)
-    with Progress(console=console) as progress:
-        bar = progress.add_task(name, total=total)
-
-        async def one(job: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-            async with gate:
-                book.put(await job())
-            progress.advance(bar)
-
-        await asyncio.gather(*(one(job) for job in jobs))
-
-
-async def evaluate(conditions: Conditions, wordings: Sequence[Wording], book: Book, at_once: int = 24) -> None:
-    """Fills the book with every row of every prompt that it does not hold yet."""
-    plans: dict[str, Callable[[int, Wording], Awaitable[dict[str, Any]]]] = {}
-
-    def plan(row: str, rewritten: bool, count: int) -> None:
-        async def run(index: int, wording: Wording) -> dict[str, Any]:
-            return asdict(await conditions.best_of(row, index, wording, rewritten, count))
-
-        plans[row] = run
-
-    plan("raw_1", False, 1)
-    plan("rewritten_1", True, 1)
-    plan("raw_8", False, BEST_OF)
-    plan("rewritten_8", True, BEST_OF)
-
-    async def loop(index: int, wording: Wording) -> dict[str, Any]:
-        return asdict(await conditions.loop(index, wording))
-
-    plans["loop"] = loop
-    plans["judge"] = conditions.judge_answers
-    for row, run in plans.items():
-        left = [(i, w) for i, w in enumerate(wordings) if (row, i) not in book.entries]
-        jobs = [lambda i=i, w=w, run=run: run(i, w) for i, w in left]
-        started = time.monotonic()
-        await _all(jobs, book, row, len(left), at_once)
-        if left:
-            console.print(f"{row}: {len(left)} prompts in {time.monotonic() - started:.0f} s")
-
-
-def oracle_on_renders(count: int, seed: int) -> Interval:
-    """Share of scenes of which the oracle, shown the rasteriser's picture, answers every true check with yes."""
-    rng = np.random.default_rng((seed, 1))
-    right = []
-    for _ in range(count):
-        spec, scene = sample_pair(rng, "test")
-        read = oracle.read_scene(draw(scene))
-        same = sorted((c.shape, c.color, c.fill, c.size) for c in scene.cutouts) == sorted(
-            (c.shape, c.color, c.fill, c.size) for c in read.cutouts
-        )
-        right.append(float(same and read.sheet == scene.sheet and all(questions.answer(q, read) for q in truths(spec))))
-    return bootstrap(right)
-
-
-def generator_on_captions(parts: Parts, wordings: Sequence[Wording], seed: int) -> tuple[Interval, Interval]:
-    """Canonical captions, one image: share of pictures right in every check, mean share of checks right."""
-    seeds = np.random.default_rng((seed, 2)).integers(2**31, size=len(wordings))
-    tasks = [ImageTask(caption(w.spec), int(s)) for w, s in zip(wordings, seeds, strict=True)]
-    right = [oracle.answers(i, asked(w)) for i, w in zip(parts.backend.render(tasks), wordings, strict=True)]
-    return bootstrap([float(all(r)) for r in right]), bootstrap([float(np.mean(r)) for r in right])
-
-
-def summary(book: Book, count: int) -> dict[str, Any]:
-    """All figures of the table as plain numbers."""
-    rows: dict[str, Any] = {}
-    every: dict[str, list[float]] = {}
-    for row, title in ROWS.items():
-        entries = [book.entries[row, i] for i in range(count)]
-        every[row] = [float(all(e["right"])) for e in entries]
-        scores = [e["score"] for e in entries if e["score"] is not None]
-        rows[row] = {
-            "title": title,
-            "every_check_right": asdict(bootstrap(every[row])),
-            "checks_right": asdict(bootstrap([float(np.mean(e["right"])) for e in entries])),
-            "judge_score": asdict(bootstrap(scores)) if scores else None,
-            "unscored": count - len(scores),
-            "images": float(np.mean([e["images"] for e in entries])),
-        }
-    answers = [a for i in range(count) for a in book.entries["judge", i]["answers"]]
-    scored = [(k, p, t) for k, p, t in answers if p is not None]
-    points: dict[str, list[tuple[float, bool]]] = defaultdict(list)
-    for key_point, p, truth in scored:
-        points[key_point].append((p, truth))
-    bins, error = calibration([p for _, p, _ in scored], [t for _, _, t in scored])
-    per_picture = [
-        float(np.mean([(p >= 0.5) == t for _, p, t in book.entries["judge", i]["answers"] if p is not None] or [0.0]))
-        for i in range(count)
-    ]
-    return {
-        "prompts": count,
-        "rows": rows,
-        "loop_over_rewritten_8": asdict(paired_difference(every["loop"], every["rewritten_8"])),
-        "judge": {
-            "answers": len(answers),
-            "failed": len(answers) - len(scored),
-            "accuracy": asdict(bootstrap(per_picture)),
-            "ece": error,
-            "bins": [asdict(b) for b in bins],
-            "key_points": {
-                k: {
-                    "accuracy": float(np.mean([(p >= 0.5) == t for p, t in v])),
-                    "answers": len(v),
-                    "true": float(np.mean([t for _, t in v])),
-                }
-                for k, v in sorted(points.items())
-            },
-        },
-    }
 
 
 def _interval(figure: dict[str, float] | None) -> str:
@@ -349,27 +98,21 @@ def reliability_svg(figures: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Evaluates the mini profile on held-out prompts.")
+    parser = argparse.ArgumentParser(description="Evaluates a profile of the mini world on held-out prompts.")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--work", type=Path, default=Path("work/eval/cutouts"))
     options = parser.parse_args(argv)
-    profile = load_profile(options.profile)
-    parts = open_parts(profile)
-    wordings = prompts(options.count, options.seed)
-    book = Book(options.work / "results.jsonl")
-    conditions = Conditions(parts, profile, options.seed, options.work)
-    asyncio.run(evaluate(conditions, wordings, book))
-    figures = summary(book, options.count)
-    figures["oracle"] = asdict(oracle_on_renders(options.count, options.seed))
-    generator_every, generator_checks = generator_on_captions(parts, wordings, options.seed)
-    figures["generator_every"], figures["generator_checks"] = asdict(generator_every), asdict(generator_checks)
-    parts.close()
+    command = f"python -m eval_suites.cutouts --count {options.count} --seed {options.seed}"
+    chosen = {
+        "data": None, "profile": options.profile, "limit": options.count, "variant": None, "images": BEST_OF,
+        "rewriter": "own", "best": True, "loop": True, "report_profile": None, "pictures": None, "seed": options.seed,
+    }  # fmt: skip
+    figures = run_generation(SUITE, chosen, options.work, command)["cutouts"]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "cutouts.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    command = f"python -m eval_suites.cutouts --count {options.count} --seed {options.seed}"
     (options.out / "cutouts.md").write_text(markdown(figures, command), encoding="utf-8")
     (options.out / "calibration.svg").write_text(reliability_svg(figures), encoding="utf-8")
     console.print(markdown(figures, command))

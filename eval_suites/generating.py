@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from core.store import ImageStore
 from eval_suites.book import opened
 from eval_suites.conditions import Condition, Reporter, Work, conditions, missing
 from eval_suites.report import gallery, write_report
-from eval_suites.runner import cost, data_settings, evaluate, failures, lay_out, spread
+from eval_suites.runner import Results, cost, data_settings, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
 from eval_suites.types import Data, Item, Suite
 from evaluator.models import open_evaluator
@@ -45,7 +45,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
     typer.Exit(130) where it is interrupted."""
     console = Console(stderr=True, highlight=False, markup=False)
     variant = chosen_variant(suite, options["variant"])
-    data = suite.load(options["data"], variant)
+    data = loaded(suite, options, variant)
     items = [replace(item, prompt=clean_prompt(item.prompt)) for item in spread(data.items, options["limit"])]
     images: int = options["images"] or suite.images
     profile = load_profile(options["profile"])
@@ -56,7 +56,8 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
         rows = [Condition("given", f"pictures of {options['pictures'].name}", images, images)]
         missing(options["pictures"], suite, items, images)
     else:
-        rows = conditions(images, rewriter=options["rewriter"] != "none", best=options["best"], loop=options["loop"])
+        loop = suite.loop if options["loop"] is None else options["loop"]
+        rows = conditions(images, rewriter=options["rewriter"] != "none", best=options["best"], loop=loop)
     settings = {
         "suite": suite.name,
         "part": variant,
@@ -72,7 +73,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
     with opened(out, settings) as book:
         with console.status("opening the models"):
             parts = open_parts(profile)
-            reporter = Reporter("own", parts.evaluator, parts.builder)
+            reporter = suite.reporter or Reporter("own", parts.evaluator, parts.builder)
             if reporting is not None:
                 builder, evaluator = open_evaluator(reporting)
                 reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
@@ -92,7 +93,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
         try:
             with Progress(console=console) as progress:
                 bars = {row.name: progress.add_task(row.title, total=len(items)) for row in rows}
-                results = asyncio.run(evaluate(work, items, rows, lambda name: progress.advance(bars[name])))
+                results, more = asyncio.run(_all(work, items, rows, lambda name: progress.advance(bars[name])))
         except KeyboardInterrupt:
             console.print("interrupted; the same command goes on")
             raise typer.Exit(130) from None
@@ -106,9 +107,11 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             "source": suite.source,
             "licence": suite.licence,
             "value_name": suite.value_name,
-            "notes": notes(data, items, rows, reporting, failures(results)),
+            "notes": notes(suite, data, items, rows, reporting, failures(results)),
             "prompts": len(items),
             **summary(suite, items, rows, results, pass_at),
+            "sections": [],
+            **more,
             "cost": cost(work),
             "models": dict(parts.names),
             "command": command,
@@ -118,7 +121,25 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
     return figures
 
 
+def loaded(suite: Suite, options: Mapping[str, Any], variant: str) -> Data:
+    """The suite's items, read or made. Raises InputError."""
+    if suite.sample is not None:
+        return suite.sample(options["limit"], options["seed"])
+    assert suite.load is not None, "a suite reads its prompts or makes them"
+    return suite.load(options["data"], variant)
+
+
+async def _all(
+    work: Work, items: Sequence[Item], rows: Sequence[Condition], done: Callable[[str], None]
+) -> tuple[Results, Mapping[str, Any]]:
+    """Every condition on every item, and the suite's own further figures."""
+    results = await evaluate(work, items, rows, done)
+    more = work.suite.more
+    return results, {} if more is None else await more(work, items, results)
+
+
 def notes(
+    suite: Suite,
     data: Data,
     items: Sequence[Item],
     rows: Sequence[Condition],
@@ -132,7 +153,7 @@ def notes(
     if len(items) < FEW:
         told.append(f"Fewer than {FEW} prompts: the intervals mean little.")
     chosen = [row.title for row in rows if row.name in ("raw_best", "rewritten_best", "loop")]
-    if chosen and reporting is None:
+    if chosen and reporting is None and suite.reporter is None:
         told.append(
             f"One judge both chose and reports, so these look better than they are: {'; '.join(chosen)}. "
             "Report with another by --report-profile."

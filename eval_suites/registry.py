@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import InputError
 
 GENERATION = {
+    "cutouts": "eval_suites.generation.cutouts",
     "geneval": "eval_suites.generation.geneval",
     "geneval2": "eval_suites.generation.geneval2",
     "t2i-keypoints": "eval_suites.generation.t2i_keypoints",
@@ -40,14 +41,14 @@ ALL = GENERATION | EDITING | JUDGING
 def suite(name: str) -> Any:
     """The Suite, EditSuite or JudgeSuite of that name. Raises InputError."""
     if name not in ALL:
-        raise InputError(f"there is no suite {name!r}; there are cutouts, {', '.join(ALL)}")
+        raise InputError(f"there is no suite {name!r}; there are {', '.join(ALL)}")
     return import_module(ALL[name]).SUITE
 
 
 def listing() -> str:
     """One line for each suite, with where its data comes from."""
     groups = (("pictures from prompts", GENERATION), ("edits", EDITING), ("judges", JUDGING))
-    lines = ["the mini world, which needs no data", "  cutouts"]
+    lines = []
     for title, group in groups:
         lines.append(title)
         for name in group:

@@ -66,6 +66,15 @@ def markdown(figures: Mapping[str, Any]) -> str:
     for name, key in (("Key points", "key_points"), ("The benchmark's own labels", "labels")):
         if figures[key]:
             lines += ["", f"## {name}: share of questions answered right", "", *table_lines(*point_table(figures, key))]
+    for section in figures["sections"]:
+        lines += [
+            "",
+            f"## {section['heading']}",
+            "",
+            section["told"],
+            "",
+            *table_lines(section["head"], section["rows"]),
+        ]
     lines += ["", "## Cost", "", *table_lines(*cost_table(figures)), ""]
     lines += ["## Settings", "", "```json", json.dumps(figures["settings"], indent=2, ensure_ascii=False), "```"]
     return "\n".join(lines) + "\n"

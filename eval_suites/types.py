@@ -8,12 +8,15 @@ place       where the benchmark's own scripts look for a picture, so that they c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluator.types import Check
+
+if TYPE_CHECKING:
+    from eval_suites.conditions import Reporter
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Suite:
     `official` says how its authors score; `measure` says what is measured here, and is the first line of every report.
     `value_name` names the number that `value` gives; `extras` are further values, by name. `finish` writes what the
     official scripts want beside the pictures of a condition: (its folder, items, images each).
+
+    A suite that makes its prompts has `sample`, (how many or None, seed) to Data, in place of `load`. `reporter`: who
+    answers its questions where no judge does. `loop`: whether the loop is among its conditions unless told otherwise.
+    `more`: (work, items, results) to figures of its own, of which "sections" go into the report.
     """
 
     name: str
@@ -86,7 +93,7 @@ class Suite:
     official: str
     measure: str
     value_name: str
-    load: Callable[[Path, str], Data]
+    load: Callable[[Path, str], Data] | None
     place: Callable[[Item, int], str]
     value: Value
     images: int = 4
@@ -94,6 +101,14 @@ class Suite:
     headline: Headline = Headline()
     extras: Mapping[str, Value] = field(default_factory=dict)
     finish: Callable[[Path, Sequence[Item], int], None] | None = None
+    sample: Callable[[int | None, int], Data] | None = None
+    reporter: Reporter | None = None
+    loop: bool = False
+    more: Callable[[Any, Sequence[Item], Any], Awaitable[Mapping[str, Any]]] | None = None
+
+    @property
+    def needs_data(self) -> bool:
+        return self.sample is None
 
 
 def file_name(text: str, length: int = 200) -> str:

@@ -52,7 +52,9 @@ def test_eval_is_a_command_of_redraft() -> None:
         (["geneval", "--data", ".", "--judge", "pairwise"], "no use for --judge; it takes .*--images"),
         (["mj-bench", "--data", ".", "--loop", "--images", "2"], "no use for --images, --loop"),
         (["wise", "--data", ".", "--variant", "old"], "no part 'old'; there are verified, legacy"),
-        (["cutouts", "--profile", "remote"], "leave --profile out"),
+        (["cutouts", "--data", "."], "cutouts has no use for --data; it takes --profile, --limit"),
+        (["cutouts", "--report-profile", "mini"], "no use for --report-profile"),
+        (["cutouts", "--variant", "train"], "no part 'train'; there are no parts"),
         (["gedit-bench", "--data", "."], "give the folder they lie in as --pictures"),
     ],
 )

@@ -19,6 +19,8 @@ assert _spec.loader is not None
 formats = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(formats)
 
+READING = [name for name in registry.GENERATION if registry.suite(name).needs_data]
+
 
 def loaded(name: str, root: Path, variant: str | None = None) -> Data:
     formats.WRITERS[name](root)
@@ -30,7 +32,7 @@ def asked(data: Data, index: int) -> list[str]:
     return [question.check.question for question in data.items[index].questions]
 
 
-@pytest.mark.parametrize("name", list(registry.GENERATION))
+@pytest.mark.parametrize("name", READING)
 def test_every_suite_reads_its_format_and_keeps_pictures_apart(name: str, tmp_path: Path) -> None:
     data = loaded(name, tmp_path)
     suite = registry.suite(name)
@@ -46,10 +48,10 @@ def test_every_suite_reads_its_format_and_keeps_pictures_apart(name: str, tmp_pa
 @pytest.mark.parametrize("name", list(registry.GENERATION))
 def test_what_is_measured_never_passes_for_the_official_score(name: str) -> None:
     told = registry.suite(name).measure
-    assert any(word in told for word in ("not ", "no metric", "None of", "instead of"))
+    assert any(word in told for word in ("not ", "Not ", "no metric", "None of", "instead of"))
 
 
-@pytest.mark.parametrize("name", list(registry.GENERATION))
+@pytest.mark.parametrize("name", READING)
 def test_a_wrong_folder_says_what_is_wanted_and_from_where(name: str, tmp_path: Path) -> None:
     suite = registry.suite(name)
     (tmp_path / "holiday.png").write_bytes(b"x")

@@ -395,6 +395,7 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
         "notes": ["<script>alert(1)</script>"],
         "prompts": len(ITEMS),
         **figures,
+        "sections": [{"heading": "Own", "told": "Told <b>", "head": ["a"], "rows": [["own cell"]]}],
         "cost": cost(work),
         "models": {},
         "command": "redraft eval toy",
@@ -409,6 +410,8 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
     assert "&lt;script&gt;" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "3 prompts, percent" in page
+    assert "<td>own cell</td>" in page
+    assert "Told &lt;b&gt;" in page
     assert pictures["best"]
     assert "the loop's pictures" in page
     assert page.count("data:image/webp;base64,") >= 2
