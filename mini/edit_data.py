@@ -21,11 +21,14 @@ from mini.edit_sampling import sample_edit
 from mini.edit_wording import say_edit
 
 _CHUNK = 2000
+SAYINGS = 3
+"""Ways in which each edit is asked for: words are cheaper to draw than edits."""
 
 
 @dataclass(frozen=True)
 class EditPool:
-    """`before` and `after`: rows (N, TOKENS, ROW), slot by slot; N instructions each in two languages."""
+    """`before` and `after`: rows (N, TOKENS, ROW), slot by slot; N instructions in the canonical language, and
+    `SAYINGS` N as people give them: those of edit i are at i, i + N, i + 2 N."""
 
     before: codec.Floats
     after: codec.Floats
@@ -41,7 +44,7 @@ def _chunk(seed: tuple[int, int], scenes: codec.Floats) -> EditPool:
         before=np.stack([before for before, _ in rows]),
         after=np.stack([after for _, after in rows]),
         canonical=[str(case.spec) for case in cases],
-        said=[say_edit(rng, case.spec, case.before).text for case in cases],
+        said=[say_edit(rng, case.spec, case.before).text for _ in range(SAYINGS) for case in cases],
     )
 
 
@@ -56,6 +59,9 @@ def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2)
     else:
         with ProcessPoolExecutor(workers) as executor:
             made = list(track(executor.map(_chunk, seeds, parts), total=len(parts), description="edits"))
+    said = [
+        text for i in range(SAYINGS) for part in made for text in part.said[i * len(part.before) :][: len(part.before)]
+    ]
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part.npz")
     np.savez_compressed(
@@ -63,7 +69,7 @@ def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2)
         before=np.concatenate([part.before for part in made]),
         after=np.concatenate([part.after for part in made]),
         canonical=np.array([text for part in made for text in part.canonical]),
-        said=np.array([text for part in made for text in part.said]),
+        said=np.array(said),
     )
     partial.replace(out)
 

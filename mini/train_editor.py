@@ -127,27 +127,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     pool = load_edit_pool(options.pool, options.scenes)
-    tokenizer = train_tokenizer(
-        text for i in range(min(len(pool.said), 20_000)) for text in (pool.said[i], pool.canonical[i])
+    tokenizer = _kept_tokenizer(
+        options.work,
+        (text for pair in zip(pool.said[:LEARNT_FROM], pool.canonical[:LEARNT_FROM], strict=False) for text in pair),
     )
     ids = (_ids(tokenizer, pool.said), _ids(tokenizer, pool.canonical), _ids(tokenizer, [""]))
+    # Eager: the fused kernel's backward pass is three times slower on a CPU, over so few pieces.
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=3, num_attention_heads=4,
         intermediate_size=384, max_position_embeddings=MAX_PIECES, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, attn_implementation="eager",
     )  # fmt: skip
     both = _Both(BertModel(config, add_pooling_layer=False), CutoutsEditTransformer())
-    console.print(f"{sum(p.numel() for p in both.parameters()) / 1e6:.2f} M parameters, {len(pool.said)} edits")
+    edits = len(pool.before)
+    console.print(f"{sum(p.numel() for p in both.parameters()) / 1e6:.2f} M parameters, {edits} edits")
 
     def step(i: int) -> Mapping[str, Tensor]:
         rng = np.random.default_rng((options.seed, i))
-        pick = rng.integers(len(pool.said), size=options.batch)
+        pick = rng.integers(edits, size=options.batch)
+        saying = pick + edits * rng.integers(len(pool.said) // edits, size=options.batch)
         source = torch.from_numpy(codec.to_vectors(pool.before[pick]))
         clean = torch.from_numpy(codec.to_vectors(pool.after[pick]))
         said, canonical, nothing = ids
         which = torch.from_numpy(rng.random(options.batch))[:, None]
         still = which >= 1 - NOTHING
-        tokens = torch.where(still, nothing, torch.where(which < CANONICAL, canonical[pick], said[pick])).long()
+        tokens = torch.where(still, nothing, torch.where(which < CANONICAL, canonical[pick], said[saying])).long()
         clean = torch.where(still[..., None], source, clean)
         # Short instructions beside short ones, or half of what is computed would be padding.
         parts = (tokens != 0).sum(1).argsort().chunk(PARTS)
@@ -181,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     trainer = Trainer(
         both, step, options.max_steps, options.work, options.lr,
-        evaluate=lambda: score(100, 1), evaluate_every=250,
+        evaluate=lambda: score(100, 1), evaluate_every=250, muon=True,
     )  # fmt: skip
     trainer.run()
     averaged().save_pretrained(options.out, safe_serialization=True)

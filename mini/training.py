@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +17,18 @@ from torch import Tensor, nn
 console = Console(stderr=True)
 
 
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Matrices of numbered layers ("blocks.0.up.weight"): neither embeddings nor heads, which Muon does not suit."""
+    named = module.named_parameters()
+    return [p for name, p in named if p.ndim == 2 and name.endswith("weight") and re.search(r"\.\d+\.", f".{name}")]
+
+
 @dataclass
 class Trainer:
     """Runs `step(i) -> {name: loss}` (the entry "loss" is minimised) for `steps` steps.
+
+    With `muon`, the matrices of layers (see `hidden_matrices`) are stepped by Muon (Jordan et al. 2024), all else by
+    AdamW. Muon's steps are scaled to the size of AdamW's (Liu et al. 2025): one learning rate serves both.
 
     The learning rate warms up over `warmup` steps and falls to a tenth by a cosine. `average` holds an exponential
     moving average of the weights. State is saved to `folder/state.pt` every `save_every` steps and on Ctrl-C; a
@@ -33,6 +43,7 @@ class Trainer:
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
+    muon: bool = False
     ema: float = 0.999
     save_every: int = 200
     log_every: int = 25
@@ -46,26 +57,38 @@ class Trainer:
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        hidden = hidden_matrices(self.module) if self.muon else []
+        by_muon = {id(p) for p in hidden}
+        others = [p for p in self.module.parameters() if id(p) not in by_muon]
+        found: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.98))
+        ]
+        if hidden:
+            decay, alike = self.weight_decay, "match_rms_adamw"
+            found.append(torch.optim.Muon(hidden, lr=self.lr, weight_decay=decay, adjust_lr_fn=alike))
+        return found
+
     def run(self) -> None:
         """Trains to the end, or raises KeyboardInterrupt after saving."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        optimiser = torch.optim.AdamW(
-            self.module.parameters(), lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.98)
-        )
+        optimisers = self._optimisers()
         self.average = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
-        start = self._resume(optimiser)
+        start = self._resume(optimisers)
         sums: dict[str, float] = {}
         clock = time.monotonic()
         step = start
         try:
             for step in range(start, self.steps):
-                for group in optimiser.param_groups:
-                    group["lr"] = self.rate(step)
+                for optimiser in optimisers:
+                    for group in optimiser.param_groups:
+                        group["lr"] = self.rate(step)
                 losses = self.step(step)
-                optimiser.zero_grad(set_to_none=True)
+                self.module.zero_grad(set_to_none=True)
                 losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch does not type it
                 nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
-                optimiser.step()
+                for optimiser in optimisers:
+                    optimiser.step()
                 self._average(step)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(value.detach())
@@ -78,9 +101,9 @@ class Trainer:
                         self._log({"step": step + 1, **self.evaluate()})
                     clock = time.monotonic()
                 if (step + 1) % self.save_every == 0 or step + 1 == self.steps:
-                    self._save(optimiser, step + 1)
+                    self._save(optimisers, step + 1)
         except KeyboardInterrupt:
-            self._save(optimiser, step)
+            self._save(optimisers, step)
             console.print(f"interrupted at step {step}; the same command goes on from here")
             raise
 
@@ -99,28 +122,29 @@ class Trainer:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(shown) + "\n")
 
-    def _save(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+    def _save(self, optimisers: Sequence[torch.optim.Optimizer], step: int) -> None:
         partial = self.folder / "state.part"
         torch.save(
             {
                 "step": step,
                 "module": self.module.state_dict(),
                 "average": self.average,
-                "optimiser": optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in optimisers],
                 "rng": torch.get_rng_state(),
             },
             partial,
         )
         partial.replace(self.folder / "state.pt")
 
-    def _resume(self, optimiser: torch.optim.Optimizer) -> int:
+    def _resume(self, optimisers: Sequence[torch.optim.Optimizer]) -> int:
         path = self.folder / "state.pt"
         if not path.is_file():
             return 0
         state = torch.load(path, weights_only=True)
         self.module.load_state_dict(state["module"])
         self.average = state["average"]
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         torch.set_rng_state(state["rng"])
         console.print(f"going on from step {state['step']} of {path}")
         return int(state["step"])

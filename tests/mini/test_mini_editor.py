@@ -19,7 +19,7 @@ from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
 from mini import codec, edit_figures, oracle, train_editor
 from mini.data import make_pool
-from mini.edit_data import load_edit_pool, make_edit_pool
+from mini.edit_data import SAYINGS, load_edit_pool, make_edit_pool
 from mini.edit_figures import Share
 from mini.edit_sampling import sample_edit
 from mini.editor import MAX_PIECES, CutoutsEditPipeline, CutoutsEditTransformer, read_source
@@ -324,7 +324,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pool_of_edits(scenes: Path, tmp_path: Path) -> None:
     pool = load_edit_pool(tmp_path / "deep" / "edits.npz", scenes)
     assert pool.before.shape == pool.after.shape == (60, codec.TOKENS, codec.ROW)
-    assert len(pool.canonical) == len(pool.said) == 60
+    assert len(pool.canonical) == 60 and len(pool.said) == 60 * SAYINGS
     assert not (pool.before == pool.after).all((1, 2)).any()
     again = load_edit_pool(tmp_path / "deep" / "edits.npz", tmp_path / "not there.npz")
     assert again.said == pool.said
