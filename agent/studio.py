@@ -4,6 +4,9 @@ These tools know nothing of profiles and run folders. They give a prompt and a f
 profile are opened (once a process), and each step finds its run by thread, prompt and seed, in a folder
 `runs/studio-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
 history of the thread with them, are the tool's.
+
+Each finished piece of work is synced to disk before the next begins, in the event loop; `langgraph dev` objects to that
+unless it is started with `--allow-blocking`.
 """
 
 from __future__ import annotations
@@ -60,8 +63,9 @@ def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
     return build_graph(context_schema=Settings, input_schema=Asked, begin=_begin, bring=_bring).compile(name="redraft")
 
 
-async def _begin(state: Asked) -> State:
+async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
     """A whole state from what was asked; what an earlier run of the thread left is put aside."""
+    await asyncio.to_thread(_opened, _settings(runtime).profile)  # takes a while the first time
     seed = state.get("seed")
     if seed is None:
         seed = secrets.randbelow(2**31)
@@ -84,7 +88,7 @@ async def _begin(state: Asked) -> State:
 
 @contextmanager
 def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
-    settings = runtime.context if isinstance(runtime.context, Settings) else Settings(**(runtime.context or {}))
+    settings = _settings(runtime)
     profile, parts = _opened(settings.profile)
     thread = str(get_config().get("configurable", {}).get("thread_id", ""))
     name = stable_key({"thread": thread, "prompt": state["prompt"], "seed": state["seed"], "profile": settings.profile})
@@ -104,6 +108,10 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
         except asyncio.CancelledError:
             context.left.set()  # stops the render thread, which nobody waits for any more
             raise
+
+
+def _settings(runtime: Runtime[Any]) -> Settings:
+    return runtime.context if isinstance(runtime.context, Settings) else Settings(**(runtime.context or {}))
 
 
 def _limits(profile: Profile, settings: Settings) -> Limits:

@@ -25,9 +25,8 @@ ASK = "a big red star"
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledStateGraph[Any, Any, Any, Any]:
     """What langgraph.json names, with a checkpointer as the tools bring one."""
     place = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["redraft"]
-    file, _, name = place.partition(":")
-    module = importlib.import_module(file.removeprefix("./").removesuffix(".py").replace("/", "."))
-    made = getattr(module, name)()
+    module, _, name = place.partition(":")
+    made = getattr(importlib.import_module(module), name)()
     made.checkpointer = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES)))
     monkeypatch.chdir(tmp_path)  # the profile's folder for runs is relative
     return made
