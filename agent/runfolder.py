@@ -30,6 +30,10 @@ FORMAT = 1
 """Version of run.json."""
 
 
+class Occupied(InputError):  # noqa: N818
+    """Another process works in the folder."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     path: Path
@@ -128,7 +132,7 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keeps other processes out while the run is worked on; freed by the system however this process ends.
 
-        Raises InputError where another process holds it. On systems without `fcntl` nothing is kept out.
+        Raises Occupied where another process holds it. On systems without `fcntl` nothing is kept out.
         """
         try:
             import fcntl
@@ -143,7 +147,7 @@ class RunFolder:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            raise InputError(f"another process is working on {self.path}; wait for it or stop it") from None
+            raise Occupied(f"another process is working on {self.path}; wait for it or stop it") from None
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from pathlib import Path
 
@@ -53,6 +54,23 @@ class ImageStore:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()
             return image
+
+    def adopt(self, digest: str, other: ImageStore) -> None:
+        """Has the image of that hash in this store as well, by a link where the file system can. Raises InputError
+        where `other` does not have it, or the folder cannot be written."""
+        path, source = self.path(digest), other.path(digest)
+        if path.is_file():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, path)
+            except FileExistsError:
+                return
+            except OSError:
+                write_atomically(path, source.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot take the image {digest} into {self.folder}: {error.strerror}") from error
 
     def path(self, digest: str) -> Path:
         """Where the image of that hash is, or would be. Raises ValueError for anything but 64 lower-case hex digits."""

@@ -42,7 +42,7 @@ class Bounds:
 class Settings:
     """`tokens`: client to token; empty: everybody is the client `local`, which only a loopback host allows.
 
-    `database`: postgresql:// URL; None: SQLite in `data`. `images`: fsspec URL of the pictures; None: folders in `data`.
+    `database`: postgresql:// URL; None: SQLite in `data`. `images`: fsspec URL of pictures; None: folders in `data`.
     `image_hosts`: hosts from which pictures may be fetched by URL. `hosts`: further names this server answers to.
     """
 

@@ -1,0 +1,408 @@
+"""What a server has to remember: sessions, turns, events, runs. In SQLite, or in PostgreSQL for several servers.
+
+Pictures and run folders are files (see `agent.serve.service`). A turn is a row before anything is done for it, and the
+server that works on it holds a lease; a turn whose lease ran out is taken up by whichever server sees it first.
+
+The SQL is the part that both databases share; statements are written with `?`. Calls run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from core.errors import BackendError, ConfigError, one_line
+
+T = TypeVar("T")
+LEASE_S = 20.0
+"""How long a server that is gone keeps its turns; held ones are renewed every quarter of it."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS redraft_sessions (
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, title TEXT NOT NULL, profile TEXT NOT NULL, parent TEXT,
+  created TEXT NOT NULL, updated TEXT NOT NULL, turns INTEGER NOT NULL DEFAULT 0, thumb TEXT,
+  last_event INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS redraft_sessions_client ON redraft_sessions (client, updated);
+CREATE TABLE IF NOT EXISTS redraft_turns (
+  id TEXT PRIMARY KEY, session TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+  owner TEXT, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (session));
+CREATE TABLE IF NOT EXISTS redraft_events (
+  session TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+  data TEXT NOT NULL, PRIMARY KEY (session, seq), UNIQUE (session, turn, key));
+CREATE TABLE IF NOT EXISTS redraft_runs (
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, session TEXT, folder TEXT NOT NULL, created TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS redraft_runs_session ON redraft_runs (session);
+"""
+
+
+class Connection(Protocol):
+    """What sqlite3 and psycopg have in common."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ...) -> Any: ...
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    id: str
+    client: str
+    title: str
+    profile: str
+    parent: str | None
+    created: str
+    updated: str
+    turns: int
+    thumb: str | None
+    last_event: int
+    working: bool
+
+
+@dataclass(frozen=True)
+class TurnRow:
+    """A turn that is not finished. `body` is what was posted; `number` the turn's number in the conversation."""
+
+    id: str
+    session: str
+    client: str
+    number: int
+    body: dict[str, Any]
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class EventRow:
+    seq: int
+    turn: int
+    name: str
+    data: dict[str, Any]
+
+
+_SESSION = (
+    "SELECT s.id, s.client, s.title, s.profile, s.parent, s.created, s.updated, s.turns, s.thumb, s.last_event, "
+    "EXISTS (SELECT 1 FROM redraft_turns t WHERE t.session = s.id) FROM redraft_sessions s"
+)
+_TURN = "SELECT id, session, client, number, body, cancelled FROM redraft_turns"
+
+
+class Database:
+    """Raises BackendError where the database cannot be used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def _do(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._engine.threads, self._engine.transaction, work)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.close)
+
+    async def ping(self) -> None:
+        await self._do(lambda c: c.execute("SELECT 1").fetchone())
+
+    # Sessions
+
+    async def add_session(self, id: str, client: str, title: str, profile: str, parent: str | None, most: int) -> bool:
+        """False where the client has `most` sessions already."""
+
+        def work(c: Connection) -> bool:
+            [count] = c.execute("SELECT COUNT(*) FROM redraft_sessions WHERE client = ?", (client,)).fetchone()
+            if count >= most:
+                return False
+            now = _now()
+            c.execute(
+                "INSERT INTO redraft_sessions (id, client, title, profile, parent, created, updated) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (id, client, title, profile, parent, now, now),
+            )
+            return True
+
+        return await self._do(work)
+
+    async def session(self, client: str, id: str) -> SessionRow | None:
+        sql = f"{_SESSION} WHERE s.client = ? AND s.id = ?"
+        row = await self._do(lambda c: c.execute(sql, (client, id)).fetchone())
+        return None if row is None else _session(row)
+
+    async def sessions(self, client: str) -> list[SessionRow]:
+        sql = f"{_SESSION} WHERE s.client = ? ORDER BY s.updated DESC, s.id"
+        return [_session(row) for row in await self._do(lambda c: c.execute(sql, (client,)).fetchall())]
+
+    async def change_session(
+        self, id: str, *, title: str | None = None, turns: int = 0, thumb: str | None = None
+    ) -> None:
+        """Changes what is given; `turns` only ever grows."""
+
+        def work(c: Connection) -> None:
+            c.execute(
+                "UPDATE redraft_sessions SET title = COALESCE(?, title), thumb = COALESCE(?, thumb), "
+                "turns = CASE WHEN turns < ? THEN ? ELSE turns END, updated = ? WHERE id = ?",
+                (title, thumb, turns, turns, _now(), id),
+            )
+
+        await self._do(work)
+
+    async def delete_session(self, id: str) -> list[str]:
+        """Deletes it with its turns, events and runs; the folders of its runs."""
+
+        def work(c: Connection) -> list[str]:
+            folders = c.execute("SELECT folder FROM redraft_runs WHERE session = ?", (id,)).fetchall()
+            for table in ("redraft_turns", "redraft_events", "redraft_runs"):
+                c.execute(f"DELETE FROM {table} WHERE session = ?", (id,))
+            c.execute("DELETE FROM redraft_sessions WHERE id = ?", (id,))
+            return [folder for (folder,) in folders]
+
+        return await self._do(work)
+
+    # Turns
+
+    async def add_turn(self, turn: TurnRow, owner: str, most: int) -> str:
+        """ "" where it was added; else "busy" (the session has one) or "many" (the client has `most`)."""
+
+        def work(c: Connection) -> str:
+            sql = "SELECT COUNT(*) FROM redraft_turns WHERE client = ?"
+            if c.execute(sql, (turn.client,)).fetchone()[0] >= most:
+                return "many"
+            added = c.execute(
+                "INSERT INTO redraft_turns (id, session, client, number, body, owner, lease) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (turn.id, turn.session, turn.client, turn.number, _dump(turn.body), owner, time.time() + LEASE_S),
+            ).rowcount
+            return "" if added else "busy"
+
+        return await self._do(work)
+
+    async def set_turn(self, id: str, number: int, body: Mapping[str, Any]) -> None:
+        """Says what a turn is that was added with number 0, which kept its place."""
+        sql = "UPDATE redraft_turns SET number = ?, body = ? WHERE id = ?"
+        await self._do(lambda c: c.execute(sql, (number, _dump(body), id)))
+
+    async def turn_of(self, session: str) -> TurnRow | None:
+        """The turn under way in a session."""
+        row = await self._do(lambda c: c.execute(f"{_TURN} WHERE session = ?", (session,)).fetchone())
+        return None if row is None else _turn(row)
+
+    async def claim_turns(self, owner: str, *, everything: bool = False) -> list[TurnRow]:
+        """Makes the turns that no living server holds this one's, and gives them; `everything`: those that are held as
+        well, where no other server can be there."""
+
+        def work(c: Connection) -> list[TurnRow]:
+            now = time.time()
+            rows = c.execute(
+                f"UPDATE redraft_turns SET owner = ?, lease = ? WHERE id IN (SELECT id FROM redraft_turns "
+                f"WHERE lease < ?{self._engine.skip_locked}) AND lease < ? "
+                "RETURNING id, session, client, number, body, cancelled",
+                (owner, now + LEASE_S, *(2 * (now + 1e9 if everything else now,))),
+            ).fetchall()
+            return [_turn(row) for row in rows]
+
+        return await self._do(work)
+
+    async def renew(self, owner: str) -> dict[str, bool]:
+        """Holds on to this server's turns: their ids, and whether they were cancelled, elsewhere perhaps."""
+
+        def work(c: Connection) -> dict[str, bool]:
+            sql = "UPDATE redraft_turns SET lease = ? WHERE owner = ? RETURNING id, cancelled"
+            rows = c.execute(sql, (time.time() + LEASE_S, owner)).fetchall()
+            return {id: bool(cancelled) for id, cancelled in rows}
+
+        return await self._do(work)
+
+    async def release(self, owner: str) -> None:
+        """Lets go of this server's turns, for others to take up at once."""
+        await self._do(
+            lambda c: c.execute("UPDATE redraft_turns SET owner = NULL, lease = 0 WHERE owner = ?", (owner,))
+        )
+
+    async def cancel(self, session: str) -> bool:
+        sql = "UPDATE redraft_turns SET cancelled = 1 WHERE session = ?"
+        return bool(await self._do(lambda c: c.execute(sql, (session,)).rowcount))
+
+    async def end_turn(self, id: str) -> None:
+        await self._do(lambda c: c.execute("DELETE FROM redraft_turns WHERE id = ?", (id,)))
+
+    # Events
+
+    async def add_event(
+        self, session: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
+    ) -> int | None:
+        """The event's number in its session; None where there is one of that key in the turn already, or no session.
+        The turn that it `ends`, by its id, is over in the same moment."""
+        text = _dump(data)
+
+        def work(c: Connection) -> int | None:
+            if ends is not None:
+                c.execute("DELETE FROM redraft_turns WHERE id = ?", (ends,))
+            # The session's row is the lock: numbers are given out in the order in which events can be read.
+            row = c.execute(
+                "UPDATE redraft_sessions SET last_event = last_event + 1 WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM redraft_events WHERE session = ? AND turn = ? AND key = ?) RETURNING last_event",
+                (session, session, turn, key),
+            ).fetchone()
+            if row is None:
+                return None
+            added = c.execute(
+                "INSERT INTO redraft_events (session, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",  # another server may have told it since
+                (session, row[0], turn, key, name, text),
+            ).rowcount
+            return int(row[0]) if added else None
+
+        return await self._do(work)
+
+    async def events(self, session: str, after: int, most: int = 500) -> list[EventRow]:
+        sql = "SELECT seq, turn, name, data FROM redraft_events WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
+        rows = await self._do(lambda c: c.execute(sql, (session, after, most)).fetchall())
+        return [EventRow(seq, turn, name, json.loads(data)) for seq, turn, name, data in rows]
+
+    # Runs
+
+    async def add_run(self, id: str, client: str, session: str | None, folder: str) -> None:
+        def work(c: Connection) -> None:
+            c.execute(
+                "INSERT INTO redraft_runs (id, client, session, folder, created) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                (id, client, session, folder, _now()),
+            )
+
+        await self._do(work)
+
+    async def run_folder(self, client: str, id: str) -> str | None:
+        sql = "SELECT folder FROM redraft_runs WHERE client = ? AND id = ?"
+        row = await self._do(lambda c: c.execute(sql, (client, id)).fetchone())
+        return None if row is None else str(row[0])
+
+
+def _session(row: Sequence[Any]) -> SessionRow:
+    return SessionRow(*row[:10], bool(row[10]))
+
+
+def _turn(row: Sequence[Any]) -> TurnRow:
+    id, session, client, number, body, cancelled = row
+    return TurnRow(id, session, client, number, json.loads(body), bool(cancelled))
+
+
+def _dump(value: object) -> str:
+    # PostgreSQL takes no NUL in text, not even an escaped one once it reads it as JSON.
+    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "\\ufffd").encode("utf-8", "replace").decode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Engine(Protocol):
+    threads: ThreadPoolExecutor
+    skip_locked: str
+
+    def transaction(self, work: Callable[[Connection], T]) -> T: ...
+
+    def close(self) -> None: ...
+
+
+class Sqlite:
+    """One connection, in one thread. A commit is in the system's hands when it returns: a process that is killed loses
+    nothing, a machine that loses its power the last moments."""
+
+    skip_locked = ""
+
+    def __init__(self, path: Path) -> None:
+        self.threads = ThreadPoolExecutor(1, thread_name_prefix="redraft-database")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"cannot use {path}: {one_line(error)}; choose another folder with --data") from error
+        self._lock = threading.Lock()
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._lock, self._connection:
+                return work(self._connection)
+        except sqlite3.Error as error:
+            raise BackendError(f"the server's database failed: {one_line(error)}") from error
+
+    def close(self) -> None:
+        self.threads.shutdown()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+
+class Postgres:
+    """A pool of connections. Errors never show the URL: it may hold a password."""
+
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        try:
+            import psycopg
+            from psycopg_pool import ConnectionPool, PoolTimeout
+        except ImportError as error:
+            raise ConfigError(f"{error}; install redraft[postgres]") from error
+        self._faults: tuple[type[Exception], ...] = (psycopg.Error, PoolTimeout)
+        self.threads = ThreadPoolExecutor(connections, thread_name_prefix="redraft-database")
+        self._pool = ConnectionPool(url, min_size=1, max_size=connections, open=False, timeout=15)
+        try:
+            self._pool.open(wait=True, timeout=15)
+            with self._pool.connection() as connection:
+                # Two servers that start at once would both find no table and both make one.
+                connection.execute("SELECT pg_advisory_xact_lock(7264661)")
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+        except self._faults as error:
+            self._pool.close()
+            raise ConfigError(
+                f"cannot use the database of REDRAFT_DATABASE_URL ({type(error).__name__}); is it running, and do its "
+                "name, user and password fit?"
+            ) from error
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._pool.connection() as connection:
+                return work(_Questions(connection))
+        except self._faults as error:
+            raise BackendError(f"the server's database failed: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        self.threads.shutdown()
+        self._pool.close()
+
+
+class _Questions:
+    """A psycopg connection that takes `?` for its parameters."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        return self._connection.execute(sql.replace("?", "%s"), parameters)
+
+
+@contextlib.contextmanager
+def sole_server(data: Path) -> Iterator[None]:
+    """Keeps a second server with SQLite off the same folder. Raises ConfigError where there is one."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another server works in {data}; stop it, choose another --data, or let both use PostgreSQL "
+                "(REDRAFT_DATABASE_URL)"
+            ) from None
+        yield

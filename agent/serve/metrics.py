@@ -1,0 +1,99 @@
+"""What /metrics tells, for Prometheus. Each server has a registry of its own; nothing carries a client's name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from agent.events import Decided, Event, ImageDrawn, Judged, RunFinished, RunStarted, StepProgress
+from core.chat import Usage
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._step = Histogram(
+            "redraft_step_seconds", "Time a step of the loop took.", ["step"], registry=registry, buckets=_SECONDS
+        )
+        self._waited = Histogram(
+            "redraft_image_queue_seconds", "Time a drawing waited in line.", registry=registry, buckets=_SECONDS
+        )
+        self._busy = Counter("redraft_image_worker_busy_seconds", "Time local image workers drew.", registry=registry)
+        self._images = Counter("redraft_images", "Pictures drawn, by kind.", ["kind"], registry=registry)
+        self._checks = Counter("redraft_checks", "Answers of the judge, by outcome.", ["outcome"], registry=registry)
+        self._runs = Counter("redraft_runs", "Runs that ended, by reason.", ["stop"], registry=registry)
+        self._turns = Counter("redraft_turns", "Turns that ended, by how.", ["end"], registry=registry)
+        self._tokens = Counter("redraft_tokens", "Tokens of chat models.", ["role", "kind"], registry=registry)
+        self._requests = Counter("redraft_requests", "Requests, by status.", ["method", "status"], registry=registry)
+        self._request = Histogram(
+            "redraft_request_seconds", "Time until a request's answer began.", registry=registry, buckets=_SECONDS
+        )
+
+    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """A value that is read when it is asked for."""
+        Gauge(name, what, registry=self.registry).set_function(read)
+
+    def page(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def request(self, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, str(status)).inc()
+        self._request.observe(seconds)
+
+    def turn(self, end: str) -> None:
+        self._turns.labels(end).inc()
+
+    def tokens(self, role: str, usage: Usage) -> None:
+        self._tokens.labels(role, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(role, "completion").inc(usage.completion_tokens)
+
+    def run(self) -> RunMeter:
+        return RunMeter(self)
+
+    # agent.serve.queue.Watch
+
+    def waited(self, seconds: float) -> None:
+        self._waited.observe(seconds)
+
+    def drew(self, pictures: int, seconds: float) -> None:
+        del pictures  # counted where runs tell of them, servers' pictures too
+        self._busy.inc(seconds)
+
+
+class RunMeter:
+    """Follows the events of one run."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._step = ""
+        self._since = 0.0
+        self._edits = False
+
+    def see(self, event: Event) -> None:
+        m = self._metrics
+        match event:
+            case RunStarted(source=source):
+                self._edits = source is not None
+            case StepProgress(step=step, done=0):
+                if step != self._step:
+                    self._end(step)
+            case ImageDrawn():
+                m._images.labels("edit" if self._edits else "generate").inc()
+            case Judged(attempt=attempt):
+                for verdict in attempt.report.verdicts:
+                    m._checks.labels(verdict.outcome.value).inc()
+            case Decided():
+                self._end("")
+            case RunFinished(stop=stop):
+                self._end("")
+                m._runs.labels(stop.value).inc()
+
+    def _end(self, follows: str) -> None:
+        now = time.monotonic()
+        if self._step:
+            self._metrics._step.labels(self._step).observe(now - self._since)
+        self._step, self._since = follows, now
