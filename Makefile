@@ -40,6 +40,7 @@ bench: $(VENV)/.dev  ## every benchmark, each against its baseline
 	$(BIN)/python benchmarks/cold_draw.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/judge_prefix.py
+	$(BIN)/python benchmarks/judge_suite.py
 	$(BIN)/python benchmarks/render_batch.py
 
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)

@@ -43,7 +43,7 @@ def open_parts(profile: Profile) -> Parts:
     backend = open_backend(profile.generator)
     builder, evaluator = open_evaluator(profile, listing)
     editing = _open_editing(profile, rewriting, evaluator)
-    servers = [m.server for m in (profile.rewriter.model, own, profile.judge.model) if m is not None and m.server]
+    models = [model for model in (profile.rewriter.model, own, profile.judge.model) if model is not None]
     return Parts(
         builder=builder,
         rewriter=CoTRewriter(rewriting, profile.rewriter),
@@ -58,7 +58,8 @@ def open_parts(profile: Profile) -> Parts:
             "checklist": listing.name,
             **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
-        calls=CallLimit(max((server.concurrency for server in servers), default=8)),
+        # A model in this process answers those who wait together as one batch.
+        calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in models)),
         turn_reader=open_turn_reader(rewriting, profile.rewriter),
         answerer=_open_answerer(profile, evaluator),
         **editing,

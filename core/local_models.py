@@ -52,7 +52,8 @@ class LocalModel:
         conversation: list[dict[str, object]] = []
         for message in request.messages:
             parts = (message.content,) if isinstance(message.content, str) else message.content
-            images += [part.convert("RGB") for part in parts if not isinstance(part, str)]
+            pictures = [part for part in parts if not isinstance(part, str)]
+            images += [one if one.mode == "RGB" else one.convert("RGB") for one in pictures]
             content: object = "\n".join(self.defused(part) for part in parts if isinstance(part, str))
             if self.processor is not None:
                 # Templates of vision-language models want lists, some of them even where there is no picture.

@@ -171,10 +171,8 @@ class Work:
     async def found(self, item: Item) -> Made:
         """Pictures that lie in the benchmark's own layout under `given`."""
         assert self.given is not None
-        hashes = []
-        for k in range(self.images):
-            picture = await asyncio.to_thread(open_image, self.given / self.suite.place(item, k))
-            hashes.append(self.store.put(picture))
+        files = [self.given / self.suite.place(item, k) for k in range(self.images)]
+        hashes = await asyncio.to_thread(lambda: [self.store.put(open_image(file)) for file in files])
         return Made(tuple(hashes), 0, item.prompt)
 
     def maker(self, condition: str) -> Callable[[Item], Awaitable[Made]]:

@@ -33,12 +33,13 @@ class _Job:
 class TransformersJudge:
     """Judges by P(yes) / (P(yes) + P(no)) of the first token, with any transformers image-text-to-text model.
 
-    The picture and the text that all checks share are computed once, then all questions run as one batch over the
-    kept keys and values. Pictures judged at the same time run together, `config.model.local.micro_batch` at most. One
+    The picture and the text that all checks share are computed once, then all questions run together over the kept
+    keys and values. Pictures judged at the same time run together, `config.model.local.micro_batch` at most. One
     worker thread owns the model, which is loaded at the first call, or by `load`.
 
-    The first picture is also judged the plain way, by a whole pass for one check. Should a model's cache not carry all
-    that the model needs (some recurrent layers), the plain way is used from then on, with a warning.
+    The first picture is also judged the plain way, by a whole pass for one check. Should the questions of a picture not
+    go into one row (`evaluator.prefix.answer_shared`), each has its own from then on; should a model's cache not carry
+    all that the model needs (some recurrent layers), the plain way is used, with a warning.
     `shared_prefix=False` always goes the plain way.
 
     Raises, when made, ModelMissing where the weights are not there and ConfigError for an unusable style.
@@ -49,6 +50,7 @@ class TransformersJudge:
         self._config = config
         self._wording = Wording(config.style)
         self._shared = shared_prefix
+        self._packed = True
         self._compared = False
         self._vlm: VLM | None = None
         self._jobs: deque[_Job] = deque()
@@ -133,7 +135,9 @@ class TransformersJudge:
             alike[one.shape].append(index)
         results: list[list[YesNo]] = [[] for _ in jobs]
         for indices in alike.values():
-            for index, result in zip(indices, answer_shared(vlm, [encoded[i] for i in indices]), strict=True):
+            for index, result in zip(
+                indices, answer_shared(vlm, [encoded[i] for i in indices], packed=self._packed), strict=True
+            ):
                 results[index] = result
         return results
 
@@ -142,13 +146,16 @@ class TransformersJudge:
         from evaluator.prefix import answer_plain, answer_shared, encode
 
         plain = answer_plain(vlm, job.image, job.texts[-1])
-        try:
-            shared = answer_shared(vlm, [encode(vlm, job.image, job.texts)])[0][-1]
-        except Exception as error:  # noqa: BLE001 - the boundary to the model's own code
-            problem = f"{type(error).__name__}: {error}"
-        else:
+        problem = ""
+        for packed in (True, False):
+            try:
+                shared = answer_shared(vlm, [encode(vlm, job.image, job.texts)], packed=packed)[0][-1]
+            except Exception as error:  # noqa: BLE001 - the boundary to the model's own code
+                problem = f"{type(error).__name__}: {error}"
+                continue
             apart = max(abs(a - b) for a, b in zip(plain, shared, strict=True))
             if apart <= vlm.tolerance:
+                self._packed = packed
                 return True
             problem = f"probabilities lie {apart:.3g} apart"
         _log.warning("judge %s computes the picture anew for every check: sharing it fails (%s)", self.name, problem)

@@ -22,7 +22,10 @@ Tensors = dict[str, torch.Tensor]
 YesNo = tuple[float, float]
 
 _MAX_ROWS = 64
-"""Most questions in one forward pass: each row holds a copy of its picture's keys and values."""
+"""Most questions in one forward pass where each row holds a copy of its picture's keys and values."""
+
+_MAX_PACKED = 1024
+"""Most tokens of a picture's questions in one row: the mask is as wide as that and as high."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,22 @@ def encode(vlm: VLM, image: Image.Image, texts: Sequence[str]) -> Encoded:
     return Encoded(prefix, tuple(row[length:] for row in tokens))
 
 
-def answer_shared(vlm: VLM, batch: Sequence[Encoded]) -> list[list[YesNo]]:
+def answer_shared(vlm: VLM, batch: Sequence[Encoded], *, packed: bool = True) -> list[list[YesNo]]:
     """(P(yes), P(no)) of each question of each picture; all pictures of `batch` have the same `shape`.
 
-    One forward pass over the shared parts, then one for every _MAX_ROWS questions over their own tokens only,
-    right-padded: a causal model never looks ahead to the padding.
+    One forward pass over the shared parts. Then, `packed`, one over the questions of all pictures: those of a picture
+    stand one after the other in its row, each at the positions right after the shared part and blind to the others, so
+    that nothing is copied or padded out. Models that count or attend in ways of their own (Qwen-VL's positions, sliding
+    windows, recurrent layers, kernels without masks) have, as without `packed`, a pass for every _MAX_ROWS questions,
+    each in a row of its own, right-padded: a causal model never looks ahead to the padding.
     """
     prefix = {name: torch.cat([encoded.prefix[name] for encoded in batch]) for name in batch[0].prefix}
     rows = [(picture, suffix) for picture, encoded in enumerate(batch) for suffix in encoded.suffixes]
     answers: list[list[YesNo]] = [[] for _ in batch]
     with torch.inference_mode():
         cache = vlm.local.model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
+        if packed and _packs(vlm.local.model, cache, batch):
+            return _answer_packed(vlm, prefix, cache, batch)
         chunks = [rows[start : start + _MAX_ROWS] for start in range(0, len(rows), _MAX_ROWS)]
         for chunk in chunks:
             own = cache if chunk is chunks[-1] else copy.deepcopy(cache)
@@ -123,6 +131,49 @@ def verdict_logs(vlm: VLM, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     spellings of each, over the whole vocabulary. What judges report, and what their training raises."""
     logs = logits.float().log_softmax(-1)
     return logs[:, list(vlm.yes)].logsumexp(-1), logs[:, list(vlm.no)].logsumexp(-1)
+
+
+def _packs(model: Any, cache: Any, batch: Sequence[Encoded]) -> bool:
+    """Whether questions may stand behind one another in a row, kept apart by a mask alone."""
+    from transformers.cache_utils import DynamicLayer
+
+    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    masks = model.config.get_text_config()._attn_implementation in ("sdpa", "eager")  # what transformers itself asks
+    short = max(sum(map(len, encoded.suffixes)) for encoded in batch) <= _MAX_PACKED
+    return plain and masks and short and getattr(getattr(model, "model", None), "rope_deltas", None) is None
+
+
+def _answer_packed(vlm: VLM, prefix: Tensors, cache: Any, batch: Sequence[Encoded]) -> list[list[YesNo]]:
+    model, device = vlm.local.model, prefix["input_ids"].device
+    shared, width = prefix["input_ids"].shape[1], max(sum(map(len, encoded.suffixes)) for encoded in batch)
+    ids = torch.full((len(batch), width), vlm.local.tokenizer.pad_token_id)
+    positions, owner = torch.full_like(ids, shared), torch.full_like(ids, -1)
+    last = []
+    for row, encoded in enumerate(batch):
+        at = 0
+        for number, suffix in enumerate(encoded.suffixes):
+            part = slice(at, at + len(suffix))
+            ids[row, part] = torch.tensor(suffix)
+            positions[row, part] = torch.arange(shared, shared + len(suffix))
+            owner[row, part] = number
+            at += len(suffix)
+            last.append((row, at - 1))
+    # (pictures, width, shared + width): each token sees what is shared, and those before it in its own question.
+    own = (owner[:, :, None] == owner[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
+    hidden = ~torch.cat([torch.ones(len(batch), width, shared, dtype=torch.bool), own], -1)
+    mask = torch.zeros(hidden.shape, dtype=model.dtype).masked_fill(hidden, torch.finfo(model.dtype).min)
+    rows, ends = (torch.tensor(column, device=device) for column in zip(*last, strict=True))
+    kept, which = torch.unique(ends, return_inverse=True)
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask[:, None].to(device),
+        position_ids=positions.to(device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=kept,
+    ).logits
+    told = iter(_yes_no(vlm, logits[rows, which]))
+    return [[next(told) for _ in encoded.suffixes] for encoded in batch]
 
 
 def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int, tuple[int, ...]]]) -> list[YesNo]:

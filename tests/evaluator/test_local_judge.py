@@ -67,6 +67,20 @@ def test_more_questions_than_one_pass_takes(tiny_llava: Path, questions: tuple[s
     assert np.abs(np.array(many) - np.array([answers * 20 for answers in few])).max() < 1e-6
 
 
+def test_questions_in_one_row_do_not_see_one_another(tiny_llava: Path, questions: tuple[str, ...]) -> None:
+    vlm = load_vlm(config_for(tiny_llava).model)
+    images = pictures(3)
+    asked = [questions, questions[::-1], questions[1:] + questions[1:]]
+    batch = [encode(vlm, image, texts) for image, texts in zip(images, asked, strict=True)]
+    alike = [one for one in batch if one.shape == batch[0].shape]
+    assert len(alike) > 1
+    packed, apart = answer_shared(vlm, alike), answer_shared(vlm, alike, packed=False)
+    for one, other in zip(packed, apart, strict=True):
+        assert np.abs(np.array(one) - np.array(other)).max() < 1e-6
+    far_too_many = answer_shared(vlm, [encode(vlm, images[0], questions * 60)])
+    assert np.abs(np.array(far_too_many[0]) - np.array(packed[0] * 60)).max() < 1e-6
+
+
 def test_prefix_and_suffix_are_exactly_the_tokens_of_the_whole(tiny_llava: Path, questions: tuple[str, ...]) -> None:
     vlm = load_vlm(config_for(tiny_llava).model)
     [image] = pictures(1)
