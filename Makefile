@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
 
-.PHONY: help draw test check format bench results train-mini clean
+.PHONY: help draw serve test check format bench results train-mini clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,6 +21,10 @@ $(VENV)/.dev: $(BIN)/redraft
 
 draw: $(BIN)/redraft  ## set up and draw PROMPT with the mini profile
 	$(BIN)/redraft draw "$(PROMPT)"
+
+serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile at http://127.0.0.1:8765
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
+	$(BIN)/redraft serve
 
 test: $(VENV)/.dev  ## set up and run the tests
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The command line: draw, edit, chat, judge, resume, enhance, profiles.
+"""The command line: draw, edit, chat, judge, resume, enhance, serve, profiles.
 
 stdout holds the result and nothing else (one JSON object with --json); all that is told on the way goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
@@ -163,6 +163,36 @@ def enhance(
             work, resume, split, workers, dry_run, as_json,
         )
     )  # fmt: skip
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address; others than loopback need REDRAFT_TOKENS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8765,
+    profile: Annotated[
+        list[str] | None, typer.Option("--profile", help="Built-in profile or .toml file; may be given several times.")
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder of sessions and pictures.")] = Path("served"),
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="A further name that this server answers to.")
+    ] = None,
+    allow_images_from: Annotated[
+        list[str] | None, typer.Option("--allow-images-from", help="A host from which pictures are fetched by URL.")
+    ] = None,
+    drain: Annotated[float, typer.Option("--drain", min=0, help="Seconds for turns to finish at SIGTERM.")] = 30.0,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Let errors in logs quote what was said.")] = False,
+) -> None:
+    """Serve the chat page, the sessions' API, an OpenAI-compatible image API and MCP."""
+    from agent.serve.command import serve as run
+    from agent.serve.command import settings_from
+
+    settings = settings_from(
+        profiles=profile or [], host=host, port=port, data=data, hosts=allow_host or [],
+        image_hosts=allow_images_from or [], log_prompts=log_prompts, drain_s=drain,
+    )  # fmt: skip
+    run(settings)
 
 
 @app.command()

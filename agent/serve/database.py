@@ -62,7 +62,7 @@ class SessionRow:
     turns: int
     thumb: str | None
     last_event: int
-    working: bool
+    working: bool | int
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Database:
 
 
 def _session(row: Sequence[Any]) -> SessionRow:
-    return SessionRow(*row[:10], bool(row[10]))
+    return SessionRow(*row)
 
 
 def _turn(row: Sequence[Any]) -> TurnRow:

@@ -1,0 +1,127 @@
+"""`redraft serve`: sets a server up from options and environment, runs it, and takes it down with nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.serve.settings import Bounds, Settings, read_tokens
+from core.errors import ConfigError, InputError, RedraftError, printable
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+def settings_from(
+    *,
+    profiles: Sequence[str],
+    host: str,
+    port: int,
+    data: Path,
+    hosts: Sequence[str],
+    image_hosts: Sequence[str],
+    log_prompts: bool,
+    drain_s: float,
+) -> Settings:
+    """Options and environment together. Raises ConfigError."""
+    return Settings(
+        profiles=tuple(profiles) or ("mini",),
+        host=host,
+        port=port,
+        data=data,
+        tokens=read_tokens(os.environ) or None,
+        database=os.environ.get("REDRAFT_DATABASE_URL") or None,
+        images=os.environ.get("REDRAFT_IMAGES_URL") or None,
+        image_hosts=tuple(image_hosts),
+        hosts=tuple(hosts),
+        log_prompts=log_prompts,
+        bounds=replace(Bounds(), drain_s=drain_s),
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises RedraftError where it cannot begin."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{error}; install redraft[serve]") from error
+    from agent.serve.logs import set_up_logs
+
+    set_up_logs(with_prompts=settings.log_prompts)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    import uvicorn
+
+    from agent.serve.app import create_app
+    from agent.serve.logs import log
+    from agent.serve.service import Service
+
+    async with Service(settings) as service:
+        app = create_app(settings, service)
+        config = uvicorn.Config(
+            app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,
+            timeout_keep_alive=20, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=64 * 1024, ws="none",
+        )  # fmt: skip
+        server = _server(config)
+        loop = asyncio.get_running_loop()
+        leaving = asyncio.Event()
+
+        def leave() -> None:
+            if leaving.is_set():  # asked twice: at once
+                server.should_exit = server.force_exit = True
+            leaving.set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, leave)
+
+        async def warm() -> None:
+            try:
+                await service.warm()
+            except RedraftError as error:
+                # Stays up and not ready, so that whoever runs it can read why.
+                sys.stderr.write(f"error: {printable(str(error))}\n")
+                leaving.set()
+
+        async def drain() -> None:
+            await leaving.wait()
+            log("draining")
+            await service.drain()
+            server.should_exit = True
+
+        tasks = [asyncio.create_task(warm()), asyncio.create_task(drain())]
+        log("serving", host=settings.host, port=settings.port, profiles=list(settings.profiles))
+        sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{settings.port}\n")
+        try:
+            await server.serve()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    if not server.started:
+        raise InputError(f"cannot listen on {settings.host}:{settings.port}; is another server there? Try --port")
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _server(config: uvicorn.Config) -> uvicorn.Server:
+    """A server that leaves signals to us: turns are finished before it closes its connections."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return Server(config)

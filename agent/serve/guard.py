@@ -1,0 +1,181 @@
+"""What every request passes first: who asks, whether the page it comes from may, how large and how slow it may be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from agent.serve.auth import Doorkeeper
+from agent.serve.errors import Forbidden, TimedOut, TooLarge, Unauthorized, kind_of
+from agent.serve.logs import log, log_mistake
+from agent.serve.metrics import Metrics
+from agent.serve.settings import Bounds
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN = frozenset({"/", "/healthz", "/readyz", "/api/login", "/api/logout", "/api/me", "/favicon.ico"})
+"""What needs no token, beside the files of the page under /page/."""
+_PICTURES = ("/api/images", "/v1/")
+"""Where bodies may hold pictures."""
+_LONG = ("/v1/", "/mcp")
+"""Answers that take as long as a drawing, which has limits of its own."""
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+)
+NOTHING = b"default-src 'none'; frame-ancestors 'none'"
+"""The content security policy of what is no page."""
+
+
+class Guard:
+    """ASGI middleware, the outermost. Puts the client's name, or None, into scope["redraft.client"]."""
+
+    def __init__(self, app: App, *, door: Doorkeeper, bounds: Bounds, metrics: Metrics) -> None:
+        self._app = app
+        self._door = door
+        self._bounds = bounds
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _Exchange(self, scope, receive, send).go()
+        else:
+            raise RuntimeError(f"no {scope['type']} here")
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard = guard
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._path: str = scope["path"]
+        self._headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        self._started = time.monotonic()
+        self._status = 0
+        self._size = 0
+        self._whole = False
+        self._most = self._bound()
+        self._patience: asyncio.Timeout | None = None
+
+    def _bound(self) -> int:
+        bounds = self._guard._bounds
+        if not self._path.startswith(_PICTURES):
+            return bounds.max_body
+        # Room for base64 and for a mask, beside the fields of a form.
+        return (3 * bounds.max_image_bytes if self._path.startswith("/v1/") else bounds.max_image_bytes) + 65536
+
+    async def go(self) -> None:
+        long = self._path.startswith(_LONG) or self._path.endswith("/events")
+        try:
+            async with asyncio.timeout(None if long else self._guard._bounds.request_s) as self._patience:
+                self._admit()
+                await self._guard._app(self._scope, self._take, self._give)
+        except TimeoutError:
+            await self._refuse(TimedOut("this took too long; ask again in a moment"))
+        except HTTPException as error:  # raised in _take, beneath an app that has no handler for it
+            await self._refuse(TooLarge(error.detail) if error.status_code == 413 else TimedOut(error.detail))
+        except (Forbidden, Unauthorized, TooLarge) as error:
+            await self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - the boundary to the outside
+            mistake = secrets.token_hex(4)
+            log_mistake("request", error, path=self._route(), id=mistake)
+            await self._refuse(RuntimeError(f"a mistake of the server's (log entry {mistake})"))
+        finally:
+            self._log()
+
+    def _admit(self) -> None:
+        headers, door = self._headers, self._guard._door
+        cookies: dict[str, str] = {}
+        with contextlib.suppress(CookieError):
+            cookies = {name: value.value for name, value in SimpleCookie(headers.get("cookie", "")).items()}
+        client = door.who(headers, cookies)
+        self._scope["redraft.client"] = client
+        door.check_origin(self._scope["method"], headers)
+        if client is None and self._path not in OPEN and not self._path.startswith("/page/"):
+            raise Unauthorized("give a token: Authorization: Bearer ...")
+        length = headers.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length) > self._most:
+            raise TooLarge(self._too_large())
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._most / 2**20:.3g} MiB, which is the most here"
+
+    async def _take(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        left = self._guard._bounds.body_s - (time.monotonic() - self._started)
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.01, left))
+        except TimeoutError:
+            raise HTTPException(503, "the body did not arrive in time") from None
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._size > self._most:
+                raise HTTPException(413, self._too_large())
+        return message
+
+    async def _give(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            given = {name.lower() for name, _ in message.get("headers", ())}
+            more = [pair for pair in _HEADERS if pair[0] not in given]
+            if b"content-security-policy" not in given:
+                more.append((b"content-security-policy", NOTHING))
+            if b"cache-control" not in given:
+                more.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+            if self._patience is not None:
+                self._patience.reschedule(None)  # from here on the answer is on its way, streams take their time
+            self._guard._metrics.request(self._scope["method"], self._status, time.monotonic() - self._started)
+        await self._send(message)
+
+    async def _refuse(self, error: Exception) -> None:
+        if self._status:
+            return  # the answer has begun; it ends here
+        status, code, kind = kind_of(error)
+        fault = {"message": str(error), "type": kind, "param": None, "code": code}
+        body = json.dumps({"error": fault}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if not self._whole:
+            headers.append((b"connection", b"close"))  # what is left of the body is not read
+        await self._give({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _route(self) -> str:
+        """The path as it was declared, without what a client put into it."""
+        route = self._scope.get("route")
+        return str(getattr(route, "path", self._path.split("/")[1] if self._path != "/" else "/"))
+
+    def _log(self) -> None:
+        if self._path in ("/healthz", "/readyz", "/metrics"):
+            return
+        log(
+            "request",
+            method=self._scope["method"],
+            route=self._route(),
+            status=self._status,
+            client=self._scope.get("redraft.client"),
+            ms=round(1000 * (time.monotonic() - self._started), 1),
+        )

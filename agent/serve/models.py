@@ -1,0 +1,119 @@
+"""The models of a profile, opened once and shared by all runs of a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from agent.parts import CallLimit, Parts
+from agent.serve.metrics import Metrics
+from agent.serve.queue import RenderQueue
+from agent.serve.telling import bounds
+from agent.serve.wire import ProfileInfo
+from agent.types import Limits
+from agent.wiring import open_parts
+from core.profiles import Profile, load_profile
+from editors.types import ImageBackend
+
+_THREADS = 64
+"""Runs that draw, or wait to, at once. They wait in threads; local models have one worker each all the same."""
+_CALLS = 256
+
+
+@dataclass(frozen=True)
+class Served:
+    """A profile and its models. Local image models draw by way of a queue; those on servers draw several runs at once,
+    as many as their `concurrency`."""
+
+    name: str
+    profile: Profile | None
+    parts: Parts
+    limits: Limits
+    drawing: RenderQueue | None
+    editing: RenderQueue | None
+
+    @classmethod
+    def open(cls, name: str, metrics: Metrics) -> Served:
+        """Raises ConfigError and ModelMissing as `open_parts` does."""
+        profile = load_profile(name)
+        return cls.of(
+            profile.name,
+            open_parts(profile),
+            Limits.of(profile.limits, profile.judge.pass_at),
+            metrics,
+            profile=profile,
+            local=(
+                profile.generator.kind == "diffusers",
+                profile.editor is not None and profile.editor.kind == "diffusers",
+            ),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        parts: Parts,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        profile: Profile | None = None,
+        local: tuple[bool, bool] = (True, True),
+    ) -> Served:
+        """`local`: whether generator and editor are models of this process."""
+        models = [] if profile is None else [profile.rewriter.model, profile.checklist.model, profile.judge.model]
+        if all(model is None or model.server is None for model in models):
+            # Models of this process answer many calls in one batch, and take no more than they can by themselves.
+            parts = replace(parts, calls=CallLimit(_CALLS))
+        server = None if profile is None else profile.generator.server
+        threads = _THREADS if local[0] or server is None else server.concurrency
+        parts = replace(parts, renderer=ThreadPoolExecutor(threads, thread_name_prefix="redraft-render"))
+        size = parts.batch_size
+        own = parts.editor is not None and parts.editor is not parts.backend
+        drawing = RenderQueue(parts.backend, size, metrics) if local[0] else None
+        editing = drawing
+        if parts.editor is not None and own:
+            editing = RenderQueue(parts.editor, size, metrics) if local[1] else None
+        return cls(name, profile, parts, limits, drawing, editing)
+
+    def for_run(self, client: str, queued: Callable[[int], None] | None = None) -> Parts:
+        """The parts as one run sees them. `queued` is told, from another thread, how many pictures come before."""
+        backend: ImageBackend = self.parts.backend
+        editor: ImageBackend | None = self.parts.editor
+        if self.drawing is not None:
+            backend = self.drawing.handle(client, queued)
+        if self.editing is not None and editor is not None:
+            editor = self.editing.handle(client, queued)
+        return replace(self.parts, backend=backend, editor=editor)
+
+    @property
+    def can_edit(self) -> bool:
+        return self.parts.can_edit
+
+    def info(self) -> ProfileInfo:
+        description = "" if self.profile is None else self.profile.description
+        return ProfileInfo(name=self.name, description=description, can_edit=self.can_edit, limits=bounds(self.limits))
+
+    async def warm(self) -> None:
+        """Loads the models of this process, so that the first to ask does not wait. Raises BackendError."""
+        for backend, queue in ((self.parts.backend, self.drawing), (self.parts.editor, self.editing)):
+            load = getattr(backend, "load", None)
+            if queue is not None and load is not None:
+                await asyncio.to_thread(load)
+        judge = getattr(self.parts.evaluator, "judge", None)
+        load = getattr(judge, "load", None)
+        if load is not None:
+            await load()
+        if self.profile is not None and self.profile.rewriter.model.kind == "transformers":
+            await self.parts.rewriter("a circle", n=1)
+
+    def waiting(self) -> int:
+        """Pictures that wait for the workers."""
+        return sum(queue.waiting() for queue in {self.drawing, self.editing} if queue is not None)
+
+    def close(self) -> None:
+        for queue in {self.drawing, self.editing}:
+            if queue is not None:
+                queue.close()
+        self.parts.close()

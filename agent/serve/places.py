@@ -1,0 +1,119 @@
+"""Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
+
+data/
+    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
+    lock
+    clients/<client>/
+        sessions/<id>/            a conversation, as `redraft chat` keeps it; sessions/images/ has its pictures
+        draws/<run>/              runs outside of sessions
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from agent.checkpoints import Checkpoints, SqliteFiles
+from agent.conversation import Housing
+from agent.serve.mirror import MirroredStore, open_far
+from agent.serve.settings import Settings
+from core.errors import BackendError, ConfigError
+from core.store import ImageStore
+
+
+def new_id() -> str:
+    """A session's id: nobody guesses it, and a folder can have its name."""
+    return f"s{secrets.token_hex(8)}"
+
+
+class Places:
+    """`checkpoints` are those of conversations; runs keep theirs in their own folders."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._data = settings.data
+        self._far = None if settings.images is None else open_far(settings.images)
+        self.checkpoints: Checkpoints = SqliteFiles()
+
+    def home(self, client: str) -> Path:
+        """The client's conversations."""
+        return self._data / "clients" / client / "sessions"
+
+    def draws(self, client: str) -> Path:
+        return self._data / "clients" / client / "draws"
+
+    def store(self, client: str) -> ImageStore:
+        """The client's pictures."""
+        folder = self.home(client) / "images"
+        if self._far is None:
+            return ImageStore(folder)
+        filesystem, path = self._far
+        return MirroredStore(folder, filesystem, f"{path}/{client}")
+
+    def housing(self, client: str) -> Housing:
+        return Housing(
+            checkpoints=self.checkpoints,
+            store=self.store(client),
+            threads=f"{client}/" if not isinstance(self.checkpoints, SqliteFiles) else "",
+            own_files=False,
+            name_branch=lambda _: new_id(),
+        )
+
+
+class PostgresCheckpoints:
+    """Threads in PostgreSQL, over one pool. Belongs to one event loop."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            from psycopg.rows import dict_row
+            from psycopg_pool import AsyncConnectionPool
+        except ImportError as error:
+            raise ConfigError(f"{error}; install redraft[postgres]") from error
+        settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+        self._pool = AsyncConnectionPool(url, min_size=1, max_size=16, open=False, kwargs=settings)
+
+    async def start(self) -> None:
+        """Makes the tables where there are none. Raises ConfigError where the database cannot be reached."""
+        import psycopg
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from psycopg_pool import PoolTimeout
+
+        try:
+            await self._pool.open(wait=True, timeout=15)
+            async with self._pool.connection() as connection:
+                # Servers that start together: one makes the tables, the others wait.
+                await connection.execute("SELECT pg_advisory_lock(7264662)")
+                try:
+                    await AsyncPostgresSaver(connection).setup()  # type: ignore[arg-type]
+                finally:
+                    await connection.execute("SELECT pg_advisory_unlock(7264662)")
+        except (psycopg.Error, PoolTimeout) as error:
+            raise ConfigError(f"cannot use the database of REDRAFT_DATABASE_URL ({type(error).__name__})") from error
+
+    def open(self, file: Path, types: Sequence[type]) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
+        del file
+        return self._opened(types)
+
+    @asynccontextmanager
+    async def _opened(self, types: Sequence[type]) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+        import psycopg
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from psycopg_pool import PoolTimeout
+
+        serde = JsonPlusSerializer(allowed_msgpack_modules=list(types))
+        try:
+            yield AsyncPostgresSaver(self._pool, serde=serde)  # type: ignore[arg-type]
+        except (psycopg.Error, PoolTimeout) as error:
+            raise BackendError(f"the database of checkpoints failed: {type(error).__name__}") from error
+
+    async def forget(self, thread: str) -> None:
+        async with self._opened(()) as saver:
+            await saver.adelete_thread(thread)
+
+    async def close(self) -> None:
+        await self._pool.close()

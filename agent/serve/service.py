@@ -1,0 +1,496 @@
+"""What all doors of a server share: sessions, turns and their events, single drawings, pictures, models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from agent.conversation import Conversation
+from agent.events import Event, ImageDrawn
+from agent.run import RunResult, Session
+from agent.serve.broker import Broker
+from agent.serve.database import Database, Postgres, SessionRow, Sqlite, TurnRow, sole_server
+from agent.serve.errors import Busy, Draining, NotFound, TooMany
+from agent.serve.logs import log
+from agent.serve.metrics import Metrics
+from agent.serve.models import Served
+from agent.serve.pictures import Pictures
+from agent.serve.places import Places, PostgresCheckpoints, new_id
+from agent.serve.settings import Settings
+from agent.serve.telling import picture_of, turn
+from agent.serve.turns import TurnWorker
+from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
+from agent.serve.wire import Session as WireSession
+from agent.types import Limits
+from core.errors import InputError
+from core.images import fit_mask
+from core.store import ImageStore, is_hash
+from evaluator.types import Report
+from rewriter.limits import clean_prompt
+from rewriter.types import Rewrite
+
+_TITLE = 60
+_POLL_S = 0.5
+_LAST_S = 5.0
+"""For a drawing to end once it was cancelled."""
+
+
+class Service:
+    """Use it as `async with Service(settings) as service`. It belongs to one event loop.
+
+    `client` is always the name of who asks; nothing of another client is ever found.
+    `models`: profiles that are open already, instead of those that the settings name.
+    """
+
+    def __init__(
+        self, settings: Settings, *, models: Iterable[Served] | None = None, metrics: Metrics | None = None
+    ) -> None:
+        self.settings = settings
+        self.bounds = settings.bounds
+        self.metrics = metrics or Metrics()
+        self.pictures = Pictures(settings)
+        self.places = Places(settings)
+        self.draining = False
+        self.ready = False
+        self._given = None if models is None else tuple(models)
+        self._models: dict[str, Served] = {}
+        self._draws: Counter[str] = Counter()
+        self._drawn: set[Session] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Service:
+        """Opens models and database, and goes on with the turns that were under way. Raises RedraftError."""
+        stack = self._opened
+        try:
+            await self._open(stack)
+        except BaseException:
+            await stack.aclose()
+            raise
+        return self
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        url = self.settings.database
+        if url is None:
+            stack.enter_context(sole_server(self.settings.data))
+            engine: Sqlite | Postgres = Sqlite(self.settings.data / "server.sqlite")
+        else:
+            engine = await asyncio.to_thread(Postgres, url)
+        self.database = Database(engine)
+        stack.push_async_callback(self.database.close)
+        if url is not None:
+            checkpoints = PostgresCheckpoints(url)
+            stack.push_async_callback(checkpoints.close)
+            await checkpoints.start()
+            self.places.checkpoints = checkpoints
+        if self._given is None:
+            opened = [await asyncio.to_thread(Served.open, name, self.metrics) for name in self.settings.profiles]
+        else:
+            opened = list(self._given)
+        for served in opened:
+            stack.callback(served.close)
+            self._models[served.name] = served
+        self.default = opened[0].name
+        self.broker = Broker(self.database, None if url is None else _POLL_S)
+        self.turns = TurnWorker(self)
+        m = self.metrics
+        m.gauge("redraft_image_queue", "Pictures that wait to be drawn.", lambda: sum(s.waiting() for s in opened))
+        m.gauge("redraft_turns_under_way", "Turns that this server works on.", lambda: len(self.turns))
+        m.gauge("redraft_draws_under_way", "Drawings outside of sessions.", lambda: len(self._drawn))
+        m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.listeners)
+        await self.turns.start(alone=url is None)
+
+    async def warm(self) -> None:
+        """Loads the models; `ready` from then on. Raises BackendError."""
+        for served in self._models.values():
+            await served.warm()
+        self.ready = True
+
+    async def drain(self) -> None:
+        """Takes nothing new, and waits for what is under way, `drain_s` at most; turns that are not done by then stay
+        where their last checkpoint is, for the next start; single drawings end with the best picture so far."""
+        self.draining = True
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.turns.finish(self.bounds.drain_s))
+            both.create_task(self._finish_draws())
+        self.broker.close()
+
+    async def _finish_draws(self) -> None:
+        for seconds in (self.bounds.drain_s, _LAST_S):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+            for session in self._drawn:
+                session.cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.draining = True
+        self.broker.close()
+        await self.turns.stop()
+        await self._opened.aclose()
+
+    # Profiles and limits
+
+    def profiles(self) -> list[ProfileInfo]:
+        return [served.info() for served in self._models.values()]
+
+    def served(self, profile: str | None) -> Served:
+        """Raises InputError for a profile that this server does not serve."""
+        found = self._models.get(profile or self.default)
+        if found is None:
+            raise InputError(f"there is no profile {profile!r} here; there are: {', '.join(self._models)}")
+        return found
+
+    def limits(self, profile: str | None, changes: LimitChanges) -> Limits:
+        """The profile's limits, changed, and within the server's bounds. Raises InputError for more than these."""
+        limits = self.served(profile).limits
+        for name in ("max_rounds", "max_images", "max_seconds"):
+            bound, asked = getattr(self.bounds, name), getattr(changes, name)
+            if asked is not None and asked > bound:
+                raise InputError(f"{name} is {bound:g} at most here, not {asked:g}")
+            value = min(bound, getattr(limits, name) if asked is None else asked)
+            limits = replace(limits, **{name: value})
+        return limits if changes.accept_at is None else replace(limits, accept_at=changes.accept_at)
+
+    # Sessions
+
+    async def create(
+        self, client: str, title: str | None = None, profile: str | None = None, may_ask: bool = True
+    ) -> WireSession:
+        self._require_open()
+        served = self.served(profile)
+        id = new_id()
+        await self._register(client, id, title or "", served.name, None)
+        await Conversation.create(
+            self.places.home(client), id, served.parts, limits=served.limits, profile=served.profile, may_ask=may_ask,
+            housing=self.places.housing(client),
+        )  # fmt: skip
+        return _wire(await self.session_row(client, id))
+
+    async def _register(self, client: str, id: str, title: str, profile: str, parent: str | None) -> None:
+        if not await self.database.add_session(id, client, title, profile, parent, self.bounds.max_sessions):
+            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+
+    async def sessions(self, client: str) -> list[WireSession]:
+        return [_wire(row) for row in await self.database.sessions(client)]
+
+    async def session_row(self, client: str, id: str) -> SessionRow:
+        row = await self.database.session(client, id)
+        if row is None:
+            raise NotFound(f"there is no session {id!r}")
+        return row
+
+    def conversation(self, row: SessionRow, parts: Any = None) -> Conversation:
+        """The conversation of a session, as its profile has it now."""
+        served = self.served(row.profile)
+        home = self.places.home(row.client)
+        (home / row.id / "state").mkdir(parents=True, exist_ok=True)  # another server may have begun it elsewhere
+        housing = self.places.housing(row.client)
+        return Conversation(home, row.id, parts or served.parts, served.limits, served.profile, housing)
+
+    async def view(self, client: str, id: str) -> SessionView:
+        row = await self.session_row(client, id)
+        view = await self.conversation(row).view()
+        under_way = await self.database.turn_of(id)
+        working = None if under_way is None else Working(turn=under_way.number, said=under_way.body.get("text", ""))
+        waiting = view.waiting
+        return SessionView(
+            **_wire(row).model_dump(exclude={"turns", "working", "thumb"}),
+            turns=[turn(entry) for entry in view.entries],
+            pictures=[picture_of(picture) for picture in view.pictures],
+            current=view.current,
+            accept_at=view.accept_at,
+            seed=view.seed,
+            may_ask=view.may_ask,
+            working=working,
+            waiting=None
+            if waiting is None or working is not None
+            else Waiting(turn=waiting.turn, question=waiting.question, choices=list(waiting.choices)),
+            last_event=row.last_event,
+        )
+
+    async def change(self, client: str, id: str, title: str | None, may_ask: bool | None) -> WireSession:
+        row = await self.session_row(client, id)
+        if title is not None:
+            await self.database.change_session(id, title=title)
+        if may_ask is not None:
+            async for _ in self.conversation(row).turn(f"/questions {'on' if may_ask else 'off'}"):
+                pass
+        return _wire(await self.session_row(client, id))
+
+    async def branch(self, client: str, id: str, title: str | None = None) -> WireSession:
+        self._require_open()
+        row = await self.session_row(client, id)
+        if row.working:
+            raise Busy("a turn is under way; wait for it, or cancel it")
+        if len(await self.database.sessions(client)) >= self.bounds.max_sessions:
+            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+        copy = await self.conversation(row).fork()
+        await self.adopt_branch(row, copy.name, title)
+        return _wire(await self.session_row(client, copy.name))
+
+    async def adopt_branch(self, row: SessionRow, id: str, title: str | None = None) -> None:
+        """Makes a session of a copy that the conversation of `row` has made of itself."""
+        await self._register(row.client, id, title or f"{row.title} (copy)".strip(), row.profile, row.id)
+        await self.database.change_session(id, turns=row.turns, thumb=row.thumb)
+
+    async def delete(self, client: str, id: str) -> None:
+        row = await self.session_row(client, id)
+        if row.working:
+            raise Busy("a turn is under way; cancel it first")
+        await self.database.delete_session(id)
+        self.broker.end(id)
+        await asyncio.to_thread(shutil.rmtree, self.places.home(client) / id, ignore_errors=True)
+        if isinstance(self.places.checkpoints, PostgresCheckpoints):
+            await self.places.checkpoints.forget(f"{client}/{id}")
+
+    async def export(self, client: str, id: str) -> Path:
+        """The conversation as one HTML page."""
+        row = await self.session_row(client, id)
+        if row.working:
+            raise Busy("a turn is under way; wait for it, or cancel it")
+        return await self.conversation(row).export()
+
+    # Turns
+
+    async def post(self, client: str, id: str, new: NewTurn) -> tuple[int, int]:
+        """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
+        self._require_open()
+        text = clean_prompt(new.text, self.bounds.max_prompt)
+        row = await self.session_row(client, id)
+        limits = self.limits(row.profile, new.limits)
+        store = self.places.store(client)
+        for what, digest in (("image", new.image), ("mask", new.mask)):
+            if digest is not None and not await asyncio.to_thread(store.__contains__, digest):
+                raise InputError(f"there is no {what} {digest}; upload it first")
+        # The row keeps the place; what the turn is can only be said when no other is under way.
+        place = TurnRow(new_id(), id, client, 0, {}, cancelled=False)
+        most = self.bounds.max_turns - self._draws[client]
+        match await self.database.add_turn(place, self.turns.owner, most):
+            case "busy":
+                raise Busy("a turn is under way; wait for it, or cancel it")
+            case "many":
+                raise TooMany(f"{self.bounds.max_turns} of your turns are under way, which is the most")
+        try:
+            body, number = await self._body(row, new, text, limits, store)
+            await self.database.set_turn(place.id, number, body)
+            before = (await self.session_row(client, id)).last_event
+            if not row.title and not text.startswith("/"):
+                await self.database.change_session(id, title=_title(text))
+            told = {"said": text, "image": new.image, "mask": new.mask}
+            key = "answered" if body["answers"] else "queued"
+            await self.broker.tell(id, number, key, "turn_queued", told)
+        except BaseException:
+            await asyncio.shield(self.database.end_turn(place.id))
+            raise
+        self.turns.take(replace(place, number=number, body=body))
+        return number, before
+
+    async def _body(
+        self, row: SessionRow, new: NewTurn, text: str, limits: Limits, store: ImageStore
+    ) -> tuple[dict[str, Any], int]:
+        """What is kept of a turn, and its number in the conversation."""
+        view = await self.conversation(row).view()
+        answers = view.waiting is not None and not text.startswith("/")
+        mask = new.mask
+        if answers and (new.image is not None or mask is not None):
+            raise InputError("a question waits; answer it first, or begin anew with /draw or /edit")
+        if mask is not None:
+            image = new.image or (view.pictures[view.current - 1].image if view.current else None)
+            if image is None:
+                raise InputError("a mask needs a picture that it belongs to")
+            mask = await asyncio.to_thread(_fitted, store, mask, image)
+        kept = {name: getattr(limits, name) for name in ("max_rounds", "max_images", "max_seconds")}
+        body = {
+            "text": text, "image": new.image, "mask": mask, "seed": new.seed, "limits": kept,
+            "accept_at": new.limits.accept_at, "answers": answers,
+        }  # fmt: skip
+        return body, view.turn + (0 if answers else 1)
+
+    async def cancel(self, client: str, id: str) -> bool:
+        """Ends the turn under way with the best picture so far; False where there is none."""
+        await self.session_row(client, id)
+        found = await self.database.cancel(id)
+        self.turns.cancel(id)
+        return found
+
+    async def events(self, client: str, id: str, after: int) -> AsyncGenerator[ServerEvent | None]:
+        """As `Broker.follow`. Raises NotFound at once."""
+        await self.session_row(client, id)
+        return self.broker.follow(id, after)
+
+    # Pictures and runs
+
+    async def upload(self, client: str, data: bytes, mask: bool = False) -> Uploaded:
+        self._require_open()
+        picture = await (self.pictures.read_mask(data) if mask else self.pictures.read(data))
+        return await self.keep(client, picture)
+
+    async def keep(self, client: str, picture: Image.Image) -> Uploaded:
+        """Puts a picture into the client's store."""
+        digest = await asyncio.to_thread(self.places.store(client).put, picture)
+        return Uploaded(image=digest, width=picture.width, height=picture.height)
+
+    async def image(self, client: str, digest: str) -> Path:
+        """The file of one of the client's pictures. Raises NotFound, for whatever else is named too."""
+        store = self.places.store(client)
+        if is_hash(digest) and await asyncio.to_thread(store.__contains__, digest):
+            return store.path(digest)
+        raise NotFound("there is no such picture")
+
+    async def run_folder(self, client: str, run: str) -> Path:
+        folder = await self.database.run_folder(client, run)
+        if folder is None or not (self.settings.data / folder / "run.json").is_file():
+            raise NotFound(f"there is no run {run!r}")
+        return self.settings.data / folder
+
+    async def run_record(self, client: str, run: str) -> dict[str, Any]:
+        folder = await self.run_folder(client, run)
+        record: dict[str, Any] = json.loads(await asyncio.to_thread((folder / "run.json").read_text, "utf-8"))
+        return record
+
+    async def trace(self, client: str, run: str) -> Path:
+        """The story of a run as one HTML page. Raises NotFound, also while the run is not finished."""
+        page = await self.run_folder(client, run) / "trace.html"
+        if not page.is_file():
+            raise NotFound(f"the run {run!r} is not finished")
+        return page
+
+    def trace_url(self, run: str) -> str:
+        return f"/api/runs/{run}/trace"
+
+    async def note_run(self, client: str, run: str, session: str | None, folder: Path) -> None:
+        """Has a run found by its id."""
+        await self.database.add_run(run, client, session, str(folder.relative_to(self.settings.data)))
+
+    # Single drawings
+
+    async def draw(
+        self,
+        client: str,
+        prompt: str,
+        *,
+        profile: str | None = None,
+        limits: LimitChanges | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        """Draws a prompt: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
+        prompt = clean_prompt(prompt, self.bounds.max_prompt)
+        async with aclosing(self._run(client, prompt, profile, limits or LimitChanges(), seed)) as events:
+            async for event in events:
+                yield event
+
+    async def edit(
+        self,
+        client: str,
+        image: Image.Image,
+        instruction: str,
+        *,
+        mask: Image.Image | None = None,
+        profile: str | None = None,
+        limits: LimitChanges | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
+        prompt = clean_prompt(instruction, self.bounds.max_prompt)
+        run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
+        async with aclosing(run) as events:
+            async for event in events:
+                yield event
+
+    async def _run(
+        self,
+        client: str,
+        prompt: str,
+        profile: str | None,
+        changes: LimitChanges,
+        seed: int | None,
+        source: Image.Image | None = None,
+        mask: Image.Image | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        self._require_open()
+        served, limits = self.served(profile), self.limits(profile, changes)
+        if self._draws[client] >= self.bounds.max_turns:
+            raise TooMany(f"{self.bounds.max_turns} of your drawings are under way, which is the most")
+        self._draws[client] += 1
+        session: Session | None = None
+        try:
+            session = await asyncio.to_thread(
+                Session.start, prompt, served.for_run(client), limits=limits, out=self.places.draws(client),
+                profile=served.profile, seed=seed, source=source, mask=mask,
+            )  # fmt: skip
+            self._drawn.add(session)
+            self._idle.clear()
+            folder = session.folder
+            await self.note_run(client, folder.path.name, None, folder.path)
+            store, meter = self.places.store(client), self.metrics.run()
+            async with aclosing(session.stream()) as events:
+                async for event in events:
+                    meter.see(event)
+                    if isinstance(event, ImageDrawn):
+                        await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
+                    yield event
+            result = session.result
+            assert result is not None
+            log(
+                "drawn", client=client, run=folder.path.name, stop=result.stop.value, images=len(result.attempts),
+                seconds=round(result.elapsed_s, 3),
+            )  # fmt: skip
+            yield result
+        finally:
+            self._draws[client] -= 1
+            if session is not None:
+                self._drawn.discard(session)
+            if not self._drawn:
+                self._idle.set()
+
+    async def judge(self, client: str, image: Image.Image, prompt: str, profile: str | None = None) -> Report:
+        """The judge's verdicts on a picture."""
+        del client
+        prompt = clean_prompt(prompt, self.bounds.max_prompt)
+        self._require_open()
+        parts = self.served(profile).parts
+        async with parts.calls:
+            checks = await parts.builder(prompt)
+        async with parts.calls:
+            return await parts.evaluator.score(image, prompt, checks)
+
+    async def enhance(self, client: str, prompt: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
+        """A better prompt."""
+        del client
+        prompt = clean_prompt(prompt, self.bounds.max_prompt)
+        self._require_open()
+        parts = self.served(profile).parts
+        async with parts.calls:
+            [rewrite] = await parts.rewriter(prompt, n=1, seed=seed or 0)
+        return rewrite
+
+    def _require_open(self) -> None:
+        if self.draining:
+            raise Draining("the server is going down; ask again in a moment")
+
+
+def _wire(row: SessionRow) -> WireSession:
+    return WireSession(
+        id=row.id, title=row.title or "New session", profile=row.profile, created=row.created, updated=row.updated,
+        parent=row.parent, turns=row.turns, working=bool(row.working), thumb=row.thumb,
+    )  # fmt: skip
+
+
+def _title(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
+
+
+def _fitted(store: ImageStore, mask: str, image: str) -> str:
+    """The mask at the size of its picture."""
+    return store.put(fit_mask(store.get(mask), store.get(image).size))

@@ -1,0 +1,175 @@
+"""Events of conversations and runs as they go over the wire (docs/serving.md has the table)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from PIL import Image
+
+from agent.events import (
+    Asked,
+    ChecklistMade,
+    Decided,
+    ImageDrawn,
+    Judged,
+    Planned,
+    Pruned,
+    RewriteMade,
+    RunFinished,
+    RunStarted,
+    StepProgress,
+    Warned,
+)
+from agent.serve.wire import Picture as WirePicture
+from agent.serve.wire import Turn
+from agent.talk_types import Clarify, Entry, Picture, Replied, TalkEvent, TurnBegan
+from agent.types import Attempt, Limits, passes
+from evaluator.types import Verdict
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event. `key` names it within its turn: the same thing told again after a restart has the same key. None for
+    what is not kept."""
+
+    key: str | None
+    name: str
+    data: dict[str, Any]
+
+
+def run_id(session: str, folder: str) -> str:
+    """The id of a turn's run, from its session and the name of its folder."""
+    return f"{session}.{folder}"
+
+
+def tell(event: TalkEvent, session: str, limits: Limits, *, source: str | None = None, file: str | None = None) -> Told:
+    """`source`: hash of the picture that a starting run edits; `file`: that of what a reply made beside pictures."""
+    match event:
+        case TurnBegan():
+            said = {"said": event.said, "kind": event.kind, "text": event.text, "reason": event.reason, "by": event.by}
+            return Told("began", "turn_began", said)
+        case RunStarted():
+            run = run_id(session, event.run)
+            data = {"run": run, "prompt": event.prompt, "seed": event.seed, "source": source, "limits": bounds(limits)}
+            return Told(f"run {run}", "run_started", data)
+        case StepProgress():
+            return Told(None, "progress", asdict(event))
+        case ChecklistMade():
+            return Told("checklist", "checklist", {"checks": [asdict(check) for check in event.checks]})
+        case Planned():
+            course = event.course
+            steps = [{"instruction": s.instruction, "region": s.region, "cue": s.cue} for s in course.steps]
+            planned = {
+                "round": event.round, "choice": course.choice, "reason": course.reason, "by": course.by,
+                "steps": steps, "at": course.at,
+            }  # fmt: skip
+            return Told(f"planned {event.round}", "planned", planned)
+        case RewriteMade():
+            one = event.rewrite
+            rewrite = {
+                "round": event.round, "thought": one.thought, "prompt": one.prompt,
+                "negative_prompt": one.negative_prompt, "findings": list(one.findings), "fallback": one.fallback,
+                "model": one.model,
+            }  # fmt: skip
+            return Told(f"rewrite {event.round} {_short(one.prompt, one.thought)}", "rewrite", rewrite)
+        case ImageDrawn():
+            with Image.open(event.path) as picture:  # its header alone
+                width, height = picture.size
+            image = {
+                "round": event.round, "prompt": event.prompt, "seed": event.seed, "image": event.image,
+                "width": width, "height": height,
+            }  # fmt: skip
+            return Told(f"image {event.round} {event.seed} {_short(event.prompt, event.image)}", "image", image)
+        case Judged():
+            return Told(f"attempt {event.number}", "attempt", attempt(event.number, event.attempt, limits.pass_at))
+        case Pruned():
+            branches = [{"number": n, "confidence": b.confidence, "fate": b.fate} for n, b in event.branches]
+            return Told(f"pruned {event.round}", "pruned", {"round": event.round, "branches": branches})
+        case Decided():
+            made = event.decision
+            best = None if made.best is None else made.best + 1
+            stop = None if made.stop is None else made.stop.value
+            decided = {"round": event.round, "stop": stop, "best": best, "why": made.why}
+            return Told(f"decided {event.round}", "decided", decided)
+        case Warned():
+            return Told(f"warning {_short(event.text)}", "warning", {"text": event.text})
+        case RunFinished():
+            finished = {
+                "run": run_id(session, event.trace.parent.name), "stop": event.stop.value, "why": event.why,
+                "best": event.number, "image": None if event.attempt is None else event.attempt.image,
+                "score": None if event.attempt is None else event.attempt.score, "error": event.error,
+            }  # fmt: skip
+            return Told("finished", "run_finished", finished)
+        case Clarify():
+            return Told("clarify", "clarify", {"question": event.question, "choices": list(event.choices)})
+        case Replied():
+            pictures = [picture_of(picture).model_dump() for picture, _ in event.shown]
+            replied = {
+                "entry": turn(event.entry).model_dump(), "pictures": pictures,
+                "current": event.entry.current, "file": file, "branch": event.fork,
+            }  # fmt: skip
+            return Told("replied", "replied", replied)
+        case Asked():  # runs of conversations do not ask
+            return Told("asked", "warning", {"text": event.why})
+
+
+def attempt(number: int, made: Attempt, pass_at: float) -> dict[str, Any]:
+    return {
+        "number": number,
+        "round": made.round,
+        "kind": made.kind,
+        "prompt": made.prompt,
+        "seed": made.seed,
+        "image": made.image,
+        "parent": made.parent,
+        "score": made.score,
+        "failed": made.report.failed,
+        "unchanged": made.unchanged,
+        "verdicts": verdicts(made.report.verdicts, pass_at),
+    }
+
+
+def verdicts(those: Iterable[Verdict], pass_at: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "key_point": v.check.key_point,
+            "question": v.check.question,
+            "outcome": v.outcome.value,
+            "probability": v.probability,
+            "passed": passes(v, pass_at),
+            "reason": v.reason,
+            "region": v.region,
+        }
+        for v in those
+    ]
+
+
+def bounds(limits: Limits) -> dict[str, float]:
+    """Those of the limits that clients may set."""
+    return {
+        "accept_at": limits.accept_at,
+        "max_rounds": limits.max_rounds,
+        "max_images": limits.max_images,
+        "max_seconds": limits.max_seconds,
+    }
+
+
+def turn(entry: Entry) -> Turn:
+    data = {name: value for name, value in asdict(entry).items() if name in Turn.model_fields}
+    return Turn.model_validate(data | {"run": _run(entry.run), "pictures": list(entry.pictures)})
+
+
+def picture_of(picture: Picture) -> WirePicture:
+    return WirePicture.model_validate(asdict(picture) | {"run": _run(picture.run)})
+
+
+def _run(folder: str | None) -> str | None:
+    """Id of a run from its folder within the home of all conversations: session/turn-0001."""
+    return None if folder is None else run_id(*folder.split("/", 1))
+
+
+def _short(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
