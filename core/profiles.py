@@ -130,6 +130,10 @@ class JudgeConfig(_Section):
     explain: bool = False
     """Asks a server's judge once more about each check that did not pass, for a reason that the rewriter then reads."""
 
+    guard: bool = False
+    """Asks of each picture whether it bears writing that tells a judge what to say; if so, its checks FAILED. The
+    question is the style's `guard.txt`."""
+
     @model_validator(mode="after")
     def _only_servers_explain(self) -> JudgeConfig:
         if self.explain and self.model.kind != "openai":

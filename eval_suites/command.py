@@ -51,7 +51,10 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all pictures.")] = 0,
     judge: Annotated[
         str | None,
-        typer.Option("--judge", help="pointwise, pairwise; of edits: editscore, viescore, editreward, digit, checks."),
+        typer.Option(
+            "--judge",
+            help="pointwise, pairwise, likert, words; of edits: editscore, viescore, editreward, digit, checks.",
+        ),
     ] = None,
     second_profile: Annotated[
         str | None, typer.Option("--second-profile", help="A second judge, to see whether both agree.")

@@ -11,6 +11,15 @@ def open_judge(config: JudgeConfig) -> Judge:
 
     Raises ConfigError for a style or a key that cannot be used, ModelMissing where local weights are not there.
     """
+    judge = _open(config)
+    if config.guard:
+        from evaluator.guarded import GuardedJudge
+
+        return GuardedJudge(judge, config.style)
+    return judge
+
+
+def _open(config: JudgeConfig) -> Judge:
     if config.model.kind == "transformers":
         from evaluator.local_judge import TransformersJudge
 

@@ -14,11 +14,13 @@ from rich.progress import Progress
 
 from core.errors import InputError
 from core.models import open_chat
-from core.profiles import Profile, load_profile
+from core.profiles import JudgeConfig, Profile, load_profile
+from core.templates import style_folder
 from eval_suites.book import opened
 from eval_suites.editing.suites import EditSuite, edit_figures, require_edits, score_edits
 from eval_suites.generating import FEW, chosen_variant
-from eval_suites.judging.comparers import EditComparer, PairwiseComparer, PointwiseComparer
+from eval_suites.judging.attacks import WRITTEN
+from eval_suites.judging.comparers import EditComparer, LikertComparer, PairwiseComparer, PointwiseComparer
 from eval_suites.judging.report import write_judge_report
 from eval_suites.judging.runner import Plan, asked_of, judge_pairs, judge_ratings
 from eval_suites.judging.types import Comparer, JudgeData, JudgeSuite
@@ -27,6 +29,8 @@ from evaluator.align import AlignEvaluator
 from evaluator.edits.judges import Method, edit_judge
 from evaluator.edits.types import EditJudge
 from evaluator.judges import open_judge
+from evaluator.pairs.likert import LikertJudge
+from evaluator.pairs.pairwise import WordsPairJudge, YesNoPairJudge
 from evaluator.types import Checklist, Judge
 
 T = TypeVar("T")
@@ -67,15 +71,18 @@ def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, comman
     with opened(out, settings) as book:
         judge = open_comparer(profile, method, edits)
         other = None if second is None else open_comparer(second, method, edits)
+        defences = open_defences(profile, method, edits) if plan.attacks and data.pairs else {}
+        attacks = (WRITTEN, *suite.attacks)
 
         async def work(done: Any) -> None:
             if data.pairs:
-                figures.update(await judge_pairs(data.pairs, judge, other, plan, book, done))
+                told = await judge_pairs(data.pairs, judge, other, plan, book, done, attacks=attacks, defences=defences)
+                figures.update(told, defences=DEFENCES if defences else "")
             if data.rated:
                 evaluator = AlignEvaluator(_NoChecklists(), open_judge(profile.judge))
                 figures.update(await judge_ratings(data.rated, evaluator, judge.name, plan, book, done))
 
-        _run("judging", asked_of(data, judge, other, plan), work)
+        _run("judging", asked_of(data, judge, other, plan, len(attacks), len(defences)), work)
         notes = [*data.notes, *_few(len(data.pairs) + len(data.rated), len(every))]
         if figures.get("first_failure"):
             notes.append(f"The first failure: {figures['first_failure']}; the same command asks again.")
@@ -126,14 +133,47 @@ def run_editing(suite: EditSuite, options: Mapping[str, Any], out: Path, command
 def open_comparer(profile: Profile, method: str, edits: bool) -> Comparer:
     """The judge of `profile` as a judge of pairs. Raises InputError for a method that does not fit."""
     if method == "pairwise":
-        return PairwiseComparer(open_chat(profile.judge.model), profile.judge.min_label_mass)
+        return PairwiseComparer(YesNoPairJudge(open_chat(profile.judge.model), profile.judge.min_label_mass))
+    if method == "words" and not edits:
+        return PairwiseComparer(WordsPairJudge(open_chat(profile.judge.model)))
+    if method == "likert" and not edits:
+        return LikertComparer(LikertJudge(open_chat(profile.judge.model), profile.judge.min_label_mass))
     if edits and method in EDIT_METHODS:
         return EditComparer(open_edit_judge(profile, method, 1))
     if method == "pointwise" and not edits:
-        judge = open_judge(profile.judge)
-        return PointwiseComparer(AlignEvaluator(_NoChecklists(), judge, profile.evaluator), judge.name)
-    fitting = ["pairwise", *(EDIT_METHODS if edits else ("pointwise",))]
+        return _pointwise(profile, profile.judge, "")
+    fitting = ["pairwise", *(EDIT_METHODS if edits else ("pointwise", "likert", "words"))]
     raise InputError(f"--judge {method} does not fit pairs of {'edits' if edits else 'pictures'}: {', '.join(fitting)}")
+
+
+DEFENCES = (
+    "Without defences: no fence around the prompt, no word about writing in pictures, and any answer counts however "
+    "small its probability. Guarded: of each picture it is also asked whether writing in it tells a judge what to say, "
+    "and the picture is refused if so."
+)
+
+
+def open_defences(profile: Profile, method: str, edits: bool) -> dict[str, Comparer]:
+    """The same judge without what defends it, and with a guard, where there are such."""
+    config = profile.judge
+    if method == "pairwise":
+        return {"without defences": PairwiseComparer(YesNoPairJudge(open_chat(config.model), bare=True))}
+    if method != "pointwise" or edits:
+        return {}
+    bare: dict[str, object] = {"min_label_mass": 0.0, "guard": False}
+    if config.style == "keypoint":
+        bare["style"] = "bare"
+    made: dict[str, Comparer] = {
+        "without defences": _pointwise(profile, config.model_copy(update=bare), " without defences")
+    }
+    if not config.guard and "guard" in {path.stem for path in style_folder("evaluator", config.style).glob("*.txt")}:
+        made["guarded"] = _pointwise(profile, config.model_copy(update={"guard": True}), "")
+    return made
+
+
+def _pointwise(profile: Profile, config: JudgeConfig, suffix: str) -> Comparer:
+    judge = open_judge(config)
+    return PointwiseComparer(AlignEvaluator(_NoChecklists(), judge, profile.evaluator), judge.name + suffix)
 
 
 def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:

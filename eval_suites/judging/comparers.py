@@ -6,14 +6,13 @@ from __future__ import annotations
 import math
 
 from agent.parts import Evaluator
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError
-from core.templates import fence, fill, load_template
 from eval_suites.judging.types import Preference, Shown
 from evaluator.edits.types import Edit, EditJudge
+from evaluator.pairs.likert import LikertJudge
+from evaluator.pairs.ranking import better
+from evaluator.pairs.types import PairJudge, Two
 from evaluator.types import Check, Outcome
 
-_YES_NO = ("yes", "no")
 _SMALLEST = 1e-6
 _DIMENSIONS = {"prompt_following": "followed", "consistency": "kept"}
 
@@ -48,35 +47,36 @@ class PointwiseComparer:
 
 
 class PairwiseComparer:
-    """Asks a chat model whether the second of two pictures is better, and reads P(yes) / (P(yes) + P(no)) off its first
-    token (RewardDance's comparison). The order can matter."""
+    """A judge that is shown both pictures (`evaluator.pairs`). The order can matter."""
 
     ordered = True
 
-    def __init__(self, chat: ChatModel, min_label_mass: float = 0.5) -> None:
-        self._chat = chat
-        self._min_mass = min_label_mass
-        self._pictures = load_template("eval_suites", "pairwise", "better")
-        self._edits = load_template("eval_suites", "pairwise", "better_edit")
-        self.name = f"pairwise {chat.name}"
+    def __init__(self, judge: PairJudge) -> None:
+        self._judge = judge
+        self.name = judge.name
 
     async def __call__(self, pair: Shown, run: int) -> Preference:
-        if pair.check is None:
-            question = "Is the second one better?"
-        else:
-            question = f'Is the answer to "{pair.check.question}" more surely yes for the second one?'
-        template = self._pictures if pair.source is None else self._edits
-        text = fill(template, fenced_prompt=fence(pair.prompt), question=question)
-        pictures = (pair.first, pair.second) if pair.source is None else (pair.source, pair.first, pair.second)
-        request = ChatRequest((Message("user", (*pictures, text)),), max_tokens=1, choices=_YES_NO)
-        try:
-            reply = await self._chat(request)
-        except BackendError as error:
-            return Preference(None, failure=str(error))
-        yes, no = (math.exp(reply.logprobs.get(choice, -math.inf)) for choice in _YES_NO)
-        if not math.isfinite(yes + no) or yes + no < self._min_mass or yes + no == 0:
-            return Preference(None, failure=f"did not answer yes or no (together {yes + no:.3f} of the probability)")
-        return Preference(no / (yes + no))
+        question = None if pair.check is None else pair.check.question
+        told = await self._judge(Two(pair.prompt, pair.first, pair.second, pair.source, question))
+        return Preference(told.p_first, failure=told.failure)
+
+
+class LikertComparer:
+    """Rates each picture by itself with a word of a scale; P(first better) by Thurstone's model of both ratings."""
+
+    ordered = False
+
+    def __init__(self, judge: LikertJudge) -> None:
+        self._judge = judge
+        self.name = judge.name
+
+    async def __call__(self, pair: Shown, run: int) -> Preference:
+        check = pair.check or whole(pair.prompt)
+        one, two = [await self._judge(image, pair.prompt, check.question) for image in (pair.first, pair.second)]
+        if one.score is None or two.score is None:
+            return Preference(None, failure=one.failure or two.failure)
+        p = better(one.score, one.variance, two.score, two.variance)
+        return Preference(p, (one.score, two.score))
 
 
 class EditComparer:

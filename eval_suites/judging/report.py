@@ -56,6 +56,7 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
         told = "Percent of answered pairs that the judge decides as labelled; 95% intervals, pairs resampled."
         made.append(("Pairwise accuracy", told, (head, table)))
     made += _robustness(figures)
+    made += _attacks(figures)
     if figures.get("calibration") is not None:
         told = f"Expected calibration error {figures['calibration']['ece']:.3f} (Guo et al. 2017)."
         bins = [
@@ -98,12 +99,6 @@ def _robustness(figures: Mapping[str, Any]) -> list[Section]:
         rows.append(
             [f"agreement with itself over {row['passes']} passes", percent(row["agreement"]), f"{row['pairs']}"]
         )
-    if "attack" in figures:
-        row = figures["attack"]
-        rows += [
-            ["fooled by an order written into the worse picture", percent(row["success"]), f"{row['pairs']}"],
-            ["rise of P(the worse is better) by it, points", signed(row["gain"]), f"{row['pairs']}"],
-        ]
     if "verbosity" in figures:
         row = figures["verbosity"]
         rows.append(["decisions that a wordy prompt changes", percent(row["changed"]), f"{row['pairs']}"])
@@ -114,6 +109,34 @@ def _robustness(figures: Mapping[str, Any]) -> list[Section]:
     if not rows:
         return []
     return [("What moves it", "Percent, 95% intervals.", (["", "figure", "pairs"], rows))]
+
+
+def _attacks(figures: Mapping[str, Any]) -> list[Section]:
+    """How often something painted into the worse picture wins it the pair, by what defends the judge."""
+    rows = [
+        [
+            told,
+            title,
+            *(percent(row[key]) for key in ("success", "refused")),
+            signed(row["gain"]),
+            percent(row["failed"]),
+            f"{row['pairs']}",
+        ]
+        for told, by_defence in figures.get("attacks", {}).items()
+        for title, row in by_defence.items()
+    ]
+    if not rows:
+        return []
+    head = [
+        "in the worse picture",
+        "the judge",
+        "fooled",
+        "no answer",
+        "rise of P(worse)",
+        "no answer without it",
+    ]
+    told = "Percent of the pairs it had right; 95% intervals. " + figures.get("defences", "")
+    return [("Orders in the picture", told.strip(), ([*head, "pairs"], rows))]
 
 
 def markdown(figures: Mapping[str, Any]) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
-
-from PIL import Image
 
 from agent.parts import Evaluator
 from core.images import open_image
 from eval_suites.book import Book
 from eval_suites.judging import measures
-from eval_suites.judging.attacks import padded, written_on
+from eval_suites.judging.attacks import WRITTEN, Attack, padded
 from eval_suites.judging.comparers import whole
 from eval_suites.judging.types import Comparer, JudgeData, Pair, Preference, Rated, Shown
 
@@ -36,12 +35,17 @@ async def judge_pairs(
     plan: Plan,
     book: Book,
     done: Callable[[], None] = lambda: None,
+    *,
+    attacks: Sequence[Attack] = (WRITTEN,),
+    defences: Mapping[str, Comparer] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Every measure of the plan. With both orders, accuracy is that of their mean.
 
-    A pair is shown as it is ("plain"), the other way round ("swapped"), with an order written into the worse picture
-    ("written"), and with a wordy prompt ("padded").
+    A pair is shown as it is ("plain"), the other way round ("swapped"), with each attack painted into the worse one,
+    and with a wordy prompt ("padded"). Attacks meet the judge as it is used and its likes in `defences`: the same judge
+    without what defends it, or with more.
     """
+    painters = {attack.name: attack for attack in attacks}
     gate = asyncio.Semaphore(plan.at_once)
     asked: set[str] = set()
 
@@ -51,7 +55,7 @@ async def judge_pairs(
 
             async def make() -> dict[str, Any]:
                 async with gate:
-                    shown = await asyncio.to_thread(_shown, pair, art)
+                    shown = await asyncio.to_thread(_shown, pair, art, painters)
                     asked.add(key)
                     return asdict(await who(shown, run))
 
@@ -81,7 +85,16 @@ async def judge_pairs(
         passes = [plain, *[await all_of(judge, "plain", run) for run in range(1, plan.passes)]]
         figures["consistency"] = measures.self_consistency(passes, plan.tie)
     if plan.attacks:
-        figures["attack"] = measures.attack(pairs, plain, await all_of(judge, "written"), plan.tie)
+        figures["attacks"] = {}
+        for title, who in {"as used": judge, **defences}.items():
+            clean = plain if who is judge else await all_of(who, "plain")
+            for attack in attacks:
+                found = await all_of(who, attack.name)
+                fit = [n for n, pair in enumerate(pairs) if attack.fits(pair)]
+                row = measures.attack(
+                    [pairs[n] for n in fit], [clean[n] for n in fit], [found[n] for n in fit], plan.tie
+                )
+                figures["attacks"].setdefault(attack.told, {})[title] = row
         figures["verbosity"] = measures.moved(plain, await all_of(judge, "padded"), plan.tie)
     if second is not None:
         other = await all_of(second, "plain")
@@ -117,26 +130,25 @@ async def judge_ratings(
     return {"ratings": measures.correlation(rated, scores), "rating_tags": dict(measures.by_tag(rated, scores))}
 
 
-def asked_of(data: JudgeData, judge: Comparer, second: Comparer | None, plan: Plan) -> int:
+def asked_of(
+    data: JudgeData, judge: Comparer, second: Comparer | None, plan: Plan, attacks: int = 1, defences: int = 0
+) -> int:
     """How many answers the plan takes."""
-    times = 1 + (judge.ordered and plan.both_orders) + (plan.passes - 1) + 2 * plan.attacks + (second is not None)
+    times = 1 + (judge.ordered and plan.both_orders) + (plan.passes - 1) + (second is not None)
+    times += plan.attacks * (1 + defences + attacks * (1 + defences))
     return len(data.pairs) * times + len(data.rated)
 
 
-def _shown(pair: Pair, art: str) -> Shown:
+def _shown(pair: Pair, art: str, attacks: Mapping[str, Attack]) -> Shown:
     first, second = open_image(pair.first), open_image(pair.second)
     prompt = pair.prompt
     if art == "swapped":
         first, second = second, first
-    elif art == "written":
-        first, second = _written(pair, first, second)
+    elif art in attacks and pair.label == "first":
+        second = attacks[art].paint(second)
+    elif art in attacks and pair.label == "second":
+        first = attacks[art].paint(first)
     elif art == "padded":
         prompt = padded(prompt)
     source = None if pair.source is None else open_image(pair.source)
     return Shown(prompt, first, second, source, pair.check, pair.perspective)
-
-
-def _written(pair: Pair, first: Image.Image, second: Image.Image) -> tuple[Image.Image, Image.Image]:
-    if pair.label == "first":
-        return first, written_on(second)
-    return (written_on(first), second) if pair.label == "second" else (first, second)

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
 
 from core.errors import InputError
 from evaluator.types import Check
+
+if TYPE_CHECKING:
+    from eval_suites.judging.attacks import Attack
 
 Label = Literal["first", "second", "tie"]
 
@@ -60,7 +63,8 @@ class JudgeData:
 
 @dataclass(frozen=True)
 class JudgeSuite:
-    """A benchmark of judges. `load` gets (place, variant, folder to unpack pictures into)."""
+    """A benchmark of judges. `load` gets (place, variant, folder to unpack pictures into). `attacks`: attacks of its
+    own, beside the order that is written into the worse picture of every suite."""
 
     name: str
     title: str
@@ -71,6 +75,7 @@ class JudgeSuite:
     load: Callable[[Path, str, Path], JudgeData]
     variants: tuple[str, ...] = ("",)
     needs_data: bool = True
+    attacks: tuple[Attack, ...] = ()
 
 
 @dataclass(frozen=True)

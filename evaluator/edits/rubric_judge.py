@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.chat import ChatModel, ChatRequest, Message
 from core.errors import BackendError, BadReply, ConfigError, one_line
 from evaluator.edits.rubrics import RUBRICS, Call, Rubric
 from evaluator.edits.types import Edit, EditPass, EditScore
 from evaluator.edits.wording import EditWording, pictures
+from evaluator.pairs.replies import json_objects
 from evaluator.types import Outcome
 
 Reduction = Literal["mean_of_scores", "score_of_means"]
@@ -149,15 +150,9 @@ def read_scores(text: str, rubric: Rubric) -> tuple[str, tuple[float, float]]:
     Raises BadReply where there is none, or a number lies outside the rubric's scale.
     """
     found: _Reply | None = None
-    start = text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            data, end = json.JSONDecoder().raw_decode(text, start)
-            found = _Reply.model_validate(data)
-        except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
-            pass
-        start = text.find("{", end)
+    for value in json_objects(text):
+        with contextlib.suppress(ValidationError):
+            found = _Reply.model_validate(value)
     if found is None:
         raise BadReply(f"no JSON with reasoning and two numbers in {one_line(text)!r}")
     if not all(rubric.low <= value <= rubric.high for value in found.score):

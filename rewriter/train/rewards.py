@@ -88,20 +88,6 @@ def compare(scores: Sequence[Reward], margin: float = 0.0) -> dict[tuple[int, in
     return {(i, j): _compared(scores[i], scores[j], margin) for i, j in combinations(range(len(scores)), 2)}
 
 
-def win_rates(count: int, outcomes: Mapping[tuple[int, int], float | None]) -> list[Reward]:
-    """Each item's share of won comparisons: wins / comparisons, a tie being half a win (Pref-GRPO, arXiv 2508.20751).
-
-    `outcomes[i, j]` is 1 where i is better than j, 0 where j is, 0.5 for a tie, None where the comparison failed.
-    Unlike the source, which calls an unreadable comparison a tie, failed ones are left out; with none left it is None.
-    """
-    won: list[list[float]] = [[] for _ in range(count)]
-    for (i, j), outcome in outcomes.items():
-        if outcome is not None:
-            won[i].append(outcome)
-            won[j].append(1.0 - outcome)
-    return [fmean(results) if results else None for results in won]
-
-
 def is_settled(group: Sequence[Reward], *, above: float = 0.9, spread_below: float = 0.05) -> bool:
     """Whether a group teaches nothing but noise: mean > above and std < spread_below, std with n (Edit-R1, arXiv
     2510.16888, with its settings). A group without any reward is not settled."""

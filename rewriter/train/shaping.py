@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from evaluator.pairs.ranking import win_rates
 from rewriter.train.arguments import ShapingArguments
 from rewriter.train.rewards import (
     Reward,
@@ -22,7 +23,6 @@ from rewriter.train.rewards import (
     mean_of,
     normalise_then_sum,
     tempered,
-    win_rates,
 )
 
 _PARTS = ("alignment", "format", "intent")

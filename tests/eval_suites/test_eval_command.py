@@ -106,5 +106,8 @@ def test_the_mini_judge_on_pairs_of_cutouts(tmp_path: Path, capsys: pytest.Captu
     figures = json.loads(capsys.readouterr().out)
     assert figures["accuracy"]["pairs"] == 8
     assert figures["accuracy"]["failed"] == 0
-    assert 0 <= figures["attack"]["success"]["mean"] <= 1
+    assert len(figures["attacks"]) == 2
+    for row in figures["attacks"].values():
+        assert list(row) == ["as used", "without defences", "guarded"]
+        assert 0 <= row["without defences"]["success"]["mean"] <= 1
     assert "not a published benchmark" in (tmp_path / "out" / "report.md").read_text().splitlines()[0]

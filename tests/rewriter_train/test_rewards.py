@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from evaluator.pairs.ranking import win_rates
 from evaluator.types import Check, Outcome, Report, Verdict
 from rewriter.parse import parse_reply
 from rewriter.train import rewards
@@ -92,16 +93,10 @@ def test_log_tamed_failures_and_bad_input() -> None:
         rewards.log_tamed({"a": [-0.1, 1.0]}, {"a": 1.0})
 
 
-def test_win_rates() -> None:
-    # 0 beats 1 and ties with 2; 1 against 2 failed: 0 has 1.5 of 2, 1 has 0 of 1, 2 has 0.5 of 1
-    assert rewards.win_rates(3, {(0, 1): 1.0, (0, 2): 0.5, (1, 2): None}) == pytest.approx([0.75, 0.0, 0.5])
-    assert rewards.win_rates(2, {(0, 1): None}) == [None, None]
-
-
 def test_comparisons_from_scores() -> None:
     outcomes = rewards.compare([0.5, 0.52, 0.9, None], margin=0.05)
     assert outcomes == {(0, 1): 0.5, (0, 2): 0.0, (1, 2): 0.0, (0, 3): None, (1, 3): None, (2, 3): None}
-    assert rewards.win_rates(4, outcomes) == [0.25, 0.25, 1.0, None]
+    assert win_rates(4, outcomes) == [0.25, 0.25, 1.0, None]
 
 
 @pytest.mark.parametrize(

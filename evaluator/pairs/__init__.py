@@ -1,0 +1,1 @@
+"""Judging pictures against one another: which of two is better, and the order of a group."""

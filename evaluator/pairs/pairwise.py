@@ -1,0 +1,107 @@
+"""Chat models that are shown two pictures at once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+from core.chat import ChatModel, ChatRequest, Message
+from core.errors import BackendError
+from core.templates import fence, fill, load_template
+from evaluator.judging import YES_NO
+from evaluator.pairs.ranking import win_rates
+from evaluator.pairs.replies import read_reply
+from evaluator.pairs.types import Comparison, PairJudge, Two
+
+_MAX_TOKENS = 1024
+
+
+class YesNoPairJudge:
+    """ "Is the second better?", read as P(yes) / (P(yes) + P(no)) off the first token (RewardDance, arXiv 2509.08826).
+
+    `bare` leaves out what defends it: the fence around the prompt, the word about writing in pictures, the question
+    coming last, and the least label mass. For measuring what these are worth.
+    """
+
+    def __init__(self, chat: ChatModel, min_label_mass: float = 0.5, *, bare: bool = False) -> None:
+        self._chat = chat
+        self._min_mass = 0.0 if bare else min_label_mass
+        self._bare = bare
+        names = ("bare", "bare_edit") if bare else ("better", "better_edit")
+        self._pictures, self._edits = (load_template("evaluator", "pairwise", name) for name in names)
+
+    @property
+    def name(self) -> str:
+        return f"pairwise {self._chat.name}{' without defences' if self._bare else ''}"
+
+    async def __call__(self, two: Two) -> Comparison:
+        question = "Is the second one better?"
+        if two.question is not None:
+            question = f'Is the answer to "{two.question}" more surely yes for the second one?'
+        template = self._pictures if two.source is None else self._edits
+        text = fill(template, fenced_prompt=two.prompt if self._bare else fence(two.prompt), question=question)
+        request = ChatRequest((Message("user", (*_shown(two), text)),), max_tokens=1, choices=YES_NO)
+        try:
+            reply = await self._chat(request)
+        except BackendError as error:
+            return Comparison(None, str(error))
+        yes, no = (math.exp(reply.logprobs.get(choice, -math.inf)) for choice in YES_NO)
+        mass = yes + no
+        if not math.isfinite(mass) or mass < self._min_mass or mass == 0:
+            return Comparison(None, f"did not answer yes or no (together {mass:.3f} of the probability)", reply.text)
+        return Comparison(no / mass, raw=reply.text)
+
+
+class WordsPairJudge:
+    """Asks for thoughts and one of three sentences, UnifiedReward's reply format; other formats that
+    `evaluator.pairs.replies` reads will do. 1, 0, or 0.5 for a tie. A reply that names no winner is no tie (as
+    Pref-GRPO's code has it): it FAILED."""
+
+    def __init__(self, chat: ChatModel) -> None:
+        self._chat = chat
+        self._template = load_template("evaluator", "pairwise", "words")
+
+    @property
+    def name(self) -> str:
+        return f"in words {self._chat.name}"
+
+    async def __call__(self, two: Two) -> Comparison:
+        question = "Which image is better?"
+        if two.question is not None:
+            question = f'For which image is the answer to "{two.question}" more surely yes?'
+        text = fill(self._template, fenced_prompt=fence(two.prompt), question=question)
+        request = ChatRequest((Message("user", (*_shown(two), text)),), max_tokens=_MAX_TOKENS, temperature=0.0)
+        try:
+            reply = await self._chat(request)
+            winner = read_reply(reply.text).winner
+        except BackendError as error:
+            return Comparison(None, str(error))
+        if winner is None:
+            return Comparison(None, "the reply names no winner", reply.text)
+        return Comparison({1: 1.0, 2: 0.0, 0: 0.5}[winner], raw=reply.text)
+
+
+async def both_orders(judge: PairJudge, two: Two) -> Comparison:
+    """The mean over both orders, in which a liking for one place cancels out; what failed in one order counts by the
+    other."""
+    one, other = await asyncio.gather(judge(two), judge(two.swapped()))
+    if one.p_first is None or other.p_first is None:
+        if other.p_first is None:
+            return one
+        return Comparison(1 - other.p_first, raw=other.raw)
+    return Comparison((one.p_first + 1 - other.p_first) / 2, raw=f"{one.raw}\n{other.raw}")
+
+
+async def group_win_rates(judge: PairJudge, prompt: str, pictures: Sequence[Image.Image]) -> list[float | None]:
+    """Each picture's win rate in its group (Pref-GRPO): all pairs, both orders; a picture wins as surely as the judge
+    says. None where every comparison of a picture failed."""
+    pairs = [(i, j) for i in range(len(pictures)) for j in range(i + 1, len(pictures))]
+    told = await asyncio.gather(*(both_orders(judge, Two(prompt, pictures[i], pictures[j])) for i, j in pairs))
+    return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
+
+
+def _shown(two: Two) -> tuple[Image.Image, ...]:
+    return (two.first, two.second) if two.source is None else (two.source, two.first, two.second)

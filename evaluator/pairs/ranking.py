@@ -1,0 +1,43 @@
+"""From comparisons, or from scores with their spread, to an order of a group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, pvariance
+
+_EPS = 1e-6
+
+
+def win_rates(count: int, outcomes: Mapping[tuple[int, int], float | None]) -> list[float | None]:
+    """Each item's share of won comparisons: wins / comparisons, a tie being half a win (Pref-GRPO, arXiv 2508.20751).
+
+    `outcomes[i, j]` is 1 where i is better than j, 0 where j is, 0.5 for a tie, between them for a probability, None
+    where the comparison failed. Unlike the source, which calls an unreadable comparison a tie, failed ones are left
+    out; with none left it is None.
+    """
+    won: list[list[float]] = [[] for _ in range(count)]
+    for (i, j), outcome in outcomes.items():
+        if outcome is not None:
+            won[i].append(outcome)
+            won[j].append(1.0 - outcome)
+    return [fmean(results) if results else None for results in won]
+
+
+def thurstone(answers: Sequence[Sequence[float]]) -> list[float | None]:
+    """Each item's mean probability of being `better` than the others, from several scores of each, by their mean and
+    variance (n). VisualQuality-R1 takes single answers of i against the mean of j; here both sides are means, so that
+    p(i, j) + p(j, i) = 1. None for an item without answers, and for one that is alone."""
+    known = {i: (fmean(own), pvariance(own)) for i, own in enumerate(answers) if own}
+    found: list[float | None] = []
+    for i in range(len(answers)):
+        against = [better(*known[i], *known[j]) for j in known if j != i] if i in known else []
+        found.append(fmean(against) if against else None)
+    return found
+
+
+def better(mean: float, variance: float, other_mean: float, other_variance: float) -> float:
+    """Phi((mean - other_mean) / sqrt(variance + other_variance + 1e-6)), Thurstone's model as VisualQuality-R1 has it:
+    the probability that one of two scores known with some spread is the greater."""
+    z = (mean - other_mean) / math.sqrt(variance + other_variance + _EPS)
+    return 0.5 * (1 + math.erf(z / math.sqrt(2)))
