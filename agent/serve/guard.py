@@ -152,6 +152,7 @@ class _Exchange:
     async def _refuse(self, error: Exception) -> None:
         if self._status:
             return  # the answer has begun; it ends here
+        self._patience = None
         status, code, kind = kind_of(error)
         fault = {"message": str(error), "type": kind, "param": None, "code": code}
         body = json.dumps({"error": fault}).encode()

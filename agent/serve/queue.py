@@ -19,6 +19,9 @@ from PIL import Image
 from core.errors import BackendError, RedraftError
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 
+_LOOK_S = 0.25
+"""How often a run that waits is asked whether it still wants to."""
+
 
 class Watch(Protocol):
     """Is told what the worker does, from its thread."""
@@ -103,7 +106,25 @@ class RenderQueue:
             self._changed.notify()
         if ahead and queued is not None:
             queued(ahead)
-        return job.done.result()
+        while True:
+            try:
+                return job.done.result(_LOOK_S)
+            except TimeoutError:
+                # A run that is cancelled while it waits in line says so through its callback.
+                job.step(0, 0)
+                if job.given_up is not None and self._withdraw(job):
+                    raise job.given_up from None
+
+    def _withdraw(self, job: _Job) -> bool:
+        """Takes a job out of its line; False where it is being drawn."""
+        with self._changed:
+            line = self._lines.get(job.client)
+            if line is None or job not in line:
+                return False
+            line.remove(job)
+            if not line:
+                del self._lines[job.client]
+            return True
 
     def _work(self) -> None:
         while (jobs := self._next()) is not None:

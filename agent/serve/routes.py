@@ -116,11 +116,11 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def events(
         id: str,
         who: Client,
-        after: Annotated[int, Query(ge=0)] = 0,
+        after: Annotated[int, Query(ge=0, lt=2**53)] = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
         if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
-            after = int(last_event_id[:18])
+            after = int(last_event_id[:15])
         follow = await service.events(who, id, after)
 
         async def lines() -> AsyncIterator[bytes]:

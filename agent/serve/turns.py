@@ -179,6 +179,7 @@ class TurnWorker:
         if turn.id in self._turns:
             self._turns[turn.id].talk = talk
         view = await talk.view()
+        limits = replace(limits, accept_at=body["accept_at"] or view.accept_at)
         last = _over(view, turn)
         if last is None:
             said = body["text"] if view.turn < turn.number or view.waiting is not None else None
