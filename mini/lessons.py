@@ -24,16 +24,24 @@ TASKS: dict[Task, float] = {"rewrite": 0.45, "checklist": 0.30, "repair": 0.25}
 
 @dataclass(frozen=True)
 class Lesson:
-    """One turn of the user and the reply to learn."""
+    """One turn of the user and the reply to learn. Of a repair: what drew the last picture, and what it failed."""
 
     task: Task
     prompt: str
     reply: str
     wording: Wording
+    before: str = ""
+    failed: tuple[str, ...] = ()
 
 
 def reply_of(thought: str, answer: str) -> str:
     return f"<think>{thought}</think><answer>{answer}</answer>"
+
+
+def parts_of(reply: str) -> tuple[str, str]:
+    """The thought and the answer that `reply_of` was given."""
+    thought, answer = reply.removeprefix("<think>").removesuffix("</answer>").split("</think><answer>")
+    return thought, answer
 
 
 def _spoil_group(rng: Rng, group: Group) -> Group:
@@ -82,8 +90,8 @@ def first_come(spec: Spec, first: list[int]) -> Spec:
     )
 
 
-def _repair(rng: Rng, wording: Wording) -> tuple[str, str]:
-    """Prompt and reply of a repair: what was drawn before may have been asked for wrongly, or drawn wrongly."""
+def _repair(rng: Rng, wording: Wording) -> Lesson:
+    """What was drawn before may have been asked for wrongly, or drawn wrongly."""
     spec = wording.spec
     before = _spoil(rng, spec) if rng.random() < 0.5 else spec
     if holds_out(before) and not holds_out(spec):
@@ -103,7 +111,7 @@ def _repair(rng: Rng, wording: Wording) -> tuple[str, str]:
     # The loop repairs the best picture's prompt, and that may be the user's own.
     said = wording.text if before == spec and rng.random() < 0.35 else caption(before)
     prompt = f"Repair: {wording.text}\nBefore: {said}\nFailed: {' '.join(failed)}"
-    return prompt, reply_of(thought_of(again), caption(again))
+    return Lesson("repair", prompt, reply_of(thought_of(again), caption(again)), wording, said, tuple(failed))
 
 
 def lesson(rng: Rng, split: Split = "train", task: Task | None = None) -> Lesson:
@@ -112,8 +120,7 @@ def lesson(rng: Rng, split: Split = "train", task: Task | None = None) -> Lesson
     if task is None:
         task = tuple(TASKS)[int(rng.choice(len(TASKS), p=list(TASKS.values())))]
     if task == "repair":
-        prompt, reply = _repair(rng, wording)
-        return Lesson(task, prompt, reply, wording)
+        return _repair(rng, wording)
     if task == "checklist":
         lines = "\n".join(f"{key} | {question}" for key, question in wording.checks)
         return Lesson(task, f"Checklist: {wording.text}", lines, wording)

@@ -1,13 +1,12 @@
 """Writes training data of cut-outs for the rewriter's scripts, and an untrained mini model to start from.
 
-    python -m mini.write_data --count 4000
+    python -m mini.write_data
 
-work/mini/sft.jsonl            triplets of the training split: {"prompt", "thought", "rewrite"}
+work/mini/sft.jsonl            triplets of the training split: {"prompt", "thought", "rewrite"},
+                               a fifth of them repairs, with "before" and "failed"
 work/mini/prompts.jsonl        prompts of the training split, others than those of the triplets
 work/mini/prompts_test.jsonl   prompts that ask for held-out combinations, to measure on
 work/mini/untrained            a mini rewriter with its tokenizer and random weights
-
-`--count` keeps the triplets few: the rewriter then learns the task and leaves the generator's tastes to GRPO.
 """
 
 from __future__ import annotations
@@ -16,25 +15,31 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mini.lessons import lesson
+from mini.lessons import lesson, parts_of
 from mini.sampling import Split
 from mini.training import console
 
 _STREAMS = {"sft": 101, "prompts": 102, "test": 103, "corpus": 104}
+_REPAIRS = 0.2
+"""Share of triplets that repair: the loop asks for repairs, too."""
 
 
-def triplets(count: int, seed: int = 0) -> list[dict[str, str]]:
+def triplets(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """SFT triplets of the training split, no prompt twice."""
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     rng = np.random.default_rng((seed, _STREAMS["sft"]))
     while len(found) < count:
-        one = lesson(rng, "train", "rewrite")
-        prompt = one.prompt.removeprefix("Rewrite: ")
-        row = {"prompt": prompt, "thought": one.wording.thought, "rewrite": one.wording.caption}
-        found.setdefault(prompt, row)
+        one = lesson(rng, "train", "repair" if rng.random() < _REPAIRS else "rewrite")
+        thought, rewrite = parts_of(one.reply)
+        if one.task == "repair":
+            row: dict[str, Any] = {"prompt": one.wording.text, "before": one.before, "failed": list(one.failed)}
+        else:
+            row = {"prompt": one.prompt.removeprefix("Rewrite: ")}
+        found.setdefault(row["prompt"], {**row, "thought": thought, "rewrite": rewrite})
     return list(found.values())
 
 
@@ -64,7 +69,7 @@ def untrained(folder: Path, seed: int = 0, corpus: int = 4000) -> None:
     save(build_model(tokenizer), tokenizer, folder)
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     console.print(f"{path}: {len(rows):,} records")
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Writes training data of cut-outs for the rewriter.")
     parser.add_argument("--out", type=Path, default=Path("work/mini"))
-    parser.add_argument("--count", type=int, default=4000, help="triplets")
+    parser.add_argument("--count", type=int, default=20_000, help="triplets")
     parser.add_argument("--prompts", type=int, default=4000, help="prompts for RL")
     parser.add_argument("--test", type=int, default=500, help="held-out prompts")
     parser.add_argument("--seed", type=int, default=0)

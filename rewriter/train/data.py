@@ -1,8 +1,9 @@
 """Training records: SFT triplets and RL prompts from JSONL and Parquet files, and what TRL is given of them.
 
-A triplet is {"prompt": what the user wrote, "thought": ..., "rewrite": ...}; an RL prompt is {"prompt": ...}. Further
-fields are kept. Records that cannot be used are named and counted (`core.records`). What TRL sees is made with the
-rewriter's own templates (`rewriter.styles`) and checked with its own parser (`rewriter.parse`).
+A triplet is {"prompt": what the user wrote, "thought": ..., "rewrite": ...}; an RL prompt is {"prompt": ...}. With
+{"before": the last rewrite, "failed": [what its picture missed]} a record asks for a repair, as the loop does after a
+picture. Further fields are kept. Records that cannot be used are named and counted (`core.records`). What TRL sees is
+made with the rewriter's own templates (`rewriter.styles`) and checked with its own parser (`rewriter.parse`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from rewriter.parse import parse_reply
 from rewriter.styles import Style
 
 Chat = list[dict[str, str]]
+_MISSED = ("before", "failed")
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A rewrite whose picture failed these checks."""
+
+    before: str
+    failed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class Triplet:
     thought: str
     rewrite: str
     extra: Row = field(default_factory=dict)
+    missed: Missed | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class RLPrompt:
 
     prompt: str
     extra: Row = field(default_factory=dict)
+    missed: Missed | None = None
 
 
 def load_triplets(paths: Sequence[str | Path], *, max_bad: float = 0.01) -> Loaded[Triplet]:
@@ -64,9 +76,10 @@ def reply_of(thought: str, rewrite: str) -> str:
     return f"<think>{thought}</think><answer>{rewrite}</answer>" if thought else f"<answer>{rewrite}</answer>"
 
 
-def asked(style: Style, prompt: str) -> Chat:
-    """The rewriter's own conversation for `prompt`, as TRL and chat templates want it."""
-    return [{"role": message.role, "content": _text(message.content)} for message in style.ask(prompt)]
+def asked(style: Style, prompt: str, missed: Missed | None = None) -> Chat:
+    """The rewriter's own conversation for `prompt`, or for its repair, as TRL and chat templates want it."""
+    messages = style.ask(prompt) if missed is None else style.ask_repair(prompt, missed.before, missed.failed)
+    return [{"role": message.role, "content": _text(message.content)} for message in messages]
 
 
 def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True) -> list[dict[str, Chat]]:
@@ -74,7 +87,7 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
     `thoughts=False` leaves the thoughts out (the ablation "SFT without thought")."""
     return [
         {
-            "prompt": asked(style, one.prompt),
+            "prompt": asked(style, one.prompt, one.missed),
             "completion": [
                 {"role": "assistant", "content": reply_of(one.thought if thoughts else "", one.rewrite)},
             ],
@@ -87,7 +100,11 @@ def rl_rows(prompts: Sequence[RLPrompt], style: Style) -> list[dict[str, Any]]:
     """TRL's conversational prompt-only rows. The column `user_prompt` is what the reward judges against; `task` is the
     record's field of that name, for task-wise normalisation, and "" where it has none."""
     return [
-        {"prompt": asked(style, one.prompt), "user_prompt": one.prompt, "task": str(one.extra.get("task") or "")}
+        {
+            "prompt": asked(style, one.prompt, one.missed),
+            "user_prompt": one.prompt,
+            "task": str(one.extra.get("task") or ""),
+        }
         for one in prompts
     ]
 
@@ -109,11 +126,23 @@ def _triplet(row: Row, _: str) -> Triplet:
     if (parsed.prompt, parsed.thought) != (rewrite, thought):
         what, told = ("rewrite", parsed.prompt) if parsed.prompt != rewrite else ("thought", parsed.thought)
         raise InputError(f"the rewriter would read another {what} from a reply ({_short(told)}); take markup out of it")
-    return Triplet(prompt, thought, rewrite, _extra(row, {"prompt", "thought", "rewrite"}))
+    return Triplet(prompt, thought, rewrite, _extra(row, {"prompt", "thought", "rewrite", *_MISSED}), _missed(row))
 
 
 def _rl_prompt(row: Row, _: str) -> RLPrompt:
-    return RLPrompt(clean_prompt(text_field(row, "prompt")), _extra(row, {"prompt"}))
+    return RLPrompt(clean_prompt(text_field(row, "prompt")), _extra(row, {"prompt", *_MISSED}), _missed(row))
+
+
+def _missed(row: Row) -> Missed | None:
+    """What a record for a repair says of the last picture; None for one that asks for a first rewrite."""
+    if all(row.get(name) is None for name in _MISSED):
+        return None
+    before, failed = text_field(row, "before").strip(), row.get("failed")
+    if not before:
+        raise InputError("field 'before' is empty; leave it and 'failed' out where there was no picture yet")
+    if not isinstance(failed, list) or not failed or not all(isinstance(one, str) and one.strip() for one in failed):
+        raise InputError("field 'failed' must be a list of the checks that the picture of 'before' failed")
+    return Missed(before, tuple(failed))
 
 
 def _extra(row: Row, known: set[str]) -> Row:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mini import write_data
-from rewriter.train.data import load_prompts, load_triplets
+from rewriter.styles import load_style
+from rewriter.train.data import asked, load_prompts, load_triplets
 
 
 def test_files_are_what_the_scripts_read_and_prompts_meet_no_triplet(tmp_path: Path) -> None:
@@ -18,6 +19,17 @@ def test_files_are_what_the_scripts_read_and_prompts_meet_no_triplet(tmp_path: P
     words = [one.prompt for one in (*learnt, *asked)]
     assert len(set(words)) == len(words)
     assert (tmp_path / "untrained" / "model.safetensors").is_file()
+
+
+def test_some_triplets_repair_and_are_asked_as_the_lessons_ask(tmp_path: Path) -> None:
+    write_data.main(["--out", str(tmp_path), "--count", "60", "--prompts", "1", "--test", "1", "--seed", "1"])
+    records = load_triplets([tmp_path / "sft.jsonl"], max_bad=0).records
+    found = [one for one in records if one.missed is not None]
+    assert 4 <= len(found) <= 24
+    for one in found:
+        [message] = asked(load_style("mini"), one.prompt, one.missed)
+        assert message["content"].startswith(f"Repair: {one.prompt}\nBefore: {one.missed.before}\nFailed: ")
+        assert message["content"].endswith("?")
 
 
 def test_the_same_seed_gives_the_same_data() -> None:

@@ -17,7 +17,8 @@ from rewriter import cot, parse, review, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style
 from rewriter.train import data, image_reward
-from rewriter.train.data import RLPrompt, Triplet, load_prompts, load_triplets
+from rewriter.train.data import Missed, RLPrompt, Triplet, load_prompts, load_triplets
+from rewriter.types import Feedback
 
 GOOD = {"prompt": "two stars", "thought": "two of them", "rewrite": "two red stars"}
 
@@ -71,6 +72,10 @@ def test_prompts(tmp_path: Path) -> None:
         ({**GOOD, "rewrite": "Here is the prompt: two stars"}, "another rewrite"),
         ({**GOOD, "rewrite": "two </answer> stars"}, "rewrite"),
         ({**GOOD, "thought": "a</think>b"}, "thought"),
+        ({**GOOD, "before": "a star"}, "'failed' must be a list"),
+        ({**GOOD, "before": "a star", "failed": []}, "'failed' must be a list"),
+        ({**GOOD, "failed": ["red stars"]}, "'before' is missing"),
+        ({**GOOD, "before": " ", "failed": ["red stars"]}, "'before' is empty"),
     ],
 )
 def test_malformed_records_are_named_by_file_and_line(tmp_path: Path, line: object, reason: str) -> None:
@@ -144,6 +149,25 @@ async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(na
     assert [{"role": m.role, "content": m.content} for m in chat.requests[0].messages] == row["prompt"]
     assert (rewrite.prompt, rewrite.thought, rewrite.fallback) == (one.rewrite, one.thought, False)
     assert completion["role"] == "assistant"
+
+
+@pytest.mark.parametrize("name", ["promptenhancer", "mini"])
+async def test_repairs_are_asked_for_as_the_loop_does(name: str, tmp_path: Path) -> None:
+    row = {**GOOD, "before": "stars", "failed": ["Are there two stars?", "Are the stars red?"], "theme": "art"}
+    [one] = load_triplets([write(tmp_path / "a.jsonl", [row])]).records
+    [wish] = load_prompts([write(tmp_path / "b.jsonl", [{k: row[k] for k in ("prompt", "before", "failed")}])]).records
+    assert one.missed == wish.missed == Missed("stars", ("Are there two stars?", "Are the stars red?"))
+    assert (one.extra, wish.extra) == ({"theme": "art"}, {})
+    style = load_style(name)
+    [sft], [rl] = data.sft_rows([one], style), data.rl_rows([wish], style)
+
+    chat = FakeChat([sft["completion"][0]["content"]])
+    config = RewriterConfig(model=ModelConfig(kind="transformers", model="tiny"), style=name)
+    feedback = Feedback(one.missed.before, one.missed.failed)
+    await CoTRewriter(chat, config)(one.prompt, feedback=feedback)
+    sent = [{"role": m.role, "content": m.content} for m in chat.requests[0].messages]
+    assert sft["prompt"] == rl["prompt"] == sent
+    assert rl["user_prompt"] == "two stars"
 
 
 def test_training_and_use_share_one_parser_and_one_guard() -> None:
