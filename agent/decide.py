@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.types import Attempt, Decision, Limits, StopReason, passes
 from evaluator.types import Outcome, Report
@@ -24,7 +25,8 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
     """Index of the best attempt, None where there is none.
 
     Acceptable pictures come before others (a higher score with unanswered checks in it does not beat them), then the
-    higher score, then the earlier attempt. Attempts without a score never win over scored ones.
+    higher score, then the earlier attempt. Attempts without a score never win over scored ones. Where the best by that
+    was compared with others whose scores are as good (`tied`), the one that won most of these comparisons is the best.
     """
 
     def rank(index: int) -> tuple[bool, bool, float, int]:
@@ -32,7 +34,26 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
         scored = report.score is not None
         return acceptable(report, limits), scored, report.score if report.score is not None else 0.0, -index
 
-    return max(range(len(attempts)), key=rank, default=None)
+    best = max(range(len(attempts)), key=rank, default=None)
+    if best is None or attempts[best].standing is None:
+        return best
+    compared = [index for index, attempt in enumerate(attempts) if attempt.standing is not None]
+    return max(compared, key=lambda index: (attempts[index].standing or 0.0, rank(index)))
+
+
+def tied(attempts: Sequence[Attempt], limits: Limits, margin: float) -> list[int]:
+    """Indexes of the attempts as good as the best by their scores: as acceptable as it, at most `margin` below it."""
+    plain = [replace(attempt, standing=None) for attempt in attempts]
+    best = best_of(plain, limits)
+    top = None if best is None else attempts[best].score
+    if best is None or top is None:
+        return []
+    ends = acceptable(attempts[best].report, limits)
+    return [
+        index
+        for index, attempt in enumerate(attempts)
+        if attempt.score is not None and attempt.score >= top - margin and acceptable(attempt.report, limits) == ends
+    ]
 
 
 def rounds_without_gain(attempts: Sequence[Attempt]) -> int:

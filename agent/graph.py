@@ -27,9 +27,10 @@ from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, interrupt
 from PIL import Image
 
-from agent.decide import best_of, decide
+from agent.decide import best_of, decide, tied
 from agent.editing import judge_edit, look_at_source, plan, retouch
 from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
+from agent.parts import Chooser
 from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.provenance import save_picture
 from agent.state import Context, Node, State, step
@@ -39,6 +40,7 @@ from editors.changes import is_unchanged
 from editors.images import fitted, kept_outside_mask
 from editors.types import ImageBackend, ImageTask
 from evaluator.checklist import OVERALL
+from evaluator.pairs.pairwise import group_win_rates
 from rewriter.types import Rewrite
 
 
@@ -199,12 +201,28 @@ async def judge(state: State, runtime: Node) -> State:
 
 async def conclude(state: State, runtime: Node) -> State:
     ctx = runtime.context
+    if ctx.parts.chooser is not None:
+        await _compare(state, ctx, ctx.parts.chooser)
     attempts = ctx.log.attempts(state["attempts"])
     elapsed = ctx.clock.seconds()
     decision = decide(attempts, ctx.limits, elapsed, cancelled=ctx.stop.is_set())
     ctx.log.put_decision(state["round"], stop=decision.stop, best=decision.best, why=decision.why)
     runtime.stream_writer(Decided(state["round"], decision))
     return {"decision": decision, "elapsed_s": elapsed}
+
+
+async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
+    """Has the pictures that are equally good by their scores compared two by two, unless these were already."""
+    attempts = ctx.log.attempts(state["attempts"])
+    images = list(dict.fromkeys(attempts[index].image for index in tied(attempts, ctx.limits, chooser.margin)))
+    if len(images) < 2 or set(images) == ctx.log.standings.keys():
+        return
+    pictures = [await asyncio.to_thread(ctx.store.get, image) for image in images]
+    given = state.get("source")
+    source = None if given is None else await asyncio.to_thread(ctx.store.get, given)
+    async with ctx.parts.calls:
+        rates = await group_win_rates(chooser.judge, state["prompt"], pictures, source)
+    ctx.log.put_standings(dict(zip(images, rates, strict=True)))
 
 
 async def ask(state: State, runtime: Node) -> State:

@@ -16,6 +16,7 @@ from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder
+from evaluator.pairs.types import PairJudge
 from evaluator.types import Checklist, ChecklistMaker, Report
 from rewriter.plan import Planner
 from rewriter.turns import TurnReader
@@ -26,6 +27,14 @@ class Evaluator(Protocol):
     """Judges one picture against a checklist made from `prompt`, the user's own."""
 
     async def score(self, image: Image.Image, prompt: str, checklist: Checklist) -> Report: ...
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Who chooses among pictures whose scores lie within `margin`, shown them two by two."""
+
+    judge: PairJudge
+    margin: float = 0.02
 
 
 def _one_worker() -> ThreadPoolExecutor:
@@ -61,6 +70,7 @@ class Parts:
     grounder:   says where a sub-task is to change something, where neither the user, the planner nor the judge did.
     turn_reader and answerer: for conversations, which know only commands without the one, and no answers without the
                 other.
+    chooser:    None: of equally good pictures the first is the best.
     """
 
     builder: ChecklistMaker
@@ -79,6 +89,7 @@ class Parts:
     grounder: Grounder | None = None
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
+    chooser: Chooser | None = None
 
     @property
     def can_edit(self) -> bool:

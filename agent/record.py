@@ -96,6 +96,7 @@ def _attempt(folder: RunFolder, number: int, attempt: Attempt) -> dict[str, Any]
         "parent": attempt.parent,
         **({} if attempt.kind == "generate" else _edited(attempt)),
         "score": attempt.score,
+        **({} if attempt.standing is None else {"standing": attempt.standing}),
         "failed": attempt.report.failed,
         "report": _REPORT.dump_python(attempt.report, mode="json"),
     }

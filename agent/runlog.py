@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,6 +72,8 @@ class RunLog:
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}
         """By round: what became of its candidates."""
+        self.standings: dict[str, float | None] = {}
+        """By image hash: win rates of the pictures that were last compared with one another."""
         whole = _read_whole_lines(path)
         for number, line in enumerate(whole, start=1):
             try:
@@ -108,6 +110,7 @@ class RunLog:
             task.root,
             task.steps,
             same,
+            self.standings.get(image),
         )
 
     def attempts(self, keys: Iterable[str]) -> list[Attempt]:
@@ -134,6 +137,10 @@ class RunLog:
 
     def put_report(self, image: str, report: Report) -> None:
         self._write({"is": "report", "image": image, "report": _REPORT.dump_python(report, mode="json")})
+
+    def put_standings(self, standings: Mapping[str, float | None]) -> None:
+        """Win rates of the pictures that are the best by their scores; they replace those of an earlier round."""
+        self._write({"is": "standings", "images": dict(standings)})
 
     def put_source(self, report: Report) -> None:
         self._write({"is": "source", "report": _REPORT.dump_python(report, mode="json")})
@@ -191,6 +198,8 @@ class RunLog:
                     self.unchanged.add(task.key)
             case "report":
                 self.reports[record["image"]] = _REPORT.validate_python(record["report"])
+            case "standings":
+                self.standings = {_hash(image): rate for image, rate in record["images"].items()}
             case "source":
                 self.source = _REPORT.validate_python(record["report"])
             case "plan":

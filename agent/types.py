@@ -101,7 +101,8 @@ class Task:
 class Attempt:
     """A picture that was made and judged. `image`, `parent` and `root` are hashes in the run's image store.
 
-    `unchanged`: the editor gave its source back; such an attempt has failed, and has no score.
+    `unchanged`: the editor gave its source back; such an attempt has failed, and has no score. `standing`: win rate
+    among the best, where they were compared two by two.
     """
 
     round: int
@@ -115,6 +116,7 @@ class Attempt:
     root: str | None = None
     steps: tuple[str, ...] = ()
     unchanged: bool = False
+    standing: float | None = None
 
     @property
     def score(self) -> float | None:

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from agent.edit_judging import EditEvaluator, RuleEditChecks
-from agent.parts import CallLimit, Parts
+from agent.parts import CallLimit, Chooser, Parts
 from core.chat import ChatModel
 from core.models import open_chat
 from core.profiles import Profile
@@ -17,6 +17,7 @@ from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
 from evaluator.models import open_evaluator
+from evaluator.pairs.pairwise import YesNoPairJudge
 from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
 from rewriter.phrases import load_phrases
@@ -62,6 +63,7 @@ def open_parts(profile: Profile) -> Parts:
         calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in models)),
         turn_reader=open_turn_reader(rewriting, profile.rewriter),
         answerer=_open_answerer(profile, evaluator),
+        chooser=_open_chooser(profile),
         **editing,
     )
 
@@ -71,6 +73,13 @@ def _open_answerer(profile: Profile, evaluator: AlignEvaluator) -> Answerer:
         return ChatAnswerer(open_chat(profile.judge.model))
     # A judge in this process need not be able to do more than say yes or no.
     return JudgeAnswerer(evaluator.judge, load_phrases(profile.rewriter.style))
+
+
+def _open_chooser(profile: Profile) -> Chooser | None:
+    if profile.evaluator.ties == "first":
+        return None
+    judge = YesNoPairJudge(open_chat(profile.judge.model), profile.judge.min_label_mass)
+    return Chooser(judge, profile.evaluator.tie_margin)
 
 
 def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvaluator) -> _Editing:

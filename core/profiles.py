@@ -143,6 +143,10 @@ class JudgeConfig(_Section):
 
 class EvaluatorConfig(_Section):
     aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
+    ties: Literal["first", "pairwise"] = "first"
+    """Which picture is the best where the scores of several lie within `tie_margin`: the first of the highest, or the
+    one that the judge's model prefers when it is shown them two by two, in both orders."""
+    tie_margin: float = Field(default=0.02, ge=0, le=1)
 
 
 class LoraConfig(_Section):

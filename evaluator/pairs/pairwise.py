@@ -95,11 +95,13 @@ async def both_orders(judge: PairJudge, two: Two) -> Comparison:
     return Comparison((one.p_first + 1 - other.p_first) / 2, raw=f"{one.raw}\n{other.raw}")
 
 
-async def group_win_rates(judge: PairJudge, prompt: str, pictures: Sequence[Image.Image]) -> list[float | None]:
+async def group_win_rates(
+    judge: PairJudge, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+) -> list[float | None]:
     """Each picture's win rate in its group (Pref-GRPO): all pairs, both orders; a picture wins as surely as the judge
     says. None where every comparison of a picture failed."""
     pairs = [(i, j) for i in range(len(pictures)) for j in range(i + 1, len(pictures))]
-    told = await asyncio.gather(*(both_orders(judge, Two(prompt, pictures[i], pictures[j])) for i, j in pairs))
+    told = await asyncio.gather(*(both_orders(judge, Two(prompt, pictures[i], pictures[j], source)) for i, j in pairs))
     return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from agent.decide import acceptable, best_of, decide, rounds_without_gain
+from agent.decide import acceptable, best_of, decide, rounds_without_gain, tied
 from agent.types import Attempt, Limits, StopReason, missed
 from evaluator.types import Check, Outcome, Report, Verdict
 
@@ -66,6 +68,22 @@ class TestBest:
 
     def test_nothing_drawn(self) -> None:
         assert best_of([], LIMITS) is None
+        assert tied([], LIMITS, 0.1) == []
+
+    def test_ties_are_as_acceptable_as_the_best_and_nearly_as_high(self) -> None:
+        some = [attempt(0.8), attempt(0.79), attempt(0.7), attempt(Outcome.FAILED), attempt(0.79)]
+        assert tied(some, LIMITS, 0.02) == [0, 1, 4]
+        some = [attempt(0.92, 0.92), attempt(0.99, Outcome.FAILED), attempt(0.91, 0.91)]
+        assert tied(some, LIMITS, 0.1) == [0, 2]
+        assert tied([attempt(Outcome.FAILED)], LIMITS, 0.1) == []
+
+    def test_who_won_most_comparisons_is_the_best_of_those_compared(self) -> None:
+        some = [replace(attempt(0.8), standing=0.25), replace(attempt(0.79), standing=0.75), attempt(0.5)]
+        assert best_of(some, LIMITS) == 1
+        assert best_of([*some, attempt(0.85)], LIMITS) == 3, "a later one that is better by its score was not compared"
+        level = [replace(one, standing=0.5) for one in some[:2]]
+        assert best_of(level, LIMITS) == 0, "equal there too: the higher score"
+        assert best_of([replace(one, standing=None) for one in some], LIMITS) == 0
 
 
 class TestStops:

@@ -15,8 +15,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from PIL import Image
 
 from agent.events import Asked, ChecklistMade, Event, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
-from agent.fakes import CHECKS, Opinion, fake_parts, paint
-from agent.parts import CallLimit, Parts
+from agent.fakes import CHECKS, Opinion, drawn_from, fake_parts, paint
+from agent.parts import CallLimit, Chooser, Parts
 from agent.run import RunResult, Session, resume, run_draw
 from agent.state import STATE_TYPES
 from agent.types import Answer, Decision, Limits, StopReason, Task
@@ -24,6 +24,7 @@ from core.errors import BackendError, InputError, ServerError
 from core.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from evaluator.pairs.types import Comparison, Two
 from evaluator.types import Check, Outcome
 from rewriter.fakes import FakeRewriter
 
@@ -438,3 +439,42 @@ async def test_no_more_calls_at_once_than_allowed() -> None:
 
     await asyncio.gather(*(call() for _ in range(6)))
     assert most == 2
+
+
+class Taste:
+    """Prefers the picture with the higher seed; `asked` counts its comparisons."""
+
+    name = "taste"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self, two: Two) -> Comparison:
+        self.asked += 1
+        return Comparison(0.9 if drawn_from(two.first)[1] > drawn_from(two.second)[1] else 0.1)
+
+
+async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:
+    taste = Taste()
+    limits = Limits(max_rounds=2, max_images=6, images_per_round=3, patience=5)
+    parts = replace(fake_parts(lambda *_: FAIR), chooser=Chooser(taste))
+    result, _ = await run(parts, tmp_path / "chosen", limits=limits)
+    assert result.best_attempt is not None
+    assert result.best_attempt.seed == max(attempt.seed for attempt in result.attempts)
+    images = len({attempt.image for attempt in result.attempts})
+    assert taste.asked <= 2 * (3 + images * (images - 1) // 2), "once a round, all pairs, both orders"
+    record = json.loads((result.folder / "run.json").read_text())
+    assert max(record["attempts"], key=lambda one: one["standing"])["number"] == record["best"]
+    plain, _ = await run(fake_parts(lambda *_: FAIR), tmp_path / "plain", limits=limits)
+    assert plain.best == 0
+    before = taste.asked
+    assert (await resume(result.folder, parts)).best == result.best
+    assert taste.asked == before, "what was compared is in the journal"
+
+
+async def test_one_best_picture_is_compared_with_none(tmp_path: Path) -> None:
+    taste = Taste()
+    parts = replace(fake_parts(by_word(detail=GOOD)), chooser=Chooser(taste))
+    result, _ = await run(parts, tmp_path, limits=Limits(images_per_round=2))
+    assert result.stop is StopReason.ACCEPTED
+    assert taste.asked == 0
