@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ from core.errors import ConfigError, InputError, RedraftError, printable
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from agent.serve.metrics import Metrics
+    from agent.serve.models import Served
 
 
 def settings_from(
@@ -56,17 +59,20 @@ def serve(settings: Settings) -> None:
     from agent.serve.logs import set_up_logs
 
     set_up_logs(with_prompts=settings.log_prompts)
-    asyncio.run(_serve(settings))
+    asyncio.run(run_server(settings))
 
 
-async def _serve(settings: Settings) -> None:
+async def run_server(
+    settings: Settings, models: Iterable[Served] | None = None, metrics: Metrics | None = None
+) -> None:
+    """The same in an event loop; `models` as `Service` takes them. Raises RedraftError."""
     import uvicorn
 
     from agent.serve.app import create_app
     from agent.serve.logs import log
     from agent.serve.service import Service
 
-    async with Service(settings) as service:
+    async with Service(settings, models=models, metrics=metrics) as service:
         app = create_app(settings, service)
         config = uvicorn.Config(
             app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,

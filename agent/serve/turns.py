@@ -204,6 +204,7 @@ class TurnWorker:
         """The turn's last event, when the conversation is at rest again; the others are told as they come."""
         teller = _Teller(self._service, turn, talk, limits)
         deadline = time.monotonic() + _OCCUPIED_S
+        last: Replied | Clarify | None = None
         while True:
             try:
                 async with aclosing(talk.turn(said, brought)) as events:
@@ -214,6 +215,10 @@ class TurnWorker:
                             last = event
                         else:
                             await teller(event)
+                # A kill may have kept the reply of a step whose results were saved: it is not made, nor told, again.
+                last = last or _over(await talk.view(), turn)
+                if last is None:
+                    raise BackendError("the turn came to no end; say it again")
                 return last
             except Occupied:
                 if time.monotonic() > deadline:
@@ -275,6 +280,8 @@ class _Teller:
                     if step.cue is not None:
                         await asyncio.to_thread(store.adopt, step.cue, self._images())
             case Judged():
+                # Again: of a picture that was drawn before a kill, it may be the first that is heard.
+                await asyncio.to_thread(store.adopt, event.attempt.image, self._images())
                 self._told.add(event.number)
             case RunFinished():
                 await self._catch_up()

@@ -1,0 +1,116 @@
+"""Servers in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.serve.conftest import ENDS, follow
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Process:
+    """A server that can be killed and started again, on the same data and port."""
+
+    def __init__(self, command: Sequence[str], port: int, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = command
+        self._log = log
+        self._env = {**os.environ, **(env or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def driver(
+        cls, data: Path, *, seconds: float = 0.2, drain_s: float = 30, env: Mapping[str, str] | None = None
+    ) -> Process:
+        port = free_port()
+        command = [sys.executable, "-m", "tests.serve.serve_driver", str(data), str(port), str(seconds), str(drain_s)]
+        return cls(command, port, data.with_name(f"{data.name}.{port}.log"), env)
+
+    def start(self, ready_s: float = 60) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log)
+        deadline = time.monotonic() + ready_s
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready in time: {self._log.read_text()}")
+
+    def end(self, signal: int) -> int:
+        """Sends a signal and waits; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal)
+        return self.process.wait(60)
+
+    def __enter__(self) -> Process:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(60)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=60)
+
+
+async def begin(http: httpx.AsyncClient, words: Sequence[str], **body: Any) -> list[str]:
+    """A session for each of the words, and a turn in each."""
+
+    async def one(said: str) -> str:
+        id = str((await http.post("/api/sessions", json={})).json()["id"])
+        answer = await http.post(f"/api/sessions/{id}/turns", json={"text": said, **body})
+        assert answer.status_code == 202, answer.text
+        return id
+
+    return list(await asyncio.gather(*(one(said) for said in words)))
+
+
+async def whole(http: httpx.AsyncClient, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """All events of the sessions' first turns that are kept."""
+    told = await asyncio.gather(*(follow(http, id, until=ENDS) for id in ids))
+    return [[event for event in events if event["id"] is not None] for events in told]
+
+
+async def nothing_lost(http: httpx.AsyncClient, ids: Sequence[str], words: Sequence[str]) -> None:
+    """Each turn came to its end, once; its events are without gap or repetition, and its pictures are there."""
+    for id, said, events in zip(ids, words, await whole(http, ids), strict=True):
+        names = [event["event"] for event in events]
+        assert [event["id"] for event in events] == list(range(1, len(events) + 1))
+        for name in ("turn_queued", "turn_began", "run_started", "checklist", "run_finished", "replied"):
+            assert names.count(name) == 1, (name, names)
+        assert events[-1]["entry"]["said"] == said
+        assert not events[-1]["entry"]["error"]
+        attempts = [event for event in events if event["event"] == "attempt"]
+        run = next(event["run"] for event in events if event["event"] == "run_started")
+        record = (await http.get(f"/api/runs/{run}")).json()
+        assert sorted(a["number"] for a in attempts) == [a["number"] for a in record["attempts"]]
+        assert {a["image"] for a in attempts} == {a["sha256"] for a in record["attempts"]}
+        assert len({(a["prompt"], a["seed"]) for a in attempts}) == len(attempts), "no picture was drawn twice"
+        for attempt in attempts:
+            assert (await http.get(f"/api/images/{attempt['image']}")).status_code == 200
+        view = (await http.get(f"/api/sessions/{id}")).json()
+        assert [turn["said"] for turn in view["turns"]] == [said]
+        assert view["working"] is None

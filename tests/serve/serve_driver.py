@@ -1,0 +1,55 @@
+"""A server in a process of its own, to be killed: `python -m tests.serve.serve_driver DATA PORT SECONDS DRAIN`.
+
+Its models are fakes; its backend takes SECONDS for each call, in steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from agent.fakes import paint
+from agent.serve.command import run_server
+from agent.serve.fakes import fake_served
+from agent.serve.logs import set_up_logs
+from agent.serve.metrics import Metrics
+from agent.serve.settings import Bounds, Settings
+from agent.types import Limits
+from editors.fakes import FakeBackend
+from editors.types import ImageTask, StepCallback
+
+
+class Slow(FakeBackend):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(paint=paint)
+        self._seconds = seconds
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        for step in range(10):
+            time.sleep(self._seconds / 10)
+            if on_step is not None:
+                on_step(step + 1, 10)
+        return super().render(tasks, on_step)
+
+
+def main(data: Path, port: int, seconds: float, drain_s: float) -> None:
+    set_up_logs(with_prompts=True)
+    metrics = Metrics()
+    settings = Settings(
+        data=data, port=port, database=os.environ.get("REDRAFT_DATABASE_URL"),
+        images=os.environ.get("REDRAFT_IMAGES_URL"), bounds=replace(Bounds(), drain_s=drain_s),
+    )  # fmt: skip
+    limits = Limits(max_rounds=3, max_images=6, patience=5)
+    served = fake_served(metrics, backend=Slow(seconds), limits=limits, batch_size=8)
+    asyncio.run(run_server(settings, [served], metrics))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))

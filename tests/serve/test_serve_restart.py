@@ -1,0 +1,104 @@
+"""Servers die and are started again: nothing that was said or made is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent.serve.database import sole_server
+from core.errors import ConfigError
+from tests.serve.conftest import follow
+from tests.serve.processes import Process, begin, nothing_lost
+
+WORDS = [f"a heart, the {n}th" for n in range(8)]
+
+
+async def seen(http: httpx.AsyncClient, ids: list[str], name: str) -> None:
+    """Until one of the sessions has told of `name`."""
+    tasks = [asyncio.create_task(follow(http, id, until=(name,))) for id in ids]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_nothing_is_lost_when_it_is_killed_again_and_again_under_load(tmp_path: Path) -> None:
+    with Process.driver(tmp_path / "data") as server:
+        async with server.client() as http:
+            ids = await begin(http, WORDS)
+            await seen(http, ids, "image")
+        for name in ("attempt", "decided"):
+            assert server.end(signal.SIGKILL) == -signal.SIGKILL
+            server.start()
+            async with server.client() as http:
+                await seen(http, ids, name)
+        server.end(signal.SIGKILL)
+        server.start()
+        async with server.client() as http:
+            await nothing_lost(http, ids, WORDS)
+            more = await http.post(f"/api/sessions/{ids[0]}/turns", json={"text": "/draw a star"})
+            assert more.status_code == 202
+            events = await follow(http, ids[0], after=more.json()["last_event"])
+            assert (events[-1]["event"], events[-1]["turn"]) == ("replied", 2)
+
+
+async def test_a_turn_whose_end_was_made_but_not_told_is_told_after_the_restart(tmp_path: Path) -> None:
+    """Killed at many moments, the latest of them after the reply was made."""
+    for after_s in (0.0, 0.1, 0.25, 0.4, 0.5, 0.6):
+        with Process.driver(tmp_path / f"data{after_s}", seconds=0.02) as server:
+            async with server.client() as http:
+                ids = await begin(http, WORDS[:3])
+                await asyncio.sleep(after_s)
+            server.end(signal.SIGKILL)
+            server.start()
+            async with server.client() as http:
+                await nothing_lost(http, ids, WORDS[:3])
+
+
+async def test_sigterm_lets_turns_finish_and_takes_no_new_ones(tmp_path: Path) -> None:
+    with Process.driver(tmp_path / "data") as server:
+        async with server.client() as http:
+            ids = await begin(http, WORDS[:4])
+            streams = [asyncio.create_task(follow(http, id)) for id in ids]
+            await seen(http, ids, "image")
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.1)
+            assert (await http.get("/readyz")).status_code == 503
+            refused = await http.post("/api/sessions", json={})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert [events[-1]["event"] for events in await asyncio.gather(*streams)] == ["replied"] * 4
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
+
+
+async def test_what_sigterm_does_not_wait_for_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    with Process.driver(tmp_path / "data", seconds=0.5, drain_s=0) as server:
+        async with server.client() as http:
+            ids = await begin(http, WORDS[:4])
+            await seen(http, ids, "image")
+        assert server.end(signal.SIGTERM) == 0
+        server.start()
+        async with server.client() as http:
+            await nothing_lost(http, ids, WORDS[:4])
+
+
+async def test_a_cancelled_turn_stays_cancelled(tmp_path: Path) -> None:
+    with Process.driver(tmp_path / "data", seconds=0.5) as server:
+        async with server.client() as http:
+            [id] = await begin(http, WORDS[:1])
+            await seen(http, [id], "rewrite")
+            await http.post(f"/api/sessions/{id}/cancel")
+        server.end(signal.SIGKILL)
+        server.start()
+        async with server.client() as http:
+            events = await follow(http, id)
+        assert [e["stop"] for e in events if e["event"] == "run_finished"] == ["cancelled"]
+
+
+def test_two_servers_cannot_share_a_folder_without_a_database_that_both_can_use(tmp_path: Path) -> None:
+    with sole_server(tmp_path), pytest.raises(ConfigError, match="REDRAFT_DATABASE_URL"), sole_server(tmp_path):
+        pass
