@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
 
-.PHONY: help draw serve test check format bench results train-mini clean
+.PHONY: help draw serve test check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,5 +56,17 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing (about two hours)
 	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz
 	$(BIN)/python -m mini.train_rewriter
 
+vllm: vllm-install  ## serve the mini rewriter by vLLM on the CPU, at 127.0.0.1:8000 (--profile scripts/vllm_cpu/profile.toml)
+	scripts/vllm_cpu/serve.sh rewriter
+
+vllm-judge: vllm-install  ## serve the mini judge by vLLM on the CPU, at 127.0.0.1:8001
+	scripts/vllm_cpu/serve.sh judge
+
+vllm-install:  ## set up .venv-vllm: vLLM on the CPU, beside nothing else
+	PYTHON="$(PYTHON)" scripts/vllm_cpu/install.sh
+
+test-vllm: $(VENV)/.dev  ## the tests with real vLLM servers (CPU)
+	scripts/ci_vllm.sh
+
 clean:  ## remove what the tools left behind, but no runs and no weights
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-vllm build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

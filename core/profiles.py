@@ -78,6 +78,8 @@ class LocalConfig(_Section):
     dtype: DType = "auto"
     micro_batch: int = Field(default=8, ge=1)
     trust_remote_code: bool = False
+    vllm: dict[str, bool | int | float | str] = {}
+    """Settings of `vllm.LLM` for `redraft enhance --engine vllm`, such as { max_model_len = 8192 }."""
 
 
 class ModelConfig(_Section):

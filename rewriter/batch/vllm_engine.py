@@ -44,7 +44,8 @@ class _Job:
 
 
 class VllmEngine:
-    """An Engine over vLLM's own scheduler, driven by one thread. `settings` go to `vllm.LLM`.
+    """An Engine over vLLM's own scheduler, driven by one thread. `settings` go to `vllm.LLM`, as do the
+    profile's own (`local.vllm`).
 
     The model loads at the first request. `llm` stands in for a loaded `vllm.LLM`, and `sampling` for
     `vllm.SamplingParams`, in tests. Raises ModelMissing and BackendError; BadReply for an empty reply.
@@ -154,7 +155,8 @@ class VllmEngine:
                     "own, or serve the model and use --engine server"
                 ) from error
             local = self._config.local
-            settings = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code} | self._settings
+            settings: dict[str, Any] = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code}
+            settings |= local.vllm | self._settings
             self._llm, self._sampling = LLM(model=self._place, **settings), SamplingParams
         if not hasattr(self, "_reader"):
             self._reader = LocalModel(self.name, None, self._llm.get_tokenizer(), None, 1 << 30, ())

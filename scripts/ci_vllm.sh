@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The tests with real vLLM servers on the CPU: builds the environment where it is missing, then runs them. About five
+# minutes on two cores, most of them downloads and starts; ends after twenty in any case.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+
+timeout 600 scripts/vllm_cpu/install.sh
+timeout 900 "${VENV:-.venv}/bin/python" -m pytest -m vllm --durations=5 tests/vllm
