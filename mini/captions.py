@@ -31,14 +31,19 @@ def group_phrase(group: Group) -> str:
     return f"{text} at the {group.place}" if group.place else text
 
 
+def sides_of(plain: Spec, index: int) -> str:
+    """What a group's clause says of its relations: "left of red star and inside blue circle", or nothing."""
+    sides = [f"{SIDES[r.kind][0]} {noun(plain, r.b)}" for r in plain.relations if r.a == index]
+    sides += [f"{SIDES[r.kind][1]} {noun(plain, r.a)}" for r in plain.relations if r.b == index]
+    return " and ".join(sides)
+
+
 def caption(spec: Spec) -> str:
     """The canonical caption. What must be absent is left out: the generator knows no "no"."""
     plain = resolve(spec)
     clauses = []
     for i, group in enumerate(plain.groups):
-        sides = [f"{SIDES[r.kind][0]} {noun(plain, r.b)}" for r in plain.relations if r.a == i]
-        sides += [f"{SIDES[r.kind][1]} {noun(plain, r.a)}" for r in plain.relations if r.b == i]
-        clauses.append(" ".join([group_phrase(group), " and ".join(sides)]).strip())
+        clauses.append(" ".join([group_phrase(group), sides_of(plain, i)]).strip())
     if plain.word:
         clauses.append(f"word {plain.word}" + (f" at the {plain.word_place}" if plain.word_place else ""))
     if plain.sheet:

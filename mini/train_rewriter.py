@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=int, default=3200)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score-on", type=int, default=100, help="lessons a task of the score at the end")
     options = parser.parse_args(argv)
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return copy
 
     trainer = Trainer(
-        model, step, options.max_steps, options.work, options.lr, warmup=100, ema=0.998,
+        model, step, options.max_steps, options.work, options.lr, warmup=100, ema=0.998, muon=options.muon,
         evaluate=lambda: exact(averaged(), tokenizer, 32, 1), evaluate_every=400,
     )  # fmt: skip
     trainer.run()

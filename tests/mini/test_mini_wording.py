@@ -254,9 +254,9 @@ def test_the_thought_names_all_that_is_asked_for() -> None:
         absent=(Absent("moon", "pink"), Absent(color="brown")),
     )
     assert wording.thought_of(spec, {0}) == (
-        "Things: two, small, red, striped, star, at left; one, red, circle. By pronoun: red stars above red circle; "
-        "red circle below red stars. "
-        "Relation: circle same colour as red stars. Word: HELLO at top. Sheet: cream. "
+        "Things: two, small, red, striped, star 1, at left; one, red, circle 2. "
+        "By pronoun: red stars 1 above red circle; red circle 2 below red stars. "
+        "Relation: circle 2 same colour as red stars. In order: 1 above red circle; 2 below red stars. Word: HELLO at top. Sheet: cream. "
         "Absent: pink moons; leave it out. Absent: brown shapes; leave it out."
     )
 
