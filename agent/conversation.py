@@ -278,6 +278,8 @@ class Conversation:
             asked = snapshot.interrupts[0].value
             waiting = Clarify(state["turn"], asked["question"], tuple(asked["choices"]))
         accept = state["accept_at"]
+        # A turn of which a kill has left the input alone has not begun: saying it again takes its place.
+        begun = any(task.name != "__start__" for task in snapshot.tasks)
         return View(
             name=self.name,
             turn=state["turn"],
@@ -288,7 +290,7 @@ class Conversation:
             seed=state["seed"],
             may_ask=state["may_ask"],
             waiting=waiting,
-            pending=state["said"] if snapshot.tasks and not snapshot.interrupts else None,
+            pending=state["said"] if begun and not snapshot.interrupts else None,
         )
 
     @asynccontextmanager
