@@ -1,0 +1,290 @@
+"""Three nodes over redraft's parts, in this process. The models of a profile are opened once and kept.
+
+IMAGE is ComfyUI's: a float tensor (batch, height, width, 3) with values in [0, 1].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from agent.decide import acceptable
+from agent.events import ChecklistMade, Event, Judged, StepProgress
+from agent.parts import Parts
+from agent.run import Session
+from agent.types import Limits, StopReason, passes
+from agent.wiring import open_parts
+from core.errors import BackendError, InputError
+from core.profiles import LimitsConfig, Profile, load_profile
+from evaluator.types import Outcome, Report
+from rewriter.limits import clean_prompt
+
+try:
+    from comfy_api.latest import ComfyAPI, ComfyExtension, io
+except ModuleNotFoundError as missing:
+    if missing.name != "comfy_api":
+        raise
+    from .comfy_stub import ComfyAPI, ComfyExtension, io
+
+CATEGORY = "redraft"
+_STEPS_PER_ROUND = 100
+"""Of the progress bar."""
+_PROFILE = "A profile that comes with redraft (mini, workstation, remote), or the path of a .toml file."
+
+
+class EnhancePrompt(io.ComfyNode):
+    """A better prompt for the same wish."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="RedraftEnhancePrompt",
+            display_name="Enhance prompt (redraft)",
+            category=CATEGORY,
+            description="Rewrites a prompt and keeps what you asked for: an intent guard compares it with your words.",
+            inputs=[
+                io.String.Input("prompt", multiline=True, default="", tooltip="What the picture is to show."),
+                io.String.Input("profile", default="mini", tooltip=_PROFILE),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
+            ],
+            outputs=[
+                io.String.Output("better", display_name="prompt"),
+                io.String.Output("negative", display_name="negative prompt"),
+                io.String.Output("thought", display_name="thought"),
+            ],
+        )
+
+    @classmethod
+    async def execute(cls, prompt: str, profile: str, seed: int) -> Any:
+        _, parts = await _opened(profile)
+        async with parts.calls:
+            (rewrite,) = await parts.rewriter(clean_prompt(prompt), n=1, seed=seed)
+        return io.NodeOutput(rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought)
+
+
+class JudgeImage(io.ComfyNode):
+    """Each picture of a batch against what was asked, and the best of them."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="RedraftJudgeImage",
+            display_name="Judge image (redraft)",
+            category=CATEGORY,
+            description="Turns the prompt into yes/no questions, asks them of each picture, and hands on the best one.",
+            inputs=[
+                io.Image.Input("images"),
+                io.String.Input("prompt", multiline=True, default="", tooltip="Your own prompt, not a rewrite of it."),
+                io.String.Input("profile", default="mini", tooltip=_PROFILE),
+            ],
+            outputs=[
+                io.Image.Output("best", display_name="best image"),
+                io.Float.Output("score", display_name="score"),
+                io.Boolean.Output("accepted", display_name="accepted"),
+                io.Int.Output("index", display_name="index"),
+                io.String.Output("report", display_name="report"),
+            ],
+        )
+
+    @classmethod
+    async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
+        described, parts = await _opened(profile)
+        limits = Limits.of(described.limits, described.judge.pass_at)
+        asked = clean_prompt(prompt)
+        async with parts.calls:
+            checks = await parts.builder(asked)
+        pictures = to_pictures(images)
+        if not pictures:
+            raise InputError("the batch holds no picture to judge")
+
+        async def judged(picture: Image.Image) -> Report:
+            async with parts.calls:
+                return await parts.evaluator.score(picture, asked, checks)
+
+        reports = await asyncio.gather(*(judged(picture) for picture in pictures))
+        if all(report.score is None for report in reports):
+            reasons = (v.reason for report in reports for v in report.verdicts if v.outcome is Outcome.FAILED)
+            raise BackendError(f"the judge could not score any picture: {next(reasons, '') or 'no answer'}")
+
+        def rank(index: int) -> tuple[bool, float, int]:
+            score = reports[index].score
+            return acceptable(reports[index], limits), -1.0 if score is None else score, -index
+
+        best = max(range(len(reports)), key=rank)
+        score = reports[best].score
+        assert score is not None
+        accepted = acceptable(reports[best], limits)
+        report = told(reports[best], limits.pass_at)
+        return io.NodeOutput(images[best : best + 1], score, accepted, best, report)
+
+
+class DrawUntilAccepted(io.ComfyNode):
+    """The whole loop."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="RedraftDrawUntilAccepted",
+            display_name="Draw until accepted (redraft)",
+            category=CATEGORY,
+            description="Rewrites, draws with the profile's generator, judges, and goes round until every check passes "
+            "or the budget is spent. Hands on the best picture it has seen.",
+            inputs=[
+                io.String.Input("prompt", multiline=True, default="", tooltip="What the picture is to show."),
+                io.String.Input("profile", default="mini", tooltip=_PROFILE),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
+                io.Float.Input("accept_at", default=0.85, min=0.05, max=1.0, step=0.01, tooltip="Score to reach."),
+                io.Int.Input("max_rounds", default=4, min=1, max=100),
+                io.Int.Input("max_images", default=8, min=1, max=1000),
+                io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
+            ],
+            outputs=[
+                io.Image.Output("image", display_name="image"),
+                io.Float.Output("score", display_name="score"),
+                io.Boolean.Output("accepted", display_name="accepted"),
+                io.String.Output("drawn_from", display_name="prompt"),
+                io.String.Output("report", display_name="report"),
+                io.String.Output("trace", display_name="trace.html"),
+            ],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        prompt: str,
+        profile: str,
+        seed: int,
+        accept_at: float,
+        max_rounds: int,
+        max_images: int,
+        runs: str = "",
+    ) -> Any:
+        described, parts = await _opened(profile)
+        changes = {"accept_at": accept_at, "max_rounds": max_rounds, "max_images": max_images}
+        config = LimitsConfig.model_validate(described.limits.model_dump() | changes)
+        limits = Limits.of(config, described.judge.pass_at)
+        out = Path(runs or described.runs)
+        session = Session.start(prompt, parts, limits=limits, out=out, profile=described, seed=seed)
+        bar = _Bar(limits)
+        async for event in session.stream():
+            await bar.show(event)
+            if interrupted():
+                session.cancel()
+        result = session.result
+        assert result is not None
+        if interrupted():
+            raise_interrupted()
+        best = result.best_attempt
+        if result.stop is StopReason.FAILED or best is None or result.image is None:
+            raise BackendError(f"{result.error or result.why} (the run is in {result.folder})")
+        picture = await asyncio.to_thread(_load, result.image)
+        return io.NodeOutput(
+            to_tensor([picture]),
+            0.0 if best.score is None else best.score,
+            result.stop is StopReason.ACCEPTED,
+            best.prompt,
+            f"{result.stop.value}: {result.why}\n{told(best.report, limits.pass_at)}",
+            str(result.trace.resolve()),
+        )
+
+
+class RedraftExtension(ComfyExtension):
+    async def get_node_list(self) -> list[Any]:
+        return [EnhancePrompt, JudgeImage, DrawUntilAccepted]
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """What ComfyUI calls when it loads the package."""
+    return RedraftExtension()
+
+
+class _Bar:
+    """The node's progress bar, with each judged picture as its preview."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._whole = limits.max_rounds * _STEPS_PER_ROUND
+        self._at = 0.0
+        self._api = ComfyAPI()
+
+    async def show(self, event: Event) -> None:
+        match event:
+            case StepProgress(step="render", round=number, done=done, total=total) if total:
+                await self._tell(number - 1 + 0.8 * done / total)
+            case Judged(attempt=attempt, path=path):
+                await self._tell(attempt.round - 0.1, await asyncio.to_thread(_load, path))
+            case ChecklistMade():
+                await self._tell(0.05)
+
+    async def _tell(self, rounds: float, picture: Image.Image | None = None) -> None:
+        self._at = max(self._at, rounds * _STEPS_PER_ROUND)  # a bar that runs back reads as an error
+        await self._api.execution.set_progress(self._at, self._whole, preview_image=picture)
+
+
+def told(report: Report, pass_at: float) -> str:
+    """A report as lines of text."""
+    lines = []
+    for verdict in report.verdicts:
+        if verdict.outcome is Outcome.SCORED:
+            mark, value = ("+" if passes(verdict, pass_at) else "-"), f"{verdict.probability:.2f}"
+        else:
+            mark, value = "?" if verdict.outcome is Outcome.FAILED else " ", verdict.outcome.value
+        reason = f" ({verdict.reason})" if verdict.reason else ""
+        lines.append(f"{mark} {value} {verdict.check.question}{reason}")
+    return "\n".join(lines)
+
+
+def to_pictures(images: torch.Tensor) -> list[Image.Image]:
+    """(batch, height, width, 3) in [0, 1] to RGB pictures."""
+    whole = (images.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return [Image.fromarray(np.ascontiguousarray(one[..., :3]), "RGB") for one in whole]
+
+
+def to_tensor(pictures: Iterable[Image.Image]) -> torch.Tensor:
+    """RGB pictures of one size to (batch, height, width, 3) in [0, 1]."""
+    arrays = [np.asarray(picture.convert("RGB"), dtype=np.float32) / 255 for picture in pictures]
+    return torch.from_numpy(np.stack(arrays))
+
+
+def interrupted() -> bool:
+    """Whether the user has pressed Cancel."""
+    try:
+        from comfy.model_management import processing_interrupted
+    except ModuleNotFoundError:
+        return False
+    return bool(processing_interrupted())
+
+
+def raise_interrupted() -> None:
+    """Ends the workflow the way ComfyUI ends it."""
+    from comfy.model_management import throw_exception_if_processing_interrupted
+
+    throw_exception_if_processing_interrupted()
+
+
+_lock = threading.Lock()
+_models: dict[str, tuple[Profile, Parts]] = {}
+
+
+async def _opened(name: str) -> tuple[Profile, Parts]:
+    """A profile and its models, opened once. Node classes hold no state in ComfyUI, the module does."""
+
+    def work() -> tuple[Profile, Parts]:
+        with _lock:
+            if name not in _models:
+                profile = load_profile(name)
+                _models[name] = (profile, open_parts(profile))
+            return _models[name]
+
+    return await asyncio.to_thread(work)
+
+
+def _load(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")
