@@ -1,7 +1,8 @@
 """The part of ComfyUI's V3 API that the nodes use, for where there is no ComfyUI: their tests.
 
 Names, parameters and rules are those of `comfy_api.latest` (V3 schema, API v0_0_2): inputs and outputs are objects,
-ids are unique, `define_schema` and `execute` are class methods, and `execute` takes its parameters by the ids of the inputs.
+ids are unique, `define_schema` and `execute` are class methods, and `execute` takes its parameters by the ids of the
+inputs.
 A setting that the real one does not have is a TypeError here too.
 """
 
