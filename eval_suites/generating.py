@@ -18,16 +18,21 @@ from core.errors import InputError
 from core.profiles import Profile, load_profile
 from core.store import ImageStore
 from eval_suites.book import opened
-from eval_suites.conditions import Condition, Reporter, Work, conditions, missing
+from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
 from eval_suites.report import gallery, write_report
 from eval_suites.runner import Results, cost, data_settings, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
 from eval_suites.types import Data, Item, Suite
 from evaluator.models import open_evaluator
+from evaluator.types import Outcome
 from rewriter.limits import clean_prompt
 
 FEW = 20
 """Fewer prompts than this, and the report says that its intervals mean little."""
+
+
+MANY = 0.1
+"""More failed answers than this share, and the report says why."""
 
 
 def chosen_variant(suite: Any, variant: str | None) -> str:
@@ -107,7 +112,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             "source": suite.source,
             "licence": suite.licence,
             "value_name": suite.value_name,
-            "notes": notes(suite, data, items, rows, reporting, failures(results)),
+            "notes": notes(suite, data, items, rows, reporting, results),
             "prompts": len(items),
             **summary(suite, items, rows, results, pass_at),
             "sections": [],
@@ -144,7 +149,7 @@ def notes(
     items: Sequence[Item],
     rows: Sequence[Condition],
     reporting: Profile | None,
-    failed: Mapping[str, Mapping[str, str]],
+    results: Results,
 ) -> list[str]:
     """What a reader must know to read the figures right."""
     told = list(data.notes)
@@ -158,10 +163,21 @@ def notes(
             f"One judge both chose and reports, so these look better than they are: {'; '.join(chosen)}. "
             "Report with another by --report-profile."
         )
+    told += _unanswered(results)
     if not all(item.questions for item in items):
         told.append("The questions are a checklist made by a model from each prompt, not the benchmark's authors.")
-    for name, lost in failed.items():
+    for name, lost in failures(results).items():
         if lost:
             first = next(iter(lost.values()))
             told.append(f"{len(lost)} prompts failed under {name}; the same command tries them again. First: {first}")
     return told
+
+
+def _unanswered(results: Results) -> list[str]:
+    """Where the judge failed on so much that the figures are those of the questions it happened to answer."""
+    found = [one for row in results.values() for one in row.values() if isinstance(one, Answered)]
+    verdicts = [verdict for one in found for picture in one.verdicts for verdict in picture]
+    failed = [reason for _, reason, state in verdicts if state == Outcome.FAILED.value]
+    if len(failed) <= MANY * len(verdicts):
+        return []
+    return [f"The judge failed on {len(failed)} of {len(verdicts)} answers. The first: {failed[0]}."]

@@ -90,7 +90,8 @@ def sample(count: int | None, seed: int) -> Data:
     items = []
     for n, wording in enumerate(prompts(count or PROMPTS, seed)):
         checks = tuple(Question(Check(key_point, question)) for key_point, question in wording.checks)
-        tags = {"groups of cut-outs": (str(len(wording.spec.groups)),)}
+        groups = len(wording.spec.groups)
+        tags = {"size": ("1 group" if groups == 1 else f"{groups} groups",)}
         items.append(Item(f"{n:05d}", wording.text, checks, tags, {"caption": wording.caption}))
     return Data(tuple(items), ())
 

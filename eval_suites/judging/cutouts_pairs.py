@@ -26,6 +26,7 @@ _SEED = 0
 def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
     """As many pairs as `variant` says, of prompts with combinations that no training set holds; the same every time."""
     rng = np.random.default_rng((_SEED, 515_151))
+    lots = np.random.default_rng((_SEED, 626_262))
     pairs: list[Pair] = []
     seen: Counter[str] = Counter()
     while len(pairs) < int(variant):
@@ -43,8 +44,8 @@ def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
         key_point, question = min(broken, key=lambda check: seen[check[0]])
         seen[key_point] += 1
         paths = [_kept(image, unpacked) for image in (good, bad)]
-        # Shown in turn, or a judge that always prefers the first would be right.
-        turned = len(pairs) % 2 == 1
+        # A judge that always prefers the first must not be right; by lot, because --limit takes every n-th pair.
+        turned = bool(lots.integers(2))
         first, second = paths[::-1] if turned else paths
         pairs.append(
             Pair(
