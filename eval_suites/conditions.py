@@ -35,6 +35,13 @@ class Reporter:
     builder: ChecklistMaker
 
 
+class NoChecklists:
+    """The ChecklistMaker of those who are asked given questions and make none."""
+
+    async def __call__(self, prompt: str) -> Checklist:
+        raise NotImplementedError(f"no checklist is made here, as of {prompt!r}")
+
+
 @dataclass(frozen=True)
 class Condition:
     """A row of the report. `images`: pictures drawn for an item; `shown`: how many of them count."""

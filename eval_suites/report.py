@@ -28,15 +28,19 @@ _COLOURS = ("#8a8378", "#b9a98c", "#3557b7", "#1d7a4c", "#b3372b")
 
 def write_report(out: Path, figures: Mapping[str, Any], gallery: Mapping[str, Any]) -> Path:
     """Writes the three files into `out` and returns the page's path. Raises InputError where they cannot be written."""
-    page = out / "report.html"
+    return write_files(out, figures, markdown(figures), html(figures, gallery))
+
+
+def write_files(out: Path, figures: Mapping[str, Any], text: str, page: str) -> Path:
+    """report.json, report.md and report.html; returns the last. Raises InputError where they cannot be written."""
     try:
         data = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(out / "report.json", (data + "\n").encode())
-        write_atomically(out / "report.md", markdown(figures).encode())
-        write_atomically(page, html(figures, gallery).encode())
+        write_atomically(out / "report.md", text.encode())
+        write_atomically(out / "report.html", page.encode())
     except OSError as error:
         raise InputError(f"cannot write the report into {out}: {error.strerror}") from error
-    return page
+    return out / "report.html"
 
 
 def percent(figure: Mapping[str, float] | None) -> str:
@@ -175,15 +179,9 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 def html(figures: Mapping[str, Any], gallery: Mapping[str, Any]) -> str:
     """The page as text. Everything that came from data or models is escaped, and the page may run no script."""
-    environment = Environment(
-        loader=PackageLoader("eval_suites", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     titles = [row["title"] for row in figures["conditions"].values()]
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         run=figures,
         conditions=condition_table(figures),
         differences=difference_table(figures) if figures["differences"] else None,
@@ -199,6 +197,18 @@ def html(figures: Mapping[str, Any], gallery: Mapping[str, Any]) -> str:
         settings=json.dumps(figures["settings"], indent=2, ensure_ascii=False),
         gallery=gallery,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """One of the templates, filled."""
+    environment = Environment(
+        loader=PackageLoader("eval_suites", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def bars(figures: Mapping[str, Any]) -> dict[str, Any]:

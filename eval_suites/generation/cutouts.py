@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval_suites.conditions import Answered, Reporter, Work
+from eval_suites.conditions import Answered, NoChecklists, Reporter, Work
 from eval_suites.painting import Draw, seed_of
 from eval_suites.report import percent, signed
 from eval_suites.runner import Results
@@ -25,7 +25,7 @@ from eval_suites.stats import Interval, bootstrap, calibration, paired_differenc
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import every_right, share_right
 from evaluator.align import AlignEvaluator
-from evaluator.types import Check, Checklist, Outcome, Verdict
+from evaluator.types import Check, Outcome, Verdict
 from mini import oracle, questions
 from mini.raster import draw
 from mini.sampling import Split, sample_pair, sample_scene, sample_spec, truths
@@ -77,12 +77,7 @@ class OracleJudge:
         ]
 
 
-class _NoChecklists:
-    async def __call__(self, prompt: str) -> Checklist:
-        raise NotImplementedError(f"every prompt has its checks, {prompt!r} too")
-
-
-ORACLE = Reporter("oracle", AlignEvaluator(_NoChecklists(), OracleJudge()), _NoChecklists())
+ORACLE = Reporter("oracle", AlignEvaluator(NoChecklists(), OracleJudge()), NoChecklists())
 
 
 def sample(count: int | None, seed: int) -> Data:

@@ -17,6 +17,7 @@ from core.models import open_chat
 from core.profiles import JudgeConfig, Profile, load_profile
 from core.templates import style_folder
 from eval_suites.book import opened
+from eval_suites.conditions import NoChecklists
 from eval_suites.editing.suites import EditSuite, edit_figures, require_edits, score_edits
 from eval_suites.generating import FEW, chosen_variant
 from eval_suites.judging.attacks import WRITTEN
@@ -31,17 +32,10 @@ from evaluator.edits.types import EditJudge
 from evaluator.judges import open_judge
 from evaluator.pairs.likert import LikertJudge
 from evaluator.pairs.pairwise import WordsPairJudge, YesNoPairJudge
-from evaluator.types import Checklist, Judge
+from evaluator.types import Judge
 
 T = TypeVar("T")
 EDIT_METHODS: tuple[str, ...] = get_args(Method)
-
-
-class _NoChecklists:
-    """Judges of pairs are asked given questions and make none."""
-
-    async def __call__(self, prompt: str) -> Checklist:
-        raise NotImplementedError(f"no checklist is made here, as of {prompt!r}")
 
 
 def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, command: str) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, comman
                 told = await judge_pairs(data.pairs, judge, other, plan, book, done, attacks=attacks, defences=defences)
                 figures.update(told, defences=DEFENCES if defences else "")
             if data.rated:
-                evaluator = AlignEvaluator(_NoChecklists(), open_judge(profile.judge))
+                evaluator = AlignEvaluator(NoChecklists(), open_judge(profile.judge))
                 figures.update(await judge_ratings(data.rated, evaluator, judge.name, plan, book, done))
 
         _run("judging", asked_of(data, judge, other, plan, len(attacks), len(defences)), work)
@@ -173,7 +167,7 @@ def open_defences(profile: Profile, method: str, edits: bool) -> dict[str, Compa
 
 def _pointwise(profile: Profile, config: JudgeConfig, suffix: str) -> Comparer:
     judge = open_judge(config)
-    return PointwiseComparer(AlignEvaluator(_NoChecklists(), judge, profile.evaluator), judge.name + suffix)
+    return PointwiseComparer(AlignEvaluator(NoChecklists(), judge, profile.evaluator), judge.name + suffix)
 
 
 def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from core.errors import InputError
-from core.files import write_atomically
-from eval_suites.report import Table, percent, signed, table_lines
+from eval_suites.report import Table, percent, render, signed, table_lines, write_files
 
 Section = tuple[str, str, Table]
 """Heading, what it says, table."""
@@ -19,14 +15,7 @@ Section = tuple[str, str, Table]
 
 def write_judge_report(out: Path, figures: Mapping[str, Any]) -> Path:
     """Writes the three files into `out` and returns the page's path. Raises InputError where they cannot be written."""
-    try:
-        data = json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(out / "report.json", (data + "\n").encode())
-        write_atomically(out / "report.md", markdown(figures).encode())
-        write_atomically(out / "report.html", html(figures).encode())
-    except OSError as error:
-        raise InputError(f"cannot write the report into {out}: {error.strerror}") from error
-    return out / "report.html"
+    return write_files(out, figures, markdown(figures), html(figures))
 
 
 def sections(figures: Mapping[str, Any]) -> list[Section]:
@@ -152,14 +141,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
 
 def html(figures: Mapping[str, Any]) -> str:
     """The page as text; it runs no script and needs nothing else."""
-    environment = Environment(
-        loader=PackageLoader("eval_suites", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("judge.html.j2").render(
+    return render(
+        "judge.html.j2",
         run=figures,
         sections=sections(figures),
         settings=json.dumps(figures["settings"], indent=2, ensure_ascii=False),
