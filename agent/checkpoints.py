@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -36,9 +37,23 @@ class SqliteFiles:
             async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
                 saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(types))
                 await saver.conn.execute("PRAGMA busy_timeout=30000")
-                yield saver
+                try:
+                    yield saver
+                finally:
+                    await quiet(saver)
         except sqlite3.Error as error:
             raise InputError(f"cannot use {file}: {error}") from error
+
+
+async def quiet(saver: AsyncSqliteSaver) -> None:
+    """Waits for writes under way, before the saver is closed.
+
+    LangGraph does not wait for them where a stream is left early. A write that goes on while its connection is closed
+    leaves a transaction open in SQLite, and the file locked for the rest of the process.
+    """
+    await asyncio.sleep(0)  # tasks that have not begun take their place at the lock
+    async with saver.lock:
+        await saver.conn.rollback()
 
 
 async def settled(graph: CompiledStateGraph[Any, Any, Any, Any], thread: RunnableConfig) -> StateSnapshot:

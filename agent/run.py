@@ -20,7 +20,7 @@ from langgraph.types import Command, StateSnapshot
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from agent.checkpoints import settled
+from agent.checkpoints import quiet, settled
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
 from agent.graph import build_graph
@@ -195,9 +195,12 @@ class Session:
                     await saver.conn.execute("PRAGMA synchronous=NORMAL")
                     await saver.conn.execute("PRAGMA busy_timeout=30000")
                     graph = build_graph(self._retry_wait_s).compile(checkpointer=saver)
-                    async with aclosing(self._events(graph, log, answer)) as events:
-                        async for event in events:
-                            yield event
+                    try:
+                        async with aclosing(self._events(graph, log, answer)) as events:
+                            async for event in events:
+                                yield event
+                    finally:
+                        await quiet(saver)
             except sqlite3.Error as error:
                 raise InputError(f"cannot use {self.folder.checkpoints}: {error}") from error
 
