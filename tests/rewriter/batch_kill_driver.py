@@ -1,7 +1,8 @@
 """Kills a batch with SIGKILL at random moments, goes on, and prints what was left, as one JSON object.
 
 Run by test_batch_kill.py as a program of its own: `python -m tests.rewriter.batch_kill_driver FOLDER SEED`. Children
-are forked, so that they cost no new start; the moments are shares of the time that an uninterrupted run took.
+are forked, so that they cost no new start; the moments are when the records have grown by a random share of what an
+uninterrupted run writes, so that every child gets somewhere, however slow the machine is.
 """
 
 from __future__ import annotations
@@ -49,20 +50,28 @@ def killed(pid: int) -> bool:
     return False
 
 
+def written(out: Path) -> int:
+    """Bytes of records that a batch has written, finished or not."""
+    return sum(path.stat().st_size for path in work_path(out).glob("records-*"))
+
+
 def main(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     rows = [{"id": at, "prompt": f"a fox with sign {at % PROMPTS}"} for at in range(ROWS)]
     source, whole, out = write_jsonl(folder / "in.jsonl", rows), folder / "whole.jsonl", folder / "out.jsonl"
-    started = time.monotonic()
     assert not killed(child(source, whole))
-    took = time.monotonic() - started
-    kills, sizes = 0, []
+    in_all = written(whole)
+    kills, sizes = 0, [0]
     for _ in range(KILLS):
         pid = child(source, out)
-        time.sleep(took * rng.uniform(0.02, 0.18))
+        enough = sizes[-1] + in_all * rng.uniform(0.01, 0.08)
+        deadline = time.monotonic() + 20
+        while written(out) < enough and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
         kills += killed(pid)
-        sizes.append(sum(path.stat().st_size for path in work_path(out).glob("records-*.jsonl")))
+        sizes.append(written(out))
         assert not out.exists(), "the output appears when it is whole"
     kills += killed(child(source, out, die_writing=True))
     assert not out.exists()
