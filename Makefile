@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
 
 .PHONY: help draw serve test check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
@@ -26,8 +27,8 @@ serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile a
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
 	$(BIN)/redraft serve
 
-test: $(VENV)/.dev  ## set up and run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## set up and run the tests, on WORKERS processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev  ## lint, types, layering
 	$(BIN)/ruff check .
