@@ -27,7 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/api/login", "/api/logout", "/api/me", "/favicon.ico"})
 """What needs no token, beside the files of the page under /page/."""
-_PICTURES = ("/api/images", "/v1/")
+_PICTURES = ("/api/images", "/v1/", "/mcp")
 """Where bodies may hold pictures."""
 _LONG = ("/v1/", "/mcp")
 """Answers that take as long as a drawing, which has limits of its own."""
@@ -81,7 +81,7 @@ class _Exchange:
         if not self._path.startswith(_PICTURES):
             return bounds.max_body
         # Room for base64 and for a mask, beside the fields of a form.
-        return (3 * bounds.max_image_bytes if self._path.startswith("/v1/") else bounds.max_image_bytes) + 65536
+        return (3 * bounds.max_image_bytes if self._path.startswith(_LONG) else bounds.max_image_bytes) + 65536
 
     async def go(self) -> None:
         long = self._path.startswith(_LONG) or self._path.endswith("/events")

@@ -96,13 +96,16 @@ def start(tmp_path: Path) -> Start:
 
     @asynccontextmanager
     async def run(
-        models: Callable[[Metrics], list[Served]] = lambda metrics: [fake_served(metrics)],
+        models: Callable[[Metrics], list[Served]] | None = lambda metrics: [fake_served(metrics)],
         token: str | None = None,
         **settings: Any,
     ) -> AsyncIterator[Running]:
         metrics = Metrics()
         made = Settings(**{"data": tmp_path / "data", **settings})
-        async with Service(made, models=models(metrics), metrics=metrics) as service, listening(service) as url:
+        async with (
+            Service(made, models=None if models is None else models(metrics), metrics=metrics) as service,
+            listening(service) as url,
+        ):
             await service.warm()
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:

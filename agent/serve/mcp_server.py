@@ -1,0 +1,269 @@
+"""Tools for agents, by the Model Context Protocol: draw, edit, judge, enhance.
+
+`redraft serve` has them at /mcp (streamable HTTP), `redraft serve --mcp` on stdin and stdout. Progress is told while a
+tool works; pictures come as image content, figures as structured content. An error that a user can mend is the tool's
+answer, so that a model can read it and mend it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Annotated, Any, TextIO
+
+import anyio
+from fastapi import FastAPI
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context, Image
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import CallToolResult, TextContent
+from PIL import Image as PILImage
+from pydantic import Field
+from starlette.routing import Mount, Route
+
+from agent.decide import acceptable
+from agent.events import Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress
+from agent.run import RunResult
+from agent.serve import telling
+from agent.serve.openai_drawing import Drawing, Seen, extra
+from agent.serve.service import Service
+from agent.serve.settings import LOCAL
+from agent.serve.wire import LimitChanges
+from core.errors import BackendError, InputError, RedraftError
+from core.images import fit_mask
+from evaluator.types import Outcome
+
+_INSTRUCTIONS = (
+    "redraft rewrites a prompt, draws it, judges the picture point by point against what was asked, and goes round "
+    "until every check passes or the budget is spent. Give `draw` the user's own words: it rewrites them itself."
+)
+_BETWEEN_S = 0.25
+"""Least time between two notices of the same step."""
+
+Prompt = Annotated[str, Field(description="What the picture is to show, in the user's own words.")]
+Picture = Annotated[
+    str,
+    Field(description="Base64 of a PNG, JPEG or WebP file, a data: URL, or `image` (a sha256) of an earlier answer."),
+]
+ProfileName = Annotated[str | None, Field(description="Which models; the server's first profile otherwise.")]
+Rounds = Annotated[int | None, Field(ge=1, description="Most rounds.")]
+Images = Annotated[int | None, Field(ge=1, description="Most pictures.")]
+Bar = Annotated[float | None, Field(gt=0, le=1, description="Score from which a picture is accepted.")]
+Seed = Annotated[int | None, Field(ge=0, lt=2**31, description="Repeats a drawing.")]
+Tools = Context[Any, Any]
+
+
+def create_mcp(service: Service) -> MCPServer[Any]:
+    """The server with its tools."""
+    mcp: MCPServer[Any] = MCPServer("redraft", instructions=_INSTRUCTIONS, log_level="WARNING")
+
+    @mcp.tool(structured_output=False)
+    async def draw(
+        prompt: Prompt,
+        ctx: Tools,
+        profile: ProfileName = None,
+        max_rounds: Rounds = None,
+        max_images: Images = None,
+        accept_at: Bar = None,
+        seed: Seed = None,
+    ) -> CallToolResult:
+        """Draw a picture, judge it, and redraw it until it is right. Gives the best picture, and why it stopped."""
+        limits = _limits(max_rounds, max_images, accept_at)
+        who = _client(ctx)
+        return await _drawn(
+            service, ctx, who, lambda: service.draw(who, prompt, profile=profile, limits=limits, seed=seed)
+        )
+
+    @mcp.tool(structured_output=False)
+    async def edit(
+        image: Picture,
+        instruction: Annotated[str, Field(description="What to change.")],
+        ctx: Tools,
+        mask: Annotated[str | None, Field(description="Where: a picture that is white where to change.")] = None,
+        profile: ProfileName = None,
+        max_rounds: Rounds = None,
+        max_images: Images = None,
+        accept_at: Bar = None,
+        seed: Seed = None,
+    ) -> CallToolResult:
+        """Change a picture as told, and keep the rest."""
+        who = _client(ctx)
+        picture = await _picture(service, who, image)
+        where = None if mask is None else (await _picture(service, who, mask)).convert("L")
+        limits = _limits(max_rounds, max_images, accept_at)
+
+        def begin() -> Drawing:
+            fitted = None if where is None else fit_mask(where, picture.size)
+            return service.edit(who, picture, instruction, mask=fitted, profile=profile, limits=limits, seed=seed)
+
+        return await _drawn(service, ctx, who, begin)
+
+    @mcp.tool(structured_output=False)
+    async def judge(image: Picture, prompt: Prompt, ctx: Tools, profile: ProfileName = None) -> CallToolResult:
+        """Judge a picture against a prompt, point by point: yes/no questions, each with a probability."""
+        who = _client(ctx)
+        picture = await _picture(service, who, image)
+        await ctx.report_progress(0, 1, "judging")
+        try:
+            report = await service.judge(who, picture, prompt, profile)
+            limits = service.served(profile).limits
+            if report.score is None and report.failed:
+                reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
+                raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
+        except RedraftError as error:
+            raise ToolError(str(error)) from None
+        await ctx.report_progress(1, 1, "judged")
+        checks = telling.verdicts(report.verdicts, limits.pass_at)
+        value = {
+            "score": report.score,
+            "accepted": acceptable(report, limits),
+            "failed": report.failed,
+            "checks": checks,
+        }
+        return _answer(_lines(value, checks), value)
+
+    @mcp.tool(structured_output=False)
+    async def enhance(prompt: Prompt, ctx: Tools, profile: ProfileName = None, seed: Seed = None) -> CallToolResult:
+        """Rewrite a prompt for an image model without drawing it. What was asked for is kept."""
+        await ctx.report_progress(0, 1, "rewriting")
+        try:
+            rewrite = await service.enhance(_client(ctx), prompt, profile, seed)
+        except RedraftError as error:
+            raise ToolError(str(error)) from None
+        await ctx.report_progress(1, 1, "rewritten")
+        value = {
+            "prompt": rewrite.prompt,
+            "negative_prompt": rewrite.negative_prompt,
+            "thought": rewrite.thought,
+            "findings": list(rewrite.findings),
+            "fallback": rewrite.fallback,
+            "model": rewrite.model,
+        }
+        return _answer(rewrite.prompt, value)
+
+    return mcp
+
+
+def mount(app: FastAPI, service: Service) -> None:
+    """/mcp in the server's app. The guard before it has seen to token, Host and Origin."""
+    mcp = create_mcp(service)
+    inner = mcp.streamable_http_app(
+        streamable_http_path="/mcp",
+        max_request_body_size=3 * service.bounds.max_image_bytes + 65536,
+        max_sessions=service.bounds.max_sessions,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+    (route,) = [one for one in inner.routes if isinstance(one, Route | Mount)]
+    app.router.routes.append(route)
+    app.state.lifespans.append(mcp.session_manager.run)
+
+
+async def run_stdio(service: Service, stdout: TextIO) -> None:
+    """Serves one client, who writes to stdin and reads `stdout`, until it hangs up."""
+    server = create_mcp(service)._lowlevel_server  # the public way writes to sys.stdout, where libraries print too
+    async with stdio_server(stdout=anyio.wrap_file(stdout)) as (incoming, outgoing):
+        await server.run(incoming, outgoing, server.create_initialization_options())
+
+
+def _client(ctx: Tools) -> str:
+    """Who asks: what the guard found, or the one client of a server on stdin."""
+    request = getattr(ctx.request_context, "request", None)
+    if request is None:
+        return LOCAL
+    found = request.scope.get("redraft.client")
+    if not isinstance(found, str):
+        raise ToolError("give a token: Authorization: Bearer ...")
+    return found
+
+
+def _limits(rounds: int | None, images: int | None, accept_at: float | None) -> LimitChanges:
+    return LimitChanges(max_rounds=rounds, max_images=images, accept_at=accept_at)
+
+
+async def _picture(service: Service, who: str, given: str) -> PILImage.Image:
+    """Raises ToolError."""
+    try:
+        if len(given) == 64 and given.isalnum():
+            path = await service.image(who, given)
+            return await service.pictures.read(await asyncio.to_thread(path.read_bytes))
+        if ":" in given[:64]:
+            return await service.pictures.fetch(given)
+        try:
+            data = base64.b64decode("".join(given.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise InputError(
+                "the picture is neither base64, a data: URL, nor the sha256 of an earlier answer"
+            ) from None
+        return await service.pictures.read(data)
+    except RedraftError as error:
+        raise ToolError(str(error)) from None
+
+
+async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing]) -> CallToolResult:
+    """A drawing to its end, with its progress told."""
+    seen, progress = Seen(), _Progress(ctx)
+    try:
+        async with aclosing(begin()) as events:
+            async for event in events:
+                seen.see(event)
+                await progress.tell(event)
+        result, path = seen.finished()
+    except RedraftError as error:
+        raise ToolError(str(error)) from None
+    best = result.best_attempt
+    assert best is not None
+    value = extra(seen, service, "") | {"image": best.image}
+    text = f"{result.stop.value}: {result.why}\n{_lines(value, value['checks'])}\nprompt: {best.prompt}"
+    return _answer(text, value, Image(path=path))
+
+
+class _Progress:
+    """Progress that only ever grows, in hundredths of a round; each judged picture is told."""
+
+    def __init__(self, ctx: Tools) -> None:
+        self._ctx = ctx
+        self._at = 0.0
+        self._said = 0.0
+
+    async def tell(self, event: Event | RunResult) -> None:
+        match event:
+            case StepProgress(step=step, round=number, done=done, total=total):
+                share = {"checklist": 0.0, "plan": 0.05, "rewrite": 0.1, "render": 0.2, "judge": 0.8}.get(step, 0.0)
+                if step == "render" and total:
+                    share += 0.6 * done / total
+                if done and done != total and time.monotonic() - self._said < _BETWEEN_S:
+                    return
+                await self._say(max(0, number - 1) + share, f"round {number}: {step}" if number else step)
+            case RewriteMade(round=number, rewrite=rewrite):
+                await self._say(number - 0.8, f"round {number}: {rewrite.prompt}")
+            case ImageDrawn(round=number):
+                await self._say(number - 0.2, f"round {number}: drawn")
+            case Judged(number=number, attempt=attempt):
+                score = "no score" if attempt.score is None else f"{attempt.score:.2f}"
+                await self._say(attempt.round - 0.1, f"picture {number}: {score}")
+            case Decided(round=number, decision=decision):
+                await self._say(number, decision.why)
+
+    async def _say(self, rounds: float, message: str) -> None:
+        # The protocol wants each value to be larger than the one before.
+        self._at = max(round(100 * rounds, 2), self._at + 0.01)
+        self._said = time.monotonic()
+        await self._ctx.report_progress(self._at, None, message)
+
+
+def _lines(value: dict[str, Any], checks: list[dict[str, Any]]) -> str:
+    score = "no score" if value["score"] is None else f"score {value['score']:.2f}"
+    marks = {"scored": "no", "not_applicable": "does not apply", "failed": "not answered"}
+    lines = [f"- {'yes' if c['passed'] else marks[c['outcome']]}: {c['question']}" for c in checks]
+    return "\n".join([score, *lines])
+
+
+def _answer(text: str, value: dict[str, Any], picture: Image | None = None) -> CallToolResult:
+    images = [] if picture is None else [picture.to_image_content()]
+    return CallToolResult(content=[*images, TextContent(type="text", text=text)], structured_content=value)

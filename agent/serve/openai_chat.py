@@ -1,0 +1,199 @@
+"""Chat completions: the last message is drawn, or, where a picture was given or made before, may change that one."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Request, Response
+from PIL import Image
+
+from agent.events import ChecklistMade, Decided, Event, Judged, Planned, RewriteMade, Warned
+from agent.run import RunResult
+from agent.serve.openai_drawing import Drawing, Seen, encoded, extra, sse, streamed, while_there
+from agent.serve.openai_wire import ChatBody, ChatMessage
+from agent.serve.service import Service
+from core.chat import Usage
+from core.errors import InputError
+from rewriter.turns import Talk, Turn
+
+_EARLIER = 6
+
+
+async def complete(
+    request: Request, service: Service, who: str, body: ChatBody, profile: str
+) -> Response | dict[str, Any]:
+    """The answer to a chat. Raises RedraftError."""
+    if body.n not in (None, 1):
+        raise InputError("n: a chat has one answer; ask for 1, or use /v1/images/generations")
+    wanted, picture = await _wanted(service, body, profile)
+    about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": profile}
+    base = str(request.base_url)
+    if wanted.kind == "ask" and picture is not None:
+        told = await while_there(request, _looked(service, profile, picture, wanted.text))
+        if body.stream:
+            return await streamed(_as_chunks(about, told))
+        return _whole(about, told, "", [], Usage(), None)
+    drawing = _begin(service, who, wanted, picture, profile, body)
+    if body.stream:
+        return await streamed(_chunks(service, drawing, about, base, body))
+    return await while_there(request, _to_end(service, drawing, about, base))
+
+
+async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn, Image.Image | None]:
+    """What the last message asks for, and the picture that it is about."""
+    said = [message for message in body.messages if message.role == "user"]
+    if not said:
+        raise InputError("messages: there is none of the user's; say what to draw")
+    last = said[-1]
+    text = _without_pictures(last.text)
+    own = last.pictures
+    url = own[-1] if own else _latest(body.messages)
+    parts = service.served(profile).parts
+    if url is None or (not own and not (parts.can_edit or parts.answerer)):
+        return Turn("draw", text), None
+    picture = await service.pictures.fetch(url)
+    if parts.turn_reader is None:
+        return Turn("edit" if own else "draw", text), picture
+    earlier = tuple(_without_pictures(message.text) for message in said[-1 - _EARLIER : -1])
+    talk = Talk(said=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
+    async with parts.calls:
+        turn = await parts.turn_reader(talk)
+    if turn.kind == "ask" and parts.answerer is not None:
+        return Turn("ask", turn.text or text), picture
+    if turn.kind == "edit" and (own or parts.can_edit):
+        return Turn("edit", turn.text or text), picture
+    if own:  # who sends a picture along wants something of it
+        return Turn("edit", text), picture
+    return Turn("draw", (turn.text if turn.kind == "draw" else "") or text), None
+
+
+def _latest(messages: list[ChatMessage]) -> str | None:
+    return next((url for message in reversed(messages) for url in reversed(message.pictures)), None)
+
+
+def _without_pictures(text: str) -> str:
+    return re.sub(r"!\[[^\]]*\]\([^)\s]*\)", "", text).strip()
+
+
+def _begin(
+    service: Service, who: str, wanted: Turn, picture: Image.Image | None, profile: str, body: ChatBody
+) -> Drawing:
+    limits, seed = body.redraft.limits, body.seed if body.redraft.seed is None else body.redraft.seed
+    if wanted.kind == "edit" and picture is not None:
+        return service.edit(who, picture, wanted.text, profile=profile, limits=limits, seed=seed)
+    return service.draw(who, wanted.text, profile=profile, limits=limits, seed=seed)
+
+
+async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:
+    parts = service.served(profile).parts
+    assert parts.answerer is not None
+    async with parts.calls:
+        return await parts.answerer(picture, question)
+
+
+def thought(event: Event | RunResult) -> str:
+    """What an event adds to the reasoning that is shown."""
+    match event:
+        case ChecklistMade(checks=checks):
+            return "Checks:\n" + "".join(f"- {check.question}\n" for check in checks) + "\n"
+        case RewriteMade(round=number, rewrite=rewrite):
+            return f"Round {number}. {rewrite.thought}\n→ {rewrite.prompt}\n\n".replace("  ", " ")
+        case Planned(course=course):
+            steps = "".join(f"- {step.instruction}\n" for step in course.steps)
+            return f"Plan: {course.choice}. {course.reason}\n{steps}\n"
+        case Judged(number=number, attempt=attempt):
+            score = "no score" if attempt.score is None else f"{attempt.score:.2f}"
+            missed = "; ".join(attempt.report.feedback)
+            return f"Picture {number}: {score}{f' ({missed})' if missed else ''}\n"
+        case Decided(decision=decision):
+            return f"{decision.stop.value if decision.stop else 'On'}: {decision.why}\n\n"
+        case Warned(text=text):
+            return f"Note: {text}\n"
+    return ""
+
+
+async def _answer(seen: Seen) -> tuple[str, str]:
+    """The answer in Markdown, and the picture's data: URL. Chat front ends show such a URL wherever they run, with no
+    token of this server's."""
+    result, path = seen.finished()
+    best = result.best_attempt
+    assert best is not None
+    url = f"data:image/png;base64,{(await encoded(path))[0]}"
+    name = re.sub(r"[\[\]()<>!`\\\s]+", " ", best.prompt).strip()
+    score = "no score" if best.score is None else f"score {best.score:.2f}"
+    return f"![{name}]({url})\n\n{result.stop.value}, {score}: {result.why}", url
+
+
+async def _to_end(service: Service, drawing: Drawing, about: dict[str, Any], base: str) -> dict[str, Any]:
+    seen, thoughts = Seen(), ""
+    async with aclosing(drawing) as events:
+        async for event in events:
+            seen.see(event)
+            thoughts += thought(event)
+    text, url = await _answer(seen)
+    return _whole(about, text, thoughts, [url], seen.usage, extra(seen, service, base))
+
+
+def _whole(
+    about: dict[str, Any], text: str, thoughts: str, pictures: list[str], usage: Usage, more: dict[str, Any] | None
+) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if thoughts:
+        message |= {"reasoning": thoughts, "reasoning_content": thoughts}
+    if pictures:
+        message["images"] = _parts(pictures)
+    return {
+        **about,
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "usage": _tokens(usage),
+        **({} if more is None else {"redraft": more}),
+    }
+
+
+async def _chunks(
+    service: Service, drawing: Drawing, about: dict[str, Any], base: str, body: ChatBody
+) -> AsyncGenerator[bytes]:
+    seen = Seen()
+    async with aclosing(drawing) as events:
+        async for event in events:
+            if not seen.run:
+                yield _chunk(about, {"role": "assistant", "content": ""})
+            seen.see(event)
+            if told := thought(event):
+                yield _chunk(about, {"reasoning": told, "reasoning_content": told})
+    text, url = await _answer(seen)
+    yield _chunk(about, {"content": text, "images": _parts([url])})
+    yield _chunk(about, {}, "stop", redraft=extra(seen, service, base))
+    if body.stream_options is not None and body.stream_options.include_usage:
+        last = {**about, "object": "chat.completion.chunk", "choices": [], "usage": _tokens(seen.usage)}
+        yield sse(last)
+    yield sse("[DONE]")
+
+
+async def _as_chunks(about: dict[str, Any], text: str) -> AsyncGenerator[bytes]:
+    yield _chunk(about, {"role": "assistant", "content": text})
+    yield _chunk(about, {}, "stop")
+    yield sse("[DONE]")
+
+
+def _chunk(about: dict[str, Any], delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    return sse({**about, "object": "chat.completion.chunk", "choices": [choice], **more})
+
+
+def _parts(urls: list[str]) -> list[dict[str, Any]]:
+    return [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }

@@ -1,0 +1,228 @@
+"""/v1 as the OpenAI Images and Chat Completions APIs define it. docs/serving.md has what is different."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from functools import wraps
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from PIL import Image
+from starlette.datastructures import UploadFile
+
+from agent.events import Judged
+from agent.serve.auth import client
+from agent.serve.errors import NotFound
+from agent.serve.openai_chat import complete
+from agent.serve.openai_drawing import (
+    Drawing,
+    Seen,
+    encoded,
+    extra,
+    opened,
+    scaled,
+    sse,
+    streamed,
+    to_end,
+    tokens,
+    while_there,
+)
+from agent.serve.openai_wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
+from agent.serve.service import Service
+from core.errors import InputError
+from core.images import fit_mask
+
+Client = Annotated[str, Depends(client)]
+_SEEDS = 2**31
+
+
+def router(service: Service) -> APIRouter:
+    api = APIRouter(prefix="/v1")
+    started = int(time.time())
+
+    def model(name: str) -> dict[str, Any]:
+        found = next((info for info in service.profiles() if info.name == name), None)
+        if found is None:
+            raise NotFound(f"The model {name!r} does not exist")
+        about = {"description": found.description, "can_edit": found.can_edit, "limits": found.limits}
+        return {"id": found.name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
+
+    @api.get("/models")
+    async def models(who: Client) -> dict[str, Any]:
+        return {"object": "list", "data": [model(info.name) for info in service.profiles()]}
+
+    @api.get("/models/{name:path}", response_model=None)
+    @_in_their_shape
+    async def one_model(name: str, who: Client) -> Response | dict[str, Any]:
+        return model(name)
+
+    @api.post("/images/generations", response_model=None)
+    @_in_their_shape
+    async def generations(request: Request, who: Client) -> Response | dict[str, Any]:
+        body = parsed(ImagesBody, await _json(request))
+        body.check()
+        profile = profile_of(body.model, service)
+
+        def begin(seed: int | None) -> Drawing:
+            return service.draw(who, body.prompt, profile=profile, limits=body.redraft.limits, seed=seed)
+
+        return await _answer(request, service, who, body, begin, "image_generation")
+
+    @api.post("/images/edits", response_model=None)
+    @_in_their_shape
+    async def edits(request: Request, who: Client) -> Response | dict[str, Any]:
+        body, picture, mask = await _edit(request, service)
+        body.check()
+        profile = profile_of(body.model, service)
+
+        def begin(seed: int | None) -> Drawing:
+            return service.edit(
+                who, picture, body.prompt, mask=mask, profile=profile, limits=body.redraft.limits, seed=seed
+            )
+
+        return await _answer(request, service, who, body, begin, "image_edit")
+
+    @api.post("/chat/completions", response_model=None)
+    @_in_their_shape
+    async def chat(request: Request, who: Client) -> Response | dict[str, Any]:
+        body = parsed(ChatBody, await _json(request))
+        return await complete(request, service, who, body, profile_of(body.model, service))
+
+    return api
+
+
+Handler = Callable[..., Awaitable[Response | dict[str, Any]]]
+
+
+def _in_their_shape(handler: Handler) -> Handler:
+    """Errors of the body are 400 in OpenAI's APIs, and an unknown model has a code of its own."""
+
+    @wraps(handler)
+    async def answered(*args: Any, **kwargs: Any) -> Response | dict[str, Any]:
+        from agent.serve.app import fault
+
+        try:
+            return await handler(*args, **kwargs)
+        except UnreadableError as error:
+            return fault(400, str(error), "bad_body", param=error.param)
+        except NotFound as error:
+            if str(error).startswith("The model"):
+                return fault(404, str(error), "model_not_found", param="model")
+            raise
+
+    return answered
+
+
+async def _json(request: Request) -> Mapping[str, Any]:
+    try:
+        value = await request.json()
+    except (ValueError, RecursionError):
+        raise UnreadableError("the body is not JSON", None) from None
+    if not isinstance(value, dict):
+        raise UnreadableError("the body is not a JSON object", None)
+    return value
+
+
+async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Image, Image.Image | None]:
+    """The body of an edit, its picture and its mask (white = change, at the picture's size)."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=17, max_fields=40) as form:
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            body = parsed(EditsBody, {name: value for name, value in fields.items() if name not in ("images", "mask")})
+            files = [one for name in ("image", "image[]") for one in form.getlist(name) if isinstance(one, UploadFile)]
+            pictures = [await service.pictures.read(await one.read()) for one in files]
+            given = form.get("mask")
+            mask = await service.pictures.read_mask(await given.read()) if isinstance(given, UploadFile) else None
+    else:
+        body = parsed(EditsBody, await _json(request))
+        pictures = [await service.pictures.fetch(one.image_url) for one in body.images]
+        mask = None if body.mask is None else (await service.pictures.fetch(body.mask.image_url)).convert("L")
+    if len(pictures) != 1:
+        raise InputError(f"image: give one picture to edit, not {len(pictures)}")
+    if mask is not None:
+        mask = await asyncio.to_thread(fit_mask, mask, pictures[0].size)
+    return body, pictures[0], mask
+
+
+async def _answer(
+    request: Request, service: Service, who: str, body: ImagesBody, begin: Callable[[int | None], Drawing], name: str
+) -> Response | dict[str, Any]:
+    seed = body.seed if body.redraft.seed is None else body.redraft.seed
+    base = str(request.base_url)
+    if body.stream:
+        return await streamed(_told(service, body, begin(seed), name, base))
+    seeds = [None if seed is None else (seed + number) % _SEEDS for number in range(body.n)]
+    drawn = await while_there(request, _all([begin(one) for one in seeds]))
+    data: list[dict[str, Any]] = []
+    usage = sum((seen.usage for seen in drawn), start=type(drawn[0].usage)())
+    size = (0, 0)
+    for seen in drawn:
+        result, path = seen.finished()
+        best = result.best_attempt
+        assert best is not None
+        told: dict[str, Any] = {"revised_prompt": best.prompt, "redraft": extra(seen, service, base)}
+        if body.response_format == "url":
+            fitted = await asyncio.to_thread(scaled, path, body.wanted)
+            kept = await service.keep(who, await asyncio.to_thread(opened, path) if fitted is None else fitted)
+            size = kept.width, kept.height
+            told["url"] = f"{base.rstrip('/')}/api/images/{kept.image}"
+        else:
+            told["b64_json"], size = await encoded(path, body.output_format, body.output_compression, body.wanted)
+        data.append(told)
+    return {
+        "created": int(time.time()),
+        "background": "opaque",
+        "output_format": body.output_format,
+        "size": f"{size[0]}x{size[1]}",
+        "data": data,
+        "usage": tokens(usage),
+    }
+
+
+async def _all(drawings: list[Drawing]) -> list[Seen]:
+    """All of them to their ends; the first error gives up the others."""
+    tasks: list[asyncio.Task[Seen]] = []
+    try:
+        async with asyncio.TaskGroup() as together:
+            tasks = [together.create_task(to_end(one)) for one in drawings]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _told(service: Service, body: ImagesBody, drawing: Drawing, name: str, base: str) -> AsyncGenerator[bytes]:
+    """A drawing as the Images API streams it: each judged attempt is a partial image."""
+    seen, sent = Seen(), 0
+    most = body.partial_images
+
+    def event(kind: str, picture: str, size: tuple[int, int], **more: Any) -> bytes:
+        common = {
+            "type": f"{name}.{kind}",
+            "b64_json": picture,
+            "created_at": int(time.time()),
+            "size": f"{size[0]}x{size[1]}",
+            "quality": "auto",
+            "background": "opaque",
+            "output_format": body.output_format,
+        }
+        return sse(common | more, f"{name}.{kind}")
+
+    async with aclosing(drawing) as events:
+        async for one in events:
+            if not seen.run:
+                yield b": begun\n\n"  # what is refused was refused before this
+            seen.see(one)
+            if isinstance(one, Judged) and (most is None or sent < most):
+                picture, size = await encoded(one.path, body.output_format, body.output_compression, body.wanted)
+                told = {"number": one.number, "score": one.attempt.score, "prompt": one.attempt.prompt}
+                yield event("partial_image", picture, size, partial_image_index=sent, redraft=told)
+                sent += 1
+    result, path = seen.finished()
+    best = result.best_attempt
+    assert best is not None
+    picture, size = await encoded(path, body.output_format, body.output_compression, body.wanted)
+    about = extra(seen, service, base)
+    yield event("completed", picture, size, usage=tokens(seen.usage), revised_prompt=best.prompt, redraft=about)

@@ -1,0 +1,191 @@
+"""Bodies of the OpenAI Images and Chat Completions APIs, as far as redraft goes by them.
+
+Fields that those APIs have and that mean nothing here (`quality`, `style`, `moderation`, `user`, ...) are taken and
+left aside, since clients send them unasked. What redraft can be told beside the API is under the one key `redraft`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from agent.serve.errors import NotFound
+from agent.serve.service import Service
+from agent.serve.wire import LimitChanges
+from core.errors import InputError
+
+Format = Literal["png", "jpeg", "webp"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+MAX_N = 10
+MAX_SIDE = 4096
+_ANY_MODEL = re.compile(r"(?:gpt-image|dall-e|chatgpt-image)[\w.-]*")
+"""Names that clients have built in. They mean the server's first profile."""
+B = TypeVar("B", bound=BaseModel)
+
+
+class Extra(LimitChanges):
+    """`redraft`: {...} of a request: limits of the loop, and the seed."""
+
+    seed: Seed | None = None
+
+    @property
+    def limits(self) -> LimitChanges:
+        return LimitChanges(**self.model_dump(exclude={"seed"}))
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = None
+    stream: bool = False
+    redraft: Extra = Extra()
+
+    @field_validator("stream", mode="before")
+    @classmethod
+    def _absent(cls, value: Any) -> Any:
+        return False if value is None else value
+
+    @field_validator("redraft", mode="before")
+    @classmethod
+    def _of_a_form(cls, value: Any) -> Any:
+        if isinstance(value, str):  # forms hold text only
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError):
+                raise ValueError("is not JSON") from None
+        return Extra() if value is None else value
+
+
+class ImagesBody(_Asked):
+    prompt: str
+    n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
+    size: str | None = None
+    background: Literal["auto", "opaque", "transparent"] | None = None
+    output_format: Format = "png"
+    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    partial_images: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Most judged attempts that are streamed; None: all of them."""
+    seed: Seed | None = None
+
+    @field_validator("n", "output_format", "output_compression", "response_format", mode="before")
+    @classmethod
+    def _default(cls, value: Any, info: Any) -> Any:
+        return cls.model_fields[info.field_name].default if value is None else value
+
+    @field_validator("size")
+    @classmethod
+    def _a_size(cls, value: str | None) -> str | None:
+        if value in (None, "", "auto"):
+            return None
+        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value or "")
+        if found is None or max(int(found[1]), int(found[2])) > MAX_SIDE or min(int(found[1]), int(found[2])) < 16:
+            raise ValueError(f"must be auto or WIDTHxHEIGHT, each from 16 to {MAX_SIDE}")
+        return value
+
+    @property
+    def wanted(self) -> tuple[int, int] | None:
+        """(width, height) in pixels."""
+        if self.size is None:
+            return None
+        width, _, height = self.size.partition("x")
+        return int(width), int(height)
+
+    def check(self) -> None:
+        """Raises InputError for what cannot be had."""
+        if self.background == "transparent":
+            raise InputError("background: pictures are opaque here; leave it out, or give auto or opaque")
+        if self.response_format == "url" and self.output_format != "png":
+            raise InputError("response_format url gives PNG files; ask for b64_json, or for png")
+        if self.stream and self.response_format == "url":
+            raise InputError("streams carry b64_json; leave response_format out")
+        if self.stream and self.n > 1:
+            raise InputError("n: a stream tells of one picture; ask for one at a time")
+
+
+class Place(BaseModel):
+    """A picture of a JSON body."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_url: str
+
+
+class EditsBody(ImagesBody):
+    """`images` and `mask` of a JSON body; forms bring them as files."""
+
+    images: list[Place] = []
+    mask: Place | None = None
+
+
+class ChatMessage(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        parts = self.content or ()
+        return "\n".join(str(part["text"]) for part in parts if part.get("type") == "text" and "text" in part)
+
+    @property
+    def pictures(self) -> list[str]:
+        """Their URLs, those in Markdown too."""
+        found = _MARKDOWN.findall(self.text)
+        for part in self.content if isinstance(self.content, list) else ():
+            place = part.get("image_url")
+            url = place.get("url") if isinstance(place, dict) else place
+            if part.get("type") == "image_url" and isinstance(url, str):
+                found.append(url)
+        return found
+
+
+_MARKDOWN = re.compile(r"!\[[^\]]*\]\((data:image/[^)\s]+)\)")
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class ChatBody(_Asked):
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
+    stream_options: StreamOptions | None = None
+    seed: Seed | None = None
+    n: int | None = None
+
+
+class UnreadableError(Exception):
+    """A body that is not what the API says. `param`: which field."""
+
+    def __init__(self, message: str, param: str | None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def parsed(kind: type[B], value: Mapping[str, Any]) -> B:
+    """Raises UnreadableError."""
+    from agent.serve.app import first_of
+
+    try:
+        return kind.model_validate(dict(value))
+    except ValidationError as error:
+        raise UnreadableError(*first_of(error.errors())) from None
+
+
+def profile_of(model: str | None, service: Service) -> str:
+    """The profile that a model's name means. Raises NotFound."""
+    names = [info.name for info in service.profiles()]
+    if model is None or model == "" or _ANY_MODEL.fullmatch(model):
+        return service.default
+    if model not in names:
+        raise NotFound(f"The model {model!r} does not exist; there are: {', '.join(names)}")
+    return model
