@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.errors import InputError
+from core.errors import BackendError, InputError
 from core.profiles import Profile, load_profile
 from core.store import ImageStore
 from eval_suites.book import opened
@@ -31,6 +31,7 @@ FEW = 20
 """Fewer prompts than this, and the report says that its intervals mean little."""
 
 
+_GRACE_S = 0.5
 MANY = 0.1
 """More failed answers than this share, and the report says why."""
 
@@ -47,7 +48,7 @@ def chosen_variant(suite: Any, variant: str | None) -> str:
 
 def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command: str) -> dict[str, Any]:
     """Runs a suite of pictures to its end, writes its report, and returns its figures. Raises RedraftError, and
-    typer.Exit(130) where it is interrupted."""
+    typer.Exit(130) where it is interrupted. With a report in which no condition has a value it is a BackendError."""
     console = Console(stderr=True, highlight=False, markup=False)
     variant = chosen_variant(suite, options["variant"])
     data = loaded(suite, options, variant)
@@ -122,7 +123,9 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             "command": command,
             "settings": settings,
         }
-        write_report(out, figures, gallery(suite, items, rows, results, work.store, pass_at))
+        page = write_report(out, figures, gallery(suite, items, rows, results, work.store, pass_at))
+    if all(row["value"] is None for row in figures["conditions"].values()):
+        raise BackendError(f"nothing could be measured: {_first_failure(results)}; {page} has the rest")
     return figures
 
 
@@ -138,9 +141,14 @@ async def _all(
     work: Work, items: Sequence[Item], rows: Sequence[Condition], done: Callable[[str], None]
 ) -> tuple[Results, Mapping[str, Any]]:
     """Every condition on every item, and the suite's own further figures."""
-    results = await evaluate(work, items, rows, done)
-    more = work.suite.more
-    return results, {} if more is None else await more(work, items, results)
+    try:
+        results = await evaluate(work, items, rows, done)
+        more = work.suite.more
+        return results, {} if more is None else await more(work, items, results)
+    except asyncio.CancelledError:
+        # The loops' databases are closed by threads of their own, which report to this event loop.
+        await asyncio.sleep(_GRACE_S)
+        raise
 
 
 def notes(
@@ -171,6 +179,11 @@ def notes(
             first = next(iter(lost.values()))
             told.append(f"{len(lost)} prompts failed under {name}; the same command tries them again. First: {first}")
     return told
+
+
+def _first_failure(results: Results) -> str:
+    lost = [one for row in results.values() for one in row.values() if isinstance(one, str)]
+    return next(iter([*lost, *(told.rstrip(".") for told in _unanswered(results))]), "no picture was judged")
 
 
 def _unanswered(results: Results) -> list[str]:

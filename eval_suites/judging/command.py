@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from core.errors import InputError
+from core.errors import BackendError, InputError
 from core.models import open_chat
 from core.profiles import JudgeConfig, Profile, load_profile
 from core.templates import style_folder
@@ -85,8 +85,14 @@ def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, comman
                 "A judge that reads its first token's probabilities repeats itself; passes tell of noise alone."
             )
         figures |= _head(suite, judge.name, notes, command, settings)
-        write_judge_report(out, figures)
+        page = write_judge_report(out, figures)
+    lost = [figures[key]["failed"] == figures[key][of] for key, of in _COUNTED.items() if key in figures]
+    if lost and all(lost):
+        raise BackendError(f"nothing could be measured: {figures.get('first_failure')}; {page} has the rest")
     return figures
+
+
+_COUNTED = {"accuracy": "pairs", "ratings": "pictures"}
 
 
 def run_editing(suite: EditSuite, options: Mapping[str, Any], out: Path, command: str) -> dict[str, Any]:
@@ -120,7 +126,10 @@ def run_editing(suite: EditSuite, options: Mapping[str, Any], out: Path, command
         _run("judging", len(items), work)
         notes = [*data.notes, *_few(len(items), len(data.items))]
         figures |= _head(suite, judge.name, notes, command, settings)
-        write_judge_report(out, figures)
+        page = write_judge_report(out, figures)
+    row = figures["edits"]["suite"]["all"]
+    if row["failed"] == row["edits"]:
+        raise BackendError(f"the judge scored none of {row['edits']} edits; {page} has the rest")
     return figures
 
 

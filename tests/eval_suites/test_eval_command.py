@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from agent.cli import app
-from core.errors import InputError
+from agent.cli import main as run
+from core.errors import BackendError, InputError
 from eval_suites.command import command_line, main
 from eval_suites.registry import ALL
 
@@ -68,6 +69,50 @@ def test_the_command_that_repeats_a_run_leaves_out_what_is_usual() -> None:
     assert command_line("geneval", options, Path("o")) == (
         "redraft eval geneval --data 'my data' --no-best --loop --one-order --out o"
     )
+
+
+DOWN = """
+[rewriter]
+style = "mini"
+model = { kind = "transformers", model = "package:mini/weights/rewriter" }
+[generator]
+kind = "diffusers"
+model = "package:mini/weights/generator"
+[judge]
+model = { kind = "openai", model = "m", server = { base_url = "http://127.0.0.1:9/v1", max_retries = 0 } }
+"""
+
+
+def test_where_nothing_could_be_measured_the_exit_says_so_and_the_report_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = tmp_path / "down.toml"
+    profile.write_text(DOWN)
+    (tmp_path / "evaluation_metadata.jsonl").write_text(json.dumps(GENEVAL[1]) + "\n")
+    given = tmp_path / "given" / "00000" / "samples"
+    given.mkdir(parents=True)
+    for name in ("00000.png", "00001.png"):
+        Image.new("RGB", (32, 32), "blue").save(given / name)
+    arguments = ["geneval", "--data", str(tmp_path), "--profile", str(profile), "--images", "2"]
+    with pytest.raises(SystemExit) as ended:
+        run(["eval", *arguments, "--pictures", str(tmp_path / "given"), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 3
+    told = capsys.readouterr().err
+    assert "error: nothing could be measured: The judge failed on 2 of 2 answers" in told
+    assert "127.0.0.1:9" in told
+    assert "The judge failed on 2 of 2" in (tmp_path / "out" / "report.md").read_text()
+
+    pairs = tmp_path / "pairs.jsonl"
+    row = {"prompt": "blue", "chosen": "given/00000/samples/00000.png", "rejected": "given/00000/samples/00001.png"}
+    pairs.write_text(json.dumps(row) + "\n")
+    arguments = ["pairs", "--data", str(pairs), "--profile", str(profile), "--no-attacks"]
+    for judge in ("pairwise", "pointwise", "likert", "words"):
+        with pytest.raises(BackendError, match=r"nothing could be measured: .*127\.0\.0\.1:9"):
+            main([*arguments, "--judge", judge, "--out", str(tmp_path / judge)])
+        assert (tmp_path / judge / "report.html").is_file()
+    (given / "00001.png").write_bytes((given / "00001.png").read_bytes()[:40])
+    with pytest.raises(InputError, match=r"00001\.png is no picture of a known kind"):
+        main([*arguments, "--out", str(tmp_path / "torn")])
 
 
 @pytest.mark.integration
