@@ -183,16 +183,24 @@ def serve(
     ] = None,
     drain: Annotated[float, typer.Option("--drain", min=0, help="Seconds for turns to finish at SIGTERM.")] = 30.0,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Let errors in logs quote what was said.")] = False,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Serve one MCP client on stdin and stdout instead, in DATA/mcp-PID.")
+    ] = False,
 ) -> None:
     """Serve the chat page, the sessions' API, an OpenAI-compatible image API and MCP."""
+    import os
+
     from agent.serve.command import serve as run
-    from agent.serve.command import settings_from
+    from agent.serve.command import serve_mcp, settings_from
+
+    if mcp:  # each agent starts a process of its own, and a folder of data has one server
+        data = data / f"mcp-{os.getpid()}"
 
     settings = settings_from(
         profiles=profile or [], host=host, port=port, data=data, hosts=allow_host or [],
         image_hosts=allow_images_from or [], log_prompts=log_prompts, drain_s=drain,
     )  # fmt: skip
-    run(settings)
+    (serve_mcp if mcp else run)(settings)
 
 
 @app.command()

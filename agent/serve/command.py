@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -62,10 +63,38 @@ def serve(settings: Settings) -> None:
     asyncio.run(run_server(settings))
 
 
+def serve_mcp(settings: Settings) -> None:
+    """Serves one MCP client on stdin and stdout until it hangs up. Raises RedraftError."""
+    try:
+        import mcp  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{error}; install redraft[serve]") from error
+    from agent.console import stdout_for_results
+    from agent.serve.logs import set_up_logs
+    from agent.serve.mcp_server import run_stdio
+    from agent.serve.service import Service
+
+    set_up_logs(with_prompts=settings.log_prompts)
+
+    async def work() -> None:
+        async with Service(settings) as service:
+            await run_stdio(service, stdout)
+
+    with stdout_for_results() as stdout:
+        asyncio.run(work())
+
+
 async def run_server(
     settings: Settings, models: Iterable[Served] | None = None, metrics: Metrics | None = None
 ) -> None:
     """The same in an event loop; `models` as `Service` takes them. Raises RedraftError."""
+    with _bound(settings) as sock:
+        await _run(settings, sock, models, metrics)
+
+
+async def _run(
+    settings: Settings, sock: socket.socket, models: Iterable[Served] | None, metrics: Metrics | None
+) -> None:
     import uvicorn
 
     from agent.serve.app import create_app
@@ -108,13 +137,26 @@ async def run_server(
         log("serving", host=settings.host, port=settings.port, profiles=list(settings.profiles))
         sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{settings.port}\n")
         try:
-            await server.serve()
+            await server.serve([sock])
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    if not server.started:
-        raise InputError(f"cannot listen on {settings.host}:{settings.port}; is another server there? Try --port")
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """A socket at the server's address: before any model is loaded, it is known whether there can be one."""
+    host = settings.host.strip("[]")
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise InputError(
+            f"cannot listen on {host}, port {settings.port}: {error.strerror}; choose another with --port"
+        ) from error
+    return sock
 
 
 def _shown(host: str) -> str:

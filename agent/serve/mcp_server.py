@@ -13,6 +13,7 @@ import binascii
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from importlib import metadata
 from typing import Annotated, Any, TextIO
 
 import anyio
@@ -61,7 +62,9 @@ Tools = Context[Any, Any]
 
 def create_mcp(service: Service) -> MCPServer[Any]:
     """The server with its tools."""
-    mcp: MCPServer[Any] = MCPServer("redraft", instructions=_INSTRUCTIONS, log_level="WARNING")
+    mcp: MCPServer[Any] = MCPServer(
+        "redraft", instructions=_INSTRUCTIONS, version=metadata.version("redraft"), log_level="WARNING"
+    )
 
     @mcp.tool(structured_output=False)
     async def draw(
