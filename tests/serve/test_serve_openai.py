@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from agent.fakes import drawn_from, paint
 from agent.serve.fakes import fake_served
 from core.errors import ServerError
 from editors.fakes import FakeBackend
-from editors.types import ImageTask
+from editors.types import ImageTask, StepCallback
 from tests.serve.conftest import Running, Start, png
 
 TOKEN = "a-token-of-the-tests"
@@ -286,3 +288,32 @@ async def test_on_mini(start: Start) -> None:
         assert picture(answer.data[0].b64_json).size == (256, 256)
         assert answer.usage is not None
         assert answer.usage.output_tokens > 0
+
+
+class SlowBackend(FakeBackend):
+    """Draws for half a minute, unless it is stopped between two steps."""
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        for step in range(600):
+            time.sleep(0.05)
+            if on_step is not None:
+                on_step(step, 600)
+        return super().render(tasks)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_hangs_up_ends_the_drawing(start: Start, stream: bool) -> None:
+    async with start(models=lambda metrics: [fake_served(metrics, backend=SlowBackend(paint=paint))]) as server:
+
+        async def under_way() -> bool:
+            return "redraft_draws_under_way 1" in (await server.http.get("/metrics")).text
+
+        body = {"prompt": "a star", "stream": stream}
+        asking = asyncio.create_task(server.http.post("/v1/images/generations", json=body))
+        async with asyncio.timeout(20):
+            while not await under_way():  # noqa: ASYNC110 - metrics are all that is seen from outside
+                await asyncio.sleep(0.05)
+            asking.cancel()
+            while await under_way():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert server.service.served(None).waiting() == 0
