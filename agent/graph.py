@@ -40,7 +40,6 @@ from editors.changes import is_unchanged
 from editors.images import fitted, kept_outside_mask
 from editors.types import ImageBackend, ImageTask
 from evaluator.checklist import OVERALL
-from evaluator.pairs.pairwise import group_win_rates
 from rewriter.types import Rewrite
 
 
@@ -212,7 +211,7 @@ async def conclude(state: State, runtime: Node) -> State:
 
 
 async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
-    """Has the pictures that are equally good by their scores compared two by two, unless these were already."""
+    """Has the pictures that are equally good by their scores compared with one another, unless these were already."""
     attempts = ctx.log.attempts(state["attempts"])
     images = list(dict.fromkeys(attempts[index].image for index in tied(attempts, ctx.limits, chooser.margin)))
     if len(images) < 2 or set(images) == ctx.log.standings.keys():
@@ -221,7 +220,7 @@ async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
     given = state.get("source")
     source = None if given is None else await asyncio.to_thread(ctx.store.get, given)
     async with ctx.parts.calls:
-        rates = await group_win_rates(chooser.judge, state["prompt"], pictures, source)
+        rates = await chooser.judge(state["prompt"], pictures, source)
     ctx.log.put_standings(dict(zip(images, rates, strict=True)))
 
 

@@ -16,7 +16,7 @@ from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder
-from evaluator.pairs.types import PairJudge
+from evaluator.pairs.types import GroupJudge
 from evaluator.types import Checklist, ChecklistMaker, Report
 from rewriter.plan import Planner
 from rewriter.turns import TurnReader
@@ -31,9 +31,9 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class Chooser:
-    """Who chooses among pictures whose scores lie within `margin`, shown them two by two."""
+    """Who chooses among pictures whose scores lie within `margin`."""
 
-    judge: PairJudge
+    judge: GroupJudge
     margin: float = 0.02
 
 

@@ -17,7 +17,8 @@ from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
 from evaluator.models import open_evaluator
-from evaluator.pairs.pairwise import YesNoPairJudge
+from evaluator.pairs.likert import LikertJudge, ThurstoneRanks
+from evaluator.pairs.pairwise import WinRates, YesNoPairJudge
 from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
 from rewriter.phrases import load_phrases
@@ -78,7 +79,9 @@ def _open_answerer(profile: Profile, evaluator: AlignEvaluator) -> Answerer:
 def _open_chooser(profile: Profile) -> Chooser | None:
     if profile.evaluator.ties == "first":
         return None
-    judge = YesNoPairJudge(open_chat(profile.judge.model), profile.judge.min_label_mass)
+    chat, least = open_chat(profile.judge.model), profile.judge.min_label_mass
+    likert = profile.evaluator.ties == "likert"
+    judge = ThurstoneRanks(LikertJudge(chat, least)) if likert else WinRates(YesNoPairJudge(chat, least))
     return Chooser(judge, profile.evaluator.tie_margin)
 
 

@@ -145,9 +145,10 @@ class JudgeConfig(_Section):
 
 class EvaluatorConfig(_Section):
     aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
-    ties: Literal["first", "pairwise"] = "first"
-    """Which picture is the best where the scores of several lie within `tie_margin`: the first of the highest, or the
-    one that the judge's model prefers when it is shown them two by two, in both orders."""
+    ties: Literal["first", "pairwise", "likert"] = "first"
+    """Which picture is the best where the scores of several lie within `tie_margin`: the first of the highest; the one
+    that the judge's model prefers when it is shown them two by two, in both orders; or the one that it rates highest,
+    with a word of a scale."""
     tie_margin: float = Field(default=0.02, ge=0, le=1)
 
 

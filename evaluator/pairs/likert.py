@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -10,6 +12,7 @@ from PIL import Image
 from core.chat import ChatModel, ChatRequest, Message
 from core.errors import BackendError
 from core.templates import fence, fill, load_template
+from evaluator.pairs.ranking import thurstone
 
 WORDS = ("terrible", "poor", "average", "good", "excellent")
 """The worst first. Single tokens of the usual tokenizers, unlike MJ-Bench's "Extremely Poor" and "Outstanding"."""
@@ -54,3 +57,21 @@ class LikertJudge:
         steps = [k / (len(WORDS) - 1) for k in range(len(WORDS))]
         mean = sum(share * step for share, step in zip(p, steps, strict=True)) / mass
         return Rating(mean, sum(share * (step - mean) ** 2 for share, step in zip(p, steps, strict=True)) / mass)
+
+
+class ThurstoneRanks:
+    """Orders a group by one rating of each picture and its spread (`evaluator.pairs.ranking.thurstone`): one request a
+    picture, where win rates take two a pair. It sees no source, and so judges edits by their results alone."""
+
+    def __init__(self, judge: LikertJudge) -> None:
+        self._judge = judge
+
+    @property
+    def name(self) -> str:
+        return f"Thurstone, {self._judge.name}"
+
+    async def __call__(
+        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+    ) -> list[float | None]:
+        told = await asyncio.gather(*(self._judge(picture, prompt) for picture in pictures))
+        return thurstone([None if one.score is None else (one.score, one.variance) for one in told])

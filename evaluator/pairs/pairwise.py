@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 from PIL import Image
 
@@ -95,14 +96,24 @@ async def both_orders(judge: PairJudge, two: Two) -> Comparison:
     return Comparison((one.p_first + 1 - other.p_first) / 2, raw=f"{one.raw}\n{other.raw}")
 
 
-async def group_win_rates(
-    judge: PairJudge, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
-) -> list[float | None]:
+class WinRates:
     """Each picture's win rate in its group (Pref-GRPO): all pairs, both orders; a picture wins as surely as the judge
-    says. None where every comparison of a picture failed."""
-    pairs = [(i, j) for i in range(len(pictures)) for j in range(i + 1, len(pictures))]
-    told = await asyncio.gather(*(both_orders(judge, Two(prompt, pictures[i], pictures[j], source)) for i, j in pairs))
-    return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
+    of pairs says. None where every comparison of a picture failed."""
+
+    def __init__(self, judge: PairJudge) -> None:
+        self._judge = judge
+
+    @property
+    def name(self) -> str:
+        return f"win rates, {self._judge.name}"
+
+    async def __call__(
+        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+    ) -> list[float | None]:
+        pairs = list(combinations(range(len(pictures)), 2))
+        shown = [Two(prompt, pictures[i], pictures[j], source) for i, j in pairs]
+        told = await asyncio.gather(*(both_orders(self._judge, two) for two in shown))
+        return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
 
 
 def _shown(two: Two) -> tuple[Image.Image, ...]:

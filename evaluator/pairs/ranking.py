@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, pvariance
+from statistics import fmean
 
 _EPS = 1e-6
 
@@ -24,15 +24,16 @@ def win_rates(count: int, outcomes: Mapping[tuple[int, int], float | None]) -> l
     return [fmean(results) if results else None for results in won]
 
 
-def thurstone(answers: Sequence[Sequence[float]]) -> list[float | None]:
-    """Each item's mean probability of being `better` than the others, from several scores of each, by their mean and
-    variance (n). VisualQuality-R1 takes single answers of i against the mean of j; here both sides are means, so that
-    p(i, j) + p(j, i) = 1. None for an item without answers, and for one that is alone."""
-    known = {i: (fmean(own), pvariance(own)) for i, own in enumerate(answers) if own}
+def thurstone(scores: Sequence[tuple[float, float] | None]) -> list[float | None]:
+    """Each item's mean probability of being `better` than the others, from its score and the variance of that.
+
+    VisualQuality-R1 takes single answers of i against the mean of j; here both sides are means, so that p(i, j) and
+    p(j, i) add up to 1. None for an item without a score (None), and for one that is alone.
+    """
     found: list[float | None] = []
-    for i in range(len(answers)):
-        against = [better(*known[i], *known[j]) for j in known if j != i] if i in known else []
-        found.append(fmean(against) if against else None)
+    for i, own in enumerate(scores):
+        others = [] if own is None else [other for j, other in enumerate(scores) if j != i and other is not None]
+        found.append(fmean(better(*own, *other) for other in others) if own is not None and others else None)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,3 +41,15 @@ class PairJudge(Protocol):
     def name(self) -> str: ...
 
     async def __call__(self, two: Two) -> Comparison: ...
+
+
+class GroupJudge(Protocol):
+    """Judges pictures of one prompt against one another, edits of `source` where there is one: of each the probability
+    that it is better than another of them. None where it FAILED."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(
+        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+    ) -> list[float | None]: ...

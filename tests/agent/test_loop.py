@@ -24,6 +24,7 @@ from core.errors import BackendError, InputError, ServerError
 from core.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from evaluator.pairs.pairwise import WinRates
 from evaluator.pairs.types import Comparison, Two
 from evaluator.types import Check, Outcome
 from rewriter.fakes import FakeRewriter
@@ -457,7 +458,7 @@ class Taste:
 async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:
     taste = Taste()
     limits = Limits(max_rounds=2, max_images=6, images_per_round=3, patience=5)
-    parts = replace(fake_parts(lambda *_: FAIR), chooser=Chooser(taste))
+    parts = replace(fake_parts(lambda *_: FAIR), chooser=Chooser(WinRates(taste)))
     result, _ = await run(parts, tmp_path / "chosen", limits=limits)
     assert result.best_attempt is not None
     assert result.best_attempt.seed == max(attempt.seed for attempt in result.attempts)
@@ -474,7 +475,7 @@ async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> 
 
 async def test_one_best_picture_is_compared_with_none(tmp_path: Path) -> None:
     taste = Taste()
-    parts = replace(fake_parts(by_word(detail=GOOD)), chooser=Chooser(taste))
+    parts = replace(fake_parts(by_word(detail=GOOD)), chooser=Chooser(WinRates(taste)))
     result, _ = await run(parts, tmp_path, limits=Limits(images_per_round=2))
     assert result.stop is StopReason.ACCEPTED
     assert taste.asked == 0

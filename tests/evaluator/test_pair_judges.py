@@ -13,7 +13,8 @@ from core.fakes import FakeChat, text_of
 from core.profiles import JudgeConfig, ModelConfig
 from evaluator.fakes import FakeJudge
 from evaluator.guarded import KEY_POINT, REASON, GuardedJudge
-from evaluator.pairs.pairwise import WordsPairJudge, YesNoPairJudge, both_orders, group_win_rates
+from evaluator.pairs.likert import WORDS, LikertJudge, ThurstoneRanks
+from evaluator.pairs.pairwise import WinRates, WordsPairJudge, YesNoPairJudge, both_orders
 from evaluator.pairs.ranking import better, thurstone, win_rates
 from evaluator.pairs.replies import json_objects, read_reply
 from evaluator.pairs.types import Two
@@ -95,12 +96,12 @@ async def test_words_win_tie_and_fail() -> None:
 
 async def test_a_group_is_ordered_by_win_rates_and_failed_comparisons_are_left_out() -> None:
     pictures = [grey(0.2), grey(0.8), grey(0.5)]
-    rates = await group_win_rates(YesNoPairJudge(FakeChat(brighter)), "p", pictures)
+    rates = await WinRates(YesNoPairJudge(FakeChat(brighter)))("p", pictures)
     known = [rate for rate in rates if rate is not None]
     assert sorted(range(3), key=lambda i: known[i]) == [0, 2, 1]
     assert sum(known) == pytest.approx(1.5)
     down = YesNoPairJudge(FakeChat(lambda _: BackendError("down")))
-    assert await group_win_rates(down, "p", pictures) == [None, None, None]
+    assert await WinRates(down)("p", pictures) == [None, None, None]
 
 
 def test_win_rates() -> None:
@@ -111,14 +112,25 @@ def test_win_rates() -> None:
 
 def test_thurstone_by_hand() -> None:
     assert better(1.0, 0.5, 0.0, 0.5) == pytest.approx(0.8413, abs=1e-4), "one standard deviation apart"
-    told = thurstone([[4.0, 4.2], [3.0, 3.4], [], [3.9, 4.3]])
+    told = thurstone([(4.1, 0.01), (3.2, 0.04), None, (4.1, 0.04)])
     assert told[2] is None
     assert told[0] is not None
     assert told[1] is not None
-    assert told[0] > 0.7
+    assert told[0] == pytest.approx((1 + 0.5) / 2, abs=1e-3)
     assert told[1] < 0.01
     assert told[0] == pytest.approx(told[3] or 0, abs=1e-3), "equal means, other spreads"
-    assert thurstone([[1.0]]) == [None]
+    assert thurstone([(1.0, 0.0)]) == [None]
+
+
+async def test_a_group_is_ordered_by_ratings_with_their_spread() -> None:
+    def says(request: ChatRequest) -> ChatReply:
+        at = round(4 * level(request.messages[0].content[0]))
+        return ChatReply("x", logprobs={word: 0.0 if k == at else -60.0 for k, word in enumerate(WORDS)})
+
+    ranks = await ThurstoneRanks(LikertJudge(FakeChat(says)))("p", [grey(0.25), grey(1.0), grey(0.5)])
+    assert ranks == pytest.approx([0.0, 1.0, 0.5], abs=1e-6)
+    chat = FakeChat([BackendError("down"), *[ChatReply("good", logprobs={"good": 0.0})] * 2])
+    assert await ThurstoneRanks(LikertJudge(chat))("p", [grey(0), grey(0), grey(1)]) == [None, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
