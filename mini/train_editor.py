@@ -21,6 +21,7 @@ from mini import codec
 from mini.edit_data import load_edit_pool
 from mini.edit_figures import figures
 from mini.editor import MAX_PIECES, CutoutsEditPipeline, CutoutsEditTransformer
+from mini.generator import CutoutsTransformer
 from mini.training import Trainer, console
 from mini.world import MAX_CUTOUTS
 
@@ -112,6 +113,14 @@ def edit_loss(raw: Tensor, clean: Tensor, source: Tensor) -> dict[str, Tensor]:
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
 
+def start_blocks(editor: CutoutsEditTransformer, generator: Path) -> None:
+    """Starts the editor from what the trained generator knows of scenes: all but the source, the gate and the text."""
+    trained = CutoutsTransformer.from_pretrained(generator / "transformer", use_safetensors=True).state_dict()
+    of_text = (".q.", ".kv.", ".cross.")
+    kept = {name: value for name, value in trained.items() if not any(part in name for part in of_text)}
+    editor.load_state_dict(kept, strict=False)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line; `argv` in place of the process's own arguments."""
     parser = argparse.ArgumentParser(description="Trains the mini editor.")
@@ -119,9 +128,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("work/mini/editor"))
     parser.add_argument("--pool", type=Path, default=Path("work/mini/edits.npz"))
     parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"), help="what the pool is made of")
-    parser.add_argument("--max-steps", type=int, default=1500)
+    parser.add_argument(
+        "--generator", type=Path, default=Path("mini/weights/generator"), help="whose blocks the editor's start from"
+    )
+    parser.add_argument("--max-steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score-on", type=int, default=300, help="edits of the score at the end")
     options = parser.parse_args(argv)
@@ -139,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         attention_probs_dropout_prob=0.0, attn_implementation="eager",
     )  # fmt: skip
     both = _Both(BertModel(config, add_pooling_layer=False), CutoutsEditTransformer())
+    start_blocks(both.transformer, options.generator)
     edits = len(pool.before)
     console.print(f"{sum(p.numel() for p in both.parameters()) / 1e6:.2f} M parameters, {edits} edits")
 
