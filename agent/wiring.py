@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypedDict
 
 from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
@@ -9,7 +10,7 @@ from agent.edit_judging import EditEvaluator, RuleEditChecks
 from agent.parts import CallLimit, Chooser, Parts
 from core.chat import ChatModel
 from core.models import open_chat
-from core.profiles import Profile
+from core.profiles import ModelConfig, Profile
 from editors.models import open_backend
 from editors.types import ImageBackend
 from evaluator.align import AlignEvaluator
@@ -25,6 +26,8 @@ from rewriter.phrases import load_phrases
 from rewriter.plan import Planner
 from rewriter.turns import open_turn_reader
 
+OpenChat = Callable[[ModelConfig], ChatModel]
+
 
 class _Editing(TypedDict, total=False):
     grounder: Grounder
@@ -34,17 +37,17 @@ class _Editing(TypedDict, total=False):
     edit_evaluator: EditEvaluator
 
 
-def open_parts(profile: Profile) -> Parts:
-    """The parts that `profile` describes. A model that serves two roles is opened once.
+def open_parts(profile: Profile, chat: OpenChat = open_chat) -> Parts:
+    """The parts that `profile` describes. A model that serves two roles is opened once. `chat` opens chat models.
 
     Raises ConfigError for settings that cannot be used, ModelMissing where weights are not in their place.
     """
-    rewriting = open_chat(profile.rewriter.model)
+    rewriting = chat(profile.rewriter.model)
     own = profile.checklist.model
-    listing = rewriting if own is None or own == profile.rewriter.model else open_chat(own)
+    listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
     backend = open_backend(profile.generator)
     builder, evaluator = open_evaluator(profile, listing)
-    editing = _open_editing(profile, rewriting, evaluator)
+    editing = _open_editing(profile, rewriting, evaluator, chat)
     models = [model for model in (profile.rewriter.model, own, profile.judge.model) if model is not None]
     return Parts(
         builder=builder,
@@ -63,15 +66,15 @@ def open_parts(profile: Profile) -> Parts:
         # A model in this process answers those who wait together as one batch.
         calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in models)),
         turn_reader=open_turn_reader(rewriting, profile.rewriter),
-        answerer=_open_answerer(profile, evaluator),
+        answerer=_open_answerer(profile, evaluator, chat),
         chooser=_open_chooser(profile),
         **editing,
     )
 
 
-def _open_answerer(profile: Profile, evaluator: AlignEvaluator) -> Answerer:
+def _open_answerer(profile: Profile, evaluator: AlignEvaluator, chat: OpenChat) -> Answerer:
     if profile.judge.model.kind == "openai":
-        return ChatAnswerer(open_chat(profile.judge.model))
+        return ChatAnswerer(chat(profile.judge.model))
     # A judge in this process need not be able to do more than say yes or no.
     return JudgeAnswerer(evaluator.judge, load_phrases(profile.rewriter.style))
 
@@ -85,13 +88,13 @@ def _open_chooser(profile: Profile) -> Chooser | None:
     return Chooser(judge, profile.evaluator.tie_margin)
 
 
-def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvaluator) -> _Editing:
+def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvaluator, chat: OpenChat) -> _Editing:
     """The parts that edit, none where the profile has no editor."""
     if profile.editor is None:
         return {}
     checks: EditChecklistMaker = RuleEditChecks(load_phrases(profile.rewriter.style))
     if profile.judge.model.kind == "openai":
-        checks = EditChecklistBuilder(open_chat(profile.judge.model))
+        checks = EditChecklistBuilder(chat(profile.judge.model))
     editing: _Editing = {} if profile.grounder is None else {"grounder": open_grounder(profile.grounder)}
     return {
         **editing,

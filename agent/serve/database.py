@@ -110,9 +110,11 @@ class Database:
     # Sessions
 
     async def add_session(self, id: str, client: str, title: str, profile: str, parent: str | None, most: int) -> bool:
-        """False where the client has `most` sessions already."""
+        """False where the client has `most` sessions already; nothing where it has this one."""
 
         def work(c: Connection) -> bool:
+            if c.execute("SELECT 1 FROM redraft_sessions WHERE id = ?", (id,)).fetchone() is not None:
+                return True
             [count] = c.execute("SELECT COUNT(*) FROM redraft_sessions WHERE client = ?", (client,)).fetchone()
             if count >= most:
                 return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -27,7 +28,11 @@ class Metrics:
         self._checks = Counter("redraft_checks", "Answers of the judge, by outcome.", ["outcome"], registry=registry)
         self._runs = Counter("redraft_runs", "Runs that ended, by reason.", ["stop"], registry=registry)
         self._turns = Counter("redraft_turns", "Turns that ended, by how.", ["end"], registry=registry)
-        self._tokens = Counter("redraft_tokens", "Tokens of chat models.", ["role", "kind"], registry=registry)
+        self._tokens = Counter("redraft_tokens", "Tokens of chat models.", ["model", "kind"], registry=registry)
+        self._calls = Gauge("redraft_calls_under_way", "Calls of chat models.", ["model"], registry=registry)
+        self._call = Histogram(
+            "redraft_call_seconds", "Time a call of a chat model took.", ["model"], registry=registry, buckets=_SECONDS
+        )
         self._requests = Counter("redraft_requests", "Requests, by status.", ["method", "status"], registry=registry)
         self._request = Histogram(
             "redraft_request_seconds", "Time until a request's answer began.", registry=registry, buckets=_SECONDS
@@ -47,9 +52,15 @@ class Metrics:
     def turn(self, end: str) -> None:
         self._turns.labels(end).inc()
 
-    def tokens(self, role: str, usage: Usage) -> None:
-        self._tokens.labels(role, "prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(role, "completion").inc(usage.completion_tokens)
+    @contextmanager
+    def call(self, model: str) -> Iterator[None]:
+        """Around a call of a chat model."""
+        with self._calls.labels(model).track_inprogress(), self._call.labels(model).time():
+            yield
+
+    def tokens(self, model: str, usage: Usage) -> None:
+        self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(model, "completion").inc(usage.completion_tokens)
 
     def run(self) -> RunMeter:
         return RunMeter(self)

@@ -14,12 +14,32 @@ from agent.serve.telling import bounds
 from agent.serve.wire import ProfileInfo
 from agent.types import Limits
 from agent.wiring import open_parts
+from core.chat import ChatModel, ChatReply, ChatRequest
+from core.models import open_chat
 from core.profiles import Profile, load_profile
 from editors.types import ImageBackend
 
 _THREADS = 64
 """Runs that draw, or wait to, at once. They wait in threads; local models have one worker each all the same."""
 _CALLS = 256
+
+
+@dataclass(frozen=True)
+class Metered:
+    """A chat model whose tokens are counted."""
+
+    model: ChatModel
+    metrics: Metrics
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        with self.metrics.call(self.name):
+            reply = await self.model(request)
+        self.metrics.tokens(self.name, reply.usage)
+        return reply
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,7 @@ class Served:
         profile = load_profile(name)
         return cls.of(
             profile.name,
-            open_parts(profile),
+            open_parts(profile, lambda config: Metered(open_chat(config), metrics)),
             Limits.of(profile.limits, profile.judge.pass_at),
             metrics,
             profile=profile,

@@ -168,16 +168,22 @@ class Service:
     ) -> WireSession:
         self._require_open()
         served = self.served(profile)
+        await self._require_room(client)
         id = new_id()
-        await self._register(client, id, title or "", served.name, None)
+        # Before its row: a session that can be found is whole.
         await Conversation.create(
             self.places.home(client), id, served.parts, limits=served.limits, profile=served.profile, may_ask=may_ask,
             housing=self.places.housing(client),
         )  # fmt: skip
+        await self._register(client, id, title or "", served.name, None)
         return _wire(await self.session_row(client, id))
 
     async def _register(self, client: str, id: str, title: str, profile: str, parent: str | None) -> None:
         if not await self.database.add_session(id, client, title, profile, parent, self.bounds.max_sessions):
+            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+
+    async def _require_room(self, client: str) -> None:
+        if len(await self.database.sessions(client)) >= self.bounds.max_sessions:
             raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
 
     async def sessions(self, client: str) -> list[WireSession]:
@@ -232,8 +238,7 @@ class Service:
         row = await self.session_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
-        if len(await self.database.sessions(client)) >= self.bounds.max_sessions:
-            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+        await self._require_room(client)
         copy = await self.conversation(row).fork()
         await self.adopt_branch(row, copy.name, title)
         return _wire(await self.session_row(client, copy.name))

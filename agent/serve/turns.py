@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from agent.conversation import Conversation, View
+from agent.conversation import Conversation, View, list_conversations
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import Occupied, RunFolder
 from agent.serve.database import LEASE_S, SessionRow, TurnRow
@@ -186,6 +186,8 @@ class TurnWorker:
             last = await self._follow(turn, talk, said, brought, limits)
         file = None
         if isinstance(last, Replied):
+            if last.entry.kind == "fork" and not last.entry.error:
+                last = await asyncio.to_thread(_with_fork, last, talk)
             if last.fork is not None:
                 await service.adopt_branch(row, last.fork)
             if (made := last.file) is not None and last.entry.kind == "compare":
@@ -234,6 +236,14 @@ def _over(view: View, turn: TurnRow) -> Replied | Clarify | None:
         return None if turn.body["answers"] else view.waiting
     entry = view.entries[-1]
     return Replied(entry, tuple((view.pictures[n - 1], _NOWHERE) for n in entry.pictures))
+
+
+def _with_fork(replied: Replied, talk: Conversation) -> Replied:
+    """With the name of the copy, where a kill has left nothing of it but the words of the reply."""
+    if replied.fork is not None:
+        return replied
+    copies = (known.name for known in list_conversations(talk.home) if known.parent == talk.name)
+    return replace(replied, fork=next((name for name in copies if replied.entry.reply.endswith(name)), None))
 
 
 class _Teller:

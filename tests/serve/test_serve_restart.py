@@ -47,12 +47,12 @@ async def test_nothing_is_lost_when_it_is_killed_again_and_again_under_load(tmp_
 
 
 async def test_a_turn_whose_end_was_made_but_not_told_is_told_after_the_restart(tmp_path: Path) -> None:
-    """Killed at many moments, the latest of them after the reply was made."""
-    for after_s in (0.0, 0.1, 0.25, 0.4, 0.5, 0.6):
-        with Process.driver(tmp_path / f"data{after_s}", seconds=0.02) as server:
+    """Killed early, in the middle, and where the run is over and the reply is being made."""
+    for number, name in enumerate(("turn_began", "decided", "run_finished")):
+        with Process.driver(tmp_path / f"data{number}", seconds=0.05) as server:
             async with server.client() as http:
                 ids = await begin(http, WORDS[:3])
-                await asyncio.sleep(after_s)
+                await seen(http, ids, name)
             server.end(signal.SIGKILL)
             server.start()
             async with server.client() as http:

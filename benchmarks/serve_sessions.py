@@ -1,0 +1,157 @@
+"""32 sessions at once against the same 32 one after the other, on a real `redraft serve` with the profile mini.
+
+    python benchmarks/serve_sessions.py [--sessions 32] [--repeats 2] [--profile mini]
+
+Each session is one turn with a prompt that the models were not trained on; both orders draw the same prompts with the
+same seeds. Prints the ratio of throughputs, the times to the first event of the stream and to the first picture, the
+share of time in which the image worker was busy, time by step, and the server's memory. What the client does runs
+beside the server on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from mini.sampling import sample_spec
+from mini.wording import say
+
+
+@dataclass(frozen=True)
+class Turn:
+    first_event_s: float
+    first_picture_s: float
+    whole_s: float
+    pictures: int
+
+
+async def turn(http: httpx.AsyncClient, prompt: str, seed: int) -> Turn:
+    """One session and its turn, timed from before the session is made."""
+    started = time.perf_counter()
+    session = (await http.post("/api/sessions", json={"may_ask": False})).raise_for_status().json()["id"]
+    body = {"text": f"/draw {prompt}", "seed": seed}
+    (await http.post(f"/api/sessions/{session}/turns", json=body)).raise_for_status()
+    first = picture = 0.0
+    pictures = 0
+    async with http.stream("GET", f"/api/sessions/{session}/events") as stream:
+        async for line in stream.aiter_lines():
+            if not line.startswith("event: "):
+                continue
+            now = time.perf_counter() - started
+            first = first or now
+            if line == "event: image":
+                picture = picture or now
+                pictures += 1
+            if line in ("event: replied", "event: failed"):
+                if line != "event: replied":
+                    raise SystemExit(f"{prompt!r} failed")
+                return Turn(first, picture, now, pictures)
+    raise SystemExit("the stream ended early")
+
+
+async def busy(http: httpx.AsyncClient) -> tuple[float, dict[str, float]]:
+    """Seconds the image worker has drawn, and seconds spent in each step, so far."""
+    page = (await http.get("/metrics")).text
+    [drawn] = re.findall(r"^redraft_image_worker_busy_seconds_total (\S+)", page, re.MULTILINE)
+    steps = dict(re.findall(r'^redraft_step_seconds_sum\{step="(\w+)"\} (\S+)', page, re.MULTILINE))
+    return float(drawn), {step: float(seconds) for step, seconds in steps.items()}
+
+
+async def measure(http: httpx.AsyncClient, prompts: Sequence[str], at_once: bool, name: str) -> dict[str, object]:
+    drawn, steps = await busy(http)
+    started = time.perf_counter()
+    if at_once:
+        turns = list(await asyncio.gather(*(turn(http, prompt, seed) for seed, prompt in enumerate(prompts))))
+    else:
+        turns = [await turn(http, prompt, seed) for seed, prompt in enumerate(prompts)]
+    wall = time.perf_counter() - started
+    drawn_now, steps_now = await busy(http)
+    told = {
+        "order": name,
+        "seconds": round(wall, 2),
+        "turns_per_minute": round(60 * len(turns) / wall, 1),
+        "pictures": sum(t.pictures for t in turns),
+        "first_event_s": spread([t.first_event_s for t in turns]),
+        "first_picture_s": spread([t.first_picture_s for t in turns]),
+        "turn_s": spread([t.whole_s for t in turns]),
+        "image_worker_busy": round((drawn_now - drawn) / wall, 3),
+        "step_seconds": {step: round(s - steps.get(step, 0), 2) for step, s in sorted(steps_now.items())},
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+    return told | {"wall": wall}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"p50": round(statistics.median(ordered), 3), "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 3)}
+
+
+def memory(pid: int) -> dict[str, int]:
+    """MiB that the process holds now, and has held at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {name: int(re.findall(rf"{name}:\s+(\d+)", status)[0]) // 1024 for name in ("VmRSS", "VmHWM")}
+
+
+async def run(url: str, pid: int, sessions: int, repeats: int) -> None:
+    rng = np.random.default_rng(7)
+    prompts = [say(rng, sample_spec(rng, "test")).text for _ in range(sessions)]
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
+        for _ in range(1200):
+            try:
+                if (await http.get("/readyz")).status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+        await measure(http, prompts[:2], True, "warm-up")
+        idle = memory(pid)
+        ratios = []
+        for _ in range(repeats):
+            alone = await measure(http, prompts, False, "one after the other")
+            together = await measure(http, prompts, True, "all at once")
+            ratios.append(float(str(alone["wall"])) / float(str(together["wall"])))
+        sys.stdout.write(
+            json.dumps({"ratio": [round(r, 2) for r in ratios], "memory_mib": {"idle": idle, "after": memory(pid)}})
+            + "\n"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--profile", default="mini")
+    options = parser.parse_args()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "agent.cli", "serve", "--profile", options.profile]
+        command += ["--port", str(port), "--data", f"{folder}/data"]
+        with Path(folder, "log").open("wb") as log:
+            server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            asyncio.run(run(f"http://127.0.0.1:{port}", server.pid, options.sessions, options.repeats))
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+if __name__ == "__main__":
+    main()

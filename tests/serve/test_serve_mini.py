@@ -1,0 +1,121 @@
+"""The mini models behind a server: sessions share their batches, and a killed server loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from agent.serve.metrics import Metrics
+from agent.serve.models import Served
+from agent.types import Limits
+from agent.wiring import open_parts
+from core.chat import ChatModel
+from core.profiles import ModelConfig, load_profile
+from core.transformers_chat import TransformersChat
+from editors.types import ImageBackend, ImageTask, Mode, StepCallback
+from evaluator.align import AlignEvaluator
+from evaluator.local_judge import TransformersJudge
+from tests.serve.conftest import Start, follow
+from tests.serve.processes import Process, begin, free_port, nothing_lost
+
+pytestmark = pytest.mark.integration
+WORDS = [
+    "two little scarlet stars over a big blue disc", "a green ring left of a red heart, on cream paper",
+    "three yellow moons and no stars", "a purple square with dots under a white cross", "one big orange star",
+    "two blue hearts above a green triangle", "a red circle right of a red square", "four small black rings",
+]  # fmt: skip
+
+
+class Counting(ImageBackend):
+    """Draws with another backend, and keeps how many pictures each of its calls drew."""
+
+    def __init__(self, backend: ImageBackend) -> None:
+        self.calls: list[int] = []
+        self._backend = backend
+
+    @property
+    def name(self) -> str:
+        return self._backend.name
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        return self._backend.modes
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        self.calls.append(len(tasks))
+        return self._backend.render(tasks, on_step)
+
+
+class CountingJudge(TransformersJudge):
+    """Keeps how many pictures were judged together."""
+
+    def __init__(self, judge: TransformersJudge) -> None:
+        super().__init__(judge._config)
+        self.batches: list[int] = []
+
+    def _settle(self, jobs: list) -> None:  # type: ignore[type-arg]
+        self.batches.append(len(jobs))
+        super()._settle(jobs)
+
+
+class CountingChat(TransformersChat):
+    """Keeps how many rows its running batch had."""
+
+    most = 0
+
+    def _turn(self, texts) -> None:  # type: ignore[no-untyped-def]
+        super()._turn(texts)
+        self.most = max(self.most, 0 if self._batch is None else self._batch.running)
+
+
+async def test_sessions_share_the_batches_of_all_three_models(start: Start) -> None:
+    profile = load_profile("mini")
+    chats: list[CountingChat] = []
+    counted: list[tuple[Counting, CountingJudge]] = []
+
+    def chat(config: ModelConfig) -> ChatModel:
+        chats.append(CountingChat(config))
+        return chats[-1]
+
+    def models(metrics: Metrics) -> list[Served]:
+        parts = open_parts(profile, chat)
+        evaluator = parts.evaluator
+        assert isinstance(evaluator, AlignEvaluator)
+        backend, judge = Counting(parts.backend), CountingJudge(TransformersJudge(profile.judge))
+        evaluator.judge = judge
+        counted.append((backend, judge))
+        parts = replace(parts, backend=backend)
+        return [Served.of("mini", parts, Limits.of(profile.limits, profile.judge.pass_at), metrics, profile=profile)]
+
+    async with start(models) as server:
+        ids = await begin(server.http, WORDS, limits={"max_rounds": 2})
+        ends = await asyncio.gather(*(server.follow(id) for id in ids))
+    assert all(events[-1]["event"] == "replied" and not events[-1]["entry"]["error"] for events in ends)
+    [(backend, judge)] = counted
+    drawn = sum(1 for events in ends for event in events if event["event"] == "image")
+    assert sum(backend.calls) == drawn
+    assert max(backend.calls) > profile.limits.images_per_round, "pictures of more than one session in one call"
+    assert max(judge.batches) > profile.limits.images_per_round
+    assert max(chat.most for chat in chats) > 1
+
+
+async def test_nothing_is_lost_when_the_real_server_is_killed_under_load(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "agent.cli", "serve", "--port", str(port), "--data", str(tmp_path / "data")]
+    with Process(command, port, tmp_path / "log") as server:
+        async with server.client() as http:
+            ids = await begin(http, WORDS, seed=5)
+            await follow(http, ids[0], until=("image",))
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+        server.start()
+        async with server.client() as http:
+            await nothing_lost(http, ids, WORDS)
+        assert server.end(signal.SIGTERM) == 0
+    assert "star" not in (tmp_path / "log").read_text(), "no prompts in the log"
