@@ -182,6 +182,9 @@ def serve(
         list[str] | None, typer.Option("--allow-images-from", help="A host from which pictures are fetched by URL.")
     ] = None,
     drain: Annotated[float, typer.Option("--drain", min=0, help="Seconds for turns to finish at SIGTERM.")] = 30.0,
+    bound: Annotated[
+        list[str] | None, typer.Option("--bound", metavar="NAME=VALUE", help="One of the bounds of docs/serving.md.")
+    ] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Let errors in logs quote what was said.")] = False,
     mcp: Annotated[
         bool, typer.Option("--mcp", help="Serve one MCP client on stdin and stdout instead, in DATA/mcp-PID.")
@@ -198,7 +201,7 @@ def serve(
 
     settings = settings_from(
         profiles=profile or [], host=host, port=port, data=data, hosts=allow_host or [],
-        image_hosts=allow_images_from or [], log_prompts=log_prompts, drain_s=drain,
+        image_hosts=allow_images_from or [], log_prompts=log_prompts, bounds=[*(bound or []), f"drain_s={drain}"],
     )  # fmt: skip
     (serve_mcp if mcp else run)(settings)
 

@@ -9,11 +9,10 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.serve.settings import Bounds, Settings, read_tokens
+from agent.serve.settings import Settings, read_bounds, read_tokens
 from core.errors import ConfigError, InputError, RedraftError, printable
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def settings_from(
     hosts: Sequence[str],
     image_hosts: Sequence[str],
     log_prompts: bool,
-    drain_s: float,
+    bounds: Sequence[str] = (),
 ) -> Settings:
     """Options and environment together. Raises ConfigError."""
     return Settings(
@@ -46,7 +45,7 @@ def settings_from(
         image_hosts=tuple(image_hosts),
         hosts=tuple(hosts),
         log_prompts=log_prompts,
-        bounds=replace(Bounds(), drain_s=drain_s),
+        bounds=read_bounds(bounds),
     )
 
 

@@ -20,7 +20,7 @@ from agent.serve.auth import Doorkeeper
 from agent.serve.errors import kind_of
 from agent.serve.logs import LOGGER, Lines
 from agent.serve.pictures import Pictures, public_address
-from agent.serve.settings import Bounds, Settings, read_tokens
+from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
 from core.errors import ConfigError, InputError
 from core.images import read_image
 from editors.types import ImageTask
@@ -182,6 +182,14 @@ def test_a_mistake_is_logged_without_what_its_message_quotes() -> None:
     assert [told["type"] for told in json.loads(line)["error"]] == ["KeyError", "ValueError"]
     assert "my secret" in Lines(with_messages=True).format(record)
     assert kind_of(KeyError("x"))[0] == 500
+
+
+def test_bounds_are_set_by_name() -> None:
+    bounds = read_bounds(["max_images=64", "drain_s=0"])
+    assert (bounds.max_images, bounds.drain_s, bounds.max_rounds) == (64, 0.0, Bounds().max_rounds)
+    for bad in ("max_images", "colour=3", "max_images=many", "max_images=0", "max_rounds=-1", "request_s=nan"):
+        with pytest.raises(ConfigError):
+            read_bounds([bad])
 
 
 # Other sites
