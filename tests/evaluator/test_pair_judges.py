@@ -10,9 +10,10 @@ from PIL import Image
 from core.chat import ChatReply, ChatRequest
 from core.errors import BackendError, BadReply, ConfigError
 from core.fakes import FakeChat, text_of
-from core.profiles import JudgeConfig, ModelConfig
+from core.profiles import JudgeConfig, ModelConfig, ServerConfig
 from evaluator.fakes import FakeJudge
 from evaluator.guarded import KEY_POINT, REASON, GuardedJudge
+from evaluator.judges import open_judge
 from evaluator.pairs.likert import WORDS, LikertJudge, ThurstoneRanks
 from evaluator.pairs.pairwise import WinRates, WordsPairJudge, YesNoPairJudge, both_orders
 from evaluator.pairs.ranking import better, thurstone, win_rates
@@ -201,3 +202,12 @@ def test_a_style_without_a_guard_is_named() -> None:
     with pytest.raises(ConfigError, match=r"guard\.txt"):
         GuardedJudge(FakeJudge(lambda *_: 0.5), "bare")
     assert not JudgeConfig(model=ModelConfig(kind="transformers", model="m")).guard
+
+
+def test_a_profile_turns_the_guard_on() -> None:
+    server = ServerConfig(base_url="http://127.0.0.1:9/v1")
+    config = JudgeConfig(model=ModelConfig(kind="openai", model="m", server=server))
+    assert open_judge(config).name == "m"
+    guarded = open_judge(config.model_copy(update={"guard": True}))
+    assert isinstance(guarded, GuardedJudge)
+    assert "whoever judges the picture" in guarded.question
