@@ -123,11 +123,11 @@ def test_all_conditions_by_the_command_and_a_killed_run_equals_a_whole_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ["cutouts", "--limit", "2", "--images", "2", "--seed", "1", "--json", "--out"]
+    arguments = ["cutouts", "--limit", "1", "--images", "2", "--seed", "1", "--json", "--out"]
     main([*arguments, str(whole)])
     figures = json.loads(capsys.readouterr().out)
     assert list(figures["conditions"]) == ["raw", "raw_best", "rewritten", "rewritten_best", "loop"]
-    assert all(row["pictures_per_item"] <= 2 and row["items"] == 2 for row in figures["conditions"].values())
+    assert all(row["pictures_per_item"] <= 2 and row["items"] == 1 for row in figures["conditions"].values())
     assert figures["cutouts"]["judge"]["failed"] == 0
     assert figures["cutouts"]["generator_every"]["mean"] >= 0
     assert figures["measure"] == (whole / "report.md").read_text().splitlines()[0]

@@ -147,9 +147,9 @@ def test_a_suite_with_the_mini_models_and_its_second_call(tmp_path: Path, capsys
 
 @pytest.mark.integration
 def test_the_mini_judge_on_pairs_of_cutouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["cutouts-pairs", "--variant", "24", "--limit", "8", "--out", str(tmp_path / "out"), "--json"])
+    main(["cutouts-pairs", "--variant", "24", "--limit", "4", "--out", str(tmp_path / "out"), "--json"])
     figures = json.loads(capsys.readouterr().out)
-    assert figures["accuracy"]["pairs"] == 8
+    assert figures["accuracy"]["pairs"] == 4
     assert figures["accuracy"]["failed"] == 0
     assert len(figures["attacks"]) == 2
     for row in figures["attacks"].values():
