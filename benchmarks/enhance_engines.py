@@ -1,43 +1,54 @@
-"""In process: batches against the usual way, one `model.generate` a prompt, and against the bare engine.
+"""Engines: batches against the usual way, one `model.generate` a prompt, and against the bare engine.
 
-    python benchmarks/enhance_engines.py [--prompts 256] [--batch 128] [--tokens 64] [--loop 24]
+    python benchmarks/enhance_engines.py [--prompts 512] [--batch 128] [--tokens 64] [--loop 24] [--rounds 3]
+                                         [--vllm .venv-vllm/bin/python | --vllm none] [--compile]
 
 All sides run the same tiny random Qwen3 (0.6M parameters) on the same prompts, with the same template, greedily, and
 make exactly `--tokens` tokens for each:
 
-- loop: one `model.generate` a prompt, as published inference scripts do; timed on the first `--loop` prompts;
+- loop: one `model.generate` a prompt, as published inference scripts do; on the first `--loop` prompts;
 - generate: one `model.generate` on `--batch` left-padded prompts at a time;
 - generate_batch: transformers' own continuous batching (paged attention), with a configuration sized for this model;
-- bare: our continuous batching, given all prompts at once;
-- enhance: the whole of `redraft enhance` around it: reading, template, parsing, guard, records on disk, output.
+- bare: our continuous batching in process, given all prompts at once;
+- enhance: the whole of `redraft enhance` around it: reading, template, parsing, guard, records on disk, output;
+- LLM.chat: vLLM in a process of its own environment (`make vllm-install`), all prompts in one call;
+- vllm: the whole of `redraft enhance --engine vllm` in that process, over the same `LLM`;
+- calls: a vLLM server, all requests at once by the client that `enhance` uses, nothing else;
+- server: the whole of `redraft enhance` over that server.
 
-Prints tokens a second of each, and the ratios. Target: enhance at least 15 times the loop and 0.90 of bare.
+The sides take turns, `--rounds` times after one for warming up, so that a busy machine is busy for all of them. Prints
+tokens a second and a second of CPU time (that of all processes of a side), and the medians of the rounds' ratios with
+their extremes. One thread a model. Targets: server 12, enhance 15 and vllm 18 times the loop; vllm 0.90 of LLM.chat.
+`--compile` lets vLLM compile its model, which takes minutes at the start.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    ContinuousBatchingConfig,
-    GenerationConfig,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from core.chat import ChatReply, ChatRequest
+from core.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
 from core.local_models import load_local
-from core.profiles import LocalConfig, ModelConfig, RewriterConfig
+from core.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
 from core.transformers_chat import TransformersChat
 from rewriter.batch.engines import ChatEngine
 from rewriter.batch.formats import open_source
@@ -45,9 +56,16 @@ from rewriter.batch.making import Maker
 from rewriter.batch.run import Plan, run_batch, work_path
 from rewriter.batch.setup import open_kit, own_columns
 from rewriter.batch.types import WHOLE
+from rewriter.batch.vllm_engine import VllmEngine
 from rewriter.batch.work import Work
 from rewriter.cot import Asking
 from rewriter.target import load_target
+
+ROOT = Path(__file__).parents[1]
+VLLM = {
+    "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+}  # fmt: skip
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -61,7 +79,7 @@ class EveryReply:
     """The engine with its replies made into good ones: random weights write none, and a second try would double the
     tokens of one side. The guard, which must read each, sees the prompt again with words around it."""
 
-    def __init__(self, inner: TransformersChat) -> None:
+    def __init__(self, inner: ChatModel) -> None:
         self._inner = inner
         self.tokens = 0
 
@@ -101,39 +119,82 @@ def build(folder: Path) -> None:
         eos_token_id=None, pad_token_id=0, bos_token_id=None,
     )  # fmt: skip
     model = Qwen3ForCausalLM(config)
-    empty = [at for at in range(512) if at < 3 or not tokenizer.decode([at]).strip()]
-    model.lm_head.weight.data[empty] = 0  # what ends a reply, or would leave it empty, is never the likeliest
+    words = [tokenizer.decode([at]).strip() for at in range(512)]
+    empty = [at for at, word in enumerate(words) if at < 3 or not word or "\ufffd" in word]
+    # What ends a reply, or would leave it empty (half a character is shown by no server), is never the likeliest.
+    model.lm_head.weight.data[empty] = 0
     model.generation_config = GenerationConfig(pad_token_id=0)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
+Side = Callable[[], Any]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--prompts", type=int, default=512)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--loop", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vllm", default=str(ROOT / ".venv-vllm" / "bin" / "python"))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # the process that holds vLLM
     options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.inside is not None:
+        answer(options.inside, options)
+        return
     with tempfile.TemporaryDirectory() as name:
         measure(Path(name), options)
 
 
+def config_of(folder: Path, options: argparse.Namespace, server: ServerConfig | None = None) -> RewriterConfig:
+    local = LocalConfig(device="cpu", dtype="float32", micro_batch=options.batch)
+    if server is not None:
+        model = ModelConfig(kind="openai", model="mini-rewriter", server=server)
+    else:
+        model = ModelConfig(kind="transformers", model=str(folder / "model"), local=local)
+    return RewriterConfig(model=model, style="mini", max_tokens=options.tokens)
+
+
+class Whole:
+    """`redraft enhance` over an engine, from file to file; a new output each time."""
+
+    def __init__(self, folder: Path, name: str, config: RewriterConfig, chat: ChatModel, window: int) -> None:
+        self._folder, self._name, self._config, self._window = folder, name, config, window
+        self._engine = EveryReply(chat)
+        self._runs = 0
+
+    async def __call__(self, prompts: int, tokens: int) -> None:
+        self._runs += 1
+        self._engine.tokens = 0
+        source = open_source(str(self._folder / "prompts.jsonl"))
+        out = self._folder / f"{self._name}{self._runs}.jsonl"
+        target = load_target("generic")
+        kit = open_kit(self._config, target=target, engine=ChatEngine(self._engine, self._window))
+        plan = Plan(kit.settings, own_columns(target, thought=False, n=1, scored=False))
+        with Work(work_path(out), WHOLE) as work:
+            counts = await run_batch(source, out, work, plan, Maker(kit.rewriter, plan.keys), kit.engine.window)
+        assert counts.rows == prompts
+        assert self._engine.tokens == tokens, f"{self._engine.tokens} tokens were made instead of {tokens}"
+
+
 def measure(folder: Path, options: argparse.Namespace) -> None:
     build(folder / "model")
-    local = LocalConfig(device="cpu", dtype="float32", micro_batch=options.batch)
-    model = ModelConfig(kind="transformers", model=str(folder / "model"), local=local)
-    config = RewriterConfig(model=model, style="mini", max_tokens=options.tokens)
+    config = config_of(folder, options)
     prompts = [f"a {THINGS[i % 8]} number {i} {PLACES[i % 5]}" for i in range(options.prompts)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
     asking = Asking.of(config)
     requests = [asking.first(prompt, 0, 0) for prompt in prompts]
-    loaded = load_local(model)
+    loaded = load_local(config.model)
     texts = [loaded.row(request, {}).text for request in requests]
     total = options.prompts * options.tokens
     settings = GenerationConfig(max_new_tokens=options.tokens, min_new_tokens=options.tokens, do_sample=False)
 
-    def loop(some: list[str]) -> None:
-        for text in some:
+    def loop() -> None:
+        for text in texts[: options.loop]:
             ids = loaded.tokenizer(text, return_tensors="pt", add_special_tokens=False)
             made = loaded.model.generate(**ids, generation_config=settings)
             loaded.tokenizer.decode(made[0, ids.input_ids.shape[1] :])
@@ -148,6 +209,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             loaded.tokenizer.batch_decode(made[:, ids.input_ids.shape[1] :])
 
     def paged() -> None:
+        from transformers import ContinuousBatchingConfig
+
         ids = [loaded.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
         blocks = 4 * options.batch + 64
         paging = ContinuousBatchingConfig(page_size=32, num_blocks=blocks, max_batch_tokens=4 * options.batch)
@@ -155,49 +218,160 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             ids, generation_config=settings, continuous_batching_config=paging, progress_bar=False
         )
 
-    async def bare(chat: TransformersChat) -> None:
-        await asyncio.gather(*(chat(request) for request in requests))
+    async def all_at_once(chat: ChatModel) -> None:
+        replies = await asyncio.gather(*(chat(request) for request in requests))
+        assert sum(reply.usage.completion_tokens for reply in replies) == total
 
-    chat = TransformersChat(model)
-    engine = EveryReply(TransformersChat(model))
-
-    async def whole(run: int) -> None:
-        source, out = open_source(str(folder / "prompts.jsonl")), folder / f"out{run}.jsonl"
-        target = load_target("generic")
-        kit = open_kit(config, target=target, engine=ChatEngine(engine, 2 * options.batch))
-        plan = Plan(kit.settings, own_columns(target, thought=False, n=1, scored=False))
-        with Work(work_path(out), WHOLE) as work:
-            counts = await run_batch(source, out, work, plan, Maker(kit.rewriter, plan.keys), kit.engine.window)
-        assert counts.rows == options.prompts
-
-    lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
-    (folder / "prompts.jsonl").write_text(lines)
-    with asyncio.Runner() as runner:
-        loop(texts[:2])
-        runner.run(bare(chat))
-        runner.run(whole(0))
-        few = options.loop * options.tokens
-        per_s = {"loop": timed(few, lambda: loop(texts[: options.loop]))}
-        per_s["generate"] = timed(total, static)
-        per_s["generate_batch"] = timed(total, paged)
-        per_s["bare"] = timed(total, lambda: runner.run(bare(chat)))
-        engine.tokens = 0
-        per_s["enhance"] = timed(total, lambda: runner.run(whole(1)))
-        assert engine.tokens == total, f"{engine.tokens} tokens were made instead of {total}"
-    print(f"{options.prompts} prompts of {options.tokens} new tokens, {options.batch} at once")
-    for name, pair in per_s.items():
-        told = [f"{name:15}"]
-        for at, clock in enumerate(("s", "CPU s")):
-            loop_x, bare_x = pair[at] / per_s["loop"][at], pair[at] / per_s["bare"][at]
-            told.append(f"{pair[at]:8,.0f} tokens/{clock}  {loop_x:5.1f} x loop  {bare_x:4.2f} x bare")
-        print("   ".join(told))
+    with ExitStack() as exits:
+        runner = exits.enter_context(asyncio.Runner())
+        chat = TransformersChat(config.model)
+        whole = Whole(folder, "here", config, TransformersChat(config.model), 2 * options.batch)
+        sides: dict[str, tuple[Side, int, int | None]] = {
+            "loop": (loop, options.loop * options.tokens, None),
+            "generate": (static, total, None),
+            "generate_batch": (paged, total, None),
+            "bare": (lambda: runner.run(all_at_once(chat)), total, None),
+            "enhance": (lambda: runner.run(whole(options.prompts, total)), total, None),
+        }
+        if options.vllm != "none":
+            inside = exits.enter_context(Inside(folder, options))
+            sides["LLM.chat"] = (lambda: inside("LLM.chat"), total, inside.pid)
+            sides["vllm"] = (lambda: inside("vllm"), total, inside.pid)
+            address, pid = exits.enter_context(serving(folder, options))
+            server = config_of(folder, options, ServerConfig(base_url=address, concurrency=256))
+            client = OpenAIChat(server.model, most=256)
+            served = Whole(folder, "served", server, OpenAIChat(server.model, most=256), 256)
+            sides["calls"] = (lambda: runner.run(all_at_once(client)), total, pid)
+            sides["server"] = (lambda: runner.run(served(options.prompts, total)), total, pid)
+        told = [{name: timed(*side) for name, side in sides.items()} for _ in range(1 + options.rounds)]
+    report(told[1:], options)
 
 
-def timed(tokens: int, work: Callable[[], Any]) -> tuple[float, float]:
-    """Tokens a second, and a second of CPU time: on a busy machine, with one thread, the latter can be trusted."""
-    started = time.perf_counter(), time.process_time()
+def timed(work: Side, tokens: int, pid: int | None) -> tuple[float, float]:
+    """Tokens a second, and a second of CPU time, of this process and of the tree of `pid`."""
+    started = time.perf_counter(), time.process_time() + spent(pid)
     work()
-    return tokens / (time.perf_counter() - started[0]), tokens / (time.process_time() - started[1])
+    return tokens / (time.perf_counter() - started[0]), tokens / (time.process_time() + spent(pid) - started[1])
+
+
+def spent(pid: int | None) -> float:
+    if pid is None:
+        return 0.0
+    first = psutil.Process(pid)
+    times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def report(told: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
+    print(f"{options.prompts} prompts of {options.tokens} new tokens, {len(told)} rounds; medians (extremes of rounds)")
+    for name in told[0]:
+        line = [f"{name:15}"]
+        for at, clock in enumerate(("s", "CPU s")):
+            per_s = statistics.median(one[name][at] for one in told)
+            line.append(f"{per_s:7,.0f} tokens/{clock}")
+            against = [("loop", [one[name][at] / one["loop"][at] for one in told])]
+            bare = "LLM.chat" if name in ("vllm", "calls", "server") else "bare"
+            if bare in told[0]:
+                against.append((bare, [one[name][at] / one[bare][at] for one in told]))
+            for other, ratios in against:
+                low, mid, high = min(ratios), statistics.median(ratios), max(ratios)
+                line.append(f"{mid:5.2f} ({low:.2f} to {high:.2f}) x {other}")
+        print("   ".join(line))
+
+
+class Inside:
+    """The process that holds vLLM, in an environment of its own. It is told names of sides, and answers when done."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        flags = ["--tokens", str(options.tokens), "--prompts", str(options.prompts), "--batch", str(options.batch)]
+        flags += ["--compile"] if options.compile else []
+        self._command = [options.vllm, __file__, "--inside", str(folder), *flags]
+        self._log = folder / "inside.log"
+
+    def __enter__(self) -> Inside:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "scripts" / "vllm_cpu")])
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, env={**os.environ, **VLLM, "PYTHONPATH": path}, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        self.pid = self._process.pid
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait(60)
+
+    def __call__(self, side: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(side + "\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline() != "done\n":
+            raise SystemExit(f"the process of vLLM failed:\n{self._log.read_text()[-4000:]}")
+
+
+def answer(folder: Path, options: argparse.Namespace) -> None:
+    """What `Inside` runs: reads names of sides, answers "done" behind each. All else that is printed goes to stderr."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        model=str(folder / "model"), dtype="float32", max_model_len=512, max_num_seqs=256,
+        enforce_eager=not options.compile, enable_chunked_prefill=False, max_num_batched_tokens=4096,
+    )  # fmt: skip
+    config = config_of(folder, options)
+    asking = Asking.of(config)
+    prompts = [json.loads(line)["prompt"] for line in (folder / "prompts.jsonl").open()]
+    chats = [
+        [{"role": turn.role, "content": turn.content} for turn in asking.first(prompt, 0, 0).messages]
+        for prompt in prompts
+    ]
+    params = SamplingParams(max_tokens=options.tokens, temperature=0.0)
+    total = options.prompts * options.tokens
+    engine = VllmEngine(config.model, llm=llm, sampling=SamplingParams)
+    whole = Whole(folder, "inside", config, engine, engine.window)
+    with asyncio.Runner() as runner:
+        for side in map(str.strip, sys.stdin):
+            if side == "LLM.chat":
+                made = llm.chat(chats, params, use_tqdm=False)
+                assert sum(len(one.outputs[0].token_ids) for one in made) == total
+            else:
+                runner.run(whole(options.prompts, total))
+            out.write("done\n")
+            out.flush()
+        runner.run(engine.aclose())
+
+
+@contextlib.contextmanager
+def serving(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """A vLLM server of the model: its address and process."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    environment = {**os.environ, "MODEL": str(folder / "model"), "VENV_VLLM": str(Path(options.vllm).parents[1])}
+    flags = ["--no-enforce-eager"] if options.compile else []
+    log = folder / "server.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [ROOT / "scripts" / "vllm_cpu" / "serve.sh", "rewriter", str(port), *flags],
+            env=environment, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until = time.monotonic() + 600
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                break
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"the vLLM server did not come up:\n{log.read_text()[-4000:]}")
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1", process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 if __name__ == "__main__":

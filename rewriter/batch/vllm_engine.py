@@ -149,6 +149,7 @@ class VllmEngine:
         if self._llm is None or self._sampling is None:
             try:
                 from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+                from vllm.platforms import current_platform  # type: ignore[import-not-found]
             except ImportError as error:
                 raise BackendError(
                     f"vLLM is not installed here ({one_line(error)}); install redraft[vllm] in an environment of its "
@@ -156,6 +157,10 @@ class VllmEngine:
                 ) from error
             local = self._config.local
             settings: dict[str, Any] = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code}
+            if current_platform.is_cpu():
+                # vLLM 0.32 ends on a CPU when the prompt of a seeded request is read in two steps: it turns back the
+                # request's generator, and those of a CPU cannot be ("CPU Generator does not use offset").
+                settings["enable_chunked_prefill"] = False
             settings |= local.vllm | self._settings
             self._llm, self._sampling = LLM(model=self._place, **settings), SamplingParams
         if not hasattr(self, "_reader"):
