@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import json
 import re
 import secrets
@@ -47,6 +48,11 @@ from core.store import ImageStore
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 _Graph = CompiledStateGraph[TalkState, TalkContext, TalkState, TalkState]
+
+
+@functools.cache
+def _compiled() -> _Graph:
+    return build_talk_graph().compile()
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,7 @@ class Conversation:
         checkpoints = self.path / "state" / "checkpoints.sqlite"
         with self._folder.lock() if locked else nullcontext():
             async with self.housing.checkpoints.open(checkpoints, TALK_TYPES) as saver:
-                yield build_talk_graph().compile(checkpointer=saver)
+                yield _compiled().copy({"checkpointer": saver})
 
 
 def check_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -119,6 +120,7 @@ def _planned(log: RunLog, number: int, keys: Sequence[str]) -> dict[str, Any]:
     return told
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:

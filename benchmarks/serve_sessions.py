@@ -5,7 +5,7 @@
 Each session is one turn with a prompt that the models were not trained on; both orders draw the same prompts with the
 same seeds. Prints the ratio of throughputs, the times to the first event of the stream and to the first picture, the
 share of time in which the image worker was busy, time by step, and the server's memory. What the client does runs
-beside the server on the same cores.
+beside the server on the same cores. On a busy machine look at the seconds of CPU that the server used as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import socket
 import statistics
@@ -71,8 +72,17 @@ async def busy(http: httpx.AsyncClient) -> tuple[float, dict[str, float]]:
     return float(drawn), {step: float(seconds) for step, seconds in steps.items()}
 
 
-async def measure(http: httpx.AsyncClient, prompts: Sequence[str], at_once: bool, name: str) -> dict[str, object]:
+def cpu(pid: int) -> float:
+    """Seconds of CPU that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(
+    http: httpx.AsyncClient, pid: int, prompts: Sequence[str], at_once: bool, name: str
+) -> dict[str, object]:
     drawn, steps = await busy(http)
+    used = cpu(pid)
     started = time.perf_counter()
     if at_once:
         turns = list(await asyncio.gather(*(turn(http, prompt, seed) for seed, prompt in enumerate(prompts))))
@@ -83,6 +93,7 @@ async def measure(http: httpx.AsyncClient, prompts: Sequence[str], at_once: bool
     told = {
         "order": name,
         "seconds": round(wall, 2),
+        "server_cpu_s": round(cpu(pid) - used, 2),
         "turns_per_minute": round(60 * len(turns) / wall, 1),
         "pictures": sum(t.pictures for t in turns),
         "first_event_s": spread([t.first_event_s for t in turns]),
@@ -119,15 +130,20 @@ async def run(url: str, pid: int, sessions: int, repeats: int) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
-        await measure(http, prompts[:2], True, "warm-up")
+        await measure(http, pid, prompts[:2], True, "warm-up")
         idle = memory(pid)
         ratios = []
         for _ in range(repeats):
-            alone = await measure(http, prompts, False, "one after the other")
-            together = await measure(http, prompts, True, "all at once")
-            ratios.append(float(str(alone["wall"])) / float(str(together["wall"])))
+            alone = await measure(http, pid, prompts, False, "one after the other")
+            together = await measure(http, pid, prompts, True, "all at once")
+            ratios.append([float(str(alone[key])) / float(str(together[key])) for key in ("wall", "server_cpu_s")])
         sys.stdout.write(
-            json.dumps({"ratio": [round(r, 2) for r in ratios], "memory_mib": {"idle": idle, "after": memory(pid)}})
+            json.dumps(
+                {
+                    "ratio": [[round(r, 2) for r in pair] for pair in ratios],
+                    "memory_mib": {"idle": idle, "after": memory(pid)},
+                }
+            )
             + "\n"
         )
 

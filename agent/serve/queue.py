@@ -22,6 +22,9 @@ from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 _LOOK_S = 0.25
 """How often a run that waits is asked whether it still wants to."""
 
+_TELL_S = 0.1
+"""How often a drawing tells how far it is: each word goes to every run in it, and on to all who listen."""
+
 
 class Watch(Protocol):
     """Is told what the worker does, from its thread."""
@@ -159,7 +162,14 @@ class RenderQueue:
         """Jobs that fail together are tried one by one, so that one run's mistake fails no other's."""
         tasks = [task for job in jobs for task in job.tasks]
 
+        told = 0.0
+
         def on_step(done: int, total: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told < _TELL_S and done < total:
+                return
+            told = now
             for job in jobs:
                 job.step(done, total)
             if all(job.given_up is not None for job in jobs):

@@ -192,8 +192,8 @@ class TurnWorker:
                 await service.adopt_branch(row, last.fork)
             if (made := last.file) is not None and last.entry.kind == "compare":
                 file = await asyncio.to_thread(lambda: talk.store.put(open_image(made)))
-            now = (await talk.view()).pictures
-            thumb = now[last.entry.current - 1].image if last.entry.current else None
+            pictures = (*view.pictures, *(picture for picture, _ in last.shown))
+            thumb = next((p.image for p in reversed(pictures) if p.number == last.entry.current), None)
             await service.database.change_session(row.id, turns=turn.number, thumb=thumb)
         told = tell(last, row.id, limits, file=file)
         key = f"{told.key} {turn.id}" if isinstance(last, Clarify) else str(told.key)
