@@ -45,6 +45,7 @@ import psutil
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging
 
 from core.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
 from core.local_models import load_local
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # the process that holds vLLM
     options = parser.parse_args()
     torch.set_num_threads(1)
+    logging.set_verbosity_error()  # continuous batching warns at each call of a model without an end token
     if options.inside is not None:
         answer(options.inside, options)
         return
@@ -243,7 +245,13 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             served = Whole(folder, "served", server, OpenAIChat(server.model, most=256), 256)
             sides["calls"] = (lambda: runner.run(all_at_once(client)), total, pid)
             sides["server"] = (lambda: runner.run(served(options.prompts, total)), total, pid)
-        told = [{name: timed(*side) for name, side in sides.items()} for _ in range(1 + options.rounds)]
+        told = []
+        for number in range(1 + options.rounds):
+            told.append({name: timed(*side) for name, side in sides.items()})
+            print(
+                f"round {number}: {', '.join(f'{name} {pair[1]:,.0f}' for name, pair in told[-1].items())}",
+                file=sys.stderr,
+            )
     report(told[1:], options)
 
 
@@ -361,7 +369,7 @@ def serving(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, in
             env=environment, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        until = time.monotonic() + 600
+        until = time.monotonic() + 1800
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
                 break
