@@ -156,7 +156,7 @@ def enhance(
     from agent.enhance_command import enhance as run
 
     if workers is None:
-        workers = max(1, min(8, (os.cpu_count() or 1) - 1))
+        workers = min(8, os.cpu_count() or 1)  # they only work where replies come faster than one process reads them
     run(
         Options(
             source, out, field, profile, target, engine, concurrency, n, select, judge, thought, seed, limit, shard,

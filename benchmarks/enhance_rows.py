@@ -80,7 +80,7 @@ def held_mb() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) - 1))
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, help="folder on the disk to measure; the system's temporary one otherwise")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.out) as name:
