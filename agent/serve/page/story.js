@@ -1,0 +1,129 @@
+// What is known of a conversation, folded from its events; and of a run that was made elsewhere, from its record.
+
+const newRun = () => ({ id: null, prompt: "", source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
+  warnings: [], best: null, stop: null, why: "", error: null });
+
+export const newTurn = (number) => ({ number, said: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
+  pictures: [], file: null, waiting: null, asked: [], failed: null, working: false, progress: null, ahead: 0 });
+
+export function round(run, number) {
+  if (!run.rounds.has(number)) run.rounds.set(number, { rewrites: [], planned: null, decided: null, pruned: [] });
+  return run.rounds.get(number);
+}
+
+// Changes a turn by one event.
+export function fold(turn, name, data) {
+  const run = turn.run ?? newRun();
+  switch (name) {
+    case "turn_queued":
+      if (turn.waiting) {
+        turn.asked.push({ question: turn.waiting.question, answer: data.said });
+        turn.waiting = null;
+      } else {
+        turn.said = data.said;
+        turn.image = data.image;
+        turn.mask = data.mask;
+      }
+      turn.working = true;
+      break;
+    case "turn_began":
+      turn.kind = data.kind;
+      turn.reason = data.reason;
+      turn.by = data.by;
+      break;
+    case "run_started":
+      turn.run = { ...newRun(), id: data.run, prompt: data.prompt, source: data.source, acceptAt: data.limits.accept_at };
+      break;
+    case "progress":
+      turn.progress = data;
+      turn.ahead = 0;
+      break;
+    case "queue":
+      turn.ahead = data.ahead;
+      break;
+    case "checklist":
+      run.checks = data.checks;
+      break;
+    case "planned":
+      round(run, data.round).planned = data;
+      break;
+    case "rewrite":
+      round(run, data.round).rewrites.push(data);
+      break;
+    case "image":
+      run.drawn.push(data);
+      break;
+    case "attempt":
+      run.attempts.push(data);
+      break;
+    case "pruned":
+      round(run, data.round).pruned = data.branches;
+      break;
+    case "decided":
+      round(run, data.round).decided = data;
+      run.best = data.best ?? run.best;
+      break;
+    case "warning":
+      (turn.run ? run.warnings : []).push(data.text);
+      break;
+    case "run_finished":
+      Object.assign(run, { best: data.best, stop: data.stop, why: data.why, error: data.error });
+      break;
+    case "clarify":
+      turn.waiting = { question: data.question, choices: data.choices };
+      turn.working = false;
+      break;
+    case "replied":
+      turn.entry = data.entry;
+      turn.said ||= data.entry.said;
+      turn.pictures = data.pictures;
+      turn.file = data.file;
+      turn.working = false;
+      break;
+    case "failed":
+      turn.failed = data.error;
+      turn.working = false;
+      break;
+  }
+}
+
+// The turns of a view, which has replies and no stories.
+export function fromView(view) {
+  const turns = new Map();
+  for (const entry of view.turns) {
+    const turn = newTurn(entry.turn);
+    turn.said = entry.said;
+    turn.kind = entry.kind;
+    turn.entry = entry;
+    turn.pictures = entry.pictures.map((number) => view.pictures.find((one) => one.number === number)).filter(Boolean);
+    if (entry.question) turn.asked.push({ question: entry.question, answer: entry.answer });
+    turns.set(entry.turn, turn);
+  }
+  return turns;
+}
+
+// A run from its run.json, as the events would have told it.
+export function fromRecord(id, record) {
+  const run = { ...newRun(), id, prompt: record.prompt, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
+  for (const one of record.rounds) {
+    const kept = round(run, one.round);
+    kept.rewrites = one.rewrites ?? [];
+    if (one.decision) kept.decided = { ...one.decision, best: one.decision.best === null ? null : one.decision.best + 1 };
+  }
+  const passAt = record.limits.pass_at;
+  run.attempts = record.attempts.map((one) => ({ ...one, image: one.sha256,
+    verdicts: one.report.verdicts.map((v) => ({ ...v, ...v.check, passed: v.outcome === "scored" && v.probability >= passAt })) }));
+  return Object.assign(run, { best: record.best, stop: record.stop, why: record.why ?? "", error: record.error });
+}
+
+// Frames of the filmstrip: attempts, then pictures that are not judged yet.
+export function frames(run) {
+  const judged = [...run.attempts].sort((a, b) => a.number - b.number);
+  const left = [...judged];
+  const waiting = run.drawn.filter((drawn) => {
+    const found = left.findIndex((one) => one.image === drawn.image && one.seed === drawn.seed);
+    if (found >= 0) left.splice(found, 1);
+    return found < 0;
+  });
+  return [...judged, ...waiting.map((drawn) => ({ ...drawn, number: null, score: null, verdicts: [], kind: "generate" }))];
+}

@@ -1,0 +1,111 @@
+// The story of a run: thoughts, attempts as a filmstrip, verdicts, scores.
+
+import { api } from "./api.js";
+import { h, s, score } from "./dom.js";
+import { picture } from "./pictures.js";
+import { frames } from "./story.js";
+
+const words = (text) => text.replaceAll("_", " ");
+
+export function plot(run) {
+  const dots = run.attempts.filter((one) => one.score !== null).sort((a, b) => a.number - b.number);
+  if (dots.length === 0) return null;
+  const [width, height, pad] = [360, 120, 24];
+  const last = Math.max(...run.attempts.map((one) => one.number), 2);
+  const x = (number) => pad + 8 + ((number - 1) / (last - 1)) * (width - 2 * pad - 8);
+  const y = (value) => height - pad - value * (height - 1.5 * pad);
+  let high = 0;
+  const steps = dots.map((one) => {
+    high = Math.max(high, one.score);
+    return `${x(one.number).toFixed(1)},${y(high).toFixed(1)}`;
+  });
+  const firsts = dots.filter((one, i) => i === 0 || dots[i - 1].round !== one.round);
+  const told = dots.map((one) => `picture ${one.number} of round ${one.round}: ${score(one.score)}`).join("; ");
+  return h("figure", { class: "plot" },
+    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Scores. ${told}` },
+      s("path", { class: "axis", d: `M${pad},${y(1)}V${y(0)}H${width - pad / 2}` }),
+      [0, 1].map((value) => s("text", { x: pad - 6, y: y(value) + 4, "text-anchor": "end" }, String(value))),
+      firsts.map((one) => s("g", {}, s("path", { class: "round", d: `M${x(one.number) - 8},${y(0)}V${y(1)}` }),
+        s("text", { x: x(one.number) - 4, y: height - 6 }, `round ${one.round}`))),
+      run.acceptAt === null ? null : s("path", { class: "accept", d: `M${pad},${y(run.acceptAt)}H${width - pad / 2}` }),
+      s("polyline", { points: steps.join(" ") }),
+      dots.map((one) => s("circle", { cx: x(one.number), cy: y(one.score), r: one.number === run.best ? 5 : 3.5,
+        class: one.number === run.best ? "best" : "" }))),
+    h("figcaption", {}, "Score of each picture; the line is the best so far, dashes are where it is accepted."));
+}
+
+function verdict(one) {
+  const outcome = one.outcome !== "scored" ? "no answer" : one.passed ? "met" : "missed";
+  const sign = { met: "✓", missed: "✕", "no answer": "?" }[outcome];
+  const sure = one.outcome === "scored" ? one.probability : null;
+  return h("li", { class: outcome.replace(" ", "-"), "data-question": one.question, tabindex: one.region ? 0 : null },
+    h("span", { class: "sign", "aria-hidden": "true" }, sign),
+    h("span", { class: "question" }, one.question, h("span", { class: "sr" }, ` ${outcome}.`),
+      one.reason ? h("span", { class: "dim reason" }, one.reason) : null),
+    h("span", { class: "point" }, words(one.key_point)),
+    sure === null ? h("span", {}) : h("span", { class: "sure", title: `P(yes) ${sure.toFixed(3)}` }, sure.toFixed(2)));
+}
+
+function pointing(part) {
+  // A verdict that is looked at lights up its region.
+  for (const item of part.querySelectorAll("li[data-question]")) {
+    const light = (on) => part.querySelectorAll(".box").forEach((box) => {
+      if (box.dataset.question === item.dataset.question) box.classList.toggle("lit", on);
+    });
+    item.addEventListener("pointerenter", () => light(true));
+    item.addEventListener("pointerleave", () => light(false));
+    item.addEventListener("focus", () => light(true));
+    item.addEventListener("blur", () => light(false));
+  }
+  return part;
+}
+
+function frame(run, one) {
+  const round = run.rounds.get(one.round);
+  const rewrite = round?.rewrites.find((each) => each.prompt === one.prompt) ?? null;
+  const plan = round?.planned ?? null;
+  const fate = round?.pruned.find((each) => each.number === one.number);
+  const name = one.number === null ? "Picture, not judged yet" : `Picture ${one.number}`;
+  return pointing(h("div", { class: "frame", role: "group", "aria-label": name },
+    picture(one.image, `${name}: ${one.prompt}`, one.verdicts),
+    h("div", { class: "about" },
+      h("p", { class: "facts" }, h("strong", {}, name), ` · round ${one.round} · `,
+        one.number === null ? "being judged" : one.unchanged ? "came back unchanged" : score(one.score),
+        one.number !== null && one.number === run.best ? h("span", { class: "mark" }, "best") : null),
+      plan && one.kind !== "generate" ? h("p", {}, h("span", { class: "label" }, "Plan"), plan.reason) : null,
+      rewrite?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), rewrite.thought) : null,
+      h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind === "generate" ? "Prompt" : "Instruction"), one.prompt),
+      fate ? h("p", { class: "dim" }, `Candidate: ${words(fate.fate)}, confidence ${score(fate.confidence)}`) : null,
+      one.verdicts.length ? h("ul", { class: "verdicts", "aria-label": "Verdicts" }, one.verdicts.map(verdict)) : null)));
+}
+
+// `chosen`: index of the frame that is looked at, null for the best or latest. Gives the element.
+export function story(run, chosen, choose) {
+  const all = frames(run);
+  const best = all.findIndex((one) => one.number !== null && one.number === run.best);
+  const index = chosen !== null && chosen < all.length ? chosen : best >= 0 ? best : all.length - 1;
+  const thought = [...run.rounds.values()].flatMap((round) => round.rewrites).at(-1);
+  const strip = h("div", { class: "strip", role: "group", "aria-label": "Attempts. The arrow keys go from one to the next." },
+    all.map((one, i) => h("button", { type: "button", tabindex: i === index ? 0 : -1, "aria-pressed": String(i === index), "data-index": i,
+      onclick: () => choose(i, true), "aria-label": one.number === null ? "A picture, not judged yet" : `Picture ${one.number}, ${score(one.score)}` },
+      h("img", { src: api.image(one.image, 160), alt: "" }),
+      h("span", {}, one.number === null ? "…" : score(one.score), one.number !== null && one.number === run.best ? " ★" : ""))));
+  strip.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const to = step ? index + step : event.key === "Home" ? 0 : event.key === "End" ? all.length - 1 : null;
+    if (to === null) return;
+    event.preventDefault();
+    if (to >= 0 && to < all.length) choose(to, true);
+  });
+  const checks = h("ul", { class: "checks" }, run.checks.map((one) => h("li", {}, one.question)));
+  return h("div", { class: "story" },
+    all.length === 0 && thought?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), thought.thought) : null,
+    all.length === 0 && run.checks.length ? [h("p", { class: "label" }, "What will be judged"), checks] : null,
+    all.length ? strip : null,
+    all.length ? frame(run, all[index]) : null,
+    plot(run),
+    run.warnings.map((text) => h("p", { class: "warning" }, text)),
+    run.why ? h("p", { class: "dim" }, `Stopped: ${run.stop} — ${run.why}.`) : null,
+    run.error ? h("p", { class: "warning" }, run.error) : null,
+    run.id && run.stop ? h("p", {}, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole story as a page")) : null);
+}

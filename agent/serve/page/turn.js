@@ -1,0 +1,155 @@
+// One turn on the page.
+
+import { api } from "./api.js";
+import { h, score } from "./dom.js";
+import { picture, slider } from "./pictures.js";
+import { fold, frames, fromRecord } from "./story.js";
+import { story } from "./telling.js";
+
+const STEPS = { checklist: "Reading what you asked for", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
+  judge: "Judging" };
+
+export function doing(turn) {
+  if (turn.ahead > 0) return `Waiting: ${turn.ahead} pictures are drawn first`;
+  const at = turn.progress;
+  if (!at) return "Reading your message";
+  return `${STEPS[at.step] ?? at.step}${at.round > 1 ? `, round ${at.round}` : ""}`;
+}
+
+// `act`: what the page does for a turn: say(text), branch(), failed(error), before(turn) → hash or null, and facts.
+export class TurnPart {
+  constructor(turn, act) {
+    this.turn = turn;
+    this.act = act;
+    this.chosen = null;
+    this.open = null;
+    this.loading = false;
+    this.said = h("div", { class: "said" });
+    this.answer = h("div", { class: "answer" });
+    this.bar = h("progress", { max: 1, "aria-label": "Progress of this step" });
+    this.element = h("article", { class: "turn", "aria-label": `Turn ${turn.number}` }, this.said, this.answer);
+    this.parts = { figure: h("div"), reply: h("div"), story: h("div"), tools: h("div") };
+    this.step = h("p", { class: "step" });
+    this.progress = h("div", { class: "progress", hidden: true }, this.step, this.bar);
+    this.answer.append(this.progress, this.parts.figure, this.parts.reply, this.parts.tools, this.parts.story);
+    this.shown = {};
+  }
+
+  see(name, data) {
+    fold(this.turn, name, data);
+  }
+
+  // Puts a part in place where what it shows has changed, so that focus, sliders and scrolling stay as they are.
+  put(name, key, make) {
+    const text = JSON.stringify(key);
+    if (this.shown[name] === text) return;
+    this.shown[name] = text;
+    this.parts[name].replaceChildren(...[make()].flat().filter(Boolean));
+  }
+
+  draw(facts) {
+    const { turn } = this;
+    const said = JSON.stringify([turn.said, turn.image, turn.mask, turn.asked]);
+    if (this.shown.said !== said) {
+      this.shown.said = said;
+      this.said.replaceChildren(...[
+        turn.image ? h("img", { src: api.image(turn.image, 320), alt: "Your picture" }) : null,
+        turn.mask ? h("img", { src: api.image(turn.mask, 160), alt: "Your mask", class: "mask" }) : null,
+        h("p", {}, h("span", { class: "sr" }, "You: "), turn.said),
+        ...turn.asked.flatMap((one) => [h("p", { class: "dim" }, one.question), h("p", {}, one.answer)])].filter(Boolean));
+    }
+    this.progress.hidden = !turn.working;
+    if (turn.working) {
+      this.step.textContent = doing(turn);
+      const at = turn.progress;
+      if (at?.total > 0) this.bar.value = at.done / at.total;
+      else this.bar.removeAttribute("value");
+    }
+    const [first, second] = turn.pictures;
+    const shown = turn.entry && turn.pictures.length ? turn.pictures.at(-1) : null;
+    const run = turn.run;
+    const best = run?.attempts.find((one) => one.number === run.best && one.image === shown?.image);
+    const before = shown?.made === "edited" ? (run?.source ?? facts.imageOf(shown.parent)) : null;
+    this.put("figure", [shown?.image, second?.image, turn.kind, before, best?.number], () => {
+      if (!shown) return null;
+      if (turn.kind === "compare" && second) return slider(first.image, second.image, [`picture ${first.number}`, `picture ${second.number}`]);
+      if (before && before !== shown.image) return slider(before, shown.image);
+      return picture(shown.image, `Picture ${shown.number}: ${shown.told}`, best?.verdicts.filter((one) => !one.passed) ?? []);
+    });
+    this.put("reply", [turn.entry?.reply, turn.failed, turn.waiting, facts.last], () => this.reply(shown, facts));
+    this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working], () => this.tools(shown, facts));
+    this.drawStory();
+  }
+
+  reply(shown, facts) {
+    const { turn } = this;
+    if (turn.failed) return h("p", { class: "warning" }, turn.failed);
+    if (turn.waiting) {
+      return h("div", { class: "waiting", role: "group", "aria-label": "A question" }, h("p", {}, turn.waiting.question),
+        h("div", { class: "choices" }, turn.waiting.choices.map((choice) =>
+          h("button", { type: "button", onclick: () => this.act.say(choice), disabled: !facts.last }, choice))));
+    }
+    if (!turn.entry) return null;
+    const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
+    return [judged ? h("p", { class: "result" }, h("span", { class: shown.accepted ? "badge good" : "badge" }, shown.accepted ? "accepted" : "best so far"),
+      h("span", { class: "number" }, score(shown.score))) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply)];
+  }
+
+  tools(shown, facts) {
+    if (!shown || this.turn.working) return null;
+    const button = (name, act) => h("button", { type: "button", class: "quiet", onclick: act, disabled: facts.busy }, name);
+    const before = shown.number > 1 && this.turn.kind !== "compare";
+    return h("div", { class: "tools" },
+      facts.current !== shown.number ? button(`Back to picture ${shown.number}`, () => this.act.say(`/back ${shown.number}`)) : null,
+      before ? button(`Compare with picture ${shown.parent ?? shown.number - 1}`, () =>
+        this.act.say(`/compare ${shown.parent ?? shown.number - 1} ${shown.number}`)) : null,
+      facts.current === shown.number && facts.last ? button("Draw again", () => this.act.say("/again")) : null,
+      h("a", { class: "quiet", href: api.image(shown.image), download: `redraft-${shown.number}.png` }, "Download"));
+  }
+
+  drawStory() {
+    const { turn } = this;
+    const run = turn.run;
+    const id = run?.id ?? turn.entry?.run;
+    if (!id) return;
+    const open = this.open ?? turn.working;
+    const counts = run ? `${frames(run).length} drawn` : "";
+    this.put("story", [id, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
+      const focused = this.parts.story.querySelector(".strip")?.contains(document.activeElement);
+      const toggled = (event) => {
+        event.preventDefault();
+        this.open = !(this.open ?? turn.working);
+        this.refresh();
+      };
+      const details = h("details", { open }, h("summary", { onclick: toggled }, "Story", h("span", { class: "dim" }, counts ? ` · ${counts}` : "")));
+      if (open && run) details.append(story(run, this.chosen, (index) => {
+        this.chosen = index;
+        this.focus = true;
+        this.drawStory();
+      }));
+      if (open && !run) this.load(id);
+      if (focused || this.focus) queueMicrotask(() => this.parts.story.querySelector(".strip [aria-pressed=true]")?.focus({ preventScroll: true }));
+      this.focus = false;
+      return details;
+    });
+  }
+
+  refresh() {
+    const had = this.parts.story.contains(document.activeElement);
+    this.drawStory();
+    if (had) this.parts.story.querySelector("summary")?.focus({ preventScroll: true });
+  }
+
+  // The story of a run that was made before this conversation was branched: from its record.
+  async load(id) {
+    if (this.loading) return;
+    this.loading = true;
+    try {
+      this.turn.run = fromRecord(id, await api.run(id));
+      this.drawStory();
+    } catch (error) {
+      this.act.failed(error);
+      this.loading = false;
+    }
+  }
+}
