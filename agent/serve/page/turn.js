@@ -84,6 +84,7 @@ export class TurnPart {
   reply(shown, facts) {
     const { turn } = this;
     if (turn.failed) return h("p", { class: "warning" }, turn.failed);
+    const again = turn.entry?.error && turn.entry.run && facts.last;
     if (turn.waiting) {
       return h("div", { class: "waiting", role: "group", "aria-label": "A question" }, h("p", {}, turn.waiting.question),
         h("div", { class: "choices" }, turn.waiting.choices.map((choice) =>
@@ -92,7 +93,8 @@ export class TurnPart {
     if (!turn.entry) return null;
     const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
     return [judged ? h("p", { class: "result" }, h("span", { class: shown.accepted ? "badge good" : "badge" }, shown.accepted ? "accepted" : "best so far"),
-      h("span", { class: "number" }, score(shown.score))) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply)];
+      h("span", { class: "number" }, score(shown.score))) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
+      again ? h("button", { type: "button", onclick: () => this.act.say("/again") }, "Go on with it") : null];
   }
 
   tools(shown, facts) {
@@ -103,7 +105,6 @@ export class TurnPart {
       facts.current !== shown.number ? button(`Back to picture ${shown.number}`, () => this.act.say(`/back ${shown.number}`)) : null,
       before ? button(`Compare with picture ${shown.parent ?? shown.number - 1}`, () =>
         this.act.say(`/compare ${shown.parent ?? shown.number - 1} ${shown.number}`)) : null,
-      facts.current === shown.number && facts.last ? button("Draw again", () => this.act.say("/again")) : null,
       h("a", { class: "quiet", href: api.image(shown.image), download: `redraft-${shown.number}.png` }, "Download"));
   }
 
