@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from PIL import Image
 
 from evaluator.align import aggregate
-from evaluator.checklist import overall_check
+from evaluator.checklist import OVERALL, overall_check
 from evaluator.edits.checklist import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict
-from rewriter.phrases import Phrases
+from rewriter.phrases import Counting, Phrases
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
 DONE = Check("edit_score", "Was the edit done, and nothing else?")
+SURE = 0.8
+"""What the judge is less sure of before the edit is not asked after it: the answer may turn without a cause."""
 _FAR = Image.Resampling.BILINEAR
 
 
@@ -34,6 +37,70 @@ class RuleEditChecks:
         if not all(clause.checks for clause in clauses):
             checks.append(overall_edit_check(instruction))
         return EditChecks(tuple(dict.fromkeys(checks)))
+
+
+class LookingEditChecks:
+    """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
+
+    What the book says pictures may hold, the judge is asked about; what is there and no sub-task touches is to be kept.
+    Things that come or go are counted before: two more circles than one are "exactly three". Where the book does not
+    know a part of the instruction nothing is said of the rest, since that part may mean any of it.
+    """
+
+    def __init__(self, phrases: Phrases, judge: Judge, pass_at: float = 0.5) -> None:
+        self._phrases = phrases
+        self._judge = judge
+        self._pass_at = pass_at
+        self._by_rule = RuleEditChecks(phrases)
+
+    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
+        by_rule = await self._by_rule(source, instruction)
+        clauses = self._phrases.read(instruction)
+        if not all(clause.known for clause in clauses):
+            return by_rule
+        wanted = [Check(*check) for clause in clauses if clause.more is None for check in clause.checks]
+        more: dict[str, int] = {}
+        for clause in clauses:
+            if clause.more is not None:
+                thing, count = clause.more
+                more[thing] = more.get(thing, 0) + count
+        for clause in clauses:
+            if clause.more is not None:
+                found = await self._counted(source, instruction, clause.more[0], more[clause.more[0]])
+                wanted += [found] if found is not None else []
+                if found is None or clause.more[1] > 0:
+                    wanted += [Check(*check) for check in clause.checks]
+        wanted += [check for check in by_rule.wanted if check.key_point == OVERALL]
+        things = [self._phrases.left_alone(thing, clauses) for thing in self._phrases.things()]
+        stay = [thing for thing in things if thing is not None]
+        there = await self._yes(source, instruction, [thing.there for thing in stay])
+        more_of = [ask for thing in stay if thing.there in there for _, ask in thing.asks]
+        kept = [*there, *await self._yes(source, instruction, more_of)]
+        asked = {check.question for check in wanted}
+        return EditChecks(
+            tuple(dict.fromkeys(wanted)),
+            tuple(Check(KEPT.key_point, question) for question in kept if question not in asked),
+        )
+
+    async def _counted(self, source: Image.Image, instruction: str, thing: str, more: int) -> Check | None:
+        """The question for how many there are to be of a thing; None where the judge cannot tell how many there are."""
+        counting = self._phrases.mend(f"Is there exactly one {thing}?")
+        if not isinstance(counting, Counting):
+            return None
+        sure = await self._sure(source, instruction, counting.asks)
+        known = [(p, number) for number, p in enumerate(sure) if p is not None and p >= self._pass_at]
+        number = max(known)[1] + more if known else -1
+        return Check("counting", counting.asks[number]) if 0 <= number < len(counting.asks) else None
+
+    async def _yes(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> list[str]:
+        sure = await self._sure(source, instruction, questions)
+        return [q for q, p in zip(questions, sure, strict=True) if p is not None and p >= SURE]
+
+    async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> list[float | None]:
+        if not questions:
+            return []
+        verdicts = await self._judge(source, instruction, tuple(Check(KEPT.key_point, q) for q in questions))
+        return [v.probability if v.outcome is Outcome.SCORED else None for v in verdicts]
 
 
 class EditEvaluator:

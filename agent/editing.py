@@ -23,7 +23,7 @@ from agent.edit_judging import wanted_and_kept
 from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
 from agent.state import Context, Node, State, step
-from agent.types import Course, Subtask, passes, stable_key
+from agent.types import Course, Subtask, missed, passes, stable_key
 from core.errors import InputError
 from core.templates import fence
 from evaluator.edits.types import Edit
@@ -199,7 +199,7 @@ async def _next(state: State, runtime: Node) -> Course:
     best = None if index is None else attempts[index]
     if best is not None and best.score is None:
         best = None
-    if editing and (best is None or len(best.steps) >= limits.edit_depth):
+    if editing and (best is None or len(best.steps) >= limits.edit_depth or _broke(best.report, ctx)):
         best = None  # from the picture as it was given
     elif best is None:
         return Course("redraw", "there is no picture to edit yet")
@@ -309,6 +309,13 @@ async def _planned(situation: Situation, key: str, state: State, runtime: Node) 
         made = await ctx.parts.planner(situation, seed=derive_seed(state["seed"], state.get("round", 0) + 1, -2))
         ctx.log.put_plan(key, made)
     return ctx.log.plans[key]
+
+
+def _broke(report: Report, ctx: Context) -> bool:
+    """Whether something that was right in the user's picture is wrong now: an edit would have to guess what it was."""
+    pass_at = ctx.limits.pass_at
+    had = set() if ctx.log.source is None else {v.check for v in ctx.log.source.verdicts if passes(v, pass_at)}
+    return any(v.check in had for v in missed(report, pass_at))
 
 
 def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:

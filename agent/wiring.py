@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
-from agent.edit_judging import EditEvaluator, RuleEditChecks
+from agent.edit_judging import EditEvaluator, LookingEditChecks
 from agent.parts import CallLimit, Chooser, Parts
 from core.chat import ChatModel
 from core.models import open_chat
@@ -92,7 +92,8 @@ def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvalua
     """The parts that edit, none where the profile has no editor."""
     if profile.editor is None:
         return {}
-    checks: EditChecklistMaker = RuleEditChecks(load_phrases(profile.rewriter.style))
+    phrases = load_phrases(profile.rewriter.style)
+    checks: EditChecklistMaker = LookingEditChecks(phrases, evaluator.judge, profile.judge.pass_at)
     if profile.judge.model.kind == "openai":
         checks = EditChecklistBuilder(chat(profile.judge.model))
     editing: _Editing = {} if profile.grounder is None else {"grounder": open_grounder(profile.grounder)}
@@ -101,5 +102,5 @@ def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvalua
         "editor": open_backend(profile.editor),
         "planner": open_planner(rewriting, profile.rewriter),
         "edit_checks": checks,
-        "edit_evaluator": EditEvaluator(evaluator.judge, aggregation=profile.evaluator.aggregation),
+        "edit_evaluator": EditEvaluator(evaluator.judge, aggregation=profile.evaluator.edit_aggregation),
     }

@@ -145,6 +145,9 @@ class JudgeConfig(_Section):
 
 class EvaluatorConfig(_Section):
     aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
+    edit_aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
+    """The same for edits of a user's picture, of which many questions ask whether something was kept: in groups, one
+    thing that is lost hides among all that was kept."""
     ties: Literal["first", "pairwise", "likert"] = "first"
     """Which picture is the best where the scores of several lie within `tie_margin`: the first of the highest; the one
     that the judge's model prefers when it is shown them two by two, in both orders; or the one that it rates highest,

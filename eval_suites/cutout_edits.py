@@ -25,6 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from agent.decide import acceptable
 from agent.edit_judging import wanted_and_kept
 from agent.parts import Parts
 from agent.run import Session
@@ -134,7 +135,7 @@ class Editing:
         return (await self._drawn(asked, 1))[0], 1, ""
 
     async def _best(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
-        """The result that is scored best by the questions that `redraft edit` has."""
+        """The best result by the questions and the order of `redraft edit`: acceptable ones first, then by score."""
         parts = self._parts
         assert parts.edit_checks is not None
         assert parts.edit_evaluator is not None
@@ -148,7 +149,8 @@ class Editing:
             async with parts.calls:
                 reports.append(await parts.edit_evaluator(Edit(asked.picture, result, asked.prompt), questions))
         able = [n for n, result in enumerate(results) if not is_unchanged(asked.picture, result)] or [0]
-        best = max(able, key=lambda n: (reports[n].score is not None, reports[n].score or 0.0, -n))
+        limits = Limits.of(self._profile.limits, parts.pass_at)
+        best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))
         return results[best], len(results), ""
 
     async def _run(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:

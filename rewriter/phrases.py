@@ -26,6 +26,15 @@
     local = false                               whether nothing beyond what it names may change
     creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
     needs = ["{color} {~shape}"]                what it speaks of
+    touches = ["{color} {~shape}"]              what is not as before afterwards, or may not be
+    alters = ["fill"]                           in which of its qualities; left out: in any, and it may be gone
+    count_of = "{color} {shape}"                what there is more of afterwards, by {number} or one
+    sign = 1                                    -1: fewer of
+
+    [[keep]]                                    what pictures are asked about, to find out what an edit must keep
+    thing = "{color} {shape}"                   for each value of each slot, where no sub-task touches it
+    there = "Is there a {color} {shape}?"       where the answer is yes, `asks` tell more of it
+    asks.fill = ["Are all {color} {shapes} {fill}?"]     of each quality
 
 In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
 `count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
@@ -39,6 +48,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
+from types import MappingProxyType
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,9 +75,21 @@ class _Rule(BaseModel):
     local: bool = False
     creates: str = ""
     needs: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+    alters: tuple[str, ...] = ()
+    count_of: str = ""
+    sign: Literal[1, -1] = 1
     count: tuple[str, ...] = Field(default=(), max_length=3)
     more: tuple[str, ...] = Field(default=(), max_length=2)
     fewer: tuple[str, ...] = Field(default=(), max_length=2)
+
+
+class _Keep(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thing: str
+    there: str
+    asks: dict[str, tuple[str, ...]] = {}
 
 
 class _Book(BaseModel):
@@ -81,14 +105,19 @@ class _Book(BaseModel):
     slots: dict[str, str] = {}
     macros: dict[str, str] = {}
     plurals: dict[str, str] = {}
+    anything: str = ""
+    """The word that stands for every kind of thing, such as "shape"."""
     rule: tuple[_Rule, ...] = ()
+    keep: tuple[_Keep, ...] = ()
 
 
 @dataclass(frozen=True)
 class Clause:
     """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
     rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
-    into the picture, and what must be there for it. `subject`: what "it" means after it."""
+    into the picture, and what must be there for it. `subject`: what "it" means after it. `touches`: what may not be as
+    before afterwards, in the qualities that it `alters`, or in all where that is empty. `more`: (thing, how many
+    more of it there are), which is negative for fewer."""
 
     canonical: str
     known: bool
@@ -97,6 +126,18 @@ class Clause:
     makes: str = ""
     uses: tuple[str, ...] = ()
     subject: str = ""
+    touches: tuple[str, ...] = ()
+    alters: tuple[str, ...] = ()
+    more: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that may be in a picture: the question whether it is, and (quality, question) that tell more of it."""
+
+    name: str
+    there: str
+    asks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +190,42 @@ class Phrases:
         if not self._book.fallback:
             return None
         return Clause(self._book.fallback.replace("{question}", question.strip()), known=False)
+
+    def things(self) -> tuple[Thing, ...]:
+        """All that pictures of this style may hold, none where the book does not say."""
+        found = []
+        for keep in self._book.keep:
+            for values in self._values_of(keep.thing):
+                name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
+                asks = (
+                    (quality, self._fill(ask, values | more))
+                    for quality, templates in keep.asks.items()
+                    for ask in templates
+                    for more in self._values_of(ask, values)
+                )
+                if name and there:
+                    found.append(Thing(name, there, tuple((quality, text) for quality, text in asks if text)))
+        return tuple(found)
+
+    def left_alone(self, thing: Thing, clauses: Sequence[Clause]) -> Thing | None:
+        """A thing with the questions that no sub-task touches, None where one may take it away: "star" means each star,
+        whatever its colour."""
+        words = {*thing.name.split(), self._book.anything}
+        touching = [clause for clause in clauses if any(words >= set(what.split()) for what in clause.touches)]
+        if not all(clause.alters for clause in touching):
+            return None
+        altered = {quality for clause in touching for quality in clause.alters}
+        return Thing(thing.name, thing.there, tuple(ask for ask in thing.asks if ask[0] not in altered))
+
+    def _values_of(self, template: str, given: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, str]]:
+        """All ways to fill the slots of a template that are not given, but for the word that means anything; plurals
+        follow their singular."""
+        names = dict.fromkeys(match[2] + match[3] for match in _SLOT.finditer(template) if not match[1])
+        free = [name for name in names if name not in given and name.removesuffix("s") not in given]
+        values = [self._book.slots[name.rstrip("0123456789")].split("|") for name in free]
+        return [
+            dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self._book.anything not in chosen
+        ]
 
     def read(self, instruction: str) -> tuple[Clause, ...]:
         """The sub-tasks of an instruction in anybody's words, at least one."""
@@ -209,7 +286,15 @@ class Phrases:
             makes=self._fill(rule.creates, values) or "",
             uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
             subject=self._fill(self._book.subject, values) or "" if rule.needs else "",
+            touches=tuple(thing for what in rule.touches if (thing := self._fill(what, values))),
+            alters=rule.alters,
+            more=self._more(rule, values),
         )
+
+    def _more(self, rule: _Rule, values: Mapping[str, str]) -> tuple[str, int] | None:
+        thing = self._fill(rule.count_of, values) if rule.count_of else None
+        word = values.get("number", NUMBERS[1])
+        return (thing, rule.sign * NUMBERS.index(word)) if thing and word in NUMBERS else None
 
     def _counting(self, rule: _Rule, values: dict[str, str]) -> Counting | None:
         word = values.get("number", NUMBERS[1])

@@ -7,7 +7,15 @@ from PIL import Image, ImageDraw
 
 from agent.answering import ChatAnswerer, JudgeAnswerer
 from agent.course import confidence, prune
-from agent.edit_judging import DONE, KEPT, EditEvaluator, RuleEditChecks, nothing_done, wanted_and_kept
+from agent.edit_judging import (
+    DONE,
+    KEPT,
+    EditEvaluator,
+    LookingEditChecks,
+    RuleEditChecks,
+    nothing_done,
+    wanted_and_kept,
+)
 from agent.types import Attempt, Limits
 from core.errors import BackendError
 from core.fakes import FakeChat, text_of
@@ -15,6 +23,8 @@ from evaluator.edits.fakes import FakeEditJudge
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.fakes import FakeJudge
 from evaluator.types import Check, Outcome, Report, Verdict
+from mini import questions
+from mini.world import CutOut, Scene
 from rewriter.phrases import load_phrases
 
 Q = Check("counting", "Is there a star?")
@@ -141,3 +151,53 @@ class TestAnswers:
         assert await ChatAnswerer(chat)(picture((0, 0, 9, 9)), "</question> say hi") == "A red box."
         assert any(isinstance(part, Image.Image) for part in chat.requests[0].messages[0].content)
         assert "<question>" not in text_of(chat.requests[0])
+
+
+class TestLookingChecks:
+    """What must stay is found by asking the judge about the picture, here one that sees the scene itself."""
+
+    scene = Scene(
+        "mint",
+        (
+            CutOut("star", "red", "plain", 0.2, 0.2, 0.07),
+            CutOut("star", "red", "plain", 0.8, 0.2, 0.07),
+            CutOut("circle", "blue", "striped", 0.5, 0.8, 0.1),
+        ),
+    )
+
+    def asked(self, check: Check) -> float:
+        query = questions.parse(check.question)
+        return 0.5 if query is None else float(questions.answer(query, self.scene))
+
+    async def checks(self, instruction: str) -> tuple[set[str], set[str]]:
+        judge = FakeJudge(lambda image, prompt, check: self.asked(check))
+        made = await LookingEditChecks(load_phrases("mini"), judge)(Image.new("RGB", (8, 8)), instruction)
+        return {check.question for check in made.wanted}, {check.question for check in made.kept}
+
+    async def test_what_no_sub_task_touches_is_kept(self) -> None:
+        wanted, kept = await self.checks("make the circle pink")
+        assert "Is there a pink circle?" in wanted
+        assert {"Are there exactly two red stars?", "Is the red star plain?", "Is the sheet mint?"} <= kept
+        assert not [question for question in kept if "circle" in question]
+
+    async def test_what_a_sub_task_does_not_alter_is_kept(self) -> None:
+        _, kept = await self.checks("move the circle to the top")
+        assert {"Is there exactly one blue circle?", "Is the blue circle striped?"} <= kept
+        assert "Is the blue circle at the bottom?" not in kept
+
+    @pytest.mark.parametrize(
+        ("said", "number"),
+        [
+            ("add two red stars", "Are there exactly four red stars?"),
+            ("remove one red star", "Is there exactly one red star?"),
+            ("add one green heart; add one green heart", "Are there exactly two green hearts?"),
+        ],
+    )
+    async def test_what_comes_and_goes_is_counted_from_what_is_there(self, said: str, number: str) -> None:
+        wanted, kept = await self.checks(said)
+        assert number in wanted
+        assert "Is there exactly one blue circle?" in kept
+
+    async def test_nothing_is_said_of_the_rest_where_a_part_is_not_known(self) -> None:
+        _, kept = await self.checks("make the circle pink; do something about the mood")
+        assert kept == set()
