@@ -51,11 +51,16 @@ bench: $(VENV)/.dev  ## every benchmark, each against its baseline
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results
 
-train-mini: $(VENV)/.dev  ## the mini models from nothing (about two hours)
+train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its figures (some hours)
 	$(BIN)/python -m mini.train_generator
 	$(BIN)/python -m mini.generated
 	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz
+	$(BIN)/python -m mini.train_rewriter --stop-at 400 --out work/mini/sft
 	$(BIN)/python -m mini.train_rewriter
+	$(BIN)/python -m mini.train_rewriter --stop-at 400 --no-thoughts --work work/mini/rewriter_plain --out work/mini/sft_plain
+	$(BIN)/python -m mini.write_data
+	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config mini_grpo --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
+	$(BIN)/python -m eval_suites.rewriters --out docs/training
 
 vllm: vllm-install  ## serve the mini rewriter by vLLM on the CPU, at 127.0.0.1:8000 (--profile scripts/vllm_cpu/profile.toml)
 	scripts/vllm_cpu/serve.sh rewriter

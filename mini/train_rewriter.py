@@ -1,6 +1,7 @@
 """Trains the mini rewriter by supervised fine-tuning on lessons (about an hour on one core).
 
-python -m mini.train_rewriter --out mini/weights/rewriter
+python -m mini.train_rewriter --stop-at 400 --out work/mini/sft    # early: where GRPO starts from
+python -m mini.train_rewriter --out mini/weights/rewriter          # goes on from there, to the end
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ ROUNDED = 32
 the process grew to eleven gigabytes."""
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, one: Lesson) -> tuple[list[int], int]:
+def encode(tokenizer: PreTrainedTokenizerFast, one: Lesson, thoughts: bool = True) -> tuple[list[int], int]:
     """Token ids of the whole chat, and how many of them the user's turn takes."""
     turn = [{"role": "user", "content": one.prompt}]
     asked = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     head = tokenizer(asked, add_special_tokens=False)["input_ids"]
-    tail = tokenizer(one.reply, add_special_tokens=False)["input_ids"]
+    reply = one.reply if thoughts else one.reply.partition("</think>")[2] or one.reply  # checklists have no thought
+    tail = tokenizer(reply, add_special_tokens=False)["input_ids"]
     return [*head, *tail, tokenizer.eos_token_id], len(head)
 
 
@@ -74,10 +76,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains the mini rewriter.")
     parser.add_argument("--out", type=Path, default=Path("mini/weights/rewriter"))
     parser.add_argument("--work", type=Path, default=Path("work/mini/rewriter"))
-    parser.add_argument("--max-steps", type=int, default=3200)
+    parser.add_argument("--max-steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--thoughts", action=argparse.BooleanOptionalAction, default=True, help="learn them, too")
+    parser.add_argument("--stop-at", type=int, help="stop after this step of --max-steps; a later call goes on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score-on", type=int, default=100, help="lessons a task of the score at the end")
     options = parser.parse_args(argv)
@@ -90,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def refill(i: int) -> None:
         rng = np.random.default_rng((options.seed, 8, i))
-        many = [encode(tokenizer, lesson(rng)) for _ in range(options.batch * SORTED)]
+        many = [encode(tokenizer, lesson(rng), options.thoughts) for _ in range(options.batch * SORTED)]
         many.sort(key=lambda pair: len(pair[0]))
         chunks = [many[k * options.batch : (k + 1) * options.batch] for k in range(SORTED)]
         queue.extend(chunks[int(k)] for k in rng.permutation(SORTED))
@@ -120,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     trainer = Trainer(
         model, step, options.max_steps, options.work, options.lr, warmup=100, ema=0.998, muon=options.muon,
-        evaluate=lambda: exact(averaged(), tokenizer, 32, 1), evaluate_every=400,
+        evaluate=lambda: exact(averaged(), tokenizer, 32, 1), evaluate_every=400, stop_at=options.stop_at,
     )  # fmt: skip
     trainer.run()
     save(averaged(), tokenizer, options.out)

@@ -49,6 +49,8 @@ class Trainer:
     log_every: int = 25
     evaluate: Callable[[], Mapping[str, float]] | None = None
     evaluate_every: int = 0
+    stop_at: int | None = None
+    """Run no farther than this step; learning rates are those of a run to `steps`, which a later one goes on with."""
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def rate(self, step: int) -> float:
@@ -77,9 +79,9 @@ class Trainer:
         start = self._resume(optimisers)
         sums: dict[str, float] = {}
         clock = time.monotonic()
-        step = start
+        step, end = start, min(self.steps, self.stop_at or self.steps)
         try:
-            for step in range(start, self.steps):
+            for step in range(start, end):
                 for optimiser in optimisers:
                     for group in optimiser.param_groups:
                         group["lr"] = self.rate(step)
@@ -100,7 +102,7 @@ class Trainer:
                     with torch.no_grad():
                         self._log({"step": step + 1, **self.evaluate()})
                     clock = time.monotonic()
-                if (step + 1) % self.save_every == 0 or step + 1 == self.steps:
+                if (step + 1) % self.save_every == 0 or step + 1 == end:
                     self._save(optimisers, step + 1)
         except KeyboardInterrupt:
             self._save(optimisers, step)

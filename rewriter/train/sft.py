@@ -25,9 +25,12 @@ from rewriter.train.script import checkpoint_for, console, run, set_model_kwargs
 
 @dataclass
 class ThoughtArguments:
-    """What of the records is learnt."""
+    """What of the records is learnt, and how."""
 
     thoughts: bool = field(default=True, metadata={"help": "Whether the thoughts are learnt too."})
+    muon: bool = field(
+        default=False, metadata={"help": "Muon for the matrices of layers: for models with random weights."}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,13 +57,15 @@ def train(argv: Sequence[str]) -> None:
         model,
         sft_rows(learnt.records, style, thoughts=what.thoughts),
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
+        muon=what.muon,
     )
     _mind_cuts(trainer, training.max_length, len(learnt.records))
     train_and_save(trainer, checkpoint_for(training))
 
 
-def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None) -> Any:
+def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None, *, muon: bool) -> Any:
     from datasets import Dataset
+    from transformers import AutoConfig
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     set_model_kwargs(training, model)
@@ -72,11 +77,20 @@ def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: 
             eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
+            optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if muon else None,
         )
     except OSError as error:
         raise missing(place, error) from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"the settings cannot be used: {error}") from error
+
+
+def _muon(training: Any, config: Any) -> tuple[type[Any], dict[str, Any]]:
+    from rewriter.train.muon import MuonWithAdamW
+
+    betas = (training.adam_beta1, training.adam_beta2)
+    told = {"lr": training.learning_rate, "betas": betas, "eps": training.adam_epsilon}
+    return MuonWithAdamW, {**told, "vocabulary": config.get_text_config().vocab_size}
 
 
 def _mind_cuts(trainer: Any, max_length: int | None, wanted: int) -> None:

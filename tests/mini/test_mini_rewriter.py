@@ -120,3 +120,10 @@ async def test_as_a_chat_model(tokenizer: PreTrainedTokenizerFast, tmp_path: Pat
     await learnt.aclose()
     assert reply.text == one.reply
     assert not reply.truncated
+
+
+def test_lessons_without_thoughts_end_in_the_same_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    for one in _lessons(804, 40):
+        ids, head = encode(tokenizer, one, thoughts=False)
+        reply = tokenizer.decode(ids[head:-1])
+        assert reply == (one.reply if one.task == "checklist" else one.reply[one.reply.index("<answer>") :])

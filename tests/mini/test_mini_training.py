@@ -66,6 +66,20 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) ->
         assert torch.equal(rest.trainer.average[name], whole.trainer.average[name])
 
 
+def test_a_training_stopped_early_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    whole = _Toy(tmp_path / "whole")
+    whole.trainer.run()
+    first = _Toy(tmp_path / "parts")
+    first.trainer.stop_at = 8
+    first.trainer.run()
+    assert first.seen == list(range(8))
+    rest = _Toy(tmp_path / "parts", seed=99)
+    rest.trainer.run()
+    assert rest.seen == list(range(8, STEPS))
+    for name, value in whole.trainer.average.items():
+        assert torch.equal(rest.trainer.average[name], value)
+
+
 def test_a_killed_training_goes_on_from_its_last_save(tmp_path: Path) -> None:
     whole = _Toy(tmp_path / "whole")
     whole.trainer.run()
