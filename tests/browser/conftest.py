@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.serve.processes import Process, free_port
 
+READY_S = 200
 TOKEN = "a-token-for-tests-0123456789"
 _ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -19,11 +21,18 @@ _ARGUMENTS = [
 ]  # fmt: skip
 
 
-def serve(folder: Path, env: dict[str, str] | None = None) -> Process:
+@contextmanager
+def serve(folder: Path, env: dict[str, str] | None = None) -> Iterator[Process]:
+    """A server, ready; killed at the end. The models may take long to load beside other work."""
     port = free_port()
     code = "from agent.cli import main; main()"
     command = [sys.executable, "-c", code, "serve", "--port", str(port), "--data", str(folder / "data")]
-    return Process(command, port, folder / "log", env)
+    process = Process(command, port, folder / "log", env)
+    try:
+        process.start(READY_S)
+        yield process
+    finally:
+        process.__exit__()
 
 
 @pytest.fixture(scope="session")

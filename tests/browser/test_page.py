@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import TOKEN, serve
+from tests.browser.conftest import READY_S, TOKEN, serve
 from tests.serve.processes import Process
 
 pytestmark = pytest.mark.browser
@@ -106,7 +106,7 @@ def test_a_lost_connection(new_page: Callable[..., Any], tmp_path: Path) -> None
         own.process.kill()
         own.process.wait(60)
         page.get_by_text("Connection lost").wait_for()
-        own.start()
+        own.start(READY_S)
         page.get_by_text("Connected").wait_for()
         article = answered(page, 1)
         article.get_by_role("img", name="Picture 1").first.wait_for()
