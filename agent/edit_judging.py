@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -39,6 +40,14 @@ class RuleEditChecks:
         return EditChecks(tuple(dict.fromkeys(checks)))
 
 
+@dataclass(frozen=True)
+class _Count:
+    """How many there are of a thing, and the questions for each number from zero on."""
+
+    number: int
+    asks: tuple[str, ...]
+
+
 class LookingEditChecks:
     """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
 
@@ -66,9 +75,13 @@ class LookingEditChecks:
                 more[thing] = more.get(thing, 0) + count
         for clause in clauses:
             if clause.more is not None:
-                found = await self._counted(source, instruction, clause.more[0], more[clause.more[0]])
-                wanted += [found] if found is not None else []
-                if found is None or clause.more[1] > 0:
+                now = await self._counted(source, instruction, clause.more[0])
+                number = -1 if now is None else now.number + more[clause.more[0]]
+                told = now is not None and 0 <= number < len(now.asks)
+                if now is not None and told:
+                    wanted.append(Check("counting", now.asks[number]))
+                # Where there are others of its kind, what a new thing is like cannot be asked: they would be meant too.
+                if not told or (now is not None and now.number == 0):
                     wanted += [Check(*check) for check in clause.checks]
         wanted += [check for check in by_rule.wanted if check.key_point == OVERALL]
         things = [self._phrases.left_alone(thing, clauses) for thing in self._phrases.things()]
@@ -82,15 +95,14 @@ class LookingEditChecks:
             tuple(Check(KEPT.key_point, question) for question in kept if question not in asked),
         )
 
-    async def _counted(self, source: Image.Image, instruction: str, thing: str, more: int) -> Check | None:
-        """The question for how many there are to be of a thing; None where the judge cannot tell how many there are."""
+    async def _counted(self, source: Image.Image, instruction: str, thing: str) -> _Count | None:
+        """How many there are of a thing; None where the judge cannot tell."""
         counting = self._phrases.mend(f"Is there exactly one {thing}?")
         if not isinstance(counting, Counting):
             return None
         sure = await self._sure(source, instruction, counting.asks)
         known = [(p, number) for number, p in enumerate(sure) if p is not None and p >= self._pass_at]
-        number = max(known)[1] + more if known else -1
-        return Check("counting", counting.asks[number]) if 0 <= number < len(counting.asks) else None
+        return _Count(max(known)[1], counting.asks) if known else None
 
     async def _yes(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> list[str]:
         sure = await self._sure(source, instruction, questions)

@@ -232,7 +232,9 @@ class Phrases:
         parts = [instruction]
         for mark in self._book.split:
             parts = [piece for part in parts for piece in re.split(mark, part, flags=re.IGNORECASE)]
-        for mark in self._book.split_known:
+        # By all marks at once first: of "a, b and c" neither mark alone leaves pieces that are known.
+        known = self._book.split_known
+        for mark in (*(["|".join(known)] if len(known) > 1 else []), *known):
             parts = [piece for part in parts for piece in self._split(part, mark)]
         clauses: list[Clause] = []
         for part in parts:
