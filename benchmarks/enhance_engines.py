@@ -1,7 +1,7 @@
 """Engines: batches against the usual way, one `model.generate` a prompt, and against the bare engine.
 
     python benchmarks/enhance_engines.py [--prompts 512] [--batch 128] [--tokens 64] [--loop 24] [--rounds 3]
-                                         [--vllm .venv-vllm/bin/python | --vllm none] [--compile]
+                                         [--vllm .venv-vllm/bin/python | --vllm none] [--compile] [--skip SIDE ...]
 
 All sides run the same tiny random Qwen3 (0.6M parameters) on the same prompts, with the same template, greedily, and
 make exactly `--tokens` tokens for each:
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vllm", default=str(ROOT / ".venv-vllm" / "bin" / "python"))
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="SIDE")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # the process that holds vLLM
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -247,7 +248,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             sides["server"] = (lambda: runner.run(served(options.prompts, total)), total, pid)
         told = []
         for number in range(1 + options.rounds):
-            told.append({name: timed(*side) for name, side in sides.items()})
+            told.append({name: timed(*side) for name, side in sides.items() if name not in options.skip})
             print(
                 f"round {number}: {', '.join(f'{name} {pair[1]:,.0f}' for name, pair in told[-1].items())}",
                 file=sys.stderr,
@@ -340,7 +341,7 @@ def answer(folder: Path, options: argparse.Namespace) -> None:
     ]
     params = SamplingParams(max_tokens=options.tokens, temperature=0.0)
     total = options.prompts * options.tokens
-    engine = VllmEngine(config.model, llm=llm, sampling=SamplingParams)
+    engine = VllmEngine(config.model, llm=llm)
     whole = Whole(folder, "inside", config, engine, engine.window)
     with asyncio.Runner() as runner:
         for side in map(str.strip, sys.stdin):

@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -150,19 +151,23 @@ class VllmEngine:
             try:
                 from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
                 from vllm.platforms import current_platform  # type: ignore[import-not-found]
+                from vllm.sampling_params import RequestOutputKind  # type: ignore[import-not-found]
             except ImportError as error:
                 raise BackendError(
                     f"vLLM is not installed here ({one_line(error)}); install redraft[vllm] in an environment of its "
                     "own, or serve the model and use --engine server"
                 ) from error
-            local = self._config.local
-            settings: dict[str, Any] = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code}
-            if current_platform.is_cpu():
-                # vLLM 0.32 ends on a CPU when the prompt of a seeded request is read in two steps: it turns back the
-                # request's generator, and those of a CPU cannot be ("CPU Generator does not use offset").
-                settings["enable_chunked_prefill"] = False
-            settings |= local.vllm | self._settings
-            self._llm, self._sampling = LLM(model=self._place, **settings), SamplingParams
+            if self._llm is None:
+                local = self._config.local
+                settings: dict[str, Any] = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code}
+                if current_platform.is_cpu():
+                    # vLLM 0.32 ends on a CPU when the prompt of a seeded request is read in two steps: it turns back
+                    # the request's generator, and those of a CPU cannot be ("CPU Generator does not use offset").
+                    settings["enable_chunked_prefill"] = False
+                self._llm = LLM(model=self._place, **(settings | local.vllm | self._settings))
+            if self._sampling is None:
+                # As LLM.chat has it: otherwise each step makes an output of every request under way.
+                self._sampling = partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY)
         if not hasattr(self, "_reader"):
             self._reader = LocalModel(self.name, None, self._llm.get_tokenizer(), None, 1 << 30, ())
 
