@@ -306,3 +306,15 @@ async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None
     again = await Session.open(result.folder, parts).run()
     assert again.attempts == result.attempts
     assert again.source == result.source
+
+
+async def test_what_was_right_and_is_broken_is_edited_from_the_picture_as_it_was(tmp_path: Path) -> None:
+    planner = FakePlanner(lambda situation: steps("again" if planner.situations[1:] else "first"))
+    parts = fake_parts(opinion(first=(0.9, 0.9, 0.1), again=GOOD), planner=planner)
+    result, _ = await edited(parts, tmp_path, limits=Limits(edit_base="step"))
+    assert result.stop is StopReason.ACCEPTED
+    best = result.best_attempt
+    assert best is not None
+    assert (best.prompt, best.steps) == ("again", ("again",))
+    assert best.parent == best.root == result.attempts[0].parent
+    assert planner.situations[1].done == ()
