@@ -77,8 +77,8 @@ def limits_of(way: str, profile: Profile) -> Limits:
     most = MOST[way]
     own = replace(own, max_images=most, max_rounds=most, patience=most, max_seconds=_A_DAY)
     if way == "loop":
-        # One result a round, of all sub-tasks together: what failed is edited again.
-        return replace(own, edit_width=1, edit_keep=1, edit_merge=32)
+        # One result a round, of all sub-tasks together; where it fails, the picture as it was given is edited anew.
+        return replace(own, edit_width=1, edit_keep=1, edit_merge=32, edit_depth=1)
     return own
 
 
