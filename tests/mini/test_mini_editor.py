@@ -324,7 +324,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pool_of_edits(scenes: Path, tmp_path: Path) -> None:
     pool = load_edit_pool(tmp_path / "deep" / "edits.npz", scenes)
     assert pool.before.shape == pool.after.shape == (60, codec.TOKENS, codec.ROW)
-    assert len(pool.canonical) == 60 and len(pool.said) == 60 * SAYINGS
+    assert len(pool.canonical) == 60
+    assert len(pool.said) == 60 * SAYINGS
     assert not (pool.before == pool.after).all((1, 2)).any()
     again = load_edit_pool(tmp_path / "deep" / "edits.npz", tmp_path / "not there.npz")
     assert again.said == pool.said

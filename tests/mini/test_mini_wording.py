@@ -256,7 +256,8 @@ def test_the_thought_names_all_that_is_asked_for() -> None:
     assert wording.thought_of(spec, {0}) == (
         "Things: two, small, red, striped, star 1, at left; one, red, circle 2. "
         "By pronoun: red stars 1 above red circle; red circle 2 below red stars. "
-        "Relation: circle 2 same colour as red stars. In order: 1 above red circle; 2 below red stars. Word: HELLO at top. Sheet: cream. "
+        "Relation: circle 2 same colour as red stars. In order: 1 above red circle; 2 below red stars. "
+        "Word: HELLO at top. Sheet: cream. "
         "Absent: pink moons; leave it out. Absent: brown shapes; leave it out."
     )
 
