@@ -1,4 +1,4 @@
-"""Trains the mini editor on instructions in the canonical language and in people's (about 40 minutes on one core).
+"""Trains the mini editor on instructions in the canonical language and in people's (about 50 minutes on one core).
 
 python -m mini.train_editor --out mini/weights/editor
 """
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--generator", type=Path, default=Path("mini/weights/generator"), help="whose blocks the editor's start from"
     )
-    parser.add_argument("--max-steps", type=int, default=1800)
+    parser.add_argument("--max-steps", type=int, default=2100)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
