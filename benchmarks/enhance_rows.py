@@ -124,7 +124,8 @@ def measure(folder: Path, rows: int, workers: int) -> None:
     print(f"{rows:,} rows, {counts.prompts:,} different prompts, {workers} worker processes: {seconds:.0f} s")
     print(f"rows/s        {rows / seconds:9,.0f}   {ends}")
     print(f"CPU us a row  {sum(cpu):9,.0f}   main {cpu[0]:,.0f}, workers {cpu[1]:,.0f}")
-    print(f"rows/s on two idle cores, by the CPU time of the busier: at most {2e6 / max(sum(cpu), 2 * max(cpu)):,.0f}")
+    busiest = max(cpu[0], cpu[1] / max(1, workers))
+    print(f"rows/s on two idle cores, by CPU time: at most {2e6 / max(sum(cpu), 2 * busiest):,.0f}")
     most = max((mb for _, mb in memory.samples), default=held_mb())
     print(f"memory MB     {most:9,.0f}   first tenth {peaks[0]:,.0f}, last tenth {peaks[1]:,.0f}")
 
