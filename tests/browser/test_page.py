@@ -86,7 +86,7 @@ def test_reload_in_the_middle_and_a_second_tab(server: Process, new_page: Callab
     cheaply(page)
     say(page, STARS)
     page.wait_for_url(lambda url: "#s" in url)
-    page.get_by_text("Drawing").first.wait_for()
+    page.get_by_role("article").first.wait_for()  # the turn is under way
     other = new_page(page.url)
     page.reload()
     for tab in (page, other):
@@ -101,7 +101,7 @@ def test_a_lost_connection(new_page: Callable[..., Any], tmp_path: Path) -> None
         page = new_page(own.url, offline=True)
         cheaply(page)
         say(page, STARS)
-        page.get_by_text("Drawing").first.wait_for()
+        page.get_by_role("article").first.wait_for()  # the turn is under way
         assert own.process is not None
         own.process.kill()
         own.process.wait(60)
@@ -142,7 +142,7 @@ def test_an_upload_a_mask_and_markup(server: Process, new_page: Callable[..., An
 
 
 def test_login_with_a_token(new_page: Callable[..., Any], tmp_path: Path) -> None:
-    with serve(tmp_path, {"REDRAFT_TOKENS": f"ada={TOKEN}"}) as own:
+    with serve(tmp_path, {"REDRAFT_TOKENS": f"ada:{TOKEN}"}) as own:
         page = new_page(own.url, offline=True, viewport={"width": 390, "height": 844})
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Log in").click()
@@ -156,6 +156,7 @@ def test_login_with_a_token(new_page: Callable[..., Any], tmp_path: Path) -> Non
 def test_landmarks_names_and_policy(server: Process, new_page: Callable[..., Any]) -> None:
     page = new_page(server.url, color_scheme="dark")
     for role, name in (("main", None), ("navigation", "Conversations"), ("textbox", "What to draw or change")):
+        page.get_by_role(role, name=name).first.wait_for()
         assert page.get_by_role(role, name=name).count() == 1, role
     nameless = page.eval_on_selector_all(
         "button, a, input:not([aria-hidden])",
