@@ -17,6 +17,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from core.errors import BackendError, ConfigError, RedraftError
+from core.loading import LOADING
 from core.profiles import BackendConfig
 from editors import pipelines, quirks
 from editors.images import fitted, kept_outside_mask, mode_of, source_and_mask, wanted_size
@@ -131,7 +132,7 @@ class DiffusersBackend:
             return [pictures[position] for position in range(len(tasks))]
 
     def _classes(self) -> dict[Mode, type]:
-        with self._lock:
+        with self._lock, LOADING:  # the class's own module imports model libraries
             if self._serving is None:
                 cls = pipelines.pipeline_class(self._config)
                 if cls is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.loading import LOADING
 from core.profiles import BackendConfig, model_place
 from editors.types import ImageBackend
 
@@ -17,6 +18,7 @@ def open_backend(config: BackendConfig) -> ImageBackend:
 
         return OpenAIImagesBackend(config)
     model_place(config.model)  # before anything else of a run is paid for
-    from editors.diffusers_backend import DiffusersBackend
+    with LOADING:
+        from editors.diffusers_backend import DiffusersBackend
 
     return DiffusersBackend(config)

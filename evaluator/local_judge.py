@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from core.errors import BackendError
+from core.loading import LOADING
 from core.profiles import JudgeConfig, model_place
 from evaluator.judging import Wording, failed, scored
 from evaluator.types import Check, Verdict
@@ -121,9 +122,9 @@ class TransformersJudge:
                 job.answers.set_result(result)
 
     def _answers(self, jobs: list[_Job]) -> list[list[YesNo]]:
+        vlm = self._loaded()
         from evaluator.prefix import answer_plain, answer_shared, encode
 
-        vlm = self._loaded()
         if self._shared and not self._compared:
             self._shared = self._agrees(vlm, jobs[0])
             self._compared = True
@@ -162,8 +163,9 @@ class TransformersJudge:
         return False
 
     def _loaded(self) -> VLM:
-        from evaluator.prefix import load_vlm
-
         if self._vlm is None:
-            self._vlm = load_vlm(self._config.model)
+            with LOADING:
+                from evaluator.prefix import load_vlm
+
+                self._vlm = load_vlm(self._config.model)
         return self._vlm

@@ -114,6 +114,7 @@ def test_a_lost_connection(new_page: Callable[..., Any], tmp_path: Path) -> None
 
 def test_an_upload_a_mask_and_markup(server: Process, new_page: Callable[..., Any]) -> None:
     page = new_page(server.url)
+    page.get_by_role("heading", name="New conversation").wait_for()  # the page has begun to listen
     page.locator("#file").set_input_files(
         {"name": "<img src=x onerror=alert(1)>.png", "mimeType": "image/png", "buffer": png()}
     )
