@@ -29,6 +29,7 @@ class ModelServer(ThreadingHTTPServer):
     (path, body, headers), a status and a body, is the answer."""
 
     daemon_threads = True
+    request_queue_size = 128  # of the usual 5, calls that come at once overflow the queue and are reset
     reason = "There are only two."
     questions = ("Are there exactly three red circles?", "Is the background white?")
 

@@ -29,6 +29,7 @@ Decide = Callable[[str, int], str]
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # of the usual 5, calls that come at once overflow the queue and are reset
 
     def __init__(self, decide: Decide, room: int = 10_000) -> None:
         super().__init__(("127.0.0.1", 0), Reply)
