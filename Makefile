@@ -40,13 +40,16 @@ format: $(VENV)/.dev  ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## every benchmark, each against its baseline
+bench: $(VENV)/.dev  ## the benchmarks, each against its baseline (benchmarks/enhance_engines.py needs `make vllm-install`)
 	$(BIN)/python benchmarks/cli_start.py
 	$(BIN)/python benchmarks/cold_draw.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/judge_prefix.py
 	$(BIN)/python benchmarks/judge_suite.py
 	$(BIN)/python benchmarks/render_batch.py
+	$(BIN)/python benchmarks/enhance_rows.py --rows 100000
+	$(BIN)/python benchmarks/grpo_step.py
+	$(BIN)/python benchmarks/serve_sessions.py --repeats 1
 
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results

@@ -32,7 +32,7 @@ class SqliteFiles:
     """A file of SQLite for each thread."""
 
     @asynccontextmanager
-    async def open(self, file: Path, types: Sequence[type]) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    async def open(self, file: Path, types: Sequence[type]) -> AsyncIterator[AsyncSqliteSaver]:
         try:
             async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
                 saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(types))
@@ -40,12 +40,12 @@ class SqliteFiles:
                 try:
                     yield saver
                 finally:
-                    await quiet(saver)
+                    await _quiet(saver)
         except sqlite3.Error as error:
             raise InputError(f"cannot use {file}: {error}") from error
 
 
-async def quiet(saver: AsyncSqliteSaver) -> None:
+async def _quiet(saver: AsyncSqliteSaver) -> None:
     """Waits for writes under way, before the saver is closed.
 
     LangGraph does not wait for them where a stream is left early. A write that goes on while its connection is closed

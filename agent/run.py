@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
-import sqlite3
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,14 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from agent.checkpoints import quiet, settled
+from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
 from agent.graph import build_graph
@@ -193,23 +190,14 @@ class Session:
             raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")
         with self.folder.lock(), RunLog(self.folder.journal) as log:
             self.folder.sweep()
-            serde = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
-            try:
-                async with AsyncSqliteSaver.from_conn_string(str(self.folder.checkpoints)) as saver:
-                    saver.serde = serde
-                    # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing,
-                    # never torn; the run then repeats steps whose results it finds in the journal.
-                    await saver.conn.execute("PRAGMA synchronous=NORMAL")
-                    await saver.conn.execute("PRAGMA busy_timeout=30000")
-                    graph = _compiled(self._retry_wait_s).copy({"checkpointer": saver})
-                    try:
-                        async with aclosing(self._events(graph, log, answer)) as events:
-                            async for event in events:
-                                yield event
-                    finally:
-                        await quiet(saver)
-            except sqlite3.Error as error:
-                raise InputError(f"cannot use {self.folder.checkpoints}: {error}") from error
+            async with SqliteFiles().open(self.folder.checkpoints, STATE_TYPES) as saver:
+                # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing, never
+                # torn; the run then repeats steps whose results it finds in the journal.
+                await saver.conn.execute("PRAGMA synchronous=NORMAL")
+                graph = _compiled(self._retry_wait_s).copy({"checkpointer": saver})
+                async with aclosing(self._events(graph, log, answer)) as events:
+                    async for event in events:
+                        yield event
 
     async def _events(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None

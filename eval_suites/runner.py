@@ -55,11 +55,6 @@ async def evaluate(
     A model or server that fails on an item makes that item a failure of its condition; GIVE_UP of them in a row, or
     three batches of pictures in a row, raise BackendError. What is finished stays in the book in any case.
     """
-    if any(row.name != "given" for row in rows):
-        # Model libraries import lazily, and two threads that meet inside such an import break it: the generator's
-        # first.
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(work.parts.renderer, lambda: work.parts.backend.modes)
     results: Results = {row.name: {} for row in rows}
     failures = 0
     errors: list[BackendError] = []
