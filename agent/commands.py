@@ -67,7 +67,7 @@ def edit(
     as_json: bool,
 ) -> None:
     """`redraft edit`. Raises as `draw` does."""
-    instruction = clean_prompt(instruction)
+    instruction = clean_prompt(instruction, kind="instruction")
     picture = open_image(image)
     where = None if mask is None else open_mask(mask, picture.size)
     profile = load_profile(profile_name)

@@ -406,7 +406,7 @@ class Service:
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
         """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
-        prompt = clean_prompt(instruction, self.bounds.max_prompt)
+        prompt = clean_prompt(instruction, self.bounds.max_prompt, "instruction")
         run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
         async with aclosing(run) as events:
             async for event in events:

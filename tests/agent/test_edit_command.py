@@ -80,7 +80,7 @@ def test_what_a_user_can_mend_exits_2_in_plain_words(tmp_path: Path, model_serve
             (["nosuch.png", "x"], "nosuch.png"),
             (["text.txt", "x"], "no picture of a known kind"),
             (["cut.png", "x"], "damaged or cut short"),
-            (["given.png", "  "], "the prompt is empty"),
+            (["given.png", "  "], "the instruction is empty; say what to change"),
             (["given.png", "x", "--mask", "flat.png"], "give a mask of the picture's own size"),
             (["given.png", "x", "--mask", "empty.png"], "marks nothing"),
             (["given.png", "x", "--images", "0"], "--images 0"),
