@@ -6,7 +6,8 @@
                                                        +-> ask   (a user approves each round)
                                                        +-> end
 
-Only runs that have an editor plan. A run that edits a picture of the user's goes from the checklist to the plan.
+Only runs that have an editor plan, and drawings only where the limits let them (`edit_draws`). A run that edits a
+picture of the user's goes from the checklist to the plan.
 
 State holds what a restart needs to know where the run is: small values and the keys of the attempts, never pixels.
 What the steps made is in the journal (`RunLog`) and the image store; each step looks there first, so that a step which
@@ -285,7 +286,9 @@ def _after_ask(state: State, runtime: Node) -> str:
     assert decision is not None
     if decision.stop is not None:
         return END
-    return "plan" if runtime.context.parts.can_edit else "rewrite"
+    ctx = runtime.context
+    plans = ctx.parts.can_edit and (ctx.limits.edit_draws or state.get("source") is not None)
+    return "plan" if plans else "rewrite"
 
 
 def build_graph(

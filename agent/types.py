@@ -53,6 +53,7 @@ class Limits:
     edit_merge: int = 2
     edit_confidence: float = 0.5
     edit_base: EditBase = "source"
+    edit_draws: bool = True
 
     @classmethod
     def of(cls, config: LimitsConfig, pass_at: float) -> Limits:

@@ -223,6 +223,8 @@ class LimitsConfig(_Section):
     edit_base: Literal["source", "step"] = "source"
     """What a repair of a finished edit starts from: the picture that was first edited, with all instructions together,
     so that nothing drifts; or the latest result, with the new instruction alone."""
+    edit_draws: bool = True
+    """Whether drawings may be mended by edits, too, where there is an editor. Edits of a user's picture always are."""
 
 
 class Profile(_Section):

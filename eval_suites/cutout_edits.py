@@ -179,15 +179,14 @@ class Editing:
 
         async def make() -> dict[str, Any]:
             async with self._gate:
-                parts = self._parts if way == "with" else replace(self._parts, editor=None, planner=None)
                 folder = self._out / "runs" / f"draw-{way}" / name
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 limits = Limits.of(self._profile.limits, self._profile.judge.pass_at)
                 session = Session.start(
                     wording.text,
-                    parts,
-                    limits=replace(limits, max_seconds=_A_DAY),
+                    self._parts,
+                    limits=replace(limits, max_seconds=_A_DAY, edit_draws=way == "with"),
                     out=folder.parent,
                     folder=folder,
                     seed=seed,

@@ -18,7 +18,8 @@ def clean_prompt(text: str, max_chars: int = MAX_CHARS, kind: Literal["prompt", 
     """The prompt (or the instruction of an edit) with "\\n" line ends and no white space around it.
 
     Every other character stays as it is. Raises InputError where it is empty, longer than `max_chars` characters, or
-    holds characters that cannot be drawn or sent: control characters other than tab and newline, and halves of surrogate pairs.
+    holds characters that cannot be drawn or sent: control characters other than tab and newline, and halves of
+    surrogate pairs.
     """
     prompt = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if bad := _UNUSABLE.search(prompt):

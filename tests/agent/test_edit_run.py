@@ -238,6 +238,20 @@ class TestInTheDrawLoop:
         assert choices == ["edit", "redraw"], "planned; there were no other words for it"
         assert planner.situations[1].refused is not None
 
+    async def test_drawings_are_not_edited_where_the_limits_forbid_it(self, tmp_path: Path) -> None:
+        planner = FakePlanner(lambda situation: steps("mend", questions=[(Q2,)]))
+        parts = fake_parts(
+            opinion(nearly=(0.9, 0.1, 0.9), mend=GOOD, fine=GOOD),
+            rewriter=FakeRewriter([["nearly"], ["fine"]]),
+            planner=planner,
+        )
+        result, events = await drawn(parts, tmp_path / "drawn", Limits(edit_draws=False))
+        assert result.stop is StopReason.ACCEPTED
+        assert {attempt.kind for attempt in result.attempts} == {"generate"}
+        assert not any(isinstance(event, Planned) for event in events)
+        given, _ = await edited(parts, tmp_path / "edited", limits=Limits(edit_draws=False))
+        assert {attempt.kind for attempt in given.attempts} == {"edit"}, "a given picture is edited all the same"
+
     async def test_a_server_fault_while_planning_is_tried_again(self, tmp_path: Path) -> None:
         planner = FakePlanner([BackendError("no planner here; start it")])
         result, _ = await drawn(fake_parts(opinion(), planner=planner), tmp_path)
