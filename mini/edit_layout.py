@@ -75,6 +75,14 @@ def _on_sheet(cut: CutOut, word: Word | None) -> bool:
     return edge <= cut.x <= 1 - edge and low + cut.radius <= cut.y <= high - cut.radius
 
 
+def crowding(scene: Scene) -> int:
+    """How many pairs of cut-outs lie over one another, other than one well within the other, and how many cut-outs
+    hang over the sheet's edge or into the word's strip."""
+    cuts = scene.cutouts
+    pairs = sum(not _apart(a, b) for i, a in enumerate(cuts) for b in cuts[:i])
+    return pairs + sum(not _on_sheet(cut, scene.word) for cut in cuts)
+
+
 def _radius(rng: Rng, size: str) -> float:
     return float(rng.uniform(*RADII[size]))
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from mini import codec, oracle
-from mini.edit_layout import in_slot_order
+from mini.edit_layout import crowding, in_slot_order
 from mini.generator import ONE_HOTS, Block, CutoutsOutput, noise, to_x0
 from mini.raster import draw
 from mini.world import MAX_CUTOUTS, WORDS, Scene
@@ -105,14 +105,14 @@ def _frozen(scene: Scene, mask: Image.Image) -> tuple[list[bool], tuple[float, f
 
 
 class _Masks:
-    """Keeps scene vectors (B, TOKENS, WIDTH) to what masks allow: tokens outside stay, others stay inside."""
+    """Keeps scene vectors (B * each, TOKENS, WIDTH) to what B masks allow: tokens outside stay, others stay inside."""
 
-    def __init__(self, scenes: Sequence[Scene], masks: Sequence[Image.Image], source: Tensor) -> None:
+    def __init__(self, scenes: Sequence[Scene], masks: Sequence[Image.Image], source: Tensor, each: int) -> None:
         found = [_frozen(scene, mask) for scene, mask in zip(scenes, masks, strict=True)]
-        self.source = source
-        self.frozen = torch.tensor([frozen for frozen, _ in found], device=source.device)
+        self.source = source.repeat_interleave(each, 0)
+        self.frozen = torch.tensor([frozen for frozen, _ in found], device=source.device).repeat_interleave(each, 0)
         corners = (np.array([box for _, box in found]).reshape(-1, 2, 2) - codec.OFFSET[:2]) / codec.SCALE[:2]
-        self.low, self.high = torch.from_numpy(corners).to(source)[:, None].unbind(2)
+        self.low, self.high = torch.from_numpy(corners).to(source)[:, None].repeat_interleave(each, 0).unbind(2)
 
     def __call__(self, x0: Tensor) -> Tensor:
         x0 = x0.clone()
@@ -154,6 +154,7 @@ class CutoutsEditPipeline(DiffusionPipeline):
         width: int | None = None,
         num_inference_steps: int = 16,
         guidance_scale: float = 1.0,
+        layouts: int = 4,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
@@ -165,7 +166,10 @@ class CutoutsEditPipeline(DiffusionPipeline):
 
         `mask_image`: white where the picture may change. Cut-outs whose middle is outside stay, the sheet stays unless
         nearly all is white, and what moves or is added comes to lie inside. `guidance_scale` 1 is no guidance.
-        Raises ValueError for pictures that are not square, and for other numbers of pictures or masks than of prompts.
+        `layouts`: scenes that are denoised at once for each picture, of which the least crowded is drawn: a single one
+        often puts what is added or moved on top of something. `latents` (N * layouts, TOKENS, WIDTH) come in this
+        order: all layouts of the first picture, then those of the second. Raises ValueError for pictures that are not
+        square, and for other numbers of pictures or masks than of prompts.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         images = [image] if isinstance(image, Image.Image) else list(image)
@@ -173,6 +177,8 @@ class CutoutsEditPipeline(DiffusionPipeline):
         n, device = len(prompts), self._execution_device
         if len(images) != n or (masks is not None and len(masks) != n):
             raise ValueError(f"{n} instructions go with {n} source pictures, and as many masks or none")
+        if layouts < 1:
+            raise ValueError(f"layouts must be at least 1, not {layouts}")
         sizes = [(width or each.width, height or each.height) for each in images]
         for wide, high in sizes:
             if wide != high:
@@ -182,9 +188,12 @@ class CutoutsEditPipeline(DiffusionPipeline):
         scenes = [read_source(each) for each in images]
         rows = np.stack([codec.to_rows(scene) for scene in scenes])
         source = torch.from_numpy(codec.to_vectors(rows)).to(device, text.dtype)
-        keep = _Masks(scenes, masks, source) if masks is not None else None
+        keep = _Masks(scenes, masks, source, layouts) if masks is not None else None
+        source = source.repeat_interleave(layouts, 0)
         if latents is None:
-            latents = noise(n, generator)
+            # Of one picture after the other, so that each depends on its own generator alone.
+            each = generator if isinstance(generator, list) else [generator] * n
+            latents = torch.cat([noise(layouts, one) for one in each])
         latents = latents.to(device, text.dtype)
         sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
         self.scheduler.set_timesteps(sigmas=sigmas, device=device)
@@ -208,7 +217,8 @@ class CutoutsEditPipeline(DiffusionPipeline):
         edited: Any = latents
         if output_type != "latent":
             after = codec.to_scenes(latents.float().cpu().numpy())
-            edited = [draw(scene, wide) for scene, (wide, _) in zip(after, sizes, strict=True)]
+            best = [min(after[i : i + layouts], key=crowding) for i in range(0, len(after), layouts)]
+            edited = [draw(scene, wide) for scene, (wide, _) in zip(best, sizes, strict=True)]
             if output_type == "np":
                 edited = np.stack([np.asarray(each, dtype=np.float32) / 255 for each in edited])
         return CutoutsOutput(images=edited) if return_dict else (edited,)

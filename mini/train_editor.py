@@ -34,6 +34,9 @@ NOISES = 2
 NOISIER = 1.2
 """Mean of the logit of the time. Where there is little noise the answer can be seen, and nothing is learnt of the
 words: with a mean of 0, as the generator has it, that would be half of the batch."""
+PLACES_FROM, FINER = 2100, -0.4
+"""From this step on, when the words are known, one noise draw of each instruction has this mean: a free place for what
+is added or moved is found where little noise is left."""
 PARTS = 4
 CHANGED = 4.0
 """Weight of a field that the edit changes; one that it does not has weight 1."""
@@ -131,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--generator", type=Path, default=Path("mini/weights/generator"), help="whose blocks the editor's start from"
     )
-    parser.add_argument("--max-steps", type=int, default=2100)
+    parser.add_argument("--max-steps", type=int, default=3100)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -168,15 +171,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         clean = torch.where(still[..., None], source, clean)
         # Short instructions beside short ones, or half of what is computed would be padding.
         parts = (tokens != 0).sum(1).argsort().chunk(PARTS)
-        found = [losses(source[part], clean[part], tokens[part]) for part in parts]
+        means = torch.tensor([NOISIER] * (NOISES - 1) + [NOISIER if i < PLACES_FROM else FINER])
+        found = [losses(source[part], clean[part], tokens[part], means) for part in parts]
         return {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
 
-    def losses(source: Tensor, clean: Tensor, tokens: Tensor) -> Mapping[str, Tensor]:
+    def losses(source: Tensor, clean: Tensor, tokens: Tensor, means: Tensor) -> Mapping[str, Tensor]:
         tokens = tokens[:, : int((tokens != 0).sum(1).max())]
         source, clean = source.repeat_interleave(NOISES, 0), clean.repeat_interleave(NOISES, 0)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             text = both.text_encoder(input_ids=tokens, attention_mask=(tokens != 0).long()).last_hidden_state
-            time = torch.sigmoid(torch.randn(len(clean)) * 1.2 + NOISIER)
+            time = torch.sigmoid(torch.randn(len(clean)) * 1.2 + means.repeat(len(clean) // NOISES))
             noisy = torch.lerp(clean, torch.randn_like(clean), time[:, None, None])
             raw = both.transformer(noisy, time, source, text, tokens != 0)
         return edit_loss(raw.float(), clean, source)

@@ -31,7 +31,7 @@ from rewriter.train.arguments import RewardArguments
 from rewriter.train.opening import open_reward
 from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
 from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REQUEST, MAX_SAMPLES, SCORE, SCORES, DrawReply, packed
-from rewriter.train.script import console, run, settings_of
+from rewriter.train.script import console, first_mistake, run, settings_of
 
 _IDLE_S = 60.0
 """How long a connection may keep silent in the middle of a request."""
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             samples = SCORE.validate_json(self._body()).samples
         except ValidationError as error:
-            raise _RefusedError(400, f"that is no request for scores: {_first(error)}") from None
+            raise _RefusedError(400, f"that is no request for scores: {first_mistake(error, 'body')}") from None
         _few(len(samples))
         return SCORES.dump_json(self.server.service.score(samples))
 
@@ -233,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             wishes = DRAW.validate_json(self._body()).wishes
         except ValidationError as error:
-            raise _RefusedError(400, f"that is no request for pictures: {_first(error)}") from None
+            raise _RefusedError(400, f"that is no request for pictures: {first_mistake(error, 'body')}") from None
         _few(len(wishes))
         return DRAWN.dump_json(self.server.service.draw(wishes))
 
@@ -245,11 +245,6 @@ def _few(count: int) -> None:
 
 def _error(error: object) -> bytes:
     return json.dumps({"error": one_line(error)}).encode()
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
 
 
 def make_server(source: RewardSource, args: ServerArguments) -> _Server:

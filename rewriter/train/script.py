@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from core import training
 from core.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
 
 __all__ = [
-    "checkpoint_for", "console", "last_checkpoint", "recipes", "run", "set_model_kwargs", "settings_of", "told",
-    "train_and_save",
+    "checkpoint_for", "console", "first_mistake", "last_checkpoint", "recipes", "run", "set_model_kwargs",
+    "settings_of", "told", "train_and_save",
 ]  # fmt: skip
 
 
@@ -23,6 +25,13 @@ def recipes() -> dict[str, Path]:
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
     """`core.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
+
+
+def first_mistake(error: ValidationError, whole: str = "") -> str:
+    """The first thing that pydantic refuses: "name: why"; `whole` names what was read, where it is that itself."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or whole
+    return f"{name}: {str(first['msg']).removeprefix('Value error, ')}"
 
 
 def set_model_kwargs(settings: Any, model: Any) -> None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from pydantic import ValidationError
+
 from core.chat import ChatModel, OpenAIChat
 from core.errors import BackendError, ConfigError, InputError
 from core.images import open_image
@@ -27,7 +29,7 @@ from core.records import DATASETS, Row, is_missing, load_records, text_field
 from rewriter.limits import clean_prompt
 from rewriter.train.data import Triplet
 from rewriter.train.opening import style_and_rules
-from rewriter.train.script import console, run, told
+from rewriter.train.script import console, first_mistake, run, told
 from rewriter.train.teacher import Rejected, Source, Teacher, TeachSettings, key_of, reasons
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -210,10 +212,8 @@ def _chat(options: argparse.Namespace, model: str) -> ChatModel:
             concurrency=options.concurrency,
         )
         return OpenAIChat(ModelConfig(kind="openai", model=model, server=server))
-    except ValueError as error:
-        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {said}") from None
+    except ValidationError as error:
+        raise ConfigError(first_mistake(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from mini import codec, edit_figures, oracle, train_editor
 from mini.data import make_pool
 from mini.edit_data import SAYINGS, load_edit_pool, make_edit_pool
 from mini.edit_figures import Share
+from mini.edit_layout import crowding
 from mini.edit_sampling import sample_edit
 from mini.editor import MAX_PIECES, CutoutsEditPipeline, CutoutsEditTransformer, read_source
 from mini.generator import to_x0
@@ -163,13 +164,38 @@ def test_saved_and_loaded_it_draws_the_same(pipe: CutoutsEditPipeline, folder: P
 
 def test_a_picture_depends_on_its_own_seed_instruction_and_source_alone(pipe: CutoutsEditPipeline) -> None:
     prompts, scenes = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[0]], [SCENE, SCENE, OTHER, SCENE]
-    together = _latents(pipe, prompts, scenes, 1, 2, 3, 4)
+    together = _latents(pipe, prompts, scenes, 1, 2, 3, 4, layouts=2)
     for i in range(4):
-        alone = _latents(pipe, [prompts[i]], [scenes[i]], i + 1)
-        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(together[0], together[3], atol=1e-2)
-    assert not torch.allclose(together[:1], _latents(pipe, [TEXTS[2]], [SCENE], 1), atol=1e-3)
-    assert not torch.allclose(together[:1], _latents(pipe, [TEXTS[0]], [OTHER], 1), atol=1e-2)
+        alone = _latents(pipe, [prompts[i]], [scenes[i]], i + 1, layouts=2)
+        torch.testing.assert_close(together[2 * i : 2 * i + 2], alone, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(together[0], together[1], atol=1e-2), "two layouts of one picture"
+    assert not torch.allclose(together[0], together[6], atol=1e-2)
+    assert not torch.allclose(together[:2], _latents(pipe, [TEXTS[2]], [SCENE], 1, layouts=2), atol=1e-3)
+    assert not torch.allclose(together[:2], _latents(pipe, [TEXTS[0]], [OTHER], 1, layouts=2), atol=1e-2)
+
+
+def test_the_least_crowded_layout_is_drawn(pipe: CutoutsEditPipeline) -> None:
+    layouts = codec.to_scenes(_latents(pipe, [TEXTS[0]], [SCENE], 1, layouts=6).numpy())
+    crowded = [crowding(scene) for scene in layouts]
+    assert min(crowded) < crowded[0], "the first would do, and the test would say nothing"
+    best = layouts[crowded.index(min(crowded))]
+    drawn = pipe([TEXTS[0]], [draw(SCENE)], num_inference_steps=STEPS, generator=_seeds(1), layouts=6).images[0]
+    assert drawn.tobytes() == draw(best).tobytes()
+    with pytest.raises(ValueError, match="layouts must be at least 1"):
+        pipe(TEXTS[0], draw(SCENE), layouts=0)
+
+
+def test_crowded_is_what_lies_over_something_or_hangs_off_the_sheet() -> None:
+    assert crowding(SCENE) == 0
+    star, heart, circle = SCENE.cutouts
+    assert crowding(replace(SCENE, cutouts=(star, replace(heart, x=0.3), circle))) == 1
+    assert crowding(replace(SCENE, cutouts=(star, heart, replace(circle, x=0.95)))) == 1
+    assert crowding(replace(SCENE, cutouts=(replace(star, y=0.12), heart, circle))) == 1, "over the word"
+    within = CutOut("heart", "blue", "plain", 0.8, 0.75, 0.05)
+    assert crowding(replace(SCENE, cutouts=(*SCENE.cutouts, within))) == 0
+    assert crowding(replace(SCENE, cutouts=(*SCENE.cutouts, replace(within, color="green")))) == 1, (
+        "nobody would see it"
+    )
 
 
 def test_guidance(pipe: CutoutsEditPipeline) -> None:

@@ -1,0 +1,204 @@
+"""Keeps the RL prompts about which a rewriter is undecided: those from which GRPO can learn.
+
+    python -m rewriter.train.undecided IN OUT.jsonl --model FOLDER --style STYLE
+    python -m rewriter.train.undecided IN OUT.jsonl --model NAME --base-url http://host:8000/v1
+
+IN: records as GRPO takes them (`rewriter.train.data`). Each is asked about `--samples` times with the rewriter's own
+templates; OUT gets those with at least `--distinct` different rewrites, as they were and in their order. Where all
+rewrites are alike all rewards are alike, and GRPO learns nothing: this is the dynamic sampling of DAPO (arXiv
+2503.14476), done beforehand and without drawing anything. A reply that cannot be read counts as a rewrite of its own.
+
+What was asked is kept in OUT.part, and the same command goes on from there after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import ValidationError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from core.chat import ChatModel
+from core.errors import BadReply, ConfigError, InputError
+from core.files import write_atomically
+from core.models import open_chat
+from core.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
+from rewriter.cot import Asking
+from rewriter.parse import parse_reply
+from rewriter.target import load_target
+from rewriter.train.data import RLPrompt, load_prompts
+from rewriter.train.script import console, first_mistake, run, told
+from rewriter.types import Feedback
+
+CHUNK = 32
+"""Prompts asked about at once, and what a kill may lose."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    return run(select, argv)
+
+
+def select(argv: Sequence[str]) -> None:
+    """Writes OUT. Raises ConfigError, InputError, ModelMissing, BackendError."""
+    options = _parser().parse_args(argv)
+    if options.distinct > options.samples:
+        raise ConfigError(f"--distinct {options.distinct} of --samples {options.samples} cannot be: ask more often")
+    records = told("IN", load_prompts([options.source], max_bad=options.max_bad)).records
+    chat = open_chat(_config(options).model)
+    asking = Asking.of(_config(options), load_target(options.target) if options.target else None)
+    part = options.out.with_name(options.out.name + ".part")
+    settings = {
+        name: getattr(options, name)
+        for name in ("model", "style", "target", "samples", "temperature", "top_p", "max_tokens", "seed")
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    counts = done_in(part, settings, records)
+    with part.open("a", encoding="utf-8") as file:
+        if not counts:
+            file.truncate(0)
+            _append(file, [settings])
+        counts += asyncio.run(_count(chat, asking, records, len(counts), options, file))
+    kept = [record for record, count in zip(records, counts, strict=False) if count >= options.distinct]
+    kept = kept[: options.count]
+    lines = (json.dumps(as_row(record), ensure_ascii=False) + "\n" for record in kept)
+    write_atomically(options.out, "".join(lines).encode("utf-8"))
+    part.unlink()
+    asked = f"{len(counts):,} of {len(records):,}"
+    console.print(f"{options.out}: {len(kept):,} records; {asked} were asked about, the others are settled")
+
+
+async def _count(
+    chat: ChatModel, asking: Asking, records: Sequence[RLPrompt], start: int, options: argparse.Namespace, file: TextIO
+) -> list[int]:
+    """The numbers of different rewrites of the records from `start` on, until enough are undecided; each chunk goes to
+    `file` as it comes."""
+    counts: list[int] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("records asked about", total=len(records), completed=start)
+        found = 0
+        for at in range(start, len(records), CHUNK):
+            chunk = records[at : at + CHUNK]
+            news = await asyncio.gather(
+                *(distinct(chat, asking, record, options.samples, options.seed) for record in chunk)
+            )
+            _append(file, [{"prompt": one.prompt, "distinct": n} for one, n in zip(chunk, news, strict=True)])
+            counts += news
+            found += sum(n >= options.distinct for n in news)
+            progress.update(bar, advance=len(chunk), description=f"records asked about, {found:,} undecided")
+            if options.count is not None and found >= options.count:
+                break
+    return counts
+
+
+async def distinct(chat: ChatModel, asking: Asking, record: RLPrompt, samples: int, seed: int = 0) -> int:
+    """How many different rewrites `samples` sampled replies hold. Raises BackendError."""
+    missed = None if record.missed is None else Feedback(record.missed.before, record.missed.failed)
+
+    async def one(i: int) -> object:
+        # Candidate 0 is the greedy one; GRPO samples all of them.
+        try:
+            reply = await chat(asking.first(record.prompt, i + 1, seed, missed))
+        except BadReply:
+            return i
+        read = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
+        return i if read.prompt is None else read.prompt
+
+    return len(set(await asyncio.gather(*(one(i) for i in range(samples)))))
+
+
+def done_in(part: Path, settings: dict[str, Any], records: Sequence[RLPrompt]) -> list[int]:
+    """What `part` holds of `records`: their numbers of different rewrites. A line that a kill cut off is taken away.
+    Raises InputError where it was written with other settings, or of other records."""
+    if not part.exists():
+        return []
+    data = part.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    try:
+        rows = [json.loads(line) for line in data[:whole].splitlines()]
+        same = not rows or (
+            rows[0] == settings
+            and [row["prompt"] for row in rows[1:]] == [one.prompt for one in records[: len(rows) - 1]]
+        )
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise InputError(f"{part} is of another model, other settings or other records; delete it to begin anew")
+    os.truncate(part, whole)
+    return [int(row["distinct"]) for row in rows[1:]]
+
+
+def as_row(record: RLPrompt) -> dict[str, Any]:
+    """The record as `load_prompts` reads it."""
+    missed = record.missed
+    return {
+        "prompt": record.prompt,
+        **({} if missed is None else {"before": missed.before, "failed": list(missed.failed)}),
+        **record.extra,
+    }
+
+
+def _append(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
+    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    file.flush()
+
+
+def _config(options: argparse.Namespace) -> RewriterConfig:
+    try:
+        server = None
+        if options.base_url is not None:
+            server = ServerConfig(base_url=options.base_url, api_key_env=options.api_key_env)
+        model = (
+            ModelConfig(kind="transformers", model=model_place(options.model))
+            if server is None
+            else ModelConfig(kind="openai", model=options.model, server=server)
+        )
+        return RewriterConfig(
+            model=model,
+            style=options.style,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_tokens=options.max_tokens,
+        )
+    except ValidationError as error:
+        raise ConfigError(first_mistake(error)) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rewriter.train.undecided",
+        description="Keeps the prompts about which a rewriter is undecided, for GRPO.",
+    )
+    parser.add_argument("source", metavar="IN", help="records for GRPO: .jsonl, .parquet, datasets:...")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl file of those kept")
+    parser.add_argument("--model", required=True, help="the rewriter's folder, or its name at --base-url")
+    parser.add_argument("--base-url", help="an OpenAI-compatible server, such as http://host:8000/v1")
+    parser.add_argument("--api-key-env", help="NAME of the environment variable that holds the API key")
+    parser.add_argument("--style", default="promptenhancer", help="the templates to ask with")
+    parser.add_argument("--target", help="image model the rewrites are for: a name from rewriter/targets or a file")
+    parser.add_argument("--samples", type=_at_least_one, default=4, help="replies asked for about each record")
+    parser.add_argument("--distinct", type=_at_least_one, default=2, help="different rewrites that make it undecided")
+    parser.add_argument("--count", type=_at_least_one, help="stop when so many are found")
+    parser.add_argument("--temperature", type=float, default=1.0, help="GRPO's")
+    parser.add_argument("--top-p", type=float, default=1.0, help="GRPO's")
+    parser.add_argument("--max-tokens", type=_at_least_one, default=1024)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-bad", type=float, default=0.01, help="share of malformed records that is allowed")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
