@@ -154,7 +154,7 @@ class CutoutsEditPipeline(DiffusionPipeline):
         width: int | None = None,
         num_inference_steps: int = 16,
         guidance_scale: float = 1.0,
-        layouts: int = 4,
+        layouts: int = 8,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
