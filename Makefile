@@ -63,6 +63,8 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	$(BIN)/python -m mini.train_rewriter --stop-at 400 --no-thoughts --work work/mini/rewriter_plain --out work/mini/sft_plain
 	$(BIN)/python -m mini.train_editor
 	$(BIN)/python -m mini.write_data
+	$(BIN)/python -m rewriter.train.undecided work/mini/prompts.jsonl work/mini/undecided.jsonl --model work/mini/sft \
+	  --style mini --top-p 0.95 --max-tokens 256 --count 1300
 	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config mini_grpo --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
 	$(BIN)/python -m eval_suites.rewriters --out docs/training
 
