@@ -65,13 +65,16 @@ class RenderQueue:
         self._watch = watch
         self._lines: OrderedDict[str, deque[_Job]] = OrderedDict()
         """By client, the one whose turn it is first; no empty lines."""
+        self._under_way = 0
+        """Pictures in the drawing that the worker is at."""
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="redraft-images", daemon=True)
         self._thread.start()
 
     def handle(self, client: str, queued: Callable[[int], None] | None = None) -> Handle:
-        """The backend as one run sees it. `queued` is told how many pictures come before a drawing, where any do."""
+        """The backend as one run sees it. `queued` is told how many pictures come before a drawing, where any do: again
+        and again, since who listens may have come late, and at last 0."""
         return Handle(self, client, queued)
 
     def waiting(self) -> int:
@@ -104,12 +107,14 @@ class RenderQueue:
         with self._changed:
             if self._closed:
                 raise BackendError("the server is going down")
-            ahead = sum(len(other.tasks) for line in self._lines.values() for other in line)
             self._lines.setdefault(client, deque()).append(job)
             self._changed.notify()
-        if ahead and queued is not None:
-            queued(ahead)
+        told = 0
         while True:
+            ahead = self._ahead(job)
+            if (ahead or told) and queued is not None:
+                queued(ahead)
+            told = ahead
             try:
                 return job.done.result(_LOOK_S)
             except TimeoutError:
@@ -117,6 +122,24 @@ class RenderQueue:
                 job.step(0, 0)
                 if job.given_up is not None and self._withdraw(job):
                     raise job.given_up from None
+
+    def _ahead(self, job: _Job) -> int:
+        """Pictures that are drawn before a job, as the lines stand: those under way, and the batches before its own. 0
+        where it is being drawn."""
+        with self._changed:
+            ahead, batch = self._under_way, 0
+            lines = deque(deque(line) for line in self._lines.values())
+            while lines:
+                line = lines.popleft()
+                now = line.popleft()
+                if batch and batch + len(now.tasks) > self._size:
+                    ahead, batch = ahead + batch, 0
+                if now is job:
+                    return ahead
+                batch += len(now.tasks)
+                if line:
+                    lines.append(line)
+            return 0
 
     def _withdraw(self, job: _Job) -> bool:
         """Takes a job out of its line; False where it is being drawn."""
@@ -139,6 +162,7 @@ class RenderQueue:
     def _next(self) -> list[_Job] | None:
         """What is drawn next: one job of each client in turn, and round again, while they fit into one batch."""
         with self._changed:
+            self._under_way = 0
             while not self._lines and not self._closed:
                 self._changed.wait()
             if self._closed:
@@ -156,6 +180,7 @@ class RenderQueue:
                     self._lines.move_to_end(client)
                 else:
                     del self._lines[client]
+            self._under_way = sum(len(job.tasks) for job in jobs)
             return jobs
 
     def _settle(self, jobs: Sequence[_Job]) -> None:

@@ -155,7 +155,7 @@ async def test_whoever_waits_is_told_how_many_come_first_and_a_closed_queue_fail
     told: list[int] = []
     two = asyncio.create_task(asyncio.to_thread(queue.handle("b", told.append).render, [task("z")]))
     await until(lambda: told)
-    assert told == [2]
+    assert set(told) == {3}, "the one under way, and the two in line"
     queue.close()
     for waiting in (one, two):
         with pytest.raises(BackendError, match="going down"):
@@ -164,6 +164,52 @@ async def test_whoever_waits_is_told_how_many_come_first_and_a_closed_queue_fail
     await first
     with pytest.raises(BackendError, match="going down"):
         await ask(queue, "a", "late")
+
+
+async def test_what_is_drawn_together_is_not_ahead_and_a_change_of_place_is_told() -> None:
+    backend = Slow()
+    queue = RenderQueue(backend, 4)
+    first = await held(backend, queue)
+    leave = threading.Event()
+
+    def stop(done: int, total: int) -> None:
+        if leave.is_set():
+            raise BackendError("enough")
+
+    full = asyncio.create_task(ask(queue, "a", "a0", "a1", "a2", on_step=stop))
+    await until(lambda: queue.waiting() == 3)
+    waiting = await lined_up(queue, ("b", ("b0",)))
+    told: dict[str, list[int]] = {"c": [], "d": []}
+    for client, prompts in (("c", ("c0", "c1")), ("d", ("d0",))):
+        handle, tasks = queue.handle(client, told[client].append), [task(p) for p in prompts]
+        waiting.append(asyncio.create_task(asyncio.to_thread(handle.render, tasks)))
+        await until(lambda client=client: told[client])  # type: ignore[misc]
+    # One is under way; then a0 to b0 make a batch, which c and d are not in; they make the next one, together.
+    assert {client: set(places) for client, places in told.items()} == {"c": {5}, "d": {5}}
+    leave.set()
+    with pytest.raises(BackendError, match="enough"):
+        await full
+    await until(lambda: told["c"][-1] == told["d"][-1] == 1)  # b, c and d fit into one batch now
+    backend.let.set()
+    await asyncio.gather(first, *waiting)
+    assert drawn(backend) == [["held"], ["b0", "c0", "c1", "d0"]]
+    queue.close()
+
+
+async def test_a_session_that_waits_for_another_ones_drawing_is_told_its_place(start: Start) -> None:
+    backend = Slow()
+    async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server:
+        first, second = await server.new(), await server.new()
+        assert (await server.post(first, "a star")).status_code == 202
+        assert await asyncio.to_thread(backend.drawing.wait, 10)
+        assert (await server.post(second, "another star")).status_code == 202
+        waiting = await server.follow(second, until=("queue",))
+        assert (waiting[-1]["ahead"], waiting[-1]["turn"], waiting[-1]["id"]) == (2, 1, None), "both of the first one's"
+        backend.let.set()
+        for session in (first, second):
+            told = await server.follow(session)
+            assert told[-1]["event"] == "replied"
+            assert "queue" not in [event["event"] for event in told], "a place in line is told, and not kept"
 
 
 async def test_the_pictures_of_several_sessions_are_drawn_in_one_call(start: Start) -> None:
