@@ -41,6 +41,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
+class Painted(Process):
+    """A server with fakes for models, whose judge points and whose drawings can be held: tests/browser/driver.py."""
+
+    def __init__(self, folder: Path) -> None:
+        port, data = free_port(), folder / "data"
+        self._hold = data.with_name("data.hold")
+        super().__init__([sys.executable, "-m", "tests.browser.driver", str(data), str(port)], port, folder / "log")
+
+    @contextmanager
+    def holding(self, word: str) -> Iterator[None]:
+        """Pictures whose prompt holds the word are not drawn meanwhile."""
+        self._hold.write_text(word)
+        try:
+            yield
+        finally:
+            self._hold.unlink()
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painted]:
+    with Painted(tmp_path_factory.mktemp("painted")) as process:
+        yield process
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright

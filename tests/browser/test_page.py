@@ -30,6 +30,14 @@ def answered(page: Any, turn: int) -> Any:
     return article
 
 
+def branch(page: Any) -> None:
+    """Goes on in a copy; until that is what the page shows."""
+    here = page.url
+    page.get_by_role("button", name="Branch").click()
+    page.wait_for_url(lambda url: url != here)
+    page.locator(f"#sessions a[aria-current='page'][href='#{page.url.split('#')[1]}']").wait_for()
+
+
 def cheaply(page: Any) -> None:
     page.get_by_role("button", name="Budget").click()
     page.get_by_label("Rounds").fill("1")
@@ -50,7 +58,7 @@ def test_a_session_by_clicking_and_typing(server: Process, new_page: Callable[..
     first = answered(page, 1)
     first.get_by_role("img", name="Picture 1").first.wait_for()
     assert "score" in page.locator("#live").inner_text()
-    first.get_by_text("Story").click()
+    first.locator("summary").click()
     strip = first.get_by_role("group", name="Attempts").get_by_role("button")
     assert strip.count() == 2
     strip.nth(0).click()
@@ -60,8 +68,10 @@ def test_a_session_by_clicking_and_typing(server: Process, new_page: Callable[..
     assert first.get_by_role("list", name="Verdicts").get_by_role("listitem").count() >= 3
     assert first.get_by_role("img", name="Scores").is_visible()
 
-    say(page, "/draw one large yellow moon, on white paper")
-    answered(page, 2)
+    say(page, "make the circle yellow")
+    second = answered(page, 2)
+    second.get_by_role("slider", name="Slider between before and after").press("Home")
+    assert "edited in" in second.locator("summary").inner_text()
     page.get_by_role("button", name="Compare with picture 1").click()
     third = answered(page, 3)
     third.get_by_role("slider").press("ArrowRight")
@@ -70,11 +80,9 @@ def test_a_session_by_clicking_and_typing(server: Process, new_page: Callable[..
     answered(page, 4)
     assert page.get_by_role("article").count() == 4
 
-    here = page.url
-    page.get_by_role("button", name="Branch").click()
-    page.wait_for_url(lambda url: url != here)
+    branch(page)
     copied = answered(page, 1)
-    copied.get_by_text("Story").click()
+    copied.locator("summary").click()
     copied.get_by_role("list", name="Verdicts").wait_for()
     page.get_by_role("button", name="Delete:").first.click()
     page.get_by_role("button", name="Delete", exact=True).click()

@@ -37,15 +37,27 @@ function draw() {
   due = true;
   setTimeout(() => {
     due = false;
-    const box = $("scroll");
-    const low = box.scrollHeight - box.scrollTop - box.clientHeight < 120;
     const parts = list();
     const facts = { busy: busy(), current: page.current, imageOf: (number) => page.pictures.get(number)?.image ?? null };
     parts.forEach((part, i) => part.draw({ ...facts, last: i === parts.length - 1 }));
     $("welcome").hidden = parts.length > 0;
     controls();
-    if (low) box.scrollTop = box.scrollHeight;
+    keepUp();
   }, 20);
+}
+
+// The latest turn is kept in view while it grows, from its beginning on, until the user scrolls or goes elsewhere in it.
+let following = true;
+const latest = () => {
+  const box = $("scroll");
+  const low = box.scrollHeight - box.clientHeight;
+  return Math.max(0, Math.min(low, $("turns").lastElementChild?.offsetTop ?? low));
+};
+const keepUp = () => following && ($("scroll").scrollTop = latest());
+
+function restFocus() {
+  // Buttons go when they have done their work. On a touch screen the field would bring up the keyboard.
+  if (!matchMedia("(pointer: coarse)").matches) $("words").focus({ preventScroll: true });
 }
 
 function controls() {
@@ -77,11 +89,14 @@ const shortly = (title) => title || "New conversation";
 
 const sessions = tried(async () => {
   const rows = await api.sessions();
+  const had = $("sessions").contains(document.activeElement) ? document.activeElement : null;
+  const [place, kind] = [had && [...$("sessions").children].indexOf(had.closest("li")), had?.tagName];
   $("sessions").replaceChildren(...rows.map((row) => h("li", { class: row.id === page.id ? "here" : "" },
     h("a", { href: `#${row.id}`, "aria-current": row.id === page.id ? "page" : null, title: row.title },
       row.thumb ? h("img", { src: api.image(row.thumb, 64), alt: "" }) : h("span", { class: "blank" }),
       h("span", { class: "name" }, shortly(row.title), row.working ? h("span", { class: "dim" }, " · at work") : null)),
     h("button", { type: "button", class: "icon", "aria-label": `Delete: ${shortly(row.title)}`, onclick: () => remove(row) }, "✕"))));
+  if (had) ($("sessions").children[Math.min(place, rows.length - 1)]?.querySelector(kind) ?? $("new")).focus();
   const here = rows.find((row) => row.id === page.id);
   if (here) {
     $("title").textContent = shortly(here.title);
@@ -133,6 +148,7 @@ const open = tried(async (id) => {
   side(false);
   if (!id) {
     budget(page.me.profiles[0].limits);
+    $("may-ask").checked = true;
     draw();
     await sessions();
     return;
@@ -162,9 +178,9 @@ const open = tried(async (id) => {
   // The events tell all again from the first on: what the view knew already is told by them once more.
   for (const one of list()) Object.assign(one.turn, { asked: one.turn.asked, before: true });
   page.stop = follow(id, heard, link);
+  following = true;
   draw();
   await sessions();
-  $("scroll").scrollTop = $("scroll").scrollHeight;
 });
 
 function heard(name, data, number) {
@@ -178,19 +194,19 @@ function heard(name, data, number) {
     one.turn = Object.assign(newTurn(data.turn), { pictures: one.turn.pictures, entry: one.turn.entry });
   }
   one.see(name, data);
-  if (name === "turn_queued" && one.turn.entry && number <= page.view.last_event) one.turn.working = true;
   if (name === "replied") {
     for (const made of data.pictures) page.pictures.set(made.number, made);
     page.current = data.current;
   }
   const fresh = number === null || number > page.view.last_event;
   if (fresh) tell(name, data, one.turn);
-  draw();
+  // Of what was over when the page was opened, the view is shown until all of it is told.
+  if (number === null || number >= page.view.last_event) draw();
 }
 
 function tell(name, data, turn) {
-  if (name === "progress" && turn.told !== doing(turn)) live((turn.told = doing(turn)));
-  if (name === "attempt") live(`Picture ${data.number}: ${data.score === null ? "no score" : `score ${data.score.toFixed(2)}`}`);
+  if ((name === "progress" || name === "queue") && turn.told !== doing(turn)) live((turn.told = doing(turn)));
+  if (name === "attempt") live(`Attempt ${data.number}: ${data.score === null ? "no score" : `score ${data.score.toFixed(2)}`}`);
   if (name === "clarify") live(`A question: ${data.question}`);
   if (name === "failed") live(`It failed: ${data.error}`);
   if (name === "replied") {
@@ -210,7 +226,7 @@ function link(state) {
 
 const say = tried(async (text) => {
   if (page.sending || busy()) return;
-  page.sending = true;
+  page.sending = following = true;
   failed("");
   try {
     if (!page.id) {
@@ -224,7 +240,7 @@ const say = tried(async (text) => {
     attached();
     $("words").value = "";
     grow();
-    $("scroll").scrollTop = $("scroll").scrollHeight;
+    restFocus();
   } finally {
     page.sending = false;
   }
@@ -295,10 +311,12 @@ function listen() {
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (document.querySelector("dialog[open]")) return;
+    if (event.isComposing || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") {
-      if (!$("side").classList.contains("open")) cancel();
-      side(false);
+      if ($("side").classList.contains("open")) {
+        side(false);
+        $("side-open").focus();
+      } else cancel();
     }
     const other = event.target !== $("words") && event.target.matches?.("input, textarea");
     if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z" && !other && !$("words").value && page.current) {
@@ -306,24 +324,39 @@ function listen() {
       say("/undo");
     }
   });
+  // What the user looks at stays where it is.
+  for (const name of ["pointerdown", "keydown", "wheel", "touchmove"]) {
+    $("scroll").addEventListener(name, () => (following = false), { passive: true });
+  }
+  $("scroll").addEventListener("scrollend", () => (following ||= Math.abs($("scroll").scrollTop - latest()) < 8));
+  new ResizeObserver(keepUp).observe($("turns"));
   document.addEventListener("paste", (event) => {
+    if (document.querySelector("dialog[open]")) return;
     const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
     if (file) {
       event.preventDefault();
       take(file);
     }
   });
-  let deep = 0;
   const files = (event) => event.dataTransfer?.types.includes("Files");
-  document.addEventListener("dragenter", (event) => files(event) && ($("drop").hidden = ++deep === 0));
-  document.addEventListener("dragleave", (event) => files(event) && ($("drop").hidden = (deep = Math.max(0, deep - 1)) === 0));
-  document.addEventListener("dragover", (event) => files(event) && event.preventDefault());
-  document.addEventListener("drop", (event) => {
+  const free = () => document.querySelector("dialog[open]") === null;
+  let over = null;
+  const dragged = (here) => {
+    clearTimeout(over);
+    $("drop").hidden = !here;
+    if (here) over = setTimeout(dragged, 700, false); // a drag that is given up is not told by all browsers
+  };
+  document.addEventListener("dragover", (event) => {
     if (!files(event)) return;
     event.preventDefault();
-    deep = 0;
-    $("drop").hidden = true;
-    take(event.dataTransfer.files[0]);
+    dragged(free());
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget === null && dragged(false));
+  document.addEventListener("drop", (event) => {
+    dragged(false);
+    if (!files(event)) return;
+    event.preventDefault();
+    if (free()) take(event.dataTransfer.files[0]);
   });
   $("attach").addEventListener("click", () => $("file").click());
   $("file").addEventListener("change", () => {
@@ -332,7 +365,9 @@ function listen() {
   });
   $("paint").addEventListener("click", tried(async () => {
     const painted = await paintMask(api.image(looked()));
-    if (painted) page.mask = (await api.upload(painted, true)).image;
+    if (!painted) return $("paint").focus();
+    page.mask = (await api.upload(painted, true)).image;
+    live("The mask is attached");
     attached();
     $("words").focus();
   }));

@@ -1,28 +1,56 @@
-// Pictures with the regions that verdicts point to, and two pictures under a slider.
+// Pictures with the regions that are pointed to, and two pictures under a slider.
 
 import { api } from "./api.js";
 import { h, percent } from "./dom.js";
 
-export function picture(hash, alt, verdicts = []) {
-  const boxes = verdicts.filter((one) => one.region).map((one) => {
-    const [left, top, right, bottom] = one.region;
-    return h("span", { class: one.passed ? "box passed" : "box", "data-question": one.question, "aria-hidden": "true",
-      style: { left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top) } });
-  });
+// `marks`: [{key, region, kind}], `region` as fractions of width and height, `kind` one of missed, met and place. What
+// is missed is always shown, the others while they are pointed to.
+export function picture(hash, alt, marks = []) {
+  const boxes = marks.filter((one) => one.region).map(({ key, region: [left, top, right, bottom], kind }) =>
+    h("span", { class: `box ${kind}`, "data-key": key, "aria-hidden": "true",
+      style: { left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top) } }));
   return h("div", { class: "picture" }, h("img", { src: api.image(hash), alt, decoding: "async" }), boxes);
 }
 
-export function slider(before, after, words = ["before", "after"]) {
-  const top = h("img", { src: api.image(before), alt: `Picture ${words[0]}`, class: "over" });
-  const line = h("span", { class: "line", "aria-hidden": "true" });
-  const range = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": `How much of the picture ${words[0]} is shown` });
+// The same for who does not see it.
+export function where([left, top, right, bottom]) {
+  const third = (low, high, names) => names[Math.min(2, Math.floor(1.5 * (low + high)))];
+  const down = third(top, bottom, ["top", "middle", "bottom"]);
+  const across = third(left, right, ["left", "centre", "right"]);
+  return `at the ${down} ${across} of the picture`;
+}
+
+// What points to a region: a button that lights it up while it is looked at, and keeps it lit once it is pressed.
+export function pointer(key, region, ...content) {
+  const button = h("button", { type: "button", class: "pointer", "data-key": key, "aria-pressed": "false" }, ...content,
+    h("span", { class: "sr" }, ` Show the place, ${where(region)}.`));
+  const near = { pointed: false, focused: false };
+  const light = () => {
+    const lit = near.pointed || near.focused || button.getAttribute("aria-pressed") === "true";
+    button.closest(".frame")?.querySelectorAll(".box").forEach((box) => box.dataset.key === key && box.classList.toggle("lit", lit));
+  };
+  const on = (name, change) => button.addEventListener(name, () => (change(), light()));
+  on("pointerenter", () => (near.pointed = true));
+  on("pointerleave", () => (near.pointed = false));
+  on("focus", () => (near.focused = true));
+  on("blur", () => (near.focused = false));
+  on("click", () => button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true")));
+  return button;
+}
+
+// `names`: what the pictures are called, on them; `told`: the same for who does not see them.
+export function slider(before, after, names = ["before", "after"], told = names) {
+  const top = h("img", { src: api.image(before), alt: told[0], class: "over" });
+  const line = h("span", { class: "line", "aria-hidden": "true" }, h("span", { class: "knob" }, "⇔"));
+  const range = h("input", { type: "range", min: 0, max: 100, value: 50,
+    "aria-label": `Slider between ${names[0]} and ${names[1]}` });
   const move = () => {
     top.style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
     line.style.left = `${range.value}%`;
-    range.setAttribute("aria-valuetext", `${range.value}% ${words[0]}`);
+    range.setAttribute("aria-valuetext", `${range.value}% ${names[0]}, ${100 - range.value}% ${names[1]}`);
   };
   range.addEventListener("input", move);
   move();
-  return h("div", { class: "picture compare" }, h("img", { src: api.image(after), alt: `Picture ${words[1]}` }), top, line,
-    h("span", { class: "tag left", "aria-hidden": "true" }, words[0]), h("span", { class: "tag right", "aria-hidden": "true" }, words[1]), range);
+  return h("div", { class: "picture compare" }, h("img", { src: api.image(after), alt: told[1] }), top, line,
+    h("span", { class: "tag left", "aria-hidden": "true" }, names[0]), h("span", { class: "tag right", "aria-hidden": "true" }, names[1]), range);
 }

@@ -36,7 +36,8 @@ export function fold(turn, name, data) {
       break;
     case "progress":
       turn.progress = data;
-      turn.ahead = 0;
+      // A drawing in line is asked now and then whether it is still wanted: progress of nothing, of a total of 0.
+      if (data.step !== "render" || data.total > 0) turn.ahead = 0;
       break;
     case "queue":
       turn.ahead = data.ahead;
@@ -104,10 +105,12 @@ export function fromView(view) {
 
 // A run from its run.json, as the events would have told it.
 export function fromRecord(id, record) {
-  const run = { ...newRun(), id, prompt: record.prompt, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
+  const run = { ...newRun(), id, prompt: record.prompt, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
   for (const one of record.rounds) {
     const kept = round(run, one.round);
     kept.rewrites = one.rewrites ?? [];
+    kept.planned = one.course ?? null;
+    kept.pruned = one.branches ?? [];
     if (one.decision) kept.decided = { ...one.decision, best: one.decision.best === null ? null : one.decision.best + 1 };
   }
   const passAt = record.limits.pass_at;
@@ -125,5 +128,5 @@ export function frames(run) {
     if (found >= 0) left.splice(found, 1);
     return found < 0;
   });
-  return [...judged, ...waiting.map((drawn) => ({ ...drawn, number: null, score: null, verdicts: [], kind: "generate" }))];
+  return [...judged, ...waiting.map((drawn) => ({ ...drawn, number: null, score: null, verdicts: [], kind: run.source === null ? "generate" : "edit" }))];
 }

@@ -2,10 +2,15 @@
 
 import { api } from "./api.js";
 import { h, s, score } from "./dom.js";
-import { picture } from "./pictures.js";
+import { picture, pointer } from "./pictures.js";
 import { frames } from "./story.js";
 
 const words = (text) => text.replaceAll("_", " ");
+// Questions about the whole quote the user between tags that are meant for the judge.
+const readable = (question) => question.replace(/\s*<(user_prompt\w*)>\s*([^]*?)\s*<\/\1>\s*/g, " “$2” ").trim();
+const outcome = (one) => (one.outcome === "not_applicable" ? "left out" : one.outcome !== "scored" ? "no answer" : one.passed ? "met" : "missed");
+
+export const marks = (verdicts) => verdicts.map((one) => ({ key: one.question, region: one.region, kind: outcome(one) === "missed" ? "missed" : "met" }));
 
 export function plot(run) {
   const dots = run.attempts.filter((one) => one.score !== null).sort((a, b) => a.number - b.number);
@@ -20,7 +25,7 @@ export function plot(run) {
     return `${x(one.number).toFixed(1)},${y(high).toFixed(1)}`;
   });
   const firsts = dots.filter((one, i) => i === 0 || dots[i - 1].round !== one.round);
-  const told = dots.map((one) => `picture ${one.number} of round ${one.round}: ${score(one.score)}`).join("; ");
+  const told = dots.map((one) => `attempt ${one.number} of round ${one.round}: ${score(one.score)}`).join("; ");
   return h("figure", { class: "plot" },
     s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Scores. ${told}` },
       s("path", { class: "axis", d: `M${pad},${y(1)}V${y(0)}H${width - pad / 2}` }),
@@ -31,52 +36,44 @@ export function plot(run) {
       s("polyline", { points: steps.join(" ") }),
       dots.map((one) => s("circle", { cx: x(one.number), cy: y(one.score), r: one.number === run.best ? 5 : 3.5,
         class: one.number === run.best ? "best" : "" }))),
-    h("figcaption", {}, "Score of each picture; the line is the best so far, dashes are where it is accepted."));
+    h("figcaption", {}, "Score of each attempt; the line is the best so far, dashes are where it is accepted."));
 }
 
 function verdict(one) {
-  const outcome = one.outcome !== "scored" ? "no answer" : one.passed ? "met" : "missed";
-  const sign = { met: "✓", missed: "✕", "no answer": "?" }[outcome];
+  const came = outcome(one);
+  const sign = { met: "✓", missed: "✕", "no answer": "?", "left out": "–" }[came];
   const sure = one.outcome === "scored" ? one.probability : null;
-  return h("li", { class: outcome.replace(" ", "-"), "data-question": one.question, tabindex: one.region ? 0 : null },
+  const question = readable(one.question);
+  return h("li", { class: came.replace(" ", "-") },
     h("span", { class: "sign", "aria-hidden": "true" }, sign),
-    h("span", { class: "question" }, one.question, h("span", { class: "sr" }, ` ${outcome}.`),
+    h("span", { class: "question" }, one.region ? pointer(one.question, one.region, question) : question, h("span", { class: "sr" }, ` ${came}.`),
       one.reason ? h("span", { class: "dim reason" }, one.reason) : null),
     h("span", { class: "point" }, words(one.key_point)),
     sure === null ? h("span", {}) : h("span", { class: "sure", title: `P(yes) ${sure.toFixed(3)}` }, sure.toFixed(2)));
-}
-
-function pointing(part) {
-  // A verdict that is looked at lights up its region.
-  for (const item of part.querySelectorAll("li[data-question]")) {
-    const light = (on) => part.querySelectorAll(".box").forEach((box) => {
-      if (box.dataset.question === item.dataset.question) box.classList.toggle("lit", on);
-    });
-    item.addEventListener("pointerenter", () => light(true));
-    item.addEventListener("pointerleave", () => light(false));
-    item.addEventListener("focus", () => light(true));
-    item.addEventListener("blur", () => light(false));
-  }
-  return part;
 }
 
 function frame(run, one) {
   const round = run.rounds.get(one.round);
   const rewrite = round?.rewrites.find((each) => each.prompt === one.prompt) ?? null;
   const plan = round?.planned ?? null;
+  const decided = round?.decided ?? null;
   const fate = round?.pruned.find((each) => each.number === one.number);
-  const name = one.number === null ? "Picture, not judged yet" : `Picture ${one.number}`;
-  return pointing(h("div", { class: "frame", role: "group", "aria-label": name },
-    picture(one.image, `${name}: ${one.prompt}`, one.verdicts),
+  const step = one.kind === "generate" ? null : plan?.steps[plan.at] ?? null;
+  const name = one.number === null ? "An attempt, not judged yet" : `Attempt ${one.number}`;
+  const own = one.kind === "generate" && one.prompt === run.prompt;
+  const place = step?.region ? { key: "the plan's place", region: step.region, kind: "place" } : null;
+  return h("div", { class: "frame", role: "group", "aria-label": name },
+    picture(one.image, `${name}: ${one.prompt}`, [...marks(one.verdicts), ...(place ? [place] : [])]),
     h("div", { class: "about" },
       h("p", { class: "facts" }, h("strong", {}, name), ` · round ${one.round} · `,
-        one.number === null ? "being judged" : one.unchanged ? "came back unchanged" : score(one.score),
+        one.number === null ? (run.stop ? "not judged" : "being judged") : one.unchanged ? "came back unchanged" : score(one.score),
         one.number !== null && one.number === run.best ? h("span", { class: "mark" }, "best") : null),
-      plan && one.kind !== "generate" ? h("p", {}, h("span", { class: "label" }, "Plan"), plan.reason) : null,
+      plan && step ? h("p", {}, h("span", { class: "label" }, "Plan"), place ? pointer(place.key, place.region, plan.reason) : plan.reason) : null,
       rewrite?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), rewrite.thought) : null,
-      h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind === "generate" ? "Prompt" : "Instruction"), one.prompt),
+      h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind !== "generate" ? "Instruction" : own ? "Prompt, in your own words" : "Prompt"), one.prompt),
       fate ? h("p", { class: "dim" }, `Candidate: ${words(fate.fate)}, confidence ${score(fate.confidence)}`) : null,
-      one.verdicts.length ? h("ul", { class: "verdicts", "aria-label": "Verdicts" }, one.verdicts.map(verdict)) : null)));
+      one.verdicts.length ? h("ul", { class: "verdicts", "aria-label": "Verdicts" }, one.verdicts.map(verdict)) : null,
+      decided && !decided.stop ? h("p", { class: "dim" }, `After round ${one.round} it went on: ${decided.why}.`) : null));
 }
 
 // `chosen`: index of the frame that is looked at, null for the best or latest. Gives the element.
@@ -87,7 +84,7 @@ export function story(run, chosen, choose) {
   const thought = [...run.rounds.values()].flatMap((round) => round.rewrites).at(-1);
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Attempts. The arrow keys go from one to the next." },
     all.map((one, i) => h("button", { type: "button", tabindex: i === index ? 0 : -1, "aria-pressed": String(i === index), "data-index": i,
-      onclick: () => choose(i, true), "aria-label": one.number === null ? "A picture, not judged yet" : `Picture ${one.number}, ${score(one.score)}` },
+      onclick: () => choose(i, true), "aria-label": one.number === null ? "An attempt, not judged yet" : `Attempt ${one.number}, ${score(one.score)}` },
       h("img", { src: api.image(one.image, 160), alt: "" }),
       h("span", {}, one.number === null ? "…" : score(one.score), one.number !== null && one.number === run.best ? " ★" : ""))));
   strip.addEventListener("keydown", (event) => {
@@ -97,10 +94,10 @@ export function story(run, chosen, choose) {
     event.preventDefault();
     if (to >= 0 && to < all.length) choose(to, true);
   });
-  const checks = h("ul", { class: "checks" }, run.checks.map((one) => h("li", {}, one.question)));
+  const checks = h("ul", { class: "checks" }, run.checks.map((one) => h("li", {}, readable(one.question))));
   return h("div", { class: "story" },
     all.length === 0 && thought?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), thought.thought) : null,
-    all.length === 0 && run.checks.length ? [h("p", { class: "label" }, "What will be judged"), checks] : null,
+    all.length === 0 && run.checks.length ? h("div", {}, h("p", { class: "label" }, "What will be judged"), checks) : null,
     all.length ? strip : null,
     all.length ? frame(run, all[index]) : null,
     plot(run),

@@ -4,16 +4,29 @@ import { api } from "./api.js";
 import { h, score } from "./dom.js";
 import { picture, slider } from "./pictures.js";
 import { fold, frames, fromRecord } from "./story.js";
-import { story } from "./telling.js";
+import { marks, story } from "./telling.js";
 
 const STEPS = { checklist: "Reading what you asked for", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
   judge: "Judging" };
 
+// What buttons say, in words.
+const COMMANDS = [[/^\/compare (\d+) (\d+)$/, "Compare picture $1 with picture $2"], [/^\/back (\d+)$/, "Back to picture $1"],
+  [/^\/undo$/, "Undo"], [/^\/again$/, "Go on with it"]];
+const inWords = (said) => COMMANDS.reduce((text, [pattern, words]) => text.replace(pattern, words), said);
+
 export function doing(turn) {
-  if (turn.ahead > 0) return `Waiting: ${turn.ahead} pictures are drawn first`;
+  if (turn.ahead > 0) return `Waiting: ${turn.ahead === 1 ? "1 picture is" : `${turn.ahead} pictures are`} drawn first`;
   const at = turn.progress;
   if (!at) return "Reading your message";
   return `${STEPS[at.step] ?? at.step}${at.round > 1 ? `, round ${at.round}` : ""}`;
+}
+
+function counted(run) {
+  const all = frames(run);
+  const rounds = new Set(all.map((one) => one.round)).size;
+  const edits = all.filter((one) => one.kind !== "generate").length;
+  const made = [all.length > edits && `${all.length - edits} drawn`, edits && `${edits} edited`].filter(Boolean).join(", ");
+  return made && `${made} in ${rounds === 1 ? "1 round" : `${rounds} rounds`}`;
 }
 
 // `act`: what the page does for a turn: say(text), branch(), failed(error), before(turn) → hash or null, and facts.
@@ -27,7 +40,8 @@ export class TurnPart {
     this.said = h("div", { class: "said" });
     this.answer = h("div", { class: "answer" });
     this.bar = h("progress", { max: 1, "aria-label": "Progress of this step" });
-    this.element = h("article", { class: "turn", "aria-label": `Turn ${turn.number}` }, this.said, this.answer);
+    this.element = h("article", { class: "turn", "aria-label": `Turn ${turn.number}` }, h("h3", { class: "sr" }, `Turn ${turn.number}`),
+      this.said, this.answer);
     this.parts = { figure: h("div"), reply: h("div"), story: h("div"), tools: h("div") };
     this.step = h("p", { class: "step" });
     this.progress = h("div", { class: "progress", hidden: true }, this.step, this.bar);
@@ -55,8 +69,9 @@ export class TurnPart {
       this.said.replaceChildren(...[
         turn.image ? h("img", { src: api.image(turn.image, 320), alt: "Your picture" }) : null,
         turn.mask ? h("img", { src: api.image(turn.mask, 160), alt: "Your mask", class: "mask" }) : null,
-        h("p", {}, h("span", { class: "sr" }, "You: "), turn.said),
-        ...turn.asked.flatMap((one) => [h("p", { class: "dim" }, one.question), h("p", {}, one.answer)])].filter(Boolean));
+        h("p", {}, h("span", { class: "sr" }, "You: "), inWords(turn.said)),
+        ...turn.asked.flatMap((one) => [h("p", { class: "question" }, one.question),
+          h("p", {}, h("span", { class: "sr" }, "You: "), one.answer)])].filter(Boolean));
     }
     this.progress.hidden = !turn.working;
     if (turn.working) {
@@ -72,11 +87,13 @@ export class TurnPart {
     const before = shown?.made === "edited" ? (run?.source ?? facts.imageOf(shown.parent)) : null;
     this.put("figure", [shown?.image, second?.image, turn.kind, before, best?.number], () => {
       if (!shown) return null;
-      if (turn.kind === "compare" && second) return slider(first.image, second.image, [`picture ${first.number}`, `picture ${second.number}`]);
-      if (before && before !== shown.image) return slider(before, shown.image);
-      return picture(shown.image, `Picture ${shown.number}: ${shown.told}`, best?.verdicts.filter((one) => !one.passed) ?? []);
+      if (turn.kind === "compare" && second) return slider(first.image, second.image,
+        [`picture ${first.number}`, `picture ${second.number}`], [first, second].map((one) => `Picture ${one.number}: ${one.told}`));
+      const told = `Picture ${shown.number}: ${shown.told}`;
+      if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${told}`, told]);
+      return picture(shown.image, told, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
     });
-    this.put("reply", [turn.entry?.reply, turn.failed, turn.waiting, facts.last], () => this.reply(shown, facts));
+    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last], () => this.reply(shown, facts));
     this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working], () => this.tools(shown, facts));
     this.drawStory();
   }
@@ -91,9 +108,11 @@ export class TurnPart {
           h("button", { type: "button", onclick: () => this.act.say(choice), disabled: !facts.last }, choice))));
     }
     if (!turn.entry) return null;
+    const failed = this.turn.run?.attempts.find((one) => one.number === this.turn.run.best)?.failed ?? 0;
     const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
     return [judged ? h("p", { class: "result" }, h("span", { class: shown.accepted ? "badge good" : "badge" }, shown.accepted ? "accepted" : "best so far"),
-      h("span", { class: "number" }, score(shown.score))) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
+      h("span", { class: "number" }, score(shown.score)),
+      failed ? h("span", { class: "dim" }, failed === 1 ? "1 check could not be judged" : `${failed} checks could not be judged`) : null) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
       again ? h("button", { type: "button", onclick: () => this.act.say("/again") }, "Go on with it") : null];
   }
 
@@ -114,7 +133,7 @@ export class TurnPart {
     const id = run?.id ?? turn.entry?.run;
     if (!id) return;
     const open = this.open ?? turn.working;
-    const counts = run ? `${frames(run).length} drawn` : "";
+    const counts = run ? counted(run) : "";
     this.put("story", [id, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
       const focused = this.parts.story.querySelector(".strip")?.contains(document.activeElement);
       const toggled = (event) => {
@@ -129,8 +148,15 @@ export class TurnPart {
         this.drawStory();
       }));
       if (open && !run) this.load(id);
-      if (focused || this.focus) queueMicrotask(() => this.parts.story.querySelector(".strip [aria-pressed=true]")?.focus({ preventScroll: true }));
+      const focus = focused || this.focus;
       this.focus = false;
+      queueMicrotask(() => {
+        const strip = this.parts.story.querySelector(".strip");
+        const pressed = strip?.querySelector("[aria-pressed=true]");
+        if (!pressed) return;
+        strip.scrollLeft = Math.max(pressed.offsetLeft + pressed.offsetWidth + 8 - strip.clientWidth, Math.min(strip.scrollLeft, pressed.offsetLeft - 8));
+        if (focus) pressed.focus({ preventScroll: true });
+      });
       return details;
     });
   }

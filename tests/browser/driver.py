@@ -1,0 +1,108 @@
+"""A server for the page's own tests: `python -m tests.browser.driver DATA PORT`. Its models are fakes.
+
+Its judge points: every verdict has a region. Prompts with a star are accepted, others miss their first check. Pictures
+are twice as wide as high, so that what mixes up the sides shows. While a file DATA.hold is there, pictures whose prompt
+holds its word are not drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from agent.edit_judging import EditEvaluator
+from agent.fakes import fake_parts
+from agent.serve.command import run_server
+from agent.serve.logs import set_up_logs
+from agent.serve.metrics import Metrics
+from agent.serve.models import Served
+from agent.serve.settings import Settings
+from agent.types import Limits
+from editors.fakes import FakeBackend
+from editors.types import ImageTask, StepCallback
+from evaluator.align import AlignEvaluator
+from evaluator.fakes import FakeChecklistBuilder
+from evaluator.types import Check, Outcome, Verdict
+from rewriter.fakes import FakePlanner, FakeRewriter
+from rewriter.plan import Plan, Step
+
+SIZE = (320, 160)
+CHECKS = {
+    Check("counting", "Are there exactly three circles?"): (0.125, 0.25, 0.375, 0.75),
+    Check("entity_layout", "Is the star above the circles?"): (0.5, 0.5, 1.0, 1.0),
+    Check("negation", "Is the picture free of squares?"): None,
+}
+PLACE = (0.25, 0.0, 0.75, 0.5)
+
+
+def paint(task: ImageTask) -> Image.Image:
+    """A sheet with one rectangle, of colours that the task makes."""
+    digest = hashlib.sha256(f"{task.prompt} {task.seed}".encode()).digest()
+    picture = Image.new("RGB", SIZE, (200 + digest[0] % 50, 200 + digest[1] % 50, 200 + digest[2] % 50))
+    ImageDraw.Draw(picture).rectangle((40, 40, 120, 120), fill=(digest[3] // 2, digest[4] // 2, digest[5] // 2))
+    return picture
+
+
+class Painter(FakeBackend):
+    def __init__(self, name: str, hold: Path) -> None:
+        super().__init__(name=name, paint=paint)
+        self._hold = hold
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        while (word := self._held()) and any(word in task.prompt for task in tasks):
+            if on_step is not None:
+                on_step(1, 10)
+            time.sleep(0.05)
+        return super().render(tasks, on_step)
+
+    def _held(self) -> str:
+        try:
+            return self._hold.read_text()
+        except FileNotFoundError:
+            return ""
+
+
+class PointingJudge:
+    name = "pointing judge"
+
+    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+        del image
+        verdicts = []
+        for number, check in enumerate(checks):
+            sure = 0.97 if "star" in prompt or number > 0 else 0.2
+            verdict = Verdict(check, Outcome.SCORED, sure, label_mass=1.0, reason="as far as it can be seen")
+            verdicts.append(replace(verdict, region=CHECKS[check]))
+        return verdicts
+
+
+def main(data: Path, port: int) -> None:
+    set_up_logs(with_prompts=True)
+    metrics = Metrics()
+    hold = data.with_name(f"{data.name}.hold")
+    judge = PointingJudge()
+    made = fake_parts(
+        lambda prompt, seed: (),
+        checks=tuple(CHECKS),
+        rewriter=FakeRewriter(
+            lambda call: [f"{call.prompt}, finely" if call.feedback is None else "once more, finely"]
+        ),
+        planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.ask, region=PLACE),))),
+        backend=Painter("painter", hold),
+        editor=Painter("editor", hold),
+    )
+    evaluator = AlignEvaluator(FakeChecklistBuilder(lambda _: tuple(CHECKS)), judge)
+    parts = replace(made, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
+    limits = Limits(max_rounds=2, max_images=4, edit_draws=False)
+    served = Served.of("fake", parts, limits, metrics)
+    asyncio.run(run_server(Settings(data=data, port=port), [served], metrics))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
