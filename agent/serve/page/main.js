@@ -395,6 +395,7 @@ function listen() {
     $("words").focus();
   });
   $("side-open").addEventListener("click", () => side(true));
+  $("main").addEventListener("pointerdown", () => side(false));
   $("side-close").addEventListener("click", () => {
     side(false);
     $("side-open").focus();
