@@ -14,7 +14,7 @@ from evaluator.edits.checklist import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict
-from rewriter.phrases import Counting, Phrases
+from rewriter.phrases import Phrases
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
 DONE = Check("edit_score", "Was the edit done, and nothing else?")
@@ -97,8 +97,8 @@ class LookingEditChecks:
 
     async def _counted(self, source: Image.Image, instruction: str, thing: str) -> _Count | None:
         """How many there are of a thing; None where the judge cannot tell."""
-        counting = self._phrases.mend(f"Is there exactly one {thing}?")
-        if not isinstance(counting, Counting):
+        counting = self._phrases.counting(thing)
+        if counting is None:
             return None
         sure = await self._sure(source, instruction, counting.asks)
         known = [(p, number) for number, p in enumerate(sure) if p is not None and p >= self._pass_at]

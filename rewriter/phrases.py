@@ -191,6 +191,11 @@ class Phrases:
             return None
         return Clause(self._book.fallback.replace("{question}", question.strip()), known=False)
 
+    def counting(self, thing: str) -> Counting | None:
+        """The questions and instructions about how many there are of a thing, None where the book does not count it."""
+        found = self.mend(f"Is there exactly one {thing}?")
+        return found if isinstance(found, Counting) else None
+
     def things(self) -> tuple[Thing, ...]:
         """All that pictures of this style may hold, none where the book does not say."""
         found = []

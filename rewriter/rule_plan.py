@@ -53,14 +53,35 @@ class RulePlanner:
         if unknown and not situation.editing:
             return _redraw(situation, f"no edit is known for {unknown[0]!r}")
         known = [(fault, clause) for fault, clause in clauses if clause is not None]
-        steps = [_step(clause, (fault.question,), fault.region, f"Mends: {fault.question}") for fault, clause in known][
-            : situation.edits_left
-        ]
+        mending = self._together(known, self._phrases.read(situation.ask) if situation.editing else ())
+        steps = [
+            _step(clause, tuple(fault.question for fault in faults), faults[0].region, f"Mends: {faults[0].question}")
+            for clause, faults in mending
+        ][: situation.edits_left]
         if not steps:
             return _redraw(situation, "nothing more can be edited")
-        mended = "1 question is" if len(steps) == 1 else f"{len(steps)} questions are"
+        count = sum(len(step.questions) for step in steps)
+        mended = "1 question is" if count == 1 else f"{count} questions are"
         kept = f"{len(situation.passed)} of {asked} are right and stay"
-        return Plan("edit", f"{mended} to be mended, {kept}", in_order(_linked(steps, [clause for _, clause in known])))
+        return Plan("edit", f"{mended} to be mended, {kept}", in_order(_linked(steps, [one for one, _ in mending])))
+
+    def _together(
+        self, known: Sequence[tuple[Fault, Clause]], told: Sequence[Clause]
+    ) -> list[tuple[Clause, list[Fault]]]:
+        """The instructions, each once, with all that they mend. What is missing though the user asked for it (`told`)
+        is added as the user told it: what mends "is there a heart" is silent on its size and place."""
+        missing = {clause.more for _, clause in known if clause.more is not None and clause.more[1] > 0}
+        again = [(clause, self._asks(clause)) for clause in told if clause.more in missing]
+        mending: dict[str, tuple[Clause, list[Fault]]] = {}
+        for fault, clause in known:
+            own = next((one for one, asks in again if one.more == clause.more or fault.question in asks), clause)
+            mending.setdefault(own.canonical, (own, []))[1].append(fault)
+        return list(mending.values())
+
+    def _asks(self, clause: Clause) -> set[str]:
+        """The questions that tell whether a sub-task was done, and what is asked about the number that it changes."""
+        counting = None if clause.more is None else self._phrases.counting(clause.more[0])
+        return {question for _, question in clause.checks} | set(counting.asks if counting is not None else ())
 
     async def _mending(self, fault: Fault, look: Look | None) -> Clause | None:
         found = self._phrases.mend(fault.question)
@@ -76,7 +97,7 @@ class RulePlanner:
         several = found.more if difference > 0 else found.fewer
         if abs(difference) > len(several):
             return None
-        return Clause(several[abs(difference) - 1], known=True)
+        return self._phrases.read(several[abs(difference) - 1])[0]
 
     def _again(self, situation: Situation, refused: Step) -> Plan:
         """A refused sub-task in smaller parts or, where it has none, in the book's own words, or else as it was."""
@@ -92,15 +113,16 @@ class RulePlanner:
         before all of them. Questions that no clause accounts for go with the last."""
         groups: list[list[Clause]] = []
         for clause in clauses:
-            mine = next((g for g in groups if any(_same_thing(clause, other) for other in g)), None)
-            if mine is None:
+            home = next((g for g in groups if any(_same_thing(clause, other) for other in g)), None)
+            if home is None:
                 groups.append([clause])
             else:
-                mine.append(clause)
+                home.append(clause)
         asked = [fault.question for fault in faults]
         steps, taken = [], set[str]()
         for group in groups:
-            questions = tuple(q for clause in group for _, q in clause.checks if q in asked)
+            mine = set().union(*(self._asks(clause) for clause in group))
+            questions = tuple(question for question in asked if question in mine)
             taken.update(questions)
             whole = Clause(
                 self._phrases.join([clause.canonical for clause in group]),

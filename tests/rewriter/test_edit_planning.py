@@ -200,6 +200,42 @@ class TestRules:
         assert texts.index("add one yellow cross") < texts.index("move heart left of yellow cross")
         assert plan.steps[texts.index("move heart left of yellow cross")].after
 
+    async def test_a_number_goes_with_the_sub_task_that_changes_it(self) -> None:
+        faults = (Fault("Is there a yellow star?"), Fault("Is there exactly one circle?"))
+        ask = "remove one circle; recolour star to yellow"
+        plan = await self.planner(Situation(ask, editing=True, faults=faults, edits_left=4))
+        assert [(step.instruction, step.questions) for step in plan.steps] == [
+            ("remove one circle", ("Is there exactly one circle?",)),
+            ("recolour star to yellow", ("Is there a yellow star?",)),
+        ]
+
+    @pytest.mark.parametrize(
+        ("wrong", "steps"),
+        [
+            (
+                ("Is there exactly one green heart?", "Is there a green heart?", "Is the green heart at the top?"),
+                {"add one small green heart at the top": 3},
+            ),
+            (("Is the green heart at the top?",), {"move green heart to the top": 1}),
+            (
+                ("Is there a green heart?", "Is the moon at the left?"),
+                {"add one small green heart at the top": 1, "move moon to the left": 1},
+            ),
+        ],
+    )
+    async def test_what_is_missing_is_added_as_it_was_told(self, wrong: tuple[str, ...], steps: dict[str, int]) -> None:
+        async def look(asked: Sequence[str]) -> list[float | None]:
+            return [0.9 if number == 0 else 0.1 for number in range(len(asked))]
+
+        ask = "put a little green heart at the top, and make the sheet mint"
+        faults = tuple(Fault(question) for question in wrong)
+        plan = await self.planner(
+            Situation(
+                ask, editing=True, done=(ask,), faults=faults, passed=("Is the sheet mint?",), look=look, edits_left=4
+            )
+        )
+        assert {step.instruction: len(step.questions) for step in plan.steps} == steps
+
     async def test_a_refused_sub_task_is_said_in_other_words_or_smaller_parts(self) -> None:
         other = await self.planner(Situation("x", editing=True, refused=Step("more of a starry blue")))
         assert [step.instruction for step in other.steps] == ["more of a starry blue"]
