@@ -58,9 +58,10 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	$(BIN)/python -m mini.train_generator
 	$(BIN)/python -m mini.generated
 	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz
-	$(BIN)/python -m mini.train_rewriter --stop-at 400 --out work/mini/sft
 	$(BIN)/python -m mini.train_rewriter
-	$(BIN)/python -m mini.train_rewriter --stop-at 400 --no-thoughts --work work/mini/rewriter_plain --out work/mini/sft_plain
+	$(BIN)/python -m mini.train_rewriter --once 0.75 --max-steps 1200 --work work/mini/rewriter_once --out work/mini/sft
+	$(BIN)/python -m mini.train_rewriter --once 0.75 --max-steps 1200 --no-thoughts --work work/mini/rewriter_once_plain \
+	  --out work/mini/sft_plain
 	$(BIN)/python -m mini.train_editor
 	$(BIN)/python -m mini.write_data
 	$(BIN)/python -m rewriter.train.undecided work/mini/prompts.jsonl work/mini/undecided.jsonl --model work/mini/sft \

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mini import questions
-from mini.captions import caption
+from mini.captions import caption, caption_unaware
 from mini.sampling import Rng, Split, holds_out, noun, sample_scene, sample_spec
 from mini.wording import Wording, say, thought_of
 from mini.world import COLORS, FILLS, SHAPES, SIZES, Group, Relation, Spec
@@ -90,7 +90,7 @@ def first_come(spec: Spec, first: list[int]) -> Spec:
     )
 
 
-def _repair(rng: Rng, wording: Wording) -> Lesson:
+def _repair(rng: Rng, wording: Wording, once: float) -> Lesson:
     """What was drawn before may have been asked for wrongly, or drawn wrongly."""
     spec = wording.spec
     before = _spoil(rng, spec) if rng.random() < 0.5 else spec
@@ -109,21 +109,29 @@ def _repair(rng: Rng, wording: Wording) -> Lesson:
     first = [i for i, name in enumerate(named) if any(name in question for question in failed)]
     again = first_come(spec, first)
     # The loop repairs the best picture's prompt, and that may be the user's own.
-    said = wording.text if before == spec and rng.random() < 0.35 else caption(before)
+    said = wording.text if before == spec and rng.random() < 0.35 else _caption(rng, before, once)
     prompt = f"Repair: {wording.text}\nBefore: {said}\nFailed: {' '.join(failed)}"
-    return Lesson("repair", prompt, reply_of(thought_of(again), caption(again)), wording, said, tuple(failed))
+    reply = reply_of(thought_of(again), _caption(rng, again, once))
+    return Lesson("repair", prompt, reply, wording, said, tuple(failed))
 
 
-def lesson(rng: Rng, split: Split = "train", task: Task | None = None) -> Lesson:
-    """A lesson of the given task, or of one drawn by their shares."""
+def _caption(rng: Rng, spec: Spec, once: float) -> str:
+    # Without a draw where all is told twice: the committed weights' lessons stay what they were.
+    return caption_unaware(rng, spec, once) if once else caption(spec)
+
+
+def lesson(rng: Rng, split: Split = "train", task: Task | None = None, once: float = 0.0) -> Lesson:
+    """A lesson of the given task, or of one drawn by their shares. `once`: the share of relations that its captions
+    tell from one side only, which the generator draws less well (`mini.captions`)."""
     wording = say(rng, sample_spec(rng, split))
     if task is None:
         task = tuple(TASKS)[int(rng.choice(len(TASKS), p=list(TASKS.values())))]
     if task == "repair":
-        return _repair(rng, wording)
+        return _repair(rng, wording, once)
     if task == "checklist":
         lines = "\n".join(f"{key} | {question}" for key, question in wording.checks)
         return Lesson(task, f"Checklist: {wording.text}", lines, wording)
     # Who knows the canonical language may use it: such a prompt stays as it is.
-    text = wording.caption if rng.random() < 0.04 and not wording.spec.absent else wording.text
-    return Lesson(task, f"Rewrite: {text}", reply_of(wording.thought, wording.caption), wording)
+    told = _caption(rng, wording.spec, once)
+    text = told if rng.random() < 0.04 and not wording.spec.absent else wording.text
+    return Lesson(task, f"Rewrite: {text}", reply_of(wording.thought, told), wording)

@@ -1,7 +1,11 @@
 """Trains the mini rewriter by supervised fine-tuning on lessons (about an hour on one core).
 
-python -m mini.train_rewriter --stop-at 400 --out work/mini/sft    # early: where GRPO starts from
-python -m mini.train_rewriter --out mini/weights/rewriter          # goes on from there, to the end
+python -m mini.train_rewriter
+
+With --once 0.75 the teacher knows the language, but not the generator: it tells three of four relations from one side
+only. That is where GRPO starts from (docs/training.md):
+
+python -m mini.train_rewriter --once 0.75 --max-steps 1200 --work work/mini/rewriter_once --out work/mini/sft
 """
 
 from __future__ import annotations
@@ -81,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--thoughts", action=argparse.BooleanOptionalAction, default=True, help="learn them, too")
+    parser.add_argument("--once", type=float, default=0.0, help="share of relations that are told from one side only")
     parser.add_argument("--stop-at", type=int, help="stop after this step of --max-steps; a later call goes on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--score-on", type=int, default=100, help="lessons a task of the score at the end")
@@ -94,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def refill(i: int) -> None:
         rng = np.random.default_rng((options.seed, 8, i))
-        many = [encode(tokenizer, lesson(rng), options.thoughts) for _ in range(options.batch * SORTED)]
+        lessons = (lesson(rng, once=options.once) for _ in range(options.batch * SORTED))
+        many = [encode(tokenizer, one, options.thoughts) for one in lessons]
         many.sort(key=lambda pair: len(pair[0]))
         chunks = [many[k * options.batch : (k + 1) * options.batch] for k in range(SORTED)]
         queue.extend(chunks[int(k)] for k in rng.permutation(SORTED))

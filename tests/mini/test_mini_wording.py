@@ -16,9 +16,9 @@ from core.templates import fill, load_template
 from evaluator.checklist import ChecklistBuilder, parse_lines
 from evaluator.keypoints import all_keypoints
 from mini import questions, wording
-from mini.captions import caption
+from mini.captions import SIDES, caption, caption_unaware, group_phrase, sides_of
 from mini.generator import build_tokenizer
-from mini.lessons import TASKS, Lesson, Task, first_come, lesson
+from mini.lessons import TASKS, Lesson, Task, first_come, lesson, parts_of
 from mini.questions import parse, plural
 from mini.sampling import Split, resolve, sample_pair, sample_spec, truths
 from mini.wording import Wording, say, turned
@@ -380,3 +380,35 @@ def test_no_caption_holds_a_held_out_triple(said: list[tuple[Spec, Wording]]) ->
             named = re.match(rf"\w+ (?:{'|'.join(SIZES)})? ?({'|'.join(COLORS)}) (?:{'|'.join(FILLS)})? ?(\w+)", clause)
             for side in re.findall(sides, clause) if named else ():
                 assert not held_out(kinds.get(side, side), named[1], shapes[named[2]])
+
+
+def test_a_teacher_who_does_not_know_the_generator_tells_relations_from_one_side() -> None:
+    rng = np.random.default_rng(77)
+    told = {0.0: 0, 0.75: 0, 1.0: 0}
+    relations = 0
+    for _ in range(300):
+        spec = resolve(sample_spec(rng, "train"))
+        whole = [sides_of(spec, i) for i in range(len(spec.groups))]
+        sided = [r for r in spec.relations if r.kind in SIDES]
+        relations += len(sided)
+        for once in told:
+            text = caption_unaware(rng, spec, once)
+            told[once] += sum(text.count(f" {side} ") for side in {side for pair in SIDES.values() for side in pair})
+            if once == 0.0:
+                assert text == caption(spec)
+            # What is told is what the group would say, or a part of it.
+            clauses = text.split(", ")
+            for i, sides in enumerate(whole):
+                said = clauses[i].removeprefix(group_phrase(spec.groups[i])).strip()
+                assert set(filter(None, said.split(" and "))) <= set(sides.split(" and "))
+    assert relations > 100
+    assert told[0.0] == 2 * relations
+    assert told[1.0] == relations
+    assert 1.15 * relations < told[0.75] < 1.35 * relations
+
+
+def test_lessons_of_that_teacher_have_the_same_thoughts() -> None:
+    ours = [lesson(np.random.default_rng(n), task="rewrite") for n in range(40)]
+    theirs = [lesson(np.random.default_rng(n), task="rewrite", once=1.0) for n in range(40)]
+    assert [parts_of(one.reply)[0] for one in ours] == [parts_of(one.reply)[0] for one in theirs]
+    assert any(len(a.reply) > len(b.reply) for a, b in zip(ours, theirs, strict=True))
