@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
+from agent.cues import is_box
 from agent.runfolder import RunFolder
 from core.store import ImageStore
 
@@ -57,7 +58,7 @@ def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
         pass_at=pass_at,
         models=record.get("models", {}),
         source=_source(folder, record),
-        before=_before(record),
+        before=_before(record, pass_at),
     )
 
 
@@ -83,14 +84,14 @@ def _source(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"src": data_uri(path), "image": path.name}
 
 
-def _before(record: Mapping[str, Any]) -> dict[str, float]:
-    """What the judge said of that picture: question to probability."""
-    verdicts = record.get("source_report", {"verdicts": ()})["verdicts"]
-    return {v["check"]["question"]: v["probability"] for v in verdicts if v["probability"] is not None}
+def _before(record: Mapping[str, Any], pass_at: float) -> dict[str, dict[str, Any]]:
+    """What the judge said of that picture: question to line, where it has an answer."""
+    lines = _lines(record.get("source_report", {"verdicts": ()}), pass_at)
+    return {line["question"]: line for line in lines if line["p"] is not None}
 
 
 def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
-    verdicts = [_line(verdict, pass_at) for verdict in attempt["report"]["verdicts"]]
+    verdicts = _lines(attempt["report"], pass_at)
     return {
         **attempt,
         "src": data_uri(folder / attempt["image"]),
@@ -101,6 +102,26 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
         "passed": sum(line["state"] == "pass" for line in verdicts),
         "asked": sum(line["state"] != "skip" for line in verdicts),
     }
+
+
+def _lines(report: Mapping[str, Any], pass_at: float) -> list[dict[str, Any]]:
+    """A line for each verdict. The places of those that did not pass are numbered, for the picture and the line."""
+    lines = [_line(verdict, pass_at) for verdict in report["verdicts"]]
+    shown = [line for line in lines if line["state"] == "miss" and is_box(line["region"])]
+    for number, line in enumerate(shown, start=1):
+        left, top, right, bottom = line["region"]
+        sides = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+        line["box"] = {
+            "number": number,
+            "style": ";".join(f"{side}:{100 * share:.2f}%" for side, share in sides.items()),
+            "where": f"{_third(top + bottom, 'top', 'middle', 'bottom')} {_third(left + right, 'left', 'centre', 'right')}",
+        }
+    return lines
+
+
+def _third(ends: float, *names: str) -> str:
+    """The name of the third in which the middle between two ends lies, given their sum."""
+    return names[min(2, int(1.5 * ends))]
 
 
 def _line(verdict: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
@@ -119,6 +140,8 @@ def _line(verdict: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
         "percent": None if p is None else round(100 * p),
         "label_mass": verdict["label_mass"],
         "reason": verdict["reason"],
+        "region": verdict["region"],
+        "box": None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,11 +16,32 @@ from core.templates import fence, fill, load_template
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height."""
 
+Coordinates = Literal["thousandths", "pixels", "fractions"]
+"""What a model was trained to point in."""
+
 _UNITS = {
     "thousandths": "each from 0 to 1000, where 1000 is the picture's full width or height",
     "pixels": "in pixels; the picture is {width} wide and {height} high",
     "fractions": "each from 0 to 1, where 1 is the picture's full width or height",
 }
+
+
+def units_of(coordinates: Coordinates, size: tuple[int, int]) -> str:
+    """What a prompt says of the numbers of a box in a picture of `size`, behind "left, top, right, bottom, "."""
+    return _UNITS[coordinates].format(width=size[0], height=size[1])
+
+
+def in_fractions(box: Box, coordinates: Coordinates, size: tuple[int, int]) -> Box:
+    """A box as a model gave it, in fractions of the sides; where it lies outside the picture it still does."""
+    width, height = {"thousandths": (1000, 1000), "pixels": size, "fractions": (1, 1)}[coordinates]
+    return (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
+
+
+def put_right(box: Box) -> Box | None:
+    """The box with its corners in order, and cut to the picture. None where nothing is left of it."""
+    left, right = sorted(min(1.0, max(0.0, x)) for x in (box[0], box[2]))
+    top, bottom = sorted(min(1.0, max(0.0, y)) for y in (box[1], box[3]))
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 class Grounder(Protocol):
@@ -50,20 +71,16 @@ class ChatGrounder:
         return self._model.name
 
     async def __call__(self, image: Image.Image, instruction: str) -> Box | None:
-        units = _UNITS[self._config.coordinates].format(width=image.width, height=image.height)
+        units = units_of(self._config.coordinates, image.size)
         text = fill(self._template, fenced_instruction=fence(instruction, "change"), units=units)
         request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=_Reply.model_json_schema())
         try:
             reply = _Reply.model_validate_json((await self._model(request)).text)
         except (BadReply, ValidationError):
             return None
-        return None if reply.box is None else self._fractions(reply.box, image.size)
-
-    def _fractions(self, box: Box, size: tuple[int, int]) -> Box | None:
-        width, height = {"thousandths": (1000, 1000), "pixels": size, "fractions": (1, 1)}[self._config.coordinates]
-        left, right = sorted(min(1.0, max(0.0, x / width)) for x in (box[0], box[2]))
-        top, bottom = sorted(min(1.0, max(0.0, y / height)) for y in (box[1], box[3]))
-        return (left, top, right, bottom) if left < right and top < bottom else None
+        if reply.box is None:
+            return None
+        return put_right(in_fractions(reply.box, self._config.coordinates, image.size))
 
 
 def open_grounder(config: GrounderConfig) -> Grounder:

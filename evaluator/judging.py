@@ -4,7 +4,8 @@ A judge style is a folder of templates. `judge.txt` is the text behind the pictu
 `{{fenced_prompt}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and
 the question last, so that servers and the in-process judge compute the shared part once. Where `judge.txt` uses
 `{{definition}}`, `structural.txt` is added to the definition of key points that malformed bodies count against.
-`explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it.
+`explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it. Where it also
+has `{{units}}`, which says what the numbers of a box are, it asks for the region that the reason is about.
 """
 
 from __future__ import annotations
@@ -27,20 +28,26 @@ class Wording:
     def __init__(self, style: str, template: str = "judge") -> None:
         self._template = load_template("evaluator", style, template)
         self._wanted = placeholders(self._template)
-        known = {"question", "fenced_prompt", "key_point", "definition"}
-        if "question" not in self._wanted or self._wanted - known:
+        others = ["fenced_prompt", "key_point", "definition", *(["units"] if template == "explain" else [])]
+        if "question" not in self._wanted or self._wanted - {"question", *others}:
+            may = ", ".join(f"{{{{{name}}}}}" for name in others)
             raise ConfigError(
-                f"{template}.txt of judge style {style!r} must have {{{{question}}}}, and may have "
-                "{{fenced_prompt}}, {{key_point}} and {{definition}}, but nothing else in double braces"
+                f"{template}.txt of judge style {style!r} must have {{{{question}}}}, and may have {may}, "
+                "but nothing else in double braces"
             )
         self._structural = load_template("evaluator", style, "structural") if "definition" in self._wanted else ""
 
-    def __call__(self, prompt: str, checks: Sequence[Check]) -> tuple[str, ...]:
+    @property
+    def points(self) -> bool:
+        """Whether the template asks for a box, and says in which units."""
+        return "units" in self._wanted
+
+    def __call__(self, prompt: str, checks: Sequence[Check], units: str = "") -> tuple[str, ...]:
         """One text for each check, alike up to where the checks begin to differ."""
         fenced = fence(prompt)
-        return tuple(self._fill(fenced, check) for check in checks)
+        return tuple(self._fill(fenced, check, units) for check in checks)
 
-    def _fill(self, fenced_prompt: str, check: Check) -> str:
+    def _fill(self, fenced_prompt: str, check: Check, units: str) -> str:
         point = keypoint(check.key_point)
         definition = f"{point.definition} {self._structural}" if point.structural else point.definition
         values = {
@@ -48,6 +55,7 @@ class Wording:
             "fenced_prompt": fenced_prompt,
             "key_point": point.name,
             "definition": definition,
+            "units": units,
         }
         return fill(self._template, **{name: value for name, value in values.items() if name in self._wanted})
 
