@@ -1,9 +1,10 @@
 """32 sessions at once against the same 32 one after the other, on a real `redraft serve` with the profile mini.
 
-    python benchmarks/serve_sessions.py [--sessions 32] [--repeats 2] [--profile mini]
+    python benchmarks/serve_sessions.py [--sessions 32] [--turns 1] [--steps N] [--repeats 2] [--profile mini]
 
-Each session is one turn with a prompt that the models were not trained on; both orders draw the same prompts with the
-same seeds. Prints the ratio of throughputs, the times to the first event of the stream and to the first picture, the
+Each session is --turns drawings, one after the other, of prompts that the models were not trained on; both orders draw
+the same prompts with the same seeds. --steps in place of the profile's makes drawing what takes the time, as it is with
+full-size models. Prints the ratio of throughputs, the times to the first event and to the first picture, the
 share of time in which the image worker was busy, time by step, and the server's memory. What the client does runs
 beside the server on the same cores. On a busy machine look at the seconds of CPU that the server used as well.
 """
@@ -28,6 +29,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+import core
 from mini.sampling import sample_spec
 from mini.wording import say
 
@@ -40,16 +42,32 @@ class Turn:
     pictures: int
 
 
-async def turn(http: httpx.AsyncClient, prompt: str, seed: int) -> Turn:
-    """One session and its turn, timed from before the session is made."""
+async def talk(http: httpx.AsyncClient, prompts: Sequence[str], seed: int) -> list[Turn]:
+    """A session with a turn for each prompt; the first is timed from before the session is made."""
     started = time.perf_counter()
     session = (await http.post("/api/sessions", json={"may_ask": False})).raise_for_status().json()["id"]
+    turns: list[Turn] = []
+    last = ""
+    for prompt in prompts:
+        done, last = await turn(http, session, prompt, seed, started, last)
+        turns.append(done)
+        started = time.perf_counter()
+    return turns
+
+
+async def turn(
+    http: httpx.AsyncClient, session: str, prompt: str, seed: int, started: float, last: str
+) -> tuple[Turn, str]:
+    """A drawing, and the id of its last event; `last`: that of the turn before."""
     body = {"text": f"/draw {prompt}", "seed": seed}
     (await http.post(f"/api/sessions/{session}/turns", json=body)).raise_for_status()
     first = picture = 0.0
     pictures = 0
-    async with http.stream("GET", f"/api/sessions/{session}/events") as stream:
+    headers = {"Last-Event-ID": last} if last else {}
+    async with http.stream("GET", f"/api/sessions/{session}/events", headers=headers) as stream:
         async for line in stream.aiter_lines():
+            if line.startswith("id: "):
+                last = line.removeprefix("id: ")
             if not line.startswith("event: "):
                 continue
             now = time.perf_counter() - started
@@ -60,7 +78,7 @@ async def turn(http: httpx.AsyncClient, prompt: str, seed: int) -> Turn:
             if line in ("event: replied", "event: failed"):
                 if line != "event: replied":
                     raise SystemExit(f"{prompt!r} failed")
-                return Turn(first, picture, now, pictures)
+                return Turn(first, picture, now, pictures), last
     raise SystemExit("the stream ended early")
 
 
@@ -79,18 +97,19 @@ def cpu(pid: int) -> float:
 
 
 async def measure(
-    http: httpx.AsyncClient, pid: int, prompts: Sequence[str], at_once: bool, name: str
+    http: httpx.AsyncClient, pid: int, talks: Sequence[Sequence[str]], at_once: bool, name: str
 ) -> dict[str, object]:
     drawn, steps = await busy(http)
     used = cpu(pid)
     started = time.perf_counter()
     if at_once:
-        turns = list(await asyncio.gather(*(turn(http, prompt, seed) for seed, prompt in enumerate(prompts))))
+        told = await asyncio.gather(*(talk(http, prompts, seed) for seed, prompts in enumerate(talks)))
     else:
-        turns = [await turn(http, prompt, seed) for seed, prompt in enumerate(prompts)]
+        told = [await talk(http, prompts, seed) for seed, prompts in enumerate(talks)]
+    turns = [turn for turns in told for turn in turns]
     wall = time.perf_counter() - started
     drawn_now, steps_now = await busy(http)
-    told = {
+    figures: dict[str, object] = {
         "order": name,
         "seconds": round(wall, 2),
         "server_cpu_s": round(cpu(pid) - used, 2),
@@ -102,9 +121,9 @@ async def measure(
         "image_worker_busy": round((drawn_now - drawn) / wall, 3),
         "step_seconds": {step: round(s - steps.get(step, 0), 2) for step, s in sorted(steps_now.items())},
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(figures) + "\n")
     sys.stdout.flush()
-    return told | {"wall": wall}
+    return figures | {"wall": wall}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -118,9 +137,10 @@ def memory(pid: int) -> dict[str, int]:
     return {name: int(re.findall(rf"{name}:\s+(\d+)", status)[0]) // 1024 for name in ("VmRSS", "VmHWM")}
 
 
-async def run(url: str, pid: int, sessions: int, repeats: int) -> None:
+async def run(url: str, pid: int, sessions: int, turns: int, repeats: int) -> None:
     rng = np.random.default_rng(7)
-    prompts = [say(rng, sample_spec(rng, "test")).text for _ in range(sessions)]
+    prompts = [say(rng, sample_spec(rng, "test")).text for _ in range(sessions * turns)]
+    talks = [prompts[i::sessions] for i in range(sessions)]
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
         for _ in range(1200):
@@ -130,12 +150,12 @@ async def run(url: str, pid: int, sessions: int, repeats: int) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
-        await measure(http, pid, prompts[:2], True, "warm-up")
+        await measure(http, pid, talks[:2], True, "warm-up")
         idle = memory(pid)
         ratios = []
         for _ in range(repeats):
-            alone = await measure(http, pid, prompts, False, "one after the other")
-            together = await measure(http, pid, prompts, True, "all at once")
+            alone = await measure(http, pid, talks, False, "one after the other")
+            together = await measure(http, pid, talks, True, "all at once")
             ratios.append([float(str(alone[key])) / float(str(together[key])) for key in ("wall", "server_cpu_s")])
         sys.stdout.write(
             json.dumps(
@@ -148,9 +168,22 @@ async def run(url: str, pid: int, sessions: int, repeats: int) -> None:
         )
 
 
+def stepped(profile: str, steps: int, folder: Path) -> str:
+    """A copy of the profile whose generator takes so many steps."""
+    path = Path(profile) if profile.endswith(".toml") else Path(core.__file__).parent / "profiles" / f"{profile}.toml"
+    text, found = re.subn(r"(\[generator\][^\[]*?\nsteps = )\d+", rf"\g<1>{steps}", path.read_text(encoding="utf-8"))
+    if not found:
+        raise SystemExit(f"{path} says nothing of the generator's steps")
+    copy = folder / "stepped.toml"
+    copy.write_text(text, encoding="utf-8")
+    return str(copy)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=1, help="drawings of a session")
+    parser.add_argument("--steps", type=int, help="of the generator, in place of the profile's")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--profile", default="mini")
     options = parser.parse_args()
@@ -158,12 +191,15 @@ def main() -> None:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "agent.cli", "serve", "--profile", options.profile]
+        profile = options.profile
+        if options.steps is not None:
+            profile = stepped(profile, options.steps, Path(folder))
+        command = [sys.executable, "-m", "agent.cli", "serve", "--profile", profile]
         command += ["--port", str(port), "--data", f"{folder}/data"]
         with Path(folder, "log").open("wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            asyncio.run(run(f"http://127.0.0.1:{port}", server.pid, options.sessions, options.repeats))
+            asyncio.run(run(f"http://127.0.0.1:{port}", server.pid, options.sessions, options.turns, options.repeats))
         finally:
             server.terminate()
             server.wait(60)
