@@ -3,7 +3,8 @@
 An edit is a course of sub-tasks. Each gets candidates; the judge's answers to the questions that were to be mended so
 far, and to those that were right before, are the confidence in a candidate (after MURE, which asks a vision-language
 model for a number from 0 to 100 instead, and prunes to the best). The best go on; where all lie below the bar, the
-sub-task is planned anew once.
+sub-task is planned anew once. After that, in a picture of the user's, the best goes on all the same: the judge may be
+wrong about one sub-task, and to begin anew would repeat it.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ def confidence(report: Report, mended: Sequence[str], before: Report | None, pas
     return min(means) if means else report.score
 
 
-def prune(level: Sequence[tuple[str, Attempt, float | None]], limits: Limits) -> tuple[Branch, ...]:
+def prune(
+    level: Sequence[tuple[str, Attempt, float | None]], limits: Limits, bar: float | None = None
+) -> tuple[Branch, ...]:
     """The fate of each candidate, given as (key, attempt, confidence), in their order: the `edit_keep` best that reach
-    `edit_confidence` are kept; at equal confidence the higher score wins, then the earlier."""
-    bar = limits.edit_confidence
+    `bar`, as a rule `edit_confidence`, are kept; at equal confidence the higher score wins, then the earlier."""
+    bar = limits.edit_confidence if bar is None else bar
     able = [
         (p, attempt.score or 0.0, -n)
         for n, (_, attempt, p) in enumerate(level)

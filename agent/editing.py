@@ -151,7 +151,8 @@ async def _further(course: Course, state: State, runtime: Node) -> Course | None
         for attempt in log.attempts([key]):  # none where a judge was stopped before it came to this one
             sure = confidence(attempt.report, mended, _seen(attempt.parent, state, ctx), limits.pass_at)
             level.append((key, attempt, sure))
-    branches = prune(level, limits)
+    last_chance = course.replanned and state.get("source") is not None
+    branches = prune(level, limits, bar=0.0 if last_chance else None)
     log.put_level(number, branches)
     numbers = {key: n for n, key in enumerate(state["attempts"], start=1)}
     runtime.stream_writer(Pruned(number, tuple((numbers[branch.key], branch) for branch in branches)))

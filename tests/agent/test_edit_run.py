@@ -288,6 +288,24 @@ class TestTree:
         assert len(result.attempts) == 2 + 4
         assert {a.parent for a in result.attempts[2:]} == {a.image for a in result.attempts[:2]}
 
+    async def test_after_that_the_best_goes_on_all_the_same(self, tmp_path: Path) -> None:
+        planner = FakePlanner([steps("first", "second"), steps("other")])
+
+        def answers(prompt: str, seed: int) -> Answers:
+            if prompt == "second":
+                return GOOD
+            return (0.1, 0.2, 0.9) if prompt == "first" else (0.2 + (seed % 1000) / 5000, 0.2, 0.9)
+
+        limits = Limits(edit_merge=1, max_images=20, patience=9)
+        result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
+        assert result.stop is StopReason.ACCEPTED
+        assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
+        others = result.attempts[2:4]
+        best = max(others, key=lambda attempt: attempt.report.verdicts[0].probability or 0)
+        assert {attempt.parent for attempt in result.attempts[4:]} == {best.image}
+        fates = [sorted(b.fate for _, b in event.branches) for event in events if isinstance(event, Pruned)]
+        assert fates == [["below", "below"], ["kept", "pruned"]]
+
     async def test_a_sub_task_that_fails_is_planned_anew_once(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second"), steps("other")])
         words = opinion(first=(0.1, 0.2, 0.9), other=(0.9, 0.2, 0.9), second=GOOD)
