@@ -28,7 +28,7 @@ from core.errors import InputError
 from core.templates import fence
 from evaluator.edits.types import Edit
 from evaluator.types import Check, Outcome, Report
-from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
+from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged, whole
 
 
 async def look_at_source(state: State, ctx: Context) -> None:
@@ -200,7 +200,9 @@ async def _next(state: State, runtime: Node) -> Course:
     best = None if index is None else attempts[index]
     if best is not None and best.score is None:
         best = None
-    if editing and (best is None or len(best.steps) >= limits.edit_depth or _broke(best.report, ctx)):
+    if editing and (
+        best is None or limits.edit_base == "anew" or len(best.steps) >= limits.edit_depth or _broke(best.report, ctx)
+    ):
         best = None  # from the picture as it was given
     elif best is None:
         return Course("redraw", "there is no picture to edit yet")
@@ -217,8 +219,12 @@ async def _next(state: State, runtime: Node) -> Course:
     if made.choice == "redraw":
         return Course("redraw", made.reason, made.by, made.fault)
     root = start if best is None else best.root or best.image
-    steps = _subtasks(made.steps, ctx, situation.edits_left)
-    return Course("edit", made.reason, made.by, made.fault, start, root, done, steps)
+    # Each edit is at its first sub-task once, and once more where that is planned anew.
+    begun = sum(course.choice == "edit" and course.at == 0 and not course.replanned for course in before)
+    as_whole = editing and begun < limits.edit_whole
+    reason = f"{made.reason}, done as a whole" if as_whole else made.reason
+    steps = _subtasks(made.steps, ctx, situation.edits_left, as_whole)
+    return Course("edit", reason, made.by, made.fault, start, root, done, steps)
 
 
 async def _situation(
@@ -319,9 +325,10 @@ def _broke(report: Report, ctx: Context) -> bool:
     return any(v.check in had for v in missed(report, pass_at))
 
 
-def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
+def _subtasks(steps: Sequence[Step], ctx: Context, most: int, as_whole: bool = False) -> tuple[Subtask, ...]:
     assert ctx.parts.planner is not None
-    together = merged(in_order(steps), ctx.limits.edit_merge, ctx.parts.planner.join)
+    join, ordered = ctx.parts.planner.join, in_order(steps)
+    together = (whole(ordered, join),) if as_whole else merged(ordered, ctx.limits.edit_merge, join)
     return tuple(Subtask(one.instruction, one.thought, one.questions, one.local, one.region) for one in together[:most])
 
 

@@ -14,7 +14,7 @@ from evaluator.types import Outcome, Report, Verdict
 from rewriter.plan import Choice
 
 Kind = Literal["generate", "edit"]
-EditBase = Literal["source", "step"]
+EditBase = Literal["source", "step", "anew"]
 Answer = Literal["accept", "again", "stop"]
 """What a user may say to a question of the loop: take the best picture, draw another round, or stop here."""
 
@@ -52,6 +52,7 @@ class Limits:
     edit_depth: int = 4
     edit_merge: int = 2
     edit_confidence: float = 0.5
+    edit_whole: int = 0
     edit_base: EditBase = "source"
     edit_draws: bool = True
 

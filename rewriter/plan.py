@@ -141,6 +141,11 @@ def merged(steps: Sequence[Step], most: int, join: Callable[[Sequence[str]], str
     return tuple(_one([steps[i] for i in group], join, at) for at, group in enumerate(groups))
 
 
+def whole(steps: Sequence[Step], join: Callable[[Sequence[str]], str]) -> Step:
+    """All steps in one, whatever depends on what."""
+    return _one(steps, join, 0)
+
+
 def _one(steps: Sequence[Step], join: Callable[[Sequence[str]], str], at: int) -> Step:
     before = () if at == 0 else (at - 1,)
     if len(steps) == 1:
