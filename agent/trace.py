@@ -111,10 +111,14 @@ def _lines(report: Mapping[str, Any], pass_at: float) -> list[dict[str, Any]]:
     for number, line in enumerate(shown, start=1):
         left, top, right, bottom = line["region"]
         sides = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+        down, across = (
+            _third(top + bottom, "top", "middle", "bottom"),
+            _third(left + right, "left", "centre", "right"),
+        )
         line["box"] = {
             "number": number,
             "style": ";".join(f"{side}:{100 * share:.2f}%" for side, share in sides.items()),
-            "where": f"{_third(top + bottom, 'top', 'middle', 'bottom')} {_third(left + right, 'left', 'centre', 'right')}",
+            "where": f"{down} {across}",
         }
     return lines
 

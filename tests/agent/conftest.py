@@ -26,7 +26,8 @@ Fault = Callable[[str, dict[str, Any], dict[str, str]], tuple[int, bytes] | None
 class ModelServer(ThreadingHTTPServer):
     """`good` is a word; pictures drawn from a prompt with that word satisfy the judge. `hold` keeps image requests
     waiting until it is set. `seen` holds (path, body) of every request. `fault` is asked first: what it gives for
-    (path, body, headers), a status and a body, is the answer."""
+    (path, body, headers), a status and a body, is the answer. `box` is where a judge that explains says its reason is,
+    in thousandths."""
 
     daemon_threads = True
     request_queue_size = 128  # of the usual 5, calls that come at once overflow the queue and are reset
@@ -43,6 +44,7 @@ class ModelServer(ThreadingHTTPServer):
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.turn = 0
         self.fault: Fault = lambda path, body, headers: None
+        self.box: list[float] | None = None
 
     @property
     def address(self) -> str:
@@ -130,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             checks = [{"key_point": "counting", "question": question} for question in self.server.questions]
             return _reply(json.dumps({"reason": "as asked", "checks": checks}))
         if "verdict" in json.dumps(body.get("response_format", {})):
-            return _reply(json.dumps({"reason": self.server.reason, "verdict": "no"}))
+            return _reply(json.dumps({"reason": self.server.reason, "verdict": "no", "box": self.server.box}))
         rewrite = self.server.rewrites[min(self.server.turn, len(self.server.rewrites) - 1)]
         self.server.turn += 1
         return _reply(f"<think>What matters is the count.</think><answer>{rewrite}</answer>")

@@ -60,6 +60,7 @@ def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, mod
 
 def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_server: Serve) -> None:
     with model_server(POOR, FINE, good="finely") as server:
+        server.box = [0, 500, 250, 1000]
         profile = server.profile(tmp_path)
         profile.write_text(profile.read_text().replace("[judge]", "[judge]\nexplain = true"))
         done = redraft("draw", ASK, "--profile", profile, "--json", cwd=tmp_path)
@@ -69,6 +70,8 @@ def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_serv
     [record] = tmp_path.glob("runs/*/run.json")
     verdicts = json.loads(record.read_text())["attempts"][0]["report"]["verdicts"]
     assert [verdict["reason"] for verdict in verdicts] == [server.reason] * 2
+    assert [verdict["region"] for verdict in verdicts] == [[0.0, 0.5, 0.25, 1.0]] * 2
+    assert "box 2, bottom left" in record.with_name("trace.html").read_text()
 
 
 def test_draw_for_people(tmp_path: Path, model_server: Serve) -> None:
