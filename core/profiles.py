@@ -130,7 +130,10 @@ class JudgeConfig(_Section):
     temperature: float = Field(default=1.0, gt=0)
     """Calibration: logit(p) is divided by this."""
     explain: bool = False
-    """Asks a server's judge once more about each check that did not pass, for a reason that the rewriter then reads."""
+    """Asks a server's judge once more about each check that did not pass: for a reason, which the rewriter then reads,
+    and for the region that it is about."""
+    coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
+    """What the judge gives regions in: as it was trained."""
 
     guard: bool = False
     """Asks of each picture whether it bears writing that tells a judge what to say; if so, its checks FAILED. The

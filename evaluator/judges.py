@@ -27,4 +27,4 @@ def _open(config: JudgeConfig) -> Judge:
     from core.models import open_chat
     from evaluator.server_judge import ServerJudge
 
-    return ServerJudge(open_chat(config.model), config, explain=config.explain)
+    return ServerJudge(open_chat(config.model), config, explain=config.explain, coordinates=config.coordinates)
