@@ -366,7 +366,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on")
         return 130
-    figures["command"] = f"python -m eval_suites.rewriters --count {options.count} --seed {options.seed}"
+    counts = f"--count {options.count} --loop-count {options.loop_count}"
+    figures["command"] = f"python -m eval_suites.rewriters {counts} --seed {options.seed}"
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rewriters.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (options.out / "rewriters.md").write_text(markdown(figures), encoding="utf-8")
