@@ -3,7 +3,8 @@
     python -m mini.write_data
 
 work/mini/sft.jsonl            triplets of the training split: {"prompt", "thought", "rewrite"},
-                               a fifth of them repairs, with "before" and "failed"
+                               a fifth of them repairs, with "before" and "failed"; by a teacher who does not know
+                               what the generator draws well (--once, see docs/training.md)
 work/mini/prompts.jsonl        prompts of the training split, others than those of the triplets
 work/mini/prompts_test.jsonl   prompts that ask for held-out combinations, to measure on
 work/mini/untrained            a mini rewriter with its tokenizer and random weights
@@ -28,12 +29,12 @@ _REPAIRS = 0.2
 """Share of triplets that repair: the loop asks for repairs, too."""
 
 
-def triplets(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """SFT triplets of the training split, no prompt twice."""
+def triplets(count: int, seed: int = 0, once: float = 0.0) -> list[dict[str, Any]]:
+    """SFT triplets of the training split, no prompt twice. `once` as in `mini.lessons.lesson`."""
     found: dict[str, dict[str, Any]] = {}
     rng = np.random.default_rng((seed, _STREAMS["sft"]))
     while len(found) < count:
-        one = lesson(rng, "train", "repair" if rng.random() < _REPAIRS else "rewrite")
+        one = lesson(rng, "train", "repair" if rng.random() < _REPAIRS else "rewrite", once)
         thought, rewrite = parts_of(one.reply)
         if one.task == "repair":
             row: dict[str, Any] = {"prompt": one.wording.text, "before": one.before, "failed": list(one.failed)}
@@ -82,9 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=20_000, help="triplets")
     parser.add_argument("--prompts", type=int, default=4000, help="prompts for RL")
     parser.add_argument("--test", type=int, default=500, help="held-out prompts")
+    parser.add_argument("--once", type=float, default=0.75, help="share of relations that triplets tell from one side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
-    learnt = triplets(options.count, options.seed)
+    learnt = triplets(options.count, options.seed, options.once)
     known = [row["prompt"] for row in learnt]
     _write(options.out / "sft.jsonl", learnt)
     _write(options.out / "prompts.jsonl", prompts(options.prompts, "train", options.seed, known))

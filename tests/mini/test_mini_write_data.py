@@ -38,5 +38,10 @@ def test_the_same_seed_gives_the_same_data() -> None:
     assert write_data.triplets(20, seed=3)[:10] == write_data.triplets(10, seed=3)
 
 
+def test_the_teacher_of_the_triplets_tells_less_than_the_committed_rewriters() -> None:
+    told = {once: sum(len(row["rewrite"]) for row in write_data.triplets(60, once=once)) for once in (0.0, 1.0)}
+    assert told[1.0] < told[0.0]
+
+
 def test_the_splits_have_streams_of_their_own() -> None:
     assert write_data.prompts(10, "train") != write_data.prompts(10, "test")
