@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 
@@ -12,8 +14,8 @@ from core import training
 from core.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
 
 __all__ = [
-    "checkpoint_for", "console", "first_mistake", "last_checkpoint", "recipes", "run", "set_model_kwargs",
-    "settings_of", "told", "train_and_save",
+    "append_rows", "at_least_one", "checkpoint_for", "console", "first_mistake", "last_checkpoint", "recipes", "run",
+    "set_model_kwargs", "settings_of", "told", "train_and_save",
 ]  # fmt: skip
 
 
@@ -25,6 +27,19 @@ def recipes() -> dict[str, Path]:
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
     """`core.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
+
+
+def append_rows(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All rows as JSON lines in one write, so that a kill leaves whole lines but for the last."""
+    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    file.flush()
+
+
+def at_least_one(text: str) -> int:
+    """The `type` of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def first_mistake(error: ValidationError, whole: str = "") -> str:

@@ -29,7 +29,7 @@ from core.records import DATASETS, Row, is_missing, load_records, text_field
 from rewriter.limits import clean_prompt
 from rewriter.train.data import Triplet
 from rewriter.train.opening import style_and_rules
-from rewriter.train.script import console, first_mistake, run, told
+from rewriter.train.script import append_rows, at_least_one, console, first_mistake, run, told
 from rewriter.train.teacher import Rejected, Source, Teacher, TeachSettings, key_of, reasons
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -123,9 +123,9 @@ async def teach_all(
                 continue
             tally.failed_in_a_row = 0
             triplets = [one for one in answers if isinstance(one, Triplet)]
-            _append(out, [{**_fields(one), "source": item.key, "teacher": name} for one in triplets])
+            append_rows(out, [{**_fields(one), "source": item.key, "teacher": name} for one in triplets])
             refusals = [one for one in answers if isinstance(one, Rejected)]
-            _append(bin_, [{"prompt": one.prompt, "reason": one.reason, "source": item.key} for one in refusals])
+            append_rows(bin_, [{"prompt": one.prompt, "reason": one.reason, "source": item.key} for one in refusals])
             tally.kept += len(triplets)
             tally.rejected += [one.reason for one in refusals]
 
@@ -197,12 +197,6 @@ def _fields(triplet: Triplet) -> dict[str, str]:
     return {"prompt": triplet.prompt, "thought": triplet.thought, "rewrite": triplet.rewrite}
 
 
-def _append(file: TextIO, rows: Sequence[dict[str, str]]) -> None:
-    """All rows in one write, so that a kill leaves whole lines but for the last."""
-    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    file.flush()
-
-
 def _chat(options: argparse.Namespace, model: str) -> ChatModel:
     try:
         server = ServerConfig(
@@ -229,23 +223,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-critic", action="store_true", help="leave the last filter out")
     parser.add_argument("--style", default="promptenhancer", help="the student's style: its templates are asked with")
     parser.add_argument("--target", help="image model the rewrites are for: a name from rewriter/targets or a file")
-    parser.add_argument("--rewrites", type=_at_least_one, default=1, help="answers asked for of each source")
+    parser.add_argument("--rewrites", type=at_least_one, default=1, help="answers asked for of each source")
     parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--max-tokens", type=_at_least_one, default=1024)
-    parser.add_argument("--thought-chars", type=_at_least_one, default=1600, help="longest thought that is kept")
+    parser.add_argument("--max-tokens", type=at_least_one, default=1024)
+    parser.add_argument("--thought-chars", type=at_least_one, default=1600, help="longest thought that is kept")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=_at_least_one, help="only the first so many sources")
-    parser.add_argument("--concurrency", type=_at_least_one, default=8, help="sources asked about at once")
+    parser.add_argument("--limit", type=at_least_one, help="only the first so many sources")
+    parser.add_argument("--concurrency", type=at_least_one, default=8, help="sources asked about at once")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply")
-    parser.add_argument("--patience", type=_at_least_one, default=10, help="failures in a row after which to stop")
+    parser.add_argument("--patience", type=at_least_one, default=10, help="failures in a row after which to stop")
     parser.add_argument("--max-bad", type=float, default=0.01, help="share of malformed records that is allowed")
     return parser
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from rewriter.cot import Asking
 from rewriter.parse import parse_reply
 from rewriter.target import load_target
 from rewriter.train.data import RLPrompt, load_prompts
-from rewriter.train.script import console, first_mistake, run, told
+from rewriter.train.script import append_rows, at_least_one, console, first_mistake, run, told
 from rewriter.types import Feedback
 
 CHUNK = 32
@@ -63,7 +63,7 @@ def select(argv: Sequence[str]) -> None:
     with part.open("a", encoding="utf-8") as file:
         if not counts:
             file.truncate(0)
-            _append(file, [settings])
+            append_rows(file, [settings])
         counts += asyncio.run(_count(chat, asking, records, len(counts), options, file))
     kept = [record for record, count in zip(records, counts, strict=False) if count >= options.distinct]
     kept = kept[: options.count]
@@ -89,7 +89,7 @@ async def _count(
             news = await asyncio.gather(
                 *(distinct(chat, asking, record, options.samples, options.seed) for record in chunk)
             )
-            _append(file, [{"prompt": one.prompt, "distinct": n} for one, n in zip(chunk, news, strict=True)])
+            append_rows(file, [{"prompt": one.prompt, "distinct": n} for one, n in zip(chunk, news, strict=True)])
             counts += news
             found += sum(n >= options.distinct for n in news)
             progress.update(bar, advance=len(chunk), description=f"records asked about, {found:,} undecided")
@@ -145,11 +145,6 @@ def as_row(record: RLPrompt) -> dict[str, Any]:
     }
 
 
-def _append(file: TextIO, rows: Sequence[dict[str, Any]]) -> None:
-    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    file.flush()
-
-
 def _config(options: argparse.Namespace) -> RewriterConfig:
     try:
         server = None
@@ -183,21 +178,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--api-key-env", help="NAME of the environment variable that holds the API key")
     parser.add_argument("--style", default="promptenhancer", help="the templates to ask with")
     parser.add_argument("--target", help="image model the rewrites are for: a name from rewriter/targets or a file")
-    parser.add_argument("--samples", type=_at_least_one, default=4, help="replies asked for about each record")
-    parser.add_argument("--distinct", type=_at_least_one, default=2, help="different rewrites that make it undecided")
-    parser.add_argument("--count", type=_at_least_one, help="stop when so many are found")
+    parser.add_argument("--samples", type=at_least_one, default=4, help="replies asked for about each record")
+    parser.add_argument("--distinct", type=at_least_one, default=2, help="different rewrites that make it undecided")
+    parser.add_argument("--count", type=at_least_one, help="stop when so many are found")
     parser.add_argument("--temperature", type=float, default=1.0, help="GRPO's")
     parser.add_argument("--top-p", type=float, default=1.0, help="GRPO's")
-    parser.add_argument("--max-tokens", type=_at_least_one, default=1024)
+    parser.add_argument("--max-tokens", type=at_least_one, default=1024)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-bad", type=float, default=0.01, help="share of malformed records that is allowed")
     return parser
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":
