@@ -25,7 +25,7 @@ from mini.edit_layout import EditCase
 from mini.edit_sampling import MAX_OPS, sample_edit
 from mini.edit_truth import kept, ops_followed
 from mini.edit_wording import say_edit
-from mini.editor import CutoutsEditPipeline
+from mini.editor import LAYOUTS, CutoutsEditPipeline
 from mini.raster import draw
 from mini.sampling import Split
 
@@ -79,7 +79,12 @@ def items(count: int, seed: int, split: Split, wording: Wording) -> list[Item]:
 
 
 def figures(
-    pipeline: CutoutsEditPipeline, count: int, seed: int, split: Split = "test", wording: Wording = "human"
+    pipeline: CutoutsEditPipeline,
+    count: int,
+    seed: int,
+    split: Split = "test",
+    wording: Wording = "human",
+    layouts: int = LAYOUTS,
 ) -> dict[str, Share]:
     """Shares of edits that are "followed", "kept" and "both"; of edits with n sub-tasks that are both ("both, n"); of
     sub-tasks that were done, by kind."""
@@ -90,7 +95,7 @@ def figures(
         part = asked[start : start + _BATCH]
         sources = [item.source for item in part]
         prompts = [item.prompt for item in part]
-        drawn = pipeline(prompts, sources, generator=generator, return_dict=False)[0]
+        drawn = pipeline(prompts, sources, generator=generator, layouts=layouts, return_dict=False)[0]
         for item, picture in zip(part, drawn, strict=True):
             spec = item.case.spec
             before, after = oracle.read_scene(item.source), oracle.read_scene(picture)
@@ -113,12 +118,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--layouts", type=int, default=LAYOUTS, help="of which the least crowded is drawn")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(argv)
     pipeline = CutoutsEditPipeline.from_pretrained(options.editor, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     found = {
-        wording: figures(pipeline, options.count, options.seed, options.split, wording)
+        wording: figures(pipeline, options.count, options.seed, options.split, wording, options.layouts)
         for wording in ("canonical", "human")
     }
     table = Table("", "canonical language", "people's words", title=f"{options.count} edits, split {options.split}")

@@ -28,6 +28,8 @@ from mini.generator import ONE_HOTS, Block, CutoutsOutput, noise, to_x0
 from mini.raster import draw
 from mini.world import MAX_CUTOUTS, WORDS, Scene
 
+LAYOUTS = 8
+"""Scenes that are denoised for each picture, of which the least crowded is drawn."""
 MAX_PIECES = 96
 """Longest instruction, in pieces of words; what is longer is cut off."""
 WHOLE_SHEET = 0.9
@@ -154,7 +156,7 @@ class CutoutsEditPipeline(DiffusionPipeline):
         width: int | None = None,
         num_inference_steps: int = 16,
         guidance_scale: float = 1.0,
-        layouts: int = 8,
+        layouts: int = LAYOUTS,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
