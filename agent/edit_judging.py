@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from PIL import Image
 
 from evaluator.align import aggregate
-from evaluator.checklist import OVERALL, overall_check
+from evaluator.checklist import overall_check
 from evaluator.edits.checklist import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict
+from rewriter.aftermath import Aftermath, Seen
 from rewriter.phrases import Phrases
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
@@ -40,20 +40,12 @@ class RuleEditChecks:
         return EditChecks(tuple(dict.fromkeys(checks)))
 
 
-@dataclass(frozen=True)
-class _Count:
-    """How many there are of a thing, and the questions for each number from zero on."""
-
-    number: int
-    asks: tuple[str, ...]
-
-
 class LookingEditChecks:
     """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
 
-    What the book says pictures may hold, the judge is asked about; what is there and no sub-task touches is to be kept.
-    Things that come or go are counted before: two more circles than one are "exactly three". Where the book does not
-    know a part of the instruction nothing is said of the rest, since that part may mean any of it.
+    What the book says pictures may hold, the judge is asked about; `rewriter.aftermath` works out what should be there
+    afterwards, and what must stay. Where the book does not know a part of the instruction nothing is said of the rest,
+    since that part may mean any of it.
     """
 
     def __init__(self, phrases: Phrases, judge: Judge, pass_at: float = 0.5) -> None:
@@ -63,56 +55,29 @@ class LookingEditChecks:
         self._by_rule = RuleEditChecks(phrases)
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
-        by_rule = await self._by_rule(source, instruction)
         clauses = self._phrases.read(instruction)
         if not all(clause.known for clause in clauses):
-            return by_rule
-        wanted = [Check(*check) for clause in clauses if clause.more is None for check in clause.checks]
-        more: dict[str, int] = {}
-        for clause in clauses:
-            if clause.more is not None:
-                thing, count = clause.more
-                more[thing] = more.get(thing, 0) + count
-        for clause in clauses:
-            if clause.more is not None:
-                now = await self._counted(source, instruction, clause.more[0])
-                number = -1 if now is None else now.number + more[clause.more[0]]
-                told = now is not None and 0 <= number < len(now.asks)
-                if now is not None and told:
-                    wanted.append(Check("counting", now.asks[number]))
-                # Where there are others of its kind, what a new thing is like cannot be asked: they would be meant too.
-                if not told or (now is not None and now.number == 0):
-                    wanted += [Check(*check) for check in clause.checks]
-        wanted += [check for check in by_rule.wanted if check.key_point == OVERALL]
-        things = [self._phrases.left_alone(thing, clauses) for thing in self._phrases.things()]
-        stay = [thing for thing in things if thing is not None]
-        there = await self._yes(source, instruction, [thing.there for thing in stay])
-        more_of = [ask for thing in stay if thing.there in there for _, ask in thing.asks]
-        kept = [*there, *await self._yes(source, instruction, more_of)]
+            return await self._by_rule(source, instruction)
+        after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
+        wanted = [Check(*asked) for asked in after.wanted()] or [overall_edit_check(instruction)]
         asked = {check.question for check in wanted}
-        return EditChecks(
-            tuple(dict.fromkeys(wanted)),
-            tuple(Check(KEPT.key_point, question) for question in kept if question not in asked),
-        )
+        kept = [question for question in after.kept(SURE) if question not in asked]
+        return EditChecks(tuple(wanted), tuple(Check(KEPT.key_point, question) for question in kept))
 
-    async def _counted(self, source: Image.Image, instruction: str, thing: str) -> _Count | None:
-        """How many there are of a thing; None where the judge cannot tell."""
-        counting = self._phrases.counting(thing)
-        if counting is None:
-            return None
-        sure = await self._sure(source, instruction, counting.asks)
-        known = [(p, number) for number, p in enumerate(sure) if p is not None and p >= self._pass_at]
-        return _Count(max(known)[1], counting.asks) if known else None
+    async def _look(self, source: Image.Image, instruction: str) -> list[Seen]:
+        """All that is in the picture, with what the judge says of it."""
+        things = self._phrases.things()
+        sure = await self._sure(source, instruction, [thing.there for thing in things])
+        there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
+        more = await self._sure(source, instruction, [ask.question for thing in there for ask in thing.asks])
+        return [Seen(thing, sure | more) for thing in there]
 
-    async def _yes(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> list[str]:
-        sure = await self._sure(source, instruction, questions)
-        return [q for q, p in zip(questions, sure, strict=True) if p is not None and p >= SURE]
-
-    async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> list[float | None]:
+    async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
+        """P(yes) of each question that the judge could answer."""
         if not questions:
-            return []
+            return {}
         verdicts = await self._judge(source, instruction, tuple(Check(KEPT.key_point, q) for q in questions))
-        return [v.probability if v.outcome is Outcome.SCORED else None for v in verdicts]
+        return {v.check.question: v.probability for v in verdicts if v.probability is not None}
 
 
 class EditEvaluator:

@@ -1,44 +1,6 @@
 """A style's phrase book of edits: which instruction mends a failed check, and which checks an instruction asks for.
 
-`edits.toml` in the folder of a rewriter style:
-
-    joiner = "; "                       between the instructions of one edit
-    split = [";"]                       what divides an instruction into sub-tasks
-    split_known = [" and "]             what divides only where a rule knows each piece
-    plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
-                                        other in each sub-task before it is read; a ";" in it makes two sub-tasks
-    pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
-    fallback = "..."                    instruction for a question that no rule knows; "" for none
-
-    [slots]                             regular expressions of what stands in {braces}
-    color = "red|blue"
-    [macros]                            pieces of patterns: <noun>, and <noun2> with another value of each slot
-    noun = "[{color} ]({shape}|{shapes})"
-    [plurals]                           singular = "plural": {~shapes} is the plural of {shape}, {~shape} the other way
-    circle = "circles"
-
-    [[rule]]
-    questions = ["Is the sheet {sheet}?"]       failed checks that the edit mends
-    edit = "change sheet to {sheet}"            the instruction
-    says = ["make the (paper|sheet) {sheet}"]   other words for the same instruction
-    checks = ["Is the sheet {sheet}?"]          what must be true afterwards; left out where a slot is empty
-    key_point = "state"
-    local = false                               whether nothing beyond what it names may change
-    creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
-    needs = ["{color} {~shape}"]                what it speaks of
-    touches = ["{color} {~shape}"]              what is not as before afterwards, or may not be
-    alters = ["fill"]                           in which of its qualities; left out: in any, and it may be gone
-    count_of = "{color} {shape}"                what there is more of afterwards, by {number} or one
-    sign = 1                                    -1: fewer of
-
-    [[keep]]                                    what pictures are asked about, to find out what an edit must keep
-    thing = "{color} {shape}"                   for each value of each slot, where no sub-task touches it
-    there = "Is there a {color} {shape}?"       where the answer is yes, `asks` tell more of it
-    asks.fill = ["Are all {color} {shapes} {fill}?"]     of each quality
-
-In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
-`count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
-one and for {number}; `more` and `fewer` are its instructions, for a difference of one and for one of {number}.
+`rewriter.phrase_format` has the format of the file.
 """
 
 from __future__ import annotations
@@ -46,69 +8,25 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import lru_cache
 from itertools import product
 from types import MappingProxyType
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from core.errors import ConfigError
 from core.templates import style_folder
+from rewriter.phrase_format import Book, Rule
 
 _SLOT = re.compile(r"\{(~?)([a-z]+)(\d*)\}")
 _MACRO = re.compile(r"<([a-z]+)(\d*)>")
 _TOKEN = re.compile(r"\{[a-z]+\d*\}|[\[\]()|]|[^\[\](){}|]+")
 _CHOICE = re.compile(r"\(([^()]*)\)")
+_ALIKE = 0.8
+"""`difflib`'s ratio from which on a word is another one misspelled: one letter of five exchanged with its neighbour."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    questions: tuple[str, ...] = ()
-    edit: str = ""
-    says: tuple[str, ...] = ()
-    checks: tuple[str, ...] = ()
-    key_point: str = "state"
-    local: bool = False
-    creates: str = ""
-    needs: tuple[str, ...] = ()
-    touches: tuple[str, ...] = ()
-    alters: tuple[str, ...] = ()
-    count_of: str = ""
-    sign: Literal[1, -1] = 1
-    count: tuple[str, ...] = Field(default=(), max_length=3)
-    more: tuple[str, ...] = Field(default=(), max_length=2)
-    fewer: tuple[str, ...] = Field(default=(), max_length=2)
-
-
-class _Keep(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    thing: str
-    there: str
-    asks: dict[str, tuple[str, ...]] = {}
-
-
-class _Book(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    joiner: str = ". "
-    split: tuple[str, ...] = ()
-    split_known: tuple[str, ...] = ()
-    plain: tuple[tuple[str, str], ...] = ()
-    pronouns: str = ""
-    subject: str = ""
-    fallback: str = ""
-    slots: dict[str, str] = {}
-    macros: dict[str, str] = {}
-    plurals: dict[str, str] = {}
-    anything: str = ""
-    """The word that stands for every kind of thing, such as "shape"."""
-    rule: tuple[_Rule, ...] = ()
-    keep: tuple[_Keep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +35,7 @@ class Clause:
     rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
     into the picture, and what must be there for it. `subject`: what "it" means after it. `touches`: what may not be as
     before afterwards, in the qualities that it `alters`, or in all where that is empty. `more`: (thing, how many
-    more of it there are), which is negative for fewer."""
+    more of it there are), which is negative for fewer. `rule` and `values`: what was read, slot by slot."""
 
     canonical: str
     known: bool
@@ -129,22 +47,36 @@ class Clause:
     touches: tuple[str, ...] = ()
     alters: tuple[str, ...] = ()
     more: tuple[str, int] | None = None
+    rule: Rule | None = field(default=None, repr=False)
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question that tells more of a thing: whether it has that value of that quality."""
+
+    quality: str
+    value: str
+    question: str
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that may be in a picture: the question whether it is, and (quality, question) that tell more of it."""
+    """Something that may be in a picture: what it is called by, slot by slot, the question whether it is there, and the
+    questions that tell more of it."""
 
     name: str
+    values: Mapping[str, str]
     there: str
-    asks: tuple[tuple[str, str], ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True)
 class Counting:
-    """A number that is wrong. `asks`: the questions, by number from zero on, that tell how many there are now. `more`
-    and `fewer`: the instructions that add and take away so many, by number from one on."""
+    """A number that is wrong, of a `thing`. `asks`: the questions, by number from zero on, that tell how many there are
+    now. `more` and `fewer`: the instructions that add and take away so many, by number from one on."""
 
+    thing: str
     wanted: int
     asks: tuple[str, ...]
     more: tuple[str, ...]
@@ -154,7 +86,7 @@ class Counting:
 class Phrases:
     """A loaded phrase book. Raises ConfigError for one that cannot be used."""
 
-    def __init__(self, book: _Book) -> None:
+    def __init__(self, book: Book) -> None:
         self._book = book
         try:
             self._plain = [(re.compile(pattern, re.IGNORECASE), text) for pattern, text in book.plain]
@@ -165,6 +97,9 @@ class Phrases:
             (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
             for rule in book.rule
         ]
+        told = [text for rule in book.rule for text in (rule.edit, *rule.says)]
+        told += [*book.slots.values(), *book.plurals.values(), *(re.sub(r"\\.", " ", found) for found, _ in book.plain)]
+        self._words = sorted({word for text in told for word in re.findall("[a-z]{4,}", text)})
         self._singular = {many: one for one, many in book.plurals.items()}
 
     def join(self, instructions: Sequence[str]) -> str:
@@ -203,24 +138,85 @@ class Phrases:
             for values in self._values_of(keep.thing):
                 name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
                 asks = (
-                    (quality, self._fill(ask, values | more))
+                    Ask(quality, next(iter(more.values()), ""), text)
                     for quality, templates in keep.asks.items()
                     for ask in templates
                     for more in self._values_of(ask, values)
+                    if (text := self._fill(ask, values | more))
                 )
                 if name and there:
-                    found.append(Thing(name, there, tuple((quality, text) for quality, text in asks if text)))
+                    found.append(Thing(name, values, there, tuple(asks)))
         return tuple(found)
 
-    def left_alone(self, thing: Thing, clauses: Sequence[Clause]) -> Thing | None:
-        """A thing with the questions that no sub-task touches, None where one may take it away: "star" means each star,
-        whatever its colour."""
-        words = {*thing.name.split(), self._book.anything}
-        touching = [clause for clause in clauses if any(words >= set(what.split()) for what in clause.touches)]
-        if not all(clause.alters for clause in touching):
-            return None
-        altered = {quality for clause in touching for quality in clause.alters}
-        return Thing(thing.name, thing.there, tuple(ask for ask in thing.asks if ask[0] not in altered))
+    def called(self, values: Mapping[str, str]) -> str:
+        """What a thing is called, by the values of some of the slots of its name; "" where that is no name."""
+        names = (self._fill(keep.thing, values) for keep in self._book.keep)
+        return next((name for name in names if name), "")
+
+    def naming(self, clause: Clause, which: str = "") -> dict[str, str]:
+        """The values by which a clause calls what it speaks of; `which`: "2" for the second thing, and so on."""
+        values = {slot: self._value_of(slot, which, clause.values) for slot in self._naming_slots()}
+        return {slot: value for slot, value in values.items() if value and value != self._book.anything}
+
+    def qualities(self, clause: Clause, which: str = "") -> dict[str, str]:
+        """What else a clause says to tell the thing that it means from others."""
+        slots = dict.fromkeys(quality for keep in self._book.keep for quality in keep.asks)
+        return {slot: clause.values[slot + which] for slot in slots if slot + which in clause.values}
+
+    def new_name(self, clause: Clause) -> dict[str, str]:
+        """The values by which a clause calls its first thing from then on."""
+        becomes = {} if clause.rule is None else clause.rule.becomes
+        found = {slot: self._value_of(source[:-1], source[-1], clause.values) for slot, source in becomes.items()}
+        return {slot: value for slot, value in found.items() if value}
+
+    def is_many(self, clause: Clause, which: str = "") -> bool:
+        """Whether a clause speaks of all such things, not of one."""
+        return any(f"{slot}s{which}" in clause.values for slot in self._naming_slots())
+
+    def questions(
+        self, clause: Clause, names: Mapping[str, tuple[Mapping[str, str], bool] | None], more: Mapping[str, str]
+    ) -> list[tuple[str, str]]:
+        """A clause's (key point, question) with other names: by `which` as in `naming`, the values and whether there
+        are several; None where it has no name that could be asked about. `more`: values of other slots."""
+        if clause.rule is None:
+            return list(clause.checks)
+        values = {**clause.values, **more}
+        for which, name in names.items():
+            for slot in self._naming_slots():
+                values.pop(f"{slot}s{which}", None)
+                values.pop(slot + which, None)
+            given, many = name if name is not None else ({}, False)
+            for slot, value in given.items():
+                plural = self._book.plurals.get(value) if many else None
+                values |= {f"{slot}s{which}": plural} if plural else {slot + which: value}
+        filled = (self._fill(check, values) for check in clause.rule.checks)
+        return [(clause.rule.key_point, question) for question in filled if question]
+
+    def next_value(self, slot: str, value: str, up: bool) -> str | None:
+        """The value after or before another in the order of the slot; None beyond its ends."""
+        order = self._book.slots[slot].split("|")
+        at = order.index(value) + (1 if up else -1)
+        return order[at] if 0 <= at < len(order) else None
+
+    def speaks_of(self, clause: Clause, question: str) -> bool:
+        """Whether the answer to a question, by whatever name of the thing, is for that clause to mend."""
+        if any(question == asked for _, asked in clause.checks):
+            return True
+        found = self.mend(question)
+        if isinstance(found, Counting):
+            return found.thing in clause.touches or (clause.more is not None and found.thing == clause.more[0])
+        return found is not None and found.rule is not None and found.rule == clause.rule
+
+    def touched_by_word(self, thing: Thing, clause: Clause) -> bool:
+        """Whether a clause that names nothing by slots speaks of a thing: "word" means the word, whatever it says."""
+        words = set(thing.name.split())
+        return any(words >= set(what.split()) for what in clause.touches)
+
+    def _naming_slots(self) -> list[str]:
+        return list(dict.fromkeys(m[2] for keep in self._book.keep for m in _SLOT.finditer(keep.thing)))
+
+    def _value_of(self, slot: str, which: str, values: Mapping[str, str]) -> str | None:
+        return values.get(slot + which) or self._singular.get(values.get(f"{slot}s{which}", ""))
 
     def _values_of(self, template: str, given: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, str]]:
         """All ways to fill the slots of a template that are not given, but for the word that means anything; plurals
@@ -269,7 +265,23 @@ class Phrases:
             return []
         read = [self._match(piece.strip()) for piece in plain.split(";")]
         known = [clause for clause in read if clause is not None]
-        return known if len(known) == len(read) else [Clause(text, known=False)]
+        if len(known) == len(read):
+            return known
+        spelled = self._respelled(text)
+        again = self._read(spelled, subject) if spelled != text else []
+        return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
+
+    def _respelled(self, text: str) -> str:
+        """The text with words that the book does not have put right where one of its own is close: "trinagle"."""
+
+        def right(match: re.Match[str]) -> str:
+            word = match[0]
+            if word in self._words:
+                return word
+            likely = [one for one in self._words if one[0] == word[0]]
+            return next(iter(get_close_matches(word, likely, n=1, cutoff=_ALIKE)), word)
+
+        return re.sub(r"\b[a-z]{4,}\b", right, text)
 
     def _match(self, plain: str) -> Clause | None:
         for rule, _, patterns in self._rules:
@@ -283,8 +295,8 @@ class Phrases:
                     return self._clause(rule, canonical, values)
         return None
 
-    def _clause(self, rule: _Rule, canonical: str, values: Mapping[str, str]) -> Clause:
-        filled = (self._fill(check, values) for check in rule.checks)
+    def _clause(self, rule: Rule, canonical: str, values: Mapping[str, str]) -> Clause:
+        filled = (self._fill(check, values) for check in (*rule.there, *rule.checks))
         return Clause(
             canonical,
             known=True,
@@ -296,14 +308,16 @@ class Phrases:
             touches=tuple(thing for what in rule.touches if (thing := self._fill(what, values))),
             alters=rule.alters,
             more=self._more(rule, values),
+            rule=rule,
+            values=values,
         )
 
-    def _more(self, rule: _Rule, values: Mapping[str, str]) -> tuple[str, int] | None:
+    def _more(self, rule: Rule, values: Mapping[str, str]) -> tuple[str, int] | None:
         thing = self._fill(rule.count_of, values) if rule.count_of else None
         word = values.get("number", NUMBERS[1])
         return (thing, rule.sign * NUMBERS.index(word)) if thing and word in NUMBERS else None
 
-    def _counting(self, rule: _Rule, values: dict[str, str]) -> Counting | None:
+    def _counting(self, rule: Rule, values: dict[str, str]) -> Counting | None:
         word = values.get("number", NUMBERS[1])
         if word not in NUMBERS or (len(rule.count), len(rule.more), len(rule.fewer)) != (3, 2, 2):
             return None
@@ -313,7 +327,8 @@ class Phrases:
 
         nothing, one, many = (texts(template) for template in rule.count)
         more, fewer = ((texts(one)[1], *texts(several)[2:]) for one, several in (rule.more, rule.fewer))
-        return Counting(NUMBERS.index(word), (nothing[0], one[1], *many[2:7]), more, fewer)
+        thing = self.called({slot: v for slot in self._naming_slots() if (v := self._value_of(slot, "", values))})
+        return Counting(thing, NUMBERS.index(word), (nothing[0], one[1], *many[2:7]), more, fewer)
 
     def _regex(self, template: str) -> re.Pattern[str]:
         out = []
@@ -381,9 +396,9 @@ def load_phrases(style: str) -> Phrases:
     """The phrase book of a rewriter style; one that knows nothing where the style has none. Raises ConfigError."""
     path = style_folder("rewriter", style) / "edits.toml"
     if not path.is_file():
-        return Phrases(_Book(fallback=_PLAIN))
+        return Phrases(Book(fallback=_PLAIN))
     try:
-        return Phrases(_Book.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
+        return Phrases(Book.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise ConfigError(f"cannot use {path}: {error}") from None
 

@@ -119,20 +119,26 @@ class RulePlanner:
             else:
                 home.append(clause)
         asked = [fault.question for fault in faults]
-        steps, taken = [], set[str]()
-        for group in groups:
-            mine = set().union(*(self._asks(clause) for clause in group))
-            questions = tuple(question for question in asked if question in mine)
-            taken.update(questions)
+        homes = {question: self._home(question, groups) for question in asked}
+        steps = []
+        for number, group in enumerate(groups):
+            questions = tuple(question for question in asked if homes[question] == number)
             whole = Clause(
                 self._phrases.join([clause.canonical for clause in group]),
                 known=all(clause.known for clause in group),
                 local=all(clause.local for clause in group),
             )
             steps.append(_step(whole, questions, None, ""))
-        rest = tuple(question for question in asked if question not in taken)
+        rest = tuple(question for question in asked if homes[question] is None)
         steps[-1] = replace(steps[-1], questions=steps[-1].questions + rest)
         return in_order(_linked(steps, [_joined(group) for group in groups]))
+
+    def _home(self, question: str, groups: Sequence[Sequence[Clause]]) -> int | None:
+        """Which of the groups a question is about, None where that cannot be told. Questions about the picture
+        afterwards may call a thing otherwise than the instruction does."""
+        exact = (n for n, group in enumerate(groups) if any(question in self._asks(clause) for clause in group))
+        kind = (n for n, group in enumerate(groups) if any(self._phrases.speaks_of(c, question) for c in group))
+        return next(exact, next(kind, None))
 
 
 def _same_thing(one: Clause, other: Clause) -> bool:

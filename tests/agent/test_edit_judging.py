@@ -176,9 +176,8 @@ class TestLookingChecks:
 
     async def test_what_no_sub_task_touches_is_kept(self) -> None:
         wanted, kept = await self.checks("make the circle pink")
-        assert "Is there a pink circle?" in wanted
+        assert "Is there exactly one pink circle?" in wanted
         assert {"Are there exactly two red stars?", "Is the red star plain?", "Is the sheet mint?"} <= kept
-        assert not [question for question in kept if "circle" in question]
 
     async def test_what_a_sub_task_does_not_alter_is_kept(self) -> None:
         _, kept = await self.checks("move the circle to the top")
