@@ -117,7 +117,13 @@ def starts(course: Course, attempts: Mapping[str, Attempt], limits: Limits, join
 
 
 def candidates(
-    number: int, found: Sequence[Start], seeds: Callable[[int], int], places: int, limits: Limits, mask: str | None
+    number: int,
+    found: Sequence[Start],
+    seeds: Callable[[int], int],
+    places: int,
+    limits: Limits,
+    mask: str | None,
+    reference: str | None = None,
 ) -> list[Task]:
     """The tasks of a level: `edit_width` for each start in turn, no more than `places`. `seeds` by index."""
     count = min(places, limits.edit_width * len(found))
@@ -125,6 +131,8 @@ def candidates(
     for index in range(count):
         start = found[index % len(found)]
         tasks.append(
-            Task(number, "edit", start.prompt, seeds(index), None, start.source, mask, start.root, start.steps)
+            Task(
+                number, "edit", start.prompt, seeds(index), None, start.source, mask, start.root, start.steps, reference
+            )
         )
     return tasks

@@ -22,13 +22,14 @@ from agent.decide import best_of
 from agent.edit_judging import wanted_and_kept
 from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
-from agent.state import Context, Node, State, step
+from agent.state import Context, Node, State, Stopped, step
 from agent.types import Course, Subtask, missed, passes, stable_key
 from core.errors import InputError
 from core.templates import fence
+from editors.types import ImageTask
 from evaluator.edits.types import Edit
 from evaluator.types import Check, Outcome, Report
-from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged, whole
+from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
 
 
 async def look_at_source(state: State, ctx: Context) -> None:
@@ -69,10 +70,12 @@ async def plan(state: State, runtime: Node) -> State:
         if course is None or not under_way(course):
             course = await _next(state, runtime)
         if under_way(course):
-            course = await _with_cue(course, state, ctx)
+            course = await _with_draft(await _with_cue(course, state, ctx), state, ctx)
     ctx.log.put_course(number, course)
-    cue = course.steps[course.at].cue if under_way(course) else None
-    runtime.stream_writer(Planned(number, course, None if cue is None else ctx.store.path(cue)))
+    now = course.steps[course.at] if under_way(course) else None
+    cue, draft = (None, None) if now is None else (now.cue, now.drafted)
+    shown = [None if one is None else ctx.store.path(one) for one in (cue, draft)]
+    runtime.stream_writer(Planned(number, course, *shown))
     if course.fault:
         runtime.stream_writer(Warned(course.fault))
     return {"course": course}
@@ -94,6 +97,7 @@ async def retouch(state: State, runtime: Node) -> State:
         slots_left(ctx, len(keys)),
         ctx.limits,
         _mask(course, state, ctx),
+        course.steps[course.at].drafted,
     )
     return {"round": number, "tasks": tasks}
 
@@ -137,6 +141,35 @@ async def _with_cue(course: Course, state: State, ctx: Context) -> Course:
         cue = await asyncio.to_thread(ctx.store.put, cue_of(box, picture.size))
     steps = list(course.steps)
     steps[course.at] = replace(now, cue=cue, cue_from=by)
+    return replace(course, steps=tuple(steps))
+
+
+async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
+    """The course with a picture of what its sub-task brings into the picture, drawn by the generator by itself."""
+    now = course.steps[course.at]
+    if not ctx.limits.edit_drafts or not now.draft or now.drafted is not None:
+        return course
+    seed = derive_seed(state["seed"], state.get("round", 0) + 1, -3)
+    key = stable_key({"draft": now.draft, "seed": seed})
+    if key not in ctx.log.drafts:
+        backend = ctx.parts.backend
+
+        def on_step(done: int, total: int) -> None:
+            if ctx.stop.is_set() or ctx.left.is_set():
+                raise Stopped
+
+        def work() -> str:
+            return ctx.store.put(backend.render([ImageTask(now.draft, seed)], on_step)[0])
+
+        try:
+            image = await asyncio.get_running_loop().run_in_executor(ctx.parts.renderer, work)
+        except Stopped:
+            if ctx.left.is_set():
+                raise asyncio.CancelledError from None
+            return course
+        ctx.log.put_draft(key, image)
+    steps = list(course.steps)
+    steps[course.at] = replace(now, drafted=ctx.log.drafts[key])
     return replace(course, steps=tuple(steps))
 
 
@@ -219,12 +252,8 @@ async def _next(state: State, runtime: Node) -> Course:
     if made.choice == "redraw":
         return Course("redraw", made.reason, made.by, made.fault)
     root = start if best is None else best.root or best.image
-    # Each edit is at its first sub-task once, and once more where that is planned anew.
-    begun = sum(course.choice == "edit" and course.at == 0 and not course.replanned for course in before)
-    as_whole = editing and begun < limits.edit_whole
-    reason = f"{made.reason}, done as a whole" if as_whole else made.reason
-    steps = _subtasks(made.steps, ctx, situation.edits_left, as_whole)
-    return Course("edit", reason, made.by, made.fault, start, root, done, steps)
+    steps = _subtasks(made.steps, ctx, situation.edits_left)
+    return Course("edit", made.reason, made.by, made.fault, start, root, done, steps)
 
 
 async def _situation(
@@ -295,6 +324,9 @@ def _story(picture: str, refused: Step | None, state: State, ctx: Context) -> tu
         if now.cue is not None:
             told.append(ctx.store.get(now.cue))
             where = "Where, in white:"
+        if now.drafted is not None:
+            told.append(ctx.store.get(now.drafted))
+            told.append("What was to come, drawn by itself:")
         told.append(f"{now.thought}\nEdited:\n{fence(attempt.prompt, 'edit')}\n{where}".strip())
         at = attempt.parent
     if refused is not None and (worst := _latest(state, ctx)) is not None:
@@ -325,11 +357,13 @@ def _broke(report: Report, ctx: Context) -> bool:
     return any(v.check in had for v in missed(report, pass_at))
 
 
-def _subtasks(steps: Sequence[Step], ctx: Context, most: int, as_whole: bool = False) -> tuple[Subtask, ...]:
+def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
     assert ctx.parts.planner is not None
-    join, ordered = ctx.parts.planner.join, in_order(steps)
-    together = (whole(ordered, join),) if as_whole else merged(ordered, ctx.limits.edit_merge, join)
-    return tuple(Subtask(one.instruction, one.thought, one.questions, one.local, one.region) for one in together[:most])
+    together = merged(in_order(steps), ctx.limits.edit_merge, ctx.parts.planner.join)
+    return tuple(
+        Subtask(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
+        for one in together[:most]
+    )
 
 
 def _seen(picture: str | None, state: State, ctx: Context) -> Report | None:

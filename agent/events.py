@@ -47,11 +47,12 @@ class ChecklistMade:
 @dataclass(frozen=True)
 class Planned:
     """What the planner wants of the round: a new picture, or the sub-task `course.at` of an edit. `cue`: the picture
-    that shows where."""
+    that shows where; `draft`: one of what is to come into it."""
 
     round: int
     course: Course
     cue: Path | None = None
+    draft: Path | None = None
 
 
 @dataclass(frozen=True)

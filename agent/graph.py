@@ -34,7 +34,7 @@ from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade
 from agent.parts import Chooser
 from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.provenance import save_picture
-from agent.state import Context, Node, State, step
+from agent.state import Context, Node, State, Stopped, step
 from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
 from core.errors import BackendError, ServerError
 from editors.changes import is_unchanged
@@ -42,10 +42,6 @@ from editors.images import fitted, kept_outside_mask
 from editors.types import ImageBackend, ImageTask
 from evaluator.checklist import OVERALL
 from rewriter.types import Rewrite
-
-
-class _Stopped(BaseException):
-    """Raised inside a backend's step callback to stop it. Not an Exception: no backend may mistake it for a fault."""
 
 
 async def make_checklist(state: State, runtime: Node) -> State:
@@ -111,7 +107,7 @@ async def render(state: State, runtime: Node) -> State:
                     break
                 try:
                     hashes, unchanged = await _draw(batch, runtime)
-                except _Stopped:
+                except Stopped:
                     if ctx.left.is_set():
                         raise asyncio.CancelledError from None
                     break
@@ -134,7 +130,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
 
     def on_step(done: int, total: int) -> None:
         if ctx.stop.is_set() or ctx.left.is_set():
-            raise _Stopped
+            raise Stopped
         progress = StepProgress("render", batch[0].round, done, total)
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 
@@ -162,7 +158,10 @@ def _asked(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
     source = None if task.source is None else ctx.store.get(task.source)
     # An editor that knows no masks edits the whole, and what lies outside is laid over it afterwards.
     mask = None if task.mask is None or "inpaint" not in backend.modes else ctx.store.get(task.mask)
-    return ImageTask(task.prompt, task.seed, negative_prompt=task.negative_prompt, source=source, mask=mask)
+    more = () if task.reference is None else (ctx.store.get(task.reference),)
+    return ImageTask(
+        task.prompt, task.seed, negative_prompt=task.negative_prompt, source=source, mask=mask, references=more
+    )
 
 
 async def judge(state: State, runtime: Node) -> State:

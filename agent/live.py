@@ -110,8 +110,9 @@ class LiveView:
         now = course.steps[course.at]
         if now.thought:
             self._say(f"[italic dim]{escape(now.thought)}[/]")
-        if event.cue is not None:
-            self._picture(event.cue)
+        for picture in (event.cue, event.draft):
+            if picture is not None:
+                self._picture(picture)
         self._say(f"[bold]edit[/] {escape(now.instruction)}")
 
     def _judged(self, event: Judged) -> None:

@@ -68,6 +68,8 @@ class RunLog:
         """By the key of the situation."""
         self.places: dict[str, Box | None] = {}
         """Where an instruction is to be carried out, by the key of picture and instruction."""
+        self.drafts: dict[str, str] = {}
+        """Hashes of what the generator drew of new content by itself, by the key of prompt and seed."""
         self.courses: dict[int, Course] = {}
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}
@@ -151,6 +153,9 @@ class RunLog:
     def put_place(self, key: str, box: Box | None) -> None:
         self._write({"is": "place", "key": key, "box": box})
 
+    def put_draft(self, key: str, image: str) -> None:
+        self._write({"is": "draft", "key": key, "image": image})
+
     def put_course(self, number: int, course: Course) -> None:
         """What was planned before a round; it can be found again."""
         self._write({"is": "course", "round": number, "course": _COURSE.dump_python(course, mode="json")}, sync=False)
@@ -206,6 +211,8 @@ class RunLog:
                 self.plans[record["key"]] = _PLAN.validate_python(record["plan"])
             case "place":
                 self.places[record["key"]] = _PLACE.validate_python(record["box"])
+            case "draft":
+                self.drafts[record["key"]] = record["image"]
             case "course":
                 self.courses[record["round"]] = _COURSE.validate_python(record["course"])
             case "level":

@@ -77,6 +77,10 @@ class Context:
 Node = Runtime[Context]
 
 
+class Stopped(BaseException):
+    """Raised inside a backend's step callback to stop it. Not an Exception: no backend may mistake it for a fault."""
+
+
 @asynccontextmanager
 async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
     """Tells that a step has begun, times it, and says where a server's fault is about to be tried again."""

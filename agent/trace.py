@@ -66,12 +66,18 @@ def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, A
     fates = {branch["number"]: branch for branch in item.get("branches", ())}
     mine = [{**card, "branch": fates.get(card["number"])} for card in cards if card["round"] == item["round"]]
     course = item.get("course")
-    cue = course["steps"][course["at"]]["cue"] if course and course["choice"] == "edit" else None
+    now = course["steps"][course["at"]] if course and course["choice"] == "edit" else {}
+    images = ImageStore(RunFolder(folder).images)
+
+    def shown(name: str) -> str | None:
+        return None if now.get(name) is None else data_uri(images.path(now[name]))
+
     return {
         **item,
         "course": course,
         "cards": mine,
-        "cue": None if cue is None else data_uri(ImageStore(RunFolder(folder).images).path(cue)),
+        "cue": shown("cue"),
+        "draft": shown("drafted"),
         "told": mine[0]["prompt"] if mine else "",
     }
 

@@ -52,9 +52,9 @@ class Limits:
     edit_depth: int = 4
     edit_merge: int = 2
     edit_confidence: float = 0.5
-    edit_whole: int = 0
     edit_base: EditBase = "source"
     edit_draws: bool = True
+    edit_drafts: bool = False
 
     @classmethod
     def of(cls, config: LimitsConfig, pass_at: float) -> Limits:
@@ -67,7 +67,8 @@ class Task:
 
     For an edit `prompt` is what the editor is told, `source` the hash of the picture that it is given, and `mask` that
     of where it may change it, None for everywhere. `root` is the picture that the first of a chain of edits started
-    from, and `steps` are all instructions that lead from there to this picture.
+    from, and `steps` are all instructions that lead from there to this picture. `reference` is the hash of a picture of
+    what is to come into it.
     """
 
     round: int
@@ -79,6 +80,7 @@ class Task:
     mask: str | None = None
     root: str | None = None
     steps: tuple[str, ...] = ()
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         _as_tuples(self, "steps")
@@ -95,7 +97,7 @@ class Task:
             "source": self.source,
         }
         # Absent rather than null, so that the pictures of older runs keep their names.
-        more = {"mask": self.mask, "root": self.root, "steps": list(self.steps)}
+        more = {"mask": self.mask, "root": self.root, "steps": list(self.steps), "reference": self.reference}
         return stable_key(value | {name: item for name, item in more.items() if item})
 
 
@@ -128,7 +130,8 @@ class Attempt:
 @dataclass(frozen=True)
 class Subtask:
     """One step of an edit. `region`: where, as the planner or the judge has it. `cue` is the hash of a mask that shows
-    where (white), `cue_from` says who said so."""
+    where (white), `cue_from` says who said so. `draft`: a prompt for what is new in the picture then, `drafted` the
+    hash of what it drew."""
 
     instruction: str
     thought: str = ""
@@ -137,6 +140,8 @@ class Subtask:
     region: tuple[float, float, float, float] | None = None
     cue: str | None = None
     cue_from: str = ""
+    draft: str = ""
+    drafted: str | None = None
 
     def __post_init__(self) -> None:
         _as_tuples(self, "questions", *(() if self.region is None else ("region",)))

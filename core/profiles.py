@@ -223,14 +223,15 @@ class LimitsConfig(_Section):
     """Most sub-tasks that are put into one instruction, where none depends on another."""
     edit_confidence: float = Field(default=0.5, ge=0, le=1)
     """Below this the result of a sub-task is dropped."""
-    edit_whole: int = Field(default=0, ge=0, le=32)
-    """How often a picture of the user's is edited by the whole instruction before it is taken apart into sub-tasks."""
     edit_base: Literal["source", "step", "anew"] = "source"
     """What a repair of a finished edit starts from: the picture that was first edited, with all instructions together,
     so that nothing drifts; or the latest result, with the new instruction alone. "anew": a picture of the user's is not
     repaired, but edited anew as it was given."""
     edit_draws: bool = True
     """Whether drawings may be mended by edits, too, where there is an editor. Edits of a user's picture always are."""
+    edit_drafts: bool = False
+    """Whether the generator first draws by itself what an edit brings into the picture: as a cue in the trace, and for
+    editors that take several pictures as a reference."""
 
 
 class Profile(_Section):

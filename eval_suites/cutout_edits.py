@@ -79,8 +79,8 @@ def limits_of(way: str, profile: Profile) -> Limits:
     if way == "loop":
         # One result a round, of all sub-tasks together; where it fails, the picture as it was given is edited anew.
         return replace(own, edit_width=1, edit_keep=1, edit_merge=32, edit_depth=1)
-    # Twice as a whole, then by sub-tasks; two results of each.
-    return replace(own, edit_width=2, edit_keep=1, edit_merge=2, edit_depth=4, edit_whole=2, edit_base="anew")
+    # Four results of all that does not depend on one another; where none is good enough, in smaller parts.
+    return replace(own, edit_width=4, edit_keep=1, edit_merge=32, edit_depth=4, edit_base="anew")
 
 
 @dataclass(frozen=True)

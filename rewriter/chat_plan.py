@@ -104,6 +104,7 @@ class ChatPlanner:
                 step.box(),
                 step.local,
                 tuple(n - 1 for n in step.after if n != index + 1),
+                " ".join(step.draft.split()),
             )
             for index, step in enumerate(reply.steps[: max(1, situation.edits_left)])
         ]
@@ -123,6 +124,7 @@ class _ReplyStep(BaseModel):
     after: tuple[int, ...] = ()
     local: bool = False
     region: tuple[float, float, float, float] | None = None
+    draft: str = Field(default="", max_length=2000)
 
     @field_validator("instruction")
     @classmethod

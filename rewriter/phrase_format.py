@@ -24,6 +24,7 @@
     key_point = "state"
     local = false                               whether nothing beyond what it names may change
     creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
+    draft = "one <one>"                         what that looks like by itself, as a prompt
     needs = ["{color} {~shape}"]                what it speaks of
     touches = ["{color} {~shape}"]              what is not as before afterwards, or may not be
     alters = ["fill"]                           in which of its qualities; left out: in any, and it may be gone
@@ -75,6 +76,7 @@ class Rule(BaseModel):
     key_point: str = "state"
     local: bool = False
     creates: str = ""
+    draft: str = ""
     needs: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
     refers: tuple[str, ...] = ()

@@ -33,15 +33,17 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 class Clause:
     """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
     rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
-    into the picture, and what must be there for it. `subject`: what "it" means after it. `touches`: what may not be as
-    before afterwards, in the qualities that it `alters`, or in all where that is empty. `more`: (thing, how many
-    more of it there are), which is negative for fewer. `rule` and `values`: what was read, slot by slot."""
+    into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
+    means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all where
+    that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
+    what was read, slot by slot."""
 
     canonical: str
     known: bool
     checks: tuple[tuple[str, str], ...] = ()
     local: bool = False
     makes: str = ""
+    draft: str = ""
     uses: tuple[str, ...] = ()
     subject: str = ""
     touches: tuple[str, ...] = ()
@@ -303,6 +305,7 @@ class Phrases:
             checks=tuple((rule.key_point, question) for question in filled if question),
             local=rule.local,
             makes=self._fill(rule.creates, values) or "",
+            draft=self._fill(rule.draft, values) or "",
             uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
             subject=self._fill(self._book.subject, values) or "" if rule.needs else "",
             touches=tuple(thing for what in rule.touches if (thing := self._fill(what, values))),

@@ -8,7 +8,7 @@ There are two: `rewriter.chat_plan.ChatPlanner`, the rewriter's model with a pro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from PIL import Image
@@ -40,6 +40,7 @@ class Step:
     `instruction` is what the editor is told. `questions`: those that should be answered with yes afterwards.
     `region`: where to look for it, None where nobody said. `local`: nothing outside of what it names should change.
     `after`: positions in the plan of sub-tasks that must be done before this one.
+    `draft`: what is new in the picture then, as a prompt that draws it by itself; "" where nothing is.
     """
 
     instruction: str
@@ -48,6 +49,7 @@ class Step:
     region: Box | None = None
     local: bool = False
     after: tuple[int, ...] = ()
+    draft: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,6 @@ def merged(steps: Sequence[Step], most: int, join: Callable[[Sequence[str]], str
     return tuple(_one([steps[i] for i in group], join, at) for at, group in enumerate(groups))
 
 
-def whole(steps: Sequence[Step], join: Callable[[Sequence[str]], str]) -> Step:
-    """All steps in one, whatever depends on what."""
-    return _one(steps, join, 0)
-
-
 def _one(steps: Sequence[Step], join: Callable[[Sequence[str]], str], at: int) -> Step:
     before = () if at == 0 else (at - 1,)
     if len(steps) == 1:
@@ -158,6 +155,7 @@ def _one(steps: Sequence[Step], join: Callable[[Sequence[str]], str], at: int) -
         region=None if None in boxes else _around([box for box in boxes if box is not None]),
         local=all(step.local for step in steps),
         after=before,
+        draft=", ".join(step.draft for step in steps if step.draft),
     )
 
 
@@ -171,4 +169,4 @@ def _around(boxes: Sequence[Box]) -> Box:
 
 
 def _with_after(step: Step, after: tuple[int, ...]) -> Step:
-    return Step(step.instruction, step.thought, step.questions, step.region, step.local, after)
+    return replace(step, after=after)

@@ -127,6 +127,7 @@ class RulePlanner:
                 self._phrases.join([clause.canonical for clause in group]),
                 known=all(clause.known for clause in group),
                 local=all(clause.local for clause in group),
+                draft=", ".join(clause.draft for clause in group if clause.draft),
             )
             steps.append(_step(whole, questions, None, ""))
         rest = tuple(question for question in asked if homes[question] is None)
@@ -163,7 +164,7 @@ def _linked(steps: Sequence[Step], clauses: Sequence[Clause]) -> list[Step]:
 def _step(
     clause: Clause, questions: tuple[str, ...], region: tuple[float, float, float, float] | None, why: str
 ) -> Step:
-    return Step(clause.canonical, why, questions, region, clause.local)
+    return Step(clause.canonical, why, questions, region, clause.local, draft=clause.draft)
 
 
 def _redraw(situation: Situation, reason: str) -> Plan:

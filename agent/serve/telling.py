@@ -61,7 +61,10 @@ def tell(event: TalkEvent, session: str, limits: Limits, *, source: str | None =
             return Told("checklist", "checklist", {"checks": [asdict(check) for check in event.checks]})
         case Planned():
             course = event.course
-            steps = [{"instruction": s.instruction, "region": s.region, "cue": s.cue} for s in course.steps]
+            steps = [
+                {"instruction": s.instruction, "region": s.region, "cue": s.cue, "draft": s.drafted}
+                for s in course.steps
+            ]
             planned = {
                 "round": event.round, "choice": course.choice, "reason": course.reason, "by": course.by,
                 "steps": steps, "at": course.at,

@@ -287,8 +287,9 @@ class _Teller:
                 await asyncio.to_thread(store.adopt, event.image, self._images())
             case Planned():
                 for step in event.course.steps:
-                    if step.cue is not None:
-                        await asyncio.to_thread(store.adopt, step.cue, self._images())
+                    for picture in (step.cue, step.drafted):
+                        if picture is not None:
+                            await asyncio.to_thread(store.adopt, picture, self._images())
             case Judged():
                 # Again: of a picture that was drawn before a kill, it may be the first that is heard.
                 await asyncio.to_thread(store.adopt, event.attempt.image, self._images())

@@ -35,9 +35,11 @@ def planned(*steps: Step, by: str = "rules") -> FakePlanner:
     return FakePlanner(lambda situation: Plan("edit", "as told", steps, by=by))
 
 
-async def edited(parts: Parts, out: Path, mask: Image.Image | None = None) -> tuple[RunResult, list[Planned]]:
+async def edited(
+    parts: Parts, out: Path, mask: Image.Image | None = None, limits: Limits = LIMITS
+) -> tuple[RunResult, list[Planned]]:
     given = paint(ImageTask("given", 0))
-    session = Session.start("do it", parts, limits=LIMITS, out=out, seed=7, source=given, mask=mask)
+    session = Session.start("do it", parts, limits=limits, out=out, seed=7, source=given, mask=mask)
     events = [event async for event in session.stream() if isinstance(event, Planned)]
     assert session.result is not None
     return session.result, events
@@ -101,6 +103,46 @@ async def test_only_local_sub_tasks_are_held_to_their_place(tmp_path: Path) -> N
     masks = [task.mask for call in editor.calls for task in call]
     assert masks[0] is None
     assert masks[1] is not None
+
+
+class TestDrafts:
+    """What an edit brings into the picture, drawn by itself first."""
+
+    steps = (Step("first", questions=(Q1,), draft="a tall red hat"), Step("second", questions=(Q2,)))
+    limits = replace(LIMITS, edit_drafts=True)
+
+    async def test_it_is_a_picture_in_store_and_trace_and_a_reference_of_the_editor(self, tmp_path: Path) -> None:
+        editor, generator = FakeBackend(paint=paint), FakeBackend(paint=paint)
+        parts = replace(fake_parts(opinion, planner=planned(*self.steps), editor=editor), backend=generator)
+        result, events = await edited(parts, tmp_path, limits=self.limits)
+        [[drawn]] = generator.calls
+        assert (drawn.prompt, drawn.source) == ("a tall red hat", None)
+        given = [task.references for call in editor.calls for task in call]
+        assert [reference.tobytes() for reference in given[0]] == [paint(drawn).tobytes()]
+        assert given[1] == (), "the second sub-task brings nothing new"
+        assert events[0].draft is not None
+        assert events[0].draft.is_file()
+        assert events[1].draft is None
+        assert "What is to come: a tall red hat" in result.trace.read_text()
+
+    async def test_the_planner_sees_it_in_the_story(self, tmp_path: Path) -> None:
+        seen: list[Situation] = []
+
+        def script(situation: Situation) -> Plan:
+            seen.append(situation)
+            if situation.refused is None and not situation.done:
+                return Plan("edit", "x", self.steps[:1])
+            return Plan("edit", "x", (Step("second", questions=(Q2,)),))
+
+        await edited(fake_parts(opinion, planner=FakePlanner(script)), tmp_path, limits=self.limits)
+        told = [part for situation in seen[1:] for part in situation.chain if isinstance(part, str)]
+        assert any("drawn by itself" in part for part in told)
+
+    async def test_none_is_drawn_unless_asked_for(self, tmp_path: Path) -> None:
+        generator = FakeBackend(paint=paint)
+        parts = replace(fake_parts(opinion, planner=planned(*self.steps)), backend=generator)
+        await edited(parts, tmp_path)
+        assert generator.calls == []
 
 
 async def test_the_planner_sees_the_story_in_text_and_pictures_by_turns(tmp_path: Path) -> None:

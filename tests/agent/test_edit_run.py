@@ -288,24 +288,15 @@ class TestTree:
         assert len(result.attempts) == 2 + 4
         assert {a.parent for a in result.attempts[2:]} == {a.image for a in result.attempts[:2]}
 
-    async def test_the_whole_is_tried_before_it_is_taken_apart(self, tmp_path: Path) -> None:
+    async def test_anew_each_edit_starts_from_the_picture_as_it_was_given(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("first", "second"))
         together = planner.join(["first", "second"])
-
-        def answers(prompt: str, seed: int) -> Answers:
-            if prompt == together:
-                return (0.9, 0.3, 0.9)
-            return GOOD if prompt == "second" else (0.9, 0.2, 0.9)
-
-        limits = Limits(edit_merge=1, edit_whole=2, edit_base="anew", max_images=20, max_rounds=9, patience=9)
-        result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
-        assert result.stop is StopReason.ACCEPTED
-        assert [a.prompt for a in result.attempts] == [together] * 4 + ["first"] * 2 + ["second"] * 2
-        source = result.attempts[0].parent
-        assert {a.parent for a in result.attempts[:6]} == {source}, "anew, not on top of what was made before"
-        assert result.attempts[4].steps == ("first",)
-        reasons = [event.course.reason for event in events if isinstance(event, Planned)]
-        assert [reason.endswith("done as a whole") for reason in reasons] == [True, True, False, False]
+        limits = Limits(edit_merge=2, edit_base="anew", max_images=4, max_rounds=9, patience=9)
+        parts = fake_parts(lambda prompt, seed: (0.9, 0.3, 0.9), planner=planner)
+        result, _ = await edited(parts, tmp_path, limits=limits)
+        assert [attempt.prompt for attempt in result.attempts] == [together] * 4
+        assert len({attempt.parent for attempt in result.attempts}) == 1
+        assert all(attempt.steps == (together,) for attempt in result.attempts)
 
     async def test_after_that_the_best_goes_on_all_the_same(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second"), steps("other")])
