@@ -69,8 +69,10 @@ class LookingEditChecks:
         things = self._phrases.things()
         sure = await self._sure(source, instruction, [thing.there for thing in things])
         there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
-        more = await self._sure(source, instruction, [ask.question for thing in there for ask in thing.asks])
-        return [Seen(thing, sure | more) for thing in there]
+        sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])
+        seen = [Seen(thing, sure) for thing in there]
+        more = await self._sure(source, instruction, [ask.question for one in seen for ask in one.asks(self._pass_at)])
+        return [Seen(one.thing, sure | more) for one in seen]
 
     async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
         """P(yes) of each question that the judge could answer."""

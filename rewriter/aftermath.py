@@ -12,21 +12,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rewriter.phrases import Clause, Phrases, Thing
+from rewriter.phrases import Ask, Clause, Phrases, Thing
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
-COUNT = "count"
-"""The quality of things whose questions tell how many there are."""
 KEY_POINT = "counting"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A thing that is in the picture. `answers`: P(yes) by question, of `thing.there` and `thing.asks`."""
+    """A thing that is in the picture. `answers`: P(yes) by question, of those of `thing`."""
 
     thing: Thing
     answers: Mapping[str, float]
+
+    def number(self, bar: float) -> int | None:
+        """How many there are of it, None where the judge is not sure, or where it is nothing to be counted."""
+        known = [
+            (self.answers[question], n)
+            for n, question in enumerate(self.thing.counts, start=1)
+            if question in self.answers
+        ]
+        return max(known)[1] if known and max(known)[0] >= bar else None
+
+    def asks(self, bar: float) -> tuple[Ask, ...]:
+        """The questions of what it is like, or of what all of them are."""
+        number = self.number(bar)
+        if self.thing.counts and number is None:
+            return ()
+        return self.thing.asks if number in (None, 1) else self.thing.asks_all
 
     def holds(self, quality: str, value: str, bar: float) -> bool:
         """Whether it is known to be so."""
@@ -83,23 +97,24 @@ class Aftermath:
                 continue
             name = self._after[at]
             if name == self._names[at]:
-                asks = [(one.thing.there, one.thing.there)] if COUNT not in altered else []
-                asks += [(ask.question, ask.question) for ask in one.thing.asks if ask.quality not in altered]
+                alike = [ask.question for ask in one.asks(self.bar) if ask.quality not in altered]
+                asks = [(question, question) for question in (one.thing.there, *one.thing.counts, *alike)]
             else:
                 asks = self._renamed(at, name, altered) if name is not None else []
             found += [now for before, now in asks if one.answers.get(before, 0.0) >= sure]
         return list(dict.fromkeys(found))
 
     def _renamed(self, at: int, name: Name, altered: set[str]) -> list[tuple[str, str]]:
-        """(question before, question after) of a single thing's qualities."""
-        if self._number(at) != 1 or self._count(name) != 1:
-            return []
+        """(question before, question after) of the qualities of what has a new name now, and has it alone."""
+        number = self._number(at)
         now = next((thing for thing in self.phrases.things() if thing.values == name), None)
-        by_quality = {(ask.quality, ask.value): ask.question for ask in now.asks} if now is not None else {}
+        if now is None or number is None or self._count(name) != number:
+            return []
+        after = {(ask.quality, ask.value): ask.question for ask in (now.asks if number == 1 else now.asks_all)}
         return [
-            (ask.question, by_quality[ask.quality, ask.value])
-            for ask in self.seen[at].thing.asks
-            if ask.quality not in (COUNT, *altered) and (ask.quality, ask.value) in by_quality
+            (ask.question, after[ask.quality, ask.value])
+            for ask in self.seen[at].asks(self.bar)
+            if ask.quality not in altered and (ask.quality, ask.value) in after
         ]
 
     # What is meant
@@ -114,16 +129,11 @@ class Aftermath:
 
     def _is_counted(self, at: int) -> bool:
         """Whether it is a thing of which there may be several, unlike a sheet."""
-        return self.phrases.counting(self.seen[at].thing.name) is not None
+        return bool(self.seen[at].thing.counts)
 
     def _number(self, at: int) -> int | None:
         """How many there are of a thing before, None where the judge does not say."""
-        one = self.seen[at]
-        counting = self.phrases.counting(one.thing.name)
-        if counting is None:
-            return None
-        known = [(one.answers[q], n) for n, q in enumerate(counting.asks) if n and q in one.answers]
-        return max(known)[1] if known and max(known)[0] >= self.bar else None
+        return self.seen[at].number(self.bar)
 
     def _meant(self, clause: Clause, which: str) -> _Meant | None:
         """What a clause speaks of, None where that cannot be told."""

@@ -40,7 +40,9 @@
     [[keep]]                                    what pictures are asked about, to find out what an edit must keep
     thing = "[{color} ]{shape}"                 for each value of each slot; the slots are what things are called by
     there = "Is there a {color} {shape}?"       where the answer is yes, `asks` tell more of it
-    asks.fill = ["Are all {color} {shapes} {fill}?"]     of each quality
+    asks.fill = ["Is the {color} {shape} {fill}?"]       of each quality; those of `count`, for one, two and so on,
+                                                tell how many there are
+    asks_all.fill = ["Are all ..?"]             the same where there are several
 
 In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
 `count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
@@ -96,6 +98,7 @@ class Keep(BaseModel):
     thing: str
     there: str
     asks: dict[str, tuple[str, ...]] = {}
+    asks_all: dict[str, tuple[str, ...]] = {}
 
 
 class Book(BaseModel):

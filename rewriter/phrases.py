@@ -26,6 +26,8 @@ _TOKEN = re.compile(r"\{[a-z]+\d*\}|[\[\]()|]|[^\[\](){}|]+")
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _ALIKE = 0.8
 """`difflib`'s ratio from which on a word is another one misspelled: one letter of five exchanged with its neighbour."""
+COUNT = "count"
+"""The quality in a [[keep]] whose questions tell how many there are."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -65,12 +67,14 @@ class Ask:
 @dataclass(frozen=True)
 class Thing:
     """Something that may be in a picture: what it is called by, slot by slot, the question whether it is there, and the
-    questions that tell more of it."""
+    questions that tell more of it: how many there are, from one on, what one is like, and what several all are."""
 
     name: str
     values: Mapping[str, str]
     there: str
+    counts: tuple[str, ...] = ()
     asks: tuple[Ask, ...] = ()
+    asks_all: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,16 +143,24 @@ class Phrases:
         for keep in self._book.keep:
             for values in self._values_of(keep.thing):
                 name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
-                asks = (
-                    Ask(quality, next(iter(more.values()), ""), text)
-                    for quality, templates in keep.asks.items()
-                    for ask in templates
-                    for more in self._values_of(ask, values)
-                    if (text := self._fill(ask, values | more))
-                )
                 if name and there:
-                    found.append(Thing(name, values, there, tuple(asks)))
+                    counts = self._asks({COUNT: keep.asks.get(COUNT, ())}, values)
+                    one, several = (
+                        self._asks({quality: texts for quality, texts in asks.items() if quality != COUNT}, values)
+                        for asks in (keep.asks, keep.asks_all)
+                    )
+                    found.append(Thing(name, values, there, tuple(ask.question for ask in counts), one, several))
         return tuple(found)
+
+    def _asks(self, asks: Mapping[str, Sequence[str]], values: Mapping[str, str]) -> tuple[Ask, ...]:
+        """The questions of a thing, for each value of each quality."""
+        return tuple(
+            Ask(quality, next(iter(more.values()), ""), text)
+            for quality, templates in asks.items()
+            for ask in templates
+            for more in self._values_of(ask, values)
+            if (text := self._fill(ask, {**values, **more}))
+        )
 
     def called(self, values: Mapping[str, str]) -> str:
         """What a thing is called, by the values of some of the slots of its name; "" where that is no name."""

@@ -85,6 +85,17 @@ class TestPhrases:
         assert all(clause.known for clause in clauses)
         assert parse_edit(MINI.join(edits)) is not None
 
+    def test_what_comes_into_the_picture_has_a_draft(self) -> None:
+        [added] = MINI.read("draw a little stripy scarlet star at the left")
+        assert added.draft == "one small red striped star at the left"
+        assert MINI.read("add two blue hearts below the moon")[0].draft == "two blue hearts"
+        assert MINI.read("remove the star")[0].draft == ""
+
+    def test_words_that_are_nearly_the_books_own_are_read_as_them(self) -> None:
+        assert [clause.canonical for clause in MINI.read("remvoe the yelow traingle")] == ["remove yellow triangle"]
+        [unknown] = MINI.read("make the heart sing")
+        assert (unknown.canonical, unknown.known) == ("make the heart sing", False)
+
     def test_what_no_rule_knows_stays_as_it_was_said(self) -> None:
         [clause] = MINI.read("make it more cheerful and bright")
         assert (clause.canonical, clause.known) == ("make it more cheerful and bright", False)
