@@ -16,7 +16,7 @@ from rewriter.phrases import Ask, Clause, Phrases, Thing
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
-KEY_POINT = "counting"
+_KEY_POINT = "counting"
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class Aftermath:
                 names += [one for one in (self._names[at], after) if one is not None]
         asked = [self._how_many(name) for name in names]
         if any(question is not None for question in asked):
-            return [(KEY_POINT, question) for question in asked if question is not None]
+            return [(_KEY_POINT, question) for question in asked if question is not None]
         told = len(self.phrases.naming(clause)) > 0 and self._nothing_fits(clause)
         return list(clause.checks) if told or clause.rule.creates else []
 
