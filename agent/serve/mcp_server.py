@@ -80,7 +80,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         limits = _limits(max_rounds, max_images, accept_at)
         who = _client(ctx)
         return await _drawn(
-            service, ctx, who, lambda: service.draw(who, prompt, profile=profile, limits=limits, seed=seed)
+            service, ctx, who, lambda: service.drawings.draw(who, prompt, profile=profile, limits=limits, seed=seed)
         )
 
     @mcp.tool(structured_output=False)
@@ -103,7 +103,9 @@ def create_mcp(service: Service) -> MCPServer[Any]:
 
         def begin() -> Drawing:
             fitted = None if where is None else fit_mask(where, picture.size)
-            return service.edit(who, picture, instruction, mask=fitted, profile=profile, limits=limits, seed=seed)
+            return service.drawings.edit(
+                who, picture, instruction, mask=fitted, profile=profile, limits=limits, seed=seed
+            )
 
         return await _drawn(service, ctx, who, begin)
 

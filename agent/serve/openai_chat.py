@@ -85,8 +85,8 @@ def _begin(
 ) -> Drawing:
     limits, seed = body.redraft.limits, body.seed if body.redraft.seed is None else body.redraft.seed
     if wanted.kind == "edit" and picture is not None:
-        return service.edit(who, picture, wanted.text, profile=profile, limits=limits, seed=seed)
-    return service.draw(who, wanted.text, profile=profile, limits=limits, seed=seed)
+        return service.drawings.edit(who, picture, wanted.text, profile=profile, limits=limits, seed=seed)
+    return service.drawings.draw(who, wanted.text, profile=profile, limits=limits, seed=seed)
 
 
 async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:

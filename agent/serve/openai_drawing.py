@@ -90,7 +90,7 @@ def extra(seen: Seen, service: Service, base_url: str) -> dict[str, Any]:
         "attempts": len(result.attempts),
         "rounds": max(attempt.round for attempt in result.attempts),
         "seconds": round(result.elapsed_s, 3),
-        "trace": base_url.rstrip("/") + service.trace_url(seen.run),
+        "trace": base_url.rstrip("/") + service.runs.trace_url(seen.run),
     }
 
 

@@ -1,7 +1,7 @@
 """Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
 
 data/
-    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
+    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.engines`)
     lock
     clients/<client>/
         sessions/<id>/            a conversation, as `redraft chat` keeps it; sessions/images/ has its pictures

@@ -157,11 +157,11 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
 
     @api.get("/runs/{id}")
     async def run(id: str, who: Client) -> JSONResponse:
-        return JSONResponse(await service.run_record(who, id))
+        return JSONResponse(await service.runs.record(who, id))
 
     @api.get("/runs/{id}/trace")
     async def trace(id: str, who: Client) -> FileResponse:
-        page = await service.trace(who, id)
+        page = await service.runs.trace(who, id)
         return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _STORY})
 
     return api

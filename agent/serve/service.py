@@ -1,13 +1,12 @@
-"""What all doors of a server share: sessions, turns and their events, single drawings, pictures, models."""
+"""What all doors of a server share: models, sessions with their turns and events, pictures. Single drawings and the
+records of runs are parts of it (`agent.serve.drawings`, `agent.serve.runs`)."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,18 @@ from typing import Any
 from PIL import Image
 
 from agent.conversation import Conversation
-from agent.events import Event, ImageDrawn
-from agent.run import RunResult, Session
 from agent.serve.broker import Broker
-from agent.serve.database import Database, Postgres, SessionRow, Sqlite, TurnRow, sole_server
+from agent.serve.database import Database
+from agent.serve.drawings import Drawings
+from agent.serve.engines import Postgres, Sqlite, sole_server
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
-from agent.serve.logs import log
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.pictures import Pictures
 from agent.serve.places import Places, PostgresCheckpoints, new_id
+from agent.serve.runs import Runs
 from agent.serve.settings import Settings
+from agent.serve.tables import SessionRow, TurnRow
 from agent.serve.telling import picture_of, turn
 from agent.serve.turns import TurnWorker
 from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
@@ -40,8 +40,6 @@ from rewriter.types import Rewrite
 
 _TITLE = 60
 _POLL_S = 0.5
-_LAST_S = 5.0
-"""For a drawing to end once it was cancelled."""
 
 
 class Service:
@@ -59,14 +57,11 @@ class Service:
         self.metrics = metrics or Metrics()
         self.pictures = Pictures(settings)
         self.places = Places(settings)
+        self.drawings = Drawings(self)
         self.draining = False
         self.ready = False
         self._given = None if models is None else tuple(models)
         self._models: dict[str, Served] = {}
-        self._draws: Counter[str] = Counter()
-        self._drawn: set[Session] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Service:
@@ -88,6 +83,7 @@ class Service:
             engine = await asyncio.to_thread(Postgres, url)
         self.database = Database(engine)
         stack.push_async_callback(self.database.close)
+        self.runs = Runs(self.database, self.settings.data)
         if url is not None:
             checkpoints = PostgresCheckpoints(url)
             stack.push_async_callback(checkpoints.close)
@@ -106,7 +102,7 @@ class Service:
         m = self.metrics
         m.gauge("redraft_image_queue", "Pictures that wait to be drawn.", lambda: sum(s.waiting() for s in opened))
         m.gauge("redraft_turns_under_way", "Turns that this server works on.", lambda: len(self.turns))
-        m.gauge("redraft_draws_under_way", "Drawings outside of sessions.", lambda: len(self._drawn))
+        m.gauge("redraft_draws_under_way", "Drawings outside of sessions.", lambda: len(self.drawings))
         m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.listeners)
         await self.turns.start(alone=url is None)
 
@@ -122,15 +118,8 @@ class Service:
         self.draining = True
         async with asyncio.TaskGroup() as both:
             both.create_task(self.turns.finish(self.bounds.drain_s))
-            both.create_task(self._finish_draws())
+            both.create_task(self.drawings.finish(self.bounds.drain_s))
         self.broker.close()
-
-    async def _finish_draws(self) -> None:
-        for seconds in (self.bounds.drain_s, _LAST_S):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), seconds)
-            for session in self._drawn:
-                session.cancel()
 
     async def __aexit__(self, *_: object) -> None:
         self.draining = True
@@ -166,7 +155,7 @@ class Service:
     async def create(
         self, client: str, title: str | None = None, profile: str | None = None, may_ask: bool = True
     ) -> WireSession:
-        self._require_open()
+        self.require_open()
         served = self.served(profile)
         await self._require_room(client)
         id = new_id()
@@ -234,7 +223,7 @@ class Service:
         return _wire(await self.session_row(client, id))
 
     async def branch(self, client: str, id: str, title: str | None = None) -> WireSession:
-        self._require_open()
+        self.require_open()
         row = await self.session_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
@@ -269,7 +258,7 @@ class Service:
 
     async def post(self, client: str, id: str, new: NewTurn) -> tuple[int, int]:
         """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
-        self._require_open()
+        self.require_open()
         text = clean_prompt(new.text, self.bounds.max_prompt)
         row = await self.session_row(client, id)
         limits = self.limits(row.profile, new.limits)
@@ -279,7 +268,7 @@ class Service:
                 raise InputError(f"there is no {what} {digest}; upload it first")
         # The row keeps the place; what the turn is can only be said when no other is under way.
         place = TurnRow(new_id(), id, client, 0, {}, cancelled=False)
-        most = self.bounds.max_turns - self._draws[client]
+        most = self.bounds.max_turns - self.drawings.begun(client)
         match await self.database.add_turn(place, self.turns.owner, most):
             case "busy":
                 raise Busy("a turn is under way; wait for it, or cancel it")
@@ -333,10 +322,10 @@ class Service:
         await self.session_row(client, id)
         return self.broker.follow(id, after)
 
-    # Pictures and runs
+    # Pictures
 
     async def upload(self, client: str, data: bytes, mask: bool = False) -> Uploaded:
-        self._require_open()
+        self.require_open()
         picture = await (self.pictures.read_mask(data) if mask else self.pictures.read(data))
         return await self.keep(client, picture)
 
@@ -352,117 +341,13 @@ class Service:
             return store.path(digest)
         raise NotFound("there is no such picture")
 
-    async def run_folder(self, client: str, run: str) -> Path:
-        folder = await self.database.run_folder(client, run)
-        if folder is None or not (self.settings.data / folder / "run.json").is_file():
-            raise NotFound(f"there is no run {run!r}")
-        return self.settings.data / folder
-
-    async def run_record(self, client: str, run: str) -> dict[str, Any]:
-        folder = await self.run_folder(client, run)
-        record: dict[str, Any] = json.loads(await asyncio.to_thread((folder / "run.json").read_text, "utf-8"))
-        return record
-
-    async def trace(self, client: str, run: str) -> Path:
-        """The story of a run as one HTML page. Raises NotFound, also while the run is not finished."""
-        page = await self.run_folder(client, run) / "trace.html"
-        if not page.is_file():
-            raise NotFound(f"the run {run!r} is not finished")
-        return page
-
-    def trace_url(self, run: str) -> str:
-        return f"/api/runs/{run}/trace"
-
-    async def note_run(self, client: str, run: str, session: str | None, folder: Path) -> None:
-        """Has a run found by its id."""
-        await self.database.add_run(run, client, session, str(folder.relative_to(self.settings.data)))
-
-    # Single drawings
-
-    async def draw(
-        self,
-        client: str,
-        prompt: str,
-        *,
-        profile: str | None = None,
-        limits: LimitChanges | None = None,
-        seed: int | None = None,
-    ) -> AsyncGenerator[Event | RunResult]:
-        """Draws a prompt: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
-        prompt = clean_prompt(prompt, self.bounds.max_prompt)
-        async with aclosing(self._run(client, prompt, profile, limits or LimitChanges(), seed)) as events:
-            async for event in events:
-                yield event
-
-    async def edit(
-        self,
-        client: str,
-        image: Image.Image,
-        instruction: str,
-        *,
-        mask: Image.Image | None = None,
-        profile: str | None = None,
-        limits: LimitChanges | None = None,
-        seed: int | None = None,
-    ) -> AsyncGenerator[Event | RunResult]:
-        """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
-        prompt = clean_prompt(instruction, self.bounds.max_prompt, "instruction")
-        run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
-        async with aclosing(run) as events:
-            async for event in events:
-                yield event
-
-    async def _run(
-        self,
-        client: str,
-        prompt: str,
-        profile: str | None,
-        changes: LimitChanges,
-        seed: int | None,
-        source: Image.Image | None = None,
-        mask: Image.Image | None = None,
-    ) -> AsyncGenerator[Event | RunResult]:
-        self._require_open()
-        served, limits = self.served(profile), self.limits(profile, changes)
-        if self._draws[client] >= self.bounds.max_turns:
-            raise TooMany(f"{self.bounds.max_turns} of your drawings are under way, which is the most")
-        self._draws[client] += 1
-        session: Session | None = None
-        try:
-            session = await asyncio.to_thread(
-                Session.start, prompt, served.for_run(client), limits=limits, out=self.places.draws(client),
-                profile=served.profile, seed=seed, source=source, mask=mask,
-            )  # fmt: skip
-            self._drawn.add(session)
-            self._idle.clear()
-            folder = session.folder
-            await self.note_run(client, folder.path.name, None, folder.path)
-            store, meter = self.places.store(client), self.metrics.run()
-            async with aclosing(session.stream()) as events:
-                async for event in events:
-                    meter.see(event)
-                    if isinstance(event, ImageDrawn):
-                        await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
-                    yield event
-            result = session.result
-            assert result is not None
-            log(
-                "drawn", client=client, run=folder.path.name, stop=result.stop.value, images=len(result.attempts),
-                seconds=round(result.elapsed_s, 3),
-            )  # fmt: skip
-            yield result
-        finally:
-            self._draws[client] -= 1
-            if session is not None:
-                self._drawn.discard(session)
-            if not self._drawn:
-                self._idle.set()
+    # Single questions to models
 
     async def judge(self, client: str, image: Image.Image, prompt: str, profile: str | None = None) -> Report:
         """The judge's verdicts on a picture."""
         del client
         prompt = clean_prompt(prompt, self.bounds.max_prompt)
-        self._require_open()
+        self.require_open()
         parts = self.served(profile).parts
         async with parts.calls:
             checks = await parts.builder(prompt)
@@ -473,13 +358,16 @@ class Service:
         """A better prompt."""
         del client
         prompt = clean_prompt(prompt, self.bounds.max_prompt)
-        self._require_open()
+        self.require_open()
         parts = self.served(profile).parts
         async with parts.calls:
             [rewrite] = await parts.rewriter(prompt, n=1, seed=seed or 0)
         return rewrite
 
-    def _require_open(self) -> None:
+    # What its parts ask
+
+    def require_open(self) -> None:
+        """Raises Draining."""
         if self.draining:
             raise Draining("the server is going down; ask again in a moment")
 

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from agent.conversation import Conversation, View, list_conversations
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import Occupied, RunFolder
-from agent.serve.database import LEASE_S, SessionRow, TurnRow
+from agent.serve.database import LEASE_S
 from agent.serve.logs import log, log_mistake
+from agent.serve.tables import SessionRow, TurnRow
 from agent.serve.telling import Told, run_id, tell
 from agent.talk_state import Brought
 from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
@@ -279,7 +280,7 @@ class _Teller:
             case RunStarted():
                 self._run = RunFolder(event.folder)
                 id = run_id(self._turn.session, event.run)
-                await self._service.note_run(self._turn.client, id, self._turn.session, event.folder)
+                await self._service.runs.note(self._turn.client, id, self._turn.session, event.folder)
                 if event.source is not None:
                     source = event.source
                     return await asyncio.to_thread(lambda: store.put(open_image(source)))

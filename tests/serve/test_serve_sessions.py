@@ -304,16 +304,16 @@ async def test_single_drawings_are_told_and_end_with_their_result(server: Runnin
     from agent.events import RunStarted
     from agent.run import RunResult
 
-    events = [event async for event in server.service.draw("local", "a star", seed=3)]
+    events = [event async for event in server.service.drawings.draw("local", "a star", seed=3)]
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunResult)
     best = events[-1].best_attempt
     assert best is not None
     assert (await server.http.get(f"/api/images/{best.image}")).status_code == 200
-    trace = await server.http.get(server.service.trace_url(events[0].run))
+    trace = await server.http.get(server.service.runs.trace_url(events[0].run))
     assert trace.status_code == 200
     source = paint(ImageTask("a heart", 1))
-    edited = [event async for event in server.service.edit("local", source, "make it a star")][-1]
+    edited = [event async for event in server.service.drawings.edit("local", source, "make it a star")][-1]
     assert isinstance(edited, RunResult)
     assert edited.source is not None
     report = await server.service.judge("local", source, "a star")
