@@ -8,23 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from mini import synonyms
 from mini.edits import EditSpec, Op, Pick
 from mini.sampling import Rng
-from mini.wording import (
-    _COLORS,
-    _COUNTS,
-    _FILL_TAILS,
-    _FILLS,
-    _PLACES,
-    _RELATIONS,
-    _SHEETS,
-    _SIZES,
-    _mention,
-    _name,
-    _pick,
-    _typo,
-    _with_article,
-)
+from mini.synonyms import one_of, shape_name, with_article
+from mini.wording import mention, typo
 from mini.world import CutOut, Scene
 
 _OPENERS = (
@@ -61,23 +49,23 @@ def _the(rng: Rng, pick: Pick) -> str:
     """The cut-outs of a pick, with an article."""
     many = pick.many
     if pick.shape == "shape" and many and pick.size is None and pick.fill is None and pick.color and rng.random() < 0.4:
-        return f"everything {_pick(rng, _COLORS[pick.color])}"
-    words = [_pick(rng, _SIZES[pick.size])] if pick.size else []
-    pair = [_pick(rng, _FILLS[pick.fill])] if pick.fill else []
+        return f"everything {one_of(rng, synonyms.COLORS[pick.color])}"
+    words = [one_of(rng, synonyms.SIZES[pick.size])] if pick.size else []
+    pair = [one_of(rng, synonyms.FILLS[pick.fill])] if pick.fill else []
     if pick.color:
-        pair.insert(int(rng.random() * (len(pair) + 1)), _pick(rng, _COLORS[pick.color]))
-    name = ("shapes" if many else "shape") if pick.shape == "shape" else _name(rng, pick.shape, many)
+        pair.insert(int(rng.random() * (len(pair) + 1)), one_of(rng, synonyms.COLORS[pick.color]))
+    name = ("shapes" if many else "shape") if pick.shape == "shape" else shape_name(rng, pick.shape, many)
     text = " ".join([*words, *pair, name])
     if pick.place:
-        text += " " + _pick(rng, _PLACES[pick.place])
-    article = _pick(rng, ("all the ", "the ", "all ", "every one of the ")) if many else "the "
+        text += " " + one_of(rng, synonyms.PLACES[pick.place])
+    article = one_of(rng, ("all the ", "the ", "all ", "every one of the ")) if many else "the "
     return article + text
 
 
 def _a(rng: Rng, pick: Pick) -> str:
-    color = f"{_pick(rng, _COLORS[pick.color])} " if pick.color else ""
-    name = _name(rng, pick.shape, pick.many)
-    return f"{color}{name}" if pick.many else _with_article(f"a {color}{name}")
+    color = f"{one_of(rng, synonyms.COLORS[pick.color])} " if pick.color else ""
+    name = shape_name(rng, pick.shape, pick.many)
+    return f"{color}{name}" if pick.many else with_article(f"a {color}{name}")
 
 
 def _bare(name: str) -> str:
@@ -89,17 +77,17 @@ def _bare(name: str) -> str:
 
 def _side(rng: Rng, op: Op) -> str:
     if op.relation is None or op.anchor is None:
-        return f" {_pick(rng, _PLACES[op.place])}" if op.place else ""
-    return f" {_pick(rng, _RELATIONS[op.relation])} {_the(rng, op.anchor)}"
+        return f" {one_of(rng, synonyms.PLACES[op.place])}" if op.place else ""
+    return f" {one_of(rng, synonyms.RELATIONS[op.relation])} {_the(rng, op.anchor)}"
 
 
 def _add(rng: Rng, op: Op, name: str) -> str:
     assert op.group is not None
-    what = _mention(rng, op.group, False)
+    what = mention(rng, op.group, False)
     if op.group.count == 1 and rng.random() < 0.12 and what.startswith(("a ", "an ")):
         what = "another " + what.split(" ", 1)[1]
     what += _side(rng, op)
-    return _pick(
+    return one_of(
         rng,
         (
             f"add {what}", f"add {what}", f"put {what}", f"draw {what} too", f"include {what}", f"place {what}",
@@ -112,12 +100,12 @@ def _remove(rng: Rng, op: Op, name: str) -> str:
     pick = op.pick
     assert pick is not None
     if op.count is not None:
-        count = _pick(rng, _COUNTS[op.count]) if op.count > 1 else "one"
+        count = one_of(rng, synonyms.COUNTS[op.count]) if op.count > 1 else "one"
         bare = _bare(_the(rng, replace(pick, many=True)))
         name = f"{count.removesuffix(' of')} of the {bare}"
         if op.count > 1 and rng.random() < 0.4:
-            name = f"the {_pick(rng, _COUNTS[op.count]).removeprefix('a ')} {bare}"
-        return _pick(rng, (f"remove {name}", f"delete {name}", f"take {name} away", f"get rid of {name}"))
+            name = f"the {one_of(rng, synonyms.COUNTS[op.count]).removeprefix('a ')} {bare}"
+        return one_of(rng, (f"remove {name}", f"delete {name}", f"take {name} away", f"get rid of {name}"))
     bare = _bare(name)
     forms = [
         f"remove {name}", f"remove {name}", f"delete {name}", f"get rid of {name}", f"take {name} away",
@@ -125,13 +113,13 @@ def _remove(rng: Rng, op: Op, name: str) -> str:
     ]  # fmt: skip
     if not name.startswith(("every", "it", "them")):
         forms += [f"no {bare}, please", f"there should be no {bare}", f"lose {name}"]
-    return _pick(rng, tuple(forms))
+    return one_of(rng, tuple(forms))
 
 
 def _replace(rng: Rng, op: Op, name: str) -> str:
     assert op.pick is not None
     new = _a(rng, Pick(op.value, op.color, many=op.pick.many))
-    return _pick(
+    return one_of(
         rng,
         (
             f"replace {name} with {new}", f"replace {name} by {new}", f"swap {name} for {new}",
@@ -142,8 +130,8 @@ def _replace(rng: Rng, op: Op, name: str) -> str:
 
 
 def _recolour(rng: Rng, op: Op, name: str) -> str:
-    color = _pick(rng, _COLORS[op.value])
-    return _pick(
+    color = one_of(rng, synonyms.COLORS[op.value])
+    return one_of(
         rng,
         (
             f"make {name} {color}", f"make {name} {color}", f"make {name} {color} instead", f"turn {name} {color}",
@@ -167,20 +155,20 @@ def _resize(rng: Rng, op: Op, name: str) -> str:
             f"reduce {name} in size", f"make {name} littler", f"make {name} a bit smaller",
         )  # fmt: skip
     else:
-        size = _pick(rng, _SIZES[op.value])
+        size = one_of(rng, synonyms.SIZES[op.value])
         forms = (
             f"make {name} {size}", f"{name} should be {size}", f"change the size of {name} to {size}",
             f"resize {name} to {size}", f"I want {name} to be {size}",
         )  # fmt: skip
-    return _pick(rng, forms)
+    return one_of(rng, forms)
 
 
 def _move(rng: Rng, op: Op, name: str) -> str:
     side = _side(rng, op)
     if op.place and rng.random() < 0.5:
         side = f" to the {op.place}"
-        return _pick(rng, (f"move {name}{side}", f"shift {name}{side}", f"push {name}{side}", f"bring {name}{side}"))
-    return _pick(
+        return one_of(rng, (f"move {name}{side}", f"shift {name}{side}", f"push {name}{side}", f"bring {name}{side}"))
+    return one_of(
         rng,
         (
             f"move {name}{side}", f"put {name}{side}", f"place {name}{side}", f"{name} should be{side}",
@@ -191,7 +179,7 @@ def _move(rng: Rng, op: Op, name: str) -> str:
 
 
 def _refill(rng: Rng, op: Op, name: str) -> str:
-    fill, tail = _pick(rng, _FILLS[op.value]), _pick(rng, _FILL_TAILS[op.value])
+    fill, tail = one_of(rng, synonyms.FILLS[op.value]), one_of(rng, synonyms.FILL_TAILS[op.value])
     forms = [
         f"make {name} {fill}", f"make {name} {fill} instead", f"{name} should be {fill}", f"{name} should come {tail}",
         f"I want {name} {tail}", f"redo {name} {tail}",
@@ -202,28 +190,28 @@ def _refill(rng: Rng, op: Op, name: str) -> str:
             f"fill {name} with one flat colour",
         ]  # fmt: skip
     else:
-        marks = "stripes" if op.value == "striped" else _pick(rng, ("dots", "spots", "polka dots"))
+        marks = "stripes" if op.value == "striped" else one_of(rng, ("dots", "spots", "polka dots"))
         forms += [
             f"put {marks} on {name}",
             f"give {name} {marks}",
             f"add {marks} to {name}",
             f"fill {name} with {marks}",
         ]
-    return _pick(rng, tuple(forms))
+    return one_of(rng, tuple(forms))
 
 
 def _write(rng: Rng, op: Op, name: str) -> str:
-    thing = _pick(rng, ("text", "word", "caption", "writing"))
+    thing = one_of(rng, ("text", "word", "caption", "writing"))
     if not op.value and not op.place:
-        verb = _pick(rng, ("remove", "delete", "erase", "drop", "get rid of"))
+        verb = one_of(rng, ("remove", "delete", "erase", "drop", "get rid of"))
         return f"no {thing}, please" if rng.random() < 0.15 else f"{verb} the {thing}"
     if not op.value:
         forms = (f"move the {thing} to the {op.place}", f"put the {thing}{_side(rng, op)}", f"the {thing} should be")
-        text = _pick(rng, forms)
+        text = one_of(rng, forms)
         return text + _side(rng, op) if text.endswith("be") else text
     left, right = ('"', '"') if rng.random() < 0.6 else ("“", "”") if rng.random() < 0.5 else ("'", "'")
     said, side = f"{left}{op.value}{right}", _side(rng, op)
-    return _pick(
+    return one_of(
         rng,
         (
             f"write {said}{side}", f"change the {thing} to {said}{side}", f"the {thing} should say {said}{side}",
@@ -234,12 +222,12 @@ def _write(rng: Rng, op: Op, name: str) -> str:
 
 
 def _sheet(rng: Rng, op: Op, name: str) -> str:
-    color = _pick(rng, _SHEETS[op.value])
-    return _pick(
+    color = one_of(rng, synonyms.SHEETS[op.value])
+    return one_of(
         rng,
         (
             f"make the background {color}", f"change the background to {color}", f"use {color} paper",
-            f"put it on {_with_article(f'a {color}')} background", f"the background should be {color}",
+            f"put it on {with_article(f'a {color}')} background", f"the background should be {color}",
             f"change the sheet to {color}", f"make the sheet {color}", f"{color} background instead",
             f"swap the paper for {color}", f"turn the background {color}",
         ),
@@ -258,8 +246,8 @@ def _negated(rng: Rng, op: Op, name: str, before: Scene) -> str | None:
     if op.kind != "refill" or op.value != "plain" or len(fills) != 1 or rng.random() < 0.5:
         return None
     [fill] = fills
-    marks = "stripes" if fill == "striped" else _pick(rng, ("dots", "spots", "polka dots"))
-    return _pick(
+    marks = "stripes" if fill == "striped" else one_of(rng, ("dots", "spots", "polka dots"))
+    return one_of(
         rng, (f"no {marks} on {name}", f"remove the {marks} from {name}", f"{name} should have no {marks}",
               f"take the {marks} off {name}", f"{name} without {marks}, please")
     )  # fmt: skip
@@ -274,8 +262,8 @@ def _merged(rng: Rng, ops: Sequence[Op], name: str) -> str | None:
         if op.value in ("larger", "smaller"):
             words.append("bigger" if op.value == "larger" and rng.random() < 0.5 else op.value)
         else:
-            words.append(_pick(rng, {**_COLORS, **_FILLS, **_SIZES}[op.value]))
-    return _pick(rng, (f"make {name} {words[0]} and {words[1]}", f"{name} should be {words[0]} and {words[1]}"))
+            words.append(one_of(rng, {**synonyms.COLORS, **synonyms.FILLS, **synonyms.SIZES}[op.value]))
+    return one_of(rng, (f"make {name} {words[0]} and {words[1]}", f"{name} should be {words[0]} and {words[1]}"))
 
 
 def say_edit(rng: Rng, spec: EditSpec, before: Scene) -> EditWording:
@@ -299,12 +287,12 @@ def say_edit(rng: Rng, spec: EditSpec, before: Scene) -> EditWording:
         i += 1
     text = parts[0]
     for part in parts[1:]:
-        joiner = _pick(rng, _JOINERS)
+        joiner = one_of(rng, _JOINERS)
         capital = joiner.endswith(". ") and rng.random() < 0.8
         text += joiner + (part[0].upper() + part[1:] if capital else part)
     if text.split(" ", 1)[0] in _IMPERATIVES:
-        text = _pick(rng, _OPENERS) + text
-    closer = _pick(rng, _CLOSERS)
+        text = one_of(rng, _OPENERS) + text
+    closer = one_of(rng, _CLOSERS)
     if rng.random() < 0.5:
         text = text[0].upper() + text[1:]
     if closer[1:2].isupper() or rng.random() < 0.3:
@@ -312,7 +300,7 @@ def say_edit(rng: Rng, spec: EditSpec, before: Scene) -> EditWording:
     text += closer
     text = text.replace("please.", "please").replace("..", ".").replace("please please", "please")
     if rng.random() < 0.06:
-        text = _typo(rng, text)
+        text = typo(rng, text)
     canonical = str(spec)
     return EditWording(text, spec, canonical, _thought(spec, before, pronouns))
 

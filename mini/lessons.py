@@ -15,7 +15,8 @@ from typing import Literal
 from mini import questions
 from mini.captions import caption, caption_unaware
 from mini.sampling import Rng, Split, holds_out, noun, sample_scene, sample_spec
-from mini.wording import Wording, say, thought_of
+from mini.thoughts import thought_of
+from mini.wording import Wording, say
 from mini.world import COLORS, FILLS, SHAPES, SIZES, Group, Relation, Spec
 
 Task = Literal["rewrite", "checklist", "repair"]

@@ -1,4 +1,4 @@
-"""How people say a spec: synonyms, number words, passives, pronouns, negation, filler, and now and then a typo.
+"""How people say a spec: synonyms (mini/synonyms.py), passives, pronouns, negation, filler, now and then a typo.
 
 Kept apart from the canonical captions (mini/captions.py): the generator never sees this language; the rewriter learns
 to turn it into theirs, and the checks of a prompt are made from the spec and from how it was said.
@@ -8,80 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mini import questions
-from mini.captions import SIDES, caption, sides_of
+from mini import synonyms
+from mini.captions import caption
 from mini.questions import Noun, Query
-from mini.sampling import Rng, noun, resolve, truths
+from mini.sampling import Rng, noun, truths
+from mini.synonyms import one_of, shape_name, with_article
+from mini.thoughts import thought_of
 from mini.world import INVERSE, Absent, Group, Relation, Spec
 
-_SHAPES = {
-    "circle": ("circle", "circle", "disc", "disk", "round"),
-    "square": ("square", "square", "box", "block"),
-    "triangle": ("triangle", "triangle", "wedge", "three-cornered shape"),
-    "star": ("star", "star", "starlet", "five-pointed star"),
-    "heart": ("heart", "heart", "love heart", "valentine"),
-    "diamond": ("diamond", "diamond", "rhombus", "lozenge"),
-    "cross": ("cross", "cross", "plus sign", "plus"),
-    "moon": ("moon", "moon", "crescent", "half-moon"),
-}
-_PLURALS = {"box": "boxes", "cross": "crosses", "rhombus": "rhombuses", "plus": "pluses"}
-_COLORS = {
-    "red": ("red", "red", "crimson", "scarlet"),
-    "orange": ("orange", "orange", "tangerine"),
-    "yellow": ("yellow", "yellow", "golden", "lemon"),
-    "green": ("green", "green", "emerald", "grass-green"),
-    "blue": ("blue", "blue", "azure", "navy"),
-    "purple": ("purple", "purple", "violet", "plum"),
-    "pink": ("pink", "pink", "rose", "magenta"),
-    "brown": ("brown", "brown", "chocolate", "tan"),
-}
-_SIZES = {
-    "small": ("small", "small", "tiny", "little", "mini"),
-    "medium": ("medium", "medium-sized", "mid-sized"),
-    "large": ("large", "large", "big", "huge", "giant"),
-}
-_FILLS = {
-    "plain": ("plain", "solid", "unpatterned"),
-    "striped": ("striped", "stripy", "banded"),
-    "dotted": ("dotted", "spotted", "polka-dot"),
-}
-_FILL_TAILS = {
-    "plain": ("without a pattern", "in one flat colour"),
-    "striped": ("with stripes", "with bands across"),
-    "dotted": ("with dots", "with spots", "covered in polka dots"),
-}
-_SHEETS = {
-    "white": ("white", "snow-white"),
-    "cream": ("cream", "ivory", "off-white"),
-    "sky": ("sky-blue", "pale blue", "sky", "light blue"),
-    "mint": ("mint", "pale green", "mint-green"),
-    "grey": ("grey", "gray", "silver"),
-    "lilac": ("lilac", "lavender", "pale purple"),
-}
-_COUNTS = {
-    1: ("a", "a", "a", "one", "a single", "1"),
-    2: ("two", "two", "2", "a pair of", "a couple of"),
-    3: ("three", "three", "3", "a trio of"),
-    4: ("four", "4"),
-    5: ("five", "5"),
-    6: ("six", "6", "half a dozen"),
-}
-_PLACES = {
-    "left": ("at the left", "on the left side", "on the left", "near the left edge"),
-    "right": ("at the right", "on the right side", "on the right", "near the right edge"),
-    "top": ("at the top", "up top", "near the top edge", "in the upper part"),
-    "bottom": ("at the bottom", "down at the bottom", "near the bottom edge", "in the lower part"),
-}
-_RELATIONS = {
-    "left": ("left of", "to the left of", "on the left side of", "on the left of"),
-    "right": ("right of", "to the right of", "on the right side of", "on the right of"),
-    "above": ("above", "over", "higher up than"),
-    "below": ("below", "under", "beneath", "underneath", "lower down than"),
-    "inside": ("inside", "within", "enclosed by", "surrounded by"),
-    "larger": ("larger than", "bigger than"),
-    "smaller": ("smaller than", "littler than"),
-}
-_AROUND = ("around", "wrapped around")
 _OPENERS = (
     "", "", "", "a picture of ", "an image with ", "draw ", "please draw ", "Please draw me ", "I'd like ", "show me ",
     "can you make ", "Could you please create a picture with ", "I want to see ", "paint ", "make a picture that has ",
@@ -108,43 +42,25 @@ class Wording:
     checks: tuple[tuple[str, str], ...]
 
 
-def _pick(rng: Rng, options: tuple[str, ...]) -> str:
-    return options[int(rng.random() * len(options))]
-
-
-def _name(rng: Rng, shape: str, many: bool) -> str:
-    name = _pick(rng, _SHAPES[shape])
-    if name == "round" and many:
-        name = "circle"
-    if name == "round":
-        return "round shape"
-    return _PLURALS.get(name, f"{name}s") if many else name
-
-
-def _with_article(phrase: str) -> str:
-    """ "a" before a vowel sound becomes "an"."""
-    return f"an {phrase[2:]}" if phrase.startswith("a ") and phrase[2] in "aeiou" else phrase
-
-
-def _mention(rng: Rng, group: Group, all_color: bool) -> str:
+def mention(rng: Rng, group: Group, all_color: bool) -> str:
     """First mention of a group: count, size, pattern, colour, name, place."""
-    words = [_pick(rng, _COUNTS[group.count])]
+    words = [one_of(rng, synonyms.COUNTS[group.count])]
     tail = ""
     if group.size:
-        words.append(_pick(rng, _SIZES[group.size]))
-    fill = _pick(rng, _FILLS[group.fill]) if group.fill else ""
+        words.append(one_of(rng, synonyms.SIZES[group.size]))
+    fill = one_of(rng, synonyms.FILLS[group.fill]) if group.fill else ""
     if group.fill and rng.random() < 0.35:
-        fill, tail = "", " " + _pick(rng, _FILL_TAILS[group.fill])
-    color = _pick(rng, _COLORS[group.color]) if group.color else ""
+        fill, tail = "", " " + one_of(rng, synonyms.FILL_TAILS[group.fill])
+    color = one_of(rng, synonyms.COLORS[group.color]) if group.color else ""
     if color and all_color:
         every = "both of them" if group.count == 2 else "all of them"
         tail = f", {every} {color}," + tail if not tail else f"{tail}, {every} {color},"
         color = ""
     pair = [fill, color] if rng.random() < 0.5 else [color, fill]
-    words += [w for w in pair if w] + [_name(rng, group.shape, group.count > 1)]
-    text = _with_article(" ".join(words)) + tail
+    words += [w for w in pair if w] + [shape_name(rng, group.shape, group.count > 1)]
+    text = with_article(" ".join(words)) + tail
     if group.place:
-        text += " " + _pick(rng, _PLACES[group.place])
+        text += " " + one_of(rng, synonyms.PLACES[group.place])
     return text
 
 
@@ -152,9 +68,9 @@ def _again(rng: Rng, spec: Spec, index: int) -> str:
     """A later mention: the shape, with its colour where it needs one or at random."""
     group = spec.groups[index]
     alone = sum(g.shape == group.shape for g in spec.groups) == 1
-    name = _name(rng, group.shape, group.count > 1)
+    name = shape_name(rng, group.shape, group.count > 1)
     if group.color and (not alone or rng.random() < 0.6):
-        return f"the {_pick(rng, _COLORS[group.color])} {name}"
+        return f"the {one_of(rng, synonyms.COLORS[group.color])} {name}"
     return f"the {name}"
 
 
@@ -176,7 +92,7 @@ def _relation_sentence(rng: Rng, spec: Spec, relation: Relation, last: int | Non
     if relation.kind == "same_color":
         first, second = _again(rng, spec, a), _again(rng, spec, b)
         return (
-            _pick(
+            one_of(
                 rng,
                 (
                     f"{first} should have the same colour as {second}",
@@ -187,9 +103,9 @@ def _relation_sentence(rng: Rng, spec: Spec, relation: Relation, last: int | Non
             False,
         )
     if relation.kind == "inside" and rng.random() < 0.3:
-        a, b, phrase = b, a, _pick(rng, _AROUND)
+        a, b, phrase = b, a, one_of(rng, synonyms.AROUND)
     else:
-        phrase = _pick(rng, _RELATIONS[relation.kind])
+        phrase = one_of(rng, synonyms.RELATIONS[relation.kind])
     many = spec.groups[a].count > 1
     first, second, pronoun = _again(rng, spec, a), _again(rng, spec, b), False
     if len(spec.groups) == 2 and rng.random() < 0.15:
@@ -221,8 +137,8 @@ def _relation_sentence(rng: Rng, spec: Spec, relation: Relation, last: int | Non
 def _word_phrase(rng: Rng, spec: Spec) -> str:
     left, right = ('"', '"') if rng.random() < 0.6 else ("“", "”") if rng.random() < 0.5 else ("'", "'")
     said = f"{left}{spec.word}{right}"
-    where = f" {_pick(rng, _PLACES[spec.word_place])}" if spec.word_place else ""
-    return _pick(
+    where = f" {one_of(rng, synonyms.PLACES[spec.word_place])}" if spec.word_place else ""
+    return one_of(
         rng,
         (
             f"with the word {said}{where}",
@@ -236,14 +152,14 @@ def _word_phrase(rng: Rng, spec: Spec) -> str:
 
 def _absent_phrase(rng: Rng, absent: Absent) -> str:
     if absent.shape is None:
-        color = _pick(rng, _COLORS[str(absent.color)])
-        return _pick(
+        color = one_of(rng, synonyms.COLORS[str(absent.color)])
+        return one_of(
             rng, (f"nothing {color}", f"no {color} shapes", f"avoid anything {color}", f"without any {color} shapes")
         )
-    name = _name(rng, absent.shape, True)
+    name = shape_name(rng, absent.shape, True)
     if absent.color:
-        name = f"{_pick(rng, _COLORS[absent.color])} {name}"
-    return _pick(
+        name = f"{one_of(rng, synonyms.COLORS[absent.color])} {name}"
+    return one_of(
         rng,
         (
             f"no {name}",
@@ -256,20 +172,20 @@ def _absent_phrase(rng: Rng, absent: Absent) -> str:
 
 
 def _sheet_phrase(rng: Rng, sheet: str) -> str:
-    color = _pick(rng, _SHEETS[sheet])
-    return _pick(
+    color = one_of(rng, synonyms.SHEETS[sheet])
+    return one_of(
         rng,
         (
-            f"on {_with_article(f'a {color}')} background",
+            f"on {with_article(f'a {color}')} background",
             f"on {color} paper",
-            f"on {_with_article(f'a {color}')} sheet",
-            f"against {_with_article(f'a {color}')} backdrop",
+            f"on {with_article(f'a {color}')} sheet",
+            f"against {with_article(f'a {color}')} backdrop",
             f"the background is {color}",
         ),
     )
 
 
-def _typo(rng: Rng, text: str) -> str:
+def typo(rng: Rng, text: str) -> str:
     """One slip of the finger in a long word outside quotes."""
     spots = [i for i in range(2, len(text) - 2) if text[i - 2 : i + 3].isalpha() and text[i - 2 : i + 3].islower()]
     if not spots:
@@ -299,7 +215,7 @@ def say(rng: Rng, spec: Spec) -> Wording:
         and sum(o.shape == g.shape for o in spec.groups) == 1
         for g in spec.groups
     ]  # fmt: skip
-    mentions = [_mention(rng, g, said_all[i]) for i, g in enumerate(spec.groups)]
+    mentions = [mention(rng, g, said_all[i]) for i, g in enumerate(spec.groups)]
     pronouns: set[int] = set()
     rest = list(range(len(spec.relations)))
     main = ""
@@ -307,7 +223,7 @@ def say(rng: Rng, spec: Spec) -> Wording:
     if inline and rng.random() < 0.4 and not any(said_all[:2]):
         relation = spec.relations[inline[0]]
         rest.remove(inline[0])
-        main = f"{mentions[0]} {_pick(rng, _RELATIONS[relation.kind])} {mentions[1]}"
+        main = f"{mentions[0]} {one_of(rng, synonyms.RELATIONS[relation.kind])} {mentions[1]}"
         if mentions[2:]:
             main = _list([main, *mentions[2:]])
     else:
@@ -340,9 +256,9 @@ def say(rng: Rng, spec: Spec) -> Wording:
         be = "are" if spec.groups[1].count > 1 else "is"
         main = mentions[0]
         it = "them" if spec.groups[0].count > 1 else "it"
-        told[0] = f"{mentions[1]} {be} {_pick(rng, _RELATIONS[relation.kind])} {it}"
+        told[0] = f"{mentions[1]} {be} {one_of(rng, synonyms.RELATIONS[relation.kind])} {it}"
         pronouns.add(rest[0])
-    opener = _pick(rng, _OPENERS)
+    opener = one_of(rng, _OPENERS)
     text = opener + main + "".join((", " if rng.random() < 0.4 else " ") + t for t in tail)
     text = text.replace(",,", ",").strip().rstrip(",")
     sentences = told + [sentences[i] for i in rng.permutation(len(sentences))]
@@ -353,13 +269,13 @@ def say(rng: Rng, spec: Spec) -> Wording:
         text = text[0].upper() + text[1:]
     if sentences or rng.random() < 0.4:
         text += "."
-    closer = _pick(rng, _CLOSERS)
+    closer = one_of(rng, _CLOSERS)
     if closer and text[-1] != ".":
         text += "."
     text += closer
     text = text.replace(",.", ".").replace(", .", ".").replace(", ,", ",")
     if rng.random() < 0.06:
-        text = _typo(rng, text)
+        text = typo(rng, text)
     return Wording(text, spec, thought_of(spec, pronouns), caption(spec), _checks(spec, pronouns, said_all))
 
 
@@ -399,53 +315,3 @@ def _checks(spec: Spec, pronouns: set[int], said_all: list[bool]) -> tuple[tuple
                 asked = Query("color", Noun(group.shape, None, True), value=str(group.color))
                 checks.append((_KEY_POINTS["color"], str(asked)))
     return tuple(checks)
-
-
-def _both(spec: Spec, relation: Relation) -> tuple[tuple[Noun, Noun], tuple[Noun, Noun]]:
-    a, b = noun(spec, relation.a), noun(spec, relation.b)
-    return (a, b), (b, a)
-
-
-def thought_of(spec: Spec, pronouns: frozenset[int] | set[int] = frozenset()) -> str:
-    """The chain of thought of a good rewriter: what is asked for, piece by piece, in plain words.
-
-    Things bear numbers, relations are said from both sides, each side's subject with its number, and "In order" sorts
-    the sides by thing, as the caption has them. Without numbers a small model understood the relations and then gave
-    the answer's clauses to the wrong things: a number is one token to look up, a name is two, and stands as object too.
-    """
-    plain = resolve(spec)
-    things = "; ".join(
-        ", ".join(
-            w
-            for w in (
-                questions.NUMBERS[g.count],
-                g.size,
-                g.color,
-                g.fill,
-                f"{g.shape} {i}",
-                g.place and f"at {g.place}",
-            )
-            if w
-        )
-        for i, g in enumerate(plain.groups, 1)
-    )
-    lines = [f"Things: {things}."]
-    for i, r in enumerate(spec.relations):
-        said = "By pronoun" if i in pronouns else "Relation"
-        if r.kind == "same_color":
-            lines.append(f"{said}: {noun(spec, r.a)} {r.a + 1} same colour as {noun(spec, r.b)}.")
-        else:
-            ends = zip((r.a, r.b), SIDES[r.kind], _both(plain, r), strict=True)
-            first, second = (f"{x} {at + 1} {side} {y}" for at, side, (x, y) in ends)
-            lines.append(f"{said}: {first}; {second}.")
-    sides = [sides_of(plain, i) for i in range(len(plain.groups))]
-    if any(sides):
-        lines.append("In order: " + "; ".join(f"{i} {said or 'alone'}" for i, said in enumerate(sides, 1)) + ".")
-    if spec.word:
-        lines.append(f"Word: {spec.word}" + (f" at {spec.word_place}." if spec.word_place else "."))
-    if spec.sheet:
-        lines.append(f"Sheet: {spec.sheet}.")
-    for absent in spec.absent:
-        what = Noun(absent.shape, absent.color, True) if absent.shape else f"{absent.color} shapes"
-        lines.append(f"Absent: {what}; leave it out.")
-    return " ".join(lines)

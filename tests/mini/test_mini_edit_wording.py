@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from mini import wording
+from mini import synonyms
 from mini.edit_layout import EditCase
 from mini.edit_sampling import sample_edit
 from mini.edit_wording import EditWording, say_edit
@@ -109,7 +109,7 @@ def test_politeness_and_typos() -> None:
     texts = [said.text for said in _said("recolour star to blue", 400)]
     assert any(re.search("please", text, re.IGNORECASE) for text in texts)
     assert any(text.endswith("Leave the rest as it is.") for text in texts)
-    names = {name for options in (*wording._SHAPES.values(), *wording._COLORS.values()) for name in options}
+    names = {name for options in (*synonyms.SHAPES.values(), *synonyms.COLORS.values()) for name in options}
     known = set(re.findall(r"[a-z]+", " ".join([*names, *COLORS])))
     words = [word for text in texts for word in re.findall(r"[a-z]+", text.lower())]
     assert sum(word not in known and word.startswith("sta") for word in words) < 20

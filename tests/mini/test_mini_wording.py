@@ -15,13 +15,14 @@ from core.profiles import ChecklistConfig, ModelConfig, RewriterConfig
 from core.templates import fill, load_template
 from evaluator.checklist import ChecklistBuilder, parse_lines
 from evaluator.keypoints import all_keypoints
-from mini import questions, wording
+from mini import questions
 from mini.captions import SIDES, caption, caption_unaware, group_phrase, sides_of
 from mini.generator import build_tokenizer
 from mini.lessons import TASKS, Lesson, Task, first_come, lesson, parts_of
 from mini.questions import parse, plural
 from mini.sampling import Split, resolve, sample_pair, sample_spec, truths
-from mini.wording import Wording, say, turned
+from mini.thoughts import thought_of
+from mini.wording import Wording, say, turned, typo
 from mini.world import (
     COLORS,
     FILLS,
@@ -183,11 +184,11 @@ def test_typos_spare_quoted_words_and_numbers() -> None:
     rng = np.random.default_rng(507)
     text = 'draw 12 stars with the word "HELLO" on it'
     for _ in range(200):
-        typed = wording._typo(rng, text)
+        typed = typo(rng, text)
         assert typed != text or "ll" in text
         assert '"HELLO"' in typed
         assert "12" in typed
-    assert wording._typo(rng, "A 1") == "A 1"
+    assert typo(rng, "A 1") == "A 1"
 
 
 def test_the_other_side_of_a_relation() -> None:
@@ -253,7 +254,7 @@ def test_the_thought_names_all_that_is_asked_for() -> None:
         word_place="top",
         absent=(Absent("moon", "pink"), Absent(color="brown")),
     )
-    assert wording.thought_of(spec, {0}) == (
+    assert thought_of(spec, {0}) == (
         "Things: two, small, red, striped, star 1, at left; one, red, circle 2. "
         "By pronoun: red stars 1 above red circle; red circle 2 below red stars. "
         "Relation: circle 2 same colour as red stars. In order: 1 above red circle; 2 below red stars. "
