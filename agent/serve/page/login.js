@@ -1,0 +1,26 @@
+// The dialog that asks for a token.
+
+import { api } from "./api.js";
+import { $ } from "./dom.js";
+
+export function login() {
+  $("app").hidden = true;
+  if (!$("login").open) $("login").showModal();
+}
+
+// `start`: what follows once the token is taken.
+export function listenToLogin(start) {
+  $("login").addEventListener("cancel", (event) => event.preventDefault());
+  $("login-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      await api.login($("token").value);
+      $("token").value = "";
+      $("login").close();
+      await start();
+    } catch (error) {
+      $("login-error").textContent = error.message;
+      $("login-error").hidden = false;
+    }
+  });
+}
