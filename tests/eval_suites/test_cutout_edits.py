@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from eval_suites.cutout_edits import WAYS, draw_table, edit_table, main, markdown, pairs, session_table
+from eval_suites.cutout_edits import main
+from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
+from eval_suites.cutout_edits_ways import WAYS, pairs
 
 
 def _result(*followed: bool, kept: bool = True, drawn: int = 2) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 
 from eval_suites import rewriters
 from eval_suites.generation.cutouts import prompts
-from eval_suites.rewriters import Answer, Model, checkpoints, curve_point, difference, points, row_of, truth
+from eval_suites.rewriters import Model, checkpoints
+from eval_suites.rewriters_figures import Answer, curve_point, difference, points, row_of, share, truth
 from eval_suites.rewriters_report import curves_svg, markdown
 
 WORDINGS = prompts(4, 3)
@@ -51,7 +52,7 @@ def test_truth_is_the_rewards_own_mean_over_groups() -> None:
     assert truth(_answers(0), WORDINGS) == [1.0] * 4
     spoiled = truth(_answers(4), WORDINGS)
     assert all(0 <= value < 1 for value in spoiled)
-    assert spoiled != pytest.approx(rewriters.share(_answers(4)))
+    assert spoiled != pytest.approx(share(_answers(4)))
 
 
 def test_the_gap_leaves_out_what_the_judge_could_not_score() -> None:
