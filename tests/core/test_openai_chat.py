@@ -7,50 +7,19 @@ import base64
 import gzip
 import io
 import json
-import math
 import socket
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from core.chat import MAX_BYTES, ChatModel, ChatRequest, Message, OpenAIChat, Usage
-from core.choices import NEVER
+from core.chat import MAX_BYTES, ChatModel, ChatRequest, Message, Usage
 from core.errors import BackendError, BadReply, ConfigError, ServerError
-from core.profiles import ModelConfig, ServerConfig
-from tests.core.conftest import Answer, Call, Handler, Server
+from tests.core.conftest import Answer, Call, Server
+from tests.core.openai_chats import ASK, Serve, Sleeps, chat_to, error, reply
 
-Serve = Callable[[Handler], Server]
 KEY = "sk-very-secret-key-0123456789"
-ASK = ChatRequest((Message("user", "a cat"),))
-
-
-class Sleeps(list[float]):
-    """A sleep that does not, and remembers."""
-
-    async def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-def reply(text: Any = "hello", **choice: Any) -> Answer:
-    message = {"role": "assistant", "content": text, **choice.pop("message", {})}
-    body = {"model": "served", "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
-    return Answer(body | {"usage": {"prompt_tokens": 7, "completion_tokens": 3}})
-
-
-def error(status: int, message: str = "no", **fields: Any) -> Answer:
-    headers = fields.pop("headers", {})
-    return Answer({"error": {"message": message, **fields}}, status, headers)
-
-
-def chat_to(server: Server, sleep: Any = None, **settings: Any) -> OpenAIChat:
-    template_args = settings.pop("template_args", {})
-    config = ServerConfig(base_url=server.url, **settings)
-    model = ModelConfig(kind="openai", model="m", server=config, template_args=template_args)
-    return OpenAIChat(model, sleep=Sleeps() if sleep is None else sleep)
 
 
 async def test_what_is_sent_and_read(serve: Serve) -> None:
@@ -354,90 +323,6 @@ async def test_template_variables(serve: Serve) -> None:
     server = serve(lambda call: reply())
     await chat_to(server, template_args={"enable_thinking": False})(ASK)
     assert server.calls[0].body["chat_template_kwargs"] == {"enable_thinking": False}
-
-
-VOCABULARY = {"yes": [10], "Yes": [11], " yes": [12], "no": [20], " no": [21]}
-CHOOSE = ChatRequest(ASK.messages, choices=("yes", "no"))
-
-
-def vllm(call: Call) -> Answer:
-    if call.path == "/tokenize":
-        tokens = VOCABULARY.get(call.body["prompt"], [1, 2])
-        return Answer({"tokens": tokens, "count": len(tokens), "max_model_len": 256})
-    logs = {10: math.log(0.5), 11: math.log(0.25), 12: -30.0, 20: math.log(0.125), 21: NEVER, 99: -0.1}
-    entries = [{"token": f"token_id:{i}", "logprob": logs[i]} for i in (*call.body["logprob_token_ids"], 99)]
-    return reply("", finish_reason="length", logprobs={"content": [{"token": "token_id:10", "top_logprobs": entries}]})
-
-
-async def test_choices_on_vllm(serve: Serve) -> None:
-    server = serve(vllm)
-    chat = chat_to(server)
-    got = await chat(CHOOSE)
-    assert {choice: math.exp(log) for choice, log in got.logprobs.items()} == pytest.approx({"yes": 0.75, "no": 0.125})
-    assert got.text == "yes"
-    sent = server.calls[-1].body
-    wanted = {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "return_tokens_as_token_ids": True}
-    assert sent.items() >= (wanted | {"logprob_token_ids": [10, 11, 12, 20, 21]}).items()
-    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
-    before = len(server.calls)
-    await chat(CHOOSE)
-    assert len(server.calls) == before + 1  # the ids are known by now
-
-
-def top20(call: Call) -> Answer:
-    """A server such as OpenAI's: no /tokenize, no fields that it does not know."""
-    if call.path != "/v1/chat/completions":
-        return error(404)
-    if "logprob_token_ids" in call.body:
-        return error(400, "Unrecognized request argument")
-    entries = [{"token": " Yes", "logprob": math.log(0.5)}, {"token": "yes", "logprob": math.log(0.25)}]
-    return reply(" Yes", logprobs={"content": [{"token": " Yes", "top_logprobs": entries}]})
-
-
-async def test_choices_elsewhere(serve: Serve) -> None:
-    server = serve(top20)
-    chat = chat_to(server)
-    got = await chat(CHOOSE)
-    assert math.exp(got.logprobs["yes"]) == pytest.approx(0.75)
-    assert got.logprobs["no"] == NEVER
-    assert server.calls[-1].body["top_logprobs"] == 20
-    before = len(server.calls)
-    await chat(CHOOSE)
-    assert len(server.calls) == before + 1
-
-
-@pytest.mark.parametrize("refuses", [True, False])
-async def test_choices_where_only_the_tokenizer_is_vllms(serve: Serve, refuses: bool) -> None:
-    """Some proxies pass /tokenize on, but refuse or ignore the ids."""
-
-    def proxy(call: Call) -> Answer:
-        if call.path == "/tokenize":
-            return vllm(call)
-        return top20(Call(call.path, call.body if refuses else {"messages": []}, {}))
-
-    assert math.exp((await chat_to(serve(proxy))(CHOOSE)).logprobs["yes"]) == pytest.approx(0.75)
-
-
-@pytest.mark.parametrize(
-    ("logprobs", "words"),
-    [
-        (None, "no log probabilities"),
-        ({"content": []}, "no log probabilities"),
-        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": "high"}]}]}, "for a log probability"),
-        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": math.nan}]}]}, "for a log probability"),
-        ({"content": [{"top_logprobs": [{"token": "yes", "logprob": 2.0}]}]}, "for a log probability"),
-        ({"content": [{"top_logprobs": ["yes"]}]}, "for a log probability"),
-    ],
-)
-async def test_choices_that_cannot_be_read(serve: Serve, logprobs: Any, words: str) -> None:
-    server = serve(lambda call: reply(logprobs=logprobs) if "chat" in call.path else Answer(b"<html>"))
-    with pytest.raises(BadReply, match=words):
-        await chat_to(server)(CHOOSE)
-
-
-async def test_a_choice_that_is_no_token(serve: Serve) -> None:
-    with pytest.raises(BackendError, match="'maybe' is not a single token of m"):
-        await chat_to(serve(vllm))(ChatRequest(ASK.messages, choices=("yes", "maybe")))
 
 
 async def test_a_prompt_that_is_no_unicode(serve: Serve) -> None:
