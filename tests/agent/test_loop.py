@@ -1,4 +1,4 @@
-"""The whole graph, with fakes in place of models."""
+"""The whole graph, with fakes in place of models: how a run goes, why it stops, what it leaves."""
 
 from __future__ import annotations
 
@@ -14,56 +14,19 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from PIL import Image
 
-from agent.events import Asked, ChecklistMade, Event, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
-from agent.fakes import CHECKS, Opinion, drawn_from, fake_parts, paint
-from agent.parts import CallLimit, Chooser, Parts
+from agent.events import ChecklistMade, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
+from agent.fakes import CHECKS, fake_parts, paint
+from agent.parts import CallLimit
 from agent.run import RunResult, Session, resume, run_draw
 from agent.state import STATE_TYPES
-from agent.types import Answer, Decision, Limits, StopReason, Task
+from agent.types import Decision, Limits, StopReason, Task
 from core.errors import BackendError, InputError, ServerError
 from core.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
-from evaluator.pairs.pairwise import WinRates
-from evaluator.pairs.types import Comparison, Two
 from evaluator.types import Check, Outcome
 from rewriter.fakes import FakeRewriter
-
-GOOD, POOR, FAIR = (0.97, 0.98, 0.99), (0.2, 0.3, 0.9), (0.9, 0.1, 0.9)
-FAILED = Outcome.FAILED
-
-
-def by_word(**opinions: tuple[float | Outcome, ...]) -> Opinion:
-    """The opinion of the first word of the prompt that is named, else a poor one."""
-
-    def opinion(prompt: str, seed: int) -> tuple[float | Outcome, ...]:
-        return next((opinions[word] for word in prompt.split() if word in opinions), POOR)
-
-    return opinion
-
-
-async def run(
-    parts: Parts,
-    out: Path,
-    *,
-    limits: Limits | None = None,
-    answers: Sequence[Answer] = (),
-    prompt: str = "three circles",
-    seed: int = 7,
-) -> tuple[RunResult, list[Event]]:
-    session = Session.start(
-        prompt, parts, limits=limits or Limits(), out=out, seed=seed, ask=bool(answers), retry_wait_s=0.01
-    )
-    events = [event async for event in session.stream()]
-    for answer in answers:
-        assert isinstance(events[-1], Asked)
-        events += [event async for event in session.stream(answer)]
-    assert session.result is not None
-    return session.result, events
-
-
-async def resumed(folder: Path, parts: Parts) -> RunResult:
-    return await Session.open(folder, parts, retry_wait_s=0.01).run()
+from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, resumed, run
 
 
 def record(result: RunResult) -> dict[str, object]:
@@ -208,132 +171,6 @@ async def test_a_rewriter_whose_server_is_down_fails_the_run_before_any_picture(
     assert result.trace.is_file()
 
 
-async def test_cancelled_between_rounds_keeps_the_best(tmp_path: Path) -> None:
-    session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1)
-    async for event in session.stream():
-        if isinstance(event, Judged):
-            session.cancel()
-    assert session.result is not None
-    assert session.result.stop is StopReason.CANCELLED
-    assert len(session.result.attempts) == 2
-    assert session.result.image is not None
-
-
-async def test_cancelled_while_drawing_stops_at_the_next_step(tmp_path: Path) -> None:
-    steps: list[int] = []
-
-    class Stepping(FakeBackend):
-        def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
-            assert on_step is not None
-            for step in range(1000):
-                steps.append(step)
-                on_step(step, 1000)
-                threading.Event().wait(0.01)
-            return super().render(tasks, on_step)
-
-    session = Session.start("ask", fake_parts(by_word(), backend=Stepping()), limits=Limits(), out=tmp_path, seed=1)
-    async for event in session.stream():
-        if isinstance(event, StepProgress) and event.done >= 3:
-            session.cancel()
-    assert session.result is not None
-    assert (session.result.stop, session.result.best) == (StopReason.CANCELLED, None)
-    assert len(steps) < 100
-
-
-async def test_a_stream_that_is_left_early_can_be_taken_up_again(tmp_path: Path) -> None:
-    backend = FakeBackend(paint=paint)
-    session = Session.start("ask", fake_parts(by_word(), backend=backend), limits=Limits(), out=tmp_path, seed=1)
-    stream = session.stream()
-    async for event in stream:
-        if isinstance(event, Judged):
-            break
-    await stream.aclose()
-    assert session.result is None
-    result = await resumed(session.folder.path, fake_parts(by_word(), backend=backend))
-    whole, _ = await run(fake_parts(by_word()), tmp_path, prompt="ask", seed=1)
-    assert [a.image for a in result.attempts] == [a.image for a in whole.attempts]
-    assert sum(len(call) for call in backend.calls) == len(whole.attempts)
-
-
-async def test_a_stream_can_be_left_after_any_event(tmp_path: Path) -> None:
-    """Also where a step has just ended, of which LangGraph has saved the results and not yet the state."""
-    limits = Limits(max_rounds=2)
-    whole, events = await run(fake_parts(by_word()), tmp_path, prompt="ask", seed=1, limits=limits)
-    for left_after in range(1, len(events)):
-        session = Session.start("ask", fake_parts(by_word()), limits=limits, out=tmp_path, seed=1)
-        stream = session.stream()
-        for _ in range(left_after):
-            await anext(stream)
-        await stream.aclose()
-        result = await resumed(session.folder.path, fake_parts(by_word()))
-        assert result.stop is whole.stop, left_after
-        assert [a.image for a in result.attempts] == [a.image for a in whole.attempts], left_after
-
-
-async def test_a_stream_left_while_drawing_stays_where_it_is(tmp_path: Path) -> None:
-    gone = threading.Event()
-
-    class Slow(FakeBackend):
-        def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
-            assert on_step is not None
-            try:
-                for step in range(1000):
-                    on_step(step, 1000)
-                    threading.Event().wait(0.01)
-            finally:
-                gone.set()
-            return super().render(tasks, on_step)
-
-    session = Session.start("ask", fake_parts(by_word(), backend=Slow()), limits=Limits(), out=tmp_path, seed=1)
-    stream = session.stream()
-    async for event in stream:
-        if isinstance(event, StepProgress) and event.done >= 3:
-            break
-    await stream.aclose()
-    assert await asyncio.to_thread(gone.wait, 2), "the render thread was told to stop"
-    result = await resumed(session.folder.path, fake_parts(by_word()))
-    whole, _ = await run(fake_parts(by_word()), tmp_path, prompt="ask", seed=1)
-    assert (result.stop, result.attempts) == (whole.stop, whole.attempts)
-
-
-class TestAsking:
-    async def test_accept(self, tmp_path: Path) -> None:
-        result, events = await run(fake_parts(by_word()), tmp_path, answers=["accept"])
-        assert (result.stop, result.why) == (StopReason.ACCEPTED, "accepted by the user")
-        asked = next(event for event in events if isinstance(event, Asked))
-        assert asked.path is not None
-        assert asked.path.is_file()
-
-    async def test_again_then_stop(self, tmp_path: Path) -> None:
-        result, _ = await run(fake_parts(by_word()), tmp_path, answers=["again", "stop"])
-        assert result.stop is StopReason.CANCELLED
-        assert max(attempt.round for attempt in result.attempts) == 2
-
-    async def test_a_picture_the_judge_likes_still_needs_the_user(self, tmp_path: Path) -> None:
-        result, _ = await run(fake_parts(lambda p, s: GOOD), tmp_path, answers=["again", "accept"])
-        assert len(result.attempts) == 4
-
-    async def test_a_pending_question_waits_for_a_later_process(self, tmp_path: Path) -> None:
-        session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
-        events = [event async for event in session.stream()]
-        assert isinstance(events[-1], Asked)
-        later = Session.open(session.folder.path, fake_parts(by_word()))
-        events = [event async for event in later.stream()]
-        assert isinstance(events[-1], Asked)
-        events = [event async for event in later.stream("accept")]
-        assert isinstance(events[-1], RunFinished)
-
-    async def test_run_refuses_to_wait(self, tmp_path: Path) -> None:
-        session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
-        with pytest.raises(InputError, match="waits for an answer"):
-            await session.run()
-
-    async def test_an_unknown_answer_is_refused(self, tmp_path: Path) -> None:
-        session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
-        with pytest.raises(InputError, match="accept, again, stop"):
-            await anext(session.stream("maybe"))  # type: ignore[arg-type]
-
-
 async def test_the_short_ways_in(tmp_path: Path) -> None:
     result = await run_draw("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1)
     again = await resume(result.folder, fake_parts(by_word()))
@@ -354,23 +191,6 @@ async def test_two_runs_may_share_their_parts(tmp_path: Path) -> None:
     assert {result.best_attempt.prompt for result, _ in results if result.best_attempt} == {
         f"ask {i} fine" for i in range(4)
     }
-
-
-async def test_a_finished_run_is_told_again_without_any_work(tmp_path: Path) -> None:
-    result, _ = await run(fake_parts(by_word()), tmp_path)
-    idle = FakeBackend(paint=paint)
-    again = await resumed(result.folder, fake_parts(by_word(), rewriter=FakeRewriter([]), backend=idle))
-    assert again.attempts == result.attempts
-    assert idle.calls == []
-
-
-async def test_two_processes_cannot_work_on_one_run(tmp_path: Path) -> None:
-    session = Session.start("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1)
-    stream = session.stream()
-    await anext(stream)
-    with pytest.raises(InputError, match="another process"):
-        await anext(Session.open(session.folder.path, fake_parts(by_word())).stream())
-    await stream.aclose()
 
 
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 5000, "half \ud800"])
@@ -440,42 +260,3 @@ async def test_no_more_calls_at_once_than_allowed() -> None:
 
     await asyncio.gather(*(call() for _ in range(6)))
     assert most == 2
-
-
-class Taste:
-    """Prefers the picture with the higher seed; `asked` counts its comparisons."""
-
-    name = "taste"
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    async def __call__(self, two: Two) -> Comparison:
-        self.asked += 1
-        return Comparison(0.9 if drawn_from(two.first)[1] > drawn_from(two.second)[1] else 0.1)
-
-
-async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:
-    taste = Taste()
-    limits = Limits(max_rounds=2, max_images=6, images_per_round=3, patience=5)
-    parts = replace(fake_parts(lambda *_: FAIR), chooser=Chooser(WinRates(taste)))
-    result, _ = await run(parts, tmp_path / "chosen", limits=limits)
-    assert result.best_attempt is not None
-    assert result.best_attempt.seed == max(attempt.seed for attempt in result.attempts)
-    images = len({attempt.image for attempt in result.attempts})
-    assert taste.asked <= 2 * (3 + images * (images - 1) // 2), "once a round, all pairs, both orders"
-    record = json.loads((result.folder / "run.json").read_text())
-    assert max(record["attempts"], key=lambda one: one["standing"])["number"] == record["best"]
-    plain, _ = await run(fake_parts(lambda *_: FAIR), tmp_path / "plain", limits=limits)
-    assert plain.best == 0
-    before = taste.asked
-    assert (await resume(result.folder, parts)).best == result.best
-    assert taste.asked == before, "what was compared is in the journal"
-
-
-async def test_one_best_picture_is_compared_with_none(tmp_path: Path) -> None:
-    taste = Taste()
-    parts = replace(fake_parts(by_word(detail=GOOD)), chooser=Chooser(WinRates(taste)))
-    result, _ = await run(parts, tmp_path, limits=Limits(images_per_round=2))
-    assert result.stop is StopReason.ACCEPTED
-    assert taste.asked == 0

@@ -1,0 +1,52 @@
+"""Runs of the whole graph, with fakes in place of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.events import Asked, Event
+from agent.fakes import Opinion
+from agent.parts import Parts
+from agent.run import RunResult, Session
+from agent.types import Answer, Limits
+from evaluator.types import Outcome
+
+GOOD, POOR, FAIR = (0.97, 0.98, 0.99), (0.2, 0.3, 0.9), (0.9, 0.1, 0.9)
+"""Opinions on the checks of agent.fakes; only GOOD is accepted."""
+FAILED = Outcome.FAILED
+
+
+def by_word(**opinions: tuple[float | Outcome, ...]) -> Opinion:
+    """The opinion of the first word of the prompt that is named, else a poor one."""
+
+    def opinion(prompt: str, seed: int) -> tuple[float | Outcome, ...]:
+        return next((opinions[word] for word in prompt.split() if word in opinions), POOR)
+
+    return opinion
+
+
+async def run(
+    parts: Parts,
+    out: Path,
+    *,
+    limits: Limits | None = None,
+    answers: Sequence[Answer] = (),
+    prompt: str = "three circles",
+    seed: int = 7,
+) -> tuple[RunResult, list[Event]]:
+    """A run with its events; with `answers`, one that asks and gets them in turn."""
+    session = Session.start(
+        prompt, parts, limits=limits or Limits(), out=out, seed=seed, ask=bool(answers), retry_wait_s=0.01
+    )
+    events = [event async for event in session.stream()]
+    for answer in answers:
+        assert isinstance(events[-1], Asked)
+        events += [event async for event in session.stream(answer)]
+    assert session.result is not None
+    return session.result, events
+
+
+async def resumed(folder: Path, parts: Parts) -> RunResult:
+    """The run of a folder, taken up again."""
+    return await Session.open(folder, parts, retry_wait_s=0.01).run()
