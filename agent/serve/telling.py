@@ -62,7 +62,7 @@ def tell(event: TalkEvent, session: str, limits: Limits, *, source: str | None =
         case Planned():
             course = event.course
             steps = [
-                {"instruction": s.instruction, "region": s.region, "cue": s.cue, "draft": s.drafted}
+                {"instruction": s.instruction, "region": s.region, "cue": s.cue, "draft": s.draft, "drafted": s.drafted}
                 for s in course.steps
             ]
             planned = {

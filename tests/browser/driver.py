@@ -87,19 +87,20 @@ def main(data: Path, port: int) -> None:
     metrics = Metrics()
     hold = data.with_name(f"{data.name}.hold")
     judge = PointingJudge()
+    step = {"region": PLACE, "draft": "a star"}
     made = fake_parts(
         lambda prompt, seed: (),
         checks=tuple(CHECKS),
         rewriter=FakeRewriter(
             lambda call: [f"{call.prompt}, finely" if call.feedback is None else "once more, finely"]
         ),
-        planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.ask, region=PLACE),))),
+        planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.ask, **step),))),
         backend=Painter("painter", hold),
         editor=Painter("editor", hold),
     )
     evaluator = AlignEvaluator(FakeChecklistBuilder(lambda _: tuple(CHECKS)), judge)
     parts = replace(made, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
-    limits = Limits(max_rounds=2, max_images=4, edit_draws=False)
+    limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
     served = Served.of("fake", parts, limits, metrics)
     asyncio.run(run_server(Settings(data=data, port=port), [served], metrics))
 
