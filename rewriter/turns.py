@@ -31,10 +31,13 @@ _DRAW = re.compile(
     r"|make (?:me )?(?:a|an|another|one) (?:picture|drawing|image)\b",
     re.IGNORECASE,
 )
+_PAINT = re.compile(r"(?:please |now |ok(?:ay)?,? |can you |could you )*paint\b", re.IGNORECASE)
+"""Of something that is there it asks for a colour."""
 _EDIT = re.compile(
     r"(?:(?:please|now|and|then|no|but|also|can you|could you|instead),? )*"
     r"(?:make|change|turn|add|remove|delete|erase|replace|swap|move|put|recolou?r|colou?r|resize|rotate|flip|write|give"
-    r"|fill|enlarge|shrink|brighten|darken|sharpen|blur|crop|drop|take away|get rid|without|less|more|let)\b",
+    r"|fill|enlarge|shrink|brighten|darken|sharpen|blur|crop|drop|take away|get rid|without|less|more|let"
+    r"|(?:set|bring|shift|push) (?:the|this|that|these|those|all|every|each|it|them))\b",
     re.IGNORECASE,
 )
 _ASK = re.compile(
@@ -144,9 +147,10 @@ class RuleReader:
             return Turn("compare", numbers=numbers if len(numbers) == 2 else (talk.current, numbers[0]))
         if numbers and _BACK.fullmatch(said):
             return Turn("back", numbers=numbers[:1])
-        if _DRAW.match(said):
+        known = all(clause.known for clause in self._phrases.read(said))
+        if _DRAW.match(said) and not (known and _PAINT.match(said)):
             return Turn("draw", talk.said.strip(), reason="it asks for a drawing")
-        if all(clause.known for clause in self._phrases.read(said)) or _EDIT.match(said):
+        if known or _EDIT.match(said):
             return Turn("edit", talk.said.strip(), reason="it names a change")
         if _ASK.fullmatch(said):
             return Turn("ask", talk.said.strip(), reason="it is a question")

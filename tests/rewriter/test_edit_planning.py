@@ -91,6 +91,16 @@ class TestPhrases:
         assert MINI.read("add two blue hearts below the moon")[0].draft == "two blue hearts"
         assert MINI.read("remove the star")[0].draft == ""
 
+    def test_a_place_before_the_name_is_a_place(self) -> None:
+        said = {
+            "paint the left star yellow": "recolour star at the left to yellow",
+            "make the upper red moons bigger pls": "resize red moons at the top to larger",
+            "remove the rightmost heart": "remove heart at the right",
+            "put the left heart left of the moon": "move heart at the left left of moon",
+        }
+        for text, canonical in said.items():
+            assert [clause.canonical for clause in MINI.read(text)] == [canonical]
+
     def test_words_that_are_nearly_the_books_own_are_read_as_them(self) -> None:
         assert [clause.canonical for clause in MINI.read("remvoe the yelow traingle")] == ["remove yellow triangle"]
         [unknown] = MINI.read("make the heart sing")
@@ -362,6 +372,9 @@ class TestTurns:
             ("please draw me a cat", "draw"),
             ("a new picture: two hearts", "draw"),
             ("make a picture of a cat", "draw"),
+            ("paint a red star", "draw"),
+            ("paint the left star yellow", "edit"),
+            ("shift the whole thing a bit", "edit"),
             ("Is there a star?", "ask"),
             ("how many stars are there", "ask"),
             ("undo", "undo"),
