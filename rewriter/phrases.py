@@ -269,7 +269,7 @@ class Phrases:
 
     def _read(self, text: str, subject: str) -> list[Clause]:
         """The sub-tasks of a piece; none where nothing is left of it but politeness. `subject`: what "it" means."""
-        text = " ".join(text.split()).strip(" ,;.!")
+        text = " ".join(text.split()).strip(" ,;.!?")
         plain = text
         if subject and self._pronouns is not None:
             plain = self._pronouns.sub(lambda _: subject, plain)

@@ -101,6 +101,26 @@ class TestPhrases:
         for text, canonical in said.items():
             assert [clause.canonical for clause in MINI.read(text)] == [canonical]
 
+    def test_ways_to_say_it(self) -> None:
+        said = {
+            "another blue circle please": "add one blue circle",
+            "I'd like the circle to be green": "recolour circle to green",
+            "can the star be bigger?": "resize star to larger",
+            "get rid of the blue one": "remove blue shape",
+            "make everything blue": "recolour shapes to blue",
+            "the star should be red instead of blue": "recolour star to red",
+            "change the red star's colour to blue": "recolour red star to blue",
+            "recolor star blue": "recolour star to blue",
+            "take away a star": "remove one star",
+            "add the word JAZZ": "write JAZZ",
+            "change star to heart": "replace star with heart",
+            "the circle is too big": "resize circle to smaller",
+            "make the star green and the moon red": "recolour star to green; recolour moon to red",
+            "add a red star, a blue circle and a heart": "add one red star; add one blue circle; add one heart",
+        }
+        for text, canonical in said.items():
+            assert MINI.join([clause.canonical for clause in MINI.read(text)]) == canonical
+
     def test_words_that_are_nearly_the_books_own_are_read_as_them(self) -> None:
         assert [clause.canonical for clause in MINI.read("remvoe the yelow traingle")] == ["remove yellow triangle"]
         [unknown] = MINI.read("make the heart sing")
