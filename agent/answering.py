@@ -11,7 +11,8 @@ from core.chat import ChatModel, ChatRequest, Message
 from core.templates import fence
 from evaluator.checklist import is_yes_no
 from evaluator.types import Check, Judge, Outcome
-from rewriter.phrases import NUMBERS, Counting, Phrases
+from rewriter.phrase_types import Counting
+from rewriter.phrases import NUMBERS, Phrases
 
 _HOW_MANY = re.compile(
     r"how many (?P<things>.+?)(?: (?:are there|do you see|can you see|are in the picture).*)?\?*", re.IGNORECASE

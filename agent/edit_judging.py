@@ -23,41 +23,24 @@ SURE = 0.8
 _FAR = Image.Resampling.BILINEAR
 
 
-class RuleEditChecks:
-    """An EditChecklistMaker that reads the questions of an instruction off a phrase book.
-
-    One question about the whole stands in where the book does not know a part of the instruction.
-    """
-
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
-
-    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
-        clauses = self._phrases.read(instruction)
-        checks = [Check(key_point, question) for clause in clauses for key_point, question in clause.checks]
-        if not all(clause.checks for clause in clauses):
-            checks.append(overall_edit_check(instruction))
-        return EditChecks(tuple(dict.fromkeys(checks)))
-
-
 class LookingEditChecks:
     """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
 
     What the book says pictures may hold, the judge is asked about; `rewriter.aftermath` works out what should be there
-    afterwards, and what must stay. Where the book does not know a part of the instruction nothing is said of the rest,
-    since that part may mean any of it.
+    afterwards, and what must stay. Where the book does not know a part of the instruction one question about the whole
+    stands in for it, and nothing is said of the rest, since that part may mean any of it.
     """
 
     def __init__(self, phrases: Phrases, judge: Judge, pass_at: float = 0.5) -> None:
         self._phrases = phrases
         self._judge = judge
         self._pass_at = pass_at
-        self._by_rule = RuleEditChecks(phrases)
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
         clauses = self._phrases.read(instruction)
         if not all(clause.known for clause in clauses):
-            return await self._by_rule(source, instruction)
+            told = [Check(*check) for clause in clauses for check in clause.checks]
+            return EditChecks((*dict.fromkeys(told), overall_edit_check(instruction)))
         after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
         wanted = [Check(*asked) for asked in after.wanted()] or [overall_edit_check(instruction)]
         asked = {check.question for check in wanted}
@@ -66,7 +49,7 @@ class LookingEditChecks:
 
     async def _look(self, source: Image.Image, instruction: str) -> list[Seen]:
         """All that is in the picture, with what the judge says of it."""
-        things = self._phrases.things()
+        things = self._phrases.things
         sure = await self._sure(source, instruction, [thing.there for thing in things])
         there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
         sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])

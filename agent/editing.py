@@ -154,18 +154,14 @@ async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
     if key not in ctx.log.drafts:
         backend = ctx.parts.backend
 
-        def on_step(done: int, total: int) -> None:
-            if ctx.stop.is_set() or ctx.left.is_set():
-                raise Stopped
-
         def work() -> str:
-            return ctx.store.put(backend.render([ImageTask(now.draft, seed)], on_step)[0])
+            pictures = backend.render([ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_told())
+            return ctx.store.put(pictures[0])
 
         try:
             image = await asyncio.get_running_loop().run_in_executor(ctx.parts.renderer, work)
         except Stopped:
-            if ctx.left.is_set():
-                raise asyncio.CancelledError from None
+            ctx.cancel_if_left()
             return course
         ctx.log.put_draft(key, image)
     steps = list(course.steps)

@@ -108,8 +108,7 @@ async def render(state: State, runtime: Node) -> State:
                 try:
                     hashes, unchanged = await _draw(batch, runtime)
                 except Stopped:
-                    if ctx.left.is_set():
-                        raise asyncio.CancelledError from None
+                    ctx.cancel_if_left()
                     break
                 ctx.log.put_images(list(zip(batch, hashes, strict=True)), unchanged)
             for task in batch:
@@ -129,8 +128,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
     assert backend is not None, "only runs with an editor plan edits"
 
     def on_step(done: int, total: int) -> None:
-        if ctx.stop.is_set() or ctx.left.is_set():
-            raise Stopped
+        ctx.stop_if_told()
         progress = StepProgress("render", batch[0].round, done, total)
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -44,6 +45,10 @@ class State(TypedDict, total=False):
     elapsed_s: float
 
 
+class Stopped(BaseException):
+    """Raised inside a backend's step callback to stop it. Not an Exception: no backend may mistake it for a fault."""
+
+
 class Clock:
     """Seconds of work on a run, over all processes that worked on it; waiting for a user does not count."""
 
@@ -73,12 +78,18 @@ class Context:
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
+    def stop_if_told(self) -> None:
+        """For a backend's step callbacks. Raises Stopped where what is being drawn is wanted no more."""
+        if self.stop.is_set() or self.left.is_set():
+            raise Stopped
+
+    def cancel_if_left(self) -> None:
+        """After Stopped: raises CancelledError where nobody follows the run any more."""
+        if self.left.is_set():
+            raise asyncio.CancelledError
+
 
 Node = Runtime[Context]
-
-
-class Stopped(BaseException):
-    """Raised inside a backend's step callback to stop it. Not an Exception: no backend may mistake it for a fault."""
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rewriter.phrases import Ask, Clause, Phrases, Thing
+from rewriter.phrase_types import Ask, Clause, Thing
+from rewriter.phrases import Phrases
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
@@ -81,11 +82,12 @@ class Aftermath:
         self._names = [dict(one.thing.values) for one in self.seen]
 
     def wanted(self) -> list[tuple[str, str]]:
-        """(key point, question) of what the instruction asks for, without repeats."""
-        found = [
-            asked for number in range(len(self.clauses)) for asked in (*self._numbers_of(number), *self._asked(number))
-        ]
-        return list(dict.fromkeys(found))
+        """(key point, question) of what the instruction asks for; each question once, whatever it was asked for."""
+        found: dict[str, str] = {}
+        for number in range(len(self.clauses)):
+            for key_point, question in (*self._numbers_of(number), *self._asked(number)):
+                found.setdefault(question, key_point)
+        return [(key_point, question) for question, key_point in found.items()]
 
     def kept(self, sure: float) -> list[str]:
         """Questions about what no sub-task changes, that were answered before with a P(yes) of `sure`. What is called
@@ -107,7 +109,7 @@ class Aftermath:
     def _renamed(self, at: int, name: Name, altered: set[str]) -> list[tuple[str, str]]:
         """(question before, question after) of the qualities of what has a new name now, and has it alone."""
         number = self._number(at)
-        now = next((thing for thing in self.phrases.things() if thing.values == name), None)
+        now = next((thing for thing in self.phrases.things if thing.values == name), None)
         if now is None or number is None or self._count(name) != number:
             return []
         after = {(ask.quality, ask.value): ask.question for ask in (now.asks if number == 1 else now.asks_all)}
@@ -276,8 +278,7 @@ class Aftermath:
         asked = [self._how_many(name) for name in names]
         if any(question is not None for question in asked):
             return [(_KEY_POINT, question) for question in asked if question is not None]
-        told = len(self.phrases.naming(clause)) > 0 and self._nothing_fits(clause)
-        return list(clause.checks) if told or clause.rule.creates else []
+        return list(clause.checks) if clause.rule.creates else []
 
     def _how_many(self, name: Name) -> str | None:
         counting, count = self.phrases.counting(self.phrases.called(name)), self._count(name)

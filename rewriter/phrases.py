@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from types import MappingProxyType
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from core.errors import ConfigError
 from core.templates import style_folder
 from rewriter.phrase_format import Book, Rule
+from rewriter.phrase_types import Ask, Clause, Counting, Thing
 
 _SLOT = re.compile(r"\{(~?)([a-z]+)(\d*)\}")
 _MACRO = re.compile(r"<([a-z]+)(\d*)>")
@@ -29,64 +29,6 @@ _ALIKE = 0.8
 COUNT = "count"
 """The quality in a [[keep]] whose questions tell how many there are."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-@dataclass(frozen=True)
-class Clause:
-    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
-    rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
-    into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
-    means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all where
-    that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
-    what was read, slot by slot."""
-
-    canonical: str
-    known: bool
-    checks: tuple[tuple[str, str], ...] = ()
-    local: bool = False
-    makes: str = ""
-    draft: str = ""
-    uses: tuple[str, ...] = ()
-    subject: str = ""
-    touches: tuple[str, ...] = ()
-    alters: tuple[str, ...] = ()
-    more: tuple[str, int] | None = None
-    rule: Rule | None = field(default=None, repr=False)
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A question that tells more of a thing: whether it has that value of that quality."""
-
-    quality: str
-    value: str
-    question: str
-
-
-@dataclass(frozen=True)
-class Thing:
-    """Something that may be in a picture: what it is called by, slot by slot, the question whether it is there, and the
-    questions that tell more of it: how many there are, from one on, what one is like, and what several all are."""
-
-    name: str
-    values: Mapping[str, str]
-    there: str
-    counts: tuple[str, ...] = ()
-    asks: tuple[Ask, ...] = ()
-    asks_all: tuple[Ask, ...] = ()
-
-
-@dataclass(frozen=True)
-class Counting:
-    """A number that is wrong, of a `thing`. `asks`: the questions, by number from zero on, that tell how many there are
-    now. `more` and `fewer`: the instructions that add and take away so many, by number from one on."""
-
-    thing: str
-    wanted: int
-    asks: tuple[str, ...]
-    more: tuple[str, ...]
-    fewer: tuple[str, ...]
 
 
 class Phrases:
@@ -137,6 +79,7 @@ class Phrases:
         found = self.mend(f"Is there exactly one {thing}?")
         return found if isinstance(found, Counting) else None
 
+    @cached_property
     def things(self) -> tuple[Thing, ...]:
         """All that pictures of this style may hold, none where the book does not say."""
         found = []
@@ -169,7 +112,7 @@ class Phrases:
 
     def naming(self, clause: Clause, which: str = "") -> dict[str, str]:
         """The values by which a clause calls what it speaks of; `which`: "2" for the second thing, and so on."""
-        values = {slot: self._value_of(slot, which, clause.values) for slot in self._naming_slots()}
+        values = {slot: self._value_of(slot, which, clause.values) for slot in self._naming_slots}
         return {slot: value for slot, value in values.items() if value and value != self._book.anything}
 
     def qualities(self, clause: Clause, which: str = "") -> dict[str, str]:
@@ -185,7 +128,7 @@ class Phrases:
 
     def is_many(self, clause: Clause, which: str = "") -> bool:
         """Whether a clause speaks of all such things, not of one."""
-        return any(f"{slot}s{which}" in clause.values for slot in self._naming_slots())
+        return any(f"{slot}s{which}" in clause.values for slot in self._naming_slots)
 
     def questions(
         self, clause: Clause, names: Mapping[str, tuple[Mapping[str, str], bool] | None], more: Mapping[str, str]
@@ -196,7 +139,7 @@ class Phrases:
             return list(clause.checks)
         values = {**clause.values, **more}
         for which, name in names.items():
-            for slot in self._naming_slots():
+            for slot in self._naming_slots:
                 values.pop(f"{slot}s{which}", None)
                 values.pop(slot + which, None)
             given, many = name if name is not None else ({}, False)
@@ -226,6 +169,7 @@ class Phrases:
         words = set(thing.name.split())
         return any(words >= set(what.split()) for what in clause.touches)
 
+    @cached_property
     def _naming_slots(self) -> list[str]:
         return list(dict.fromkeys(m[2] for keep in self._book.keep for m in _SLOT.finditer(keep.thing)))
 
@@ -342,7 +286,7 @@ class Phrases:
 
         nothing, one, many = (texts(template) for template in rule.count)
         more, fewer = ((texts(one)[1], *texts(several)[2:]) for one, several in (rule.more, rule.fewer))
-        thing = self.called({slot: v for slot in self._naming_slots() if (v := self._value_of(slot, "", values))})
+        thing = self.called({slot: v for slot in self._naming_slots if (v := self._value_of(slot, "", values))})
         return Counting(thing, NUMBERS.index(word), (nothing[0], one[1], *many[2:7]), more, fewer)
 
     def _regex(self, template: str) -> re.Pattern[str]:

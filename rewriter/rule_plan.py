@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rewriter.phrases import Clause, Counting, Phrases
+from rewriter.phrase_types import Clause, Counting
+from rewriter.phrases import Phrases
 from rewriter.plan import Fault, Look, Plan, Situation, Step, in_order
 
 

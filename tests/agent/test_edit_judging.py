@@ -12,7 +12,6 @@ from agent.edit_judging import (
     KEPT,
     EditEvaluator,
     LookingEditChecks,
-    RuleEditChecks,
     nothing_done,
     wanted_and_kept,
 )
@@ -89,7 +88,8 @@ class TestEvaluator:
         assert wanted_and_kept(EditChecks((Check("x", "wanted?"),), (Q, other)), seen, 0.5)[1:] == (other,)
 
     async def test_rules_make_questions_of_an_instruction(self) -> None:
-        maker = RuleEditChecks(load_phrases("mini"))
+        # The judge sees nothing of what is named: the instruction's own words are all that can be asked.
+        maker = LookingEditChecks(load_phrases("mini"), FakeJudge(lambda image, prompt, check: 0.0))
         known = await maker(picture((0, 0, 9, 9)), "make the star blue, remove the moon")
         assert [check.question for check in known.wanted] == ["Is there a blue star?", "Is the picture free of moons?"]
         unknown = await maker(picture((0, 0, 9, 9)), "more joy")
