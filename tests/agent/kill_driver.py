@@ -28,7 +28,7 @@ from rewriter.fakes import FakePlanner, FakeRewriter, RewriterCall
 from rewriter.plan import Plan, Situation, Step
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
-EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_merge=1, edit_confidence=0.25)
+EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_merge=1, edit_confidence=0.25, edit_drafts=True)
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
 STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 Hook = Callable[[str], None]
@@ -54,7 +54,9 @@ def edit_parts(hook: Hook) -> Parts:
         hook(f"plan {' '.join(situation.done)} {situation.refused}")
         if situation.refused is not None:
             return Plan("edit", "again", (Step("other", questions=(CHECKS[1].question,)),))
-        return Plan("edit", "why", (Step("one", questions=(CHECKS[0].question,)), Step("two"), Step("three")))
+        return Plan(
+            "edit", "why", (Step("one", questions=(CHECKS[0].question,), draft="a hat"), Step("two"), Step("three"))
+        )
 
     def opinion(prompt: str, seed: int) -> tuple[float, ...]:
         hook(f"judge {prompt} {seed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from agent.events import Planned
 from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
-from agent.types import Limits
+from agent.types import Limits, StopReason
 from core.store import ImageStore
 from editors.fakes import FakeBackend
-from editors.types import ImageTask
+from editors.types import ImageTask, StepCallback
 from evaluator.fakes import FakeGrounder
 from rewriter.fakes import FakePlanner
 from rewriter.plan import Plan, Situation, Step
@@ -137,6 +138,22 @@ class TestDrafts:
         await edited(fake_parts(opinion, planner=FakePlanner(script)), tmp_path, limits=self.limits)
         told = [part for situation in seen[1:] for part in situation.chain if isinstance(part, str)]
         assert any("drawn by itself" in part for part in told)
+
+    async def test_it_is_given_up_at_once_where_the_run_is_stopped(self, tmp_path: Path) -> None:
+        stops: list[Session] = []
+
+        class Stopping(FakeBackend):
+            def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+                assert on_step is not None
+                stops[0].cancel()
+                on_step(1, 1000)
+                raise AssertionError("it was to stop at the step")
+
+        parts = replace(fake_parts(opinion, planner=planned(*self.steps)), backend=Stopping())
+        given = paint(ImageTask("given", 0))
+        stops.append(Session.start("do it", parts, limits=self.limits, out=tmp_path, seed=7, source=given))
+        result = await stops[0].run()
+        assert result.stop is StopReason.CANCELLED
 
     async def test_none_is_drawn_unless_asked_for(self, tmp_path: Path) -> None:
         generator = FakeBackend(paint=paint)
