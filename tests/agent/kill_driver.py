@@ -63,7 +63,7 @@ def edit_parts(hook: Hook) -> Parts:
         sure = {"one": 0.6, "two": 0.1, "other": 0.7, "three": 0.8}.get(prompt, 0.3)
         return (sure, (seed % 89) / 200, 0.2)
 
-    return fake_parts(opinion, planner=FakePlanner(plan), editor=Backend(hook), batch_size=2)
+    return fake_parts(opinion, planner=FakePlanner(plan), backend=Backend(hook), editor=Backend(hook), batch_size=2)
 
 
 def parts(hook: Hook) -> Parts:
