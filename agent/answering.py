@@ -7,8 +7,8 @@ from typing import Protocol
 
 from PIL import Image
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.templates import fence
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.templates import fence
 from evaluator.checklist import is_yes_no
 from evaluator.types import Check, Judge, Outcome
 from rewriter.phrase_types import Counting

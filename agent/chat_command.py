@@ -23,8 +23,8 @@ from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.terminal import inline, way_of
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.errors import InputError, RedraftError, printable
-from core.profiles import Profile, load_profile
+from redraft.errors import InputError, RedraftError, printable
+from redraft.profiles import Profile, load_profile
 
 HOME = "sessions"
 """Folder of conversations, inside of the folder for runs."""

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agent.talk_types import Entry, Picture
 from agent.trace import data_uri
-from core.store import ImageStore
+from redraft.store import ImageStore
 
 
 def render_page(name: str, home: Path, store: ImageStore, entries: Sequence[Entry], pictures: Sequence[Picture]) -> str:

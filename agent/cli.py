@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     `arguments` None takes those of the process.
     """
-    from core.errors import RedraftError, printable
+    from redraft.errors import RedraftError, printable
 
     try:
         app(None if arguments is None else list(arguments))

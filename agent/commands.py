@@ -20,9 +20,9 @@ from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, Limits, StopReason, passes
 from agent.wiring import open_parts
-from core.errors import BackendError, ConfigError, InputError
-from core.images import open_image, open_mask
-from core.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.images import open_image, open_mask
+from redraft.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
 from evaluator.models import open_evaluator
 from evaluator.types import Outcome, Report
 from rewriter.limits import clean_prompt

@@ -14,7 +14,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.markup import escape as _escape_markup
 
-from core.errors import printable
+from redraft.errors import printable
 
 _PATIENCE_S = 1.0
 """After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every

@@ -40,10 +40,10 @@ from agent.talk_graph import build_talk_graph
 from agent.talk_state import TALK_TYPES, Brought, TalkContext, TalkState, begin, new_state
 from agent.talk_types import Clarify, Entry, Picture, TalkEvent
 from agent.types import Limits
-from core.errors import InputError
-from core.files import write_atomically
-from core.profiles import Profile
-from core.store import ImageStore
+from redraft.errors import InputError
+from redraft.files import write_atomically
+from redraft.profiles import Profile
+from redraft.store import ImageStore
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")

@@ -18,8 +18,8 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
-from core.errors import InputError, RedraftError, printable
-from core.profiles import Profile, load_profile
+from redraft.errors import InputError, RedraftError, printable
+from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import ENGINES, EngineName
 from rewriter.batch.formats import open_source
 from rewriter.batch.making import Maker

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent.decide import best_of
 from agent.types import Attempt, Limits
-from core.chat import ChatModel
-from core.errors import BackendError
-from core.models import open_chat
-from core.profiles import Profile
+from redraft.chat import ChatModel
+from redraft.errors import BackendError
+from redraft.models import open_chat
+from redraft.profiles import Profile
 from editors.models import open_backend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator

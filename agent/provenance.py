@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from agent.types import Attempt
-from core.images import save_png
+from redraft.images import save_png
 
 
 def provenance(prompt: str, attempt: Attempt, names: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from agent.runfolder import FORMAT, RunFolder
 from agent.runlog import RunLog
 from agent.types import Attempt, Course, Limits, StopReason
-from core.profiles import Profile
+from redraft.profiles import Profile
 from evaluator.types import Check, Report
 from rewriter.types import Rewrite
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.types import Attempt
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 FORMAT = 1
 """Version of run.json."""

@@ -17,8 +17,8 @@ from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.types import Course, Decision, Limits, StopReason, Subtask, Task
-from core.errors import ServerError
-from core.store import ImageStore
+from redraft.errors import ServerError
+from redraft.store import ImageStore
 from evaluator.types import Check
 
 STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)

@@ -33,9 +33,9 @@ from agent.runlog import RunLog
 from agent.state import Clock, Context, Node, State
 from agent.types import Limits, stable_key
 from agent.wiring import open_parts
-from core.errors import InputError
-from core.profiles import LimitsConfig, Profile, load_profile
-from core.store import ImageStore
+from redraft.errors import InputError
+from redraft.profiles import LimitsConfig, Profile, load_profile
+from redraft.store import ImageStore
 from rewriter.limits import clean_prompt
 
 

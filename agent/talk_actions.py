@@ -11,8 +11,8 @@ from PIL import Image
 from agent.talk_commands import number_of
 from agent.talk_state import Outcome, TalkContext, TalkState, looked_at, looking_at, shows
 from agent.talk_types import Picture
-from core.errors import BackendError, InputError
-from core.images import open_image, open_mask, save_png
+from redraft.errors import BackendError, InputError
+from redraft.images import open_image, open_mask, save_png
 
 
 async def answer(state: TalkState, ctx: TalkContext, question: str) -> Outcome:

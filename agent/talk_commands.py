@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from core.errors import InputError
+from redraft.errors import InputError
 
 CommandName = Literal[
     "draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "fork", "seed", "questions", "open", "mask",

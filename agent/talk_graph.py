@@ -20,7 +20,7 @@ from agent import talk_runs as runs
 from agent.talk_commands import Command, help_text, parse_command
 from agent.talk_state import Node, Outcome, TalkContext, TalkState, current, shows
 from agent.talk_types import Entry, EntryKind, Replied, TurnBegan
-from core.errors import InputError, RedraftError
+from redraft.errors import InputError, RedraftError
 from rewriter.turns import Talk, Turn
 
 EARLIER = 6

@@ -14,8 +14,8 @@ from agent.run import RunResult, Session
 from agent.talk_state import Node, Outcome, TalkContext, TalkState, looked_at, looking_at
 from agent.talk_types import EntryKind, Picture
 from agent.types import Limits, StopReason
-from core.errors import InputError
-from core.store import ImageStore
+from redraft.errors import InputError
+from redraft.store import ImageStore
 
 
 async def draw(state: TalkState, runtime: Node, prompt: str) -> Outcome:

@@ -14,9 +14,9 @@ from agent.parts import Parts
 from agent.talk_commands import Command
 from agent.talk_types import Entry, EntryKind, Picture
 from agent.types import Limits
-from core.errors import InputError
-from core.profiles import Profile
-from core.store import ImageStore
+from redraft.errors import InputError
+from redraft.profiles import Profile
+from redraft.store import ImageStore
 from rewriter.turns import Turn
 
 TALK_TYPES = (Picture, Entry, Turn, Command)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from core.profiles import LimitsConfig
+from redraft.profiles import LimitsConfig
 from evaluator.types import Outcome, Report, Verdict
 from rewriter.plan import Choice
 

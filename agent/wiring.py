@@ -8,9 +8,9 @@ from typing import TypedDict
 from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from agent.edit_judging import EditEvaluator, LookingEditChecks
 from agent.parts import CallLimit, Chooser, Parts
-from core.chat import ChatModel
-from core.models import open_chat
-from core.profiles import ModelConfig, Profile
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import ModelConfig, Profile
 from editors.models import open_backend
 from editors.types import ImageBackend
 from evaluator.align import AlignEvaluator

@@ -47,10 +47,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging
 
-from core.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
-from core.local_models import load_local
-from core.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
+from redraft.local_models import load_local
+from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
+from redraft.transformers_chat import TransformersChat
 from rewriter.batch.engines import ChatEngine
 from rewriter.batch.formats import open_source
 from rewriter.batch.making import Maker

@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.fakes import FakeEngine
 from rewriter.batch.formats import open_source
 from rewriter.batch.making import Maker

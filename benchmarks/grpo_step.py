@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from core.chat import ChatReply
-from core.errors import RedraftError
-from core.profiles import Profile, load_profile
+from redraft.chat import ChatReply
+from redraft.errors import RedraftError
+from redraft.profiles import Profile, load_profile
 from editors.models import open_backend
 from editors.types import ImageTask
 from evaluator.models import open_evaluator
@@ -168,7 +168,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from core.training import find_model
+    from redraft.training import find_model
     from mini.write_data import prompts
     from rewriter.train.adapter import RewriteReward
     from rewriter.train.arguments import ShapingArguments

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.errors import ModelMissing
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
+from redraft.errors import ModelMissing
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
 from evaluator.local_judge import TransformersJudge
 from evaluator.random_vlm import save_random_llava
 from evaluator.types import Check, Verdict

@@ -27,8 +27,8 @@ from PIL import Image
 
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.profiles import Profile, load_profile, model_place
-from core.store import ImageStore
+from redraft.profiles import Profile, load_profile, model_place
+from redraft.store import ImageStore
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work
 from eval_suites.runner import evaluate

@@ -29,7 +29,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-import core
+import redraft
 from mini.sampling import sample_spec
 from mini.wording import say
 
@@ -170,7 +170,7 @@ async def run(url: str, pid: int, sessions: int, turns: int, repeats: int) -> No
 
 def stepped(profile: str, steps: int, folder: Path) -> str:
     """A copy of the profile whose generator takes so many steps."""
-    path = Path(profile) if profile.endswith(".toml") else Path(core.__file__).parent / "profiles" / f"{profile}.toml"
+    path = Path(profile) if profile.endswith(".toml") else Path(redraft.__file__).parent / "profiles" / f"{profile}.toml"
     text, found = re.subn(r"(\[generator\][^\[]*?\nsteps = )\d+", rf"\g<1>{steps}", path.read_text(encoding="utf-8"))
     if not found:
         raise SystemExit(f"{path} says nothing of the generator's steps")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from core.images import fit_mask
+from redraft.images import fit_mask
 
 BLOCK = 8
 """Side in pixels of the blocks that are compared. Their means hardly notice what an autoencoder or JPEG does."""

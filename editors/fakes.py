@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from editors.images import kept_outside_mask, mode_of, wanted_size
 from editors.types import ImageTask, Mode, StepCallback
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from PIL import Image, ImageOps
 
-from core.errors import BadReply, InputError
-from core.images import fit_mask
+from redraft.errors import BadReply, InputError
+from redraft.images import fit_mask
 from editors.types import ImageTask, Mode
 
 MAX_PIXELS = 64 * 1024 * 1024

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.loading import LOADING
-from core.profiles import BackendConfig, model_place
+from redraft.loading import LOADING
+from redraft.profiles import BackendConfig, model_place
 from editors.types import ImageBackend
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import diffusers
 import torch
 
-from core.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
-from core.loading import LOADING
-from core.local_models import pick_device
-from core.profiles import BackendConfig, LoraConfig, model_place
+from redraft.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
+from redraft.loading import LOADING
+from redraft.local_models import pick_device
+from redraft.profiles import BackendConfig, LoraConfig, model_place
 from editors import quirks
 from editors.types import Mode
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from core.errors import ConfigError, InputError
-from core.profiles import BackendConfig
+from redraft.errors import ConfigError, InputError
+from redraft.profiles import BackendConfig
 from editors.types import Mode
 
 Sources = Literal["each", "one", "nested"]

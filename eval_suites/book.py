@@ -19,8 +19,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 Key = tuple[str, str]
 """(kind of work, what it is about)."""

@@ -11,9 +11,9 @@ from typing import Any
 from agent.parts import Evaluator, Parts
 from agent.run import Session
 from agent.types import Attempt, Limits, StopReason, missed, stable_key
-from core.errors import BackendError, InputError
-from core.images import open_image
-from core.store import ImageStore
+from redraft.errors import BackendError, InputError
+from redraft.images import open_image
+from redraft.store import ImageStore
 from eval_suites.book import Book
 from eval_suites.painting import Draw, Easel, seed_of
 from eval_suites.types import Item, Suite

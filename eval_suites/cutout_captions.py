@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 
-from core.profiles import load_profile
+from redraft.profiles import load_profile
 from editors.models import open_backend
 from editors.types import ImageTask
 from eval_suites.generation.cutouts import asked, prompts

@@ -22,8 +22,8 @@ from rich.progress import Progress
 
 from agent.parts import Parts
 from agent.wiring import open_parts
-from core.profiles import Profile, load_profile
-from core.store import ImageStore
+from redraft.profiles import Profile, load_profile
+from redraft.store import ImageStore
 from eval_suites.book import Book, opened
 from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
 from eval_suites.cutout_edits_ways import MOST, WAYS, Editing, pairs, session_of

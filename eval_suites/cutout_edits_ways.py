@@ -21,10 +21,10 @@ from agent.edit_judging import wanted_and_kept
 from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits, StopReason
-from core.errors import BackendError
-from core.images import open_image
-from core.profiles import Profile
-from core.store import ImageStore
+from redraft.errors import BackendError
+from redraft.images import open_image
+from redraft.profiles import Profile
+from redraft.store import ImageStore
 from editors.changes import is_unchanged
 from editors.types import ImageTask
 from eval_suites.book import Book

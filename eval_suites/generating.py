@@ -14,9 +14,9 @@ from rich.progress import Progress
 
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.errors import BackendError, InputError
-from core.profiles import Profile, load_profile
-from core.store import ImageStore
+from redraft.errors import BackendError, InputError
+from redraft.profiles import Profile, load_profile
+from redraft.store import ImageStore
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
 from eval_suites.report import gallery, write_report

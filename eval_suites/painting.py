@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from agent.parts import Parts
 from agent.types import stable_key
-from core.errors import BackendError
-from core.store import ImageStore
+from redraft.errors import BackendError
+from redraft.store import ImageStore
 from editors.types import ImageTask
 from eval_suites.book import Book
 

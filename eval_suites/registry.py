@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from core.errors import InputError
+from redraft.errors import InputError
 
 GENERATION = {
     "cutouts": "eval_suites.generation.cutouts",

@@ -11,9 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from core.errors import InputError
-from core.files import write_atomically
-from core.store import ImageStore
+from redraft.errors import InputError
+from redraft.files import write_atomically
+from redraft.store import ImageStore
 from eval_suites.conditions import Answered, Condition
 from eval_suites.runner import Results
 from eval_suites.summary import score

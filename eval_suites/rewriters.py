@@ -32,10 +32,10 @@ from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.errors import ModelMissing, RedraftError
-from core.images import open_image
-from core.models import open_chat
-from core.profiles import ModelConfig, Profile, load_profile, model_place
+from redraft.errors import ModelMissing, RedraftError
+from redraft.images import open_image
+from redraft.models import open_chat
+from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from editors.types import ImageTask
 from eval_suites.book import Book, opened
 from eval_suites.generation.cutouts import asked, prompts

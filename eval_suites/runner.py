@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from core.errors import BackendError, InputError
+from redraft.errors import BackendError, InputError
 from eval_suites.conditions import Answered, Condition, Work
 from eval_suites.sources import sha256
 from eval_suites.types import Item, Suite

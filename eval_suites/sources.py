@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.errors import InputError
-from core.records import load_records
+from redraft.errors import InputError
+from redraft.records import load_records
 
 T = TypeVar("T")
 Row = Mapping[str, Any]

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from PIL import Image
 
-from core.profiles import EvaluatorConfig
+from redraft.profiles import EvaluatorConfig
 from evaluator.keypoints import keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
 

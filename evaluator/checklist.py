@@ -17,10 +17,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
-from core.errors import BadReply, ConfigError, InputError
-from core.profiles import ChecklistConfig
-from core.templates import fence, fill, load_template, placeholders
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
+from redraft.errors import BadReply, ConfigError, InputError
+from redraft.profiles import ChecklistConfig
+from redraft.templates import fence, fill, load_template, placeholders
 from evaluator.keypoints import all_keypoints, keypoint
 from evaluator.types import Check, Checklist
 

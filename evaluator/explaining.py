@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from core.errors import one_line
+from redraft.errors import one_line
 from evaluator.grounding import Box, Coordinates, in_fractions, put_right
 from evaluator.pairs.replies import json_objects
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from evaluator.grounding import Box
 from evaluator.judging import failed
 from evaluator.types import Check, Checklist, Outcome, Verdict

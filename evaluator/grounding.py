@@ -7,11 +7,11 @@ from typing import Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BadReply
-from core.models import open_chat
-from core.profiles import GrounderConfig
-from core.templates import fence, fill, load_template
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BadReply
+from redraft.models import open_chat
+from redraft.profiles import GrounderConfig
+from redraft.templates import fence, fill, load_template
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height."""

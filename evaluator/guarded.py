@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from core.templates import load_template
+from redraft.templates import load_template
 from evaluator.judging import failed
 from evaluator.types import Check, Judge, Outcome, Verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.profiles import JudgeConfig
+from redraft.profiles import JudgeConfig
 from evaluator.types import Judge
 
 
@@ -24,7 +24,7 @@ def _open(config: JudgeConfig) -> Judge:
         from evaluator.local_judge import TransformersJudge
 
         return TransformersJudge(config)
-    from core.models import open_chat
+    from redraft.models import open_chat
     from evaluator.server_judge import ServerJudge
 
     return ServerJudge(open_chat(config.model), config, explain=config.explain, coordinates=config.coordinates)

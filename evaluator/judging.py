@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from core.errors import ConfigError
-from core.profiles import JudgeConfig
-from core.templates import fence, fill, load_template, placeholders
+from redraft.errors import ConfigError
+from redraft.profiles import JudgeConfig
+from redraft.templates import fence, fill, load_template, placeholders
 from evaluator.keypoints import keypoint
 from evaluator.types import Check, Outcome, Verdict
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from core.errors import BackendError
-from core.loading import LOADING
-from core.profiles import JudgeConfig, model_place
+from redraft.errors import BackendError
+from redraft.loading import LOADING
+from redraft.profiles import JudgeConfig, model_place
 from evaluator.judging import Wording, failed, scored
 from evaluator.types import Check, Verdict
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core.chat import ChatModel
-from core.models import open_chat
-from core.profiles import Profile
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import Profile
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judges import open_judge

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from core.chat import ChatRequest, Message
-from core.local_models import LocalModel, Row, load_local
-from core.profiles import ModelConfig
+from redraft.chat import ChatRequest, Message
+from redraft.local_models import LocalModel, Row, load_local
+from redraft.profiles import ModelConfig
 from evaluator.judging import YES_NO
 
 Tensors = dict[str, torch.Tensor]
@@ -63,7 +63,7 @@ class Encoded:
 
 
 def load_vlm(config: ModelConfig, **settings: object) -> VLM:
-    """Loads as `core.local_models.load_local` does. Raises ModelMissing where the weights are not there, BackendError
+    """Loads as `redraft.local_models.load_local` does. Raises ModelMissing where the weights are not there, BackendError
     where they cannot be used."""
     local = load_local(config, **settings)
     ids = local.choice_ids(YES_NO)

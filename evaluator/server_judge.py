@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from PIL import Image
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError, BadReply
-from core.profiles import JudgeConfig
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError, BadReply
+from redraft.profiles import JudgeConfig
 from evaluator.explaining import read_explanation, schema
 from evaluator.grounding import Coordinates, units_of
 from evaluator.judging import YES_NO, Wording, failed, scored

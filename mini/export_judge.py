@@ -14,8 +14,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from core.files import write_atomically
-from core.profiles import model_place
+from redraft.files import write_atomically
+from redraft.profiles import model_place
 
 WEIGHTS = "package:mini/weights/judge"
 _TOWER, _SERVED = "vision_tower.", "vision_tower.vision_model."

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from core.images import save_png
+from redraft.images import save_png
 from mini import oracle
 from mini.questioning import mess
 from mini.raster import draw

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from core.errors import BackendError, ModelMissing
-from core.profiles import Profile, load_profile
+from redraft.errors import BackendError, ModelMissing
+from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import EngineName
 from rewriter.batch.making import Maker, failed
 from rewriter.batch.select import ScoreSelector, load_scorer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from core.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
-from core.errors import BackendError, BadReply
-from core.profiles import RewriterConfig
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
+from redraft.errors import BackendError, BadReply
+from redraft.profiles import RewriterConfig
 from rewriter.limits import clean_prompt
 from rewriter.review import Review, Reviewer, Rules, review
 from rewriter.styles import Style, load_style

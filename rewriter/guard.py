@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 from rewriter.intent import colours, names, negation, numbers, remnants, rules, same_language
 from rewriter.intent.base import Case, Finding, GuardSettings, Passage, Rule
 

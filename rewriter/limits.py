@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from core.errors import InputError
+from redraft.errors import InputError
 
 MAX_CHARS = 4000
 _UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")

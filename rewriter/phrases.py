@@ -15,8 +15,8 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from core.errors import ConfigError
-from core.templates import style_folder
+from redraft.errors import ConfigError
+from redraft.templates import style_folder
 from rewriter.phrase_format import Book, Rule
 from rewriter.phrase_types import Ask, Clause, Counting, Thing
 

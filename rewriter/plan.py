@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
-from core.chat import Usage
+from redraft.chat import Usage
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from core.chat import ChatReply
+from redraft.chat import ChatReply
 from rewriter.guard import GuardSettings, check_intent
 from rewriter.parse import parse_reply
 from rewriter.target import Target

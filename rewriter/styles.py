@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.chat import Message
-from core.errors import ConfigError
-from core.templates import fence, fill, load_template, placeholders, style_folder
+from redraft.chat import Message
+from redraft.errors import ConfigError
+from redraft.templates import fence, fill, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
 
 _PACKAGE = "rewriter"

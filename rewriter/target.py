@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import ConfigError
-from core.profiles import model_place
+from redraft.errors import ConfigError
+from redraft.profiles import model_place
 from rewriter.intent.language import NAMES, detect_language
 from rewriter.intent.rules import estimate_tokens
 

@@ -14,10 +14,10 @@ from typing import Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BadReply, ConfigError
-from core.profiles import RewriterConfig
-from core.templates import fence, fill, load_template, placeholders, style_folder
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BadReply, ConfigError
+from redraft.profiles import RewriterConfig
+from redraft.templates import fence, fill, load_template, placeholders, style_folder
 from rewriter.phrases import Phrases, load_phrases
 from rewriter.plan import RULES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from core.chat import Usage
+from redraft.chat import Usage
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from agent.serve.guard import Guard
 from agent.serve.service import Service
 from agent.serve.settings import Settings
 from agent.serve.wire import Fault, FaultBody
-from core.errors import BackendError, RedraftError
+from redraft.errors import BackendError, RedraftError
 
 PAGE = Path(__file__).parent / "page"
 DOORS = ("agent.serve.openai_routes", "agent.serve.mcp_server")

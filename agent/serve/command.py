@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.serve.settings import Settings, read_bounds, read_tokens
-from core.errors import ConfigError, InputError, RedraftError, printable
+from redraft.errors import ConfigError, InputError, RedraftError, printable
 
 if TYPE_CHECKING:
     import uvicorn

@@ -15,7 +15,7 @@ from agent.run import RunResult, Session
 from agent.serve.errors import TooMany
 from agent.serve.logs import log
 from agent.serve.wire import LimitChanges
-from core.store import ImageStore
+from redraft.store import ImageStore
 from rewriter.limits import clean_prompt
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from agent.serve.tables import SCHEMA
-from core.errors import BackendError, ConfigError, one_line
+from redraft.errors import BackendError, ConfigError, one_line
 
 T = TypeVar("T")
 

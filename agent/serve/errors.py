@@ -5,7 +5,7 @@ UsageError ── NotFound, TooMany, Busy, Draining, Unauthorized, Forbidden, To
 
 from __future__ import annotations
 
-from core.errors import BackendError, InputError, UsageError
+from redraft.errors import BackendError, InputError, UsageError
 
 
 class NotFound(UsageError):  # noqa: N818

@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from core.errors import one_line
+from redraft.errors import one_line
 
 LOGGER = "redraft.serve"
 

@@ -36,8 +36,8 @@ from agent.serve.openai_drawing import Drawing, Seen, extra
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
 from agent.serve.wire import LimitChanges
-from core.errors import BackendError, InputError, RedraftError
-from core.images import fit_mask
+from redraft.errors import BackendError, InputError, RedraftError
+from redraft.images import fit_mask
 from evaluator.types import Outcome
 
 _INSTRUCTIONS = (

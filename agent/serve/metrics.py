@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from agent.events import Decided, Event, ImageDrawn, Judged, RunFinished, RunStarted, StepProgress
-from core.chat import Usage
+from redraft.chat import Usage
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from core.errors import ConfigError, InputError, one_line
-from core.files import write_atomically
-from core.store import ImageStore
+from redraft.errors import ConfigError, InputError, one_line
+from redraft.files import write_atomically
+from redraft.store import ImageStore
 
 
 def open_far(url: str) -> tuple[Any, str]:

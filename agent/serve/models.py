@@ -14,9 +14,9 @@ from agent.serve.telling import bounds
 from agent.serve.wire import ProfileInfo
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.chat import ChatModel, ChatReply, ChatRequest
-from core.models import open_chat
-from core.profiles import Profile, load_profile
+from redraft.chat import ChatModel, ChatReply, ChatRequest
+from redraft.models import open_chat
+from redraft.profiles import Profile, load_profile
 from editors.types import ImageBackend
 
 _THREADS = 64

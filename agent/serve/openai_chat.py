@@ -17,8 +17,8 @@ from agent.run import RunResult
 from agent.serve.openai_drawing import Drawing, Seen, encoded, extra, sse, streamed, while_there
 from agent.serve.openai_wire import ChatBody, ChatMessage
 from agent.serve.service import Service
-from core.chat import Usage
-from core.errors import InputError
+from redraft.chat import Usage
+from redraft.errors import InputError
 from rewriter.turns import Talk, Turn
 
 _EARLIER = 6

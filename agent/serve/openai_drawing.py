@@ -24,8 +24,8 @@ from agent.serve.logs import log_mistake
 from agent.serve.openai_wire import Format
 from agent.serve.service import Service
 from agent.types import StopReason
-from core.chat import Usage
-from core.errors import BackendError, RedraftError
+from redraft.chat import Usage
+from redraft.errors import BackendError, RedraftError
 
 T = TypeVar("T")
 Drawing = AsyncGenerator[Event | RunResult]

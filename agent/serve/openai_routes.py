@@ -32,8 +32,8 @@ from agent.serve.openai_drawing import (
 )
 from agent.serve.openai_wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
-from core.errors import InputError
-from core.images import fit_mask
+from redraft.errors import InputError
+from redraft.images import fit_mask
 
 Client = Annotated[str, Depends(client)]
 _SEEDS = 2**31

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from agent.serve.errors import NotFound
 from agent.serve.service import Service
 from agent.serve.wire import LimitChanges
-from core.errors import InputError
+from redraft.errors import InputError
 
 Format = Literal["png", "jpeg", "webp"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

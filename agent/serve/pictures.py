@@ -15,8 +15,8 @@ from PIL import Image
 
 from agent.serve.errors import NotAPicture
 from agent.serve.settings import Settings
-from core.errors import InputError, one_line
-from core.images import read_image, read_mask
+from redraft.errors import InputError, one_line
+from redraft.images import read_image, read_mask
 
 _DATA = re.compile(r"data:(?P<type>[^,;]*)(?:;[^,;]*)*?(?P<base64>;base64)?,", re.IGNORECASE)
 _CONNECT_S = 5.0

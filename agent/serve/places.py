@@ -23,8 +23,8 @@ from agent.checkpoints import Checkpoints, SqliteFiles
 from agent.conversation import Housing
 from agent.serve.mirror import MirroredStore, open_far
 from agent.serve.settings import Settings
-from core.errors import BackendError, ConfigError
-from core.store import ImageStore
+from redraft.errors import BackendError, ConfigError
+from redraft.store import ImageStore
 
 
 def new_id() -> str:

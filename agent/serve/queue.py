@@ -16,7 +16,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from core.errors import BackendError, RedraftError
+from redraft.errors import BackendError, RedraftError
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 
 _LOOK_S = 0.25

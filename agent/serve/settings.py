@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 
 LOCAL = "local"
 """The one client of a server without tokens."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.editing.suites import EditData, EditItem, EditSuite
 from eval_suites.judging.types import picture
 from eval_suites.sources import Row, find_all, published_notes, read_records, unique, want

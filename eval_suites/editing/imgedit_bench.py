@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.editing.suites import EditData, EditItem, EditSuite
 from eval_suites.sources import Row, find, published_notes, read_json_dict, want
 

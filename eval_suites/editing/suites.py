@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
-from core.images import open_image
+from redraft.errors import InputError
+from redraft.images import open_image
 from eval_suites.book import Book
 from eval_suites.stats import bootstrap
 from evaluator.edits.types import Edit, EditJudge

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from core.errors import InputError
-from core.images import open_image, save_png
+from redraft.errors import InputError
+from redraft.images import open_image, save_png
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, read_text, unique, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
-from core.images import open_image
+from redraft.errors import InputError
+from redraft.images import open_image
 from eval_suites.sources import Row, find_all, json_value, published_notes, read_json_dict, read_records, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import mean_probability

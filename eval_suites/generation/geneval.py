@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 from eval_suites.sources import Row, as_int, find, published_notes, read_records, want
 from eval_suites.types import Data, Headline, Item, Question, Suite
 from eval_suites.values import every_right

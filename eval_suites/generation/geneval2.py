@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 from eval_suites.sources import Row, as_int, find, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import geometric_probability, mean_probability

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.sources import published_notes, read_lines
 from eval_suites.types import Data, Headline, Item, Suite, file_name
 from eval_suites.values import share_right

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.sources import Row, find_all, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.generation.t2i_keypoints import question
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, unique, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from core.errors import BackendError, InputError
-from core.models import open_chat
-from core.profiles import JudgeConfig, Profile, load_profile
-from core.templates import style_folder
+from redraft.errors import BackendError, InputError
+from redraft.models import open_chat
+from redraft.profiles import JudgeConfig, Profile, load_profile
+from redraft.templates import style_folder
 from eval_suites.book import opened
 from eval_suites.conditions import NoChecklists
 from eval_suites.editing.suites import EditSuite, edit_figures, require_edits, score_edits

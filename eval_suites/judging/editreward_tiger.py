@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Label, Pair, picture
 from eval_suites.sources import Row, find_all, published_notes, read_records, want
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.generation.genai_bench import SOURCE, skills_of
 from eval_suites.judging.types import JudgeData, JudgeSuite, Rated
 from eval_suites.sources import Row, find, published_notes, read_json_dict, want

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Label, Pair, picture
 from eval_suites.sources import Row, find, read_records, unique, want
 from evaluator.types import Check

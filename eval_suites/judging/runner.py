@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.parts import Evaluator
-from core.images import open_image
+from redraft.images import open_image
 from eval_suites.book import Book
 from eval_suites.judging import measures
 from eval_suites.judging.attacks import WRITTEN, Attack, padded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
 
-from core.errors import InputError
+from redraft.errors import InputError
 from evaluator.types import Check
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from evaluator.align import aggregate, feedback
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Judge, Outcome, Verdict

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from PIL import Image
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BadReply, ConfigError, InputError
-from core.templates import fence, fill, load_template
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BadReply, ConfigError, InputError
+from redraft.templates import fence, fill, load_template
 from evaluator.checklist import OVERALL, parse_json
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Checklist

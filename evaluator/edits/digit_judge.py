@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError
 from evaluator.edits.types import Edit, EditPass, EditScore
 from evaluator.edits.wording import EditWording, pictures
 from evaluator.types import Outcome

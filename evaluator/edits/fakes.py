@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from evaluator.edits.types import Edit, EditChecks, EditPass, EditScore
 from evaluator.types import Outcome
 

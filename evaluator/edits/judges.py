@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from core.chat import ChatModel
-from core.errors import ConfigError
+from redraft.chat import ChatModel
+from redraft.errors import ConfigError
 from evaluator.edits.checked import CheckedEditJudge
 from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.digit_judge import DigitEditJudge

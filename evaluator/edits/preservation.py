@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.errors import InputError
-from core.images import fit_mask
+from redraft.errors import InputError
+from redraft.images import fit_mask
 
 Region = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height, as a judge's verdict has it."""

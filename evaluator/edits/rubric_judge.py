@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError, BadReply, ConfigError, one_line
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError, BadReply, ConfigError, one_line
 from evaluator.edits.rubrics import RUBRICS, Call, Rubric
 from evaluator.edits.types import Edit, EditPass, EditScore
 from evaluator.edits.wording import EditWording, pictures

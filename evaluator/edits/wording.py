@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core.chat import Part
-from core.errors import ConfigError
-from core.templates import fence, fill, load_template, placeholders
+from redraft.chat import Part
+from redraft.errors import ConfigError
+from redraft.templates import fence, fill, load_template, placeholders
 from evaluator.edits.types import Edit
 
 

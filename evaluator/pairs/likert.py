@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError
-from core.templates import fence, fill, load_template
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError
+from redraft.templates import fence, fill, load_template
 from evaluator.pairs.ranking import thurstone
 
 WORDS = ("terrible", "poor", "average", "good", "excellent")

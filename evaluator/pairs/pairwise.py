@@ -9,9 +9,9 @@ from itertools import combinations
 
 from PIL import Image
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BackendError
-from core.templates import fence, fill, load_template
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError
+from redraft.templates import fence, fill, load_template
 from evaluator.judging import YES_NO
 from evaluator.pairs.ranking import win_rates
 from evaluator.pairs.replies import read_reply

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import BadReply, one_line
+from redraft.errors import BadReply, one_line
 
 LIKERT = ("Extremely Poor", "Poor", "Average", "Good", "Outstanding")
 """MJ-Bench's five words, the worst first; it finds them steadier than numbers."""

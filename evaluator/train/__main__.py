@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.training import run
+from redraft.training import run
 from evaluator.train.script import train
 
 

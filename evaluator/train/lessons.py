@@ -1,7 +1,7 @@
 """Records as a model reads them in training: exactly what the judge puts to it, and the reply to learn.
 
 The text comes from `evaluator.judging.Wording`, the chat template and the processor from `evaluator.prefix.VLM`, the
-tokens of yes and no from `core.choices`: the objects that judge. Importing this module imports torch.
+tokens of yes and no from `redraft.choices`: the objects that judge. Importing this module imports torch.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import InputError
+from redraft.errors import InputError
 from evaluator.train.records import Judgement
 
 

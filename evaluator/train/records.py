@@ -23,10 +23,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from core.errors import InputError
-from core.files import write_atomically
-from core.images import open_image
-from core.records import DATASETS, BadRecord, Loaded, Row, is_missing, load_records, text_field
+from redraft.errors import InputError
+from redraft.files import write_atomically
+from redraft.images import open_image
+from redraft.records import DATASETS, BadRecord, Loaded, Row, is_missing, load_records, text_field
 from evaluator.checklist import MAX_QUESTION
 from evaluator.types import Check
 
@@ -59,7 +59,7 @@ class Judgement:
 
 
 def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float = 0.01) -> Loaded[Judgement]:
-    """The judgements in `places` (`core.records`) whose pictures can be opened.
+    """The judgements in `places` (`redraft.records`) whose pictures can be opened.
 
     Pictures that lie inside tables are written to the folder `spool`, once each. `max_bad`: share of bad records
     allowed. Raises InputError.

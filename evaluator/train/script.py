@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from core.errors import BackendError, ConfigError, InputError
-from core.files import write_atomically
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig
-from core.training import checkpoint_for, console, find_model, read_settings, recipes, told
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.files import write_atomically
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
+from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, told
 from evaluator.judges import open_judge
 from evaluator.judging import Wording
 from evaluator.train.figures import Answer, fit_temperature

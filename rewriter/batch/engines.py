@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from core.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
-from core.errors import ConfigError
-from core.profiles import ModelConfig
+from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
+from redraft.errors import ConfigError
+from redraft.profiles import ModelConfig
 from rewriter.batch.types import Engine
 
 EngineName = Literal["auto", "server", "transformers", "vllm", "fake"]
@@ -66,7 +66,7 @@ def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int
         from rewriter.batch.vllm_engine import VllmEngine
 
         return VllmEngine(config, window=concurrency or 1024)
-    from core.transformers_chat import TransformersChat
+    from redraft.transformers_chat import TransformersChat
 
     if concurrency is not None:
         config = config.model_copy(update={"local": config.local.model_copy(update={"micro_batch": concurrency})})

@@ -6,7 +6,7 @@ import asyncio
 import re
 import zlib
 
-from core.chat import ChatReply, ChatRequest, Usage
+from redraft.chat import ChatReply, ChatRequest, Usage
 
 _PROMPT = re.compile(r"<(user_prompt\w*)>\n(.*)\n</\1>|^(?:Rewrite|Repair): (.*)$", re.DOTALL | re.MULTILINE)
 _MOODS = ("in soft morning light", "under a clear sky", "on textured paper", "with a calm background")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from rewriter.batch.sources import Source, open_csv, open_jsonl, open_text
 from rewriter.batch.tables import DatasetSource, ParquetSource
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 
 PENDING = -1
 _CACHE_KIB = 32 * 1024

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.chat import Usage
-from core.errors import BackendError
+from redraft.chat import Usage
+from redraft.errors import BackendError
 from rewriter.batch.types import Choice, Keys, Record, Selector, Status
 from rewriter.types import Rewrite, Rewriter
 

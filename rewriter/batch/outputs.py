@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from core.errors import InputError, one_line
-from core.files import open_atomically
+from redraft.errors import InputError, one_line
+from redraft.files import open_atomically
 from rewriter.batch.tables import ParquetSource, arrow_parquet
 
 LISTS = ("findings", "candidates", "scores")

@@ -1,7 +1,7 @@
 """Batches on a cluster: Ray Data runs vLLM, and asks, reads and checks by the same template, parser and guard.
 
     import ray
-    from core.profiles import load_profile
+    from redraft.profiles import load_profile
     from rewriter.batch.ray_rows import enhance_dataset
 
     rows = ray.data.read_parquet("prompts/")
@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.chat import ChatReply, ChatRequest, Usage
-from core.errors import ConfigError, InputError, one_line
-from core.profiles import RewriterConfig, model_place
-from core.wire import wire_messages
+from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.errors import ConfigError, InputError, one_line
+from redraft.profiles import RewriterConfig, model_place
+from redraft.wire import wire_messages
 from rewriter.batch.making import record_of, result_of
 from rewriter.batch.setup import own_columns, pick_target, settings_of
 from rewriter.batch.types import Choice, Keys

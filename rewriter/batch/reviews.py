@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from core.chat import ChatReply
-from core.errors import BackendError
+from redraft.chat import ChatReply
+from redraft.errors import BackendError
 from rewriter.review import Review, Rules, review
 
 _BATCH = 64

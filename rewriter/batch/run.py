@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from core.errors import BackendError, InputError, ModelMissing, ServerError
-from core.files import open_atomically, write_atomically
+from redraft.errors import BackendError, InputError, ModelMissing, ServerError
+from redraft.files import open_atomically, write_atomically
 from rewriter.batch.index import PENDING
 from rewriter.batch.making import Maker, failed, result_of
 from rewriter.batch.outputs import open_output

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from math import isfinite
 
-from core.errors import ConfigError, InputError, one_line
+from redraft.errors import ConfigError, InputError, one_line
 from rewriter.batch.types import Choice
 from rewriter.types import Rewrite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from core.profiles import RewriterConfig
+from redraft.profiles import RewriterConfig
 from rewriter.batch.engines import EngineName, open_engine
 from rewriter.batch.reviews import ReviewPool
 from rewriter.batch.types import Engine

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from core.errors import InputError, printable
-from core.wire import is_unicode
+from redraft.errors import InputError, printable
+from redraft.wire import is_unicode
 from rewriter.batch.types import Reject, Row
 from rewriter.limits import MAX_CHARS, clean_prompt
 

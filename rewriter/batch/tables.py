@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import InputError, one_line
+from redraft.errors import InputError, one_line
 from rewriter.batch.sources import pick_field, row_of
 from rewriter.batch.types import Reject, Row
 

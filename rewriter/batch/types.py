@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from core.chat import ChatModel
-from core.errors import InputError
+from redraft.chat import ChatModel
+from redraft.errors import InputError
 from rewriter.types import Rewrite
 
 

@@ -15,10 +15,10 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from core.chat import ChatReply, ChatRequest, Usage
-from core.errors import BackendError, BadReply, RedraftError, one_line
-from core.local_models import LocalModel
-from core.profiles import ModelConfig, model_place
+from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.errors import BackendError, BadReply, RedraftError, one_line
+from redraft.local_models import LocalModel
+from redraft.profiles import ModelConfig, model_place
 
 
 @dataclass(eq=False)

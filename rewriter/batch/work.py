@@ -22,8 +22,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import InputError
-from core.files import sync_folder
+from redraft.errors import InputError
+from redraft.files import sync_folder
 from rewriter.batch.index import Index
 from rewriter.batch.types import Record, Shard, Status
 

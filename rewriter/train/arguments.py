@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 
 
 def _check_choices(args: Any) -> None:

@@ -2,7 +2,7 @@
 
 A triplet is {"prompt": what the user wrote, "thought": ..., "rewrite": ...}; an RL prompt is {"prompt": ...}. With
 {"before": the last rewrite, "failed": [what its picture missed]} a record asks for a repair, as the loop does after a
-picture. Further fields are kept. Records that cannot be used are named and counted (`core.records`). What TRL sees is
+picture. Further fields are kept. Records that cannot be used are named and counted (`redraft.records`). What TRL sees is
 made with the rewriter's own templates (`rewriter.styles`) and checked with its own parser (`rewriter.parse`).
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
-from core.records import Loaded, Row, load_records, text_field
+from redraft.errors import InputError
+from redraft.records import Loaded, Row, load_records, text_field
 from rewriter.limits import clean_prompt
 from rewriter.parse import parse_reply
 from rewriter.styles import Style
@@ -52,7 +52,7 @@ class RLPrompt:
 
 
 def load_triplets(paths: Sequence[str | Path], *, max_bad: float = 0.01) -> Loaded[Triplet]:
-    """SFT triplets from `paths` (`core.records`): .jsonl or .parquet files, folders of them, or `datasets:` ids.
+    """SFT triplets from `paths` (`redraft.records`): .jsonl or .parquet files, folders of them, or `datasets:` ids.
 
     `max_bad`: share of bad records allowed. A triplet is bad, too, where the rewriter's parser would not read its
     rewrite back from a reply: tags inside it, or quotes around the whole, would teach replies that come out otherwise.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from core.errors import RedraftError
+from redraft.errors import RedraftError
 from rewriter.parse import parse_reply
 from rewriter.train.reward_types import Sample, Scored, Scores, Wish
 from rewriter.train.rewards import format_term

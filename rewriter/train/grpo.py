@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError
-from core.training import find_model, missing
+from redraft.errors import ConfigError
+from redraft.training import find_model, missing
 from rewriter.train.adapter import RewriteReward
 from rewriter.train.arguments import (
     DataArguments,

@@ -24,8 +24,8 @@ from statistics import fmean
 
 from PIL import Image
 
-from core.chat import ChatReply
-from core.errors import BackendError, ModelMissing
+from redraft.chat import ChatReply
+from redraft.errors import BackendError, ModelMissing
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.types import Checklist, Outcome, Report

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core.errors import ConfigError
-from core.profiles import EvaluatorConfig, Profile, load_profile
+from redraft.errors import ConfigError
+from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from editors.models import open_backend
 from evaluator.models import open_evaluator
 from rewriter.review import Rules

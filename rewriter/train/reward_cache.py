@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import InputError
+from redraft.errors import InputError
 from evaluator.types import Checklist
 
 _WAIT_S = 30.0

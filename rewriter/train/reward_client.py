@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from core.errors import BackendError, BadReply, ConfigError, ServerError, one_line
+from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
 from rewriter.train.reward_types import Sample, Scores, Wish, too_many_failed
 from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REPLY, SCORE, SCORES, DrawRequest, ScoreRequest, unpacked
 

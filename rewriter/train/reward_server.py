@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.errors import ConfigError, InputError, ModelMissing, RedraftError, one_line
+from redraft.errors import ConfigError, InputError, ModelMissing, RedraftError, one_line
 from rewriter.train.arguments import RewardArguments
 from rewriter.train.opening import open_reward
 from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from rewriter.train.rewards import Reward
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 from pydantic import TypeAdapter
 
-from core.images import MAX_PIXELS
+from redraft.images import MAX_PIXELS
 from rewriter.train.reward_types import Sample, Scores, Wish
 
 MAX_SAMPLES = 8192

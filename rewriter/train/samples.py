@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from core.errors import BackendError
-from core.files import write_atomically
+from redraft.errors import BackendError
+from redraft.files import write_atomically
 from rewriter.train.adapter import Rated, RewriteReward
 from rewriter.train.reward_types import Wish
 

@@ -1,4 +1,4 @@
-"""What the scripts of the rewriter's training share, beside `core.training`."""
+"""What the scripts of the rewriter's training share, beside `redraft.training`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from core import training
-from core.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
+from redraft import training
+from redraft.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
 
 __all__ = [
     "append_rows", "at_least_one", "checkpoint_for", "console", "first_mistake", "last_checkpoint", "recipes", "run",
@@ -25,7 +25,7 @@ def recipes() -> dict[str, Path]:
 
 
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
-    """`core.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
+    """`redraft.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
 
 

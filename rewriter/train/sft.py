@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import ConfigError
-from core.training import find_model, missing
+from redraft.errors import ConfigError
+from redraft.training import find_model, missing
 from rewriter.train.arguments import DataArguments
 from rewriter.train.data import load_triplets, sft_rows
 from rewriter.train.opening import style_and_rules

@@ -21,11 +21,11 @@ from typing import TextIO
 
 from pydantic import ValidationError
 
-from core.chat import ChatModel, OpenAIChat
-from core.errors import BackendError, ConfigError, InputError
-from core.images import open_image
-from core.profiles import ModelConfig, ServerConfig
-from core.records import DATASETS, Row, is_missing, load_records, text_field
+from redraft.chat import ChatModel, OpenAIChat
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.images import open_image
+from redraft.profiles import ModelConfig, ServerConfig
+from redraft.records import DATASETS, Row, is_missing, load_records, text_field
 from rewriter.limits import clean_prompt
 from rewriter.train.data import Triplet
 from rewriter.train.opening import style_and_rules

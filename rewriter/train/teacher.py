@@ -18,9 +18,9 @@ from importlib import resources
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.chat import ChatModel, ChatRequest, Message
-from core.errors import BadReply, InputError
-from core.templates import fence, fill
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BadReply, InputError
+from redraft.templates import fence, fill
 from rewriter.limits import clean_prompt
 from rewriter.review import Rules, review
 from rewriter.styles import Style

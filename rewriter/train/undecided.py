@@ -24,11 +24,11 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.chat import ChatModel
-from core.errors import BadReply, ConfigError, InputError
-from core.files import write_atomically
-from core.models import open_chat
-from core.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
+from redraft.chat import ChatModel
+from redraft.errors import BadReply, ConfigError, InputError
+from redraft.files import write_atomically
+from redraft.models import open_chat
+from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
 from rewriter.cot import Asking
 from rewriter.parse import parse_reply
 from rewriter.target import load_target

@@ -14,8 +14,8 @@ from agent.fakes import fake_parts, paint
 from agent.parts import Parts
 from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.types import Limits
-from core.errors import BackendError, InputError
-from core.images import read_provenance
+from redraft.errors import BackendError, InputError
+from redraft.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from rewriter.fakes import FakePlanner, FakeRewriter

@@ -16,8 +16,8 @@ from agent.edit_judging import (
     wanted_and_kept,
 )
 from agent.types import Attempt, Limits
-from core.errors import BackendError
-from core.fakes import FakeChat, text_of
+from redraft.errors import BackendError
+from redraft.fakes import FakeChat, text_of
 from evaluator.edits.fakes import FakeEditJudge
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.fakes import FakeJudge

@@ -14,7 +14,7 @@ from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.types import Limits, StopReason
-from core.errors import BackendError, ConfigError, InputError
+from redraft.errors import BackendError, ConfigError, InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, Mode, StepCallback
 from evaluator.types import Check, Outcome

@@ -20,8 +20,8 @@ from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
 from agent.fakes import drawn_from, paint
 from agent.types import Limits
-from core.errors import BackendError
-from core.profiles import EvaluatorConfig
+from redraft.errors import BackendError
+from redraft.profiles import EvaluatorConfig
 from editors.fakes import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.fakes import FakeChecklistBuilder, FakeJudge

@@ -16,10 +16,10 @@ from agent.edit_judging import EditEvaluator
 from agent.fakes import drawn_from, fake_parts, paint
 from agent.run import RunResult, Session
 from agent.types import Limits
-from core.chat import ChatReply, ChatRequest
-from core.fakes import FakeChat, text_of
-from core.profiles import JudgeConfig, ModelConfig, ServerConfig
-from core.store import ImageStore
+from redraft.chat import ChatReply, ChatRequest
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.store import ImageStore
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from evaluator.align import AlignEvaluator

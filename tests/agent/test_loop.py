@@ -20,8 +20,8 @@ from agent.parts import CallLimit
 from agent.run import RunResult, Session, resume, run_draw
 from agent.state import STATE_TYPES
 from agent.types import Decision, Limits, StopReason, Task
-from core.errors import BackendError, InputError, ServerError
-from core.images import read_provenance
+from redraft.errors import BackendError, InputError, ServerError
+from redraft.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.types import Check, Outcome

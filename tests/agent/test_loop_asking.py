@@ -10,7 +10,7 @@ from agent.events import Asked, RunFinished
 from agent.fakes import fake_parts
 from agent.run import Session
 from agent.types import Limits, StopReason
-from core.errors import InputError
+from redraft.errors import InputError
 from tests.agent.loop_runs import GOOD, by_word, run
 
 

@@ -14,7 +14,7 @@ from agent.events import Judged, StepProgress
 from agent.fakes import fake_parts, paint
 from agent.run import Session
 from agent.types import Limits, StopReason
-from core.errors import InputError
+from redraft.errors import InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from rewriter.fakes import FakeRewriter

@@ -12,8 +12,8 @@ import pytest
 from agent.run import Session
 from agent.types import Limits, StopReason
 from agent.wiring import open_parts
-from core.images import read_provenance
-from core.profiles import load_profile
+from redraft.images import read_provenance
+from redraft.profiles import load_profile
 
 ROOT = Path(__file__).parents[2]
 ASK = "please draw me two red circles and a blue star on a white sheet"

@@ -8,8 +8,8 @@ import pytest
 
 from agent.runlog import RunLog
 from agent.types import Attempt, Task
-from core.chat import Usage
-from core.errors import InputError
+from redraft.chat import Usage
+from redraft.errors import InputError
 from evaluator.types import Check, Outcome, Report, Verdict
 from rewriter.types import Rewrite
 

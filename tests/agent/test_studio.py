@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from agent.state import STATE_TYPES
 from agent.types import StopReason
-from core.errors import InputError
+from redraft.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 ASK = "a big red star"

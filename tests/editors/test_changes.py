@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.errors import InputError
+from redraft.errors import InputError
 from editors.changes import change_between, is_unchanged
 
 

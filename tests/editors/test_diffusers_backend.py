@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from core.errors import BackendError, ConfigError, InputError
-from core.profiles import BackendConfig
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.profiles import BackendConfig
 from editors import pipelines
 from editors.diffusers_backend import DiffusersBackend
 from editors.models import open_backend

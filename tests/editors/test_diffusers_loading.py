@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from core.errors import BackendError, ConfigError, ModelMissing
-from core.profiles import BackendConfig, LoraConfig
+from redraft.errors import BackendError, ConfigError, ModelMissing
+from redraft.profiles import BackendConfig, LoraConfig
 from editors import pipelines
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.errors import BackendError, ConfigError, InputError
-from core.profiles import BackendConfig
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.profiles import BackendConfig
 from editors.changes import is_unchanged
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageChops
 
-from core.errors import BackendError, InputError
+from redraft.errors import BackendError, InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageBackend, ImageTask
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import diffusers
 import pytest
 
-from core.errors import ConfigError, InputError
-from core.profiles import BackendConfig
+from redraft.errors import ConfigError, InputError
+from redraft.profiles import BackendConfig
 from editors import pipelines, quirks
 from mini.editor import CutoutsEditPipeline
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites.command import main
 from eval_suites.cutouts import main as table_main
 from eval_suites.cutouts import markdown, reliability_svg

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from agent.fakes import paint
-from core.chat import ChatReply, ChatRequest
-from core.errors import BackendError, InputError
-from core.fakes import FakeChat, text_of
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BackendError, InputError
+from redraft.fakes import FakeChat, text_of
 from editors.types import ImageTask
 from eval_suites import registry
 from eval_suites.book import Book

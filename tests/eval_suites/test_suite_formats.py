@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import InputError
+from redraft.errors import InputError
 from eval_suites import registry
 from eval_suites.generation import geneval
 from eval_suites.types import Data

@@ -14,8 +14,8 @@ from PIL import Image
 
 from agent.fakes import drawn_from, fake_parts, paint
 from agent.types import Limits
-from core.errors import BackendError, InputError
-from core.store import ImageStore
+from redraft.errors import BackendError, InputError
+from redraft.store import ImageStore
 from editors.fakes import FakeBackend
 from eval_suites import registry
 from eval_suites.book import Book, opened

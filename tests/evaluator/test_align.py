@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from core.errors import BackendError, ServerError
-from core.profiles import EvaluatorConfig
+from redraft.errors import BackendError, ServerError
+from redraft.profiles import EvaluatorConfig
 from evaluator.align import AlignEvaluator, aggregate, feedback
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Outcome, Verdict

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from core.chat import ChatReply, ChatRequest, Usage
-from core.errors import BadReply, ConfigError, InputError, ServerError
-from core.fakes import FakeChat
-from core.profiles import ChecklistConfig
+from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.errors import BadReply, ConfigError, InputError, ServerError
+from redraft.fakes import FakeChat
+from redraft.profiles import ChecklistConfig
 from evaluator.checklist import OVERALL, ChecklistBuilder, is_yes_no, overall_check, parse_json, parse_lines
 from evaluator.types import Check
 

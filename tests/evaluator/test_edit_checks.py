@@ -7,8 +7,8 @@ import json
 import pytest
 from PIL import Image
 
-from core.errors import BackendError, BadReply, ConfigError, InputError, ServerError
-from core.fakes import FakeChat, text_of
+from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
+from redraft.fakes import FakeChat, text_of
 from evaluator.edits.checked import CheckedEditJudge, split_checks
 from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.fakes import FakeEditChecklistBuilder, FakeEditJudge

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.errors import InputError
+from redraft.errors import InputError
 from evaluator.edits.preservation import preserved_outside, ssim_map
 
 

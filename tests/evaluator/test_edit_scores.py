@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import ConfigError, ServerError
-from core.fakes import FakeChat, text_of
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import ConfigError, ServerError
+from redraft.fakes import FakeChat, text_of
 from evaluator.edits.digit_judge import DIGITS, DigitEditJudge
 from evaluator.edits.judges import edit_judge
 from evaluator.edits.rubric_judge import RubricEditJudge, read_scores

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator import judging, local_judge, prefix
 from evaluator.judging import Wording
 from evaluator.local_judge import TransformersJudge

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.errors import InputError
+from redraft.errors import InputError
 from evaluator.train.parts import Parts, split
 from evaluator.train.records import Judgement, Picture, load_judgements, question_of
 from evaluator.types import Check

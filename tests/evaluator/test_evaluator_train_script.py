@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-from core.profiles import JudgeConfig
-from core.training import last_checkpoint
+from redraft.profiles import JudgeConfig
+from redraft.training import last_checkpoint
 from evaluator.judges import open_judge
 from evaluator.random_vlm import save_random_qwen
 from evaluator.train.__main__ import main

@@ -7,9 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from core.errors import BadReply, ServerError
-from core.fakes import FakeChat, text_of
-from core.profiles import GrounderConfig, ModelConfig
+from redraft.errors import BadReply, ServerError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import GrounderConfig, ModelConfig
 from evaluator.grounding import ChatGrounder
 
 MODEL = ModelConfig(kind="transformers", model="x")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.errors import BackendError, ModelMissing
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig
+from redraft.errors import BackendError, ModelMissing
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator.judges import open_judge
 from evaluator.local_judge import TransformersJudge
 from evaluator.prefix import answer_shared, encode, load_vlm

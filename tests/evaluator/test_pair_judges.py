@@ -7,10 +7,10 @@ import math
 import pytest
 from PIL import Image
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import BackendError, BadReply, ConfigError
-from core.fakes import FakeChat, text_of
-from core.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BackendError, BadReply, ConfigError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from evaluator.fakes import FakeJudge
 from evaluator.guarded import KEY_POINT, REASON, GuardedJudge
 from evaluator.judges import open_judge

@@ -18,7 +18,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from core.local_models import LocalModel
+from redraft.local_models import LocalModel
 from evaluator.prefix import VLM, Encoded, Tensors, answer_shared
 
 IMAGE, VISION_START, VISION_END, VOCAB = 90, 91, 92, 100

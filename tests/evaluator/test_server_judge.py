@@ -4,10 +4,10 @@ import math
 import pytest
 from PIL import Image
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import BadReply, ConfigError, ServerError
-from core.fakes import FakeChat, text_of
-from core.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BadReply, ConfigError, ServerError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from evaluator.grounding import Coordinates
 from evaluator.judges import open_judge
 from evaluator.judging import calibrated, scored

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.errors import BackendError, ConfigError, InputError
+from redraft.errors import BackendError, ConfigError, InputError
 
 PACKAGE = Path(__file__).parents[2] / "integrations" / "comfyui"
 ASK = "a big red star"

@@ -14,7 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from transformers import BertConfig, BertModel
 
-from core.profiles import BackendConfig
+from redraft.profiles import BackendConfig
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
 from mini import codec, edit_figures, oracle, train_editor

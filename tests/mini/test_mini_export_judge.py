@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from core.profiles import model_place
+from redraft.profiles import model_place
 from mini.export_judge import WEIGHTS, export, served_name
 
 
@@ -30,8 +30,8 @@ def test_the_same_tensors_under_other_names(tmp_path: Path) -> None:
 
 def test_transformers_still_reads_it(tmp_path: Path) -> None:
     """Newer versions map the older names to their own."""
-    from core.local_models import load_local
-    from core.profiles import LocalConfig, ModelConfig
+    from redraft.local_models import load_local
+    from redraft.profiles import LocalConfig, ModelConfig
 
     export(tmp_path / "judge")
     local = LocalConfig(device="cpu", dtype="float32")

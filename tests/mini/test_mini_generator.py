@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import BertConfig, BertModel
 
-from core.profiles import BackendConfig
+from redraft.profiles import BackendConfig
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
 from mini import codec

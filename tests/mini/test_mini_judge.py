@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor
 
-from core.profiles import JudgeConfig, LocalConfig, ModelConfig
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator.local_judge import TransformersJudge
 from evaluator.types import Check, Outcome
 from mini import questions

@@ -8,8 +8,8 @@ from threading import Barrier
 import pytest
 from transformers import PreTrainedModel
 
-from core.local_models import load_local
-from core.profiles import load_profile
+from redraft.local_models import load_local
+from redraft.profiles import load_profile
 from editors.diffusers_backend import DiffusersBackend
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from core.chat import ChatRequest, Message
-from core.profiles import LocalConfig, ModelConfig
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatRequest, Message
+from redraft.profiles import LocalConfig, ModelConfig
+from redraft.transformers_chat import TransformersChat
 from mini.lessons import Lesson, lesson
 from mini.rewriter import END, MAX_TOKENS, START, build_model, save, train_tokenizer
 from mini.train_rewriter import encode

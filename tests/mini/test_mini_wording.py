@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.chat import Message
-from core.fakes import FakeChat
-from core.profiles import ChecklistConfig, ModelConfig, RewriterConfig
-from core.templates import fill, load_template
+from redraft.chat import Message
+from redraft.fakes import FakeChat
+from redraft.profiles import ChecklistConfig, ModelConfig, RewriterConfig
+from redraft.templates import fill, load_template
 from evaluator.checklist import ChecklistBuilder, parse_lines
 from evaluator.keypoints import all_keypoints
 from mini import questions

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.formats import open_source
 from rewriter.batch.making import Maker
 from rewriter.batch.run import FLUSH_S, Counts, Plan, Tell, run_batch, work_path

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core.chat import ChatRequest, Message
-from core.errors import BackendError, BadReply, ConfigError, InputError
-from core.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
+from redraft.chat import ChatRequest, Message
+from redraft.errors import BackendError, BadReply, ConfigError, InputError
+from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
 from rewriter.batch.engines import ENGINES, open_engine
 from rewriter.batch.fakes import FakeEngine
 from rewriter.batch.ray_rows import FIRST, RayRows, enhance_dataset

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
-from core.errors import InputError
+from redraft.errors import InputError
 from rewriter.batch.fakes import FakeEngine
 from rewriter.batch.formats import open_source
 from rewriter.batch.outputs import check_output

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import BackendError, InputError, ModelMissing, ServerError
-from core.fakes import text_of
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BackendError, InputError, ModelMissing, ServerError
+from redraft.fakes import text_of
 from rewriter.batch.engines import ChatEngine
 from rewriter.batch.fakes import FakeEngine
 from rewriter.batch.run import work_path

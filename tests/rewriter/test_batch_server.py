@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from core.chat import OpenAIChat
-from core.profiles import ModelConfig, ServerConfig
+from redraft.chat import OpenAIChat
+from redraft.profiles import ModelConfig, ServerConfig
 from rewriter.batch.engines import ChatEngine
 from rewriter.batch.fakes import FakeEngine
 from tests.rewriter.batches import read_jsonl, run, write_jsonl

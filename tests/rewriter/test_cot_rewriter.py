@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from core.chat import ChatReply, ChatRequest, Usage
-from core.errors import BadReply, ConfigError, InputError, ServerError
-from core.fakes import FakeChat, text_of
-from core.profiles import ModelConfig, RewriterConfig
-from core.templates import fence
+from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.errors import BadReply, ConfigError, InputError, ServerError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.templates import fence
 from rewriter.cot import CoTRewriter
 from rewriter.fakes import FakeRewriter, RewriterCall
 from rewriter.types import Feedback, Rewrite, Rewriter

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.chat import ChatRequest
-from core.errors import BadReply, ServerError
-from core.fakes import FakeChat, text_of
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.chat import ChatRequest
+from redraft.errors import BadReply, ServerError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.chat_plan import ChatPlanner, open_planner, told
 from rewriter.phrases import load_phrases
 from rewriter.plan import Fault, Situation, Step, in_order, merged

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import ConfigError, InputError, ServerError
-from core.profiles import load_profile
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import ConfigError, InputError, ServerError
+from redraft.profiles import load_profile
 from rewriter.api import Enhancer, enhance, enhance_async, enhance_pipeline
 from rewriter.batch.fakes import FakeEngine
 from rewriter.batch.types import Status

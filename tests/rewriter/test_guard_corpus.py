@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from core.chat import ChatReply
-from core.fakes import FakeChat, text_of
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.chat import ChatReply
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.cot import CoTRewriter
 from rewriter.guard import check_intent
 from rewriter.saboteurs import Saboteurs, Sample, load_leaks, load_samples, read_samples

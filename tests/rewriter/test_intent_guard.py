@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
 from rewriter.intent.quotes import find_quotes
 from rewriter.saboteurs import load_samples

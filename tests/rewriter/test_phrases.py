@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.profiles import ModelConfig, RewriterConfig
 from mini import questions
 from mini.edit_sampling import sample_edit
 from mini.edit_wording import say_edit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ConfigError, InputError
+from redraft.errors import ConfigError, InputError
 from rewriter.limits import clean_prompt
 from rewriter.styles import load_style
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from core.chat import ChatReply
-from core.errors import ConfigError
-from core.fakes import FakeChat, text_of
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.chat import ChatReply
+from redraft.errors import ConfigError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.setup import own_columns
 from rewriter.cot import CoTRewriter
 from rewriter.guard import GuardSettings

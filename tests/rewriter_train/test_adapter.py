@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 from rewriter.train.adapter import RewriteReward
 from rewriter.train.arguments import ShapingArguments
 from rewriter.train.data import Chat

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.errors import BackendError, InputError, ModelMissing, ServerError
+from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import ConfigError
-from core.profiles import load_profile
+from redraft.errors import ConfigError
+from redraft.profiles import load_profile
 from rewriter.train.arguments import RewardArguments
 from rewriter.train.opening import open_reward, placed
 

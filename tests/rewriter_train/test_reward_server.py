@@ -22,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from core.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
+from redraft.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
 from rewriter.train.arguments import RemoteArguments, RewardArguments
 from rewriter.train.fakes import FakeReward
 from rewriter.train.opening import open_source

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from core.chat import ChatReply, ChatRequest
-from core.errors import BadReply, ServerError
-from core.fakes import FakeChat, text_of
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BadReply, ServerError
+from redraft.fakes import FakeChat, text_of
 from rewriter.styles import load_style
 from rewriter.train import teach
 from rewriter.train.data import Triplet, asked, load_triplets

@@ -10,9 +10,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.errors import InputError
-from core.fakes import FakeChat
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.errors import InputError
+from redraft.fakes import FakeChat
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter import cot, parse, review, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style

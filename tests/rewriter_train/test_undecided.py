@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from core.chat import ChatModel, ChatReply, ChatRequest
-from core.errors import BackendError, BadReply
-from core.fakes import FakeChat, text_of
-from core.profiles import ModelConfig, RewriterConfig
+from redraft.chat import ChatModel, ChatReply, ChatRequest
+from redraft.errors import BackendError, BadReply
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.cot import Asking
 from rewriter.train import undecided
 from rewriter.train.data import Missed, RLPrompt, load_prompts

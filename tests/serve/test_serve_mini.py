@@ -16,9 +16,9 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.types import Limits
 from agent.wiring import open_parts
-from core.chat import ChatModel
-from core.profiles import ModelConfig, load_profile
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatModel
+from redraft.profiles import ModelConfig, load_profile
+from redraft.transformers_chat import TransformersChat
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.local_judge import TransformersJudge

@@ -16,7 +16,7 @@ from PIL import Image
 
 from agent.fakes import drawn_from, paint
 from agent.serve.fakes import fake_served
-from core.errors import ServerError
+from redraft.errors import ServerError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from tests.serve.conftest import Running, Start, png

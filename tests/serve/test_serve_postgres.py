@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from agent.serve.engines import Postgres
-from core.errors import BackendError, ConfigError
+from redraft.errors import BackendError, ConfigError
 from tests.serve.conftest import Start, follow
 from tests.serve.processes import Process, begin, nothing_lost
 

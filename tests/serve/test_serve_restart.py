@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from agent.serve.engines import sole_server
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 from tests.serve.conftest import follow
 from tests.serve.processes import Process, begin, nothing_lost
 

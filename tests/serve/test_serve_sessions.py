@@ -16,7 +16,7 @@ from PIL import Image
 from agent.fakes import drawn_from, paint
 from agent.serve.fakes import fake_served
 from agent.serve.settings import Bounds
-from core.images import read_image
+from redraft.images import read_image
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from tests.serve.conftest import Running, Start
@@ -288,7 +288,7 @@ async def test_metrics_and_health(server: Running) -> None:
 
 
 async def test_a_failing_model_is_told_in_the_reply_and_the_next_turn_works(start: Start) -> None:
-    from core.errors import BackendError
+    from redraft.errors import BackendError
 
     backend = FakeBackend(paint=paint, script=[BackendError("the painter is ill")])
     async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.chat import ChatReply, OpenAIChat
-from core.profiles import load_profile
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatReply, OpenAIChat
+from redraft.profiles import load_profile
+from redraft.transformers_chat import TransformersChat
 from evaluator.local_judge import TransformersJudge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check

@@ -1,4 +1,4 @@
-"""What the tests of core share: a scripted HTTP server, and tiny random models of real classes."""
+"""What the tests of redraft share: a scripted HTTP server, and tiny random models of real classes."""
 
 from __future__ import annotations
 

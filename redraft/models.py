@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.chat import ChatModel, OpenAIChat
-from core.profiles import ModelConfig
+from redraft.chat import ChatModel, OpenAIChat
+from redraft.profiles import ModelConfig
 
 
 def open_chat(config: ModelConfig) -> ChatModel:
@@ -13,6 +13,6 @@ def open_chat(config: ModelConfig) -> ChatModel:
     """
     if config.kind == "openai":
         return OpenAIChat(config)
-    from core.transformers_chat import TransformersChat
+    from redraft.transformers_chat import TransformersChat
 
     return TransformersChat(config)

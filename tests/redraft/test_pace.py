@@ -1,4 +1,4 @@
-"""core.pace: how many calls a server gets at once."""
+"""redraft.pace: how many calls a server gets at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from core.pace import Pace
+from redraft.pace import Pace
 
 
 class Clock:

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
-from core.choices import add_logs, by_spelling, choice_ids, spellings
-from core.errors import BackendError, BadReply, ServerError, one_line
-from core.pace import Pace
-from core.wire import (
+from redraft.choices import add_logs, by_spelling, choice_ids, spellings
+from redraft.errors import BackendError, BadReply, ServerError, one_line
+from redraft.pace import Pace
+from redraft.wire import (
     error_detail,
     first_logprobs,
     is_passing,
@@ -33,7 +33,7 @@ from core.wire import (
 if TYPE_CHECKING:
     import openai
 
-    from core.profiles import ModelConfig, ServerConfig
+    from redraft.profiles import ModelConfig, ServerConfig
 
 T = TypeVar("T")
 Role = Literal["system", "user", "assistant"]
@@ -68,7 +68,7 @@ class ChatRequest:
 
     `schema` asks for a JSON reply of that JSON schema. `choices` asks for the probabilities of the first reply token:
     the reply's `logprobs` then holds the natural-log probability, over the whole vocabulary, of each choice string,
-    summed over its spellings (`core.choices`); each must be a single token of the model. Temperature and max_tokens
+    summed over its spellings (`redraft.choices`); each must be a single token of the model. Temperature and max_tokens
     then have no effect.
     """
 
@@ -109,7 +109,7 @@ class OpenAIChat:
 
     Tries again on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most `max_retries` times,
     after a wait that doubles (with jitter) or that the server asks for (Retry-After). `timeout_s` bounds each try,
-    `concurrency` how many are under way at once: fewer while the server pushes back (`core.pace`), and up to `most`
+    `concurrency` how many are under way at once: fewer while the server pushes back (`redraft.pace`), and up to `most`
     where it does not. One instance may serve several event loops, one after another.
 
     Raises ServerError where the server is unreachable, too slow or refuses; BadReply where it answers with something

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from core.errors import BackendError
+from redraft.errors import BackendError
 
 NEVER = -9999.0
 """Log probability of what a server did not report (the convention of OpenAI-style servers; exp of it is 0)."""

@@ -1,4 +1,4 @@
-"""core.transformers_chat on tiny random models of real classes: batches, seeds, stops, choices, pictures, faults."""
+"""redraft.transformers_chat on tiny random models of real classes: batches, seeds, stops, choices, pictures, faults."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from core.chat import ChatModel, ChatReply, ChatRequest, Message
-from core.errors import BackendError, BadReply, ModelMissing
-from core.local_models import LocalModel, load_local
-from core.models import open_chat
-from core.profiles import LocalConfig, ModelConfig
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message
+from redraft.errors import BackendError, BadReply, ModelMissing
+from redraft.local_models import LocalModel, load_local
+from redraft.models import open_chat
+from redraft.profiles import LocalConfig, ModelConfig
+from redraft.transformers_chat import TransformersChat
 
 WORDS = ["a", "a red circle", "no yes above", "a blue square above a red circle above a red square", "user"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from core.errors import InputError, one_line
+from redraft.errors import InputError, one_line
 
 T = TypeVar("T")
 Row = Mapping[str, Any]

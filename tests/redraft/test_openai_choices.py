@@ -1,4 +1,4 @@
-"""Choices of core.chat.OpenAIChat: their probabilities on vLLM, on servers without its fields, and where none come."""
+"""Choices of redraft.chat.OpenAIChat: their probabilities on vLLM, on servers without its fields, and where none come."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from core.chat import ChatRequest
-from core.choices import NEVER
-from core.errors import BackendError, BadReply
-from tests.core.conftest import Answer, Call
-from tests.core.openai_chats import ASK, Serve, chat_to, error, reply
+from redraft.chat import ChatRequest
+from redraft.choices import NEVER
+from redraft.errors import BackendError, BadReply
+from tests.redraft.conftest import Answer, Call
+from tests.redraft.openai_chats import ASK, Serve, chat_to, error, reply
 
 VOCABULARY = {"yes": [10], "Yes": [11], " yes": [12], "no": [20], " no": [21]}
 CHOOSE = ChatRequest(ASK.messages, choices=("yes", "no"))

@@ -1,4 +1,4 @@
-"""core.templates: loading, one-pass filling, fences that the text cannot close."""
+"""redraft.templates: loading, one-pass filling, fences that the text cannot close."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ConfigError
-from core.templates import fence, fill, load_template, placeholders
+from redraft.errors import ConfigError
+from redraft.templates import fence, fill, load_template, placeholders
 
 
 def test_fill_is_one_pass() -> None:
@@ -66,12 +66,12 @@ def test_a_fence_is_plain_where_it_can_be() -> None:
 
 def test_a_users_folder(tmp_path: Path) -> None:
     (tmp_path / "rewrite.txt").write_bytes(b"\xef\xbb\xbf\r\n  Rewrite {{prompt}}.\r\n\r\n")
-    assert load_template("core", str(tmp_path), "rewrite") == "  Rewrite {{prompt}}."
+    assert load_template("redraft", str(tmp_path), "rewrite") == "  Rewrite {{prompt}}."
 
 
 def test_a_builtin_style_is_found_in_the_package() -> None:
     with pytest.raises(ConfigError, match="unknown template style 'nope'"):
-        load_template("core", "nope", "rewrite")
+        load_template("redraft", "nope", "rewrite")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_bad_template_files(tmp_path: Path, content: bytes | None, words: str) -
     if content is not None:
         (tmp_path / "rewrite.txt").write_bytes(content)
     with pytest.raises(ConfigError, match=words):
-        load_template("core", str(tmp_path), "rewrite")
+        load_template("redraft", str(tmp_path), "rewrite")
 
 
 def test_a_builtin_style_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

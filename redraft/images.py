@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """What is opened: formats whose decoders are safe and common. No EPS (runs a program), no SVG (is no picture)."""

@@ -1,4 +1,4 @@
-"""core.profiles: those that come with the package load, and every mistake in a file is told by its place."""
+"""redraft.profiles: those that come with the package load, and every mistake in a file is told by its place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from core.chat import OpenAIChat
-from core.errors import ConfigError, ModelMissing
-from core.models import open_chat
-from core.profiles import Profile, ServerConfig, builtin_profiles, load_profile, model_place
-from core.transformers_chat import TransformersChat
+from redraft.chat import OpenAIChat
+from redraft.errors import ConfigError, ModelMissing
+from redraft.models import open_chat
+from redraft.profiles import Profile, ServerConfig, builtin_profiles, load_profile, model_place
+from redraft.transformers_chat import TransformersChat
 
 LM = 'model = { kind = "transformers", model = "Qwen/Qwen3-0.6B" }'
 GOOD = f"""
@@ -146,7 +146,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_model_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_place("Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"
     assert model_place(str(tmp_path)) == str(tmp_path)
-    assert model_place("package:core/profiles") == str(Path(__file__).parents[2] / "core" / "profiles")
+    assert model_place("package:redraft/profiles") == str(Path(__file__).parents[2] / "redraft" / "profiles")
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "m").mkdir()
     assert model_place("~/m") == str(tmp_path / "m")
@@ -161,7 +161,7 @@ def test_model_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("./nowhere", "there is no model folder nowhere"),
         ("/nowhere", "there is no model folder /nowhere"),
         ("a/b/c", "there is no model folder a/b/c"),
-        ("package:core/nowhere", "there is no folder"),
+        ("package:redraft/nowhere", "there is no folder"),
         ("package:no_such_package/x", "'no_such_package' is not installed"),
         ("package:", "package:NAME/SUBFOLDER"),
         ("package:../x", "package:NAME/SUBFOLDER"),

@@ -1,4 +1,4 @@
-"""core.images: users' files, good and bad; PNG text chunks."""
+"""redraft.images: users' files, good and bad; PNG text chunks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.errors import InputError
-from core.images import fit_mask, open_image, open_mask, read_provenance, save_png
+from redraft.errors import InputError
+from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png
 
 RED = (255, 0, 0)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from core.errors import InputError
-from core.files import write_atomically
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from core.errors import ConfigError, ModelMissing
+from redraft.errors import ConfigError, ModelMissing
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Text = Annotated[str, Field(min_length=1)]
@@ -251,7 +251,7 @@ class Profile(_Section):
 
 def builtin_profiles() -> dict[str, Path]:
     """Name to TOML file of the profiles that come with the package."""
-    folder = Path(str(resources.files("core"))) / "profiles"
+    folder = Path(str(resources.files("redraft"))) / "profiles"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from core.errors import ConfigError
+from redraft.errors import ConfigError
 
 _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from core.errors import ConfigError, ModelMissing, RedraftError, one_line, printable
-from core.profiles import model_place
-from core.records import Loaded
+from redraft.errors import ConfigError, ModelMissing, RedraftError, one_line, printable
+from redraft.profiles import model_place
+from redraft.records import Loaded
 
 T = TypeVar("T")
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

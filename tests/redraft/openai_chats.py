@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from core.chat import ChatRequest, Message, OpenAIChat
-from core.profiles import ModelConfig, ServerConfig
-from tests.core.conftest import Answer, Handler, Server
+from redraft.chat import ChatRequest, Message, OpenAIChat
+from redraft.profiles import ModelConfig, ServerConfig
+from tests.redraft.conftest import Answer, Handler, Server
 
 Serve = Callable[[Handler], Server]
 ASK = ChatRequest((Message("user", "a cat"),))

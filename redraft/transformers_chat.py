@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from core.chat import ChatReply, ChatRequest, Usage
-from core.choices import add_logs
-from core.errors import BackendError, BadReply, RedraftError
-from core.local_models import LocalModel, Row, load_local
-from core.profiles import ModelConfig, model_place
-from core.refill import Draw, Refill, Running, can_refill
-from core.wire import json_in
+from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.choices import add_logs
+from redraft.errors import BackendError, BadReply, RedraftError
+from redraft.local_models import LocalModel, Row, load_local
+from redraft.profiles import ModelConfig, model_place
+from redraft.refill import Draw, Refill, Running, can_refill
+from redraft.wire import json_in
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class TransformersChat:
     """A ChatModel of any causal or image-text-to-text class of transformers, run in one worker thread.
 
     The model loads at the first call. A batch of at most `local.micro_batch` rows runs; requests that arrive meanwhile
-    join it where others have finished (`core.refill`), or, where a model or a request with pictures does not allow
+    join it where others have finished (`redraft.refill`), or, where a model or a request with pictures does not allow
     that, make up the next batch. Each row has its own temperature, top_p, seed, stop strings and length; what is
     sampled depends on the row's own seed and not on its company, up to the rounding of batched arithmetic (about 1e-6
     in float32: a token may flip once in a very long while; half precisions flip sooner).

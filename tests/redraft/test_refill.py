@@ -1,4 +1,4 @@
-"""core.refill: rows join and leave a running batch, and say what they would have said alone."""
+"""redraft.refill: rows join and leave a running batch, and say what they would have said alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MambaConfig, MambaForCausalLM
 
-from core.chat import ChatReply, ChatRequest, Message
-from core.local_models import LocalModel, load_local
-from core.profiles import LocalConfig, ModelConfig
-from core.refill import Refill, Running, can_refill
-from core.transformers_chat import TransformersChat
+from redraft.chat import ChatReply, ChatRequest, Message
+from redraft.local_models import LocalModel, load_local
+from redraft.profiles import LocalConfig, ModelConfig
+from redraft.refill import Refill, Running, can_refill
+from redraft.transformers_chat import TransformersChat
 
 WORDS = ["a", "a blue square above a red circle above a red square", "a red circle", "no yes above", "user", "red"]
 

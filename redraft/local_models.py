@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from core.choices import choice_ids
-from core.errors import BackendError, ModelMissing, one_line
-from core.loading import LOADING
-from core.profiles import ModelConfig, model_place
+from redraft.choices import choice_ids
+from redraft.errors import BackendError, ModelMissing, one_line
+from redraft.loading import LOADING
+from redraft.profiles import ModelConfig, model_place
 
 if TYPE_CHECKING:
     import torch
 
-    from core.chat import ChatRequest
+    from redraft.chat import ChatRequest
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class LocalModel:
         return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
     def choice_ids(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """The tokens that count as each choice (`core.choices`). Raises BackendError."""
+        """The tokens that count as each choice (`redraft.choices`). Raises BackendError."""
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from core.choices import NEVER
+from redraft.choices import NEVER
 
 if TYPE_CHECKING:
-    from core.chat import Message
+    from redraft.chat import Message
 
 _SPECIAL = re.compile(
     r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(?:s|image|video)>|(?:start|end)_of_(?:turn|image)>)|\[(?=/?INST\])"

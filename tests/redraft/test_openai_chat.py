@@ -1,4 +1,4 @@
-"""core.chat.OpenAIChat against a real HTTP server on this machine: what it sends, reads, survives and refuses."""
+"""redraft.chat.OpenAIChat against a real HTTP server on this machine: what it sends, reads, survives and refuses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from email.utils import format_datetime
 import pytest
 from PIL import Image
 
-from core.chat import MAX_BYTES, ChatModel, ChatRequest, Message, Usage
-from core.errors import BackendError, BadReply, ConfigError, ServerError
-from tests.core.conftest import Answer, Call, Server
-from tests.core.openai_chats import ASK, Serve, Sleeps, chat_to, error, reply
+from redraft.chat import MAX_BYTES, ChatModel, ChatRequest, Message, Usage
+from redraft.errors import BackendError, BadReply, ConfigError, ServerError
+from tests.redraft.conftest import Answer, Call, Server
+from tests.redraft.openai_chats import ASK, Serve, Sleeps, chat_to, error, reply
 
 KEY = "sk-very-secret-key-0123456789"
 

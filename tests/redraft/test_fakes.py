@@ -1,4 +1,4 @@
-"""core.fakes: the scripted chat model, and the choices that every reader of first tokens shares."""
+"""redraft.fakes: the scripted chat model, and the choices that every reader of first tokens shares."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import math
 import pytest
 from PIL import Image
 
-from core.chat import ChatModel, ChatReply, ChatRequest, Message
-from core.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
-from core.errors import BackendError, BadReply
-from core.fakes import FakeChat, text_of
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message
+from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
+from redraft.errors import BackendError, BadReply
+from redraft.fakes import FakeChat, text_of
 
 ASK = ChatRequest((Message("system", "be brief"), Message("user", (Image.new("RGB", (2, 2)), "a cat"))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from core.chat import ChatReply, ChatRequest
+from redraft.chat import ChatReply, ChatRequest
 
 Answer = ChatReply | str | Exception
 Script = Sequence[Answer] | Callable[[ChatRequest], Answer]
