@@ -55,15 +55,15 @@ results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results
 
 train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its figures (some hours)
-	$(BIN)/python -m mini.train_generator
-	$(BIN)/python -m mini.generated
-	$(BIN)/python -m mini.train_judge --generated work/mini/generated.npz
-	$(BIN)/python -m mini.train_rewriter
-	$(BIN)/python -m mini.train_rewriter --once 0.75 --max-steps 1200 --work work/mini/rewriter_once --out work/mini/sft
-	$(BIN)/python -m mini.train_rewriter --once 0.75 --max-steps 1200 --no-thoughts --work work/mini/rewriter_once_plain \
+	$(BIN)/python -m mini.generator.train
+	$(BIN)/python -m mini.generator.generated
+	$(BIN)/python -m mini.judge.train --generated work/mini/generated.npz
+	$(BIN)/python -m mini.rewriter.train
+	$(BIN)/python -m mini.rewriter.train --once 0.75 --max-steps 1200 --work work/mini/rewriter_once --out work/mini/sft
+	$(BIN)/python -m mini.rewriter.train --once 0.75 --max-steps 1200 --no-thoughts --work work/mini/rewriter_once_plain \
 	  --out work/mini/sft_plain
-	$(BIN)/python -m mini.train_editor
-	$(BIN)/python -m mini.write_data
+	$(BIN)/python -m mini.editor.train
+	$(BIN)/python -m mini.rewriter.write_data
 	$(BIN)/python -m rewriter.train.undecided work/mini/prompts.jsonl work/mini/undecided.jsonl --model work/mini/sft \
 	  --style mini --top-p 0.95 --max-tokens 256 --count 1300
 	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config mini_grpo --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.templates import fence
 from evaluator.checklist import is_yes_no
 from evaluator.types import Check, Judge, Outcome
-from rewriter.phrase_types import Counting
-from rewriter.phrases import NUMBERS, Phrases
+from mini.phrasebook.phrases import NUMBERS, Phrases
+from mini.phrasebook.types import Counting
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.templates import fence
 
 _HOW_MANY = re.compile(
     r"how many (?P<things>.+?)(?: (?:are there|do you see|can you see|are in the picture).*)?\?*", re.IGNORECASE

@@ -13,8 +13,8 @@ from evaluator.edits.checklist import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict
-from rewriter.aftermath import Aftermath, Seen
-from rewriter.phrases import Phrases
+from mini.phrasebook.aftermath import Aftermath, Seen
+from mini.phrasebook.phrases import Phrases
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
 DONE = Check("edit_score", "Was the edit done, and nothing else?")
@@ -26,7 +26,7 @@ _FAR = Image.Resampling.BILINEAR
 class LookingEditChecks:
     """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
 
-    What the book says pictures may hold, the judge is asked about; `rewriter.aftermath` works out what should be there
+    What the book says pictures may hold, the judge is asked about; `mini.phrasebook.aftermath` works out what should be there
     afterwards, and what must stay. Where the book does not know a part of the instruction one question about the whole
     stands in for it, and nothing is said of the rest, since that part may mean any of it.
     """

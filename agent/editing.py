@@ -24,11 +24,11 @@ from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Course, Subtask, missed, passes, stable_key
-from redraft.errors import InputError
-from redraft.templates import fence
 from editors.types import ImageTask
 from evaluator.edits.types import Edit
 from evaluator.types import Check, Outcome, Report
+from redraft.errors import InputError
+from redraft.templates import fence
 from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
 
 

@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent.decide import best_of
 from agent.types import Attempt, Limits
-from redraft.chat import ChatModel
-from redraft.errors import BackendError
-from redraft.models import open_chat
-from redraft.profiles import Profile
 from editors.models import open_backend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judges import open_judge
 from evaluator.types import ChecklistMaker, Outcome, Report
+from redraft.chat import ChatModel
+from redraft.errors import BackendError
+from redraft.models import open_chat
+from redraft.profiles import Profile
 from rewriter.batch.types import Choice
 from rewriter.types import Rewrite
 

@@ -21,8 +21,8 @@ from evaluator.edits.fakes import FakeEditChecklistBuilder
 from evaluator.edits.types import EditChecks
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist
+from mini.phrasebook.phrases import load_phrases
 from rewriter.fakes import FakeRewriter
-from rewriter.phrases import load_phrases
 from rewriter.plan import Planner
 from rewriter.turns import RuleReader
 from rewriter.types import Rewriter

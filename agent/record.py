@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from agent.runfolder import FORMAT, RunFolder
 from agent.runlog import RunLog
 from agent.types import Attempt, Course, Limits, StopReason
-from redraft.profiles import Profile
 from evaluator.types import Check, Report
+from redraft.profiles import Profile
 from rewriter.types import Rewrite
 
 _PACKAGES = ("redraft", "torch", "transformers", "diffusers", "langgraph", "openai", "pillow")

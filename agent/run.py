@@ -30,11 +30,11 @@ from agent.runlog import RunLog
 from agent.state import STATE_TYPES, Clock, Context, State
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, Limits, StopReason
+from evaluator.types import Check
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import fit_mask, save_png
 from redraft.profiles import Profile
 from redraft.store import ImageStore
-from evaluator.types import Check
 from rewriter.limits import clean_prompt
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")

@@ -23,9 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 from agent.course import Branch
 from agent.edit_judging import nothing_done
 from agent.types import Attempt, Course, Task
+from evaluator.types import Check, Report
 from redraft.errors import InputError
 from redraft.store import is_hash
-from evaluator.types import Check, Report
 from rewriter.plan import Box, Plan
 from rewriter.types import Rewrite
 

@@ -17,9 +17,9 @@ from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.types import Course, Decision, Limits, StopReason, Subtask, Task
+from evaluator.types import Check
 from redraft.errors import ServerError
 from redraft.store import ImageStore
-from evaluator.types import Check
 
 STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)
 """Types of ours in the state: the only ones that a checkpoint may bring back to life."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from redraft.profiles import LimitsConfig
 from evaluator.types import Outcome, Report, Verdict
+from redraft.profiles import LimitsConfig
 from rewriter.plan import Choice
 
 Kind = Literal["generate", "edit"]

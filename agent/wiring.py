@@ -8,9 +8,6 @@ from typing import TypedDict
 from agent.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from agent.edit_judging import EditEvaluator, LookingEditChecks
 from agent.parts import CallLimit, Chooser, Parts
-from redraft.chat import ChatModel
-from redraft.models import open_chat
-from redraft.profiles import ModelConfig, Profile
 from editors.models import open_backend
 from editors.types import ImageBackend
 from evaluator.align import AlignEvaluator
@@ -20,9 +17,12 @@ from evaluator.grounding import Grounder, open_grounder
 from evaluator.models import open_evaluator
 from evaluator.pairs.likert import LikertJudge, ThurstoneRanks
 from evaluator.pairs.pairwise import WinRates, YesNoPairJudge
+from mini.phrasebook.phrases import load_phrases
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import ModelConfig, Profile
 from rewriter.chat_plan import open_planner
 from rewriter.cot import CoTRewriter
-from rewriter.phrases import load_phrases
 from rewriter.plan import Planner
 from rewriter.turns import open_turn_reader
 

@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from redraft.chat import ChatReply
-from redraft.errors import RedraftError
-from redraft.profiles import Profile, load_profile
 from editors.models import open_backend
 from editors.types import ImageTask
 from evaluator.models import open_evaluator
+from redraft.chat import ChatReply
+from redraft.errors import RedraftError
+from redraft.profiles import Profile, load_profile
 from rewriter.review import review
 from rewriter.styles import load_style
 from rewriter.train.image_reward import ImageReward, seeds_of
@@ -168,8 +168,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    from mini.rewriter.write_data import prompts
     from redraft.training import find_model
-    from mini.write_data import prompts
     from rewriter.train.adapter import RewriteReward
     from rewriter.train.arguments import ShapingArguments
     from rewriter.train.data import RLPrompt, rl_rows

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from redraft.errors import ModelMissing
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
 from evaluator.local_judge import TransformersJudge
 from evaluator.random_vlm import save_random_llava
 from evaluator.types import Check, Verdict
+from redraft.errors import ModelMissing
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")
 SHAPES = ("star", "circle", "square", "triangle", "heart", "moon")

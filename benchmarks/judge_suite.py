@@ -27,17 +27,17 @@ from PIL import Image
 
 from agent.types import Limits
 from agent.wiring import open_parts
-from redraft.profiles import Profile, load_profile, model_place
-from redraft.store import ImageStore
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work
 from eval_suites.runner import evaluate
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.types import Check
-from mini.raster import draw
-from mini.sampling import sample_pair
-from mini.wording import say
+from mini.world.raster import draw
+from mini.world.sampling import sample_pair
+from mini.world.wording import say
+from redraft.profiles import Profile, load_profile, model_place
+from redraft.store import ImageStore
 
 TARGET = 8.0
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from redraft.errors import RedraftError
-from redraft.profiles import BackendConfig, load_profile
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
+from redraft.errors import RedraftError
+from redraft.profiles import BackendConfig, load_profile
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "orange", "purple")
 SHAPES = ("star", "circle", "square", "triangle")

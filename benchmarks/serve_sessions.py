@@ -30,8 +30,8 @@ import httpx
 import numpy as np
 
 import redraft
-from mini.sampling import sample_spec
-from mini.wording import say
+from mini.world.sampling import sample_spec
+from mini.world.wording import say
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ async def run(url: str, pid: int, sessions: int, turns: int, repeats: int) -> No
 
 def stepped(profile: str, steps: int, folder: Path) -> str:
     """A copy of the profile whose generator takes so many steps."""
-    path = Path(profile) if profile.endswith(".toml") else Path(redraft.__file__).parent / "profiles" / f"{profile}.toml"
+    path = (
+        Path(profile) if profile.endswith(".toml") else Path(redraft.__file__).parent / "profiles" / f"{profile}.toml"
+    )
     text, found = re.subn(r"(\[generator\][^\[]*?\nsteps = )\d+", rf"\g<1>{steps}", path.read_text(encoding="utf-8"))
     if not found:
         raise SystemExit(f"{path} says nothing of the generator's steps")

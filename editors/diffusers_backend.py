@@ -16,12 +16,12 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from redraft.errors import BackendError, ConfigError, RedraftError
-from redraft.loading import LOADING
-from redraft.profiles import BackendConfig
 from editors import pipelines, quirks
 from editors.images import fitted, kept_outside_mask, mode_of, source_and_mask, wanted_size
 from editors.types import ImageTask, Mode, StepCallback
+from redraft.errors import BackendError, ConfigError, RedraftError
+from redraft.loading import LOADING
+from redraft.profiles import BackendConfig
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
-from redraft.errors import BackendError
 from editors.images import kept_outside_mask, mode_of, wanted_size
 from editors.types import ImageTask, Mode, StepCallback
+from redraft.errors import BackendError
 
 
 class FakeBackend:

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from PIL import Image, ImageOps
 
+from editors.types import ImageTask, Mode
 from redraft.errors import BadReply, InputError
 from redraft.images import fit_mask
-from editors.types import ImageTask, Mode
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest picture that is decoded (8192 x 8192)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from editors.types import ImageBackend
 from redraft.loading import LOADING
 from redraft.profiles import BackendConfig, model_place
-from editors.types import ImageBackend
 
 
 def open_backend(config: BackendConfig) -> ImageBackend:

@@ -14,12 +14,12 @@ from typing import Any
 import diffusers
 import torch
 
+from editors import quirks
+from editors.types import Mode
 from redraft.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
 from redraft.loading import LOADING
 from redraft.local_models import pick_device
 from redraft.profiles import BackendConfig, LoraConfig, model_place
-from editors import quirks
-from editors.types import Mode
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
+from editors.types import Mode
 from redraft.errors import ConfigError, InputError
 from redraft.profiles import BackendConfig
-from editors.types import Mode
 
 Sources = Literal["each", "one", "nested"]
 """How source pictures are handed over: one for each prompt of a batch; one, for a call with one prompt; or a list of

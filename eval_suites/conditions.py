@@ -11,13 +11,13 @@ from typing import Any
 from agent.parts import Evaluator, Parts
 from agent.run import Session
 from agent.types import Attempt, Limits, StopReason, missed, stable_key
-from redraft.errors import BackendError, InputError
-from redraft.images import open_image
-from redraft.store import ImageStore
 from eval_suites.book import Book
 from eval_suites.painting import Draw, Easel, seed_of
 from eval_suites.types import Item, Suite
 from evaluator.types import Check, Checklist, ChecklistMaker, Outcome
+from redraft.errors import BackendError, InputError
+from redraft.images import open_image
+from redraft.store import ImageStore
 
 SESSIONS = 16
 """Loops under way at once; their pictures are drawn one batch at a time all the same."""

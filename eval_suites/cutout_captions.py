@@ -2,7 +2,7 @@
 
     python -m eval_suites.cutout_captions --count 200
 
-True captions of held-out prompts, each told by both sides and by one (`mini.captions.caption_unaware`), two pictures
+True captions of held-out prompts, each told by both sides and by one (`mini.world.captions.caption_unaware`), two pictures
 each with the same seeds; the share of pictures with every check right, by the oracle.
 """
 
@@ -15,15 +15,15 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 
-from redraft.profiles import load_profile
 from editors.models import open_backend
 from editors.types import ImageTask
 from eval_suites.generation.cutouts import asked, prompts
 from eval_suites.painting import seed_of
 from eval_suites.stats import bootstrap, paired_difference
-from mini import oracle
-from mini.captions import caption, caption_unaware
-from mini.wording import Wording
+from mini.world import oracle
+from mini.world.captions import caption, caption_unaware
+from mini.world.wording import Wording
+from redraft.profiles import load_profile
 
 PICTURES = 2
 

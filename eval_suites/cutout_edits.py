@@ -22,13 +22,13 @@ from rich.progress import Progress
 
 from agent.parts import Parts
 from agent.wiring import open_parts
-from redraft.profiles import Profile, load_profile
-from redraft.store import ImageStore
 from eval_suites.book import Book, opened
 from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
 from eval_suites.cutout_edits_ways import MOST, WAYS, Editing, pairs, session_of
 from eval_suites.generation.cutouts import prompts
 from eval_suites.painting import seed_of
+from redraft.profiles import Profile, load_profile
+from redraft.store import ImageStore
 
 console = Console(stderr=True)
 

@@ -21,25 +21,25 @@ from agent.edit_judging import wanted_and_kept
 from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits, StopReason
-from redraft.errors import BackendError
-from redraft.images import open_image
-from redraft.profiles import Profile
-from redraft.store import ImageStore
 from editors.changes import is_unchanged
 from editors.types import ImageTask
 from eval_suites.book import Book
 from eval_suites.generation.cutouts import asked
 from eval_suites.painting import seed_of
 from evaluator.edits.types import Edit
-from mini import oracle
-from mini.edit_figures import items
-from mini.edit_sampling import sample_edit
-from mini.edit_truth import kept, ops_followed
-from mini.edit_wording import say_edit
-from mini.edits import EditSpec
-from mini.raster import draw
-from mini.sampling import sample_pair
-from mini.wording import Wording
+from mini.editor.edits import EditSpec
+from mini.editor.figures import items
+from mini.editor.sampling import sample_edit
+from mini.editor.truth import kept, ops_followed
+from mini.editor.wording import say_edit
+from mini.world import oracle
+from mini.world.raster import draw
+from mini.world.sampling import sample_pair
+from mini.world.wording import Wording
+from redraft.errors import BackendError
+from redraft.images import open_image
+from redraft.profiles import Profile
+from redraft.store import ImageStore
 
 WAYS = {
     "single": "single edit call",

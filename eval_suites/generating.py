@@ -14,9 +14,6 @@ from rich.progress import Progress
 
 from agent.types import Limits
 from agent.wiring import open_parts
-from redraft.errors import BackendError, InputError
-from redraft.profiles import Profile, load_profile
-from redraft.store import ImageStore
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
 from eval_suites.report import gallery, write_report
@@ -25,6 +22,9 @@ from eval_suites.summary import summary
 from eval_suites.types import Data, Item, Suite
 from evaluator.models import open_evaluator
 from evaluator.types import Outcome
+from redraft.errors import BackendError, InputError
+from redraft.profiles import Profile, load_profile
+from redraft.store import ImageStore
 from rewriter.limits import clean_prompt
 
 FEW = 20

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from agent.parts import Parts
 from agent.types import stable_key
-from redraft.errors import BackendError
-from redraft.store import ImageStore
 from editors.types import ImageTask
 from eval_suites.book import Book
+from redraft.errors import BackendError
+from redraft.store import ImageStore
 
 PATIENCE = 3
 """So many batches in a row that fail end the run: a server that is gone does not come back by being asked."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from redraft.errors import InputError
-from redraft.files import write_atomically
-from redraft.store import ImageStore
 from eval_suites.conditions import Answered, Condition
 from eval_suites.runner import Results
 from eval_suites.summary import score
 from eval_suites.types import Item, Suite
+from redraft.errors import InputError
+from redraft.files import write_atomically
+from redraft.store import ImageStore
 
 GALLERY = 6
 _STRIP = 4

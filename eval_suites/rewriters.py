@@ -32,10 +32,6 @@ from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits
 from agent.wiring import open_parts
-from redraft.errors import ModelMissing, RedraftError
-from redraft.images import open_image
-from redraft.models import open_chat
-from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from editors.types import ImageTask
 from eval_suites.book import Book, opened
 from eval_suites.generation.cutouts import asked, prompts
@@ -43,8 +39,12 @@ from eval_suites.painting import seed_of
 from eval_suites.rewriters_figures import Answer, curve_point, difference, points, row_of
 from eval_suites.rewriters_report import curves_svg, markdown
 from evaluator.types import Check, Checklist
-from mini import oracle
-from mini.wording import Wording
+from mini.world import oracle
+from mini.world.wording import Wording
+from redraft.errors import ModelMissing, RedraftError
+from redraft.images import open_image
+from redraft.models import open_chat
+from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from rewriter.cot import CoTRewriter
 from rewriter.types import Rewriter
 

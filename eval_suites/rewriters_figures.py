@@ -11,7 +11,7 @@ from typing import Any
 from eval_suites.stats import Interval, bootstrap, paired_difference, ratio, ratio_difference
 from evaluator.align import aggregate
 from evaluator.types import Check, Outcome, Verdict
-from mini.wording import Wording
+from mini.world.wording import Wording
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from redraft.errors import BackendError, InputError
 from eval_suites.conditions import Answered, Condition, Work
 from eval_suites.sources import sha256
 from eval_suites.types import Item, Suite
+from redraft.errors import BackendError, InputError
 
 T = TypeVar("T")
 

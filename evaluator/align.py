@@ -9,9 +9,9 @@ from statistics import fmean
 
 from PIL import Image
 
-from redraft.profiles import EvaluatorConfig
 from evaluator.keypoints import keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
+from redraft.profiles import EvaluatorConfig
 
 Scored = Sequence[tuple[str, float]]
 """(key point id, probability) of each SCORED verdict; never empty where a formula is applied."""

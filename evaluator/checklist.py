@@ -17,12 +17,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from evaluator.keypoints import all_keypoints, keypoint
+from evaluator.types import Check, Checklist
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError, InputError
 from redraft.profiles import ChecklistConfig
 from redraft.templates import fence, fill, load_template, placeholders
-from evaluator.keypoints import all_keypoints, keypoint
-from evaluator.types import Check, Checklist
 
 OVERALL = "overall"
 """Key point of the one question about the whole picture that stands in for a checklist that could not be had."""

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from redraft.errors import one_line
 from evaluator.grounding import Box, Coordinates, in_fractions, put_right
 from evaluator.pairs.replies import json_objects
+from redraft.errors import one_line
 
 MAX_REASON = 500
 """Characters of a reason that are kept: the rewriter and the planner read it, and some judges never end."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 
-from redraft.errors import BackendError
 from evaluator.grounding import Box
 from evaluator.judging import failed
 from evaluator.types import Check, Checklist, Outcome, Verdict
+from redraft.errors import BackendError
 
 Answer = float | Outcome | BackendError
 """A probability, an outcome without one (FAILED or NOT_APPLICABLE), or the error that a real judge would have met."""

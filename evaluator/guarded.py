@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from redraft.templates import load_template
 from evaluator.judging import failed
 from evaluator.types import Check, Judge, Outcome, Verdict
+from redraft.templates import load_template
 
 KEY_POINT = "orders_in_the_picture"
 GUARD_AT = 0.5

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from redraft.profiles import JudgeConfig
 from evaluator.types import Judge
+from redraft.profiles import JudgeConfig
 
 
 def open_judge(config: JudgeConfig) -> Judge:
@@ -24,7 +24,7 @@ def _open(config: JudgeConfig) -> Judge:
         from evaluator.local_judge import TransformersJudge
 
         return TransformersJudge(config)
-    from redraft.models import open_chat
     from evaluator.server_judge import ServerJudge
+    from redraft.models import open_chat
 
     return ServerJudge(open_chat(config.model), config, explain=config.explain, coordinates=config.coordinates)

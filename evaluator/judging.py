@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from evaluator.keypoints import keypoint
+from evaluator.types import Check, Outcome, Verdict
 from redraft.errors import ConfigError
 from redraft.profiles import JudgeConfig
 from redraft.templates import fence, fill, load_template, placeholders
-from evaluator.keypoints import keypoint
-from evaluator.types import Check, Outcome, Verdict
 
 YES_NO = ("yes", "no")
 

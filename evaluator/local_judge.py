@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from evaluator.judging import Wording, failed, scored
+from evaluator.types import Check, Verdict
 from redraft.errors import BackendError
 from redraft.loading import LOADING
 from redraft.profiles import JudgeConfig, model_place
-from evaluator.judging import Wording, failed, scored
-from evaluator.types import Check, Verdict
 
 if TYPE_CHECKING:
     from evaluator.prefix import VLM, YesNo

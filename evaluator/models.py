@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from redraft.chat import ChatModel
-from redraft.models import open_chat
-from redraft.profiles import Profile
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judges import open_judge
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import Profile
 
 
 def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[ChecklistBuilder, AlignEvaluator]:

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.errors import BackendError, BadReply
-from redraft.profiles import JudgeConfig
 from evaluator.explaining import read_explanation, schema
 from evaluator.grounding import Coordinates, units_of
 from evaluator.judging import YES_NO, Wording, failed, scored
 from evaluator.types import Check, Outcome, Verdict
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError, BadReply
+from redraft.profiles import JudgeConfig
 
 
 class ServerJudge:

@@ -11,13 +11,13 @@ from dataclasses import replace
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.planner import RulePlanner
 from redraft.chat import ChatModel, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError
 from redraft.profiles import RewriterConfig
 from redraft.templates import fence, fill, load_template, placeholders, style_folder
-from rewriter.phrases import load_phrases
 from rewriter.plan import Box, Choice, Plan, Planner, Situation, Step, in_order
-from rewriter.rule_plan import RulePlanner
 
 MAX_STEPS = 12
 _TRIES = 2

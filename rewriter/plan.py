@@ -2,7 +2,7 @@
 
 The planner decides between writing a new prompt and editing the best picture so far; for an edit it lists sub-tasks.
 There are two: `rewriter.chat_plan.ChatPlanner`, the rewriter's model with a prompt of its own, and
-`rewriter.rule_plan.RulePlanner`, fixed rules for models that cannot plan, and for replies that cannot be read.
+`mini.phrasebook.planner.RulePlanner`, fixed rules for models that cannot plan, and for replies that cannot be read.
 """
 
 from __future__ import annotations

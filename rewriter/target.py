@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redraft.errors import ConfigError
 from redraft.profiles import model_place
-from rewriter.intent.language import NAMES, detect_language
-from rewriter.intent.rules import estimate_tokens
+from rewriter.guard.language import NAMES, detect_language
+from rewriter.guard.rules import estimate_tokens
 
 _NEGATIVE = re.compile(r"(?:\A|\n)\s*negative prompt\s*[:：]\s*", re.IGNORECASE)
 _QUALITY = re.compile(

@@ -14,11 +14,11 @@ from typing import Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mini.phrasebook.phrases import Phrases, load_phrases
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BadReply, ConfigError
 from redraft.profiles import RewriterConfig
 from redraft.templates import fence, fill, load_template, placeholders, style_folder
-from rewriter.phrases import Phrases, load_phrases
 from rewriter.plan import RULES
 
 TurnKind = Literal["draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "unclear"]

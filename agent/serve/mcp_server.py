@@ -36,9 +36,9 @@ from agent.serve.openai_drawing import Drawing, Seen, extra
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
 from agent.serve.wire import LimitChanges
+from evaluator.types import Outcome
 from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import fit_mask
-from evaluator.types import Outcome
 
 _INSTRUCTIONS = (
     "redraft rewrites a prompt, draws it, judges the picture point by point against what was asked, and goes round "

@@ -14,10 +14,10 @@ from agent.serve.telling import bounds
 from agent.serve.wire import ProfileInfo
 from agent.types import Limits
 from agent.wiring import open_parts
+from editors.types import ImageBackend
 from redraft.chat import ChatModel, ChatReply, ChatRequest
 from redraft.models import open_chat
 from redraft.profiles import Profile, load_profile
-from editors.types import ImageBackend
 
 _THREADS = 64
 """Runs that draw, or wait to, at once. They wait in threads; local models have one worker each all the same."""

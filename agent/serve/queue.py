@@ -16,8 +16,8 @@ from typing import Protocol
 
 from PIL import Image
 
-from redraft.errors import BackendError, RedraftError
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
+from redraft.errors import BackendError, RedraftError
 
 _LOOK_S = 0.25
 """How often a run that waits is asked whether it still wants to."""

@@ -31,10 +31,10 @@ from agent.serve.turns import TurnWorker
 from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
 from agent.serve.wire import Session as WireSession
 from agent.types import Limits
+from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import fit_mask
 from redraft.store import ImageStore, is_hash
-from evaluator.types import Report
 from rewriter.limits import clean_prompt
 from rewriter.types import Rewrite
 

@@ -22,10 +22,10 @@ from agent.serve.telling import Told, run_id, tell
 from agent.talk_state import Brought
 from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.types import Attempt, Limits
+from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError
 from redraft.images import open_image
 from redraft.store import ImageStore
-from evaluator.types import Report
 
 if TYPE_CHECKING:
     from agent.serve.service import Service

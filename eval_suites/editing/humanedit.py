@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.editing.suites import EditData, EditItem, EditSuite
 from eval_suites.judging.types import picture
 from eval_suites.sources import Row, find_all, published_notes, read_records, unique, want
+from redraft.errors import InputError
 
 SOURCE = "https://huggingface.co/datasets/BryanW/HumanEdit"
 

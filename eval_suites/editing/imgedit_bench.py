@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.editing.suites import EditData, EditItem, EditSuite
 from eval_suites.sources import Row, find, published_notes, read_json_dict, want
+from redraft.errors import InputError
 
 SOURCE = "https://github.com/PKU-YuanGroup/ImgEdit (Benchmark/Basic/basic_edit.json, and Benchmark.tar for pictures)"
 

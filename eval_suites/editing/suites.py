@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import InputError
-from redraft.images import open_image
 from eval_suites.book import Book
 from eval_suites.stats import bootstrap
 from evaluator.edits.types import Edit, EditJudge
+from redraft.errors import InputError
+from redraft.images import open_image
 
 SCORES = ("overall", "followed", "kept", "perceptual")
 

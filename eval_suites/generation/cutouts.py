@@ -26,10 +26,10 @@ from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import every_right, share_right
 from evaluator.align import AlignEvaluator
 from evaluator.types import Check, Outcome, Verdict
-from mini import oracle, questions
-from mini.raster import draw
-from mini.sampling import Split, sample_pair, sample_scene, sample_spec, truths
-from mini.wording import Wording, say
+from mini.world import oracle, questions
+from mini.world.raster import draw
+from mini.world.sampling import Split, sample_pair, sample_scene, sample_spec, truths
+from mini.world.wording import Wording, say
 
 PROMPTS = 500
 BEST_OF = 8

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from redraft.errors import InputError
-from redraft.images import open_image, save_png
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, read_text, unique, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.types import Check
+from redraft.errors import InputError
+from redraft.images import open_image, save_png
 
 SOURCE = "https://github.com/TencentQQGYLab/ELLA (dpg_bench/dpg_bench.csv and dpg_bench/prompts/)"
 

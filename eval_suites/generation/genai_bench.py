@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import InputError
-from redraft.images import open_image
 from eval_suites.sources import Row, find_all, json_value, published_notes, read_json_dict, read_records, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import mean_probability
 from evaluator.types import Check
+from redraft.errors import InputError
+from redraft.images import open_image
 
 SOURCE = "https://github.com/linzhiqiu/t2v_metrics (genai_image.json, genai_skills.json), or BaiqiL/GenAI-Bench-1600"
 _GLOBS = ("genai_image.json", "*/genai_image.json", "data/*.parquet", "*.parquet", "*.jsonl")

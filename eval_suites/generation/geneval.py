@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import InputError
-from redraft.files import write_atomically
 from eval_suites.sources import Row, as_int, find, published_notes, read_records, want
 from eval_suites.types import Data, Headline, Item, Question, Suite
 from eval_suites.values import every_right
 from evaluator.types import Check
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 SOURCE = "https://github.com/djghosh13/geneval (prompts/evaluation_metadata.jsonl)"
 _PUBLISHED = ("5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",)

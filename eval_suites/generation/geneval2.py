@@ -10,13 +10,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from redraft.errors import InputError
-from redraft.files import write_atomically
 from eval_suites.sources import Row, as_int, find, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import geometric_probability, mean_probability
 from evaluator.keypoints import keypoint
 from evaluator.types import Check
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 SOURCE = "https://github.com/facebookresearch/GenEval2 (geneval2_data.jsonl)"
 

@@ -10,12 +10,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from redraft.errors import InputError
-from redraft.files import write_atomically
 from eval_suites.sources import Row, find, published_notes, read_records, want
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import every_right
 from evaluator.types import Check
+from redraft.errors import InputError
+from redraft.files import write_atomically
 
 SOURCE = "https://github.com/wj-inf/MagicMirror (prompts/subject_prompt800.jsonl)"
 _SOUND = {

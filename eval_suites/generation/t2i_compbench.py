@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.sources import published_notes, read_lines
 from eval_suites.types import Data, Headline, Item, Suite, file_name
 from eval_suites.values import share_right
+from redraft.errors import InputError
 
 SOURCE = "https://github.com/Karine-Huang/T2I-CompBench (examples/dataset/)"
 CATEGORIES = ("color", "shape", "texture", "spatial", "3d_spatial", "numeracy", "non_spatial", "complex")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.sources import Row, as_int, find_all, published_notes, read_records, unique, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.keypoints import keypoint
 from evaluator.types import Check
+from redraft.errors import InputError
 
 SOURCE = "https://huggingface.co/datasets/PromptEnhancer/T2I-Keypoints-Eval (data/train-*.parquet)"
 _COUNTS = {"all": 6687, "en": 3000, "zh": 3687}

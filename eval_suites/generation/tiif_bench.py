@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.sources import Row, find_all, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.keypoints import keypoint
 from evaluator.types import Check
+from redraft.errors import InputError
 
 SOURCE = "https://github.com/A113N-W3I/TIIF-Bench (data/testmini_prompts and data/testmini_eval_prompts)"
 _PUBLISHED = {"test": 2538, "testmini": 277}

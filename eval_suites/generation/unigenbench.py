@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import InputError
 from eval_suites.generation.t2i_keypoints import question
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, unique, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
 from evaluator.keypoints import keypoint
 from evaluator.types import Check
+from redraft.errors import InputError
 
 SOURCE = "https://github.com/CodeGoat24/UniGenBench (data/test_prompts_*.csv)"
 _KEYS = {"en": ("Testpoints", "Testpoint Description"), "zh": ("考点", "考点对应描述")}

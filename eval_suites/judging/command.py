@@ -12,10 +12,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from redraft.errors import BackendError, InputError
-from redraft.models import open_chat
-from redraft.profiles import JudgeConfig, Profile, load_profile
-from redraft.templates import style_folder
 from eval_suites.book import opened
 from eval_suites.conditions import NoChecklists
 from eval_suites.editing.suites import EditSuite, edit_figures, require_edits, score_edits
@@ -33,6 +29,10 @@ from evaluator.judges import open_judge
 from evaluator.pairs.likert import LikertJudge
 from evaluator.pairs.pairwise import WordsPairJudge, YesNoPairJudge
 from evaluator.types import Judge
+from redraft.errors import BackendError, InputError
+from redraft.models import open_chat
+from redraft.profiles import JudgeConfig, Profile, load_profile
+from redraft.templates import style_folder
 
 T = TypeVar("T")
 EDIT_METHODS: tuple[str, ...] = get_args(Method)

@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 from eval_suites.judging.attacks import Attack
 from eval_suites.judging.types import JudgeData, JudgeSuite, Pair, picture
 from evaluator.types import Check
-from mini import oracle
-from mini.raster import INK, draw, font
-from mini.sampling import Rng, sample_scene, sample_spec
-from mini.wording import say
-from mini.world import COLORS, FILLS, RADII, SHAPES, SHEETS, SIZES, WORDS, Scene
+from mini.world import oracle
+from mini.world.raster import INK, draw, font
+from mini.world.sampling import Rng, sample_scene, sample_spec
+from mini.world.scene import COLORS, FILLS, RADII, SHAPES, SHEETS, SIZES, WORDS, Scene
+from mini.world.wording import say
 
 _SEED = 0
 

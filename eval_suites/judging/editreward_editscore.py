@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Pair, picture
 from eval_suites.sources import Row, as_int, find_all, published_notes, read_records, want
+from redraft.errors import InputError
 
 SOURCE = "https://huggingface.co/datasets/EditScore/EditReward-Bench"
 _GLOBS = ("data/*.parquet", "*.parquet", "*.jsonl")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Label, Pair, picture
 from eval_suites.sources import Row, find_all, published_notes, read_records, want
+from redraft.errors import InputError
 
 SOURCE = "https://huggingface.co/datasets/TIGER-Lab/EditReward-Bench (access by agreement)"
 _RANKING = re.compile(r"\s*\[*\s*([A-D])\s*([<>=])\s*([A-D])\s*\]*\s*")

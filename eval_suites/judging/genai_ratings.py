@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from redraft.errors import InputError
 from eval_suites.generation.genai_bench import SOURCE, skills_of
 from eval_suites.judging.types import JudgeData, JudgeSuite, Rated
 from eval_suites.sources import Row, find, published_notes, read_json_dict, want
+from redraft.errors import InputError
 
 
 def load(place: Path, _: str, unpacked: Path) -> JudgeData:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Label, Pair, picture
 from eval_suites.sources import Row, as_int, find_all, read_records, want
 from evaluator.types import Check
+from redraft.errors import InputError
 
 SOURCE = "https://huggingface.co/datasets/MJ-Bench/MJ-Bench (data/*.parquet; access by agreement)"
 PERSPECTIVES = ("alignment", "safety", "quality", "bias")

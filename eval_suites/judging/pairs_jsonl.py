@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from redraft.errors import InputError
 from eval_suites.judging.types import JudgeData, JudgeSuite, Label, Pair, picture
 from eval_suites.sources import Row, find, read_records, unique, want
 from evaluator.types import Check
+from redraft.errors import InputError
 
 SOURCE = "you: see docs/evaluation.md for the fields"
 _LABELS: tuple[Label, ...] = ("first", "second", "tie")

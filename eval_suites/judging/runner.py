@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.parts import Evaluator
-from redraft.images import open_image
 from eval_suites.book import Book
 from eval_suites.judging import measures
 from eval_suites.judging.attacks import WRITTEN, Attack, padded
 from eval_suites.judging.comparers import whole
 from eval_suites.judging.types import Comparer, JudgeData, Pair, Preference, Rated, Shown
+from redraft.images import open_image
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
 
-from redraft.errors import InputError
 from evaluator.types import Check
+from redraft.errors import InputError
 
 if TYPE_CHECKING:
     from eval_suites.judging.attacks import Attack

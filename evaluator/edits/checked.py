@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redraft.errors import BackendError
 from evaluator.align import aggregate, feedback
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Judge, Outcome, Verdict
+from redraft.errors import BackendError
 
 METHOD = "checks"
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.errors import BadReply, ConfigError, InputError
-from redraft.templates import fence, fill, load_template
 from evaluator.checklist import OVERALL, parse_json
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Checklist
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BadReply, ConfigError, InputError
+from redraft.templates import fence, fill, load_template
 
 _TRIES = 2
 _RETRY_TEMPERATURE = 0.7

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.errors import BackendError
 from evaluator.edits.types import Edit, EditPass, EditScore
 from evaluator.edits.wording import EditWording, pictures
 from evaluator.types import Outcome
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError
 
 METHOD = "digit"
 DIGITS = ("0", "1", "2", "3", "4", "5")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from redraft.errors import BackendError
 from evaluator.edits.types import Edit, EditChecks, EditPass, EditScore
 from evaluator.types import Outcome
+from redraft.errors import BackendError
 
 Answer = float | EditScore | BackendError
 """The overall score, a whole score, or the error that a real judge would have met."""

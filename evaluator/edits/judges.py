@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from redraft.chat import ChatModel
-from redraft.errors import ConfigError
 from evaluator.edits.checked import CheckedEditJudge
 from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.digit_judge import DigitEditJudge
 from evaluator.edits.rubric_judge import RubricEditJudge
 from evaluator.edits.types import EditJudge
 from evaluator.types import Judge
+from redraft.chat import ChatModel
+from redraft.errors import ConfigError
 
 Method = Literal["editscore", "viescore", "editreward", "digit", "checks"]
 

@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.errors import BackendError, BadReply, ConfigError, one_line
 from evaluator.edits.rubrics import RUBRICS, Call, Rubric
 from evaluator.edits.types import Edit, EditPass, EditScore
 from evaluator.edits.wording import EditWording, pictures
 from evaluator.pairs.replies import json_objects
 from evaluator.types import Outcome
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError, BadReply, ConfigError, one_line
 
 Reduction = Literal["mean_of_scores", "score_of_means"]
 """How passes become one score: the mean of each pass's scores (EditScore's way), or the scores of the mean numbers."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from evaluator.edits.types import Edit
 from redraft.chat import Part
 from redraft.errors import ConfigError
 from redraft.templates import fence, fill, load_template, placeholders
-from evaluator.edits.types import Edit
 
 
 class EditWording:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from evaluator.pairs.ranking import thurstone
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError
 from redraft.templates import fence, fill, load_template
-from evaluator.pairs.ranking import thurstone
 
 WORDS = ("terrible", "poor", "average", "good", "excellent")
 """The worst first. Single tokens of the usual tokenizers, unlike MJ-Bench's "Extremely Poor" and "Outstanding"."""

@@ -9,13 +9,13 @@ from itertools import combinations
 
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatRequest, Message
-from redraft.errors import BackendError
-from redraft.templates import fence, fill, load_template
 from evaluator.judging import YES_NO
 from evaluator.pairs.ranking import win_rates
 from evaluator.pairs.replies import read_reply
 from evaluator.pairs.types import Comparison, PairJudge, Two
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError
+from redraft.templates import fence, fill, load_template
 
 _MAX_TOKENS = 1024
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redraft.training import run
 from evaluator.train.script import train
+from redraft.training import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redraft.errors import InputError
 from evaluator.train.records import Judgement
+from redraft.errors import InputError
 
 
 @dataclass(frozen=True)

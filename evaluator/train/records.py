@@ -23,12 +23,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from evaluator.checklist import MAX_QUESTION
+from evaluator.types import Check
 from redraft.errors import InputError
 from redraft.files import write_atomically
 from redraft.images import open_image
 from redraft.records import DATASETS, BadRecord, Loaded, Row, is_missing, load_records, text_field
-from evaluator.checklist import MAX_QUESTION
-from evaluator.types import Check
 
 _VERDICTS = {"accept": True, "yes": True, "true": True, "1": True}
 _VERDICTS |= {"reject": False, "no": False, "false": False, "0": False}

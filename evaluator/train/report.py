@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redraft.files import write_atomically
 from evaluator.keypoints import group_names, keypoint
 from evaluator.train.figures import Answer, Figures, Interval, Temperature, by_group, by_key_point, figures, gain
+from redraft.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from redraft.errors import BackendError, ConfigError, InputError
-from redraft.files import write_atomically
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
-from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, told
 from evaluator.judges import open_judge
 from evaluator.judging import Wording
 from evaluator.train.figures import Answer, fit_temperature
@@ -25,6 +21,10 @@ from evaluator.train.measure import ask
 from evaluator.train.parts import Parts, split
 from evaluator.train.records import Judgement, load_judgements
 from evaluator.train.report import Measured, write_profile_table, write_report
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.files import write_atomically
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
+from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, told
 
 if TYPE_CHECKING:
     from evaluator.prefix import VLM

@@ -21,9 +21,9 @@ from agent.parts import Parts
 from agent.run import Session
 from agent.types import Limits, StopReason, passes
 from agent.wiring import open_parts
+from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, InputError
 from redraft.profiles import LimitsConfig, Profile, load_profile
-from evaluator.types import Outcome, Report
 from rewriter.limits import clean_prompt
 
 try:

@@ -24,11 +24,11 @@ from statistics import fmean
 
 from PIL import Image
 
-from redraft.chat import ChatReply
-from redraft.errors import BackendError, ModelMissing
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.types import Checklist, Outcome, Report
+from redraft.chat import ChatReply
+from redraft.errors import BackendError, ModelMissing
 from rewriter.review import Review, Rules, review
 from rewriter.train.reward_cache import Judged, RewardCache, cache_key
 from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish, too_many_failed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from redraft.errors import ConfigError
-from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from editors.models import open_backend
 from evaluator.models import open_evaluator
+from redraft.errors import ConfigError
+from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from rewriter.review import Rules
 from rewriter.styles import Style, load_style
 from rewriter.target import load_target

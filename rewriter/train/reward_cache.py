@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redraft.errors import InputError
 from evaluator.types import Checklist
+from redraft.errors import InputError
 
 _WAIT_S = 30.0
 

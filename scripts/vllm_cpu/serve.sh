@@ -17,7 +17,7 @@ case $what in
   judge)
     port=${2:-8001}
     model=work/mini/served-judge
-    "$python" -m mini.export_judge "$model" ${MODEL:+--weights "$MODEL"}
+    "$python" -m mini.judge.export "$model" ${MODEL:+--weights "$MODEL"}
     ;;
   *)
     echo "usage: $0 rewriter|judge [PORT] [ARGUMENTS...]" >&2

@@ -14,10 +14,10 @@ from agent.fakes import fake_parts, paint
 from agent.parts import Parts
 from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.types import Limits
-from redraft.errors import BackendError, InputError
-from redraft.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
+from redraft.errors import BackendError, InputError
+from redraft.images import read_provenance
 from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Plan, Step
 

@@ -15,10 +15,10 @@ from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.types import Limits, StopReason
-from redraft.store import ImageStore
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.fakes import FakeGrounder
+from redraft.store import ImageStore
 from rewriter.fakes import FakePlanner
 from rewriter.plan import Plan, Situation, Step
 

@@ -16,15 +16,15 @@ from agent.edit_judging import (
     wanted_and_kept,
 )
 from agent.types import Attempt, Limits
-from redraft.errors import BackendError
-from redraft.fakes import FakeChat, text_of
 from evaluator.edits.fakes import FakeEditJudge
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.fakes import FakeJudge
 from evaluator.types import Check, Outcome, Report, Verdict
-from mini import questions
-from mini.world import CutOut, Scene
-from rewriter.phrases import load_phrases
+from mini.phrasebook.phrases import load_phrases
+from mini.world import questions
+from mini.world.scene import CutOut, Scene
+from redraft.errors import BackendError
+from redraft.fakes import FakeChat, text_of
 
 Q = Check("counting", "Is there a star?")
 

@@ -14,10 +14,10 @@ from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.types import Limits, StopReason
-from redraft.errors import BackendError, ConfigError, InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, Mode, StepCallback
 from evaluator.types import Check, Outcome
+from redraft.errors import BackendError, ConfigError, InputError
 from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Fault, Plan, Step
 

@@ -20,12 +20,12 @@ from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
 from agent.fakes import drawn_from, paint
 from agent.types import Limits
-from redraft.errors import BackendError
-from redraft.profiles import EvaluatorConfig
 from editors.fakes import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.fakes import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
+from redraft.errors import BackendError
+from redraft.profiles import EvaluatorConfig
 from rewriter.types import Rewrite
 
 Serve = Callable[..., Any]

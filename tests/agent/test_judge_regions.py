@@ -16,18 +16,18 @@ from agent.edit_judging import EditEvaluator
 from agent.fakes import drawn_from, fake_parts, paint
 from agent.run import RunResult, Session
 from agent.types import Limits
-from redraft.chat import ChatReply, ChatRequest
-from redraft.fakes import FakeChat, text_of
-from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
-from redraft.store import ImageStore
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.judges import open_judge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
-from rewriter.phrases import load_phrases
-from rewriter.rule_plan import RulePlanner
+from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.planner import RulePlanner
+from redraft.chat import ChatReply, ChatRequest
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.store import ImageStore
 
 Serve = Callable[..., Any]
 STAR = Check("cross_entity_binding", "Is the star blue?")

@@ -20,11 +20,11 @@ from agent.parts import CallLimit
 from agent.run import RunResult, Session, resume, run_draw
 from agent.state import STATE_TYPES
 from agent.types import Decision, Limits, StopReason, Task
-from redraft.errors import BackendError, InputError, ServerError
-from redraft.images import read_provenance
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.types import Check, Outcome
+from redraft.errors import BackendError, InputError, ServerError
+from redraft.images import read_provenance
 from rewriter.fakes import FakeRewriter
 from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, resumed, run
 

@@ -14,9 +14,9 @@ from agent.events import Judged, StepProgress
 from agent.fakes import fake_parts, paint
 from agent.run import Session
 from agent.types import Limits, StopReason
-from redraft.errors import InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.errors import InputError
 from rewriter.fakes import FakeRewriter
 from tests.agent.loop_runs import by_word, resumed, run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mini import oracle
-from mini.raster import draw
-from mini.world import CutOut, Scene
+from mini.world import oracle
+from mini.world.raster import draw
+from mini.world.scene import CutOut, Scene
 
 ROOT = Path(__file__).parents[2]
 SCENE = Scene(

@@ -8,9 +8,9 @@ import pytest
 
 from agent.runlog import RunLog
 from agent.types import Attempt, Task
+from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.chat import Usage
 from redraft.errors import InputError
-from evaluator.types import Check, Outcome, Report, Verdict
 from rewriter.types import Rewrite
 
 H1, H2 = "1" * 64, "2" * 64

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from redraft.errors import InputError
 from editors.changes import change_between, is_unchanged
+from redraft.errors import InputError
 
 
 def photo(size: tuple[int, int] = (160, 120)) -> Image.Image:

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from redraft.errors import BackendError, ConfigError, InputError
-from redraft.profiles import BackendConfig
 from editors import pipelines
 from editors.diffusers_backend import DiffusersBackend
 from editors.models import open_backend
 from editors.types import ImageTask
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.profiles import BackendConfig
 
 Tiny = Callable[[str], Path]
 Toys = Callable[..., Path]

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from redraft.errors import BackendError, ConfigError, ModelMissing
-from redraft.profiles import BackendConfig, LoraConfig
 from editors import pipelines
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
+from redraft.errors import BackendError, ConfigError, ModelMissing
+from redraft.profiles import BackendConfig, LoraConfig
 
 Tiny = Callable[[str], Path]
 Toys = Callable[..., Path]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, ConfigError, InputError
-from redraft.profiles import BackendConfig
 from editors.changes import is_unchanged
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.profiles import BackendConfig
 
 Tiny = Callable[[str], Path]
 INSIDE, OUTSIDE = (0, 0, 32, 64), (32, 0, 64, 64)

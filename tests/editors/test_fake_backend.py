@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageChops
 
-from redraft.errors import BackendError, InputError
 from editors.fakes import FakeBackend
 from editors.types import ImageBackend, ImageTask
+from redraft.errors import BackendError, InputError
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:

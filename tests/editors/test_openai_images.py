@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
-from redraft.profiles import BackendConfig, ServerConfig
 from editors.models import open_backend
 from editors.openai_images import OpenAIImagesBackend
 from editors.types import ImageTask
+from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
+from redraft.profiles import BackendConfig, ServerConfig
 
 KEY = "sk-secret-0123456789"
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import diffusers
 import pytest
 
+from editors import pipelines, quirks
+from mini.editor.pipeline import CutoutsEditPipeline
 from redraft.errors import ConfigError, InputError
 from redraft.profiles import BackendConfig
-from editors import pipelines, quirks
-from mini.editor import CutoutsEditPipeline
 
 
 def config(**settings: Any) -> BackendConfig:

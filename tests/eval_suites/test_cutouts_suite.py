@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from redraft.errors import InputError
 from eval_suites.command import main
 from eval_suites.cutouts import main as table_main
 from eval_suites.cutouts import markdown, reliability_svg
@@ -29,7 +28,8 @@ from eval_suites.generation.cutouts import (
     table,
 )
 from evaluator.types import Check, Outcome
-from mini.sampling import holds_out
+from mini.world.sampling import holds_out
+from redraft.errors import InputError
 
 JUDGED: list[Judged] = [[("counting", 0.9, True), ("counting", 0.2, True), ("size", None, False)]] * 2
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from agent.cli import app
 from agent.cli import main as run
-from redraft.errors import BackendError, InputError
 from eval_suites.command import command_line, main
 from eval_suites.registry import ALL
+from redraft.errors import BackendError, InputError
 
 GENEVAL = [
     {

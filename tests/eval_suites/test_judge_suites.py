@@ -14,9 +14,6 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from agent.fakes import paint
-from redraft.chat import ChatReply, ChatRequest
-from redraft.errors import BackendError, InputError
-from redraft.fakes import FakeChat, text_of
 from editors.types import ImageTask
 from eval_suites import registry
 from eval_suites.book import Book
@@ -34,6 +31,9 @@ from evaluator.guarded import GuardedJudge
 from evaluator.pairs.likert import WORDS, LikertJudge
 from evaluator.pairs.pairwise import YesNoPairJudge
 from evaluator.types import Check
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BackendError, InputError
+from redraft.fakes import FakeChat, text_of
 
 
 def png(colour: str, size: int = 32) -> bytes:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from redraft.errors import InputError
 from eval_suites import registry
 from eval_suites.generation import geneval
 from eval_suites.types import Data
+from redraft.errors import InputError
 
 _spec = importlib.util.spec_from_file_location("exact_formats", Path(__file__).with_name("exact_formats.py"))
 assert _spec is not None

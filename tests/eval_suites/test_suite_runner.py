@@ -14,8 +14,6 @@ from PIL import Image
 
 from agent.fakes import drawn_from, fake_parts, paint
 from agent.types import Limits
-from redraft.errors import BackendError, InputError
-from redraft.store import ImageStore
 from editors.fakes import FakeBackend
 from eval_suites import registry
 from eval_suites.book import Book, opened
@@ -28,6 +26,8 @@ from eval_suites.values import every_right, share_right
 from evaluator.align import AlignEvaluator
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
+from redraft.errors import BackendError, InputError
+from redraft.store import ImageStore
 from rewriter.fakes import FakeRewriter
 
 FOX, JUG = Check("counting", "Are there two foxes?"), Check("negation", "Is it free of jugs?")

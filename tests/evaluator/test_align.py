@@ -1,11 +1,11 @@
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, ServerError
-from redraft.profiles import EvaluatorConfig
 from evaluator.align import AlignEvaluator, aggregate, feedback
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Outcome, Verdict
+from redraft.errors import BackendError, ServerError
+from redraft.profiles import EvaluatorConfig
 
 IMAGE = Image.new("RGB", (8, 8))
 COUNT = Check("counting", "Are there exactly three red stars?")

@@ -7,8 +7,6 @@ import json
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
-from redraft.fakes import FakeChat, text_of
 from evaluator.edits.checked import CheckedEditJudge, split_checks
 from evaluator.edits.checklist import EditChecklistBuilder
 from evaluator.edits.fakes import FakeEditChecklistBuilder, FakeEditJudge
@@ -16,6 +14,8 @@ from evaluator.edits.judges import edit_judge
 from evaluator.edits.types import Edit, EditChecks, EditScore
 from evaluator.fakes import Answer, FakeJudge
 from evaluator.types import Check, Outcome
+from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
+from redraft.fakes import FakeChat, text_of
 
 SOURCE, RESULT = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 BLUE = Check("state", "Is the star blue?")

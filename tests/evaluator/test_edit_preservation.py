@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redraft.errors import InputError
 from evaluator.edits.preservation import preserved_outside, ssim_map
+from redraft.errors import InputError
 
 
 def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:

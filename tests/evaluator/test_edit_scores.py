@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from redraft.chat import ChatReply, ChatRequest
-from redraft.errors import ConfigError, ServerError
-from redraft.fakes import FakeChat, text_of
 from evaluator.edits.digit_judge import DIGITS, DigitEditJudge
 from evaluator.edits.judges import edit_judge
 from evaluator.edits.rubric_judge import RubricEditJudge, read_scores
 from evaluator.edits.rubrics import RUBRICS
 from evaluator.edits.types import Edit
 from evaluator.types import Outcome
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import ConfigError, ServerError
+from redraft.fakes import FakeChat, text_of
 
 SOURCE, RESULT = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 

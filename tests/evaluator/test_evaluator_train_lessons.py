@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator import judging, local_judge, prefix
 from evaluator.judging import Wording
 from evaluator.local_judge import TransformersJudge
@@ -19,6 +18,7 @@ from evaluator.train import lessons, script
 from evaluator.train.lessons import IGNORED, Collator, Lessons, loss_of
 from evaluator.train.records import Judgement, Picture
 from evaluator.types import Check
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
 PROMPT = "three red stars and a blue circle"
 REASON = "The circle is red, not blue."

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from redraft.errors import InputError
 from evaluator.train.parts import Parts, split
 from evaluator.train.records import Judgement, Picture, load_judgements, question_of
 from evaluator.types import Check
+from redraft.errors import InputError
 
 GOOD = {
     "image": "red.png",

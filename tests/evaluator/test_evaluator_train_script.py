@@ -18,12 +18,12 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-from redraft.profiles import JudgeConfig
-from redraft.training import last_checkpoint
 from evaluator.judges import open_judge
 from evaluator.random_vlm import save_random_qwen
 from evaluator.train.__main__ import main
 from evaluator.types import Check, Outcome
+from redraft.profiles import JudgeConfig
+from redraft.training import last_checkpoint
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Is the circle blue?"

@@ -7,10 +7,10 @@ import json
 import pytest
 from PIL import Image
 
+from evaluator.grounding import ChatGrounder
 from redraft.errors import BadReply, ServerError
 from redraft.fakes import FakeChat, text_of
 from redraft.profiles import GrounderConfig, ModelConfig
-from evaluator.grounding import ChatGrounder
 
 MODEL = ModelConfig(kind="transformers", model="x")
 PICTURE = Image.new("RGB", (200, 100))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, ModelMissing
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator.judges import open_judge
 from evaluator.local_judge import TransformersJudge
 from evaluator.prefix import answer_shared, encode, load_vlm
 from evaluator.types import Check, Outcome, Verdict
+from redraft.errors import BackendError, ModelMissing
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
 
 def config_for(folder: Path, *, min_label_mass: float = 0.0, style: str = "mini", micro_batch: int = 8) -> JudgeConfig:

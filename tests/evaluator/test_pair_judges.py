@@ -7,10 +7,6 @@ import math
 import pytest
 from PIL import Image
 
-from redraft.chat import ChatReply, ChatRequest
-from redraft.errors import BackendError, BadReply, ConfigError
-from redraft.fakes import FakeChat, text_of
-from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from evaluator.fakes import FakeJudge
 from evaluator.guarded import KEY_POINT, REASON, GuardedJudge
 from evaluator.judges import open_judge
@@ -20,6 +16,10 @@ from evaluator.pairs.ranking import better, thurstone, win_rates
 from evaluator.pairs.replies import json_objects, read_reply
 from evaluator.pairs.types import Two
 from evaluator.types import Check, Outcome
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BackendError, BadReply, ConfigError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 
 
 def grey(level: float) -> Image.Image:

@@ -18,8 +18,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from redraft.local_models import LocalModel
 from evaluator.prefix import VLM, Encoded, Tensors, answer_shared
+from redraft.local_models import LocalModel
 
 IMAGE, VISION_START, VISION_END, VOCAB = 90, 91, 92, 100
 YES, NO = (7,), (8,)

@@ -4,15 +4,15 @@ import math
 import pytest
 from PIL import Image
 
-from redraft.chat import ChatReply, ChatRequest
-from redraft.errors import BadReply, ConfigError, ServerError
-from redraft.fakes import FakeChat, text_of
-from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from evaluator.grounding import Coordinates
 from evaluator.judges import open_judge
 from evaluator.judging import calibrated, scored
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
+from redraft.chat import ChatReply, ChatRequest
+from redraft.errors import BadReply, ConfigError, ServerError
+from redraft.fakes import FakeChat, text_of
+from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 
 IMAGE = Image.new("RGB", (8, 8), "red")
 STARS = Check("counting", "Are there exactly three red stars?")

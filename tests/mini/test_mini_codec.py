@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mini import codec
-from mini.sampling import sample_pair
-from mini.world import CutOut, Scene, Word
+from mini.world import codec
+from mini.world.sampling import sample_pair
+from mini.world.scene import CutOut, Scene, Word
 
 
 def _scenes(seed: int, n: int) -> list[Scene]:

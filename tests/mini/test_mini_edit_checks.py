@@ -13,11 +13,11 @@ from evaluator.checklist import OVERALL
 from evaluator.edits.types import EditChecks
 from evaluator.fakes import FakeJudge
 from evaluator.types import Check
-from mini import questions
-from mini.edit_sampling import EditCase, sample_edit
-from mini.edit_wording import say_edit
-from mini.world import CutOut, Scene
-from rewriter.phrases import load_phrases
+from mini.editor.sampling import EditCase, sample_edit
+from mini.editor.wording import say_edit
+from mini.phrasebook.phrases import load_phrases
+from mini.world import questions
+from mini.world.scene import CutOut, Scene
 
 BLANK = Image.new("RGB", (8, 8))
 

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from mini import synonyms
-from mini.edit_layout import EditCase
-from mini.edit_sampling import sample_edit
-from mini.edit_wording import EditWording, say_edit
-from mini.edits import EditSpec, parse_edit
-from mini.world import COLORS, CutOut, Scene, Word
+from mini.editor.edits import EditSpec, parse_edit
+from mini.editor.layout import EditCase
+from mini.editor.sampling import sample_edit
+from mini.editor.wording import EditWording, say_edit
+from mini.world import synonyms
+from mini.world.scene import COLORS, CutOut, Scene, Word
 
 BEFORE = Scene(
     "sky",

@@ -14,20 +14,22 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from transformers import BertConfig, BertModel
 
-from redraft.profiles import BackendConfig
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
-from mini import codec, edit_figures, oracle, train_editor
-from mini.data import make_pool
-from mini.edit_data import SAYINGS, load_edit_pool, make_edit_pool
-from mini.edit_figures import Share
-from mini.edit_layout import crowding
-from mini.edit_sampling import sample_edit
-from mini.editor import MAX_PIECES, CutoutsEditPipeline, CutoutsEditTransformer, read_source
-from mini.generator import to_x0
-from mini.raster import draw
-from mini.train_editor import edit_loss, train_tokenizer
-from mini.world import CutOut, Scene, Word
+from mini.editor import figures as edit_figures
+from mini.editor import train as train_editor
+from mini.editor.figures import Share
+from mini.editor.layout import crowding
+from mini.editor.pipeline import MAX_PIECES, CutoutsEditPipeline, CutoutsEditTransformer, read_source
+from mini.editor.pools import SAYINGS, load_edit_pool, make_edit_pool
+from mini.editor.sampling import sample_edit
+from mini.editor.train import edit_loss, train_tokenizer
+from mini.generator.pipeline import to_x0
+from mini.world import codec, oracle
+from mini.world.pools import make_pool
+from mini.world.raster import draw
+from mini.world.scene import CutOut, Scene, Word
+from redraft.profiles import BackendConfig
 
 STEPS = 3
 SCENE = Scene(
@@ -275,7 +277,7 @@ def test_a_callback_sees_each_step_and_it_can_be_interrupted(pipe: CutoutsEditPi
 
 def test_as_a_backend(folder: Path, pipe: CutoutsEditPipeline) -> None:
     config = BackendConfig(
-        kind="diffusers", model=str(folder), pipeline="mini.editor:CutoutsEditPipeline", steps=STEPS, batch_size=4,
+        kind="diffusers", model=str(folder), pipeline="mini.editor.pipeline:CutoutsEditPipeline", steps=STEPS, batch_size=4,
         device="cpu", dtype="float32",
     )  # fmt: skip
     backend = DiffusersBackend(config)

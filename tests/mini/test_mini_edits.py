@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mini import oracle
-from mini.codec import from_rows
-from mini.edit_layout import EditCase, in_slot_order
-from mini.edit_sampling import describe, holds_out, sample_edit
-from mini.edit_truth import followed, kept, ops_followed, pair_up
-from mini.edits import OP_KINDS, EditSpec, Op, Pick, parse_edit
-from mini.raster import draw
-from mini.sampling import Split, sample_pair
-from mini.world import MAX_CUTOUTS, CutOut, Group, Scene, Word
+from mini.editor.edits import OP_KINDS, EditSpec, Op, Pick, parse_edit
+from mini.editor.layout import EditCase, in_slot_order
+from mini.editor.sampling import describe, holds_out, sample_edit
+from mini.editor.truth import followed, kept, ops_followed, pair_up
+from mini.world import oracle
+from mini.world.codec import from_rows
+from mini.world.raster import draw
+from mini.world.sampling import Split, sample_pair
+from mini.world.scene import MAX_CUTOUTS, CutOut, Group, Scene, Word
 
 STAR = CutOut("star", "red", "plain", 0.2, 0.3, 0.10)
 HEART = CutOut("heart", "pink", "striped", 0.7, 0.3, 0.10)

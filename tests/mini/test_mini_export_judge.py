@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from mini.judge.export import WEIGHTS, export, served_name
 from redraft.profiles import model_place
-from mini.export_judge import WEIGHTS, export, served_name
 
 
 def test_the_same_tensors_under_other_names(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import BertConfig, BertModel
 
-from redraft.profiles import BackendConfig
 from editors.diffusers_backend import DiffusersBackend
 from editors.types import ImageTask
-from mini import codec
-from mini.generator import CutoutsPipeline, CutoutsTransformer, build_tokenizer, to_x0
-from mini.questions import NUMBERS, plural
-from mini.sampling import sample_pair
-from mini.train_generator import loss_of
-from mini.world import COLORS, FILLS, SHAPES, SHEETS, SIZES, WORDS
+from mini.generator.pipeline import CutoutsPipeline, CutoutsTransformer, build_tokenizer, to_x0
+from mini.generator.train import loss_of
+from mini.world import codec
+from mini.world.questions import NUMBERS, plural
+from mini.world.sampling import sample_pair
+from mini.world.scene import COLORS, FILLS, SHAPES, SHEETS, SIZES, WORDS
+from redraft.profiles import BackendConfig
 
 CAPTION = "two small red striped stars at the left, one blue circle, word HELLO at the top, cream sheet"
 OTHER = "three green moons, white sheet"
@@ -237,7 +237,7 @@ def test_sheets_are_square(pipe: CutoutsPipeline) -> None:
 
 def test_as_a_backend(folder: Path, pipe: CutoutsPipeline) -> None:
     config = BackendConfig(
-        kind="diffusers", model=str(folder), pipeline="mini.generator:CutoutsPipeline", steps=STEPS, batch_size=2,
+        kind="diffusers", model=str(folder), pipeline="mini.generator.pipeline:CutoutsPipeline", steps=STEPS, batch_size=2,
         device="cpu", dtype="float32",
     )  # fmt: skip
     backend = DiffusersBackend(config)

@@ -10,19 +10,19 @@ import torch
 from PIL import Image
 from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor
 
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from evaluator.local_judge import TransformersJudge
 from evaluator.types import Check, Outcome
-from mini import questions
-from mini.asking import Ask, packed_attention
-from mini.judge import ANSWER, IMAGE_TOKENS, PATCH, SIDE, build_model, build_processor, build_tokenizer, save
-from mini.looking import Look, patch_batch, pixels
-from mini.packing import LENGTH, PREFIX, QUESTIONS, question_batch
-from mini.questioning import GRID, THINGS, ask, patch_labels
-from mini.questions import parse
-from mini.raster import draw
-from mini.sampling import sample_pair
-from mini.world import COLORS, SHAPES, Scene
+from mini.judge.asking import Ask, packed_attention
+from mini.judge.looking import Look, patch_batch, pixels
+from mini.judge.model import ANSWER, IMAGE_TOKENS, PATCH, SIDE, build_model, build_processor, build_tokenizer, save
+from mini.judge.packing import LENGTH, PREFIX, QUESTIONS, question_batch
+from mini.judge.questioning import GRID, THINGS, ask, patch_labels
+from mini.world import questions
+from mini.world.questions import parse
+from mini.world.raster import draw
+from mini.world.sampling import sample_pair
+from mini.world.scene import COLORS, SHAPES, Scene
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
 VOCABULARY = build_tokenizer().get_vocab()
 ASKED = [

@@ -8,9 +8,9 @@ from threading import Barrier
 import pytest
 from transformers import PreTrainedModel
 
+from editors.diffusers_backend import DiffusersBackend
 from redraft.local_models import load_local
 from redraft.profiles import load_profile
-from editors.diffusers_backend import DiffusersBackend
 
 
 @pytest.mark.integration

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mini import oracle, questions
-from mini.raster import draw
-from mini.sampling import Split, sample_pair, truths
-from mini.world import SHAPES, SHEETS, WORDS, CutOut, Scene, Spec, Word
+from mini.world import oracle, questions
+from mini.world.raster import draw
+from mini.world.sampling import Split, sample_pair, truths
+from mini.world.scene import SHAPES, SHEETS, WORDS, CutOut, Scene, Spec, Word
 
 SEEDS: dict[Split, int] = {"train": 101, "test": 102}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mini import questions
-from mini.questioning import ask
-from mini.questions import Noun, Query, parse
-from mini.sampling import sample_pair, truths
-from mini.world import COLORS, FILLS, PLACES, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, Scene, Word
+from mini.judge.questioning import ask
+from mini.world import questions
+from mini.world.questions import Noun, Query, parse
+from mini.world.sampling import sample_pair, truths
+from mini.world.scene import COLORS, FILLS, PLACES, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, Scene, Word
 
 KINDS = {
     "exists", "count", "size", "fill", "color", "place", *RELATIONS, "absent", "word", "word_place", "sheet",

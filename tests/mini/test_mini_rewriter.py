@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from mini.rewriter.lessons import Lesson, lesson
+from mini.rewriter.model import END, MAX_TOKENS, START, build_model, save, train_tokenizer
+from mini.rewriter.train import encode
 from redraft.chat import ChatRequest, Message
 from redraft.profiles import LocalConfig, ModelConfig
 from redraft.transformers_chat import TransformersChat
-from mini.lessons import Lesson, lesson
-from mini.rewriter import END, MAX_TOKENS, START, build_model, save, train_tokenizer
-from mini.train_rewriter import encode
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 SIZE = 640

@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mini import questions
-from mini.captions import caption
-from mini.questioning import GRID, MIDDLING, ask, mess, patch_labels
-from mini.questions import Query
-from mini.raster import REACH, draw
-from mini.sampling import Split, resolve, sample_pair, sample_scene, truths
-from mini.wording import turned
-from mini.world import (
+from mini.judge.questioning import GRID, MIDDLING, ask, mess, patch_labels
+from mini.world import questions
+from mini.world.captions import caption
+from mini.world.questions import Query
+from mini.world.raster import REACH, draw
+from mini.world.sampling import Split, resolve, sample_pair, sample_scene, truths
+from mini.world.scene import (
     COLORS,
     MAX_CUTOUTS,
     RELATIONS,
@@ -30,6 +29,7 @@ from mini.world import (
     Word,
     held_out,
 )
+from mini.world.wording import turned
 
 Pair = tuple[Spec, Scene]
 

@@ -11,10 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mini import generated, train_generator, train_judge, train_rewriter
-from mini.codec import ROW, TOKENS, from_rows
-from mini.data import load_pool, make_pool
+from mini.generator import generated
+from mini.generator import train as train_generator
+from mini.judge import train as train_judge
+from mini.rewriter import train as train_rewriter
 from mini.training import Trainer
+from mini.world.codec import ROW, TOKENS, from_rows
+from mini.world.pools import load_pool, make_pool
 
 STEPS = 20
 

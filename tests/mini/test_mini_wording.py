@@ -9,21 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from redraft.chat import Message
-from redraft.fakes import FakeChat
-from redraft.profiles import ChecklistConfig, ModelConfig, RewriterConfig
-from redraft.templates import fill, load_template
 from evaluator.checklist import ChecklistBuilder, parse_lines
 from evaluator.keypoints import all_keypoints
-from mini import questions
-from mini.captions import SIDES, caption, caption_unaware, group_phrase, sides_of
-from mini.generator import build_tokenizer
-from mini.lessons import TASKS, Lesson, Task, first_come, lesson, parts_of
-from mini.questions import parse, plural
-from mini.sampling import Split, resolve, sample_pair, sample_spec, truths
-from mini.thoughts import thought_of
-from mini.wording import Wording, say, turned, typo
-from mini.world import (
+from mini.generator.pipeline import build_tokenizer
+from mini.rewriter.lessons import TASKS, Lesson, Task, first_come, lesson, parts_of
+from mini.rewriter.thoughts import thought_of
+from mini.world import questions
+from mini.world.captions import SIDES, caption, caption_unaware, group_phrase, sides_of
+from mini.world.questions import parse, plural
+from mini.world.sampling import Split, resolve, sample_pair, sample_spec, truths
+from mini.world.scene import (
     COLORS,
     FILLS,
     RELATIONS,
@@ -35,6 +30,11 @@ from mini.world import (
     Spec,
     held_out,
 )
+from mini.world.wording import Wording, say, turned, typo
+from redraft.chat import Message
+from redraft.fakes import FakeChat
+from redraft.profiles import ChecklistConfig, ModelConfig, RewriterConfig
+from redraft.templates import fill, load_template
 from rewriter.cot import CoTRewriter
 from rewriter.parse import parse_reply
 from rewriter.styles import load_style

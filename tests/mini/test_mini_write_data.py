@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mini import write_data
+from mini.rewriter import write_data
 from rewriter.styles import load_style
 from rewriter.train.data import asked, load_prompts, load_triplets
 

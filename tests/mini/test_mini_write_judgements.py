@@ -10,9 +10,9 @@ import pytest
 
 from evaluator.train.__main__ import main
 from evaluator.train.records import load_judgements
-from mini import oracle
-from mini.sampling import holds_out
-from mini.write_judgements import drawn, judged, write
+from mini.judge.write_records import drawn, judged, write
+from mini.world import oracle
+from mini.world.sampling import holds_out
 
 
 def test_records_say_what_the_oracle_sees(tmp_path: Path) -> None:

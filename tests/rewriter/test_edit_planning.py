@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.planner import RulePlanner
 from redraft.chat import ChatRequest
 from redraft.errors import BadReply, ServerError
 from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.chat_plan import ChatPlanner, open_planner, told
-from rewriter.phrases import load_phrases
 from rewriter.plan import Fault, Situation, Step, in_order, merged
-from rewriter.rule_plan import RulePlanner
 from rewriter.turns import ChatReader, RuleReader, Talk, open_turn_reader
 
 MINI = load_phrases("mini")

@@ -11,7 +11,7 @@ import pytest
 
 from redraft.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
-from rewriter.intent.quotes import find_quotes
+from rewriter.guard.quotes import find_quotes
 from rewriter.saboteurs import load_samples
 from rewriter.styles import load_style
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mini.editor.edits import parse_edit
+from mini.editor.sampling import sample_edit
+from mini.editor.wording import say_edit
+from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.types import Counting
+from mini.world import questions
 from redraft.profiles import ModelConfig, RewriterConfig
-from mini import questions
-from mini.edit_sampling import sample_edit
-from mini.edit_wording import say_edit
-from mini.edits import parse_edit
-from rewriter.phrase_types import Counting
-from rewriter.phrases import load_phrases
 
 MINI = load_phrases("mini")
 PLAIN = load_phrases("promptenhancer")

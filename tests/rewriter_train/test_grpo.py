@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import agent.wiring
-from mini.rewriter import build_model, save, train_tokenizer
+from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter import cot, review, styles
 from rewriter.train import data, grpo, image_reward, opening
 from rewriter.train.fakes import FakeReward

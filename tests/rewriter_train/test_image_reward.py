@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Verdict
+from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from rewriter.guard import GuardSettings
 from rewriter.review import Rules
 from rewriter.target import Target

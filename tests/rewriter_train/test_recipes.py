@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mini.rewriter import build_model, save, train_tokenizer
+from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter.train import grpo, sft
 from rewriter.train.opening import open_reward
 from rewriter.train.reward_server import ServerArguments

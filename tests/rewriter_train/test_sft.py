@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mini.rewriter import build_model, save, train_tokenizer
+from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter.train import sft
 from rewriter.train.script import last_checkpoint
 

@@ -19,9 +19,9 @@ from agent.fakes import drawn_from, paint
 from agent.serve.fakes import fake_served
 from agent.serve.mcp_server import create_mcp
 from agent.serve.settings import Bounds
-from redraft.errors import ServerError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
+from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
 
 TOKEN = "a-token-of-the-tests"

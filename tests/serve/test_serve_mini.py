@@ -16,12 +16,12 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.types import Limits
 from agent.wiring import open_parts
-from redraft.chat import ChatModel
-from redraft.profiles import ModelConfig, load_profile
-from redraft.transformers_chat import TransformersChat
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.local_judge import TransformersJudge
+from redraft.chat import ChatModel
+from redraft.profiles import ModelConfig, load_profile
+from redraft.transformers_chat import TransformersChat
 from tests.serve.conftest import Start, follow
 from tests.serve.processes import Process, begin, free_port, nothing_lost
 

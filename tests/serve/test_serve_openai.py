@@ -16,9 +16,9 @@ from PIL import Image
 
 from agent.fakes import drawn_from, paint
 from agent.serve.fakes import fake_served
-from redraft.errors import ServerError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
 
 TOKEN = "a-token-of-the-tests"

@@ -15,9 +15,9 @@ from agent.serve.fakes import fake_served
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.queue import RenderQueue
-from redraft.errors import BackendError
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.errors import BackendError
 from tests.serve.conftest import Start
 
 THREADS = ThreadPoolExecutor(32)

@@ -22,9 +22,9 @@ from agent.serve.errors import kind_of
 from agent.serve.logs import LOGGER, Lines
 from agent.serve.pictures import Pictures, public_address
 from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
+from editors.types import ImageTask
 from redraft.errors import ConfigError, InputError
 from redraft.images import read_image
-from editors.types import ImageTask
 from tests.serve.conftest import Running, Start, png
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redraft.chat import ChatReply, OpenAIChat
-from redraft.profiles import load_profile
-from redraft.transformers_chat import TransformersChat
 from evaluator.local_judge import TransformersJudge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check
-from mini.questioning import ask
-from mini.raster import draw
-from mini.sampling import sample_pair
-from mini.write_data import prompts
+from mini.judge.questioning import ask
+from mini.rewriter.write_data import prompts
+from mini.world.raster import draw
+from mini.world.sampling import sample_pair
+from redraft.chat import ChatReply, OpenAIChat
+from redraft.profiles import load_profile
+from redraft.transformers_chat import TransformersChat
 from rewriter.cot import Asking
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -66,7 +66,7 @@ async def test_the_rewriter_says_what_it_says_in_process(served: Path) -> None:
     mini, profile = load_profile("mini"), load_profile(str(served))
     asking = Asking.of(profile.rewriter)
     requests = [asking.first(prompt, 0, 0) for prompt in PROMPTS]
-    local, server = TransformersChat(mini.rewriter.model), OpenAIChat(profile.rewriter.model)
+    local, server = TransformersChat(mini.rewriter.model.model), OpenAIChat(profile.rewriter.model)
     here: list[ChatReply] = await asyncio.gather(*(local(request) for request in requests))
     there: list[ChatReply] = await asyncio.gather(*(server(request) for request in requests))
     await server.aclose()
@@ -79,7 +79,7 @@ async def test_the_rewriter_says_what_it_says_in_process(served: Path) -> None:
 async def test_the_judge_is_as_sure_as_in_process(served: Path) -> None:
     """Yes/no probabilities within 0.02, of pictures in two sizes and questions of every kind."""
     mini, profile = load_profile("mini"), load_profile(str(served))
-    local = TransformersJudge(mini.judge)
+    local = TransformersJudge(mini.judge.model)
     chat = OpenAIChat(profile.judge.model)
     server = ServerJudge(chat, profile.judge)
     rng = np.random.default_rng(20)

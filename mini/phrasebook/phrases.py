@@ -1,0 +1,365 @@
+"""A style's phrase book of edits: which instruction mends a failed check, and which checks an instruction asks for.
+
+`mini.phrasebook.format` has the format of the file.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property, lru_cache
+from itertools import product
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from mini.phrasebook.format import Book, Rule
+from mini.phrasebook.types import Ask, Clause, Counting, Thing
+from redraft.errors import ConfigError
+from redraft.templates import style_folder
+
+_SLOT = re.compile(r"\{(~?)([a-z]+)(\d*)\}")
+_MACRO = re.compile(r"<([a-z]+)(\d*)>")
+_TOKEN = re.compile(r"\{[a-z]+\d*\}|[\[\]()|]|[^\[\](){}|]+")
+_CHOICE = re.compile(r"\(([^()]*)\)")
+_ALIKE = 0.8
+"""`difflib`'s ratio from which on a word is another one misspelled: one letter of five exchanged with its neighbour."""
+COUNT = "count"
+"""The quality in a [[keep]] whose questions tell how many there are."""
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+class Phrases:
+    """A loaded phrase book. Raises ConfigError for one that cannot be used."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        try:
+            self._plain = [(re.compile(pattern, re.IGNORECASE), text) for pattern, text in book.plain]
+            self._pronouns = re.compile(book.pronouns, re.IGNORECASE) if book.pronouns else None
+        except re.error as error:
+            raise ConfigError(f"edits.toml: a pattern of `plain` cannot be read: {error}") from None
+        self._rules = [
+            (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
+            for rule in book.rule
+        ]
+        told = [text for rule in book.rule for text in (rule.edit, *rule.says)]
+        told += [*book.slots.values(), *book.plurals.values(), *(re.sub(r"\\.", " ", found) for found, _ in book.plain)]
+        self._words = sorted({word for text in told for word in re.findall("[a-z]{4,}", text)})
+        self._singular = {many: one for one, many in book.plurals.items()}
+
+    def join(self, instructions: Sequence[str]) -> str:
+        """One instruction from several."""
+        bare = [text.strip() for text in instructions]
+        if self._book.joiner.startswith("."):
+            bare = [*(text.rstrip(".") for text in bare[:-1]), bare[-1]] if bare else []
+        return self._book.joiner.join(bare)
+
+    def mend(self, question: str) -> Clause | Counting | None:
+        """What would make the answer to `question` yes; None where the book knows nothing for it."""
+        for rule, patterns, _ in self._rules:
+            for pattern in patterns:
+                match = pattern.fullmatch(question.strip())
+                if match is None:
+                    continue
+                values = self._values(match)
+                if rule.count:
+                    return self._counting(rule, values)
+                text = self._fill(rule.edit, values)
+                if text is not None:
+                    return self._clause(rule, text, values)
+        if not self._book.fallback:
+            return None
+        return Clause(self._book.fallback.replace("{question}", question.strip()), known=False)
+
+    def counting(self, thing: str) -> Counting | None:
+        """The questions and instructions about how many there are of a thing, None where the book does not count it."""
+        found = self.mend(f"Is there exactly one {thing}?")
+        return found if isinstance(found, Counting) else None
+
+    @cached_property
+    def things(self) -> tuple[Thing, ...]:
+        """All that pictures of this style may hold, none where the book does not say."""
+        found = []
+        for keep in self._book.keep:
+            for values in self._values_of(keep.thing):
+                name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
+                if name and there:
+                    counts = self._asks({COUNT: keep.asks.get(COUNT, ())}, values)
+                    one, several = (
+                        self._asks({quality: texts for quality, texts in asks.items() if quality != COUNT}, values)
+                        for asks in (keep.asks, keep.asks_all)
+                    )
+                    found.append(Thing(name, values, there, tuple(ask.question for ask in counts), one, several))
+        return tuple(found)
+
+    def _asks(self, asks: Mapping[str, Sequence[str]], values: Mapping[str, str]) -> tuple[Ask, ...]:
+        """The questions of a thing, for each value of each quality."""
+        return tuple(
+            Ask(quality, next(iter(more.values()), ""), text)
+            for quality, templates in asks.items()
+            for ask in templates
+            for more in self._values_of(ask, values)
+            if (text := self._fill(ask, {**values, **more}))
+        )
+
+    def called(self, values: Mapping[str, str]) -> str:
+        """What a thing is called, by the values of some of the slots of its name; "" where that is no name."""
+        names = (self._fill(keep.thing, values) for keep in self._book.keep)
+        return next((name for name in names if name), "")
+
+    def naming(self, clause: Clause, which: str = "") -> dict[str, str]:
+        """The values by which a clause calls what it speaks of; `which`: "2" for the second thing, and so on."""
+        values = {slot: self._value_of(slot, which, clause.values) for slot in self._naming_slots}
+        return {slot: value for slot, value in values.items() if value and value != self._book.anything}
+
+    def qualities(self, clause: Clause, which: str = "") -> dict[str, str]:
+        """What else a clause says to tell the thing that it means from others."""
+        slots = dict.fromkeys(quality for keep in self._book.keep for quality in keep.asks)
+        return {slot: clause.values[slot + which] for slot in slots if slot + which in clause.values}
+
+    def new_name(self, clause: Clause) -> dict[str, str]:
+        """The values by which a clause calls its first thing from then on."""
+        becomes = {} if clause.rule is None else clause.rule.becomes
+        found = {slot: self._value_of(source[:-1], source[-1], clause.values) for slot, source in becomes.items()}
+        return {slot: value for slot, value in found.items() if value}
+
+    def is_many(self, clause: Clause, which: str = "") -> bool:
+        """Whether a clause speaks of all such things, not of one."""
+        return any(f"{slot}s{which}" in clause.values for slot in self._naming_slots)
+
+    def questions(
+        self, clause: Clause, names: Mapping[str, tuple[Mapping[str, str], bool] | None], more: Mapping[str, str]
+    ) -> list[tuple[str, str]]:
+        """A clause's (key point, question) with other names: by `which` as in `naming`, the values and whether there
+        are several; None where it has no name that could be asked about. `more`: values of other slots."""
+        if clause.rule is None:
+            return list(clause.checks)
+        values = {**clause.values, **more}
+        for which, name in names.items():
+            for slot in self._naming_slots:
+                values.pop(f"{slot}s{which}", None)
+                values.pop(slot + which, None)
+            given, many = name if name is not None else ({}, False)
+            for slot, value in given.items():
+                plural = self._book.plurals.get(value) if many else None
+                values |= {f"{slot}s{which}": plural} if plural else {slot + which: value}
+        filled = (self._fill(check, values) for check in clause.rule.checks)
+        return [(clause.rule.key_point, question) for question in filled if question]
+
+    def next_value(self, slot: str, value: str, up: bool) -> str | None:
+        """The value after or before another in the order of the slot; None beyond its ends."""
+        order = self._book.slots[slot].split("|")
+        at = order.index(value) + (1 if up else -1)
+        return order[at] if 0 <= at < len(order) else None
+
+    def speaks_of(self, clause: Clause, question: str) -> bool:
+        """Whether the answer to a question, by whatever name of the thing, is for that clause to mend."""
+        if any(question == asked for _, asked in clause.checks):
+            return True
+        found = self.mend(question)
+        if isinstance(found, Counting):
+            return found.thing in clause.touches or (clause.more is not None and found.thing == clause.more[0])
+        return found is not None and found.rule is not None and found.rule == clause.rule
+
+    def touched_by_word(self, thing: Thing, clause: Clause) -> bool:
+        """Whether a clause that names nothing by slots speaks of a thing: "word" means the word, whatever it says."""
+        words = set(thing.name.split())
+        return any(words >= set(what.split()) for what in clause.touches)
+
+    @cached_property
+    def _naming_slots(self) -> list[str]:
+        return list(dict.fromkeys(m[2] for keep in self._book.keep for m in _SLOT.finditer(keep.thing)))
+
+    def _value_of(self, slot: str, which: str, values: Mapping[str, str]) -> str | None:
+        return values.get(slot + which) or self._singular.get(values.get(f"{slot}s{which}", ""))
+
+    def _values_of(self, template: str, given: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, str]]:
+        """All ways to fill the slots of a template that are not given, but for the word that means anything; plurals
+        follow their singular."""
+        names = dict.fromkeys(match[2] + match[3] for match in _SLOT.finditer(template) if not match[1])
+        free = [name for name in names if name not in given and name.removesuffix("s") not in given]
+        values = [self._book.slots[name.rstrip("0123456789")].split("|") for name in free]
+        return [
+            dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self._book.anything not in chosen
+        ]
+
+    def read(self, instruction: str) -> tuple[Clause, ...]:
+        """The sub-tasks of an instruction in anybody's words, at least one."""
+        parts = [instruction]
+        for mark in self._book.split:
+            parts = [piece for part in parts for piece in re.split(mark, part, flags=re.IGNORECASE)]
+        # By all marks at once first: of "a, b and c" neither mark alone leaves pieces that are known.
+        known = self._book.split_known
+        for mark in (*(["|".join(known)] if len(known) > 1 else []), *known):
+            parts = [piece for part in parts for piece in self._split(part, mark)]
+        clauses: list[Clause] = []
+        for part in parts:
+            clauses += self._read(part, clauses[-1].subject if clauses else "")
+        return tuple(clauses) or (Clause(instruction, known=False),)
+
+    def _split(self, text: str, mark: str) -> list[str]:
+        """The pieces where each of them makes sense by itself, else the whole."""
+        pieces = re.split(mark, text, flags=re.IGNORECASE)
+        subject = ""
+        for piece in pieces:
+            read = self._read(piece, subject)
+            if not all(clause.known for clause in read):
+                return [text]
+            subject = read[-1].subject if read else subject
+        return pieces
+
+    def _read(self, text: str, subject: str) -> list[Clause]:
+        """The sub-tasks of a piece; none where nothing is left of it but politeness. `subject`: what "it" means."""
+        text = " ".join(text.split()).strip(" ,;.!?")
+        plain = text
+        if subject and self._pronouns is not None:
+            plain = self._pronouns.sub(lambda _: subject, plain)
+        for found, replacement in self._plain:
+            plain = found.sub(replacement, plain).strip(" ,")
+        if not any(char.isalnum() for char in plain):
+            return []
+        read = [self._match(piece.strip()) for piece in plain.split(";")]
+        known = [clause for clause in read if clause is not None]
+        if len(known) == len(read):
+            return known
+        spelled = self._respelled(text)
+        again = self._read(spelled, subject) if spelled != text else []
+        return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
+
+    def _respelled(self, text: str) -> str:
+        """The text with words that the book does not have put right where one of its own is close: "trinagle"."""
+
+        def right(match: re.Match[str]) -> str:
+            word = match[0]
+            if word in self._words:
+                return word
+            likely = [one for one in self._words if one[0] == word[0]]
+            return next(iter(get_close_matches(word, likely, n=1, cutoff=_ALIKE)), word)
+
+        return re.sub(r"\b[a-z]{4,}\b", right, text)
+
+    def _match(self, plain: str) -> Clause | None:
+        for rule, _, patterns in self._rules:
+            for pattern in patterns:
+                match = pattern.fullmatch(plain)
+                if match is None:
+                    continue
+                values = self._values(match)
+                canonical = self._fill(rule.edit, values)
+                if canonical is not None:
+                    return self._clause(rule, canonical, values)
+        return None
+
+    def _clause(self, rule: Rule, canonical: str, values: Mapping[str, str]) -> Clause:
+        filled = (self._fill(check, values) for check in (*rule.there, *rule.checks))
+        return Clause(
+            canonical,
+            known=True,
+            checks=tuple((rule.key_point, question) for question in filled if question),
+            local=rule.local,
+            makes=self._fill(rule.creates, values) or "",
+            draft=self._fill(rule.draft, values) or "",
+            uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
+            subject=self._fill(self._book.subject, values) or "" if rule.needs else "",
+            touches=tuple(thing for what in rule.touches if (thing := self._fill(what, values))),
+            alters=rule.alters,
+            more=self._more(rule, values),
+            rule=rule,
+            values=values,
+        )
+
+    def _more(self, rule: Rule, values: Mapping[str, str]) -> tuple[str, int] | None:
+        thing = self._fill(rule.count_of, values) if rule.count_of else None
+        word = values.get("number", NUMBERS[1])
+        return (thing, rule.sign * NUMBERS.index(word)) if thing and word in NUMBERS else None
+
+    def _counting(self, rule: Rule, values: dict[str, str]) -> Counting | None:
+        word = values.get("number", NUMBERS[1])
+        if word not in NUMBERS or (len(rule.count), len(rule.more), len(rule.fewer)) != (3, 2, 2):
+            return None
+
+        def texts(template: str) -> tuple[str, ...]:
+            return tuple(self._fill(template, values | {"number": word}) or "" for word in NUMBERS)
+
+        nothing, one, many = (texts(template) for template in rule.count)
+        more, fewer = ((texts(one)[1], *texts(several)[2:]) for one, several in (rule.more, rule.fewer))
+        thing = self.called({slot: v for slot in self._naming_slots if (v := self._value_of(slot, "", values))})
+        return Counting(thing, NUMBERS.index(word), (nothing[0], one[1], *many[2:7]), more, fewer)
+
+    def _regex(self, template: str) -> re.Pattern[str]:
+        out = []
+        for token in _TOKEN.findall(self._expanded(template)):
+            if slot := _SLOT.fullmatch(token):
+                if slot[2] not in self._book.slots:
+                    raise ConfigError(f"edits.toml: no slot {slot[2]!r} for {template!r}")
+                out.append(f"(?P<{slot[2]}{slot[3]}>{self._book.slots[slot[2]]})")
+            elif token in "[]()|":
+                out.append({"[": "(?:", "]": ")?", "(": "(?:"}.get(token, token))
+            else:
+                out.append(re.escape(token))
+        try:
+            return re.compile("".join(out), re.IGNORECASE)
+        except re.error as error:
+            raise ConfigError(f"edits.toml: {template!r} cannot be read: {error}") from None
+
+    def _expanded(self, template: str) -> str:
+        def piece(match: re.Match[str]) -> str:
+            if match[1] not in self._book.macros:
+                raise ConfigError(f"edits.toml: no macro {match[1]!r} for {template!r}")
+            return _SLOT.sub(lambda slot: f"{{{slot[1]}{slot[2]}{match[2]}}}", self._book.macros[match[1]])
+
+        return _MACRO.sub(piece, template)
+
+    def _values(self, match: re.Match[str]) -> dict[str, str]:
+        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        # As the book spells it, whatever case the user has.
+        return {name: self._spelled(name.rstrip("0123456789"), value) for name, value in found.items()}
+
+    def _spelled(self, slot: str, value: str) -> str:
+        return next((word for word in self._book.slots[slot].split("|") if word.casefold() == value.casefold()), value)
+
+    def _value(self, match: re.Match[str], values: Mapping[str, str]) -> str | None:
+        name, digits = match[2], match[3]
+        if name + digits in values or not match[1]:
+            return values.get(name + digits)
+        if name.endswith("s") and (one := values.get(name[:-1] + digits)):
+            return self._book.plurals.get(one)
+        many = values.get(f"{name}s{digits}")
+        return None if many is None else self._singular.get(many)
+
+    def _fill(self, template: str, values: Mapping[str, str]) -> str | None:
+        """The template filled: optional parts whose slots have no value are left out, of choices the first that has
+        all its values is taken. None where a slot has no value."""
+
+        def part(text: str) -> str | None:
+            wanted = [(match[0], self._value(match, values)) for match in _SLOT.finditer(text)]
+            for slot, value in wanted:
+                if value is None:
+                    return None
+                text = text.replace(slot, value, 1)
+            return text
+
+        def choice(match: re.Match[str]) -> str:
+            return next((text for option in match[1].split("|") if (text := part(option)) is not None), "{none}")
+
+        text = _CHOICE.sub(choice, self._expanded(template))
+        filled = part(re.sub(r"\[([^\]]*)\]", lambda match: part(match[1]) or "", text))
+        return None if filled is None else re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", filled)
+
+
+@lru_cache(maxsize=8)
+def load_phrases(style: str) -> Phrases:
+    """The phrase book of a rewriter style; one that knows nothing where the style has none. Raises ConfigError."""
+    path = style_folder("rewriter", style) / "edits.toml"
+    if not path.is_file():
+        return Phrases(Book(fallback=_PLAIN))
+    try:
+        return Phrases(Book.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigError(f"cannot use {path}: {error}") from None
+
+
+_PLAIN = "Change the picture so that the answer to this question is yes: {question}"

@@ -1,0 +1,103 @@
+"""The rule on language: a rewrite is in the language of the request, from its first sentence to its last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewriter.guard.base import Case, Finding
+from rewriter.guard.language import LATIN, NAMES, detect_language, lean, scripts
+
+_SENTENCE = re.compile(r"[^.!?;。！？；।؟\n]+")
+_MIN_LETTERS = 24
+"""A shorter sentence (a name, a lens, a brand) may be in another language."""
+_SHOWN = 40
+_MOST_SENTENCES = 32
+
+
+def language(case: Case) -> Iterator[Finding]:
+    """At most one finding: the whole is in another language, or in other letters, or drifts off."""
+    asked, got = case.original.language, case.rewrite.language
+    if asked is not None and got is not None and asked != got and not _mixed(case) and not _shares_its_words(case):
+        yield _finding(case, f"The request is in {NAMES[asked]}; the rewrite is in {NAMES[got]}.")
+        return
+    if asked is None or got is None:
+        if message := _other_letters(case):
+            yield _finding(case, message)
+            return
+        # What says nothing else is most often English.
+        guess = lean(case.original.plain) if got == "en" else "en"
+        if asked is None and got in LATIN and guess not in (None, got) and not _shares_its_words(case):
+            yield _finding(case, f"The rewrite is in {NAMES[got]} and has no word in common with the request.")
+            return
+    yield from _drift(case)
+
+
+def _drift(case: Case) -> Iterator[Finding]:
+    """A sentence in another language than the request, or than the sentences before it."""
+    sentences = [m for m in _SENTENCE.finditer(case.rewrite.plain) if _letters(m[0]) >= _MIN_LETTERS]
+    if len(sentences) < 2:
+        return
+    asked = case.original.language
+    allowed: set[str | None] = {asked, None}
+    if asked is None:
+        allowed.add(detect_language(sentences[0][0]))
+    for sentence in sentences[:_MOST_SENTENCES]:
+        got = detect_language(sentence[0])
+        if got not in allowed and not _mixed(case):
+            message = (
+                f"A part of the rewrite is in {NAMES[got or 'en']}, unlike the rest: {sentence[0].strip()[:_SHOWN]!r}."
+            )
+            yield Finding("language", message, sentence[0], "rewrite", sentence.start(), sentence.end())
+            return
+
+
+def _finding(case: Case, message: str) -> Finding:
+    shown = case.rewrite.text[:_SHOWN]
+    return Finding("language", message, shown, "rewrite", 0, len(shown))
+
+
+def _letters(text: str) -> int:
+    """How much is said, in Latin letters: a Chinese character says as much as three, an Indic one as two."""
+    return sum(
+        3 if "\u3040" <= ch <= "\ud7ff" else 2 if "\u0900" <= ch <= "\u0e7f" else 1 for ch in text if ch.isalpha()
+    )
+
+
+def _other_letters(case: Case) -> str | None:
+    """What is wrong with the script of the rewrite, where the languages cannot be told."""
+    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
+    if not ours or not theirs:
+        return None
+    mine = max(ours, key=lambda name: ours[name])
+    other = max(theirs, key=lambda name: theirs[name])
+    # A few letters (a name, a unit) do not make a language.
+    few = sum(ch.isalpha() for ch in case.original.plain) < 2
+    if few or ours.get(other, 0) >= 0.15 or theirs[other] <= 0.6:
+        return None
+    return f"The request is written in {mine} letters; the rewrite in {other} letters."
+
+
+def _shares_its_words(case: Case) -> bool:
+    """Whether the longer words of the original, or their beginnings, mostly come back.
+
+    Then the rewrite is no translation, and one of the two languages was guessed wrong. Where there is no longer word,
+    nothing can be said: that is a yes unless the language is known.
+    """
+    long = {word.text[:4] for word in case.original.words if len(word.text) >= 4 and word.text.isalpha()}
+    if not long:
+        return case.original.language is None
+    return len(long & {word.text[:4] for word in case.rewrite.words}) > 0.6 * len(long)
+
+
+def _merged(share: dict[str, float]) -> dict[str, float]:
+    """Han and kana are one: a Japanese title can do without kana."""
+    east = share.pop("kana", 0) + share.pop("han", 0)
+    return share | ({"Chinese or Japanese": east} if east else {})
+
+
+def _mixed(case: Case) -> bool:
+    """Prompts that mix scripts may be answered in either."""
+    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
+    other = max(theirs, key=lambda name: theirs[name])
+    return len(ours) > 1 and 0.15 <= ours.get(other, 0) < 0.85

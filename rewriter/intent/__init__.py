@@ -1,1 +1,0 @@
-"""The rules of the intent guard, one small function for each thing that a rewrite must not break."""
