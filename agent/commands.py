@@ -20,7 +20,7 @@ from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, Limits, StopReason, passes
 from agent.wiring import open_parts
-from evaluator.models import open_evaluator
+from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import open_image, open_mask

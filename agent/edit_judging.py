@@ -9,7 +9,7 @@ from PIL import Image
 
 from evaluator.align import aggregate
 from evaluator.checklist import overall_check
-from evaluator.edits.checklist import overall_edit_check
+from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict

@@ -16,7 +16,7 @@ from editors.models import open_backend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
-from evaluator.judges import open_judge
+from evaluator.judge import open_judge
 from evaluator.types import ChecklistMaker, Outcome, Report
 from redraft.chat import ChatModel
 from redraft.errors import BackendError

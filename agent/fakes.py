@@ -17,9 +17,8 @@ from agent.parts import Parts
 from editors.fakes import FakeBackend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
-from evaluator.edits.fakes import FakeEditChecklistBuilder
 from evaluator.edits.types import EditChecks
-from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
+from evaluator.testing import FakeChecklistBuilder, FakeEditChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist
 from mini.phrasebook.phrases import load_phrases
 from rewriter.fakes import FakeRewriter
@@ -35,7 +34,7 @@ CHECKS = (
     Check("negation", "Is the picture free of squares?"),
 )
 
-Opinion = Callable[[str, int], tuple[Answer, ...]]
+Opinion = Callable[[str, int], tuple[JudgeAnswer, ...]]
 """(prompt, seed) of a picture to one answer for each check, in order."""
 
 

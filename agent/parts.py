@@ -16,7 +16,7 @@ from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder
-from evaluator.pairs.types import GroupJudge
+from evaluator.pairs.judges import GroupJudge
 from evaluator.types import Checklist, ChecklistMaker, Report
 from rewriter.plan import Planner
 from rewriter.turns import TurnReader

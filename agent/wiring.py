@@ -10,13 +10,11 @@ from agent.edit_judging import EditEvaluator, LookingEditChecks
 from agent.parts import CallLimit, Chooser, Parts
 from editors.models import open_backend
 from editors.types import ImageBackend
-from evaluator.align import AlignEvaluator
-from evaluator.edits.checklist import EditChecklistBuilder
+from evaluator.align import AlignEvaluator, open_evaluator
+from evaluator.edits.checks import EditChecklistBuilder
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
-from evaluator.models import open_evaluator
-from evaluator.pairs.likert import LikertJudge, ThurstoneRanks
-from evaluator.pairs.pairwise import WinRates, YesNoPairJudge
+from evaluator.pairs.judges import LikertJudge, ThurstoneRanks, WinRates, YesNoPairJudge
 from mini.phrasebook.phrases import load_phrases
 from redraft.chat import ChatModel
 from redraft.models import open_chat

@@ -24,7 +24,7 @@ from typing import Any
 
 from editors.models import open_backend
 from editors.types import ImageTask
-from evaluator.models import open_evaluator
+from evaluator.align import open_evaluator
 from redraft.chat import ChatReply
 from redraft.errors import RedraftError
 from redraft.profiles import Profile, load_profile

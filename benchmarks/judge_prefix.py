@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from evaluator.local_judge import TransformersJudge
-from evaluator.random_vlm import save_random_llava
+from evaluator.testing import save_random_llava
 from evaluator.types import Check, Verdict
 from redraft.errors import ModelMissing
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place

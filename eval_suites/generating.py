@@ -20,7 +20,7 @@ from eval_suites.report import gallery, write_report
 from eval_suites.runner import Results, cost, data_settings, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
 from eval_suites.types import Data, Item, Suite
-from evaluator.models import open_evaluator
+from evaluator.align import open_evaluator
 from evaluator.types import Outcome
 from redraft.errors import BackendError, InputError
 from redraft.profiles import Profile, load_profile

@@ -9,9 +9,13 @@ from statistics import fmean
 
 from PIL import Image
 
+from evaluator.checklist import ChecklistBuilder
+from evaluator.judge import open_judge
 from evaluator.keypoints import keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
-from redraft.profiles import EvaluatorConfig
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import EvaluatorConfig, Profile
 
 Scored = Sequence[tuple[str, float]]
 """(key point id, probability) of each SCORED verdict; never empty where a formula is applied."""
@@ -104,3 +108,14 @@ _FORMULAS: dict[str, Callable[[Scored], float]] = {
     "min": _min,
     "geometric_mean": _geometric_mean,
 }
+
+
+def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[ChecklistBuilder, AlignEvaluator]:
+    """Checklist maker and AlignEvaluator of `profile`; `listing` is its checklist model where that is open already.
+
+    Raises ConfigError for settings that cannot be used, ModelMissing where weights are not in their place.
+    """
+    listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
+    builder = ChecklistBuilder(listing, profile.checklist)
+    judge = open_judge(profile.judge)
+    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from evaluator.judging import Wording, failed, scored
+from evaluator.judge import CheckWording, failed_verdict, scored_verdict
 from evaluator.types import Check, Verdict
 from redraft.errors import BackendError
 from redraft.loading import LOADING
@@ -49,7 +49,7 @@ class TransformersJudge:
     def __init__(self, config: JudgeConfig, *, shared_prefix: bool = True) -> None:
         model_place(config.model.model)
         self._config = config
-        self._wording = Wording(config.style)
+        self._wording = CheckWording(config.style)
         self._shared = shared_prefix
         self._packed = True
         self._compared = False
@@ -84,12 +84,12 @@ class TransformersJudge:
         try:
             self._worker.submit(self._drain)
         except RuntimeError:
-            return [failed(check, f"the judge {self.name} is closed") for check in checks]
+            return [failed_verdict(check, f"the judge {self.name} is closed") for check in checks]
         try:
             answers = await asyncio.wrap_future(job.answers)
         except BackendError as error:
-            return [failed(check, str(error)) for check in checks]
-        return [scored(check, yes, no, self._config) for check, (yes, no) in zip(checks, answers, strict=True)]
+            return [failed_verdict(check, str(error)) for check in checks]
+        return [scored_verdict(check, yes, no, self._config) for check, (yes, no) in zip(checks, answers, strict=True)]
 
     def _drain(self) -> None:
         """On the worker: answers the jobs that wait, a micro-batch at most. Each call submits one drain, so none is

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from evaluator.judging import YES_NO
+from evaluator.judge import YES_NO
 from redraft.chat import ChatRequest, Message
 from redraft.local_models import LocalModel, Row, load_local
 from redraft.profiles import ModelConfig

@@ -25,9 +25,8 @@ from eval_suites.runner import data_settings, spread
 from evaluator.align import AlignEvaluator
 from evaluator.edits.judges import Method, edit_judge
 from evaluator.edits.types import EditJudge
-from evaluator.judges import open_judge
-from evaluator.pairs.likert import LikertJudge
-from evaluator.pairs.pairwise import WordsPairJudge, YesNoPairJudge
+from evaluator.judge import open_judge
+from evaluator.pairs.judges import LikertJudge, WordsPairJudge, YesNoPairJudge
 from evaluator.types import Judge
 from redraft.errors import BackendError, InputError
 from redraft.models import open_chat

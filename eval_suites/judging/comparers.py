@@ -8,9 +8,8 @@ import math
 from agent.parts import Evaluator
 from eval_suites.judging.types import Preference, Shown
 from evaluator.edits.types import Edit, EditJudge
-from evaluator.pairs.likert import LikertJudge
+from evaluator.pairs.judges import LikertJudge, PairJudge, Two
 from evaluator.pairs.ranking import better
-from evaluator.pairs.types import PairJudge, Two
 from evaluator.types import Check, Outcome
 
 _SMALLEST = 1e-6

@@ -5,16 +5,20 @@ Records of one picture stand or fall together, so intervals come from a bootstra
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from evaluator.judging import calibrated
+from evaluator.judge import calibrated
 from evaluator.keypoints import group_names, keypoint
+from redraft.files import write_atomically
 
 Floats = NDArray[np.float64]
 BINS = 10
@@ -27,7 +31,7 @@ ENOUGH = 50
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordAnswer:
     """A judge's answer to a record. `probability` before calibration; it and `mass` are None where the judge FAILED."""
 
     key_point: str
@@ -78,7 +82,7 @@ class Temperature:
     problem: str = ""
 
 
-def fit_temperature(answers: Sequence[Answer]) -> Temperature:
+def fit_temperature(answers: Sequence[RecordAnswer]) -> Temperature:
     """The temperature under which the right verdicts are likeliest (Guo et al. 2017), to three decimals."""
     logits, truth = _logits(answers)
     if len(logits) < ENOUGH:
@@ -91,7 +95,7 @@ def fit_temperature(answers: Sequence[Answer]) -> Temperature:
     return Temperature(value)
 
 
-def figures(answers: Sequence[Answer], temperature: float = 1.0, seed: int = 0) -> Figures:
+def figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int = 0) -> Figures:
     """Figures of at least one answer, with probabilities calibrated by `temperature`."""
     usable = [(one, one.probability) for one in answers if one.probability is not None]
     masses = [one.mass for one in answers if one.mass is not None]
@@ -114,17 +118,17 @@ def figures(answers: Sequence[Answer], temperature: float = 1.0, seed: int = 0) 
     )
 
 
-def by_key_point(answers: Sequence[Answer], temperature: float = 1.0) -> dict[str, Figures]:
+def by_key_point(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each key point that occurs, in the order of `keypoints.toml`'s groups."""
     return _by(lambda one: keypoint(one.key_point).id, answers, temperature)
 
 
-def by_group(answers: Sequence[Answer], temperature: float = 1.0) -> dict[str, Figures]:
+def by_group(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each group of key points that occurs."""
     return _by(lambda one: keypoint(one.key_point).group, answers, temperature)
 
 
-def gain(before: Sequence[Answer], after: Sequence[Answer], seed: int = 0) -> Interval | None:
+def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: int = 0) -> Interval | None:
     """Accuracy of `after` minus that of `before` on the same records, where both have answers: paired."""
     both = [
         (
@@ -142,7 +146,7 @@ def gain(before: Sequence[Answer], after: Sequence[Answer], seed: int = 0) -> In
     return _interval(weights, lambda w: (w @ difference) / w.sum(-1))
 
 
-def _by(name: Callable[[Answer], str], answers: Sequence[Answer], temperature: float) -> dict[str, Figures]:
+def _by(name: Callable[[RecordAnswer], str], answers: Sequence[RecordAnswer], temperature: float) -> dict[str, Figures]:
     groups = list(group_names())
     found = sorted({name(one) for one in answers})
     order = {one: (groups.index(one) if one in groups else groups.index(keypoint(one).group), one) for one in found}
@@ -152,7 +156,7 @@ def _by(name: Callable[[Answer], str], answers: Sequence[Answer], temperature: f
     }
 
 
-def _logits(answers: Sequence[Answer], temperature: float = 1.0) -> tuple[Floats, Floats]:
+def _logits(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> tuple[Floats, Floats]:
     usable = [(one.probability, one.accept) for one in answers if one.probability is not None]
     # A probability of exactly 0 or 1 is rounding; without a bound one such mistake would weigh infinitely much.
     p = np.clip([probability for probability, _ in usable], 1e-9, 1 - 1e-9)
@@ -186,3 +190,85 @@ def _interval(weights: Floats, statistic: Callable[[Floats], Floats]) -> Interva
         return Interval(float(values[0]), None, None)
     low, high = np.percentile(values[1:], (2.5, 97.5))
     return Interval(float(values[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Answers to the report part, before calibration: by the trained model, and by the one that training began with
+    (None: not asked)."""
+
+    report: Sequence[RecordAnswer]
+    before: Sequence[RecordAnswer] | None
+
+
+def write_report(folder: Path, facts: Mapping[str, Any], measured: Measured, temperature: Temperature) -> str:
+    """Writes report.json and report.md to `folder`; returns a line that sums them up. `facts` say what was trained how:
+    `base`, `style`, `records` (part to number) and what else is to be kept."""
+    raw, whole = figures(measured.report), figures(measured.report, temperature.value)
+    points, groups = by_key_point(measured.report, temperature.value), by_group(measured.report, temperature.value)
+    before = figures(measured.before) if measured.before is not None else None
+    gained = gain(measured.before, measured.report) if measured.before is not None else None
+    record = {
+        **facts,
+        "temperature": temperature.value,
+        "temperature_problem": temperature.problem,
+        "report": {
+            "before_training": before and asdict(before),
+            "uncalibrated": asdict(raw),
+            "calibrated": asdict(whole),
+            "accuracy_gained": gained and asdict(gained),
+        },
+        "groups": {name: asdict(one) for name, one in groups.items()},
+        "key_points": {name: asdict(one) for name, one in points.items()},
+    }
+    rows = [("before training", before)] if before is not None else []
+    rows += [("trained", raw), (f"trained, temperature {temperature.value:g}", whole)]
+    gain_line = f"Accuracy gained on the same records: {gained}.\n\n" if gained is not None else ""
+    problem = f"The temperature is left at 1: {temperature.problem}.\n\n" if temperature.problem else ""
+    counts = ", ".join(f"{count:,} to {part}" for part, count in facts["records"].items())
+    text = (
+        f"# Judge trained from {facts['base']}\n\n"
+        f"Style `{facts['style']}`; records: {counts}. No two of these parts share a picture or a prompt. Figures are "
+        "of the report part, which neither the weights nor the temperature have seen; in brackets 95% intervals, "
+        "whole pictures resampled.\n\n"
+        f"{_table('', rows)}\n{gain_line}{problem}"
+        f"## Groups\n\n{_table('group', [(group_names().get(name, name), one) for name, one in groups.items()])}\n"
+        f"## Key points\n\n{_table('key point', [(keypoint(name).name, one) for name, one in points.items()])}\n"
+        "Accepted: share of records that are to be accepted; a judge that never looks gets that or the rest. Failed: "
+        "no usable answer; these are in no other column but label mass, P(yes) + P(no). ECE: expected calibration "
+        "error, ten bins.\n"
+    )
+    write_atomically(folder / "report.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / "report.md", text.encode())
+    return f"accuracy {whole.accuracy}, ECE {whole.ece}, {whole.failed:,} of {whole.count:,} failed"
+
+
+def write_profile_table(folder: Path, style: str, temperature: float, min_label_mass: float, remote_code: bool) -> Path:
+    """Writes judge.toml: the [judge] table that a profile needs to use the model in `folder`."""
+    local = ", local = { trust_remote_code = true }" if remote_code else ""
+    text = (
+        "# The [judge] table of a profile for this model. Where a server serves it, keep style, temperature and\n"
+        '# min_label_mass, and give `model` kind = "openai", the name it is served under, and the server.\n'
+        "[judge]\n"
+        f"style = {json.dumps(style, ensure_ascii=False)}\n"
+        f"temperature = {temperature!r}\n"
+        f"min_label_mass = {min_label_mass!r}\n"
+        f'model = {{ kind = "transformers", model = {json.dumps(str(folder), ensure_ascii=False)}{local} }}\n'
+    )
+    path = folder / "judge.toml"
+    write_atomically(path, text.encode())
+    return path
+
+
+def _table(first: str, rows: Sequence[tuple[str, Figures]]) -> str:
+    lines = [_line(first, "records", "accepted", "failed", "accuracy", "ECE", "NLL", "label mass"), _line(*["---"] * 8)]
+    lines += [
+        _line(name, f"{f.count:,}", f.accepted, f"{f.failed:,}", f.accuracy, f.ece, f.nll, f.label_mass)
+        for name, f in rows
+    ]
+    return "".join(lines)
+
+
+def _line(*cells: str | float | Interval | None) -> str:
+    said = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    return f"| {' | '.join(said)} |\n"

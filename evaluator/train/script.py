@@ -7,20 +7,18 @@ import gc
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from evaluator.judges import open_judge
-from evaluator.judging import Wording
-from evaluator.train.figures import Answer, fit_temperature
-from evaluator.train.measure import ask
-from evaluator.train.parts import Parts, split
-from evaluator.train.records import Judgement, load_judgements
-from evaluator.train.report import Measured, write_profile_table, write_report
+from evaluator.judge import CheckWording, open_judge
+from evaluator.train.figures import Measured, RecordAnswer, fit_temperature, write_profile_table, write_report
+from evaluator.train.records import Judgement, RecordParts, load_judgements, split
+from evaluator.types import Judge, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.files import write_atomically
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
@@ -71,7 +69,7 @@ def train(argv: Sequence[str]) -> None:
     kinds = (JudgeArguments, TrainingArguments, ModelArguments)
     data, training, model = read_settings(kinds, argv, "python -m evaluator.train", recipes("evaluator"))
     _check(data, training, model)
-    wording = Wording(data.style)
+    wording = CheckWording(data.style)
     base = find_model(model.model_name_or_path)
     out = Path(training.output_dir).resolve()
     first = training.process_index == 0
@@ -96,10 +94,12 @@ def train(argv: Sequence[str]) -> None:
         _measure(base, out, parts, data, local, steps)
 
 
-def _measure(base: str, out: Path, parts: Parts, data: JudgeArguments, local: Mapping[str, object], steps: int) -> None:
+def _measure(
+    base: str, out: Path, parts: RecordParts, data: JudgeArguments, local: Mapping[str, object], steps: int
+) -> None:
     """Calibrates and reports on the model in `out`, asked as profiles would ask it."""
 
-    def answers(place: str, what: str, records: Sequence[Judgement]) -> list[Answer]:
+    def answers(place: str, what: str, records: Sequence[Judgement]) -> list[RecordAnswer]:
         own = {"micro_batch": data.measure_batch, "trust_remote_code": data.trust_remote_code}
         model = ModelConfig(kind="transformers", model=place, local=LocalConfig.model_validate({**local, **own}))
         config = JudgeConfig(model=model, style=data.style, min_label_mass=data.min_label_mass)
@@ -148,7 +148,7 @@ def _check(data: JudgeArguments, training: Any, model: Any) -> None:
     training.prediction_loss_only = True
 
 
-def _parts(data: JudgeArguments, out: Path, *, first: bool) -> Parts:
+def _parts(data: JudgeArguments, out: Path, *, first: bool) -> RecordParts:
     spool = out / "pictures"
 
     def load(name: str, places: list[str]) -> tuple[Judgement, ...]:
@@ -158,7 +158,7 @@ def _parts(data: JudgeArguments, out: Path, *, first: bool) -> Parts:
     learn = load("train_files", data.train_files)
     if data.calibration_files:
         held_out = load("calibration_files", data.calibration_files), load("report_files", data.report_files)
-        parts = Parts(learn, *held_out)
+        parts = RecordParts(learn, *held_out)
         common = parts.shares()
         if common is not None:
             raise InputError(f"{common}; take them out of one, or the figures would flatter")
@@ -170,7 +170,7 @@ def _parts(data: JudgeArguments, out: Path, *, first: bool) -> Parts:
     return parts
 
 
-def _keep_parts(out: Path, parts: Parts, *, resumed: bool) -> None:
+def _keep_parts(out: Path, parts: RecordParts, *, resumed: bool) -> None:
     """Going on with other records could report on what has been learnt."""
     path = out / "parts.json"
     mine = {name: _fingerprint(getattr(parts, name)) for name in ("learn", "calibrate", "report")}
@@ -211,12 +211,13 @@ def _load(base: str, data: JudgeArguments, training: Any, model: Any) -> VLM:
     return vlm
 
 
-def _trainer(vlm: VLM, wording: Wording, parts: Parts, data: JudgeArguments, training: Any, model: Any) -> Any:
+def _trainer(
+    vlm: VLM, wording: CheckWording, parts: RecordParts, data: JudgeArguments, training: Any, model: Any
+) -> Any:
     import peft
     from trl import get_peft_config
 
-    from evaluator.train.lessons import Collator, Lessons
-    from evaluator.train.trainer import JudgeTrainer
+    from evaluator.train.trainer import Collator, JudgeTrainer, Lessons
 
     learner = vlm.local.model
     _freeze(learner, data.frozen)
@@ -274,7 +275,7 @@ def _save(trainer: Any, vlm: VLM, out: Path) -> None:
     vlm.local.processor.save_pretrained(out)
 
 
-async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement]) -> list[Answer]:
+async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement]) -> list[RecordAnswer]:
     from evaluator.local_judge import TransformersJudge
 
     judge = open_judge(config)
@@ -297,3 +298,41 @@ class _Progress:
         if done * 10 // self._total > self._said:
             self._said = done * 10 // self._total
             console.print(f"measuring, {self._what}: {done:,} of {self._total:,}")
+
+
+async def ask(
+    judge: Judge, records: Sequence[Judgement], *, at_once: int = 8, told: Callable[[int], None] | None = None
+) -> list[RecordAnswer]:
+    """An answer for each record, in order. The judge's temperature must be 1: answers are calibrated afterwards.
+
+    Records about one picture and prompt are asked together, so that the judge computes the picture once; `at_once`
+    pictures run side by side. `told` is called with the number of records answered so far.
+    """
+    together: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        together[record.picture.digest, record.prompt].append(index)
+    groups = list(together.values())
+    answers: dict[int, RecordAnswer] = {}
+    for start in range(0, len(groups), at_once):
+        chunk = groups[start : start + at_once]
+        for indices, found in zip(chunk, await asyncio.gather(*(_one(judge, records, g) for g in chunk)), strict=True):
+            answers.update(zip(indices, found, strict=True))
+        if told is not None:
+            told(len(answers))
+    return [answers[index] for index in range(len(records))]
+
+
+async def _one(judge: Judge, records: Sequence[Judgement], indices: Sequence[int]) -> list[RecordAnswer]:
+    mine = [records[index] for index in indices]
+    image = await asyncio.to_thread(mine[0].picture.open)
+    verdicts = await judge(image, mine[0].prompt, [one.check for one in mine])
+    return [
+        RecordAnswer(
+            key_point=one.check.key_point,
+            picture=one.picture.digest,
+            accept=one.accept,
+            probability=verdict.probability if verdict.outcome is Outcome.SCORED else None,
+            mass=verdict.label_mass,
+        )
+        for one, verdict in zip(mine, verdicts, strict=True)
+    ]

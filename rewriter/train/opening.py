@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from editors.models import open_backend
-from evaluator.models import open_evaluator
+from evaluator.align import open_evaluator
 from redraft.errors import ConfigError
 from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from rewriter.review import Rules

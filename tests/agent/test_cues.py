@@ -17,7 +17,7 @@ from agent.run import RunResult, Session
 from agent.types import Limits, StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
-from evaluator.fakes import FakeGrounder
+from evaluator.testing import FakeGrounder
 from redraft.store import ImageStore
 from rewriter.fakes import FakePlanner
 from rewriter.plan import Plan, Situation, Step

@@ -16,9 +16,8 @@ from agent.edit_judging import (
     wanted_and_kept,
 )
 from agent.types import Attempt, Limits
-from evaluator.edits.fakes import FakeEditJudge
 from evaluator.edits.types import Edit, EditChecks
-from evaluator.fakes import FakeJudge
+from evaluator.testing import FakeEditJudge, FakeJudge
 from evaluator.types import Check, Outcome, Report, Verdict
 from mini.phrasebook.phrases import load_phrases
 from mini.world import questions

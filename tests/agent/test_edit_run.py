@@ -181,7 +181,7 @@ def _judged_blindly(parts: Parts, seen: list[Image.Image]) -> Parts:
     from dataclasses import replace
 
     from agent.edit_judging import EditEvaluator
-    from evaluator.fakes import FakeJudge
+    from evaluator.testing import FakeJudge
 
     judge = FakeJudge(lambda image, prompt, check: seen.append(image) or 0.99)  # type: ignore[func-returns-value]
     return replace(parts, edit_evaluator=EditEvaluator(judge))

@@ -22,7 +22,7 @@ from agent.fakes import drawn_from, paint
 from agent.types import Limits
 from editors.fakes import FakeBackend
 from evaluator.align import AlignEvaluator
-from evaluator.fakes import FakeChecklistBuilder, FakeJudge
+from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError
 from redraft.profiles import EvaluatorConfig

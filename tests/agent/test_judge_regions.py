@@ -19,7 +19,7 @@ from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from evaluator.align import AlignEvaluator
-from evaluator.judges import open_judge
+from evaluator.judge import open_judge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from mini.phrasebook.phrases import load_phrases

@@ -10,8 +10,7 @@ from agent.fakes import drawn_from, fake_parts
 from agent.parts import Chooser
 from agent.run import resume
 from agent.types import Limits, StopReason
-from evaluator.pairs.pairwise import WinRates
-from evaluator.pairs.types import Comparison, Two
+from evaluator.pairs.judges import Comparison, Two, WinRates
 from tests.agent.loop_runs import FAIR, GOOD, by_word, run
 
 

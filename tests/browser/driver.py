@@ -28,7 +28,7 @@ from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
-from evaluator.fakes import FakeChecklistBuilder
+from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Outcome, Verdict
 from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Plan, Step

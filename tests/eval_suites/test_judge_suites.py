@@ -25,11 +25,9 @@ from eval_suites.judging.report import html, markdown
 from eval_suites.judging.runner import Plan, asked_of, judge_pairs, judge_ratings
 from eval_suites.judging.types import JudgeData, Pair, Preference, Rated, Shown
 from evaluator.align import AlignEvaluator
-from evaluator.edits.fakes import FakeEditJudge
-from evaluator.fakes import FakeChecklistBuilder, FakeJudge
-from evaluator.guarded import GuardedJudge
-from evaluator.pairs.likert import WORDS, LikertJudge
-from evaluator.pairs.pairwise import YesNoPairJudge
+from evaluator.judge import GuardedJudge
+from evaluator.pairs.judges import WORDS, LikertJudge, YesNoPairJudge
+from evaluator.testing import FakeChecklistBuilder, FakeEditJudge, FakeJudge
 from evaluator.types import Check
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError

@@ -24,7 +24,7 @@ from eval_suites.summary import summary
 from eval_suites.types import Data, Headline, Item, Question, Suite
 from eval_suites.values import every_right, share_right
 from evaluator.align import AlignEvaluator
-from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
+from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
 from redraft.store import ImageStore
@@ -55,7 +55,7 @@ def toy(**changes: Any) -> Suite:
     return Suite(**base | changes)
 
 
-def judge_says(image: Image.Image, prompt: str, check: Check) -> Answer:
+def judge_says(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
     """Pictures drawn from a rewrite have foxes; every second seed has a jug."""
     drawn, seed = drawn_from(image)
     if check == FOX:
@@ -144,7 +144,7 @@ def test_pictures_of_a_prompt_have_the_same_seeds_in_every_condition(tmp_path: P
 
 
 def test_figures_by_hand(tmp_path: Path) -> None:
-    def says(image: Image.Image, prompt: str, check: Check) -> Answer:
+    def says(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
         drawn, _ = drawn_from(image)
         if check == FOX:
             return 0.9 if "in detail" in drawn else 0.2
@@ -169,7 +169,7 @@ def test_figures_by_hand(tmp_path: Path) -> None:
 
 
 def test_best_of_n_takes_what_the_system_itself_likes(tmp_path: Path) -> None:
-    def says(image: Image.Image, prompt: str, check: Check) -> Answer:
+    def says(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
         return (drawn_from(image)[1] % 100) / 100
 
     suite, item = toy(headline=Headline()), Item("b", "a jug", (Question(JUG),))
@@ -194,7 +194,7 @@ def test_a_killed_run_goes_on_and_its_figures_equal_those_of_an_uninterrupted_on
         out = tmp_path / f"killed{after}"
         left = [after]
 
-        def dies(image: Image.Image, prompt: str, check: Check, left: list[int] = left) -> Answer:
+        def dies(image: Image.Image, prompt: str, check: Check, left: list[int] = left) -> JudgeAnswer:
             left[0] -= 1
             if left[0] < 0:
                 raise Killed

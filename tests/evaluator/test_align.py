@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from evaluator.align import AlignEvaluator, aggregate, feedback
-from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
+from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Outcome, Verdict
 from redraft.errors import BackendError, ServerError
 from redraft.profiles import EvaluatorConfig
@@ -15,11 +15,13 @@ COLOUR = Check("colour", "Is the circle blue?")
 ODD = Check("mood", "Is it cosy?")
 
 
-def judged(script: dict[Check, Answer]) -> FakeJudge:
+def judged(script: dict[Check, JudgeAnswer]) -> FakeJudge:
     return FakeJudge(lambda image, prompt, check: script[check])
 
 
-def evaluator(script: dict[Check, Answer], aggregation: str = "group_mean", pass_at: float = 0.5) -> AlignEvaluator:
+def evaluator(
+    script: dict[Check, JudgeAnswer], aggregation: str = "group_mean", pass_at: float = 0.5
+) -> AlignEvaluator:
     settings = EvaluatorConfig.model_validate({"aggregation": aggregation})
     return AlignEvaluator(FakeChecklistBuilder({}), judged(script), settings, pass_at=pass_at)
 
@@ -35,7 +37,7 @@ def evaluator(script: dict[Check, Answer], aggregation: str = "group_mean", pass
     ],
 )
 async def test_aggregation_by_hand(how: str, expected: float) -> None:
-    script: dict[Check, Answer] = {COUNT: 0.5, SIZE: 0.9, LAYOUT: 0.2, COLOUR: 0.6, ODD: 1.0}
+    script: dict[Check, JudgeAnswer] = {COUNT: 0.5, SIZE: 0.9, LAYOUT: 0.2, COLOUR: 0.6, ODD: 1.0}
     report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
     assert report.score == pytest.approx(expected)
     assert report.failed == 0
@@ -43,7 +45,7 @@ async def test_aggregation_by_hand(how: str, expected: float) -> None:
 
 @pytest.mark.parametrize("how", ["group_mean", "mean", "min", "geometric_mean"])
 async def test_failed_and_inapplicable_checks_do_not_count(how: str) -> None:
-    script: dict[Check, Answer] = {COUNT: 0.8, SIZE: ServerError("down"), LAYOUT: Outcome.NOT_APPLICABLE}
+    script: dict[Check, JudgeAnswer] = {COUNT: 0.8, SIZE: ServerError("down"), LAYOUT: Outcome.NOT_APPLICABLE}
     report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
     assert report.score == pytest.approx(0.8)
     assert report.failed == 1
@@ -53,7 +55,7 @@ async def test_failed_and_inapplicable_checks_do_not_count(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["group_mean", "mean", "min", "geometric_mean"])
 async def test_without_a_scored_check_there_is_no_score(how: str) -> None:
-    script: dict[Check, Answer] = {COUNT: Outcome.FAILED, SIZE: BackendError("out of memory")}
+    script: dict[Check, JudgeAnswer] = {COUNT: Outcome.FAILED, SIZE: BackendError("out of memory")}
     report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
     assert (report.score, report.failed, report.feedback) == (None, 2, ())
     assert aggregate((), how) is None
@@ -66,7 +68,7 @@ async def test_a_probability_of_zero_is_a_score(how: str) -> None:
 
 
 async def test_feedback_names_what_did_not_pass_worst_first() -> None:
-    script: dict[Check, Answer] = {COUNT: 0.4, SIZE: 0.7, LAYOUT: 0.12, COLOUR: Outcome.FAILED, ODD: 0.5}
+    script: dict[Check, JudgeAnswer] = {COUNT: 0.4, SIZE: 0.7, LAYOUT: 0.12, COLOUR: Outcome.FAILED, ODD: 0.5}
     report = await evaluator(script).score(IMAGE, "p", tuple(script))
     assert report.feedback == (
         "Not satisfied: Is the circle above the stars? (p=0.12, entity_layout)",

@@ -7,12 +7,10 @@ import json
 import pytest
 from PIL import Image
 
-from evaluator.edits.checked import CheckedEditJudge, split_checks
-from evaluator.edits.checklist import EditChecklistBuilder
-from evaluator.edits.fakes import FakeEditChecklistBuilder, FakeEditJudge
+from evaluator.edits.checks import CheckedEditJudge, EditChecklistBuilder, split_checks
 from evaluator.edits.judges import edit_judge
 from evaluator.edits.types import Edit, EditChecks, EditScore
-from evaluator.fakes import Answer, FakeJudge
+from evaluator.testing import FakeEditChecklistBuilder, FakeEditJudge, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
 from redraft.fakes import FakeChat, text_of
@@ -25,11 +23,13 @@ GREY = Check("state", "Is the sheet grey?")
 CHECKS = EditChecks((BLUE, SMALL), (THREE, GREY))
 
 
-def judge(before: dict[Check, Answer], after: dict[Check, Answer]) -> FakeJudge:
+def judge(before: dict[Check, JudgeAnswer], after: dict[Check, JudgeAnswer]) -> FakeJudge:
     return FakeJudge(lambda image, _, check: (before if image is SOURCE else after)[check])
 
 
-async def score(before: dict[Check, Answer], after: dict[Check, Answer], checks: EditChecks = CHECKS) -> EditScore:
+async def score(
+    before: dict[Check, JudgeAnswer], after: dict[Check, JudgeAnswer], checks: EditChecks = CHECKS
+) -> EditScore:
     return await CheckedEditJudge(judge(before, after))(Edit(SOURCE, RESULT, "a small blue star", checks=checks))
 
 

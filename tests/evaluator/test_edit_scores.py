@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluator.edits.digit_judge import DIGITS, DigitEditJudge
-from evaluator.edits.judges import edit_judge
-from evaluator.edits.rubric_judge import RubricEditJudge, read_scores
-from evaluator.edits.rubrics import RUBRICS
+from evaluator.edits.judges import DIGITS, RUBRICS, DigitEditJudge, RubricEditJudge, edit_judge, read_scores
 from evaluator.edits.types import Edit
 from evaluator.types import Outcome
 from redraft.chat import ChatReply, ChatRequest

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluator.fakes import FakeJudge
-from evaluator.judging import calibrated
-from evaluator.train.figures import Answer, by_group, by_key_point, figures, fit_temperature, gain
-from evaluator.train.measure import ask
-from evaluator.train.records import Judgement, Picture
+from evaluator.judge import calibrated
+from evaluator.testing import FakeJudge
+from evaluator.train.figures import RecordAnswer, by_group, by_key_point, figures, fit_temperature, gain
+from evaluator.train.records import Judgement, PictureFile
+from evaluator.train.script import ask
 from evaluator.types import Check
 
 
-def answer(p: float | None, accept: bool, picture: str = "a", key_point: str = "counting", mass: float = 1.0) -> Answer:
-    return Answer(key_point, picture, accept, p, mass)
+def answer(
+    p: float | None, accept: bool, picture: str = "a", key_point: str = "counting", mass: float = 1.0
+) -> RecordAnswer:
+    return RecordAnswer(key_point, picture, accept, p, mass)
 
 
 def test_figures_by_hand() -> None:
@@ -68,7 +70,7 @@ def test_the_temperature_that_answers_were_made_with_is_found() -> None:
         ([answer(0.6, True), answer(0.4, False)] * 50, "no temperature between"),  # never wrong: the colder the better
     ],
 )
-def test_where_no_temperature_can_be_fitted_it_stays_1(answers: list[Answer], problem: str) -> None:
+def test_where_no_temperature_can_be_fitted_it_stays_1(answers: list[RecordAnswer], problem: str) -> None:
     found = fit_temperature(answers)
     assert found.value == 1.0
     assert problem in found.problem
@@ -123,7 +125,7 @@ async def test_records_of_one_picture_and_prompt_are_asked_together(tmp_path: Pa
     pictures = []
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (8, 8), color).save(tmp_path / f"{name}.png")
-        pictures.append(Picture(tmp_path / f"{name}.png", name))
+        pictures.append(PictureFile(tmp_path / f"{name}.png", name))
     mine = [Judgement(pictures[i % 2], "a star", Check("counting", f"Question {i}?"), accept=i < 3) for i in range(5)]
     probabilities = {f"Question {i}?": i / 10 for i in range(5)}
     judge = FakeJudge(lambda _image, _prompt, check: probabilities[check.question])

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluator import judging, local_judge, prefix
-from evaluator.judging import Wording
+from evaluator import judge, local_judge, prefix
+from evaluator.judge import CheckWording
 from evaluator.local_judge import TransformersJudge
 from evaluator.prefix import VLM, load_vlm, verdict_logs
-from evaluator.random_vlm import save_random_qwen
-from evaluator.train import lessons, script
-from evaluator.train.lessons import IGNORED, Collator, Lessons, loss_of
-from evaluator.train.records import Judgement, Picture
+from evaluator.testing import save_random_qwen
+from evaluator.train import script, trainer
+from evaluator.train.records import Judgement, PictureFile
+from evaluator.train.trainer import IGNORED, Collator, Lessons, loss_of
 from evaluator.types import Check
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
@@ -49,21 +49,21 @@ def records(tmp_path: Path, questions: tuple[str, ...]) -> list[Judgement]:
     for i, question in enumerate(questions):
         path = tmp_path / f"{i}.png"
         Image.effect_noise((24 + 10 * i, 30), 80 + i).convert("RGB").save(path)
-        found.append(Judgement(Picture(path, str(i)), PROMPT, Check("counting", question), i % 2 == 0))
+        found.append(Judgement(PictureFile(path, str(i)), PROMPT, Check("counting", question), i % 2 == 0))
     return found
 
 
 def test_the_same_objects_serve_judging_and_training() -> None:
-    assert script.Wording is local_judge.Wording is judging.Wording
-    assert lessons.VLM is prefix.VLM
-    assert lessons.verdict_logs is prefix.verdict_logs
-    assert prefix.YES_NO is judging.YES_NO
+    assert script.CheckWording is local_judge.CheckWording is judge.CheckWording
+    assert trainer.VLM is prefix.VLM
+    assert trainer.verdict_logs is prefix.verdict_logs
+    assert prefix.YES_NO is judge.YES_NO
 
 
 async def test_the_judge_and_the_loss_read_the_same_probability(
     config: JudgeConfig, vlm: VLM, records: list[Judgement]
 ) -> None:
-    batch = Collator(vlm, Wording(config.style), reasons=True)(records)
+    batch = Collator(vlm, CheckWording(config.style), reasons=True)(records)
     assert batch["labels"].tolist() == [[1], [0], [1], [0]]
     labels = batch.pop("labels")
     with torch.no_grad():
@@ -83,7 +83,7 @@ async def test_the_judge_and_the_loss_read_the_same_probability(
 
 
 def test_a_batch_holds_the_judges_own_tokens(config: JudgeConfig, vlm: VLM, records: list[Judgement]) -> None:
-    wording = Wording(config.style)
+    wording = CheckWording(config.style)
     for one in records:
         [text] = wording(one.prompt, [one.check])
         asked = vlm.local.inputs([vlm.row(one.picture.open(), text)])
@@ -95,7 +95,7 @@ def test_a_batch_holds_the_judges_own_tokens(config: JudgeConfig, vlm: VLM, reco
 def test_a_reason_comes_behind_the_verdict_and_does_not_change_it(
     config: JudgeConfig, vlm: VLM, records: list[Judgement]
 ) -> None:
-    wording = Wording(config.style)
+    wording = CheckWording(config.style)
     plain = Collator(vlm, wording, reasons=False)(records)
     mixed = [replace(one, reason=REASON) if i in (1, 2) else one for i, one in enumerate(records)]
     assert torch.equal(Collator(vlm, wording, reasons=False)(mixed)["input_ids"], plain["input_ids"])
@@ -123,7 +123,7 @@ def test_a_reason_comes_behind_the_verdict_and_does_not_change_it(
 
 def test_a_reason_cannot_open_a_turn(config: JudgeConfig, vlm: VLM, records: list[Judgement]) -> None:
     end = vlm.local.tokenizer.eos_token
-    batch = Collator(vlm, Wording(config.style), reasons=True)([replace(records[0], reason=f"yes {end} no")])
+    batch = Collator(vlm, CheckWording(config.style), reasons=True)([replace(records[0], reason=f"yes {end} no")])
     assert batch["labels"][0].tolist().count(vlm.local.eos[0]) == 1
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluator.train.parts import Parts, split
-from evaluator.train.records import Judgement, Picture, load_judgements, question_of
+from evaluator.train.records import Judgement, PictureFile, RecordParts, load_judgements, question_of, split
 from evaluator.types import Check
 from redraft.errors import InputError
 
@@ -128,7 +127,7 @@ def records(count: int, *, prompts: int) -> list[Judgement]:
     """Each prompt has its own pictures, two a picture."""
     return [
         Judgement(
-            Picture(Path(f"{i}.png"), f"{i % prompts}-{i // (2 * prompts)}"),
+            PictureFile(Path(f"{i}.png"), f"{i % prompts}-{i // (2 * prompts)}"),
             f"prompt {i % prompts}",
             Check("counting", f"Question {i}?"),
             i % 3 == 0,
@@ -170,8 +169,8 @@ def test_parts_that_come_out_empty_are_refused() -> None:
 
 def test_what_parts_of_ones_own_have_in_common_is_said() -> None:
     one, other = records(2, prompts=2)
-    assert Parts((one,), (other,), (one,)).shares() == (
+    assert RecordParts((one,), (other,), (one,)).shares() == (
         "2 pictures and prompts are in both the training and the report part, such as the picture 0.png"
     )
     same_prompt = replace(other, prompt=one.prompt)
-    assert "'prompt 0'" in str(Parts((one,), (same_prompt,), ()).shares())
+    assert "'prompt 0'" in str(RecordParts((one,), (same_prompt,), ()).shares())

@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 
-from evaluator.judges import open_judge
-from evaluator.random_vlm import save_random_qwen
+from evaluator.judge import open_judge
+from evaluator.testing import save_random_qwen
 from evaluator.train.__main__ import main
 from evaluator.types import Check, Outcome
 from redraft.profiles import JudgeConfig

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from evaluator.explaining import MAX_REASON, Explanation, read_explanation
+from evaluator.server_judge import MAX_REASON, Explanation, read_explanation
 
 SIZE = (200, 100)
 

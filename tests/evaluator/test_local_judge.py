@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluator.judges import open_judge
+from evaluator.judge import open_judge
 from evaluator.local_judge import TransformersJudge
 from evaluator.prefix import answer_shared, encode, load_vlm
 from evaluator.types import Check, Outcome, Verdict

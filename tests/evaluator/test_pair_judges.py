@@ -7,14 +7,20 @@ import math
 import pytest
 from PIL import Image
 
-from evaluator.fakes import FakeJudge
-from evaluator.guarded import KEY_POINT, REASON, GuardedJudge
-from evaluator.judges import open_judge
-from evaluator.pairs.likert import WORDS, LikertJudge, ThurstoneRanks
-from evaluator.pairs.pairwise import WinRates, WordsPairJudge, YesNoPairJudge, both_orders
+from evaluator.judge import KEY_POINT, REASON, GuardedJudge, open_judge
+from evaluator.pairs.judges import (
+    WORDS,
+    LikertJudge,
+    ThurstoneRanks,
+    Two,
+    WinRates,
+    WordsPairJudge,
+    YesNoPairJudge,
+    both_orders,
+)
 from evaluator.pairs.ranking import better, thurstone, win_rates
-from evaluator.pairs.replies import json_objects, read_reply
-from evaluator.pairs.types import Two
+from evaluator.replies import json_objects, read_reply
+from evaluator.testing import FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, BadReply, ConfigError

@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from evaluator.grounding import Coordinates
-from evaluator.judges import open_judge
-from evaluator.judging import calibrated, scored
+from evaluator.judge import calibrated, open_judge, scored_verdict
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from redraft.chat import ChatReply, ChatRequest
@@ -199,7 +198,7 @@ def test_calibration_divides_the_logit(p: float, temperature: float, expected: f
 
 
 def test_calibration_is_applied_to_verdicts() -> None:
-    assert scored(STARS, 0.72, 0.18, config(temperature=2.0)).probability == pytest.approx(2 / 3)
+    assert scored_verdict(STARS, 0.72, 0.18, config(temperature=2.0)).probability == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("template", ["Well?", "{{question}} {{image}}", "{{question}} {{"])

@@ -11,7 +11,7 @@ from PIL import Image
 from agent.edit_judging import LookingEditChecks
 from evaluator.checklist import OVERALL
 from evaluator.edits.types import EditChecks
-from evaluator.fakes import FakeJudge
+from evaluator.testing import FakeJudge
 from evaluator.types import Check
 from mini.editor.sampling import EditCase, sample_edit
 from mini.editor.wording import say_edit

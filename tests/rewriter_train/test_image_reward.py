@@ -16,7 +16,7 @@ from PIL import Image
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
-from evaluator.fakes import Answer, FakeChecklistBuilder, FakeJudge
+from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Verdict
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from rewriter.guard import GuardSettings
@@ -54,7 +54,7 @@ def drawn(image: Image.Image) -> tuple[str, int]:
     return prompt, seed
 
 
-def evaluator(script: Callable[[Image.Image, str, Check], Answer]) -> tuple[AlignEvaluator, FakeJudge]:
+def evaluator(script: Callable[[Image.Image, str, Check], JudgeAnswer]) -> tuple[AlignEvaluator, FakeJudge]:
     judge = FakeJudge(script)
     return AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge), judge
 
@@ -66,7 +66,7 @@ def by_length(image: Image.Image, prompt: str, check: Check) -> float:
 
 async def score(
     replies: Sequence[str],
-    judge: Callable[[Image.Image, str, Check], Answer] = by_length,
+    judge: Callable[[Image.Image, str, Check], JudgeAnswer] = by_length,
     settings: RewardSettings | None = None,
     backend: FakeBackend | None = None,
     cache: RewardCache | None = None,
@@ -335,7 +335,7 @@ async def test_the_cache_tells_models_seeds_sizes_and_checklists_apart() -> None
 async def test_failed_judgements_are_none_counted_and_tried_again() -> None:
     failing = True
 
-    def judge(image: Image.Image, prompt: str, check: Check) -> Answer:
+    def judge(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
         bad = failing and "apart" in drawn(image)[0] and check.key_point == "negation"
         return ServerError("the judge is out of memory") if bad else 0.5
 
@@ -358,7 +358,7 @@ async def test_a_rewrite_keeps_the_mean_of_the_seeds_that_were_judged() -> None:
     settings = RewardSettings(seeds=2, max_failed=0.5)
     broken = seeds_of(STARS, settings)[0]
 
-    def judge(image: Image.Image, prompt: str, check: Check) -> Answer:
+    def judge(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
         return ServerError("gone") if drawn(image)[1] == broken else 0.4
 
     [one] = (await score([reply("two red stars")], judge, settings)).samples
@@ -419,7 +419,7 @@ async def test_a_prompt_without_a_checklist_fails_alone_and_draws_nothing() -> N
 
 
 async def test_mistakes_of_ours_come_through_as_they_are() -> None:
-    def judge(image: Image.Image, prompt: str, check: Check) -> Answer:
+    def judge(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from PIL import Image
+
 from evaluator.keypoints import keypoint
-from evaluator.types import Check, Outcome, Verdict
+from evaluator.types import Check, Judge, Outcome, Verdict
 from redraft.errors import ConfigError
 from redraft.profiles import JudgeConfig
 from redraft.templates import fence, fill, load_template, placeholders
@@ -22,7 +24,7 @@ from redraft.templates import fence, fill, load_template, placeholders
 YES_NO = ("yes", "no")
 
 
-class Wording:
+class CheckWording:
     """The text in which a check is put to a judge. Raises ConfigError where the style's template cannot be used."""
 
     def __init__(self, style: str, template: str = "judge") -> None:
@@ -60,7 +62,7 @@ class Wording:
         return fill(self._template, **{name: value for name, value in values.items() if name in self._wanted})
 
 
-def scored(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = "") -> Verdict:
+def scored_verdict(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = "") -> Verdict:
     """The verdict from the probabilities, over the whole vocabulary, that the answer is yes and that it is no.
 
     SCORED with probability yes / (yes + no), calibrated; FAILED where yes + no is below `config.min_label_mass`, or
@@ -68,16 +70,18 @@ def scored(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = 
     """
     mass = yes + no
     if not math.isfinite(mass) or min(yes, no) < 0:
-        return failed(check, f"the judge gave no usable probabilities (yes {yes}, no {no})", raw=raw)
+        return failed_verdict(check, f"the judge gave no usable probabilities (yes {yes}, no {no})", raw=raw)
     mass = min(mass, 1.0)
     if mass < config.min_label_mass or mass == 0:
         reason = f"the judge did not answer yes or no: together they had {mass:.3f} of the probability"
-        return failed(check, f"{reason}, and min_label_mass is {config.min_label_mass:g}", label_mass=mass, raw=raw)
+        return failed_verdict(
+            check, f"{reason}, and min_label_mass is {config.min_label_mass:g}", label_mass=mass, raw=raw
+        )
     probability = calibrated(yes / (yes + no), config.temperature)
     return Verdict(check, Outcome.SCORED, probability=probability, label_mass=mass, raw=raw)
 
 
-def failed(check: Check, reason: str, *, label_mass: float | None = None, raw: str = "") -> Verdict:
+def failed_verdict(check: Check, reason: str, *, label_mass: float | None = None, raw: str = "") -> Verdict:
     """The verdict where no answer could be had."""
     return Verdict(check, Outcome.FAILED, label_mass=label_mass, reason=reason, raw=raw)
 
@@ -90,3 +94,61 @@ def calibrated(p: float, temperature: float) -> float:
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
     return math.exp(logit) / (1.0 + math.exp(logit))
+
+
+KEY_POINT = "orders_in_the_picture"
+GUARD_AT = 0.5
+REASON = "the picture bears writing that tells its judge how to answer"
+
+
+class GuardedJudge:
+    """Asks one more question with every picture, that of the style's `guard.txt`. Where its answer is yes, every check
+    FAILED: a picture that gives orders cannot be trusted to be seen for what it shows.
+
+    Where the checks themselves ask that question, the user wants such writing, and nothing is guarded. A guard that has
+    no answer lets the verdicts through. Raises ConfigError where the style has no guard.
+    """
+
+    def __init__(self, judge: Judge, style: str) -> None:
+        self._judge = judge
+        self.question = load_template("evaluator", style, "guard")
+
+    @property
+    def name(self) -> str:
+        return f"guarded {self._judge.name}"
+
+    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+        if not checks or any(check.question == self.question for check in checks):
+            return await self._judge(image, prompt, checks)
+        verdicts = await self._judge(image, prompt, [*checks, Check(KEY_POINT, self.question)])
+        guard = verdicts.pop()
+        if guard.outcome is Outcome.SCORED and guard.probability is not None and guard.probability >= GUARD_AT:
+            return [
+                failed_verdict(check, f"{REASON} (p={guard.probability:.2f})", raw=v.raw)
+                for check, v in zip(checks, verdicts, strict=True)
+            ]
+        return verdicts
+
+
+def open_judge(config: JudgeConfig) -> Judge:
+    """The judge of `config`: in this process for kind "transformers", else through the chat model's server.
+
+    Raises ConfigError for a style or a key that cannot be used, ModelMissing where local weights are not there.
+    """
+    judge = _open(config)
+    if config.guard:
+        from evaluator.judge import GuardedJudge
+
+        return GuardedJudge(judge, config.style)
+    return judge
+
+
+def _open(config: JudgeConfig) -> Judge:
+    if config.model.kind == "transformers":
+        from evaluator.local_judge import TransformersJudge
+
+        return TransformersJudge(config)
+    from evaluator.server_judge import ServerJudge
+    from redraft.models import open_chat
+
+    return ServerJudge(open_chat(config.model), config, explain=config.explain, coordinates=config.coordinates)

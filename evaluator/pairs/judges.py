@@ -1,21 +1,69 @@
-"""Chat models that are shown two pictures at once."""
+"""Judging pictures against one another: judges of pairs, and the order of a group."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 from PIL import Image
 
-from evaluator.judging import YES_NO
-from evaluator.pairs.ranking import win_rates
-from evaluator.pairs.replies import read_reply
-from evaluator.pairs.types import Comparison, PairJudge, Two
+from evaluator.judge import YES_NO
+from evaluator.pairs.ranking import thurstone, win_rates
+from evaluator.replies import read_reply
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError
 from redraft.templates import fence, fill, load_template
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which of two pictures is better. `p_first`: probability that the first is, 0.5 for a tie; None where the judge
+    FAILED, and `failure` then says why. `raw`: the judge's own words."""
+
+    p_first: float | None
+    failure: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two pictures made for `prompt`; with a `source`, edits of it, and `prompt` is the instruction. `question`: what
+    they are compared in, None for how good they are as a whole."""
+
+    prompt: str
+    first: Image.Image
+    second: Image.Image
+    source: Image.Image | None = None
+    question: str | None = None
+
+    def swapped(self) -> Two:
+        return Two(self.prompt, self.second, self.first, self.source, self.question)
+
+
+class PairJudge(Protocol):
+    """Compares two pictures, shown in their order, which can matter. A failure is in the comparison, never raised."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(self, two: Two) -> Comparison: ...
+
+
+class GroupJudge(Protocol):
+    """Judges pictures of one prompt against one another, edits of `source` where there is one: of each the probability
+    that it is better than another of them. None where it FAILED."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def __call__(
+        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+    ) -> list[float | None]: ...
+
 
 _MAX_TOKENS = 1024
 
@@ -58,7 +106,7 @@ class YesNoPairJudge:
 
 class WordsPairJudge:
     """Asks for thoughts and one of three sentences, UnifiedReward's reply format; other formats that
-    `evaluator.pairs.replies` reads will do. 1, 0, or 0.5 for a tie. A reply that names no winner is no tie (as
+    `evaluator.replies` reads will do. 1, 0, or 0.5 for a tie. A reply that names no winner is no tie (as
     Pref-GRPO's code has it): it FAILED."""
 
     def __init__(self, chat: ChatModel) -> None:
@@ -118,3 +166,66 @@ class WinRates:
 
 def _shown(two: Two) -> tuple[Image.Image, ...]:
     return (two.first, two.second) if two.source is None else (two.source, two.first, two.second)
+
+
+WORDS = ("terrible", "poor", "average", "good", "excellent")
+"""The worst first. Single tokens of the usual tokenizers, unlike MJ-Bench's "Extremely Poor" and "Outstanding"."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """`score` in [0, 1], None where the judge FAILED; `variance` of the answer over the words, on that scale."""
+
+    score: float | None
+    variance: float = 0.0
+    failure: str = ""
+
+
+class LikertJudge:
+    """score = sum over words of P(word) k / (n - 1), k = 0 for the worst, over P of all words together (as Edit-R1
+    reads its digits, arXiv 2510.16888). Where the words together have less than `min_label_mass`, it FAILED.
+
+    The variance goes with it: two ratings are compared by `evaluator.pairs.ranking`'s Thurstone model.
+    """
+
+    def __init__(self, chat: ChatModel, min_label_mass: float = 0.5, style: str = "likert") -> None:
+        self._chat = chat
+        self._min_mass = min_label_mass
+        self._template = load_template("evaluator", style, "judge")
+
+    @property
+    def name(self) -> str:
+        return f"in words of a scale {self._chat.name}"
+
+    async def __call__(self, image: Image.Image, prompt: str, question: str = "") -> Rating:
+        text = fill(self._template, fenced_prompt=fence(prompt), words=", ".join(WORDS), question=question)
+        request = ChatRequest((Message("user", (image, text)),), max_tokens=1, choices=WORDS)
+        try:
+            reply = await self._chat(request)
+        except BackendError as error:
+            return Rating(None, failure=str(error))
+        p = [math.exp(reply.logprobs.get(word, -math.inf)) for word in WORDS]
+        mass = sum(p)
+        if not math.isfinite(mass) or mass < self._min_mass or mass == 0:
+            return Rating(None, failure=f"answered with none of the words (together {mass:.3f} of the probability)")
+        steps = [k / (len(WORDS) - 1) for k in range(len(WORDS))]
+        mean = sum(share * step for share, step in zip(p, steps, strict=True)) / mass
+        return Rating(mean, sum(share * (step - mean) ** 2 for share, step in zip(p, steps, strict=True)) / mass)
+
+
+class ThurstoneRanks:
+    """Orders a group by one rating of each picture and its spread (`evaluator.pairs.ranking.thurstone`): one request a
+    picture, where win rates take two a pair. It sees no source, and so judges edits by their results alone."""
+
+    def __init__(self, judge: LikertJudge) -> None:
+        self._judge = judge
+
+    @property
+    def name(self) -> str:
+        return f"Thurstone, {self._judge.name}"
+
+    async def __call__(
+        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+    ) -> list[float | None]:
+        told = await asyncio.gather(*(self._judge(picture, prompt) for picture in pictures))
+        return thurstone([None if one.score is None else (one.score, one.variance) for one in told])

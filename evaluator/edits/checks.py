@@ -1,0 +1,174 @@
+"""Scoring an edit by yes/no questions about the picture after it: their making, and the judge that asks them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from PIL import Image
+
+from evaluator.align import aggregate, feedback
+from evaluator.checklist import OVERALL, parse_json
+from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
+from evaluator.types import Check, Checklist, Judge, Outcome, Verdict
+from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.errors import BackendError, BadReply, ConfigError, InputError
+from redraft.templates import fence, fill, load_template
+
+_TRIES = 2
+_RETRY_TEMPERATURE = 0.7
+_ENTRY = {
+    "type": "object",
+    "properties": {"key_point": {"type": "string"}, "question": {"type": "string"}},
+    "required": ["key_point", "question"],
+    "additionalProperties": False,
+}
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "reason": {"type": "string"},
+        "wanted": {"type": "array", "items": _ENTRY},
+        "kept": {"type": "array", "items": _ENTRY},
+    },
+    "required": ["reason", "wanted", "kept"],
+    "additionalProperties": False,
+}
+
+
+class EditChecklistBuilder:
+    """Asks a vision-language chat model, which is shown the source picture, for the questions of an edit.
+
+    A reply without a usable wanted check is asked for once more; after that one question about the whole stands in.
+    """
+
+    def __init__(self, chat: ChatModel, *, max_checks: int = 8, max_tokens: int = 1024, style: str = "edit") -> None:
+        """Raises ConfigError for a style that cannot be used."""
+        if max_checks < 1:
+            raise ConfigError(f"an edit is checked by at least one question, not {max_checks}")
+        self._chat = chat
+        self._max_checks = max_checks
+        self._max_tokens = max_tokens
+        self._template = load_template("evaluator", style, "checks")
+        fill(self._template, fenced_instruction="", max_checks="")  # complains now rather than at the first edit
+
+    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
+        """Raises InputError for an empty instruction, BackendError where the model cannot be reached."""
+        if not instruction.strip():
+            raise InputError("the instruction is empty; say what is to change in the picture")
+        text = fill(
+            self._template,
+            fenced_instruction=fence(instruction, "edit_instruction"),
+            max_checks=str(self._max_checks),
+        )
+        message = Message("user", (source, text))
+        request = ChatRequest((message,), max_tokens=self._max_tokens, schema=_SCHEMA)
+        for attempt in range(_TRIES):
+            try:
+                checks = self._read((await self._chat(request)).text)
+            except BadReply:
+                checks = EditChecks(())
+            if checks.wanted:
+                return checks
+            request = replace(request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
+        return EditChecks((overall_edit_check(instruction),))
+
+    def _read(self, text: str) -> EditChecks:
+        try:
+            data = json.loads(text[text.find("{") : text.rfind("}") + 1])
+        except (ValueError, RecursionError):
+            return EditChecks(())
+        if not isinstance(data, dict):
+            return EditChecks(())
+        wanted = self._list(data.get("wanted"))
+        # Asked for both ways, a question would reward leaving the picture alone.
+        return EditChecks(wanted, tuple(check for check in self._list(data.get("kept")) if check not in wanted))
+
+    def _list(self, entries: object) -> Checklist:
+        """The usable checks among `entries`, by the rules of all checklists."""
+        found, _ = parse_json(json.dumps({"checks": entries})) if isinstance(entries, list) else ([], 0)
+        return tuple(dict.fromkeys(found))[: self._max_checks]
+
+
+def overall_edit_check(instruction: str) -> Check:
+    """The one question that stands in for an edit's checklist."""
+    return Check(OVERALL, f"Does the picture look as if this had been done to it?\n{fence(instruction)}")
+
+
+METHOD = "checks"
+
+
+class CheckedEditJudge:
+    """Puts an edit's questions to a judge that sees one picture at a time.
+
+        followed = aggregate of the wanted checks' probabilities, on the picture after
+        kept     = the same over the kept checks that the picture BEFORE passes: what was not there cannot be kept
+        overall  = semantic = min(followed, kept), or followed alone where no kept check counts
+
+    Checks are the edit's own, else `maker`'s. `aggregation` is one of `evaluator.align`'s. A check without an answer is
+    left out and counted in `failed`; with no wanted one left, the score FAILED. Perceptual quality is not measured.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        maker: EditChecklistMaker | None = None,
+        *,
+        aggregation: str = "mean",
+        pass_at: float = 0.5,
+    ) -> None:
+        self._judge = judge
+        self._maker = maker
+        self._aggregation = aggregation
+        self._pass_at = pass_at
+
+    @property
+    def name(self) -> str:
+        return f"{METHOD}:{self._judge.name}"
+
+    async def __call__(self, edit: Edit) -> EditScore:
+        """Raises ValueError for an edit without checks where there is nobody to make some, and what the maker raises
+        for an instruction that is none (InputError)."""
+        checks = edit.checks
+        if checks is None:
+            if self._maker is None:
+                raise ValueError("an edit without checks needs an EditChecklistMaker")
+            try:
+                checks = await self._maker(edit.source, edit.instruction)
+            except BackendError as error:
+                failure = EditPass(Outcome.FAILED, failure=f"no checklist: {error}")
+                return EditScore(METHOD, Outcome.FAILED, failed=1, passes=(failure,))
+        # Asked about one picture after the other: a judge in this process would run them so in any case.
+        before = await self._judge(edit.source, edit.instruction, checks.kept) if checks.kept else []
+        asked = (*checks.wanted, *checks.kept)
+        after = await self._judge(edit.result, edit.instruction, asked) if asked else []
+        wanted, kept = after[: len(checks.wanted)], after[len(checks.wanted) :]
+        countable = [now for was, now in zip(before, kept, strict=True) if self._passes(was)]
+        lost = [v for v in before if v.outcome is Outcome.FAILED]
+        lost += [v for v in (*wanted, *countable) if v.outcome is Outcome.FAILED]
+        followed, still = aggregate(wanted, self._aggregation), aggregate(countable, self._aggregation)
+        if followed is None:
+            return EditScore(METHOD, Outcome.FAILED, kept=still, failed=max(1, len(lost)), verdicts=tuple(after))
+        semantic = followed if still is None else min(followed, still)
+        return EditScore(
+            METHOD,
+            Outcome.SCORED,
+            overall=semantic,
+            followed=followed,
+            kept=still,
+            semantic=semantic,
+            failed=len(lost),
+            verdicts=tuple(after),
+            feedback=feedback([*wanted, *countable], self._pass_at),
+        )
+
+    def _passes(self, verdict: Verdict) -> bool:
+        return verdict.probability is not None and verdict.probability >= self._pass_at
+
+
+def split_checks(before: Sequence[Check], after: Sequence[Check]) -> EditChecks:
+    """An edit's checks from checklists of the scene before and after it, as a checklist maker gives them for the two
+    prompts: what only the later one asks is wanted, what both ask is kept."""
+    had = set(before)
+    wanted = tuple(check for check in after if check not in had)
+    return EditChecks(wanted, tuple(check for check in after if check in had))
