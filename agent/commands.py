@@ -25,7 +25,7 @@ from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import open_image, open_mask
 from redraft.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 _SETTINGS = {"rounds": "max_rounds", "accept": "accept_at", "images": "max_images"}
 
@@ -41,7 +41,7 @@ def draw(
     as_json: bool,
 ) -> None:
     """`redraft draw`. Raises RedraftError, or typer.Exit(130) where it is interrupted."""
-    prompt = clean_prompt(prompt)
+    prompt = clean_request(prompt)
     profile = load_profile(profile_name)
     limits = _limits(profile, changes)
     folder = Path(profile.runs) if out is None else out
@@ -67,7 +67,7 @@ def edit(
     as_json: bool,
 ) -> None:
     """`redraft edit`. Raises as `draw` does."""
-    instruction = clean_prompt(instruction, kind="instruction")
+    instruction = clean_request(instruction, kind="instruction")
     picture = open_image(image)
     where = None if mask is None else open_mask(mask, picture.size)
     profile = load_profile(profile_name)
@@ -112,7 +112,7 @@ def resume(run_dir: Path, *, as_json: bool) -> None:
 
 def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None:
     """`redraft judge`. Raises BackendError where the judge could not answer a single check."""
-    prompt = clean_prompt(prompt)
+    prompt = clean_request(prompt)
     picture = open_image(image)
     profile = load_profile(profile_name)
     with stdout_for_results() as stdout:

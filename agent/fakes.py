@@ -21,8 +21,8 @@ from evaluator.edits.types import EditChecks
 from evaluator.testing import FakeChecklistBuilder, FakeEditChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist
 from mini.phrasebook.phrases import load_phrases
-from rewriter.fakes import FakeRewriter
 from rewriter.plan import Planner
+from rewriter.testing import FakeRewriter
 from rewriter.turns import RuleReader
 from rewriter.types import Rewriter
 

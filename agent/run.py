@@ -35,7 +35,7 @@ from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import fit_mask, save_png
 from redraft.profiles import Profile
 from redraft.store import ImageStore
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
@@ -136,7 +136,7 @@ class Session:
         `prompt` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
         ConfigError where the parts cannot edit.
         """
-        prompt = clean_prompt(prompt)
+        prompt = clean_request(prompt)
         if source is not None and not (parts.can_edit and parts.edit_checks and parts.edit_evaluator):
             raise ConfigError("this profile cannot edit pictures; give it an [editor] section, or choose another")
         if mask is not None and source is None:

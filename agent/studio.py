@@ -36,7 +36,7 @@ from agent.wiring import open_parts
 from redraft.errors import InputError
 from redraft.profiles import LimitsConfig, Profile, load_profile
 from redraft.store import ImageStore
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 
 class Asked(TypedDict):
@@ -72,7 +72,7 @@ async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
     if not 0 <= seed < 2**31:
         raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
     return {
-        "prompt": clean_prompt(state["prompt"]),
+        "prompt": clean_request(state["prompt"]),
         "seed": seed,
         "source": None,
         "mask": None,

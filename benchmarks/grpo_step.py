@@ -28,7 +28,7 @@ from evaluator.align import open_evaluator
 from redraft.chat import ChatReply
 from redraft.errors import RedraftError
 from redraft.profiles import Profile, load_profile
-from rewriter.review import review
+from rewriter.reply import review
 from rewriter.styles import load_style
 from rewriter.train.image_reward import ImageReward, seeds_of
 from rewriter.train.opening import style_and_rules

@@ -25,7 +25,7 @@ from evaluator.types import Outcome
 from redraft.errors import BackendError, InputError
 from redraft.profiles import Profile, load_profile
 from redraft.store import ImageStore
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 FEW = 20
 """Fewer prompts than this, and the report says that its intervals mean little."""
@@ -52,7 +52,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
     console = Console(stderr=True, highlight=False, markup=False)
     variant = chosen_variant(suite, options["variant"])
     data = loaded(suite, options, variant)
-    items = [replace(item, prompt=clean_prompt(item.prompt)) for item in spread(data.items, options["limit"])]
+    items = [replace(item, prompt=clean_request(item.prompt)) for item in spread(data.items, options["limit"])]
     images: int = options["images"] or suite.images
     profile = load_profile(options["profile"])
     if options["rewriter"] not in ("none", "own"):

@@ -27,7 +27,7 @@ from rewriter.batch.making import Maker, failed
 from rewriter.batch.select import ScoreSelector, load_scorer
 from rewriter.batch.setup import Kit, open_kit, pick_target
 from rewriter.batch.types import Engine, Keys, Record, Status
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 from rewriter.target import Target, load_target, target_of_pipeline
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Enhancer:
     async def enhance(self, prompts: Sequence[str]) -> list[Enhanced]:
         """One Enhanced for each prompt, in order. Raises InputError for prompts that cannot be used, before any model
         is asked; BackendError where the model failed on every one of them."""
-        cleaned = [clean_prompt(prompt) for prompt in prompts]
+        cleaned = [clean_request(prompt) for prompt in prompts]
         todo = iter(dict.fromkeys(cleaned))
         made: dict[str, Record] = {}
         errors: list[BackendError] = []

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BackendError, BadReply
 from redraft.profiles import RewriterConfig
-from rewriter.limits import clean_prompt
-from rewriter.review import Review, Reviewer, Rules, review
+from rewriter.reply import Review, Reviewer, Rules, review
+from rewriter.request import clean_request
 from rewriter.styles import Style, load_style
 from rewriter.target import Target, load_target
 from rewriter.types import Feedback, Rewrite
@@ -119,7 +119,7 @@ class CoTRewriter:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        prompt = clean_prompt(prompt)
+        prompt = clean_request(prompt)
         if n == 1:  # no task of its own: in a batch there are millions of these
             results = [await self._candidate(prompt, 0, seed, feedback)]
         else:

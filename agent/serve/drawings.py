@@ -16,7 +16,7 @@ from agent.serve.errors import TooMany
 from agent.serve.logs import log
 from agent.serve.wire import LimitChanges
 from redraft.store import ImageStore
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 if TYPE_CHECKING:
     from agent.serve.service import Service
@@ -61,7 +61,7 @@ class Drawings:
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
         """Draws a prompt: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
-        prompt = clean_prompt(prompt, self._bounds.max_prompt)
+        prompt = clean_request(prompt, self._bounds.max_prompt)
         async with aclosing(self._run(client, prompt, profile, limits or LimitChanges(), seed)) as events:
             async for event in events:
                 yield event
@@ -78,7 +78,7 @@ class Drawings:
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
         """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
-        prompt = clean_prompt(instruction, self._bounds.max_prompt, "instruction")
+        prompt = clean_request(instruction, self._bounds.max_prompt, "instruction")
         run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
         async with aclosing(run) as events:
             async for event in events:

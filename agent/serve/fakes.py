@@ -7,8 +7,8 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.types import Limits
 from editors.types import ImageBackend
-from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Plan, Step
+from rewriter.testing import FakePlanner, FakeRewriter
 
 GOOD = (0.97, 0.98, 0.99)
 BAD = (0.2, 0.3, 0.4)

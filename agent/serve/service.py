@@ -35,7 +35,7 @@ from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import fit_mask
 from redraft.store import ImageStore, is_hash
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 from rewriter.types import Rewrite
 
 _TITLE = 60
@@ -259,7 +259,7 @@ class Service:
     async def post(self, client: str, id: str, new: NewTurn) -> tuple[int, int]:
         """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
         self.require_open()
-        text = clean_prompt(new.text, self.bounds.max_prompt)
+        text = clean_request(new.text, self.bounds.max_prompt)
         row = await self.session_row(client, id)
         limits = self.limits(row.profile, new.limits)
         store = self.places.store(client)
@@ -346,7 +346,7 @@ class Service:
     async def judge(self, client: str, image: Image.Image, prompt: str, profile: str | None = None) -> Report:
         """The judge's verdicts on a picture."""
         del client
-        prompt = clean_prompt(prompt, self.bounds.max_prompt)
+        prompt = clean_request(prompt, self.bounds.max_prompt)
         self.require_open()
         parts = self.served(profile).parts
         async with parts.calls:
@@ -357,7 +357,7 @@ class Service:
     async def enhance(self, client: str, prompt: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
         """A better prompt."""
         del client
-        prompt = clean_prompt(prompt, self.bounds.max_prompt)
+        prompt = clean_request(prompt, self.bounds.max_prompt)
         self.require_open()
         parts = self.served(profile).parts
         async with parts.calls:

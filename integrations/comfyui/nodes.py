@@ -24,7 +24,7 @@ from agent.wiring import open_parts
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, InputError
 from redraft.profiles import LimitsConfig, Profile, load_profile
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 
 try:
     from comfy_api.latest import ComfyAPI, ComfyExtension, io
@@ -65,7 +65,7 @@ class EnhancePrompt(io.ComfyNode):
     async def execute(cls, prompt: str, profile: str, seed: int) -> Any:
         _, parts = await _opened(profile)
         async with parts.calls:
-            (rewrite,) = await parts.rewriter(clean_prompt(prompt), n=1, seed=seed)
+            (rewrite,) = await parts.rewriter(clean_request(prompt), n=1, seed=seed)
         return io.NodeOutput(rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought)
 
 
@@ -97,7 +97,7 @@ class JudgeImage(io.ComfyNode):
     async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
         described, parts = await _opened(profile)
         limits = Limits.of(described.limits, described.judge.pass_at)
-        asked = clean_prompt(prompt)
+        asked = clean_request(prompt)
         async with parts.calls:
             checks = await parts.builder(asked)
         pictures = to_pictures(images)

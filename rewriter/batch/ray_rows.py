@@ -29,8 +29,8 @@ from rewriter.batch.making import record_of, result_of
 from rewriter.batch.setup import own_columns, pick_target, settings_of
 from rewriter.batch.types import Choice, Keys
 from rewriter.cot import Asking, Try, conclude
-from rewriter.limits import clean_prompt
-from rewriter.review import review
+from rewriter.reply import review
+from rewriter.request import clean_request
 from rewriter.target import Target
 
 Row = dict[str, Any]
@@ -66,18 +66,18 @@ class RayRows:
     def usable(self, row: Row) -> bool:
         """Whether the row has a prompt that can be used; the others are left out."""
         try:
-            return isinstance(row.get(self.field), str) and bool(clean_prompt(row[self.field]))
+            return isinstance(row.get(self.field), str) and bool(clean_request(row[self.field]))
         except InputError:
             return False
 
     def ask(self, row: Row) -> Row:
         """The row with its request for a rewrite."""
-        prompt = clean_prompt(row[self.field])
+        prompt = clean_request(row[self.field])
         return {**row, **_request(self.asking.first(prompt, 0, self._seed(prompt)))}
 
     def read(self, row: Row) -> Row:
         """The row with what the reply comes to; FIRST is not empty where another try is needed."""
-        prompt = clean_prompt(row[self.field])
+        prompt = clean_request(row[self.field])
         reply = _reply(row)
         first = self._try(prompt, reply)
         kept = _without_model(row)
@@ -85,13 +85,13 @@ class RayRows:
 
     def ask_again(self, row: Row) -> Row:
         """The row with its second request: what was wrong with the first reply."""
-        prompt = clean_prompt(row[self.field])
+        prompt = clean_request(row[self.field])
         first = self._try(prompt, json.loads(row[FIRST]))
         return {**row, **_request(self.asking.second(prompt, 0, self._seed(prompt), first.review))}
 
     def read_again(self, row: Row) -> Row:
         """The row with what both replies come to: the second's prompt, or the user's own."""
-        prompt = clean_prompt(row[self.field])
+        prompt = clean_request(row[self.field])
         first, second = self._try(prompt, json.loads(row[FIRST])), self._try(prompt, _reply(row))
         return {**_without_model(row), **self._result(prompt, first, second), FIRST: ""}
 

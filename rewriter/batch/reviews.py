@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from redraft.chat import ChatReply
 from redraft.errors import BackendError
-from rewriter.review import Review, Rules, review
+from rewriter.reply import Review, Rules, review
 
 _BATCH = 64
 """Reviews in one message to a worker: some tens of milliseconds of work."""

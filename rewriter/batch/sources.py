@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 from redraft.errors import InputError, printable
 from redraft.wire import is_unicode
 from rewriter.batch.types import Reject, Row
-from rewriter.limits import MAX_CHARS, clean_prompt
+from rewriter.request import MAX_CHARS, clean_request
 
 FIELDS = ("prompt", "text", "caption", "Prompt", "TEXT", "original_prompt")
 """Columns that are taken for the prompt, in this order, where none is named."""
@@ -76,10 +76,10 @@ def row_of(raw: Raw, field: str) -> Row | Reject:
     if not isinstance(value, str):
         return Reject(number, where, f"the column {field!r} holds no text but {type(value).__name__}", _begin(value))
     if len(value) > 10 * MAX_CHARS:  # not worth a look at every character
-        why = f"the prompt has {len(value):,} characters, more than {MAX_CHARS:,}; shorten it"
+        why = f"the request has {len(value):,} characters, more than {MAX_CHARS:,}; shorten it"
         return Reject(number, where, why, _begin(value))
     try:
-        return Row(number, columns, clean_prompt(value))
+        return Row(number, columns, clean_request(value))
     except InputError as error:
         return Reject(number, where, str(error), _begin(value))
 

@@ -3,7 +3,7 @@
 A triplet is {"prompt": what the user wrote, "thought": ..., "rewrite": ...}; an RL prompt is {"prompt": ...}. With
 {"before": the last rewrite, "failed": [what its picture missed]} a record asks for a repair, as the loop does after a
 picture. Further fields are kept. Records that cannot be used are named and counted (`redraft.records`). What TRL sees is
-made with the rewriter's own templates (`rewriter.styles`) and checked with its own parser (`rewriter.parse`).
+made with the rewriter's own templates (`rewriter.styles`) and checked with its own parser (`rewriter.reply`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from redraft.errors import InputError
 from redraft.records import Loaded, Row, load_records, text_field
-from rewriter.limits import clean_prompt
-from rewriter.parse import parse_reply
+from rewriter.reply import parse_reply
+from rewriter.request import clean_request
 from rewriter.styles import Style
 
 Chat = list[dict[str, str]]
@@ -72,7 +72,7 @@ def load_prompts(paths: Sequence[str | Path], *, max_bad: float = 0.01) -> Loade
 
 
 def reply_of(thought: str, rewrite: str) -> str:
-    """The reply that `rewriter.parse.parse_reply` takes apart into these; without a thought only the answer."""
+    """The reply that `rewriter.reply.parse_reply` takes apart into these; without a thought only the answer."""
     return f"<think>{thought}</think><answer>{rewrite}</answer>" if thought else f"<answer>{rewrite}</answer>"
 
 
@@ -115,7 +115,7 @@ def _text(content: object) -> str:
 
 
 def _triplet(row: Row, _: str) -> Triplet:
-    prompt, rewrite = clean_prompt(text_field(row, "prompt")), text_field(row, "rewrite").strip()
+    prompt, rewrite = clean_request(text_field(row, "prompt")), text_field(row, "rewrite").strip()
     # Missing is an empty thought, as in data made without thoughts; a thought that is no text is a mistake.
     thought = text_field(row, "thought").strip() if row.get("thought") is not None else ""
     if not rewrite:
@@ -130,7 +130,7 @@ def _triplet(row: Row, _: str) -> Triplet:
 
 
 def _rl_prompt(row: Row, _: str) -> RLPrompt:
-    return RLPrompt(clean_prompt(text_field(row, "prompt")), _extra(row, {"prompt", *_MISSED}), _missed(row))
+    return RLPrompt(clean_request(text_field(row, "prompt")), _extra(row, {"prompt", *_MISSED}), _missed(row))
 
 
 def _missed(row: Row) -> Missed | None:

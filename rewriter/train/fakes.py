@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image
 
 from redraft.errors import RedraftError
-from rewriter.parse import parse_reply
+from rewriter.reply import parse_reply
 from rewriter.train.reward_types import Sample, Scored, Scores, Wish
 from rewriter.train.rewards import format_term
 

@@ -29,7 +29,7 @@ from evaluator.align import AlignEvaluator
 from evaluator.types import Checklist, Outcome, Report
 from redraft.chat import ChatReply
 from redraft.errors import BackendError, ModelMissing
-from rewriter.review import Review, Rules, review
+from rewriter.reply import Review, Rules, review
 from rewriter.train.reward_cache import Judged, RewardCache, cache_key
 from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish, too_many_failed
 from rewriter.train.rewards import alignment, format_term, intent_penalty, mean_of, uncertainty_weight

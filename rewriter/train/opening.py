@@ -9,7 +9,7 @@ from editors.models import open_backend
 from evaluator.align import open_evaluator
 from redraft.errors import ConfigError
 from redraft.profiles import EvaluatorConfig, Profile, load_profile
-from rewriter.review import Rules
+from rewriter.reply import Rules
 from rewriter.styles import Style, load_style
 from rewriter.target import load_target
 from rewriter.train.arguments import RemoteArguments, RewardArguments, only_here

@@ -26,7 +26,7 @@ from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import open_image
 from redraft.profiles import ModelConfig, ServerConfig
 from redraft.records import DATASETS, Row, is_missing, load_records, text_field
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 from rewriter.train.data import Triplet
 from rewriter.train.opening import style_and_rules
 from rewriter.train.script import append_rows, at_least_one, console, first_mistake, run, told
@@ -144,7 +144,7 @@ def read_items(place: str, max_bad: float) -> Iterator[Item]:
             yield from (_item(None, picture) for picture in pictures)
             return
     if path.suffix == ".txt":
-        yield from (_item(clean_prompt(line), None) for line in _lines(path))
+        yield from (_item(clean_request(line), None) for line in _lines(path))
         return
     yield from told(place, load_records([place], _read, max_bad)).records
 
@@ -181,7 +181,7 @@ def _read(row: Row, source: str) -> Item:
         image = Path(source).parent / text_field(row, "image")
     if image is not None and is_missing(row.get("prompt")):
         return _item(None, image)
-    return _item(clean_prompt(text_field(row, "prompt")), image)
+    return _item(clean_request(text_field(row, "prompt")), image)
 
 
 def _item(prompt: str | None, picture: Path | None) -> Item:

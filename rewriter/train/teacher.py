@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BadReply, InputError
 from redraft.templates import fence, fill
-from rewriter.limits import clean_prompt
-from rewriter.review import Rules, review
+from rewriter.reply import Rules, review
+from rewriter.request import clean_request
 from rewriter.styles import Style
 from rewriter.train.data import Triplet, as_triplet
 
@@ -85,7 +85,7 @@ class Teacher:
         else:
             assert source.picture is not None
             try:
-                prompt = clean_prompt(await self._request_for(source.picture, source.key), _MAX_REQUEST)
+                prompt = clean_request(await self._request_for(source.picture, source.key), _MAX_REQUEST)
             except InputError as error:
                 return [Rejected("", f"request: {error}")]
         made = await asyncio.gather(*(self._answer(source, prompt, i) for i in range(self._settings.rewrites)))

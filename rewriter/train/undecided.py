@@ -30,7 +30,7 @@ from redraft.files import write_atomically
 from redraft.models import open_chat
 from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
 from rewriter.cot import Asking
-from rewriter.parse import parse_reply
+from rewriter.reply import parse_reply
 from rewriter.target import load_target
 from rewriter.train.data import RLPrompt, load_prompts
 from rewriter.train.script import append_rows, at_least_one, console, first_mistake, run, told

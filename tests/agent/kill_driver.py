@@ -24,8 +24,8 @@ from agent.run import Session
 from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
-from rewriter.fakes import FakePlanner, FakeRewriter, RewriterCall
 from rewriter.plan import Plan, Situation, Step
+from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
 EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_merge=1, edit_confidence=0.25, edit_drafts=True)

@@ -106,7 +106,7 @@ def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["draw", "  "], "the prompt is empty"),
+        (["draw", "  "], "the request is empty"),
         (["draw", "x" * 5000], "shorten it"),
         (["draw", "x", "--profile", "nosuch"], "unknown profile 'nosuch'"),
         (["draw", "x", "--rounds", "0"], "--rounds 0"),

@@ -18,8 +18,8 @@ from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from redraft.errors import BackendError, InputError
 from redraft.images import read_provenance
-from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Plan, Step
+from rewriter.testing import FakePlanner, FakeRewriter
 
 GOOD = (0.97, 0.98, 0.99)
 

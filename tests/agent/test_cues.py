@@ -19,8 +19,8 @@ from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.testing import FakeGrounder
 from redraft.store import ImageStore
-from rewriter.fakes import FakePlanner
 from rewriter.plan import Plan, Situation, Step
+from rewriter.testing import FakePlanner
 
 Q1, Q2, Q3 = (check.question for check in CHECKS)
 GOOD = (0.97, 0.98, 0.99)

@@ -18,8 +18,8 @@ from editors.fakes import FakeBackend
 from editors.types import ImageTask, Mode, StepCallback
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
-from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Fault, Plan, Step
+from rewriter.testing import FakePlanner, FakeRewriter
 
 Q1, Q2, Q3 = (check.question for check in CHECKS)
 Answers = tuple[float | Outcome, ...]

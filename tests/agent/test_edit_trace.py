@@ -8,8 +8,8 @@ from agent.fakes import CHECKS, fake_parts, paint
 from agent.run import Session
 from agent.types import Limits
 from editors.types import ImageTask
-from rewriter.fakes import FakePlanner
 from rewriter.plan import Plan, Step
+from rewriter.testing import FakePlanner
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>"'
 

@@ -25,7 +25,7 @@ from editors.types import ImageTask, StepCallback
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError, ServerError
 from redraft.images import read_provenance
-from rewriter.fakes import FakeRewriter
+from rewriter.testing import FakeRewriter
 from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, resumed, run
 
 

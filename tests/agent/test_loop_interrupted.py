@@ -17,7 +17,7 @@ from agent.types import Limits, StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import InputError
-from rewriter.fakes import FakeRewriter
+from rewriter.testing import FakeRewriter
 from tests.agent.loop_runs import by_word, resumed, run
 
 

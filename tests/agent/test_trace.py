@@ -11,7 +11,7 @@ from agent.run import RunResult, Session
 from agent.trace import chart
 from agent.types import Limits
 from evaluator.types import Check, Outcome
-from rewriter.fakes import FakeRewriter
+from rewriter.testing import FakeRewriter
 from rewriter.types import Rewrite
 
 EVIL = 'circles <script>alert(1)</script> <img src=x onerror=alert(2)> "><svg onload=alert(3)> {{ 7*7 }} javascript:x'

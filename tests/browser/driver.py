@@ -30,8 +30,8 @@ from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Outcome, Verdict
-from rewriter.fakes import FakePlanner, FakeRewriter
 from rewriter.plan import Plan, Step
+from rewriter.testing import FakePlanner, FakeRewriter
 
 SIZE = (320, 160)
 CHECKS = {

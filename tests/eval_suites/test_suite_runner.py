@@ -28,7 +28,7 @@ from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
 from redraft.store import ImageStore
-from rewriter.fakes import FakeRewriter
+from rewriter.testing import FakeRewriter
 
 FOX, JUG = Check("counting", "Are there two foxes?"), Check("negation", "Is it free of jugs?")
 ITEMS = (

@@ -36,7 +36,7 @@ from redraft.fakes import FakeChat
 from redraft.profiles import ChecklistConfig, ModelConfig, RewriterConfig
 from redraft.templates import fill, load_template
 from rewriter.cot import CoTRewriter
-from rewriter.parse import parse_reply
+from rewriter.reply import parse_reply
 from rewriter.styles import load_style
 
 

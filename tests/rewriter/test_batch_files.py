@@ -115,7 +115,7 @@ def test_broken_lines_of_json(tmp_path: Path) -> None:
         5: "'prompt' is empty",
         6: "holds no text but int",
         9: "no JSON object but list",
-        10: "prompt is empty",
+        10: "request is empty",
         11: "control character (U+0000",
         12: "half a surrogate",
         13: "1,000,000 characters",

@@ -10,7 +10,7 @@ from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
 from redraft.templates import fence
 from rewriter.cot import CoTRewriter
-from rewriter.fakes import FakeRewriter, RewriterCall
+from rewriter.testing import FakeRewriter, RewriterCall
 from rewriter.types import Feedback, Rewrite, Rewriter
 
 PROMPT = 'three red stars and the word "HELLO"'

@@ -18,7 +18,7 @@ from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.cot import CoTRewriter
 from rewriter.guard import check_intent
-from rewriter.saboteurs import Saboteurs, Sample, load_leaks, load_samples, read_samples
+from tests.rewriter.saboteurs import Saboteurs, Sample, load_leaks, load_samples, read_samples
 
 DATA = Path(__file__).parents[1] / "data" / "intent"
 SAMPLES = load_samples(DATA)

@@ -12,8 +12,8 @@ import pytest
 from redraft.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
 from rewriter.guard.quotes import find_quotes
-from rewriter.saboteurs import load_samples
 from rewriter.styles import load_style
+from tests.rewriter.saboteurs import load_samples
 
 
 def pairs(file: str) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rewriter.parse import clean_answer, parse_reply
+from rewriter.reply import clean_answer, parse_reply
 
 PROMPT = "A fox in a red coat, it doesn't smile, under the sign “Tom's Café”."
 THOUGHT = "The fox is the subject. SENTINEL. One coat, red."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import ConfigError, InputError
-from rewriter.limits import clean_prompt
+from rewriter.request import clean_request
 from rewriter.styles import load_style
 
 FILES = {
@@ -78,7 +78,7 @@ def test_a_style_without_settings(tmp_path: Path) -> None:
     ],
 )
 def test_usable_prompts_stay_as_they_are(text: str, clean: str) -> None:
-    assert clean_prompt(text) == clean
+    assert clean_request(text) == clean
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_usable_prompts_stay_as_they_are(text: str, clean: str) -> None:
 )
 def test_unusable_prompts_are_refused(text: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        clean_prompt(text)
+        clean_request(text)
 
 
 def test_the_limit_is_a_setting() -> None:
     with pytest.raises(InputError):
-        clean_prompt("four", max_chars=3)
+        clean_request("four", max_chars=3)

@@ -14,7 +14,7 @@ from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.setup import own_columns
 from rewriter.cot import CoTRewriter
 from rewriter.guard import GuardSettings
-from rewriter.review import Rules, review
+from rewriter.reply import Rules, review
 from rewriter.target import Target, builtin_targets, known_targets, load_target, target_of_pipeline
 
 SDXL, FLUX, MINI = load_target("sdxl"), load_target("flux"), load_target("mini")

@@ -17,7 +17,7 @@ import yaml
 
 import agent.wiring
 from mini.rewriter.model import build_model, save, train_tokenizer
-from rewriter import cot, review, styles
+from rewriter import cot, reply, styles
 from rewriter.train import data, grpo, image_reward, opening
 from rewriter.train.fakes import FakeReward
 from rewriter.train.reward_server import ServerArguments, make_server
@@ -285,5 +285,5 @@ def test_training_and_use_share_template_parser_guard_and_evaluator() -> None:
     assert agent.wiring.CoTRewriter is cot.CoTRewriter
     assert opening.load_style is cot.load_style is styles.load_style
     assert opening.load_target is cot.load_target
-    assert image_reward.review is cot.review is review.review
-    assert data.parse_reply is review.parse_reply
+    assert image_reward.review is cot.review is reply.review
+    assert data.parse_reply is reply.parse_reply

@@ -20,7 +20,7 @@ from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Verdict
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from rewriter.guard import GuardSettings
-from rewriter.review import Rules
+from rewriter.reply import Rules
 from rewriter.target import Target
 from rewriter.train.image_reward import ImageReward, seeds_of
 from rewriter.train.reward_cache import RewardCache

@@ -10,7 +10,7 @@ import pytest
 
 from evaluator.pairs.ranking import win_rates
 from evaluator.types import Check, Outcome, Report, Verdict
-from rewriter.parse import parse_reply
+from rewriter.reply import parse_reply
 from rewriter.train import rewards
 from rewriter.train.rewards import TaskNorm
 

@@ -91,7 +91,7 @@ async def test_a_picture_gets_a_request_first_and_is_shown_for_the_rewrite() -> 
     assert all(picture in (request.messages[-1].content) for request in chat.requests)
     assert "two red stars" in text_of(chat.requests[1])
     [none] = await teacher(["  "])(Source("k", None, picture))
-    assert none == Rejected("", "request: the prompt is empty; say what to draw")
+    assert none == Rejected("", "request: the request is empty; say what to draw")
 
 
 # The script, against a server of its own.
@@ -250,7 +250,7 @@ def test_pictures_of_a_folder_and_of_records(tmp_path: Path, api: Any, capsys: p
     [
         (None, [], "No such file"),
         ("", [], "no records"),
-        ('{"prompt": ""}\n', [], "the prompt is empty"),
+        ('{"prompt": ""}\n', [], "the request is empty"),
         ('{"image": "gone.png"}\n', [], "gone.png"),
         ('{"prompt": "x"}\n', ["--style", "no-such"], "unknown template style"),
         ('{"prompt": "x"}\n', ["--base-url", "localhost:1"], "base_url"),

@@ -13,7 +13,7 @@ import pytest
 from redraft.errors import InputError
 from redraft.fakes import FakeChat
 from redraft.profiles import ModelConfig, RewriterConfig
-from rewriter import cot, parse, review, styles
+from rewriter import cot, reply, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style
 from rewriter.train import data, image_reward
@@ -63,7 +63,7 @@ def test_prompts(tmp_path: Path) -> None:
         ({"prompt": "x"}, "'rewrite' is missing"),
         ({**GOOD, "prompt": 3}, "'prompt' is not text but int"),
         ({**GOOD, "thought": ["a"]}, "'thought' is not text but list"),
-        ({**GOOD, "prompt": "  "}, "the prompt is empty"),
+        ({**GOOD, "prompt": "  "}, "the request is empty"),
         ({**GOOD, "prompt": "a\u0000b"}, "control character"),
         ({**GOOD, "prompt": "x" * 5000}, "shorten it"),
         ({**GOOD, "rewrite": " "}, "'rewrite' is empty"),
@@ -171,15 +171,15 @@ async def test_repairs_are_asked_for_as_the_loop_does(name: str, tmp_path: Path)
 
 
 def test_training_and_use_share_one_parser_and_one_guard() -> None:
-    assert data.parse_reply is review.parse_reply is parse.parse_reply
-    assert image_reward.review is cot.review is review.review
+    assert data.parse_reply is reply.parse_reply
+    assert image_reward.review is cot.review is reply.review
     assert data.Style is cot.Style is styles.Style
 
 
 def test_without_thoughts_only_the_answer_is_taught() -> None:
     [row] = data.sft_rows([Triplet("x", "why", "an x")], load_style("mini"), thoughts=False)
     assert row["completion"][0]["content"] == "<answer>an x</answer>"
-    parsed = parse.parse_reply("<answer>an x</answer>")
+    parsed = reply.parse_reply("<answer>an x</answer>")
     assert (parsed.prompt, parsed.thought) == ("an x", "")
 
 

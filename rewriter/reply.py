@@ -1,22 +1,33 @@
-"""Reads `<think>…</think><answer>…</answer>` replies, however mangled, without ever letting the thought out.
+"""A rewriter's reply: `parse_reply` splits it into thought and prompt, `review` also checks the prompt.
 
-A reply that can be read in two ways is not read at all: the caller asks again, or keeps the user's prompt. The rules:
+    >>> parse_reply("<think>a fox needs snow</think><answer>A red fox in fresh snow.</answer>").prompt
+    'A red fox in fresh snow.'
 
-1. All before the last `</think>` is thought, opened or not, answers included.
-2. After it, the last complete `<answer>` that is not empty is the prompt. Text around it is dropped. Where there is no
-   `</think>` (many chat templates write `<think>` themselves), the answer has to begin or to end the reply: one in the
+Replies come as `<think>…</think><answer>…</answer>`, however mangled; the thought never gets into the prompt. A reply
+that can be read in two ways is not read at all: the caller asks again or keeps the user's request. The rules:
+
+1. Everything before the last `</think>` is thought, whether or not it was opened, answers included.
+2. After it, the last complete `<answer>` that is not empty is the prompt. Text around it is dropped. If there is no
+   `</think>` (many chat templates write `<think>` themselves), the answer must begin or end the reply: one in the
    middle may be a draft.
 3. A `<think>` that is still open hides what follows it, with one exception: a complete answer that ends the reply and
-   begins behind a full stop or on a line of its own, which is how models write that forget `</think>`.
-4. Text with half a pair of answer tags, or none, is the prompt only where a closed thought stands before it or the
-   server split the reasoning off; or, with `<answer>` alone, where the reply begins with it.
+   begins after a full stop or on a line of its own. Models that forget `</think>` write like that.
+4. Text with half a pair of answer tags, or none, is the prompt only if a closed thought stands before it or the server
+   split the reasoning off; or, with `<answer>` alone, if the reply begins with it.
 5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut.
+
+All functions are pure and all values picklable, so that they run in any process.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from redraft.chat import ChatReply
+from rewriter.guard import GuardSettings, check_intent
+from rewriter.target import Target
 
 _ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 _Z = f"[{_ZERO_WIDTH}]*"
@@ -50,6 +61,7 @@ _PREAMBLE = re.compile(
     r")(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+_DEFAULT = GuardSettings()
 _WRAPS = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "‘": "’", "'": "'"}
 
 
@@ -60,6 +72,43 @@ class Parsed:
     thought: str
     prompt: str | None
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a reply is held against: the intent guard's settings, and the image model's wishes."""
+
+    guard: GuardSettings = _DEFAULT
+    target: Target | None = None
+
+    @classmethod
+    def of(cls, guard: GuardSettings, target: Target | None) -> Rules:
+        """The rules of a style for a target. The target counts tokens better than the guard estimates them, so the
+        guard's own rule on length only stops what has no end."""
+        if target is not None:
+            guard = guard.model_copy(update={"max_tokens": max(16, 2 * target.max_tokens)})
+        return cls(guard, target)
+
+
+@dataclass(frozen=True)
+class Review:
+    """A reply, read and checked. Its prompt may be used where `faults` is empty.
+
+    faults:   plain sentences, fit to be shown to the model.
+    findings: the same with the names of the rules before them.
+    notices:  what the user should know and no rewrite mends.
+    """
+
+    thought: str = ""
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    faults: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+Reviewer = Callable[[str, ChatReply], Awaitable[Review]]
+"""Reads the reply to a request for a rewrite of the given original."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +135,29 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
     if prompt is not None and _TAG.search(prompt):
         prompt, problem = None, "The answer held <think> or <answer> tags."
     return Parsed(_thought(text, tags, rest_at, hidden, reasoning), prompt, problem)
+
+
+def review(original: str, reply: ChatReply, rules: Rules) -> Review:
+    """Never raises for the texts."""
+    parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
+    if parsed.prompt is None:
+        problem = parsed.problem or "The reply could not be read."
+        return Review(parsed.thought, None, None, (problem,), (f"reply: {problem}",))
+    prompt, negative, target = parsed.prompt, None, rules.target
+    if target is not None:
+        prompt, negative = target.split(prompt)
+    found = [(finding.rule, finding.message) for finding in check_intent(original, prompt, rules.guard)]
+    if target is not None:
+        found += target.faults(original, prompt, negative)
+    notice = None if target is None else target.notice(original)
+    return Review(
+        thought=parsed.thought,
+        prompt=prompt,
+        negative_prompt=negative,
+        faults=tuple(message for _, message in found),
+        findings=tuple(f"{rule}: {message}" for rule, message in found),
+        notices=() if notice is None else (notice,),
+    )
 
 
 def clean_answer(answer: str) -> str:
