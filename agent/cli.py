@@ -90,7 +90,7 @@ def chat(
     export: Annotated[Path | None, typer.Option("--export", help="Write the session as one HTML page.")] = None,
 ) -> None:
     """Talk about pictures: draw, change, ask, go back, compare."""
-    from agent.chat_command import chat as run
+    from agent.chat.terminal import chat as run
 
     run(profile_name=profile, session=session, out=out, ask=ask, listed=listed, export=export)
 

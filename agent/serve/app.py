@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,16 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from agent.serve import routes
-from agent.serve.auth import Doorkeeper
 from agent.serve.errors import kind_of
-from agent.serve.guard import Guard
+from agent.serve.guard import Doorkeeper, Guard
+from agent.serve.mcp import mount as mount_mcp
+from agent.serve.openai.routes import router as openai_router
 from agent.serve.service import Service
 from agent.serve.settings import Settings
 from agent.serve.wire import Fault, FaultBody
 from redraft.errors import BackendError, RedraftError
 
 PAGE = Path(__file__).parent / "page"
-DOORS = ("agent.serve.openai_routes", "agent.serve.mcp_server")
-"""Modules with `router(service)` or `mount(app, service)`."""
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -54,14 +51,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     _errors(app)
     app.include_router(routes.router(opened, door))
     _health(app, opened)
-    for name in DOORS:
-        if find_spec(name) is None:
-            continue
-        module = importlib.import_module(name)
-        if hasattr(module, "mount"):
-            module.mount(app, opened)
-        else:
-            app.include_router(module.router(opened))
+    app.include_router(openai_router(opened))
+    mount_mcp(app, opened)
     _page(app)
     app.add_middleware(Guard, door=door, bounds=settings.bounds, metrics=opened.metrics)
     return app

@@ -56,7 +56,7 @@ def serve(settings: Settings) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"{error}; install redraft[serve]") from error
-    from agent.serve.logs import set_up_logs
+    from agent.serve.metrics import set_up_logs
 
     set_up_logs(with_prompts=settings.log_prompts)
     asyncio.run(run_server(settings))
@@ -69,8 +69,8 @@ def serve_mcp(settings: Settings) -> None:
     except ImportError as error:
         raise ConfigError(f"{error}; install redraft[serve]") from error
     from agent.console import stdout_for_results
-    from agent.serve.logs import set_up_logs
-    from agent.serve.mcp_server import run_stdio
+    from agent.serve.mcp import run_stdio
+    from agent.serve.metrics import set_up_logs
     from agent.serve.service import Service
 
     set_up_logs(with_prompts=settings.log_prompts)
@@ -97,7 +97,7 @@ async def _run(
     import uvicorn
 
     from agent.serve.app import create_app
-    from agent.serve.logs import log
+    from agent.serve.metrics import log
     from agent.serve.service import Service
 
     async with Service(settings, models=models, metrics=metrics) as service:

@@ -1,23 +1,28 @@
-"""What a server has to remember, and asks again: sessions, turns, events, runs (their rows: `agent.serve.tables`).
+"""What a server has to remember, and asks again: sessions, turns, events, runs (their rows: `agent.serve.database`).
 
-Pictures and run folders are files (see `agent.serve.places`). A turn is a row before anything is done for it, and the
+Pictures and run folders are files (see `agent.serve.files`). A turn is a row before anything is done for it, and the
 server that works on it holds a lease; a turn whose lease ran out is taken up by whichever server sees it first.
 
-The SQL is the part that both databases of `agent.serve.engines` share; statements are written with `?`. Calls run in
+The SQL is the part that both databases of `agent.serve.database` share; statements are written with `?`. Calls run in
 threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from agent.serve.engines import Connection, Engine
-from agent.serve.tables import EventRow, SessionRow, TurnRow
+from redraft.errors import BackendError, ConfigError, one_line
 
 T = TypeVar("T")
 LEASE_S = 20.0
@@ -235,3 +240,174 @@ def _dump(value: object) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Connection(Protocol):
+    """What sqlite3 and psycopg have in common."""
+
+    def execute(self, sql: str, parameters: Sequence[object] = ...) -> Any: ...
+
+
+class Engine(Protocol):
+    """`skip_locked`: what a SELECT ends with that leaves out rows another server is changing."""
+
+    threads: ThreadPoolExecutor
+    skip_locked: str
+
+    def transaction(self, work: Callable[[Connection], T]) -> T: ...
+
+    def close(self) -> None: ...
+
+
+class Sqlite:
+    """One connection, in one thread. A commit is in the system's hands when it returns: a process that is killed loses
+    nothing, a machine that loses its power the last moments."""
+
+    skip_locked = ""
+
+    def __init__(self, path: Path) -> None:
+        self.threads = ThreadPoolExecutor(1, thread_name_prefix="redraft-database")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"cannot use {path}: {one_line(error)}; choose another folder with --data") from error
+        self._lock = threading.Lock()
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._lock, self._connection:
+                return work(self._connection)
+        except sqlite3.Error as error:
+            raise BackendError(f"the server's database failed: {one_line(error)}") from error
+
+    def close(self) -> None:
+        self.threads.shutdown()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+
+class Postgres:
+    """A pool of connections. Errors never show the URL: it may hold a password."""
+
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        try:
+            import psycopg
+            from psycopg_pool import ConnectionPool, PoolTimeout
+        except ImportError as error:
+            raise ConfigError(f"{error}; install redraft[postgres]") from error
+        self._faults: tuple[type[Exception], ...] = (psycopg.Error, PoolTimeout)
+        self.threads = ThreadPoolExecutor(connections, thread_name_prefix="redraft-database")
+        self._pool = ConnectionPool(url, min_size=1, max_size=connections, open=False, timeout=15)
+        try:
+            self._pool.open(wait=True, timeout=15)
+            with self._pool.connection() as connection:
+                # Two servers that start at once would both find no table and both make one.
+                connection.execute("SELECT pg_advisory_xact_lock(7264661)")
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    connection.execute(statement)
+        except self._faults as error:
+            self._pool.close()
+            raise ConfigError(
+                f"cannot use the database of REDRAFT_DATABASE_URL ({type(error).__name__}); is it running, and do its "
+                "name, user and password fit?"
+            ) from error
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._pool.connection() as connection:
+                return work(_Questions(connection))
+        except self._faults as error:
+            raise BackendError(f"the server's database failed: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        self.threads.shutdown()
+        self._pool.close()
+
+
+class _Questions:
+    """A psycopg connection that takes `?` for its parameters."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        return self._connection.execute(sql.replace("?", "%s"), parameters)
+
+
+@contextlib.contextmanager
+def sole_server(data: Path) -> Iterator[None]:
+    """Keeps a second server with SQLite off the same folder. Raises ConfigError where there is one."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another server works in {data}; stop it, choose another --data, or let both use PostgreSQL "
+                "(REDRAFT_DATABASE_URL)"
+            ) from None
+        yield
+
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS redraft_sessions (
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, title TEXT NOT NULL, profile TEXT NOT NULL, parent TEXT,
+  created TEXT NOT NULL, updated TEXT NOT NULL, turns INTEGER NOT NULL DEFAULT 0, thumb TEXT,
+  last_event INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS redraft_sessions_client ON redraft_sessions (client, updated);
+CREATE TABLE IF NOT EXISTS redraft_turns (
+  id TEXT PRIMARY KEY, session TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+  owner TEXT, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (session));
+CREATE TABLE IF NOT EXISTS redraft_events (
+  session TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+  data TEXT NOT NULL, PRIMARY KEY (session, seq), UNIQUE (session, turn, key));
+CREATE TABLE IF NOT EXISTS redraft_runs (
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, session TEXT, folder TEXT NOT NULL, created TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS redraft_runs_session ON redraft_runs (session);
+"""
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    id: str
+    client: str
+    title: str
+    profile: str
+    parent: str | None
+    created: str
+    updated: str
+    turns: int
+    thumb: str | None
+    last_event: int
+    working: bool | int
+
+
+@dataclass(frozen=True)
+class TurnRow:
+    """A turn that is not finished. `body` is what was posted; `number` the turn's number in the conversation."""
+
+    id: str
+    session: str
+    client: str
+    number: int
+    body: dict[str, Any]
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class EventRow:
+    seq: int
+    turn: int
+    name: str
+    data: dict[str, Any]

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from agent.parts import CallLimit, Parts
+from agent.serve.events import bounds
 from agent.serve.metrics import Metrics
 from agent.serve.queue import RenderQueue
-from agent.serve.telling import bounds
 from agent.serve.wire import ProfileInfo
 from agent.types import Limits
 from agent.wiring import open_parts

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from PIL import Image
 
-from agent.serve.auth import COOKIE, Doorkeeper, client
 from agent.serve.errors import NotAPicture, Unauthorized
+from agent.serve.guard import COOKIE, Doorkeeper, client
 from agent.serve.service import Service
 from agent.serve.wire import (
     Cancelled,

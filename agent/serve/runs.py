@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from agent.events import Event, ImageDrawn
+from agent.run import RunResult, Session
 from agent.serve.database import Database
-from agent.serve.errors import NotFound
+from agent.serve.errors import NotFound, TooMany
+from agent.serve.metrics import log
+from agent.serve.wire import LimitChanges
+from redraft.store import ImageStore
+from rewriter.request import clean_request
+
+if TYPE_CHECKING:
+    from agent.serve.service import Service
 
 
 class Runs:
@@ -44,3 +58,114 @@ class Runs:
     async def note(self, client: str, run: str, session: str | None, folder: Path) -> None:
         """Has a run found by its id."""
         await self._database.add_run(run, client, session, str(folder.relative_to(self._data)))
+
+
+_LAST_S = 5.0
+"""For a drawing to end once it was cancelled."""
+
+
+class Drawings:
+    """Its length is how many are under way."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._bounds = service.bounds
+        self._begun: Counter[str] = Counter()
+        self._drawn: set[Session] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def begun(self, client: str) -> int:
+        """How many drawings of a client are under way."""
+        return self._begun[client]
+
+    async def finish(self, seconds: float) -> None:
+        """Waits until all are done, at most so long; what is left then ends with the best picture so far."""
+        for wait_s in (seconds, _LAST_S):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), wait_s)
+            for session in self._drawn:
+                session.cancel()
+
+    async def draw(
+        self,
+        client: str,
+        prompt: str,
+        *,
+        profile: str | None = None,
+        limits: LimitChanges | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        """Draws a prompt: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
+        prompt = clean_request(prompt, self._bounds.max_prompt)
+        async with aclosing(self._run(client, prompt, profile, limits or LimitChanges(), seed)) as events:
+            async for event in events:
+                yield event
+
+    async def edit(
+        self,
+        client: str,
+        image: Image.Image,
+        instruction: str,
+        *,
+        mask: Image.Image | None = None,
+        profile: str | None = None,
+        limits: LimitChanges | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
+        prompt = clean_request(instruction, self._bounds.max_prompt, "instruction")
+        run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
+        async with aclosing(run) as events:
+            async for event in events:
+                yield event
+
+    async def _run(
+        self,
+        client: str,
+        prompt: str,
+        profile: str | None,
+        changes: LimitChanges,
+        seed: int | None,
+        source: Image.Image | None = None,
+        mask: Image.Image | None = None,
+    ) -> AsyncGenerator[Event | RunResult]:
+        service = self._service
+        service.require_open()
+        served, limits = service.served(profile), service.limits(profile, changes)
+        if self._begun[client] >= self._bounds.max_turns:
+            raise TooMany(f"{self._bounds.max_turns} of your drawings are under way, which is the most")
+        self._begun[client] += 1
+        session: Session | None = None
+        try:
+            session = await asyncio.to_thread(
+                Session.start, prompt, served.for_run(client), limits=limits, out=service.places.draws(client),
+                profile=served.profile, seed=seed, source=source, mask=mask,
+            )  # fmt: skip
+            self._drawn.add(session)
+            self._idle.clear()
+            folder = session.folder
+            await service.runs.note(client, folder.path.name, None, folder.path)
+            store, meter = service.places.store(client), service.metrics.run()
+            async with aclosing(session.stream()) as events:
+                async for event in events:
+                    meter.see(event)
+                    if isinstance(event, ImageDrawn):
+                        await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
+                    yield event
+            result = session.result
+            assert result is not None
+            log(
+                "drawn", client=client, run=folder.path.name, stop=result.stop.value, images=len(result.attempts),
+                seconds=round(result.elapsed_s, 3),
+            )  # fmt: skip
+            yield result
+        finally:
+            self._begun[client] -= 1
+            if session is not None:
+                self._drawn.discard(session)
+            if not self._drawn:
+                self._idle.set()

@@ -1,5 +1,5 @@
 """What all doors of a server share: models, sessions with their turns and events, pictures. Single drawings and the
-records of runs are parts of it (`agent.serve.drawings`, `agent.serve.runs`)."""
+records of runs are parts of it (`agent.serve.runs`, `agent.serve.runs`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from typing import Any
 
 from PIL import Image
 
-from agent.conversation import Conversation
-from agent.serve.broker import Broker
-from agent.serve.database import Database
-from agent.serve.drawings import Drawings
-from agent.serve.engines import Postgres, Sqlite, sole_server
+from agent.chat.conversation import Conversation
+from agent.serve.database import Database, Postgres, SessionRow, Sqlite, TurnRow, sole_server
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
+from agent.serve.events import Broker, picture_of, turn
+from agent.serve.files import Places, PostgresCheckpoints, new_id
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.pictures import Pictures
-from agent.serve.places import Places, PostgresCheckpoints, new_id
-from agent.serve.runs import Runs
+from agent.serve.runs import Drawings, Runs
 from agent.serve.settings import Settings
-from agent.serve.tables import SessionRow, TurnRow
-from agent.serve.telling import picture_of, turn
 from agent.serve.turns import TurnWorker
 from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
 from agent.serve.wire import Session as WireSession

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from agent.conversation import Conversation, View, list_conversations
+from agent.chat.conversation import Conversation, View, list_conversations
+from agent.chat.values import Brought, Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import Occupied, RunFolder
-from agent.serve.database import LEASE_S
-from agent.serve.logs import log, log_mistake
-from agent.serve.tables import SessionRow, TurnRow
-from agent.serve.telling import Told, run_id, tell
-from agent.talk_state import Brought
-from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
+from agent.serve.database import LEASE_S, SessionRow, TurnRow
+from agent.serve.events import Told, run_id, tell
+from agent.serve.metrics import log, log_mistake
 from agent.types import Attempt, Limits
 from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError

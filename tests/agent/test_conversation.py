@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agent.conversation import Conversation, check_name, delete_conversation, list_conversations
+from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
+from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Judged, RunFinished, StepProgress
 from agent.fakes import fake_parts, paint
 from agent.parts import Parts
-from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask

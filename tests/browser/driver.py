@@ -20,8 +20,7 @@ from PIL import Image, ImageDraw
 from agent.edit_judging import EditEvaluator
 from agent.fakes import fake_parts
 from agent.serve.command import run_server
-from agent.serve.logs import set_up_logs
-from agent.serve.metrics import Metrics
+from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.models import Served
 from agent.serve.settings import Settings
 from agent.types import Limits

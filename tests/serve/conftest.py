@@ -17,11 +17,11 @@ import uvicorn
 from PIL import Image
 
 from agent.serve.app import create_app
-from agent.serve.fakes import fake_served
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.service import Service
 from agent.serve.settings import Settings
+from tests.serve.fakes import fake_served
 
 ENDS = ("replied", "clarify", "failed")
 

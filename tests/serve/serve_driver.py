@@ -17,13 +17,12 @@ from PIL import Image
 
 from agent.fakes import paint
 from agent.serve.command import run_server
-from agent.serve.fakes import fake_served
-from agent.serve.logs import set_up_logs
-from agent.serve.metrics import Metrics
+from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.settings import Bounds, Settings
 from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from tests.serve.fakes import fake_served
 
 
 class Slow(FakeBackend):

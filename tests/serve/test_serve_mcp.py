@@ -16,13 +16,13 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from agent.fakes import drawn_from, paint
-from agent.serve.fakes import fake_served
-from agent.serve.mcp_server import create_mcp
+from agent.serve.mcp import create_mcp
 from agent.serve.settings import Bounds
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
+from tests.serve.fakes import fake_served
 
 TOKEN = "a-token-of-the-tests"
 

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from agent.fakes import drawn_from, paint
-from agent.serve.fakes import fake_served
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
+from tests.serve.fakes import fake_served
 
 TOKEN = "a-token-of-the-tests"
 

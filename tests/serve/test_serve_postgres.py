@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agent.serve.engines import Postgres
+from agent.serve.database import Postgres
 from redraft.errors import BackendError, ConfigError
 from tests.serve.conftest import Start, follow
 from tests.serve.processes import Process, begin, nothing_lost

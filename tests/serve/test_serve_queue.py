@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from agent.fakes import paint
-from agent.serve.fakes import fake_served
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.queue import RenderQueue
@@ -19,6 +18,7 @@ from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import BackendError
 from tests.serve.conftest import Start
+from tests.serve.fakes import fake_served
 
 THREADS = ThreadPoolExecutor(32)
 """asyncio's own has too few for all that wait here."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.serve.engines import sole_server
+from agent.serve.database import sole_server
 from redraft.errors import ConfigError
 from tests.serve.conftest import follow
 from tests.serve.processes import Process, begin, nothing_lost

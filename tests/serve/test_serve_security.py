@@ -17,9 +17,9 @@ from PIL import Image
 
 from agent.fakes import paint
 from agent.serve.app import PAGE
-from agent.serve.auth import Doorkeeper
 from agent.serve.errors import kind_of
-from agent.serve.logs import LOGGER, Lines
+from agent.serve.guard import Doorkeeper
+from agent.serve.metrics import LOGGER, Lines
 from agent.serve.pictures import Pictures, public_address
 from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
 from editors.types import ImageTask
@@ -118,7 +118,7 @@ def test_tokens_are_compared_as_a_whole_and_with_all_clients() -> None:
     assert [door.client_of(token) for token in (ANN, BOB, ANN[:-1], ANN + "x", "", "\ud800")] == [
         "ann", "bob", None, None, None, None,
     ]  # fmt: skip
-    source = (Path(__file__).parents[2] / "agent/serve/auth.py").read_text()
+    source = (Path(__file__).parents[2] / "agent/serve/guard.py").read_text()
     assert source.count("hmac.compare_digest") == 2, "the token, and the cookie's proof"
     assert "own ==" not in source
 

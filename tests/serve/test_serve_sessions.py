@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from agent.fakes import drawn_from, paint
-from agent.serve.fakes import fake_served
 from agent.serve.settings import Bounds
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.images import read_image
 from tests.serve.conftest import Running, Start
+from tests.serve.fakes import fake_served
 
 
 class Held(FakeBackend):

@@ -18,10 +18,10 @@ from PIL import Image
 
 from agent.events import Event, RewriteMade, RunStarted
 from agent.run import RunResult
-from agent.serve import telling
 from agent.serve.errors import kind_of
-from agent.serve.logs import log_mistake
-from agent.serve.openai_wire import Format
+from agent.serve.events import verdicts
+from agent.serve.metrics import log_mistake
+from agent.serve.openai.wire import Format
 from agent.serve.service import Service
 from agent.types import StopReason
 from redraft.chat import Usage
@@ -86,7 +86,7 @@ def extra(seen: Seen, service: Service, base_url: str) -> dict[str, Any]:
         "stop": result.stop.value,
         "why": result.why,
         "prompt": best.prompt,
-        "checks": telling.verdicts(best.report.verdicts, result.limits.pass_at),
+        "checks": verdicts(best.report.verdicts, result.limits.pass_at),
         "attempts": len(result.attempts),
         "rounds": max(attempt.round for attempt in result.attempts),
         "seconds": round(result.elapsed_s, 3),

@@ -1,6 +1,6 @@
 """Conversations about pictures: begin one, say something, follow what happens, open it again after a kill.
 
-A conversation is a thread of the graph in `agent.talk_graph`, with a name, on a SQLite checkpointer:
+A conversation is a thread of the graph in `agent.chat.turn`, with a name, on a SQLite checkpointer:
 
 home/
   images/                     pictures of all conversations, by hash
@@ -20,25 +20,36 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command as GraphCommand
 from langgraph.types import StateSnapshot
 
-from agent.chat_page import render_page
+from agent.chat.turn import build_talk_graph
+from agent.chat.values import (
+    TALK_TYPES,
+    Brought,
+    Clarify,
+    Entry,
+    Picture,
+    TalkContext,
+    TalkEvent,
+    TalkState,
+    begin,
+    new_state,
+)
 from agent.checkpoints import Checkpoints, SqliteFiles, settled
 from agent.parts import Parts
 from agent.runfolder import RunFolder
-from agent.talk_graph import build_talk_graph
-from agent.talk_state import TALK_TYPES, Brought, TalkContext, TalkState, begin, new_state
-from agent.talk_types import Clarify, Entry, Picture, TalkEvent
+from agent.trace import data_uri
 from agent.types import Limits
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -362,3 +373,17 @@ def delete_conversation(home: Path, name: str) -> None:
     folder = RunFolder(home / name)
     with folder.lock():
         shutil.rmtree(folder.path)
+
+
+def render_page(name: str, home: Path, store: ImageStore, entries: Sequence[Entry], pictures: Sequence[Picture]) -> str:
+    """The page as text. What users and models said is escaped."""
+    environment = Environment(
+        loader=PackageLoader("agent", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cards = {picture.number: {"picture": picture, "src": data_uri(store.path(picture.image))} for picture in pictures}
+    turns = [{"entry": entry, "cards": [cards[n] for n in entry.pictures]} for entry in entries]
+    return environment.get_template("chat.html.j2").render(name=name, turns=turns, home=home)

@@ -1,7 +1,7 @@
 """Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
 
 data/
-    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.engines`)
+    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
     lock
     clients/<client>/
         sessions/<id>/            a conversation, as `redraft chat` keeps it; sessions/images/ has its pictures
@@ -10,6 +10,7 @@ data/
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,12 +19,13 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from PIL import Image
 
+from agent.chat.conversation import Housing
 from agent.checkpoints import Checkpoints, SqliteFiles
-from agent.conversation import Housing
-from agent.serve.mirror import MirroredStore, open_far
 from agent.serve.settings import Settings
-from redraft.errors import BackendError, ConfigError
+from redraft.errors import BackendError, ConfigError, InputError, one_line
+from redraft.files import write_atomically
 from redraft.store import ImageStore
 
 
@@ -117,3 +119,71 @@ class PostgresCheckpoints:
 
     async def close(self) -> None:
         await self._pool.close()
+
+
+def open_far(url: str) -> tuple[Any, str]:
+    """The file system and the path of an fsspec URL (s3://bucket/folder, gs://…, file:///…). Raises ConfigError."""
+    try:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(url)
+        return filesystem, path.rstrip("/")
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"the store of pictures {url.partition('://')[0]}://… cannot be used: {one_line(error)}"
+        ) from error
+
+
+class MirroredStore(ImageStore):
+    """A folder of images in front of such a store: what is put here goes there as well, and what is not here is brought
+    from there. A picture is never changed, so neither side can be out of date."""
+
+    def __init__(self, folder: Path, filesystem: Any, far: str) -> None:
+        super().__init__(folder)
+        self._filesystem = filesystem
+        self._far = far
+
+    def put(self, image: Image.Image) -> str:
+        digest = super().put(image)
+        self._send(digest)
+        return digest
+
+    def adopt(self, digest: str, other: ImageStore) -> None:
+        super().adopt(digest, other)
+        self._send(digest)
+
+    def get(self, digest: str) -> Image.Image:
+        self.bring(digest)
+        return super().get(digest)
+
+    def __contains__(self, digest: str) -> bool:
+        return self.bring(digest)
+
+    def bring(self, digest: str) -> bool:
+        """Makes `path` of that hash a file here, where there is one on either side."""
+        path = self.path(digest)
+        if path.is_file():
+            return True
+        try:
+            data: bytes = self._filesystem.cat_file(self._there(digest))
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # the boundary to whatever fsspec stands on
+            raise InputError(f"the store of pictures failed: {one_line(error)}") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InputError(f"the picture {digest} is damaged in the store of pictures")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+        return True
+
+    def _send(self, digest: str) -> None:
+        there = self._there(digest)
+        try:
+            if not self._filesystem.exists(there):
+                self._filesystem.makedirs(there.rpartition("/")[0], exist_ok=True)
+                self._filesystem.pipe_file(there, self.path(digest).read_bytes())
+        except Exception as error:  # as above
+            raise InputError(f"the store of pictures failed: {one_line(error)}") from error
+
+    def _there(self, digest: str) -> str:
+        return f"{self._far}/{digest[:2]}/{digest}.png"

@@ -31,8 +31,8 @@ from starlette.routing import Mount, Route
 from agent.decide import acceptable
 from agent.events import Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress
 from agent.run import RunResult
-from agent.serve import telling
-from agent.serve.openai_drawing import Drawing, Seen, extra
+from agent.serve.events import verdicts
+from agent.serve.openai.drawing import Drawing, Seen, extra
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
 from agent.serve.wire import LimitChanges
@@ -124,7 +124,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         except RedraftError as error:
             raise ToolError(str(error)) from None
         await ctx.report_progress(1, 1, "judged")
-        checks = telling.verdicts(report.verdicts, limits.pass_at)
+        checks = verdicts(report.verdicts, limits.pass_at)
         value = {
             "score": report.score,
             "accepted": acceptable(report, limits),

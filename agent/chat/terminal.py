@@ -15,11 +15,11 @@ import typer
 from PIL import Image
 from pydantic import ValidationError
 
+from agent.chat.conversation import Conversation, View, list_conversations, random_name, read_record
+from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.console import escape, leave_soon, open_console, stdout_for_results
-from agent.conversation import Conversation, View, list_conversations, random_name, read_record
 from agent.live import LiveView, stdin_is_a_person
 from agent.runfolder import require_writable
-from agent.talk_types import Clarify, Replied, TalkEvent, TurnBegan
 from agent.terminal import inline, way_of
 from agent.types import Limits
 from agent.wiring import open_parts

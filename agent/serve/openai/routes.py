@@ -14,10 +14,10 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from agent.events import Judged
-from agent.serve.auth import client
 from agent.serve.errors import NotFound
-from agent.serve.openai_chat import complete
-from agent.serve.openai_drawing import (
+from agent.serve.guard import client
+from agent.serve.openai.chat import complete
+from agent.serve.openai.drawing import (
     Drawing,
     Seen,
     encoded,
@@ -30,7 +30,7 @@ from agent.serve.openai_drawing import (
     tokens,
     while_there,
 )
-from agent.serve.openai_wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
+from agent.serve.openai.wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
 from redraft.errors import InputError
 from redraft.images import fit_mask

@@ -14,8 +14,8 @@ from PIL import Image
 
 from agent.events import ChecklistMade, Decided, Event, Judged, Planned, RewriteMade, Warned
 from agent.run import RunResult
-from agent.serve.openai_drawing import Drawing, Seen, encoded, extra, sse, streamed, while_there
-from agent.serve.openai_wire import ChatBody, ChatMessage
+from agent.serve.openai.drawing import Drawing, Seen, encoded, extra, sse, streamed, while_there
+from agent.serve.openai.wire import ChatBody, ChatMessage
 from agent.serve.service import Service
 from redraft.chat import Usage
 from redraft.errors import InputError
