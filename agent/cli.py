@@ -20,12 +20,30 @@ app = typer.Typer(
     help="Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("redraft"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right."""
 
 
 @app.command()
@@ -236,9 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     `arguments` None takes those of the process.
     """
     from redraft.errors import RedraftError, printable
+    from redraft.extras import mapping_missing
 
     try:
-        app(None if arguments is None else list(arguments))
+        with mapping_missing():
+            app(None if arguments is None else list(arguments))
     except RedraftError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from editors.types import ImageBackend
+from redraft.extras import require
 from redraft.loading import LOADING
 from redraft.profiles import BackendConfig, model_place
 
@@ -17,6 +18,7 @@ def open_backend(config: BackendConfig) -> ImageBackend:
         from editors.openai_images import OpenAIImagesBackend
 
         return OpenAIImagesBackend(config)
+    require("local", "this profile draws or edits in this process")
     model_place(config.model)  # before anything else of a run is paid for
     with LOADING:
         from editors.diffusers_backend import DiffusersBackend

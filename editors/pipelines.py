@@ -250,7 +250,7 @@ def _quantization(config: BackendConfig, place: str, device: torch.device, dtype
         )
     except ImportError as error:
         raise ConfigError(
-            f'quantization = "{config.quantization}" needs {package}: pip install {package} ({_short(error)})'
+            f'quantization = "{config.quantization}" needs the package {package} of the extra quantize ({_short(error)})'
         ) from error
 
 
@@ -297,7 +297,7 @@ def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> None:
             use_safetensors=True,
         )
     except ImportError as error:
-        raise ConfigError(f"LoRAs need the package peft: pip install peft ({_short(error)})") from error
+        raise ConfigError(f"LoRAs need the package peft, of the extra lora ({_short(error)})") from error
     except Exception as error:
         raise BackendError(
             f"LoRA {lora.path} does not load into {type(pipe).__name__}; was it made for this model? ({_short(error)})"

@@ -4,6 +4,7 @@
     ├── UsageError               the user can mend it                      exit code 2
     │   ├── InputError           a prompt, an image, a file, an option
     │   └── ConfigError          a profile or a setting
+    │       └── MissingExtra     packages that a plain install leaves out (redraft/extras.py)
     └── BackendError             a model or a server failed                exit code 3
         ├── ModelMissing         weights are not where the profile says
         ├── ServerError          unreachable, timed out, or answered with an error
@@ -36,6 +37,10 @@ class InputError(UsageError):
 
 class ConfigError(UsageError):
     """A profile or a setting that cannot be used."""
+
+
+class MissingExtra(ConfigError):  # noqa: N818
+    """Packages are needed that a plain install leaves out; the message names the extra that has them."""
 
 
 class BackendError(RedraftError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from redraft.errors import InputError, one_line
+from redraft.extras import require
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -147,11 +148,10 @@ def _json(line: bytes) -> object:
 
 
 def _parquet(file: Path) -> Iterator[tuple[int, object]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(f"reading {file} needs pyarrow; pip install 'redraft[train]'") from error
+    require("data", f"{file} is a Parquet file", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             number = 0
@@ -167,10 +167,9 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[int, object]]]] = {".jsonl":
 
 
 def _dataset(place: str) -> Iterator[tuple[int, object]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"{place} needs the package datasets; pip install 'redraft[train]'") from error
+    require("data", f"{place} is a dataset", "datasets")
+    import datasets
+
     name, _, split = place.removeprefix(DATASETS).partition("#")
     try:
         table = datasets.load_dataset(name, split=split or "train")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from redraft.errors import ConfigError, ModelMissing, RedraftError, one_line, printable
+from redraft.extras import mapping_missing
 from redraft.profiles import model_place
 from redraft.records import Loaded
 
@@ -28,7 +29,8 @@ _NAMED = 10
 def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
     """The command line of a script; `argv` in place of the process's own arguments. Returns the exit code."""
     try:
-        script(sys.argv[1:] if argv is None else argv)
+        with mapping_missing():
+            script(sys.argv[1:] if argv is None else argv)
     except RedraftError as error:
         console.print(printable(f"error: {error}"))
         return error.exit_code

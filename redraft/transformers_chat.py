@@ -76,6 +76,7 @@ class TransformersChat:
     """
 
     def __init__(self, config: ModelConfig) -> None:
+        require("local", "this profile runs a language model in this process")
         model_place(config.model)  # a folder that is not there is told at once, not after the first prompt
         self._config = config
         self._waiting: list[_Job] = []

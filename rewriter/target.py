@@ -185,12 +185,14 @@ def _is_tags(text: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _encoder(tokenizer: str | None) -> Callable[[str], int] | None:
-    """Counts the tokens of a text; None where no tokenizer.json is at hand."""
+    """Counts the tokens of a text; None if there is no tokenizer.json, or nothing that reads it."""
     path = _tokenizer_file(tokenizer) if tokenizer else None
     if path is None:
         return None
-    from tokenizers import Tokenizer
-
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError:  # it comes with the extra local
+        return None
     try:
         loaded = Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers library raises bare Exception
@@ -206,8 +208,10 @@ def _tokenizer_file(tokenizer: str) -> Path | None:
         if not path.is_file():
             raise ConfigError(f"there is no tokenizer.json in {folder}; mend `tokenizer` in the target")
         return path
-    from huggingface_hub import try_to_load_from_cache
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:
+        return None
     owner, name, *below = tokenizer.split("/")
     found = try_to_load_from_cache(f"{owner}/{name}", "/".join([*below, "tokenizer.json"]))
     return Path(found) if isinstance(found, str) else None

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.serve.settings import Settings, read_bounds, read_tokens
-from redraft.errors import ConfigError, InputError, RedraftError, printable
+from redraft.errors import InputError, RedraftError, printable
+from redraft.extras import require
 
 if TYPE_CHECKING:
     import uvicorn
@@ -51,11 +52,7 @@ def settings_from(
 
 def serve(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises RedraftError where it cannot begin."""
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"{error}; install redraft[serve]") from error
+    require("serve", "this is a server")
     from agent.serve.metrics import set_up_logs
 
     set_up_logs(with_prompts=settings.log_prompts)
@@ -64,10 +61,7 @@ def serve(settings: Settings) -> None:
 
 def serve_mcp(settings: Settings) -> None:
     """Serves one MCP client on stdin and stdout until it hangs up. Raises RedraftError."""
-    try:
-        import mcp  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"{error}; install redraft[serve]") from error
+    require("serve", "this is an MCP server")
     from agent.console import stdout_for_results
     from agent.serve.mcp import run_stdio
     from agent.serve.metrics import set_up_logs

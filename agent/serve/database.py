@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from redraft.errors import BackendError, ConfigError, one_line
+from redraft.extras import require
 
 T = TypeVar("T")
 LEASE_S = 20.0
@@ -296,11 +297,10 @@ class Postgres:
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
-        try:
-            import psycopg
-            from psycopg_pool import ConnectionPool, PoolTimeout
-        except ImportError as error:
-            raise ConfigError(f"{error}; install redraft[postgres]") from error
+        require("postgres", "REDRAFT_DATABASE_URL is set")
+        import psycopg
+        from psycopg_pool import ConnectionPool, PoolTimeout
+
         self._faults: tuple[type[Exception], ...] = (psycopg.Error, PoolTimeout)
         self.threads = ThreadPoolExecutor(connections, thread_name_prefix="redraft-database")
         self._pool = ConnectionPool(url, min_size=1, max_size=connections, open=False, timeout=15)

@@ -25,6 +25,7 @@ from agent.chat.conversation import Housing
 from agent.checkpoints import Checkpoints, SqliteFiles
 from agent.serve.settings import Settings
 from redraft.errors import BackendError, ConfigError, InputError, one_line
+from redraft.extras import require
 from redraft.files import write_atomically
 from redraft.store import ImageStore
 
@@ -71,11 +72,10 @@ class PostgresCheckpoints:
     """Threads in PostgreSQL, over one pool. Belongs to one event loop."""
 
     def __init__(self, url: str) -> None:
-        try:
-            from psycopg.rows import dict_row
-            from psycopg_pool import AsyncConnectionPool
-        except ImportError as error:
-            raise ConfigError(f"{error}; install redraft[postgres]") from error
+        require("postgres", "REDRAFT_DATABASE_URL is set")
+        from psycopg.rows import dict_row
+        from psycopg_pool import AsyncConnectionPool
+
         settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
         self._pool = AsyncConnectionPool(url, min_size=1, max_size=16, open=False, kwargs=settings)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from redraft.errors import InputError
 from redraft.images import fit_mask
@@ -48,8 +48,6 @@ def preserved_outside(
     Pixels of a mask's soft edge, anything above 0, belong to the region. None where nothing lies outside. Raises
     InputError for pictures of different sizes, and for a mask that does not fit.
     """
-    from scipy.ndimage import binary_dilation
-
     if before.size != after.size:
         raise InputError(
             f"pictures of {before.width} x {before.height} and {after.width} x {after.height} pixels cannot be "
@@ -63,8 +61,8 @@ def preserved_outside(
     gaps = np.abs(one - other)[outside]
     grey = [np.asarray(image.convert("L"), dtype=np.float64) for image in (before, after)]
     # A window that reaches into the region measures the edit, not what was to stay.
-    window = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), dtype=bool)
-    clear = ~binary_dilation(inside, structure=window) if inside.any() else outside
+    widened = Image.fromarray(inside.astype(np.uint8)).filter(ImageFilter.MaxFilter(2 * RADIUS + 1))
+    clear = np.asarray(widened) == 0
     similarity = ssim_map(grey[0], grey[1])
     return Preservation(
         ssim=float(similarity[clear].mean()) if clear.any() else None,
@@ -84,20 +82,27 @@ def ssim_map(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np
 
     At the picture's edge the window sees it mirrored, where the paper leaves these pixels out.
     """
-    from scipy.ndimage import gaussian_filter
-
-    def blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        smooth: NDArray[np.float64] = gaussian_filter(values, SIGMA, radius=RADIUS, mode="reflect")
-        return smooth
-
-    mean1, mean2 = blurred(one), blurred(other)
+    mean1, mean2 = _blur(one), _blur(other)
     # Rounding can leave the variance of a flat area a hair below 0.
-    var1 = np.maximum(blurred(one * one) - mean1 * mean1, 0)
-    var2 = np.maximum(blurred(other * other) - mean2 * mean2, 0)
-    cov = blurred(one * other) - mean1 * mean2
+    var1 = np.maximum(_blur(one * one) - mean1 * mean1, 0)
+    var2 = np.maximum(_blur(other * other) - mean2 * mean2, 0)
+    cov = _blur(one * other) - mean1 * mean2
     c1, c2 = (K1 * WHITE) ** 2, (K2 * WHITE) ** 2
     top = (2 * mean1 * mean2 + c1) * (2 * cov + c2)
     return np.asarray(top / ((mean1**2 + mean2**2 + c1) * (var1 + var2 + c2)), dtype=np.float64)
+
+
+def _blur(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Gaussian mean around each pixel; the edge is mirrored, its own pixels included."""
+    weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
+    weights /= weights.sum()
+    for _ in range(2):  # down the columns, then the same of the transpose
+        padded = np.pad(values, [(RADIUS, RADIUS), (0, 0)], mode="symmetric")
+        total = np.zeros_like(values)
+        for start, weight in enumerate(weights):
+            total += weight * padded[start : start + len(values)]
+        values = total.T
+    return values
 
 
 def _inside(region: Image.Image | Region | None, size: tuple[int, int]) -> NDArray[np.bool_]:

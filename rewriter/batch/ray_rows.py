@@ -23,6 +23,7 @@ from typing import Any
 
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import ConfigError, InputError, one_line
+from redraft.extras import require
 from redraft.profiles import RewriterConfig, model_place
 from redraft.wire import wire_messages
 from rewriter.batch.making import record_of, result_of
@@ -128,11 +129,12 @@ def enhance_dataset(
     The first pass is carried out by this call, and held in Ray's object store (which spills to disk); the second is
     lazy, as Ray's datasets are. Raises ConfigError, also where Ray is not installed.
     """
+    require("ray", "this runs on Ray Data")
     try:
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig  # type: ignore[import-not-found]
     except ImportError as error:
         raise ConfigError(
-            f"Ray Data with its LLM part is not installed ({one_line(error)}); install redraft[ray] in an environment "
+            f"Ray Data with its LLM part cannot be used ({one_line(error)}); install the extra ray in an environment "
             "of its own"
         ) from error
     rows = RayRows.of(config, field=field, target=target, seed=seed, thought=thought)

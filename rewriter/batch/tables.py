@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import InputError, one_line
+from redraft.extras import require
 from rewriter.batch.sources import pick_field, row_of
 from rewriter.batch.types import Reject, Row
 
@@ -99,11 +100,10 @@ class DatasetSource:
 
 
 def arrow_parquet() -> Any:
-    """pyarrow.parquet. Raises InputError where it is not installed."""
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise InputError("Parquet needs pyarrow; install it with: pip install pyarrow") from None
+    """pyarrow.parquet. Raises MissingExtra if it is not installed."""
+    require("data", "this reads or writes Parquet files", "pyarrow")
+    import pyarrow.parquet
+
     return pyarrow.parquet
 
 
@@ -115,13 +115,9 @@ def _guarded(dataset: Any, name: str) -> Iterator[Mapping[str, object]]:
 
 
 def _load(name: str, split: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(
-            f"{name!r} is no file, and for a dataset of that name the package datasets is not installed; "
-            "check the path, or: pip install datasets"
-        ) from None
+    require("data", f"{name!r} is no file, so it is taken for a dataset", "datasets")
+    import datasets
+
     try:
         if Path(name).is_dir() and any((Path(name) / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
             found = datasets.load_from_disk(name)

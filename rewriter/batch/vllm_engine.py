@@ -17,6 +17,7 @@ from typing import Any
 
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import BackendError, BadReply, RedraftError, one_line
+from redraft.extras import require
 from redraft.local_models import LocalModel
 from redraft.profiles import ModelConfig, model_place
 
@@ -148,13 +149,14 @@ class VllmEngine:
 
     def _load(self) -> None:
         if self._llm is None or self._sampling is None:
+            require("vllm", "this engine runs vLLM in this process (--engine server asks a served model)")
             try:
                 from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
                 from vllm.platforms import current_platform  # type: ignore[import-not-found]
                 from vllm.sampling_params import RequestOutputKind  # type: ignore[import-not-found]
             except ImportError as error:
                 raise BackendError(
-                    f"vLLM is not installed here ({one_line(error)}); install redraft[vllm] in an environment of its "
+                    f"vLLM cannot be used here ({one_line(error)}); install the extra vllm in an environment of its "
                     "own, or serve the model and use --engine server"
                 ) from error
             if self._llm is None:

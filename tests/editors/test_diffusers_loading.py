@@ -142,7 +142,7 @@ def test_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
 def test_quantised_weights(tiny: Tiny) -> None:
     painter = backend(tiny("zimage"), quantization="int8", dtype="bfloat16")
     if importlib.util.find_spec("torchao") is None:
-        with pytest.raises(ConfigError, match='quantization = "int8" needs torchao: pip install torchao'):
+        with pytest.raises(ConfigError, match='quantization = "int8" needs the package torchao'):
             painter.load()
     else:
         (plain,) = backend(tiny("zimage"), dtype="bfloat16").render([ImageTask("x", 1)])
