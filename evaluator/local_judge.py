@@ -15,6 +15,7 @@ from PIL import Image
 from evaluator.judge import CheckWording, failed_verdict, scored_verdict
 from evaluator.types import Check, Verdict
 from redraft.errors import BackendError
+from redraft.extras import require
 from redraft.loading import LOADING
 from redraft.profiles import JudgeConfig, model_place
 
@@ -47,6 +48,7 @@ class TransformersJudge:
     """
 
     def __init__(self, config: JudgeConfig, *, shared_prefix: bool = True) -> None:
+        require("local", "this profile judges in this process")
         model_place(config.model.model)
         self._config = config
         self._wording = CheckWording(config.style)

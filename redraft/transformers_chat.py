@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.choices import add_logs
 from redraft.errors import BackendError, BadReply, RedraftError
+from redraft.extras import require
 from redraft.local_models import LocalModel, Row, load_local
 from redraft.profiles import ModelConfig, model_place
 from redraft.refill import Draw, Refill, Running, can_refill
