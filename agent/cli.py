@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+from agent.limit_options import LimitedCommand, limit_changes
+
 app = typer.Typer(
     name="redraft",
     help="Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right.",
@@ -46,14 +48,12 @@ def options(
     """Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right."""
 
 
-@app.command()
+@app.command(cls=LimitedCommand)
 def draw(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Most rounds.")] = None,
-    accept: Annotated[float | None, typer.Option("--accept", help="Score from which a picture is accepted.")] = None,
-    images: Annotated[int | None, typer.Option("--images", help="Most pictures.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
@@ -61,20 +61,17 @@ def draw(
     """Draw a picture, judge it, and redraw it until it is right."""
     from agent.commands import draw as run
 
-    changes = {"rounds": rounds, "accept": accept, "images": images}
-    run(prompt, profile_name=profile, out=out, changes=changes, seed=seed, ask=ask, as_json=as_json)
+    run(prompt, profile_name=profile, out=out, changes=limit_changes(context), seed=seed, ask=ask, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=LimitedCommand)
 def edit(
+    context: typer.Context,
     image: Annotated[Path, typer.Argument(help="Picture file.")],
     instruction: Annotated[str, typer.Argument(help="What to change in it.")],
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture that is white where to change.")] = None,
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Most rounds.")] = None,
-    accept: Annotated[float | None, typer.Option("--accept", help="Score from which a picture is accepted.")] = None,
-    images: Annotated[int | None, typer.Option("--images", help="Most pictures.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
@@ -82,14 +79,13 @@ def edit(
     """Change a picture as told, step by step, and keep the rest."""
     from agent.commands import edit as run
 
-    changes = {"rounds": rounds, "accept": accept, "images": images}
     run(
         image,
         instruction,
         mask=mask,
         profile_name=profile,
         out=out,
-        changes=changes,
+        changes=limit_changes(context),
         seed=seed,
         ask=ask,
         as_json=as_json,

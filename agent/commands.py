@@ -14,20 +14,20 @@ from pydantic import ValidationError
 
 from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from agent.events import Asked, Event
+from agent.limit_options import option_name
 from agent.live import LiveView, stdin_is_a_person, verdict_lines
 from agent.parts import Parts
 from agent.run import RunResult, Session
 from agent.runfolder import RunFolder, require_writable
-from agent.types import Answer, Limits, StopReason, passes
+from agent.types import Answer, StopReason, passes
 from agent.wiring import open_parts
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import open_image, open_mask
-from redraft.profiles import LimitsConfig, Profile, builtin_profiles, load_profile
+from redraft.limits import Limits
+from redraft.profiles import Profile, builtin_profiles, load_profile
 from rewriter.request import clean_request
-
-_SETTINGS = {"rounds": "max_rounds", "accept": "accept_at", "images": "max_images"}
 
 
 def draw(
@@ -35,7 +35,7 @@ def draw(
     *,
     profile_name: str,
     out: Path | None,
-    changes: Mapping[str, float | None],
+    changes: Mapping[str, object],
     seed: int | None,
     ask: bool,
     as_json: bool,
@@ -61,7 +61,7 @@ def edit(
     mask: Path | None,
     profile_name: str,
     out: Path | None,
-    changes: Mapping[str, float | None],
+    changes: Mapping[str, object],
     seed: int | None,
     ask: bool,
     as_json: bool,
@@ -134,7 +134,7 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
         else:
             console = open_console(stdout)
             console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
-            for line in verdict_lines(report, profile.judge.pass_at):
+            for line in verdict_lines(report, profile.limits.pass_at):
                 console.print(line, soft_wrap=True, emoji=False)
 
 
@@ -201,16 +201,12 @@ def judged_json(image: Path, prompt: str, report: Report) -> dict[str, Any]:
     }
 
 
-def _limits(profile: Profile, changes: Mapping[str, float | None]) -> Limits:
-    settings = profile.limits.model_dump()
-    settings |= {_SETTINGS[option]: value for option, value in changes.items() if value is not None}
+def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
     try:
-        config = LimitsConfig.model_validate(settings)
+        return profile.limits.changed(**changes)
     except ValidationError as error:
-        options = {setting: option for option, setting in _SETTINGS.items()}
         first = error.errors()[0]
-        raise InputError(f"--{options[str(first['loc'][0])]} {first['input']}: {first['msg']}") from None
-    return Limits.of(config, profile.judge.pass_at)
+        raise InputError(f"{option_name(str(first['loc'][0]))} {first['input']}: {first['msg']}") from None
 
 
 def _load(profile: Profile) -> Parts:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from agent.types import Attempt, Course, Limits, Task, passes
+from agent.types import Attempt, Course, Task, passes
 from evaluator.types import Outcome, Report
+from redraft.limits import Limits, TreeLimits
 
 Fate = Literal["kept", "pruned", "below", "unchanged"]
 Joiner = Callable[[Sequence[str]], str]
@@ -46,17 +47,17 @@ def confidence(report: Report, mended: Sequence[str], before: Report | None, pas
 
 
 def prune(
-    level: Sequence[tuple[str, Attempt, float | None]], limits: Limits, bar: float | None = None
+    level: Sequence[tuple[str, Attempt, float | None]], limits: TreeLimits, bar: float | None = None
 ) -> tuple[Branch, ...]:
-    """The fate of each candidate, given as (key, attempt, confidence), in their order: the `edit_keep` best that reach
-    `bar`, as a rule `edit_confidence`, are kept; at equal confidence the higher score wins, then the earlier."""
-    bar = limits.edit_confidence if bar is None else bar
+    """The fate of each candidate, given as (key, attempt, confidence), in their order: the `keep` best that reach
+    `bar`, as a rule `confidence`, are kept; at equal confidence the higher score wins, then the earlier."""
+    bar = limits.confidence if bar is None else bar
     able = [
         (p, attempt.score or 0.0, -n)
         for n, (_, attempt, p) in enumerate(level)
         if p is not None and p >= bar and not attempt.unchanged
     ]
-    kept = {-n for _, _, n in sorted(able, reverse=True)[: limits.edit_keep]}
+    kept = {-n for _, _, n in sorted(able, reverse=True)[: limits.keep]}
 
     def fate(n: int, attempt: Attempt, p: float | None) -> Fate:
         if attempt.unchanged:
@@ -111,7 +112,7 @@ def starts(course: Course, attempts: Mapping[str, Attempt], limits: Limits, join
         return [Start(branch.image, now, branch.root or course.start, (*branch.steps, now)) for branch in branches]
     steps = (*course.done, now)
     root = course.root or course.start
-    if course.done and limits.edit_base == "source":
+    if course.done and limits.tree.base == "source":
         return [Start(root, join(steps), root, steps)]
     return [Start(course.start, now, root, steps)]
 
@@ -126,7 +127,7 @@ def candidates(
     reference: str | None = None,
 ) -> list[Task]:
     """The tasks of a level: `edit_width` for each start in turn, no more than `places`. `seeds` by index."""
-    count = min(places, limits.edit_width * len(found))
+    count = min(places, limits.tree.width * len(found))
     tasks = []
     for index in range(count):
         start = found[index % len(found)]

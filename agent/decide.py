@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.types import Attempt, Decision, Limits, StopReason, passes
+from agent.types import Attempt, Decision, StopReason, passes
 from evaluator.types import Outcome, Report
+from redraft.limits import Limits
 
 
 def acceptable(report: Report, limits: Limits) -> bool:

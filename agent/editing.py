@@ -114,7 +114,7 @@ def _mask(course: Course, state: State, ctx: Context) -> str | None:
     if state.get("mask") is not None or not now.local or editor is None or "inpaint" not in editor.modes:
         return state.get("mask")
     # From the first picture of a chain on, all its sub-tasks are made again, and this place is that of one of them.
-    again = course.at == 0 and bool(course.done) and ctx.limits.edit_base == "source"
+    again = course.at == 0 and bool(course.done) and ctx.limits.tree.base == "source"
     return None if again else now.cue
 
 
@@ -181,7 +181,7 @@ async def _further(course: Course, state: State, runtime: Node) -> Course | None
             sure = confidence(attempt.report, mended, _seen(attempt.parent, state, ctx), limits.pass_at)
             level.append((key, attempt, sure))
     last_chance = course.replanned and state.get("source") is not None
-    branches = prune(level, limits, bar=0.0 if last_chance else None)
+    branches = prune(level, limits.tree, bar=0.0 if last_chance else None)
     log.put_level(number, branches)
     numbers = {key: n for n, key in enumerate(state["attempts"], start=1)}
     runtime.stream_writer(Pruned(number, tuple((numbers[branch.key], branch) for branch in branches)))
@@ -207,7 +207,7 @@ async def _again(course: Course, state: State, runtime: Node) -> Course | None:
     if state.get("source") is None and [one.instruction for one in made.steps] in ([], [now.instruction]):
         return None
     asked = {question for one in made.steps for question in one.questions}
-    steps = list(_subtasks(made.steps, ctx, ctx.limits.edit_depth)) or [now]
+    steps = list(_subtasks(made.steps, ctx, ctx.limits.tree.depth)) or [now]
     # What the new sub-tasks do not speak of is still to be mended by the last of them.
     rest = tuple(question for question in now.questions if question not in asked)
     last = steps[-1]
@@ -230,13 +230,13 @@ async def _next(state: State, runtime: Node) -> Course:
     if best is not None and best.score is None:
         best = None
     if editing and (
-        best is None or limits.edit_base == "anew" or len(best.steps) >= limits.edit_depth or _broke(best.report, ctx)
+        best is None or limits.tree.base == "anew" or len(best.steps) >= limits.tree.depth or _broke(best.report, ctx)
     ):
         best = None  # from the picture as it was given
     elif best is None:
         return Course("redraw", "there is no picture to edit yet")
     done = () if best is None else best.steps
-    if not editing and len(done) >= limits.edit_depth:
+    if not editing and len(done) >= limits.tree.depth:
         return Course("redraw", f"{len(done)} edits lie on top of one another, as many as allowed")
     start = _source(state) if best is None else best.image
     # Only of the rounds before: this one may run again after a kill.
@@ -282,7 +282,7 @@ async def _situation(
         passed=tuple(v.check.question for v in verdicts if passes(v, limits.pass_at)),
         done=done,
         refused=refused,
-        edits_left=max(1, limits.edit_depth - len(done)),
+        edits_left=max(1, limits.tree.depth - len(done)),
         chain=chain,
         look=look,
     )
@@ -355,7 +355,7 @@ def _broke(report: Report, ctx: Context) -> bool:
 
 def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
     assert ctx.parts.planner is not None
-    together = merged(in_order(steps), ctx.limits.edit_merge, ctx.parts.planner.join)
+    together = merged(in_order(steps), ctx.limits.tree.merge, ctx.parts.planner.join)
     return tuple(
         Subtask(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
         for one in together[:most]

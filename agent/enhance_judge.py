@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.decide import best_of
-from agent.types import Attempt, Limits
+from agent.types import Attempt
 from editors.models import open_backend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
@@ -20,6 +20,7 @@ from evaluator.judge import open_judge
 from evaluator.types import ChecklistMaker, Outcome, Report
 from redraft.chat import ChatModel
 from redraft.errors import BackendError
+from redraft.limits import Limits
 from redraft.models import open_chat
 from redraft.profiles import Profile
 from rewriter.batch.types import Choice
@@ -73,8 +74,9 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
     own = profile.checklist.model
     listing = engine if own is None or own == profile.rewriter.model else open_chat(own)
     builder = ChecklistBuilder(listing, profile.checklist)
-    evaluator = AlignEvaluator(builder, open_judge(profile.judge), profile.evaluator, pass_at=profile.judge.pass_at)
-    limits = Limits.of(profile.limits, profile.judge.pass_at)
+    limits = profile.limits
+    judge = open_judge(profile.judge, limits.pass_at)
+    evaluator = AlignEvaluator(builder, judge, profile.evaluator, pass_at=limits.pass_at)
     server = {"model": {"server": True}}
     settings = {
         "generator": profile.generator.model_dump(mode="json", exclude={"server", "batch_size", "device", "offload"}),
@@ -82,6 +84,7 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
         "checklist": profile.checklist.model_dump(mode="json", exclude=server),
         "aggregation": profile.evaluator.aggregation,
         "accept_at": limits.accept_at,
+        "pass_at": limits.pass_at,
     }
     return settings, JudgeSelector(builder, open_backend(profile.generator), evaluator, limits)
 

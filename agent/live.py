@@ -29,8 +29,9 @@ from agent.events import (
     Warned,
 )
 from agent.terminal import inline, way_of
-from agent.types import Limits, passes
+from agent.types import passes
 from evaluator.types import Outcome, Report, Verdict
+from redraft.limits import Limits
 
 _STEPS = {
     "checklist": "reading the ask",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from agent.types import Attempt, Limits, Task, missed
+from agent.types import Attempt, Task, missed
 from evaluator.types import Outcome
+from redraft.limits import Limits
 from rewriter.types import Feedback, Rewrite
 
 

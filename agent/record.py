@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from pydantic import TypeAdapter
 
 from agent.runfolder import FORMAT, RunFolder
 from agent.runlog import RunLog
-from agent.types import Attempt, Course, Limits, StopReason
+from agent.types import Attempt, Course, StopReason
 from evaluator.types import Check, Report
+from redraft.limits import Limits
 from redraft.profiles import Profile
 from rewriter.types import Rewrite
 
@@ -37,7 +37,7 @@ def new_record(
         "prompt": prompt,
         "seed": seed,
         "ask": ask,
-        "limits": dataclasses.asdict(limits),
+        "limits": limits.model_dump(mode="json"),
         "profile": None if profile is None else profile.model_dump(mode="json"),
         "versions": _versions(),
         "stop": None,

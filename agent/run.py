@@ -29,10 +29,11 @@ from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.state import STATE_TYPES, Clock, Context, State
 from agent.trace import write_trace
-from agent.types import Answer, Attempt, Decision, Limits, StopReason
+from agent.types import Answer, Attempt, Decision, StopReason
 from evaluator.types import Check
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import fit_mask, save_png
+from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
 from rewriter.request import clean_request

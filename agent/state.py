@@ -16,9 +16,10 @@ from agent.events import Event, StepProgress, Warned
 from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
-from agent.types import Course, Decision, Limits, StopReason, Subtask, Task
+from agent.types import Course, Decision, StopReason, Subtask, Task
 from evaluator.types import Check
 from redraft.errors import ServerError
+from redraft.limits import Limits
 from redraft.store import ImageStore
 
 STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)

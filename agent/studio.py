@@ -31,10 +31,11 @@ from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.state import Clock, Context, Node, State
-from agent.types import Limits, stable_key
+from agent.types import stable_key
 from agent.wiring import open_parts
 from redraft.errors import InputError
-from redraft.profiles import LimitsConfig, Profile, load_profile
+from redraft.limits import Limits
+from redraft.profiles import Profile, load_profile
 from redraft.store import ImageStore
 from rewriter.request import clean_request
 
@@ -115,10 +116,8 @@ def _settings(runtime: Runtime[Any]) -> Settings:
 
 
 def _limits(profile: Profile, settings: Settings) -> Limits:
-    asked = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
-    known = profile.limits.model_dump()
-    config = LimitsConfig.model_validate(known | {name: asked[name] for name in asked.keys() & known.keys()})
-    return Limits.of(config, profile.judge.pass_at)
+    changes = {name: value for name, value in dataclasses.asdict(settings).items() if name in Limits.model_fields}
+    return profile.limits.changed(**changes)
 
 
 _lock = threading.Lock()

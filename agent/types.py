@@ -10,11 +10,9 @@ from enum import StrEnum
 from typing import Literal
 
 from evaluator.types import Outcome, Report, Verdict
-from redraft.profiles import LimitsConfig
 from rewriter.plan import Choice
 
 Kind = Literal["generate", "edit"]
-EditBase = Literal["source", "step", "anew"]
 Answer = Literal["accept", "again", "stop"]
 """What a user may say to a question of the loop: take the best picture, draw another round, or stop here."""
 
@@ -33,32 +31,6 @@ class StopReason(StrEnum):
     """Someone stopped it."""
     FAILED = "failed"
     """A model or a server failed. Such a run can be resumed."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may spend and when it is satisfied. `pass_at`: a check passes at this probability or above."""
-
-    accept_at: float = 0.95
-    max_rounds: int = 4
-    max_images: int = 8
-    max_seconds: float = 600.0
-    patience: int = 3
-    rewrites: int = 1
-    images_per_round: int = 2
-    pass_at: float = 0.5
-    edit_width: int = 2
-    edit_keep: int = 1
-    edit_depth: int = 4
-    edit_merge: int = 2
-    edit_confidence: float = 0.5
-    edit_base: EditBase = "source"
-    edit_draws: bool = True
-    edit_drafts: bool = False
-
-    @classmethod
-    def of(cls, config: LimitsConfig, pass_at: float) -> Limits:
-        return cls(**config.model_dump(), pass_at=pass_at)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def open_parts(profile: Profile, chat: OpenChat = open_chat) -> Parts:
         backend=backend,
         evaluator=evaluator,
         batch_size=profile.generator.batch_size,
-        pass_at=profile.judge.pass_at,
+        pass_at=profile.limits.pass_at,
         names={
             "rewriter": rewriting.name,
             "generator": backend.name,
@@ -91,7 +91,7 @@ def _open_editing(profile: Profile, rewriting: ChatModel, evaluator: AlignEvalua
     if profile.editor is None:
         return {}
     phrases = load_phrases(profile.rewriter.style)
-    checks: EditChecklistMaker = LookingEditChecks(phrases, evaluator.judge, profile.judge.pass_at)
+    checks: EditChecklistMaker = LookingEditChecks(phrases, evaluator.judge, profile.limits.pass_at)
     if profile.judge.model.kind == "openai":
         checks = EditChecklistBuilder(chat(profile.judge.model))
     editing: _Editing = {} if profile.grounder is None else {"grounder": open_grounder(profile.grounder)}

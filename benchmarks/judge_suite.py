@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from agent.types import Limits
 from agent.wiring import open_parts
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work
@@ -36,6 +35,7 @@ from evaluator.types import Check
 from mini.world.raster import draw
 from mini.world.sampling import sample_pair
 from mini.world.wording import say
+from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile, model_place
 from redraft.store import ImageStore
 

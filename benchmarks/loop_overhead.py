@@ -20,8 +20,8 @@ from pathlib import Path
 from agent.events import Decided
 from agent.fakes import fake_parts
 from agent.run import Session
-from agent.types import Limits
 from evaluator.types import Check
+from redraft.limits import Limits
 
 
 async def measure(out: Path, rounds: int, images: int, checks: int) -> list[tuple[float, float]]:

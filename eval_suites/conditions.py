@@ -10,13 +10,14 @@ from typing import Any
 
 from agent.parts import Evaluator, Parts
 from agent.run import Session
-from agent.types import Attempt, Limits, StopReason, missed, stable_key
+from agent.types import Attempt, StopReason, missed, stable_key
 from eval_suites.book import Book
 from eval_suites.painting import Draw, Easel, seed_of
 from eval_suites.types import Item, Suite
 from evaluator.types import Check, Checklist, ChecklistMaker, Outcome
 from redraft.errors import BackendError, InputError
 from redraft.images import open_image
+from redraft.limits import Limits
 from redraft.store import ImageStore
 
 SESSIONS = 16
@@ -154,7 +155,7 @@ class Work:
                 else:
                     # Pictures are the budget here: seconds would measure how many loops run side by side.
                     places = min(self.limits.images_per_round, self.images)
-                    limits = replace(self.limits, max_images=self.images, images_per_round=places, max_seconds=_A_DAY)
+                    limits = self.limits.changed(max_images=self.images, images_per_round=places, max_seconds=_A_DAY)
                     first = seed_of(self.seed, item.prompt, 0)
                     session = Session.start(item.prompt, self.parts, limits=limits, out=self.out / "loop", seed=first)
                     self.book.put("loop_begun", {item.prompt: session.folder.path.name}, 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from agent.decide import acceptable
 from agent.edit_judging import wanted_and_kept
 from agent.parts import Parts
 from agent.run import Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from editors.changes import is_unchanged
 from editors.types import ImageTask
 from eval_suites.book import Book
@@ -38,6 +38,7 @@ from mini.world.sampling import sample_pair
 from mini.world.wording import Wording
 from redraft.errors import BackendError
 from redraft.images import open_image
+from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
 
@@ -59,14 +60,16 @@ _A_DAY = 86_400.0
 def limits_of(way: str, profile: Profile) -> Limits:
     """The profile's limits, with what makes a way of editing out of them. Pictures are the budget: seconds would
     measure how many pairs are worked on side by side."""
-    own = Limits.of(profile.limits, profile.judge.pass_at)
+    own = profile.limits
     most = MOST[way]
-    own = replace(own, max_images=most, max_rounds=most, patience=most, max_seconds=_A_DAY)
+    own = own.changed(max_images=most, max_rounds=most, patience=most, max_seconds=_A_DAY)
     if way == "loop":
         # One result a round, of all sub-tasks together; where it fails, the picture as it was given is edited anew.
-        return replace(own, edit_width=1, edit_keep=1, edit_merge=32, edit_depth=1)
+        return own.changed(tree=own.tree.model_copy(update={"width": 1, "keep": 1, "merge": 32, "depth": 1}))
     # Four results of all that does not depend on one another; where none is good enough, in smaller parts.
-    return replace(own, edit_width=4, edit_keep=1, edit_merge=32, edit_depth=4, edit_base="anew")
+    return own.changed(
+        tree=own.tree.model_copy(update={"width": 4, "keep": 1, "merge": 32, "depth": 4, "base": "anew"})
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Editing:
             async with parts.calls:
                 reports.append(await parts.edit_evaluator(Edit(asked.picture, result, asked.prompt), questions))
         able = [n for n, result in enumerate(results) if not is_unchanged(asked.picture, result)] or [0]
-        limits = Limits.of(self._profile.limits, parts.pass_at)
+        limits = self._profile.limits
         best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))
         return results[best], len(results), ""
 
@@ -169,11 +172,11 @@ class Editing:
                 folder = self._out / "runs" / f"draw-{way}" / name
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                limits = Limits.of(self._profile.limits, self._profile.judge.pass_at)
+                limits = self._profile.limits
                 session = Session.start(
                     wording.text,
                     self._parts,
-                    limits=replace(limits, max_seconds=_A_DAY, edit_draws=way == "with"),
+                    limits=limits.changed(max_seconds=_A_DAY, edit_draws=way == "with"),
                     out=folder.parent,
                     folder=folder,
                     seed=seed,

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.types import Limits
 from agent.wiring import open_parts
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
@@ -87,7 +86,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             suite=suite,
             parts=parts,
             reporter=reporter,
-            limits=Limits.of(profile.limits, profile.judge.pass_at),
+            limits=profile.limits,
             book=book,
             store=ImageStore(out / "state" / "images"),
             out=out,
@@ -95,7 +94,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             seed=options["seed"],
             given=options["pictures"],
         )
-        pass_at = (reporting or profile).judge.pass_at
+        pass_at = (reporting or profile).limits.pass_at
         try:
             with Progress(console=console) as progress:
                 bars = {row.name: progress.add_task(row.title, total=len(items)) for row in rows}

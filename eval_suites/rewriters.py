@@ -30,7 +30,6 @@ from rich.progress import Progress
 
 from agent.parts import Parts
 from agent.run import Session
-from agent.types import Limits
 from agent.wiring import open_parts
 from editors.types import ImageTask
 from eval_suites.book import Book, opened
@@ -124,8 +123,8 @@ class Bench:
     async def loop(self, model: Model, count: int, advance: Callable[[int], None]) -> list[Answer]:
         """The first `count` prompts, each by the whole loop with at most MOST_IMAGES pictures."""
         parts = replace(self._parts, rewriter=self._rewriter(model))
-        limits = Limits.of(self._profile.limits, self._profile.judge.pass_at)
-        limits = replace(limits, max_images=MOST_IMAGES, max_seconds=_A_DAY)  # pictures are the budget here
+        limits = self._profile.limits
+        limits = limits.changed(max_images=MOST_IMAGES, max_seconds=_A_DAY)  # pictures are the budget here
         gate = asyncio.Semaphore(_SESSIONS)
 
         async def one(i: int, out: Path) -> Answer:

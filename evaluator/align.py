@@ -117,5 +117,5 @@ def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[
     """
     listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
     builder = ChecklistBuilder(listing, profile.checklist)
-    judge = open_judge(profile.judge)
-    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.judge.pass_at)
+    judge = open_judge(profile.judge, profile.limits.pass_at)
+    return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.limits.pass_at)

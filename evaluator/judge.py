@@ -130,12 +130,14 @@ class GuardedJudge:
         return verdicts
 
 
-def open_judge(config: JudgeConfig) -> Judge:
+def open_judge(config: JudgeConfig, pass_at: float = 0.5) -> Judge:
     """The judge of `config`: in this process for kind "transformers", else through the chat model's server.
+
+    `pass_at`: the checks below it are explained, if the judge explains.
 
     Raises ConfigError for a style or a key that cannot be used, ModelMissing where local weights are not there.
     """
-    judge = _open(config)
+    judge = _open(config, pass_at)
     if config.guard:
         from evaluator.judge import GuardedJudge
 
@@ -143,7 +145,7 @@ def open_judge(config: JudgeConfig) -> Judge:
     return judge
 
 
-def _open(config: JudgeConfig) -> Judge:
+def _open(config: JudgeConfig, pass_at: float) -> Judge:
     if config.model.kind == "transformers":
         from evaluator.local_judge import TransformersJudge
 
@@ -151,4 +153,5 @@ def _open(config: JudgeConfig) -> Judge:
     from evaluator.server_judge import ServerJudge
     from redraft.models import open_chat
 
-    return ServerJudge(open_chat(config.model), config, explain=config.explain, coordinates=config.coordinates)
+    chat = open_chat(config.model)
+    return ServerJudge(chat, config, explain=config.explain, coordinates=config.coordinates, pass_at=pass_at)

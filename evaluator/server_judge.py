@@ -37,6 +37,7 @@ class ServerJudge:
         *,
         explain: bool = False,
         coordinates: Coordinates = "thousandths",
+        pass_at: float = 0.5,
     ) -> None:
         """Raises ConfigError for a style that cannot be used."""
         self._chat = chat
@@ -44,6 +45,7 @@ class ServerJudge:
         self._wording = CheckWording(config.style)
         self._explain = CheckWording(config.style, "explain") if explain else None
         self._coordinates = coordinates
+        self._pass_at = pass_at
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ class ServerJudge:
         return scored_verdict(check, yes, no, self._config, raw=reply.text)
 
     async def _reasoned(self, image: Image.Image, verdict: Verdict, text: str, points: bool) -> Verdict:
-        passed = verdict.probability is not None and verdict.probability >= self._config.pass_at
+        passed = verdict.probability is not None and verdict.probability >= self._pass_at
         if verdict.outcome is not Outcome.SCORED or passed:
             return verdict
         try:

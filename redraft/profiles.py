@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from redraft.errors import ConfigError, ModelMissing
+from redraft.limits import Limits
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Text = Annotated[str, Field(min_length=1)]
@@ -123,8 +124,6 @@ class ChecklistConfig(_Section):
 class JudgeConfig(_Section):
     model: ModelConfig
     style: str = "keypoint"
-    pass_at: float = Field(default=0.5, gt=0, lt=1)
-    """A check passes where P(yes) / (P(yes) + P(no)) is at least this."""
     min_label_mass: float = Field(default=0.5, ge=0, le=1)
     """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
     temperature: float = Field(default=1.0, gt=0)
@@ -203,37 +202,6 @@ class GrounderConfig(_Section):
     """What the model was trained to give: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
 
-class LimitsConfig(_Section):
-    accept_at: float = Field(default=0.95, gt=0, le=1)
-    max_rounds: int = Field(default=4, ge=1, le=1000)
-    max_images: int = Field(default=8, ge=1, le=10000)
-    max_seconds: float = Field(default=600.0, gt=0)
-    patience: int = Field(default=3, ge=1)
-    """Stop after this many rounds in a row without a better score."""
-    rewrites: int = Field(default=1, ge=1, le=64)
-    """Rewrites asked for in a round, beside the original prompt in the first."""
-    images_per_round: int = Field(default=2, ge=1, le=64)
-    edit_width: int = Field(default=2, ge=1, le=64)
-    """Results that are made of a sub-task of an edit, for the best to be chosen."""
-    edit_keep: int = Field(default=1, ge=1, le=16)
-    """Of these, how many are worked on further."""
-    edit_depth: int = Field(default=4, ge=1, le=32)
-    """Most sub-tasks on top of one another; after that a new picture is drawn."""
-    edit_merge: int = Field(default=2, ge=1, le=32)
-    """Most sub-tasks that are put into one instruction, where none depends on another."""
-    edit_confidence: float = Field(default=0.5, ge=0, le=1)
-    """Below this the result of a sub-task is dropped."""
-    edit_base: Literal["source", "step", "anew"] = "source"
-    """What a repair of a finished edit starts from: the picture that was first edited, with all instructions together,
-    so that nothing drifts; or the latest result, with the new instruction alone. "anew": a picture of the user's is not
-    repaired, but edited anew as it was given."""
-    edit_draws: bool = True
-    """Whether drawings may be mended by edits, too, where there is an editor. Edits of a user's picture always are."""
-    edit_drafts: bool = False
-    """Whether the generator first draws by itself what an edit brings into the picture: as a cue in the trace, and for
-    editors that take several pictures as a reference."""
-
-
 class Profile(_Section):
     name: str
     description: str = ""
@@ -244,7 +212,7 @@ class Profile(_Section):
     checklist: ChecklistConfig = ChecklistConfig()
     judge: JudgeConfig
     evaluator: EvaluatorConfig = EvaluatorConfig()
-    limits: LimitsConfig = LimitsConfig()
+    limits: Limits = Limits()
     runs: str = "runs"
     """Folder for runs, images and checkpoints; relative to the working directory."""
 

@@ -50,9 +50,9 @@ from agent.checkpoints import Checkpoints, SqliteFiles, settled
 from agent.parts import Parts
 from agent.runfolder import RunFolder
 from agent.trace import data_uri
-from agent.types import Limits
 from redraft.errors import InputError
 from redraft.files import write_atomically
+from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
 

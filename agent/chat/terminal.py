@@ -21,7 +21,6 @@ from agent.console import escape, leave_soon, open_console, stdout_for_results
 from agent.live import LiveView, stdin_is_a_person
 from agent.runfolder import require_writable
 from agent.terminal import inline, way_of
-from agent.types import Limits
 from agent.wiring import open_parts
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
@@ -73,7 +72,7 @@ class _Talk:
         self._stdout = stdout
         self._console = open_console(stdout)
         self._way = way_of(os.environ, stdout.isatty())
-        self._limits = Limits.of(profile.limits, profile.judge.pass_at)
+        self._limits = profile.limits
         with open_console(sys.stderr).status("opening the models"):
             self._parts = open_parts(profile)
 

@@ -36,9 +36,10 @@ from agent.chat.values import (
 )
 from agent.detached import detached
 from agent.run import RunResult, Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import open_image, open_mask, save_png
+from redraft.limits import Limits
 from redraft.store import ImageStore
 from rewriter.turns import Talk, Turn
 
@@ -403,7 +404,7 @@ async def _run(
         session = Session.open(folder, ctx.parts)
     else:
         accept = state["accept_at"]
-        limits = ctx.limits if accept is None else replace(ctx.limits, accept_at=accept)
+        limits = ctx.limits.changed(accept_at=accept)
         seed = state["seed"] if ctx.seed is None else ctx.seed
         session = await asyncio.to_thread(start, limits, seed)
     async for event in detached(session.stream()):

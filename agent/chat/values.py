@@ -13,8 +13,8 @@ from langgraph.runtime import Runtime
 from agent.chat.commands import Command
 from agent.events import Event
 from agent.parts import Parts
-from agent.types import Limits
 from redraft.errors import InputError
+from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
 from rewriter.turns import Turn, TurnKind

@@ -29,8 +29,9 @@ from agent.events import (
 from agent.serve.database import Database
 from agent.serve.wire import Picture as WirePicture
 from agent.serve.wire import ServerEvent, Turn
-from agent.types import Attempt, Limits, passes
+from agent.types import Attempt, passes
 from evaluator.types import Verdict
+from redraft.limits import CLIENT_LIMITS, Limits
 
 BEAT_S = 15.0
 _ROOM = 256
@@ -257,12 +258,7 @@ def verdicts(those: Iterable[Verdict], pass_at: float) -> list[dict[str, Any]]:
 
 def bounds(limits: Limits) -> dict[str, float]:
     """Those of the limits that clients may set."""
-    return {
-        "accept_at": limits.accept_at,
-        "max_rounds": limits.max_rounds,
-        "max_images": limits.max_images,
-        "max_seconds": limits.max_seconds,
-    }
+    return limits.model_dump(include=set(CLIENT_LIMITS))
 
 
 def turn(entry: Entry) -> Turn:

@@ -12,10 +12,10 @@ from agent.serve.events import bounds
 from agent.serve.metrics import Metrics
 from agent.serve.queue import RenderQueue
 from agent.serve.wire import ProfileInfo
-from agent.types import Limits
 from agent.wiring import open_parts
 from editors.types import ImageBackend
 from redraft.chat import ChatModel, ChatReply, ChatRequest
+from redraft.limits import Limits
 from redraft.models import open_chat
 from redraft.profiles import Profile, load_profile
 
@@ -61,7 +61,7 @@ class Served:
         return cls.of(
             profile.name,
             open_parts(profile, lambda config: Metered(open_chat(config), metrics)),
-            Limits.of(profile.limits, profile.judge.pass_at),
+            profile.limits,
             metrics,
             profile=profile,
             local=(

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from agent.serve.settings import Settings
 from agent.serve.turns import TurnWorker
 from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
 from agent.serve.wire import Session as WireSession
-from agent.types import Limits
 from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import fit_mask
+from redraft.limits import CLIENT_LIMITS, Limits
 from redraft.store import ImageStore, is_hash
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
@@ -137,14 +137,13 @@ class Service:
 
     def limits(self, profile: str | None, changes: LimitChanges) -> Limits:
         """The profile's limits, changed, and within the server's bounds. Raises InputError for more than these."""
-        limits = self.served(profile).limits
-        for name in ("max_rounds", "max_images", "max_seconds"):
-            bound, asked = getattr(self.bounds, name), getattr(changes, name)
-            if asked is not None and asked > bound:
-                raise InputError(f"{name} is {bound:g} at most here, not {asked:g}")
-            value = min(bound, getattr(limits, name) if asked is None else asked)
-            limits = replace(limits, **{name: value})
-        return limits if changes.accept_at is None else replace(limits, accept_at=changes.accept_at)
+        limits, wanted = self.served(profile).limits, changes.model_dump(exclude_none=True)
+        bounds = {name: bound for name, bound in asdict(self.bounds).items() if name in CLIENT_LIMITS}
+        for name, bound in bounds.items():
+            if wanted.get(name, 0) > bound:
+                raise InputError(f"{name} is {bound:g} at most here, not {wanted[name]:g}")
+        within = {name: min(bound, getattr(limits, name)) for name, bound in bounds.items()}
+        return limits.changed(**(within | wanted))
 
     # Sessions
 
@@ -299,7 +298,7 @@ class Service:
             if image is None:
                 raise InputError("a mask needs a picture that it belongs to")
             mask = await asyncio.to_thread(_fitted, store, mask, image)
-        kept = {name: getattr(limits, name) for name in ("max_rounds", "max_images", "max_seconds")}
+        kept = limits.model_dump(include=set(CLIENT_LIMITS) - {"accept_at"})
         body = {
             "text": text, "image": new.image, "mask": mask, "seed": new.seed, "limits": kept,
             "accept_at": new.limits.accept_at, "answers": answers,

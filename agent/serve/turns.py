@@ -19,10 +19,11 @@ from agent.runfolder import Occupied, RunFolder
 from agent.serve.database import LEASE_S, SessionRow, TurnRow
 from agent.serve.events import Told, run_id, tell
 from agent.serve.metrics import log, log_mistake
-from agent.types import Attempt, Limits
+from agent.types import Attempt
 from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError
 from redraft.images import open_image
+from redraft.limits import Limits
 from redraft.store import ImageStore
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class TurnWorker:
         """Works on a turn to its end: "replied" or "clarify"."""
         service, body = self._service, turn.body
         served = service.served(row.profile)
-        limits = replace(served.limits, **body["limits"])
+        limits = served.limits.changed(**body["limits"])
         brought = Brought(body["image"], body["mask"], body["seed"], limits, body["accept_at"])
         loop = asyncio.get_running_loop()
 
@@ -178,7 +179,7 @@ class TurnWorker:
         if turn.id in self._turns:
             self._turns[turn.id].talk = talk
         view = await talk.view()
-        limits = replace(limits, accept_at=body["accept_at"] or view.accept_at)
+        limits = limits.changed(accept_at=body["accept_at"] or view.accept_at)
         last = _over(view, turn)
         if last is None:
             said = body["text"] if view.turn < turn.number or view.waiting is not None else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+
+from redraft.limits import CLIENT_LIMITS, Limits
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
@@ -20,13 +22,15 @@ class Login(_Body):
     token: Annotated[str, StringConstraints(max_length=1024)]
 
 
-class LimitChanges(_Body):
-    """What a client may set of `agent.types.Limits`; the server's own bounds hold beside these. None: the profile's."""
+_CHANGES = {
+    name: (Annotated[field.annotation, *field.metadata] | None, None)
+    for name, field in Limits.model_fields.items()
+    if name in CLIENT_LIMITS
+}
 
-    accept_at: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_rounds: Annotated[int, Field(ge=1)] | None = None
-    max_images: Annotated[int, Field(ge=1)] | None = None
-    max_seconds: Annotated[float, Field(gt=0)] | None = None
+
+class LimitChanges(create_model("LimitChanges", __base__=_Body, **_CHANGES)):  # type: ignore[misc]
+    """What a client may set of `Limits`; the server's own bounds hold beside these. None: the profile's."""
 
 
 class NewSession(_Body):

@@ -185,7 +185,7 @@ def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:
         raise InputError(f"--judge {method} does not fit edits: {', '.join(EDIT_METHODS)}")
     judge: Judge | None = open_judge(profile.judge) if method == "checks" else None
     chat = open_chat(profile.rewriter.model if method == "checks" else profile.judge.model)
-    return edit_judge(fitting[0], chat=chat, judge=judge, passes=passes, pass_at=profile.judge.pass_at)
+    return edit_judge(fitting[0], chat=chat, judge=judge, passes=passes, pass_at=profile.limits.pass_at)
 
 
 def _run(title: str, total: int, work: Any) -> None:

@@ -19,11 +19,12 @@ from agent.decide import acceptable
 from agent.events import ChecklistMade, Event, Judged, StepProgress
 from agent.parts import Parts
 from agent.run import Session
-from agent.types import Limits, StopReason, passes
+from agent.types import StopReason, passes
 from agent.wiring import open_parts
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, InputError
-from redraft.profiles import LimitsConfig, Profile, load_profile
+from redraft.limits import Limits
+from redraft.profiles import Profile, load_profile
 from rewriter.request import clean_request
 
 try:
@@ -96,7 +97,7 @@ class JudgeImage(io.ComfyNode):
     @classmethod
     async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
         described, parts = await _opened(profile)
-        limits = Limits.of(described.limits, described.judge.pass_at)
+        limits = described.limits
         asked = clean_request(prompt)
         async with parts.calls:
             checks = await parts.builder(asked)
@@ -167,9 +168,7 @@ class DrawUntilAccepted(io.ComfyNode):
         runs: str = "",
     ) -> Any:
         described, parts = await _opened(profile)
-        changes = {"accept_at": accept_at, "max_rounds": max_rounds, "max_images": max_images}
-        config = LimitsConfig.model_validate(described.limits.model_dump() | changes)
-        limits = Limits.of(config, described.judge.pass_at)
+        limits = described.limits.changed(accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
         out = Path(runs or described.runs)
         session = Session.start(prompt, parts, limits=limits, out=out, profile=described, seed=seed)
         bar = _Bar(limits)

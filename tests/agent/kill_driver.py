@@ -21,14 +21,14 @@ from PIL import Image
 from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import Session
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
-EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_merge=1, edit_confidence=0.25, edit_drafts=True)
+EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimits(merge=1, confidence=0.25))
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
 STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 Hook = Callable[[str], None]

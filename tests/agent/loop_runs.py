@@ -9,8 +9,9 @@ from agent.events import Asked, Event
 from agent.fakes import Opinion
 from agent.parts import Parts
 from agent.run import RunResult, Session
-from agent.types import Answer, Limits
+from agent.types import Answer
 from evaluator.types import Outcome
+from redraft.limits import Limits
 
 GOOD, POOR, FAIR = (0.97, 0.98, 0.99), (0.2, 0.3, 0.9), (0.9, 0.1, 0.9)
 """Opinions on the checks of agent.fakes; only GOOD is accepted."""

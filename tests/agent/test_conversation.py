@@ -13,11 +13,11 @@ from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Judged, RunFinished, StepProgress
 from agent.fakes import fake_parts, paint
 from agent.parts import Parts
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from redraft.errors import BackendError, InputError
 from redraft.images import read_provenance
+from redraft.limits import Limits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
 

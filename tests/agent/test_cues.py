@@ -14,10 +14,11 @@ from agent.events import Planned
 from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.testing import FakeGrounder
+from redraft.limits import Limits, TreeLimits
 from redraft.store import ImageStore
 from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner
@@ -25,7 +26,7 @@ from rewriter.testing import FakePlanner
 Q1, Q2, Q3 = (check.question for check in CHECKS)
 GOOD = (0.97, 0.98, 0.99)
 BOX = (0.25, 0.25, 0.5, 0.5)
-LIMITS = Limits(edit_merge=1, edit_width=1, max_images=20)
+LIMITS = Limits(max_images=20, tree=TreeLimits(merge=1, width=1))
 
 
 def opinion(prompt: str, seed: int) -> tuple[float, ...]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from agent.decide import acceptable, best_of, decide, rounds_without_gain, tied
-from agent.types import Attempt, Limits, StopReason, missed
+from agent.types import Attempt, StopReason, missed
 from evaluator.types import Check, Outcome, Report, Verdict
+from redraft.limits import Limits
 
 LIMITS = Limits(accept_at=0.9, max_rounds=4, max_images=8, max_seconds=60, patience=3)
 

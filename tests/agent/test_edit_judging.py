@@ -15,7 +15,7 @@ from agent.edit_judging import (
     nothing_done,
     wanted_and_kept,
 )
-from agent.types import Attempt, Limits
+from agent.types import Attempt
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.testing import FakeEditJudge, FakeJudge
 from evaluator.types import Check, Outcome, Report, Verdict
@@ -24,6 +24,7 @@ from mini.world import questions
 from mini.world.scene import CutOut, Scene
 from redraft.errors import BackendError
 from redraft.fakes import FakeChat, text_of
+from redraft.limits import TreeLimits
 
 Q = Check("counting", "Is there a star?")
 
@@ -116,7 +117,7 @@ class TestPruning:
             (str(n), Attempt(1, "edit", "p", n, "h", "s", report(0.5, score=score), unchanged=same), sure)
             for n, (sure, score, same) in enumerate(given)
         ]
-        return [branch.fate for branch in prune(level, Limits(**limits))]  # type: ignore[arg-type]
+        return [branch.fate for branch in prune(level, TreeLimits(**limits))]  # type: ignore[arg-type]
 
     def test_the_surest_is_kept(self) -> None:
         assert self.fates((0.6, 0.5, False), (0.9, 0.5, False), (0.2, 0.5, False)) == ["pruned", "kept", "below"]
@@ -128,7 +129,7 @@ class TestPruning:
         assert self.fates((0.9, 0.9, True), (None, 0.5, False)) == ["unchanged", "below"]
 
     def test_several_are_kept_where_there_is_room(self) -> None:
-        assert self.fates((0.6, 0.5, False), (0.9, 0.5, False), (0.7, 0.5, False), edit_keep=2) == [
+        assert self.fates((0.6, 0.5, False), (0.9, 0.5, False), (0.7, 0.5, False), keep=2) == [
             "pruned", "kept", "kept",
         ]  # fmt: skip
 

@@ -13,11 +13,12 @@ from agent.events import Event, Planned, Pruned, RunStarted
 from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import Parts
 from agent.run import RunResult, Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, Mode, StepCallback
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
+from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Fault, Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
 
@@ -112,7 +113,7 @@ async def test_a_repair_starts_again_from_the_source_with_all_instructions(tmp_p
 async def test_a_repair_may_start_from_the_latest_result_instead(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first"), steps("second")])
     parts = fake_parts(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(edit_base="step"))
+    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
     best = result.best_attempt
     assert best is not None
     assert (best.prompt, best.steps) == ("second", ("first", "second"))
@@ -123,7 +124,7 @@ async def test_a_repair_may_start_from_the_latest_result_instead(tmp_path: Path)
 async def test_a_chain_is_capped_and_begins_anew(tmp_path: Path) -> None:
     planner = FakePlanner(lambda situation: steps(f"step{len(situation.done)}"))
     growing = {f"step{n}": (0.3 + n / 10, 0.3, 0.9) for n in range(4)}
-    limits = Limits(edit_depth=2, edit_width=1, max_rounds=3, patience=9, edit_confidence=0.0)
+    limits = Limits(max_rounds=3, patience=9, tree=TreeLimits(depth=2, width=1, confidence=0.0))
     result, _ = await edited(fake_parts(opinion(**growing), planner=planner), tmp_path, limits=limits)
     assert [attempt.steps for attempt in result.attempts] == [("step0",), ("step0", "step1"), ("step0",)]
     assert [situation.edits_left for situation in planner.situations] == [2, 1, 2]
@@ -232,7 +233,7 @@ class TestInTheDrawLoop:
             rewriter=FakeRewriter([["nearly"], ["fine"]]),
             planner=planner,
         )
-        result, events = await drawn(parts, tmp_path, Limits(edit_width=1))
+        result, events = await drawn(parts, tmp_path, Limits(tree=TreeLimits(width=1)))
         assert result.stop is StopReason.ACCEPTED
         choices = [event.course.choice for event in events if isinstance(event, Planned)]
         assert choices == ["edit", "redraw"], "planned; there were no other words for it"
@@ -268,7 +269,7 @@ class TestTree:
             return ((0.6 + (seed % 1000) / 4000), 0.2, 0.9) if prompt == "first" else NONE
 
         planner = FakePlanner([steps("first", "second")])
-        limits = Limits(edit_width=3, edit_merge=1, max_images=20)
+        limits = Limits(max_images=20, tree=TreeLimits(width=3, merge=1))
         result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         level = result.attempts[:3]
@@ -282,7 +283,7 @@ class TestTree:
 
     async def test_several_may_be_kept(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second")])
-        limits = Limits(edit_width=2, edit_keep=2, edit_merge=1, max_images=20)
+        limits = Limits(max_images=20, tree=TreeLimits(width=2, keep=2, merge=1))
         parts = fake_parts(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
         result, _ = await edited(parts, tmp_path, limits=limits)
         assert len(result.attempts) == 2 + 4
@@ -291,7 +292,7 @@ class TestTree:
     async def test_anew_each_edit_starts_from_the_picture_as_it_was_given(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("first", "second"))
         together = planner.join(["first", "second"])
-        limits = Limits(edit_merge=2, edit_base="anew", max_images=4, max_rounds=9, patience=9)
+        limits = Limits(max_images=4, max_rounds=9, patience=9, tree=TreeLimits(merge=2, base="anew"))
         parts = fake_parts(lambda prompt, seed: (0.9, 0.3, 0.9), planner=planner)
         result, _ = await edited(parts, tmp_path, limits=limits)
         assert [attempt.prompt for attempt in result.attempts] == [together] * 4
@@ -306,7 +307,7 @@ class TestTree:
                 return GOOD
             return (0.1, 0.2, 0.9) if prompt == "first" else (0.2 + (seed % 1000) / 5000, 0.2, 0.9)
 
-        limits = Limits(edit_merge=1, max_images=20, patience=9)
+        limits = Limits(max_images=20, patience=9, tree=TreeLimits(merge=1))
         result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
@@ -319,7 +320,7 @@ class TestTree:
     async def test_a_sub_task_that_fails_is_planned_anew_once(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second"), steps("other")])
         words = opinion(first=(0.1, 0.2, 0.9), other=(0.9, 0.2, 0.9), second=GOOD)
-        limits = Limits(edit_merge=1, max_images=20)
+        limits = Limits(max_images=20, tree=TreeLimits(merge=1))
         result, _ = await edited(fake_parts(words, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
@@ -330,7 +331,7 @@ class TestTree:
     async def test_independent_sub_tasks_are_made_together(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second")])
         parts = fake_parts(opinion(second=GOOD), planner=planner)
-        result, _ = await edited(parts, tmp_path, limits=Limits(edit_merge=2))
+        result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(merge=2)))
         assert result.attempts[0].prompt == "first; second"
 
 
@@ -344,7 +345,7 @@ async def drawn(parts: Parts, out: Path, limits: Limits | None = None) -> tuple[
 async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first", "second")])
     parts = fake_parts(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(edit_merge=1))
+    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(merge=1)))
     again = await Session.open(result.folder, parts).run()
     assert again.attempts == result.attempts
     assert again.source == result.source
@@ -353,7 +354,7 @@ async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None
 async def test_what_was_right_and_is_broken_is_edited_from_the_picture_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner(lambda situation: steps("again" if planner.situations[1:] else "first"))
     parts = fake_parts(opinion(first=(0.9, 0.9, 0.1), again=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(edit_base="step"))
+    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
     assert result.stop is StopReason.ACCEPTED
     best = result.best_attempt
     assert best is not None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from agent.fakes import CHECKS, fake_parts, paint
 from agent.run import Session
-from agent.types import Limits
 from editors.types import ImageTask
+from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner
 
@@ -30,7 +30,8 @@ async def test_the_story_of_an_edit_is_all_there_and_runs_nothing(tmp_path: Path
 
     parts = fake_parts(opinion, planner=FakePlanner([plan]))
     given = paint(ImageTask("given", 1))
-    session = Session.start(f"change it {EVIL}", parts, limits=Limits(edit_merge=1), out=tmp_path, seed=3, source=given)
+    limits = Limits(tree=TreeLimits(merge=1))
+    session = Session.start(f"change it {EVIL}", parts, limits=limits, out=tmp_path, seed=3, source=given)
     result = await session.run()
     page = result.trace.read_text()
     assert "<script" not in page

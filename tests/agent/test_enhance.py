@@ -19,12 +19,12 @@ from PIL import Image
 from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
 from agent.fakes import drawn_from, paint
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError
+from redraft.limits import Limits
 from redraft.profiles import EvaluatorConfig
 from rewriter.types import Rewrite
 

@@ -15,7 +15,6 @@ from PIL import Image
 from agent.edit_judging import EditEvaluator
 from agent.fakes import drawn_from, fake_parts, paint
 from agent.run import RunResult, Session
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from evaluator.align import AlignEvaluator
@@ -26,6 +25,7 @@ from mini.phrasebook.phrases import load_phrases
 from mini.phrasebook.planner import RulePlanner
 from redraft.chat import ChatReply, ChatRequest
 from redraft.fakes import FakeChat, text_of
+from redraft.limits import Limits, TreeLimits
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from redraft.store import ImageStore
 
@@ -65,7 +65,7 @@ async def mended(out: Path, box: object) -> tuple[RunResult, dict[str, Any], Fak
     parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=planner, editor=editor)
     evaluator = AlignEvaluator(parts.builder, judge)
     parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
-    limits = Limits(images_per_round=1, edit_width=1, max_rounds=2)
+    limits = Limits(images_per_round=1, max_rounds=2, tree=TreeLimits(width=1))
     result = await Session.start("a blue star, three circles", parts, limits=limits, out=out, seed=7).run()
     return result, json.loads((result.folder / "run.json").read_text()), editor
 
@@ -126,7 +126,7 @@ async def test_what_an_edit_is_to_change_is_shown_on_the_given_picture(tmp_path:
     parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=RulePlanner(load_phrases("mini")))
     evaluator = AlignEvaluator(parts.builder, judge)
     parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
-    limits = Limits(edit_width=1, max_rounds=1)
+    limits = Limits(max_rounds=1, tree=TreeLimits(width=1))
     result = await Session.start("make it so", parts, limits=limits, out=tmp_path, seed=7, source=given).run()
     page = result.trace.read_text()
     figure = page[page.index('alt="The picture that was given"') : page.index("<figcaption>The picture that was given")]

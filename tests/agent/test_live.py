@@ -10,8 +10,9 @@ from rich.console import Console
 
 from agent.events import ChecklistMade, Decided, Judged, RewriteMade, StepProgress, Warned
 from agent.live import LiveView
-from agent.types import Attempt, Decision, Limits, StopReason
+from agent.types import Attempt, Decision, StopReason
 from evaluator.types import Check, Outcome, Report, Verdict
+from redraft.limits import Limits
 from rewriter.types import Rewrite
 
 EVIL = "[red]red[/red] [link=file:///etc]x[/link] :smile: \x1b]0;title\x07 \x1b[2J [/] \x9b31m"

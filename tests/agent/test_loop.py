@@ -19,12 +19,13 @@ from agent.fakes import CHECKS, fake_parts, paint
 from agent.parts import CallLimit
 from agent.run import RunResult, Session, resume, run_draw
 from agent.state import STATE_TYPES
-from agent.types import Decision, Limits, StopReason, Task
+from agent.types import Decision, StopReason, Task
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError, ServerError
 from redraft.images import read_provenance
+from redraft.limits import Limits
 from rewriter.testing import FakeRewriter
 from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, resumed, run
 

@@ -9,8 +9,9 @@ import pytest
 from agent.events import Asked, RunFinished
 from agent.fakes import fake_parts
 from agent.run import Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from redraft.errors import InputError
+from redraft.limits import Limits
 from tests.agent.loop_runs import GOOD, by_word, run
 
 

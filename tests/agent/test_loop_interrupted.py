@@ -13,10 +13,11 @@ from PIL import Image
 from agent.events import Judged, StepProgress
 from agent.fakes import fake_parts, paint
 from agent.run import Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import InputError
+from redraft.limits import Limits
 from rewriter.testing import FakeRewriter
 from tests.agent.loop_runs import by_word, resumed, run
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from agent.fakes import drawn_from, fake_parts
 from agent.parts import Chooser
 from agent.run import resume
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from evaluator.pairs.judges import Comparison, Two, WinRates
+from redraft.limits import Limits
 from tests.agent.loop_runs import FAIR, GOOD, by_word, run
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.run import Session
-from agent.types import Limits, StopReason
+from agent.types import StopReason
 from agent.wiring import open_parts
 from redraft.images import read_provenance
 from redraft.profiles import load_profile
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
     profile = load_profile("mini")
-    limits = Limits.of(profile.limits, profile.judge.pass_at)
+    limits = profile.limits
     session = Session.start(ASK, open_parts(profile), limits=limits, out=tmp_path, profile=profile, seed=3)
     async for _ in session.stream():
         pass

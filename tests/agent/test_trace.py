@@ -9,8 +9,8 @@ from pathlib import Path
 from agent.fakes import Opinion, fake_parts
 from agent.run import RunResult, Session
 from agent.trace import chart
-from agent.types import Limits
 from evaluator.types import Check, Outcome
+from redraft.limits import Limits
 from rewriter.testing import FakeRewriter
 from rewriter.types import Rewrite
 

@@ -23,12 +23,12 @@ from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.models import Served
 from agent.serve.settings import Settings
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Outcome, Verdict
+from redraft.limits import Limits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
 

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from agent.fakes import drawn_from, fake_parts, paint
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from eval_suites import registry
 from eval_suites.book import Book, opened
@@ -27,6 +26,7 @@ from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
+from redraft.limits import Limits
 from redraft.store import ImageStore
 from rewriter.testing import FakeRewriter
 

@@ -59,7 +59,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_users_file(tmp_path: Path) -> None:
     profile = load_profile(written(tmp_path, GOOD))
-    assert (profile.name, profile.limits.max_images, profile.judge.pass_at) == ("mine", 8, 0.5)
+    assert (profile.name, profile.limits.max_images, profile.limits.pass_at) == ("mine", 8, 0.5)
     assert load_profile(written(tmp_path, "\ufeff" + GOOD)) == profile  # editors on Windows write a mark first
     named = load_profile(written(tmp_path, 'name = "other"\n' + GOOD))
     assert named.name == "other"
@@ -106,8 +106,8 @@ def test_addresses(tmp_path: Path, url: str, words: str) -> None:
         ("[judge]", "[judge", "is not valid TOML"),
         ("[judge]", "[judgement]", "judgement: no such setting; check its spelling"),
         ("[judge]", "[judge]\nstlye = 1", "judge.stlye: no such setting"),
-        ("[judge]", "[judge]\npass_at = 2", "judge.pass_at: Input should be less than 1"),
-        ("[judge]", "[judge]\npass_at = 'high'", "judge.pass_at: Input should be a valid number"),
+        ("[judge]", "[limits]\npass_at = 2\n[judge]", "limits.pass_at: Input should be less than 1"),
+        ("[judge]", "[limits]\npass_at = 'high'\n[judge]", "limits.pass_at: Input should be a valid number"),
         ('kind = "diffusers"', 'kind = "painter"', "generator.kind: Input should be 'diffusers' or 'openai_images'"),
         ('kind = "diffusers"\n', "", "generator.kind: is missing"),
         ('kind = "diffusers"', 'kind = "openai_images"', "needs a [server] table with base_url"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from agent.fakes import Opinion, fake_parts
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
-from agent.types import Limits
 from editors.types import ImageBackend
+from redraft.limits import Limits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
 

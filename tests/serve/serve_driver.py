@@ -19,9 +19,9 @@ from agent.fakes import paint
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.settings import Bounds, Settings
-from agent.types import Limits
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.limits import Limits
 from tests.serve.fakes import fake_served
 
 

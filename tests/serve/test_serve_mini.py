@@ -14,7 +14,6 @@ from PIL import Image
 
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
-from agent.types import Limits
 from agent.wiring import open_parts
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
@@ -92,7 +91,7 @@ async def test_sessions_share_the_batches_of_all_three_models(start: Start) -> N
         evaluator.judge = judge
         counted.append((backend, judge))
         parts = replace(parts, backend=backend)
-        return [Served.of("mini", parts, Limits.of(profile.limits, profile.judge.pass_at), metrics, profile=profile)]
+        return [Served.of("mini", parts, profile.limits, metrics, profile=profile)]
 
     async with start(models) as server:
         ids = await begin(server.http, WORDS, limits={"max_rounds": 2})
