@@ -111,7 +111,7 @@ class TestDrafts:
     """What an edit brings into the picture, drawn by itself first."""
 
     steps = (Step("first", questions=(Q1,), draft="a tall red hat"), Step("second", questions=(Q2,)))
-    limits = replace(LIMITS, edit_drafts=True)
+    limits = LIMITS.changed(edit_drafts=True)
 
     async def test_it_is_a_picture_in_store_and_trace_and_a_reference_of_the_editor(self, tmp_path: Path) -> None:
         editor, generator = FakeBackend(paint=paint), FakeBackend(paint=paint)
