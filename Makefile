@@ -65,8 +65,8 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	$(BIN)/python -m mini.editor.train
 	$(BIN)/python -m mini.rewriter.write_data
 	$(BIN)/python -m rewriter.train.undecided work/mini/prompts.jsonl work/mini/undecided.jsonl --model work/mini/sft \
-	  --style mini --top-p 0.95 --max-tokens 256 --count 1300
-	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config mini_grpo --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
+	  --style package:mini/rewriter/style --top-p 0.95 --max-tokens 256 --count 1300
+	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config package:mini/rewriter/grpo.yaml --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
 	$(BIN)/python -m eval_suites.rewriters --out docs/training
 
 vllm: vllm-install  ## serve the mini rewriter by vLLM on the CPU, at 127.0.0.1:8000 (--profile scripts/vllm_cpu/profile.toml)

@@ -49,7 +49,7 @@ def draw(
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
-        parts = _load(profile)
+        parts = _load(profile, editing=limits.edit_draws)
         session = Session.start(prompt, parts, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
         _report(_follow(session), as_json, stdout)
 
@@ -209,9 +209,9 @@ def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
         raise InputError(f"{option_name(str(first['loc'][0]))} {first['input']}: {first['msg']}") from None
 
 
-def _load(profile: Profile) -> Parts:
+def _load(profile: Profile, *, editing: bool = True) -> Parts:
     with open_console(sys.stderr).status("opening the models"):
-        return open_parts(profile)
+        return open_parts(profile, editing=editing, conversing=False)
 
 
 def _follow(session: Session) -> RunResult:

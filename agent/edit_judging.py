@@ -3,66 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from PIL import Image
 
 from evaluator.align import aggregate
 from evaluator.checklist import overall_check
-from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict
-from mini.phrasebook.aftermath import Aftermath, Seen
-from mini.phrasebook.phrases import Phrases
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
 DONE = Check("edit_score", "Was the edit done, and nothing else?")
-SURE = 0.8
-"""What the judge is less sure of before the edit is not asked after it: the answer may turn without a cause."""
 _FAR = Image.Resampling.BILINEAR
-
-
-class LookingEditChecks:
-    """An EditChecklistMaker that reads the instruction off a phrase book, and has the judge look at the picture.
-
-    What the book says pictures may hold, the judge is asked about; `mini.phrasebook.aftermath` works out what should be there
-    afterwards, and what must stay. Where the book does not know a part of the instruction one question about the whole
-    stands in for it, and nothing is said of the rest, since that part may mean any of it.
-    """
-
-    def __init__(self, phrases: Phrases, judge: Judge, pass_at: float = 0.5) -> None:
-        self._phrases = phrases
-        self._judge = judge
-        self._pass_at = pass_at
-
-    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
-        clauses = self._phrases.read(instruction)
-        if not all(clause.known for clause in clauses):
-            told = [Check(*check) for clause in clauses for check in clause.checks]
-            return EditChecks((*dict.fromkeys(told), overall_edit_check(instruction)))
-        after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
-        wanted = [Check(*asked) for asked in after.wanted()] or [overall_edit_check(instruction)]
-        asked = {check.question for check in wanted}
-        kept = [question for question in after.kept(SURE) if question not in asked]
-        return EditChecks(tuple(wanted), tuple(Check(KEPT.key_point, question) for question in kept))
-
-    async def _look(self, source: Image.Image, instruction: str) -> list[Seen]:
-        """All that is in the picture, with what the judge says of it."""
-        things = self._phrases.things
-        sure = await self._sure(source, instruction, [thing.there for thing in things])
-        there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
-        sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])
-        seen = [Seen(thing, sure) for thing in there]
-        more = await self._sure(source, instruction, [ask.question for one in seen for ask in one.asks(self._pass_at)])
-        return [Seen(one.thing, sure | more) for one in seen]
-
-    async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
-        """P(yes) of each question that the judge could answer."""
-        if not questions:
-            return {}
-        verdicts = await self._judge(source, instruction, tuple(Check(KEPT.key_point, q) for q in questions))
-        return {v.check.question: v.probability for v in verdicts if v.probability is not None}
 
 
 class EditEvaluator:

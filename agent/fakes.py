@@ -20,7 +20,6 @@ from evaluator.align import AlignEvaluator
 from evaluator.edits.types import EditChecks
 from evaluator.testing import FakeChecklistBuilder, FakeEditChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist
-from mini.phrasebook.phrases import load_phrases
 from rewriter.plan import Planner
 from rewriter.testing import FakeRewriter
 from rewriter.turns import RuleReader
@@ -93,6 +92,6 @@ def fake_parts(
         planner=planner,
         edit_checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)) if editing else None,
         edit_evaluator=EditEvaluator(judge) if editing else None,
-        turn_reader=RuleReader(load_phrases("mini")),
+        turn_reader=RuleReader(),
         answerer=FakeAnswerer(),
     )

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
-from agent.answering import Answerer
 from agent.edit_judging import EditEvaluator
 from editors.types import ImageBackend
+from evaluator.answering import Answerer
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder
 from evaluator.pairs.judges import GroupJudge

@@ -159,7 +159,7 @@ def config_of(folder: Path, options: argparse.Namespace, server: ServerConfig | 
         model = ModelConfig(kind="openai", model="mini-rewriter", server=server)
     else:
         model = ModelConfig(kind="transformers", model=str(folder / "model"), local=local)
-    return RewriterConfig(model=model, style="mini", max_tokens=options.tokens)
+    return RewriterConfig(model=model, style="package:mini/rewriter/style", max_tokens=options.tokens)
 
 
 class Whole:

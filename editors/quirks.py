@@ -102,14 +102,13 @@ QUIRKS: Mapping[str, Quirk] = {
     "StableDiffusionImg2ImgPipeline": _SD,
     "StableDiffusionInpaintPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
-    # The miniature's.
-    "CutoutsEditPipeline": Quirk(sources="each", mask_optional=True),
 }
 
 
 def quirk_of(pipeline_class: type) -> Quirk:
-    """The table's entry for the class, or for the nearest parent that has one."""
-    return next((QUIRKS[c.__name__] for c in pipeline_class.__mro__ if c.__name__ in QUIRKS), Quirk())
+    """The class's own `quirk`, or the table's entry for the class or its nearest parent that has one."""
+    own: Quirk | None = getattr(pipeline_class, "quirk", None)
+    return own or next((QUIRKS[c.__name__] for c in pipeline_class.__mro__ if c.__name__ in QUIRKS), Quirk())
 
 
 @cache

@@ -6,8 +6,25 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
+
+from redraft.errors import ConfigError
+
+PACKAGE = "package:"
+
+
+def package_path(name: str) -> Path:
+    """The path of `package:NAME/PATH`, a file or folder that comes with an installed Python package, whether it is
+    there or not. Raises ConfigError."""
+    package, _, below = name.removeprefix(PACKAGE).partition("/")
+    if not all(part.isidentifier() for part in package.split(".")):
+        raise ConfigError(f"{name}: write package:NAME/PATH, NAME being an installed Python package")
+    try:
+        return Path(str(resources.files(package))) / below
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{name}: the package {package!r} is not installed") from error
 
 
 @contextlib.contextmanager

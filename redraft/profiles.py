@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from redraft.errors import ConfigError, ModelMissing
+from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -103,9 +104,10 @@ class ModelConfig(_Section):
 class RewriterConfig(_Section):
     model: ModelConfig
     style: str = "promptenhancer"
-    """Which prompt templates: the folder `rewriter/templates/<style>` or a folder of the user's."""
+    """Which prompt templates: the folder `rewriter/templates/<style>`, a folder of the user's, or package:NAME/FOLDER."""
     target: str | None = None
-    """Which image model the prompts are for: a name from `rewriter/targets/` or a TOML file. None: any."""
+    """Which image model the prompts are for: a name from `rewriter/targets/`, a TOML file, or package:NAME/FILE.
+    None: any."""
     sees: bool = False
     """Whether the model takes pictures. When it plans edits it is then shown the story so far."""
     temperature: float = Field(default=0.7, ge=0, le=2)
@@ -202,6 +204,12 @@ class GrounderConfig(_Section):
     """What the model was trained to give: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
 
+class PartConfig(_Section):
+    """A class of your own in place of one of redraft's: `use = "package.module:Class"`."""
+
+    use: Text
+
+
 class Profile(_Section):
     name: str
     description: str = ""
@@ -209,6 +217,17 @@ class Profile(_Section):
     generator: BackendConfig
     editor: BackendConfig | None = None
     grounder: GrounderConfig | None = None
+    planner: PartConfig | None = None
+    """A `rewriter.plan.Planner`, made without arguments. None: the rewriter's model if its style can plan, else rules."""
+    turn_reader: PartConfig | None = None
+    """A `rewriter.turns.TurnReader`, made without arguments. None: the rewriter's model if its style reads turns, else
+    rules."""
+    edit_checks: PartConfig | None = None
+    """An `evaluator.edits.types.EditChecklistMaker`, made with the judge and its `pass_at`. None: the judge's model if
+    it is a server's, else one question about the whole edit."""
+    answerer: PartConfig | None = None
+    """An `evaluator.answering.Answerer`, made with the judge. None: the judge's model if it is a server's, else yes or
+    no by the judge."""
     checklist: ChecklistConfig = ChecklistConfig()
     judge: JudgeConfig
     evaluator: EvaluatorConfig = EvaluatorConfig()
@@ -256,20 +275,29 @@ def _say(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ")
 
 
+def load_part(part: PartConfig) -> Any:
+    """The class that `use` names. Raises ConfigError."""
+    module, _, name = part.use.partition(":")
+    if not module or not name:
+        raise ConfigError(f'use = "{part.use}" is not a dotted path; write it as "package.module:Class"')
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'use = "{part.use}": cannot be imported; is its package installed? ({error})') from error
+
+
 def model_place(model: str) -> str:
     """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where there is no folder."""
-    if model.startswith("package:"):
-        package, _, subfolder = model.removeprefix("package:").partition("/")
-        if not all(part.isidentifier() for part in package.split(".")):
-            raise ModelMissing(f"{model}: write package:NAME/SUBFOLDER, NAME being an installed Python package")
+    if model.startswith(PACKAGE):
+        package = model.removeprefix(PACKAGE).partition("/")[0]
         try:
-            folder = Path(str(resources.files(package))) / subfolder
-        except ModuleNotFoundError as error:
-            raise ModelMissing(f"{model}: the package {package!r} is not installed") from error
+            folder = package_path(model)
+        except ConfigError as error:
+            raise ModelMissing(str(error)) from error
         if not folder.is_dir():
             raise ModelMissing(
                 f"{model}: there is no folder {folder}; the weights that ship with {package} are missing: install it "
-                "or check it out again, or train them (for cut-outs: make train-mini)"
+                "or check it out again, or train them (those of mini: make train-mini)"
             )
         return str(folder)
     looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") > 1

@@ -11,20 +11,25 @@ from importlib import resources
 from pathlib import Path
 
 from redraft.errors import ConfigError
+from redraft.files import PACKAGE, package_path
 
 _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def style_folder(package: str, style: str) -> Path:
-    """The folder of a template style: `<package>/templates/<style>`, or the folder `style` of the user's own.
+    """The folder of a template style: `<package>/templates/<style>`, the folder `style` of the user's own, or what
+    `package:NAME/FOLDER` names.
 
     A built-in style wins over a folder of that name in the working directory (write `./name` for the folder).
-    Raises ConfigError where there is neither.
+    Raises ConfigError if there is none.
     """
     builtin = Path(str(resources.files(package))) / "templates"
     styles = sorted(path.name for path in builtin.iterdir() if path.is_dir()) if builtin.is_dir() else []
-    folder = builtin / style if style in styles else Path(style).expanduser()
+    if style.startswith(PACKAGE):
+        folder = package_path(style)
+    else:
+        folder = builtin / style if style in styles else Path(style).expanduser()
     if not folder.is_dir():
         raise ConfigError(
             f"unknown template style {style!r} for {package}; there are {', '.join(styles) or 'none built in'}, "

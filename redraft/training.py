@@ -16,6 +16,7 @@ from rich.console import Console
 
 from redraft.errors import ConfigError, ModelMissing, RedraftError, one_line, printable
 from redraft.extras import mapping_missing
+from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
 from redraft.records import Loaded
 
@@ -124,6 +125,8 @@ def _is_json(path: Path) -> bool:
 
 def _name_file(args: list[str], recipes: Mapping[str, Path]) -> None:
     at = args.index("--config") + 1 if "--config" in args else len(args)
+    if at < len(args) and args[at].startswith(PACKAGE):
+        args[at] = str(package_path(args[at]))
     if at < len(args) and not args[at].endswith((".yaml", ".yml")) and not Path(args[at]).is_file():
         if args[at] not in recipes:
             raise ConfigError(f"there is no config file and no recipe {args[at]!r}; recipes: {', '.join(recipes)}")

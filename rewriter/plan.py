@@ -1,19 +1,27 @@
-"""The words of the planner: what it is told after a picture was judged, and what it may answer.
+"""Planning what comes after a picture was judged: a new prompt, or edits of the best picture so far.
 
-The planner decides between writing a new prompt and editing the best picture so far; for an edit it lists sub-tasks.
-There are two: `rewriter.chat_plan.ChatPlanner`, the rewriter's model with a prompt of its own, and
-`mini.phrasebook.planner.RulePlanner`, fixed rules for models that cannot plan, and for replies that cannot be read.
+A planner decides between the two; for an edit it lists sub-tasks. There are two: `ChatPlanner`, the rewriter's model
+with a prompt of its own, and `RulePlanner`, fixed rules for models that cannot plan and for replies that cannot be
+read. A profile can name another one:
+
+    [planner]
+    use = "package.module:Class"
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from redraft.chat import Usage
+from redraft.chat import ChatModel, ChatRequest, Message, Usage
+from redraft.errors import BadReply, ConfigError
+from redraft.profiles import RewriterConfig
+from redraft.templates import fence, fill, load_template, placeholders, style_folder
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height."""
@@ -22,6 +30,20 @@ Look = Callable[[Sequence[str]], Awaitable[list[float | None]]]
 """Asks the judge yes/no questions about the picture that is to be edited: P(yes) of each, None without an answer."""
 RULES = "rules"
 """`Plan.by` of a plan that no model made."""
+MAX_STEPS = 12
+_TRIES = 2
+_EDIT_FROM = 0.5
+"""The least share of questions answered with yes for which rules edit a picture rather than draw a new one."""
+_SENTENCES = re.compile(r";|(?<=[.!])\s+|\n|,? and then |,? then ", re.IGNORECASE)
+_NUMBER = "two|three|four|five|six|seven|eight|nine|ten"
+_INSTRUCTIONS = (
+    (r"(?:Is there an?|Are there any) ([^?]{2,120}?)\?", r"Add this to the picture: \1"),
+    (rf"Are there exactly ((?:{_NUMBER}) [^?]{{2,120}}?)\?", r"Make it exactly \1"),
+    (r"Is the picture free of ([^?]{2,120}?)\?", r"Remove from the picture: \1"),
+    (r"Does the (?:picture|sign|text|image) (?:say|read) ([^?]{1,120}?)\?", r"Make the text in the picture read \1"),
+)
+"""(question, the instruction that mends it)."""
+_ANY_INSTRUCTION = "Change the picture so that the answer to this question is yes: {} Leave everything else as it is."
 
 
 @dataclass(frozen=True)
@@ -170,3 +192,240 @@ def _around(boxes: Sequence[Box]) -> Box:
 
 def _with_after(step: Step, after: tuple[int, ...]) -> Step:
     return replace(step, after=after)
+
+
+def open_planner(model: ChatModel, config: RewriterConfig) -> Planner:
+    """The planner of a profile's rewriter: its model if the style has `plan.txt` (`{{situation}}`) and
+    `plan_system.txt`, else rules. Raises ConfigError if the style cannot be used."""
+    if not (style_folder("rewriter", config.style) / "plan.txt").is_file():
+        return RulePlanner()
+    return ChatPlanner(model, config, RulePlanner())
+
+
+class RulePlanner:
+    """A Planner by fixed rules: the user's words sentence by sentence, and one plain instruction for each question
+    that was not answered with yes. Deterministic."""
+
+    async def __call__(self, situation: Situation, *, seed: int = 0) -> Plan:
+        if situation.refused is not None:
+            return self._plan_again(situation, situation.refused)
+        if situation.editing and not situation.done:
+            return self._plan_request(situation)
+        return self._plan_repair(situation)
+
+    def join(self, instructions: Sequence[str]) -> str:
+        bare = [text.strip() for text in instructions]
+        return ". ".join([*(text.rstrip(".") for text in bare[:-1]), *bare[-1:]])
+
+    def _plan_request(self, situation: Situation) -> Plan:
+        steps = self._steps(situation.ask, situation.faults)
+        if len(steps) == 1:
+            steps = (replace(steps[0], instruction=situation.ask),)
+        count = "one sub-task" if len(steps) == 1 else f"{len(steps)} sub-tasks"
+        return Plan("edit", f"the instruction has {count}", steps)
+
+    def _plan_again(self, situation: Situation, refused: Step) -> Plan:
+        steps = self._steps(refused.instruction, situation.faults)
+        if len(steps) > 1:
+            return Plan("edit", f"in {len(steps)} smaller parts", steps)
+        return Plan("edit", "the same words, drawn anew", (replace(refused, after=()),))
+
+    def _plan_repair(self, situation: Situation) -> Plan:
+        right, total = len(situation.passed), len(situation.faults) + len(situation.passed)
+        if not situation.faults:
+            return redraw_or_retry(situation, "no single question says what is wrong")
+        if not situation.editing and right / total < _EDIT_FROM:
+            reason = f"only {right} of {total} questions are answered with yes, so there is little to keep"
+            return redraw_or_retry(situation, reason)
+        steps: dict[str, Step] = {}
+        for fault in situation.faults:
+            instruction = _instruction(fault.question)
+            step = steps.setdefault(instruction, Step(instruction, f"Mends: {fault.question}", (), fault.region))
+            steps[instruction] = replace(step, questions=(*step.questions, fault.question))
+        return repair_plan(situation, list(steps.values())[: situation.edits_left])
+
+    def _steps(self, instruction: str, faults: Sequence[Fault]) -> tuple[Step, ...]:
+        """A step for each sentence. No rule tells which question is about which: all go with the last."""
+        pieces = [" ".join(piece.split()).strip(" ,;.!?") for piece in _SENTENCES.split(instruction)]
+        steps = [Step(piece) for piece in pieces if any(char.isalnum() for char in piece)] or [Step(instruction)]
+        steps[-1] = replace(steps[-1], questions=tuple(fault.question for fault in faults))
+        return in_order(steps)
+
+
+def _instruction(question: str) -> str:
+    for pattern, instruction in _INSTRUCTIONS:
+        match = re.fullmatch(pattern, question.strip(), re.IGNORECASE)
+        if match is not None:
+            return match.expand(instruction)
+    return _ANY_INSTRUCTION.format(question.strip())
+
+
+def repair_plan(situation: Situation, steps: Sequence[Step]) -> Plan:
+    """The plan that mends the situation's faults by `steps`; without a step, to draw a new picture."""
+    if not steps:
+        return redraw_or_retry(situation, "nothing more can be edited")
+    count = sum(len(step.questions) for step in steps)
+    mended = "1 question is" if count == 1 else f"{count} questions are"
+    total = len(situation.faults) + len(situation.passed)
+    return Plan(
+        "edit", f"{mended} to be mended, {len(situation.passed)} of {total} are right and stay", in_order(steps)
+    )
+
+
+def redraw_or_retry(situation: Situation, reason: str) -> Plan:
+    """To draw a new picture; a picture that the user gave cannot be drawn anew, so the request is tried once more."""
+    if not situation.editing:
+        return Plan("redraw", reason)
+    questions = tuple(fault.question for fault in situation.faults)
+    return Plan("edit", f"{reason}; the instruction is tried once more", (Step(situation.ask, "", questions),))
+
+
+class ChatPlanner:
+    """A Planner that asks `model` for JSON. A reply that cannot be used is asked for once more; after that `rules`
+    stand in, and the plan's `fault` says so. Pictures are shown where the config says that the model sees.
+
+    Raises ConfigError for templates that cannot be used when it is made, and BackendError if the model is down.
+    """
+
+    def __init__(self, model: ChatModel, config: RewriterConfig, rules: Planner) -> None:
+        self._model = model
+        self._config = config
+        self._rules = rules
+        self._template = load_template("rewriter", config.style, "plan")
+        self._system = load_template("rewriter", config.style, "plan_system")
+        if placeholders(self._template) != {"situation"} or placeholders(self._system):
+            raise ConfigError(
+                f"plan.txt of style {config.style!r} must hold {{{{situation}}}} and nothing else in double braces, "
+                "plan_system.txt nothing"
+            )
+
+    async def __call__(self, situation: Situation, *, seed: int = 0) -> Plan:
+        request = self._request(situation, seed)
+        usage, fault = Usage(), ""
+        for attempt in range(_TRIES):
+            try:
+                reply = await self._model(request)
+            except BadReply as error:
+                fault = str(error)
+            else:
+                usage += reply.usage
+                try:
+                    read = _Reply.model_validate_json(reply.text)
+                    plan = self._plan(read, situation, reply.model or self._model.name)
+                    return replace(plan, usage=usage)
+                except (ValidationError, _Unusable) as error:
+                    fault = _first(error)
+            request = replace(request, temperature=max(0.7, self._config.temperature), seed=seed + attempt + 1)
+        plan = await self._rules(situation, seed=seed)
+        return replace(plan, fault=f"the planner's reply could not be used ({fault}); rules stand in", usage=usage)
+
+    def join(self, instructions: Sequence[str]) -> str:
+        return self._rules.join(instructions)
+
+    def _request(self, situation: Situation, seed: int) -> ChatRequest:
+        text = fill(self._template, situation=describe_situation(situation))
+        parts: list[str | Image.Image] = list(situation.chain) if self._config.sees else []
+        content = (*parts, text) if parts else text
+        return ChatRequest(
+            (Message("system", self._system), Message("user", content)),
+            max_tokens=self._config.max_tokens,
+            temperature=0.0,
+            seed=seed,
+            schema=_Reply.model_json_schema(),
+        )
+
+    def _plan(self, reply: _Reply, situation: Situation, by: str) -> Plan:
+        if situation.editing and reply.choice == "redraw":
+            raise _Unusable("there is nothing to redraw in a picture that the user gave")
+        if reply.choice == "redraw":
+            return Plan("redraw", reply.reason, by=by)
+        if not reply.steps:
+            raise _Unusable("an edit without a step")
+        numbered = [fault.question for fault in situation.faults]
+        steps = [
+            Step(
+                " ".join(step.instruction.split()),
+                step.thought.strip(),
+                tuple(numbered[n - 1] for n in step.mends if 1 <= n <= len(numbered)),
+                step.box(),
+                step.local,
+                tuple(n - 1 for n in step.after if n != index + 1),
+                " ".join(step.draft.split()),
+            )
+            for index, step in enumerate(reply.steps[: max(1, situation.edits_left)])
+        ]
+        return Plan("edit", reply.reason, in_order(steps), by)
+
+
+class _Unusable(Exception):  # noqa: N818
+    """A reply of the right form that cannot be followed."""
+
+
+class _ReplyStep(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    thought: str = ""
+    instruction: str = Field(min_length=1, max_length=2000)
+    mends: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    local: bool = False
+    region: tuple[float, float, float, float] | None = None
+    draft: str = Field(default="", max_length=2000)
+
+    @field_validator("instruction")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not any(char.isalnum() for char in value):
+            raise ValueError("an instruction without a word")
+        return value
+
+    def box(self) -> Box | None:
+        if self.region is None:
+            return None
+        left, top, right, bottom = self.region
+        return self.region if 0 <= left < right <= 1 and 0 <= top < bottom <= 1 else None
+
+
+class _Reply(BaseModel):
+    """What the model is asked for; the reason comes first, so that it is thought of first."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    reason: str = Field(max_length=4000)
+    choice: Choice
+    steps: tuple[_ReplyStep, ...] = Field(default=(), max_length=MAX_STEPS)
+
+
+def describe_situation(situation: Situation) -> str:
+    """The situation in words. What users, judges and models said is fenced."""
+    what = "instruction" if situation.editing else "user_prompt"
+    head = "The user gave a picture and asks for this edit of it:" if situation.editing else "The user asked for this:"
+    parts = [f"{head}\n{fence(situation.ask, what)}"]
+    if situation.prompt is not None and not situation.editing:
+        parts.append(f"The best picture so far was made from:\n{fence(situation.prompt, 'drawn_from')}")
+    if situation.done:
+        parts.append(f"Edits that were made on the way to it:\n{fence(chr(10).join(situation.done), 'edits_made')}")
+    if situation.passed:
+        right = "Questions about it that are answered with yes, and must stay so:"
+        parts.append(f"{right}\n{fence(chr(10).join(situation.passed), 'right')}")
+    if situation.faults:
+        lines = [
+            f"{n}. {fault.question} {fault.reason}".strip()
+            + ("" if fault.region is None else f" (region {', '.join(f'{x:.2f}' for x in fault.region)})")
+            for n, fault in enumerate(situation.faults, start=1)
+        ]
+        parts.append(f"Questions that are not answered with yes yet:\n{fence(chr(10).join(lines), 'wrong')}")
+    if situation.refused is not None:
+        told_before = fence(situation.refused.instruction, "refused")
+        parts.append(f"No result of this sub-task was good enough. Plan it anew, and only it:\n{told_before}")
+    parts.append(f"Sub-tasks that are left: at most {situation.edits_left}.")
+    if situation.editing:
+        parts.append('The choice is "edit": a new picture is not wanted.')
+    return "\n\n".join(parts)
+
+
+def _first(error: ValidationError | _Unusable) -> str:
+    if isinstance(error, _Unusable):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'reply'}: {first['msg']}"

@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redraft.errors import ConfigError
+from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
 from rewriter.guard.language import NAMES, detect_language
 from rewriter.guard.rules import estimate_tokens
@@ -129,7 +130,7 @@ def known_targets() -> dict[str, Path]:
 
 
 def load_target(name: str) -> Target:
-    """The target of that name, or the one in the TOML file `name`. Raises ConfigError."""
+    """The target of that name, or the one in the TOML file `name` or `package:NAME/FILE`. Raises ConfigError."""
     known = known_targets()
     is_path = name.endswith(".toml") or os.sep in name
     if not is_path and name not in known:
@@ -137,7 +138,10 @@ def load_target(name: str) -> Target:
             f"unknown target {name!r}; there are {', '.join(known)}, or give a path to a .toml file, "
             f"or put one into {user_folder()}"
         )
-    path = Path(name).expanduser() if is_path else known[name]
+    if name.startswith(PACKAGE):
+        path = package_path(name)
+    else:
+        path = Path(name).expanduser() if is_path else known[name]
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return Target.model_validate({"name": path.stem} | data)

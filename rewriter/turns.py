@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mini.phrasebook.phrases import Phrases, load_phrases
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BadReply, ConfigError
 from redraft.profiles import RewriterConfig
@@ -117,18 +116,18 @@ class TurnReader(Protocol):
 
 
 def open_turn_reader(model: ChatModel, config: RewriterConfig) -> TurnReader:
-    """The reader of a profile's rewriter: its model where the style has a prompt for it, else rules."""
-    rules = RuleReader(load_phrases(config.style))
+    """The reader of a profile's rewriter: its model if the style has a prompt for it, else rules."""
     if not (style_folder("rewriter", config.style) / "turn.txt").is_file():
-        return rules
-    return ChatReader(model, config, rules)
+        return RuleReader()
+    return ChatReader(model, config, RuleReader())
 
 
 class RuleReader:
-    """A TurnReader by patterns of English, and the phrase book's edits. Deterministic."""
+    """A TurnReader by patterns of English. Deterministic. A subclass may know more edits by `knows_edit`."""
 
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
+    def knows_edit(self, text: str) -> bool:
+        """Whether `text` is certainly an instruction for an edit; of "paint …" the patterns cannot tell."""
+        return False
 
     async def __call__(self, talk: Talk) -> Turn:
         said = " ".join(talk.said.split())
@@ -147,7 +146,7 @@ class RuleReader:
             return Turn("compare", numbers=numbers if len(numbers) == 2 else (talk.current, numbers[0]))
         if numbers and _BACK.fullmatch(said):
             return Turn("back", numbers=numbers[:1])
-        known = all(clause.known for clause in self._phrases.read(said))
+        known = self.knows_edit(said)
         if _DRAW.match(said) and not (known and _PAINT.match(said)):
             return Turn("draw", talk.said.strip(), reason="it asks for a drawing")
         if known or _EDIT.match(said):

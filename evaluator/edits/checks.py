@@ -90,6 +90,13 @@ class EditChecklistBuilder:
         return tuple(dict.fromkeys(found))[: self._max_checks]
 
 
+class OverallEditChecks:
+    """An EditChecklistMaker that asks one question about the whole edit, for judges that no model can help."""
+
+    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
+        return EditChecks((overall_edit_check(instruction),))
+
+
 def overall_edit_check(instruction: str) -> Check:
     """The one question that stands in for an edit's checklist."""
     return Check(OVERALL, f"Does the picture look as if this had been done to it?\n{fence(instruction)}")

@@ -3,7 +3,7 @@
     python -m evaluator.train --config FILE.yaml [--max_steps N] [any setting of the file, to override it]
     accelerate launch -m evaluator.train --config FILE.yaml
 
-or --config NAME for a recipe that comes with the package: mini, qwen2_5_vl_7b, qwen3_vl_8b.
+or --config NAME for a recipe that comes with the package: qwen2_5_vl_7b, qwen3_vl_8b.
 
 The YAML file holds the settings of `script.JudgeArguments`, of transformers' TrainingArguments (output_dir,
 learning_rate, ...) and of TRL's ModelConfig (model_name_or_path, use_peft, lora_r, ...). In output_dir lie the weights

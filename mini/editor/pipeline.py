@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import BertModel, PreTrainedTokenizerFast
 
+from editors.quirks import Quirk
 from mini.editor.layout import crowding, in_slot_order
 from mini.generator.pipeline import ONE_HOTS, Block, CutoutsOutput, noise, to_x0
 from mini.world import codec, oracle
@@ -127,6 +128,7 @@ class CutoutsEditPipeline(DiffusionPipeline):
     """A picture of paper cut-outs and an instruction to an edited picture."""
 
     model_cpu_offload_seq = "text_encoder->transformer"
+    quirk = Quirk(sources="each", mask_optional=True)
 
     def __init__(
         self,

@@ -1,6 +1,56 @@
-"""A style's phrase book of edits: which instruction mends a failed check, and which checks an instruction asks for.
+"""The phrase book of edits: which instruction mends a failed check, and which checks an instruction asks for.
 
-`mini.phrasebook.format` has the format of the file.
+    phrases = load_phrases()
+    phrases.read("make the little star blue, please")[0].canonical      # "recolour small star to blue"
+
+It is data, `edits.toml` beside this module, in this format:
+
+    joiner = "; "                       between the instructions of one edit
+    split = [";"]                       what divides an instruction into sub-tasks
+    split_known = [" and "]             what divides only where a rule knows each piece
+    plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
+                                        other in each sub-task before it is read; a ";" in it makes two sub-tasks
+    pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
+
+    [slots]                             regular expressions of what stands in {braces}
+    color = "red|blue"
+    [macros]                            pieces of patterns: <noun>, and <noun2> with another value of each slot
+    noun = "[{color} ]({shape}|{shapes})"
+    [plurals]                           singular = "plural": {~shapes} is the plural of {shape}, {~shape} the other way
+    circle = "circles"
+
+    [[rule]]
+    questions = ["Is the sheet {sheet}?"]       failed checks that the edit mends
+    edit = "change sheet to {sheet}"            the instruction
+    says = ["make the (paper|sheet) {sheet}"]   other words for the same instruction
+    there = ["Is there a {color} {shape}?"]     what must be true afterwards, where numbers are not known
+    checks = ["Is the sheet {sheet}?"]          what must be true afterwards; left out where a slot is empty
+    key_point = "state"
+    local = false                               whether nothing beyond what it names may change
+    creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
+    draft = "one <one>"                         what that looks like by itself, as a prompt
+    needs = ["{color} {~shape}"]                what it speaks of
+    touches = ["{color} {~shape}"]              what is not as before afterwards, or may not be
+    alters = ["fill"]                           in which of its qualities; left out: in any, and it may be gone
+    refers = ["", "2"]                          what stands in the picture before: by {color} and {shape}, by {color2};
+                                                "" is what is changed
+    becomes = {color = "color2"}                by which slots' values the first is called afterwards
+    steps = {along = "size", by = "degree", up = "larger", to = "size2"}
+                                                {size2} is the size after the one it has, or the one before it where
+                                                {degree} is not "larger", in the order of the slot
+    count_of = "{color} {shape}"                what there is more of afterwards, by {number} or one
+    sign = 1                                    -1: fewer of
+
+    [[keep]]                                    what pictures are asked about, to find out what an edit must keep
+    thing = "[{color} ]{shape}"                 for each value of each slot; the slots are what things are called by
+    there = "Is there a {color} {shape}?"       where the answer is yes, `asks` tell more of it
+    asks.fill = ["Is the {color} {shape} {fill}?"]       of each quality; those of `count`, for one, two and so on,
+                                                tell how many there are
+    asks_all.fill = ["Are all ..?"]             the same where there are several
+
+In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
+`count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
+one and for {number}; `more` and `fewer` are its instructions, for a difference of one and for one of {number}.
 """
 
 from __future__ import annotations
@@ -8,17 +58,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from itertools import product
+from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mini.phrasebook.format import Book, Rule
-from mini.phrasebook.types import Ask, Clause, Counting, Thing
 from redraft.errors import ConfigError
-from redraft.templates import style_folder
 
 _SLOT = re.compile(r"\{(~?)([a-z]+)(\d*)\}")
 _MACRO = re.compile(r"<([a-z]+)(\d*)>")
@@ -31,8 +81,129 @@ COUNT = "count"
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
+class Steps(BaseModel):
+    """A quality that is told by comparison with what was there: `along` the values of a slot, in their order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    along: str
+    by: str
+    up: str
+    to: str
+
+
+class Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: tuple[str, ...] = ()
+    edit: str = ""
+    says: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    key_point: str = "state"
+    local: bool = False
+    creates: str = ""
+    draft: str = ""
+    needs: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+    refers: tuple[str, ...] = ()
+    becomes: dict[str, str] = {}
+    steps: Steps | None = None
+    alters: tuple[str, ...] = ()
+    count_of: str = ""
+    sign: Literal[1, -1] = 1
+    count: tuple[str, ...] = Field(default=(), max_length=3)
+    more: tuple[str, ...] = Field(default=(), max_length=2)
+    fewer: tuple[str, ...] = Field(default=(), max_length=2)
+
+
+class Keep(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thing: str
+    there: str
+    asks: dict[str, tuple[str, ...]] = {}
+    asks_all: dict[str, tuple[str, ...]] = {}
+
+
+class Book(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    joiner: str = ". "
+    split: tuple[str, ...] = ()
+    split_known: tuple[str, ...] = ()
+    plain: tuple[tuple[str, str], ...] = ()
+    pronouns: str = ""
+    subject: str = ""
+    slots: dict[str, str] = {}
+    macros: dict[str, str] = {}
+    plurals: dict[str, str] = {}
+    anything: str = ""
+    """The word that stands for every kind of thing, such as "shape"."""
+    rule: tuple[Rule, ...] = ()
+    keep: tuple[Keep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
+    rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
+    into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
+    means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all where
+    that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
+    what was read, slot by slot."""
+
+    canonical: str
+    known: bool
+    checks: tuple[tuple[str, str], ...] = ()
+    local: bool = False
+    makes: str = ""
+    draft: str = ""
+    uses: tuple[str, ...] = ()
+    subject: str = ""
+    touches: tuple[str, ...] = ()
+    alters: tuple[str, ...] = ()
+    more: tuple[str, int] | None = None
+    rule: Rule | None = field(default=None, repr=False)
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question that tells more of a thing: whether it has that value of that quality."""
+
+    quality: str
+    value: str
+    question: str
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that may be in a picture: what it is called by, slot by slot, the question whether it is there, and the
+    questions that tell more of it: how many there are, from one on, what one is like, and what several all are."""
+
+    name: str
+    values: Mapping[str, str]
+    there: str
+    counts: tuple[str, ...] = ()
+    asks: tuple[Ask, ...] = ()
+    asks_all: tuple[Ask, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A number that is wrong, of a `thing`. `asks`: the questions, by number from zero on, that tell how many there are
+    now. `more` and `fewer`: the instructions that add and take away so many, by number from one on."""
+
+    thing: str
+    wanted: int
+    asks: tuple[str, ...]
+    more: tuple[str, ...]
+    fewer: tuple[str, ...]
+
+
 class Phrases:
-    """A loaded phrase book. Raises ConfigError for one that cannot be used."""
+    """A loaded phrase book. Raises ConfigError if it cannot be used."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
@@ -52,13 +223,10 @@ class Phrases:
 
     def join(self, instructions: Sequence[str]) -> str:
         """One instruction from several."""
-        bare = [text.strip() for text in instructions]
-        if self._book.joiner.startswith("."):
-            bare = [*(text.rstrip(".") for text in bare[:-1]), bare[-1]] if bare else []
-        return self._book.joiner.join(bare)
+        return self._book.joiner.join(text.strip() for text in instructions)
 
     def mend(self, question: str) -> Clause | Counting | None:
-        """What would make the answer to `question` yes; None where the book knows nothing for it."""
+        """What would make the answer to `question` yes; None if the book knows nothing for it."""
         for rule, patterns, _ in self._rules:
             for pattern in patterns:
                 match = pattern.fullmatch(question.strip())
@@ -70,9 +238,7 @@ class Phrases:
                 text = self._fill(rule.edit, values)
                 if text is not None:
                     return self._clause(rule, text, values)
-        if not self._book.fallback:
-            return None
-        return Clause(self._book.fallback.replace("{question}", question.strip()), known=False)
+        return None
 
     def counting(self, thing: str) -> Counting | None:
         """The questions and instructions about how many there are of a thing, None where the book does not count it."""
@@ -350,16 +516,11 @@ class Phrases:
         return None if filled is None else re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", filled)
 
 
-@lru_cache(maxsize=8)
-def load_phrases(style: str) -> Phrases:
-    """The phrase book of a rewriter style; one that knows nothing where the style has none. Raises ConfigError."""
-    path = style_folder("rewriter", style) / "edits.toml"
-    if not path.is_file():
-        return Phrases(Book(fallback=_PLAIN))
+@lru_cache(maxsize=1)
+def load_phrases() -> Phrases:
+    """The phrase book of the cut-outs editor. Raises ConfigError if its file cannot be used."""
+    path = Path(__file__).with_name("edits.toml")
     try:
         return Phrases(Book.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise ConfigError(f"cannot use {path}: {error}") from None
-
-
-_PLAIN = "Change the picture so that the answer to this question is yes: {question}"

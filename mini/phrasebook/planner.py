@@ -1,7 +1,6 @@
-"""The planner that needs no model: a style's phrase book turns failed checks, or the user's words, into sub-tasks.
+"""The planner that needs no model: the phrase book turns failed checks, or the user's words, into sub-tasks.
 
-For language models that cannot plan, and where a model's reply cannot be read. Deterministic: the same situation gets
-the same plan, as long as the judge gives the same answers.
+Deterministic: the same situation gets the same plan, as long as the judge gives the same answers.
 """
 
 from __future__ import annotations
@@ -9,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mini.phrasebook.phrases import Phrases
-from mini.phrasebook.types import Clause, Counting
-from rewriter.plan import Fault, Look, Plan, Situation, Step, in_order
+from mini.phrasebook.phrases import Clause, Counting, load_phrases
+from rewriter.plan import Fault, Look, Plan, Situation, Step, in_order, redraw_or_retry, repair_plan
 
 
-class RulePlanner:
-    """A Planner by rule. `edit_from`: the share of questions that must be answered with yes for an edit to be worth
+class PhrasePlanner:
+    """A Planner by the phrase book. `edit_from`: the share of questions that must be answered with yes for an edit to be worth
     more than a new picture."""
 
-    def __init__(self, phrases: Phrases, edit_from: float = 0.5) -> None:
-        self._phrases = phrases
+    def __init__(self, edit_from: float = 0.5) -> None:
+        self._phrases = load_phrases()
         self._edit_from = edit_from
 
     async def __call__(self, situation: Situation, *, seed: int = 0) -> Plan:
@@ -45,26 +43,21 @@ class RulePlanner:
     async def _mend(self, situation: Situation) -> Plan:
         asked = len(situation.faults) + len(situation.passed)
         if not situation.faults:
-            return _redraw(situation, "no single question says what is wrong")
+            return redraw_or_retry(situation, "no single question says what is wrong")
         if not situation.editing and asked and len(situation.passed) / asked < self._edit_from:
             right = f"only {len(situation.passed)} of {asked} questions are answered with yes"
-            return _redraw(situation, f"{right}, so there is little to keep")
+            return redraw_or_retry(situation, f"{right}, so there is little to keep")
         clauses = [(fault, await self._mending(fault, situation.look)) for fault in situation.faults]
         unknown = [fault.question for fault, clause in clauses if clause is None]
         if unknown and not situation.editing:
-            return _redraw(situation, f"no edit is known for {unknown[0]!r}")
+            return redraw_or_retry(situation, f"no edit is known for {unknown[0]!r}")
         known = [(fault, clause) for fault, clause in clauses if clause is not None]
         mending = self._together(known, self._phrases.read(situation.ask) if situation.editing else ())
         steps = [
             _step(clause, tuple(fault.question for fault in faults), faults[0].region, f"Mends: {faults[0].question}")
             for clause, faults in mending
         ][: situation.edits_left]
-        if not steps:
-            return _redraw(situation, "nothing more can be edited")
-        count = sum(len(step.questions) for step in steps)
-        mended = "1 question is" if count == 1 else f"{count} questions are"
-        kept = f"{len(situation.passed)} of {asked} are right and stay"
-        return Plan("edit", f"{mended} to be mended, {kept}", in_order(_linked(steps, [one for one, _ in mending])))
+        return repair_plan(situation, _linked(steps, [clause for clause, _ in mending]))
 
     def _together(
         self, known: Sequence[tuple[Fault, Clause]], told: Sequence[Clause]
@@ -166,11 +159,3 @@ def _step(
     clause: Clause, questions: tuple[str, ...], region: tuple[float, float, float, float] | None, why: str
 ) -> Step:
     return Step(clause.canonical, why, questions, region, clause.local, draft=clause.draft)
-
-
-def _redraw(situation: Situation, reason: str) -> Plan:
-    if not situation.editing:
-        return Plan("redraw", reason)
-    # The user's picture cannot be drawn anew: what was asked is tried once more.
-    questions = tuple(fault.question for fault in situation.faults)
-    return Plan("edit", f"{reason}; the instruction is tried once more", (Step(situation.ask, "", questions),))

@@ -21,6 +21,12 @@ Serve = Callable[..., Any]
 ASK = "three red circles on a white background"
 FINE = f"{ASK}, arranged finely"
 EDITOR = """
+[planner]
+use = "mini.phrasebook.planner:PhrasePlanner"
+
+[turn_reader]
+use = "mini.phrasebook.turns:PhraseReader"
+
 [editor]
 kind = "openai_images"
 model = "test-editor"
@@ -46,7 +52,6 @@ def rules(tmp_path: Path) -> Path:
     given = Path(__file__).parents[2] / "rewriter" / "templates"
     for name in ("rewrite.txt", "repair.txt", "guard_repair.txt", "system.txt", "style.toml"):
         (style / name).write_text((given / "promptenhancer" / name).read_text())
-    (style / "edits.toml").write_text((given / "mini" / "edits.toml").read_text())
     return style
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageDraw
 
-from agent.answering import ChatAnswerer, JudgeAnswerer
 from agent.course import confidence, prune
 from agent.edit_judging import (
     DONE,
     KEPT,
     EditEvaluator,
-    LookingEditChecks,
     nothing_done,
     wanted_and_kept,
 )
 from agent.types import Attempt
+from evaluator.answering import ChatAnswerer
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.testing import FakeEditJudge, FakeJudge
 from evaluator.types import Check, Outcome, Report, Verdict
-from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.checks import PhraseEditChecks
+from mini.phrasebook.turns import PhraseAnswerer
 from mini.world import questions
 from mini.world.scene import CutOut, Scene
 from redraft.errors import BackendError
@@ -89,7 +89,7 @@ class TestEvaluator:
 
     async def test_rules_make_questions_of_an_instruction(self) -> None:
         # The judge sees nothing of what is named: the instruction's own words are all that can be asked.
-        maker = LookingEditChecks(load_phrases("mini"), FakeJudge(lambda image, prompt, check: 0.0))
+        maker = PhraseEditChecks(FakeJudge(lambda image, prompt, check: 0.0))
         known = await maker(picture((0, 0, 9, 9)), "make the star blue, remove the moon")
         assert [check.question for check in known.wanted] == ["Is there a blue star?", "Is the picture free of moons?"]
         unknown = await maker(picture((0, 0, 9, 9)), "more joy")
@@ -139,7 +139,7 @@ class TestAnswers:
         def opinion(image: Image.Image, prompt: str, check: Check) -> float:
             return 0.8 if check.question in ("Is there a star?", "Are there exactly two red stars?") else 0.1
 
-        answer = JudgeAnswerer(FakeJudge(opinion), load_phrases("mini"))
+        answer = PhraseAnswerer(FakeJudge(opinion))
         look = picture((0, 0, 9, 9))
         assert await answer(look, "is there a star?") == "Yes (80% sure)."
         assert await answer(look, "Is there a moon?") == "No (90% sure)."
@@ -171,7 +171,7 @@ class TestLookingChecks:
 
     async def checks(self, instruction: str) -> tuple[set[str], set[str]]:
         judge = FakeJudge(lambda image, prompt, check: self.asked(check))
-        made = await LookingEditChecks(load_phrases("mini"), judge)(Image.new("RGB", (8, 8)), instruction)
+        made = await PhraseEditChecks(judge)(Image.new("RGB", (8, 8)), instruction)
         return {check.question for check in made.wanted}, {check.question for check in made.kept}
 
     async def test_what_no_sub_task_touches_is_kept(self) -> None:

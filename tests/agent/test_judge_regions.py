@@ -21,8 +21,7 @@ from evaluator.align import AlignEvaluator
 from evaluator.judge import open_judge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
-from mini.phrasebook.phrases import load_phrases
-from mini.phrasebook.planner import RulePlanner
+from mini.phrasebook.planner import PhrasePlanner
 from redraft.chat import ChatReply, ChatRequest
 from redraft.fakes import FakeChat, text_of
 from redraft.limits import Limits, TreeLimits
@@ -61,7 +60,7 @@ async def mended(out: Path, box: object) -> tuple[RunResult, dict[str, Any], Fak
 
     judge = ServerJudge(FakeChat(script), config(), explain=True)
     editor = FakeBackend(name="fake editor", paint=paint_blue)
-    planner = RulePlanner(load_phrases("mini"))
+    planner = PhrasePlanner()
     parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=planner, editor=editor)
     evaluator = AlignEvaluator(parts.builder, judge)
     parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
@@ -123,7 +122,7 @@ async def test_what_an_edit_is_to_change_is_shown_on_the_given_picture(tmp_path:
         return ChatReply("yes", logprobs={"yes": math.log(yes), "no": math.log(1 - yes)})
 
     judge = ServerJudge(FakeChat(script), config(), explain=True)
-    parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=RulePlanner(load_phrases("mini")))
+    parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=PhrasePlanner())
     evaluator = AlignEvaluator(parts.builder, judge)
     parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
     limits = Limits(max_rounds=1, tree=TreeLimits(width=1))

@@ -20,7 +20,7 @@ def config(**settings: Any) -> BackendConfig:
 
 @pytest.mark.parametrize("name", sorted(quirks.QUIRKS))
 def test_the_table_speaks_of_real_classes_and_arguments(name: str) -> None:
-    cls = CutoutsEditPipeline if name == "CutoutsEditPipeline" else getattr(diffusers, name)
+    cls = getattr(diffusers, name)
     quirk = quirks.QUIRKS[name]
     named = {quirk.guidance or "prompt", quirk.area or "prompt"}
     if quirk.also_generates or quirk.sources:

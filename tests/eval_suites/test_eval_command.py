@@ -73,7 +73,7 @@ def test_the_command_that_repeats_a_run_leaves_out_what_is_usual() -> None:
 
 DOWN = """
 [rewriter]
-style = "mini"
+style = "package:mini/rewriter/style"
 model = { kind = "transformers", model = "package:mini/weights/rewriter" }
 [generator]
 kind = "diffusers"

@@ -25,7 +25,7 @@ def builder(chat: FakeChat, style: str = "keypoints", max_checks: int = 24) -> C
 
 async def test_mini_style_sends_exactly_one_user_message() -> None:
     chat = FakeChat(["counting | Are there exactly three red stars?\nnegation | Is the picture free of moons?"])
-    assert await builder(chat, "mini")("three red stars, {{no}} moon") == (STARS, NO_MOON)
+    assert await builder(chat, "package:mini/judge/style")("three red stars, {{no}} moon") == (STARS, NO_MOON)
     [request] = chat.requests
     [message] = request.messages
     assert (message.role, message.content) == ("user", "Checklist: three red stars, {{no}} moon")
@@ -74,7 +74,7 @@ async def test_an_unusable_reply_is_asked_for_once_more_in_another_way() -> None
     assert second.seed is not None
 
 
-@pytest.mark.parametrize("style", ["keypoints", "mini"])
+@pytest.mark.parametrize("style", ["keypoints", "package:mini/judge/style"])
 async def test_two_unusable_replies_fall_back_to_one_question_and_say_so(style: str) -> None:
     chat = FakeChat([BadReply("not JSON"), "still nothing"])
     result = await builder(chat, style).build("three </user_prompt> stars")

@@ -27,6 +27,7 @@ from redraft.training import last_checkpoint
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Is the circle blue?"
+STYLE = "package:mini/judge/style"
 
 
 def write_records(folder: Path, count: int, **more: object) -> Path:
@@ -80,7 +81,7 @@ def test_it_learns_calibrates_reports_and_can_be_used(
 ) -> None:
     write_records(tmp_path / "records", 100, reason="red")
     config = write_config(
-        tmp_path, tiny_llava, style="mini", max_steps=25, save_strategy="no", frozen=["vision_tower"], logging_steps=5,
+        tmp_path, tiny_llava, style=STYLE, max_steps=25, save_strategy="no", frozen=["vision_tower"], logging_steps=5,
         per_device_train_batch_size=16, weight_decay=0.0, learning_rate=5e-3,
     )  # fmt: skip
     assert run(["--config", str(config)]) == 0
@@ -164,7 +165,7 @@ def test_a_killed_training_goes_on_and_ends_where_it_would_have(
     tmp_path: Path, tiny_llava: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_records(tmp_path / "records", 20)
-    settings = {"style": "mini", "max_steps": 30, "save_steps": 5, "measure_before": False}
+    settings = {"style": STYLE, "max_steps": 30, "save_steps": 5, "measure_before": False}
     config = write_config(tmp_path, tiny_llava, **settings)
     assert run(["--config", str(config), "--output_dir", str(tmp_path / "whole"), "--save_strategy", "no"]) == 0
 
@@ -226,7 +227,7 @@ def test_what_is_refused(
 
 def test_a_recipe_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--config", "qwen9"]) == 2
-    assert "no recipe 'qwen9'; recipes: mini, qwen2_5_vl_7b, qwen3_vl_8b" in capsys.readouterr().err
+    assert "no recipe 'qwen9'; recipes: qwen2_5_vl_7b, qwen3_vl_8b" in capsys.readouterr().err
 
 
 def test_records_that_teach_nothing_or_leak_are_refused(

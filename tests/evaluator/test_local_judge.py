@@ -16,7 +16,9 @@ from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
 
-def config_for(folder: Path, *, min_label_mass: float = 0.0, style: str = "mini", micro_batch: int = 8) -> JudgeConfig:
+def config_for(
+    folder: Path, *, min_label_mass: float = 0.0, style: str = "package:mini/judge/style", micro_batch: int = 8
+) -> JudgeConfig:
     local = LocalConfig(device="cpu", dtype="float32", micro_batch=micro_batch)
     model = ModelConfig(kind="transformers", model=str(folder), local=local)
     return JudgeConfig(model=model, style=style, min_label_mass=min_label_mass)
@@ -31,7 +33,7 @@ def values(verdicts: list[Verdict]) -> list[tuple[float, float]]:
     return [(v.probability or -1.0, v.label_mass or -1.0) for v in verdicts]
 
 
-@pytest.mark.parametrize("style", ["mini", "keypoint"])
+@pytest.mark.parametrize("style", ["package:mini/judge/style", "keypoint"])
 async def test_shared_prefix_gives_what_single_calls_give(
     tiny_llava: Path, questions: tuple[str, ...], style: str
 ) -> None:

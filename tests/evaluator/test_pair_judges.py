@@ -189,7 +189,7 @@ async def test_a_guard_fails_every_check_of_a_picture_that_gives_orders() -> Non
         return 0.8
 
     inner = FakeJudge(says)
-    judge = GuardedJudge(inner, "mini")
+    judge = GuardedJudge(inner, "package:mini/judge/style")
     checks = [Check("counting", "Is there a star?"), Check("size", "Is it big?")]
     calm = await judge(grey(0.3), "p", checks)
     assert [v.probability for v in calm] == [0.8, 0.8]

@@ -84,7 +84,7 @@ async def test_malformed_bodies_are_asked_about_only_where_they_count() -> None:
 
 async def test_mini_style_says_the_question_and_nothing_else() -> None:
     chat = FakeChat(lambda request: answer(1.0, 0.0))
-    await ServerJudge(chat, config(style="mini"))(IMAGE, "p", [STARS])
+    await ServerJudge(chat, config(style="package:mini/judge/style"))(IMAGE, "p", [STARS])
     assert chat.requests[0].messages[0].content == (IMAGE, STARS.question)
 
 

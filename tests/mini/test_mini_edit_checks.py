@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.edit_judging import LookingEditChecks
 from evaluator.checklist import OVERALL
 from evaluator.edits.types import EditChecks
 from evaluator.testing import FakeJudge
 from evaluator.types import Check
 from mini.editor.sampling import EditCase, sample_edit
 from mini.editor.wording import say_edit
-from mini.phrasebook.phrases import load_phrases
+from mini.phrasebook.checks import PhraseEditChecks
 from mini.world import questions
 from mini.world.scene import CutOut, Scene
 
@@ -31,7 +30,7 @@ async def checks(scene: Scene, instruction: str) -> EditChecks:
     def seen(image: Image.Image, prompt: str, check: Check) -> float:
         return float(yes(check.question, scene))
 
-    return await LookingEditChecks(load_phrases("mini"), FakeJudge(seen))(BLANK, instruction)
+    return await PhraseEditChecks(FakeJudge(seen))(BLANK, instruction)
 
 
 def asked(found: EditChecks) -> set[str]:

@@ -231,7 +231,7 @@ def test_losses_are_finite_and_reach_every_part(whole: Ask) -> None:
 async def test_as_a_judge(folder: Path, whole: Ask) -> None:
     """Through the code that judges for the loop: the probabilities are those of training."""
     model = ModelConfig(kind="transformers", model=str(folder), local=LocalConfig(device="cpu", dtype="float32"))
-    judge = TransformersJudge(JudgeConfig(model=model, style="mini", min_label_mass=0.0))
+    judge = TransformersJudge(JudgeConfig(model=model, style="package:mini/judge/style", min_label_mass=0.0))
     image = draw(_scenes(712, 1)[0])
     checks = [Check("counting", question) for question in ASKED]
     verdicts = await judge(image, "whatever was asked for", checks)

@@ -319,8 +319,8 @@ def _sent(messages: tuple[Message, ...]) -> str:
 
 
 def test_rewrite_prompts_are_those_of_the_loop() -> None:
-    style = load_style("mini")
-    template = load_template("rewriter", "mini", "rewrite")
+    style = load_style("package:mini/rewriter/style")
+    template = load_template("rewriter", "package:mini/rewriter/style", "rewrite")
     for one in _of("rewrite"):
         text = one.prompt.removeprefix("Rewrite: ")
         assert fill(template, prompt=text) == one.prompt
@@ -328,8 +328,8 @@ def test_rewrite_prompts_are_those_of_the_loop() -> None:
 
 
 def test_repair_prompts_are_those_of_the_loop() -> None:
-    style = load_style("mini")
-    template = load_template("rewriter", "mini", "repair")
+    style = load_style("package:mini/rewriter/style")
+    template = load_template("rewriter", "package:mini/rewriter/style", "repair")
     for one in _of("repair"):
         before, failed = _before_and_failed(one)
         assert fill(template, prompt=one.wording.text, before=before, failed=" ".join(failed)) == one.prompt
@@ -338,16 +338,16 @@ def test_repair_prompts_are_those_of_the_loop() -> None:
 
 def test_what_the_guard_refused_is_asked_for_as_at_first() -> None:
     """The model knows no third kind of prompt."""
-    style = load_style("mini")
+    style = load_style("package:mini/rewriter/style")
     assert style.ask_guard_repair("a red star", "one blue star", ("Keep red.",)) == style.ask("a red star")
 
 
 async def test_checklist_prompts_are_those_of_the_loop() -> None:
-    template = load_template("evaluator", "mini", "checklist")
+    template = load_template("evaluator", "package:mini/judge/style", "checklist")
     lessons = _of("checklist", n=60)
     replies = {one.prompt: one.reply for one in lessons}
     chat = FakeChat(lambda request: replies[_sent(request.messages)])
-    builder = ChecklistBuilder(chat, ChecklistConfig(style="mini"))
+    builder = ChecklistBuilder(chat, ChecklistConfig(style="package:mini/judge/style"))
     for one in lessons:
         assert fill(template, prompt=one.wording.text) == one.prompt
         result = await builder.build(one.wording.text)
@@ -358,7 +358,7 @@ async def test_checklist_prompts_are_those_of_the_loop() -> None:
 
 async def test_the_loop_s_rewriter_takes_what_the_lessons_teach() -> None:
     """Prompt sent, reply read, and the intent guard content with nearly all of it."""
-    config = RewriterConfig(model=ModelConfig(kind="transformers", model="none"), style="mini")
+    config = RewriterConfig(model=ModelConfig(kind="transformers", model="none"), style="package:mini/rewriter/style")
     lessons = _of("rewrite", "test", 100) + _of("rewrite", "train", 100)
     replies = {one.prompt: one.reply for one in lessons}
     rewriter = CoTRewriter(FakeChat(lambda request: replies[_sent(request.messages)]), config)

@@ -27,7 +27,7 @@ def test_some_triplets_repair_and_are_asked_as_the_lessons_ask(tmp_path: Path) -
     found = [one for one in records if one.missed is not None]
     assert 4 <= len(found) <= 24
     for one in found:
-        [message] = asked(load_style("mini"), one.prompt, one.missed)
+        [message] = asked(load_style("package:mini/rewriter/style"), one.prompt, one.missed)
         assert message["content"].startswith(f"Repair: {one.prompt}\nBefore: {one.missed.before}\nFailed: ")
         assert message["content"].endswith("?")
 

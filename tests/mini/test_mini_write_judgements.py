@@ -44,7 +44,7 @@ def test_two_steps_of_the_mini_recipe_on_the_mini_judge(tmp_path: Path, capsys: 
         "report_share": 0.25,
     }
     argv = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
-    assert main(["--config", "mini", *argv]) == 0, capsys.readouterr().err
+    assert main(["--config", "package:mini/judge/recipe.yaml", *argv]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["steps"] == 2
     assert report["report"]["calibrated"]["failed"] <= report["records"]["report"]

@@ -127,7 +127,7 @@ async def test_fallbacks_give_way_to_a_good_rewrite_of_the_same_words() -> None:
 
 async def test_mini_style_sends_its_lines_to_the_letter() -> None:
     chat = FakeChat([reply("three red stars, word HELLO")] * 2)
-    rewriter = CoTRewriter(chat, config("mini"))
+    rewriter = CoTRewriter(chat, config("package:mini/rewriter/style"))
     await rewriter(PROMPT)
     failed = ("Are there exactly three red stars?", "Does the sheet say HELLO?")
     await rewriter(PROMPT, feedback=Feedback("two red stars", failed))
@@ -139,7 +139,7 @@ async def test_mini_style_sends_its_lines_to_the_letter() -> None:
 
 async def test_mini_style_asks_again_in_the_same_words() -> None:
     chat = FakeChat([reply("two red stars, word HELLO"), reply("three red stars, word HELLO")])
-    (rewrite,) = await CoTRewriter(chat, config("mini"))(PROMPT)
+    (rewrite,) = await CoTRewriter(chat, config("package:mini/rewriter/style"))(PROMPT)
     assert rewrite.prompt == "three red stars, word HELLO"
     assert chat.requests[0].messages == chat.requests[1].messages
     assert chat.requests[0].seed != chat.requests[1].seed
@@ -153,7 +153,7 @@ async def test_mini_style_asks_again_in_the_same_words() -> None:
         "\\1 \\g<0> %s {0}",
     ],
 )
-@pytest.mark.parametrize("style", ["mini", "promptenhancer"])
+@pytest.mark.parametrize("style", ["package:mini/rewriter/style", "promptenhancer"])
 async def test_what_the_user_wrote_is_sent_as_it_is(style: str, prompt: str) -> None:
     chat = FakeChat([reply(prompt)] * 2)
     await CoTRewriter(chat, config(style))(prompt, feedback=Feedback(prompt, (prompt,)))

@@ -25,7 +25,7 @@ def pairs(file: str) -> list[tuple[str, str, str]]:
 
 BAD = pairs("bad_rewrites.txt")
 SAMPLES = load_samples(Path(__file__).parents[1] / "data" / "intent")
-MINI = load_style("mini").settings.guard
+MINI = load_style("package:mini/rewriter/style").settings.guard
 
 
 def rules_of(findings: tuple[Finding, ...]) -> set[str]:

@@ -34,7 +34,7 @@ def test_a_style_of_ones_own(tmp_path: Path) -> None:
     assert message.content == "<user_prompt>\na cat\n</user_prompt> <found>\nx\ny\n</found>"
 
 
-@pytest.mark.parametrize("name", ["mini", "promptenhancer"])
+@pytest.mark.parametrize("name", ["package:mini/rewriter/style", "promptenhancer"])
 def test_built_in_styles_load(name: str) -> None:
     style = load_style(name)
     assert (style.system is not None) == style.settings.system

@@ -95,7 +95,7 @@ def config(tmp_path: Path, model: Path, served: Served) -> Path:
         {
             "model_name_or_path": str(model),
             "train_files": [str(records)],
-            "style": "mini",
+            "style": "package:mini/rewriter/style",
             "reward_url": served.url,
             "output_dir": str(tmp_path / "out"),
             "max_steps": 2,

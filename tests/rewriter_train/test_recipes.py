@@ -21,6 +21,7 @@ TRIPLETS = [
     for number in ("two", "three", "four", "five")
 ]
 RECIPES = recipes()
+MINI = ("package:mini/rewriter/sft.yaml", "package:mini/rewriter/grpo.yaml")
 
 
 def _tokenizer() -> Any:
@@ -58,21 +59,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_the_recipes_are_those_that_the_docs_name() -> None:
     assert set(RECIPES) == {
-        "mini_sft", "mini_grpo", "promptenhancer_7b_sft", "promptenhancer_7b_grpo", "qwen3_4b_lora_grpo",
+        "promptenhancer_7b_sft", "promptenhancer_7b_grpo", "qwen3_4b_lora_grpo",
         "reward_server",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith(("_sft", "_grpo"))])
-def test_two_steps(name: str, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("recipe", [*MINI, *(name for name in RECIPES if name.endswith(("_sft", "_grpo")))])
+def test_two_steps(recipe: str, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    family = "mini" if recipe in MINI else recipe.partition("_")[0]
     records = tmp_path / "records.jsonl"
     records.write_text("".join(json.dumps(one) + "\n" for one in TRIPLETS), encoding="utf-8")
     out = tmp_path / "out"
-    argv = ["--config", name, "--model_name_or_path", str(models[name.partition("_")[0]]), "--output_dir", str(out)]
+    argv = ["--config", recipe, "--model_name_or_path", str(models[family]), "--output_dir", str(out)]
     argv += ["--train_files", str(records), "--max_steps", "2", "--use_cpu", "true", "--bf16", "false"]
     argv += ["--dtype", "float32", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
     argv += ["--save_steps", "2", "--logging_steps", "1", "--report_to", "none", "--disable_tqdm", "true"]
-    if name.endswith("_sft"):
+    if recipe.removesuffix(".yaml").endswith("sft"):
         assert sft.main(argv) == 0, capsys.readouterr().err
     else:
         # What the tiny model says cannot be read, so that nothing is drawn; drawing is tested in test_grpo.
@@ -82,7 +84,7 @@ def test_two_steps(name: str, models: dict[str, Path], tmp_path: Path, capsys: p
         assert (out / "samples" / "step-2.html").is_file()
     state = json.loads((out / "checkpoint-2" / "trainer_state.json").read_text(encoding="utf-8"))
     assert state["global_step"] == 2
-    assert (out / ("adapter_model.safetensors" if "lora" in name else "model.safetensors")).is_file()
+    assert (out / ("adapter_model.safetensors" if "lora" in recipe else "model.safetensors")).is_file()
 
 
 def test_the_papers_settings() -> None:
@@ -111,5 +113,5 @@ def test_the_servers_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_a_recipe_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert grpo.main(["--config", "mini_gpro"]) == 2
-    assert "no recipe 'mini_gpro'; recipes: mini_grpo, mini_sft" in capsys.readouterr().err
+    assert grpo.main(["--config", "qwen3_gpro"]) == 2
+    assert "no recipe 'qwen3_gpro'; recipes: promptenhancer_7b_grpo" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def config(tmp_path: Path, model: Path) -> Path:
     settings = {
         "model_name_or_path": str(model),
         "train_files": [str(records)],
-        "style": "mini",
+        "style": "package:mini/rewriter/style",
         "max_bad": 0.25,
         "output_dir": str(tmp_path / "out"),
         "max_steps": 2,

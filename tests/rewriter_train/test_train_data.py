@@ -135,7 +135,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         load_triplets([tmp_path / "b.parquet"])
 
 
-@pytest.mark.parametrize("name", ["promptenhancer", "mini"])
+@pytest.mark.parametrize("name", ["promptenhancer", "package:mini/rewriter/style"])
 async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(name: str) -> None:
     """The conversation is the one that the rewriter sends, and the completion comes back through its parser."""
     style = load_style(name)
@@ -151,7 +151,7 @@ async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(na
     assert completion["role"] == "assistant"
 
 
-@pytest.mark.parametrize("name", ["promptenhancer", "mini"])
+@pytest.mark.parametrize("name", ["promptenhancer", "package:mini/rewriter/style"])
 async def test_repairs_are_asked_for_as_the_loop_does(name: str, tmp_path: Path) -> None:
     row = {**GOOD, "before": "stars", "failed": ["Are there two stars?", "Are the stars red?"], "theme": "art"}
     [one] = load_triplets([write(tmp_path / "a.jsonl", [row])]).records
@@ -177,7 +177,7 @@ def test_training_and_use_share_one_parser_and_one_guard() -> None:
 
 
 def test_without_thoughts_only_the_answer_is_taught() -> None:
-    [row] = data.sft_rows([Triplet("x", "why", "an x")], load_style("mini"), thoughts=False)
+    [row] = data.sft_rows([Triplet("x", "why", "an x")], load_style("package:mini/rewriter/style"), thoughts=False)
     assert row["completion"][0]["content"] == "<answer>an x</answer>"
     parsed = reply.parse_reply("<answer>an x</answer>")
     assert (parsed.prompt, parsed.thought) == ("an x", "")

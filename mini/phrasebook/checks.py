@@ -1,4 +1,4 @@
-"""What a picture should hold after an instruction, worked out from what it holds before.
+"""Which questions the picture after an edit is judged by, worked out from the instruction and the picture before it.
 
 The names in an instruction speak of the picture before it. "Make the top square dotted and paint it orange", of a
 picture with two yellow squares, leaves one yellow square, and one orange one that is dotted: questions about the result
@@ -12,12 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mini.phrasebook.phrases import Phrases
-from mini.phrasebook.types import Ask, Clause, Thing
+from PIL import Image
+
+from evaluator.edits.checks import overall_edit_check
+from evaluator.edits.types import EditChecks
+from evaluator.types import Check, Judge
+from mini.phrasebook.phrases import Ask, Clause, Phrases, Thing, load_phrases
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
 _KEY_POINT = "counting"
+_KEPT = "preservation"
+"""The key point of what an edit must leave as it is."""
+_SURE = 0.8
+"""The judge's least P(yes) for asking again after the edit: below it the answer may turn without a cause."""
 
 
 @dataclass(frozen=True)
@@ -382,3 +390,45 @@ def _calls(name: Name, own: Name) -> bool:
 def _within(name: Name, own: Name) -> bool:
     """Whether a thing that is called `own` may be meant by a name: they do not contradict each other."""
     return all(own.get(slot, value) == value for slot, value in name.items())
+
+
+class PhraseEditChecks:
+    """An EditChecklistMaker that reads the instruction with the phrase book, and has the judge look at the picture.
+
+    The judge is asked about everything that the book says pictures may hold; `Aftermath` works out what should be there
+    afterwards, and what must stay. If the book does not know a part of the instruction, one question about the whole
+    stands in for that part, and nothing is said of the rest, since the part may mean any of it.
+    """
+
+    def __init__(self, judge: Judge, pass_at: float = 0.5) -> None:
+        self._phrases = load_phrases()
+        self._judge = judge
+        self._pass_at = pass_at
+
+    async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
+        clauses = self._phrases.read(instruction)
+        if not all(clause.known for clause in clauses):
+            told = [Check(*check) for clause in clauses for check in clause.checks]
+            return EditChecks((*dict.fromkeys(told), overall_edit_check(instruction)))
+        after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
+        wanted = [Check(*asked) for asked in after.wanted()] or [overall_edit_check(instruction)]
+        asked = {check.question for check in wanted}
+        kept = [question for question in after.kept(_SURE) if question not in asked]
+        return EditChecks(tuple(wanted), tuple(Check(_KEPT, question) for question in kept))
+
+    async def _look(self, source: Image.Image, instruction: str) -> list[Seen]:
+        """All that is in the picture, with what the judge says of it."""
+        things = self._phrases.things
+        sure = await self._sure(source, instruction, [thing.there for thing in things])
+        there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
+        sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])
+        seen = [Seen(thing, sure) for thing in there]
+        more = await self._sure(source, instruction, [ask.question for one in seen for ask in one.asks(self._pass_at)])
+        return [Seen(one.thing, sure | more) for one in seen]
+
+    async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
+        """P(yes) of each question that the judge could answer."""
+        if not questions:
+            return {}
+        verdicts = await self._judge(source, instruction, tuple(Check(_KEPT, q) for q in questions))
+        return {v.check.question: v.probability for v in verdicts if v.probability is not None}
