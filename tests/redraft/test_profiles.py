@@ -163,8 +163,8 @@ def test_model_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a/b/c", "there is no model folder a/b/c"),
         ("package:redraft/nowhere", "there is no folder"),
         ("package:no_such_package/x", "'no_such_package' is not installed"),
-        ("package:", "package:NAME/SUBFOLDER"),
-        ("package:../x", "package:NAME/SUBFOLDER"),
+        ("package:", "package:NAME/PATH"),
+        ("package:../x", "package:NAME/PATH"),
     ],
 )
 def test_model_places_that_are_not_there(model: str, words: str) -> None:
