@@ -20,16 +20,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
-from rewriter.batch.engines import ENGINES, EngineName
-from rewriter.batch.formats import open_source
-from rewriter.batch.making import Maker
-from rewriter.batch.outputs import check_output
-from rewriter.batch.run import Counts, Plan, fresh_prompts, rejects_path, run_batch, work_path
-from rewriter.batch.select import ScoreSelector, load_scorer
-from rewriter.batch.setup import Kit, open_kit, own_columns
-from rewriter.batch.sources import Source
-from rewriter.batch.types import Engine, Selector, Shard, Status
-from rewriter.batch.work import Work
+from rewriter.batch.engines import ENGINES, BatchEngine, EngineName
+from rewriter.batch.maker import Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
+from rewriter.batch.run import BatchPlan, Counts, fresh_prompts, rejects_path, run_batch, work_path
+from rewriter.batch.tables import InputTable, check_output, open_source
+from rewriter.batch.work import Shard, Status, WorkFolder
 
 _PLAIN_S = 10.0
 """How often a log file, which no bar can be drawn in, is told how far the batch is."""
@@ -82,7 +77,7 @@ def enhance(options: Options) -> None:
         )
         how, selector = _selector(options, profile, kit.engine)
         columns = own_columns(kit.target, thought=options.thought, n=options.n, scored=selector is not None)
-        plan = Plan({**kit.settings, "select": how}, columns, options.seed, shard, options.limit)
+        plan = BatchPlan({**kit.settings, "select": how}, columns, options.seed, shard, options.limit)
         if options.dry_run:
             _dry_run(options, source, plan, kit, stdout)
             return
@@ -97,17 +92,17 @@ def enhance(options: Options) -> None:
         raise typer.Exit(3)
 
 
-def _work(options: Options, source: Source, plan: Plan, kit: Kit, maker: Maker) -> Counts:
+def _work(options: Options, source: InputTable, plan: BatchPlan, kit: Kit, maker: Maker) -> Counts:
     folder = options.work or work_path(options.out)
 
-    async def work(opened: Work, view: _View) -> Counts:
+    async def work(opened: WorkFolder, view: _View) -> Counts:
         try:
             window = max(1, -(-kit.engine.window // options.n))
             return await run_batch(source, options.out, opened, plan, maker, window, view)
         finally:
             await kit.aclose()
 
-    with _View(source) as view, Work(folder, plan.shard, fresh=not options.resume) as opened:
+    with _View(source) as view, WorkFolder(folder, plan.shard, fresh=not options.resume) as opened:
         try:
             return asyncio.run(work(opened, view))
         except KeyboardInterrupt:
@@ -131,7 +126,7 @@ def _engine_name(name: str) -> EngineName:
     raise InputError(f"--engine {name!r}: there are {', '.join(ENGINES)}")
 
 
-def _selector(options: Options, profile: Profile, engine: Engine) -> tuple[object, Selector | None]:
+def _selector(options: Options, profile: Profile, engine: BatchEngine) -> tuple[object, Selector | None]:
     """Its settings, and the selector; None where the first candidate is taken."""
     if options.judge and options.select is not None:
         raise InputError("--judge and --select both pick a candidate; give one of them")
@@ -144,13 +139,13 @@ def _selector(options: Options, profile: Profile, engine: Engine) -> tuple[objec
     return open_judging(profile, engine)
 
 
-def _dry_run(options: Options, source: Source, plan: Plan, kit: Kit, stdout: TextIO) -> None:
+def _dry_run(options: Options, source: InputTable, plan: BatchPlan, kit: Kit, stdout: TextIO) -> None:
     """Reads the whole input and asks no model."""
     counts, folder = Counts(), options.work or work_path(options.out)
     with ExitStack() as exits:
         if not folder.is_dir():
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
-        work = exits.enter_context(Work(folder, plan.shard))
+        work = exits.enter_context(WorkFolder(folder, plan.shard))
         todo = fresh_prompts(source, work, plan, counts)
         first = [prompt for _, prompt in islice(todo, _SHOWN)]
         for _ in todo:
@@ -222,7 +217,7 @@ def summary(options: Options, counts: Counts, kit: Kit) -> dict[str, Any]:
 class _View:
     """How far the batch is, on stderr: a bar in a terminal, a line now and then elsewhere."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: InputTable) -> None:
         self._source = source
         self._console = open_console(sys.stderr)
         self._live = self._console.is_terminal

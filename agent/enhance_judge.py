@@ -23,7 +23,7 @@ from redraft.errors import BackendError
 from redraft.limits import Limits
 from redraft.models import open_chat
 from redraft.profiles import Profile
-from rewriter.batch.types import Choice
+from rewriter.batch.maker import Choice
 from rewriter.types import Rewrite
 
 KEPT = "judge: the user's own prompt drew the better picture"

@@ -51,14 +51,11 @@ from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
 from redraft.local_models import load_local
 from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
 from redraft.transformers_chat import TransformersChat
-from rewriter.batch.engines import ChatEngine
-from rewriter.batch.formats import open_source
-from rewriter.batch.making import Maker
-from rewriter.batch.run import Plan, run_batch, work_path
-from rewriter.batch.setup import open_kit, own_columns
-from rewriter.batch.types import WHOLE
-from rewriter.batch.vllm_engine import VllmEngine
-from rewriter.batch.work import Work
+from rewriter.batch.engines import ChatEngine, VllmEngine
+from rewriter.batch.maker import Maker, open_kit, own_columns
+from rewriter.batch.run import BatchPlan, run_batch, work_path
+from rewriter.batch.tables import open_source
+from rewriter.batch.work import WHOLE, WorkFolder
 from rewriter.cot import Asking
 from rewriter.target import load_target
 
@@ -177,8 +174,8 @@ class Whole:
         out = self._folder / f"{self._name}{self._runs}.jsonl"
         target = load_target("generic")
         kit = open_kit(self._config, target=target, engine=ChatEngine(self._engine, self._window))
-        plan = Plan(kit.settings, own_columns(target, thought=False, n=1, scored=False))
-        with Work(work_path(out), WHOLE) as work:
+        plan = BatchPlan(kit.settings, own_columns(target, thought=False, n=1, scored=False))
+        with WorkFolder(work_path(out), WHOLE) as work:
             counts = await run_batch(source, out, work, plan, Maker(kit.rewriter, plan.keys), kit.engine.window)
         assert counts.rows == prompts
         assert self._engine.tokens == tokens, f"{self._engine.tokens} tokens were made instead of {tokens}"

@@ -21,13 +21,11 @@ import time
 from pathlib import Path
 
 from redraft.profiles import ModelConfig, RewriterConfig
-from rewriter.batch.fakes import FakeEngine
-from rewriter.batch.formats import open_source
-from rewriter.batch.making import Maker
-from rewriter.batch.run import Counts, Plan, run_batch, work_path
-from rewriter.batch.setup import open_kit, own_columns
-from rewriter.batch.types import WHOLE
-from rewriter.batch.work import Work
+from rewriter.batch.engines import FakeEngine
+from rewriter.batch.maker import Maker, open_kit, own_columns
+from rewriter.batch.run import BatchPlan, Counts, run_batch, work_path
+from rewriter.batch.tables import open_source
+from rewriter.batch.work import WHOLE, WorkFolder
 
 LOOKS = ("red", "tiny", "old", "glass", "golden", "wooden", "striped", "giant", "rusty", "pale")
 THINGS = ("fox", "castle", "teapot", "bicycle", "lighthouse", "violin", "robot", "orange tree", "clock", "ship")
@@ -99,9 +97,9 @@ def measure(folder: Path, rows: int, workers: int) -> None:
 
     async def go() -> Counts:
         kit = open_kit(config, target="generic", engine=FakeEngine(window=1024), workers=workers)
-        plan = Plan(kit.settings, own_columns(kit.target, thought=False, n=1, scored=False))
+        plan = BatchPlan(kit.settings, own_columns(kit.target, thought=False, n=1, scored=False))
         try:
-            with Work(work_path(out), WHOLE) as work:
+            with WorkFolder(work_path(out), WHOLE) as work:
                 maker = Maker(kit.rewriter, plan.keys)
                 return await run_batch(open_source(str(source)), out, work, plan, maker, 1024, tell)
         finally:

@@ -30,9 +30,8 @@ from redraft.errors import RedraftError
 from redraft.profiles import Profile, load_profile
 from rewriter.reply import review
 from rewriter.styles import load_style
-from rewriter.train.image_reward import ImageReward, seeds_of
-from rewriter.train.opening import style_and_rules
-from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish
+from rewriter.train.data import style_and_rules
+from rewriter.train.image_reward import ImageReward, RewardSample, RewardSettings, ScoredSample, Scores, Wish, seeds_of
 from rewriter.train.rewards import alignment, format_term, intent_penalty
 
 WAYS = ("batched", "one by one")
@@ -47,7 +46,7 @@ class OneByOne:
         _, self._rules = style_and_rules(profile.rewriter.style, profile.rewriter.target)
         self._settings = RewardSettings()
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         known: dict[tuple[str, str], float | None] = {}
         checklists: dict[str, Any] = {}
         scored = []
@@ -56,7 +55,7 @@ class OneByOne:
             form = format_term(sample.reply, readable=read.prompt is not None)
             if read.prompt is None:
                 most = self._settings.penalty_most
-                scored.append(Scored(self._settings.format_weight * form - most, 0.0, form, None, penalty=most))
+                scored.append(ScoredSample(self._settings.format_weight * form - most, 0.0, form, None, penalty=most))
                 continue
             key = (sample.prompt, read.prompt)
             if key not in known:
@@ -69,7 +68,7 @@ class OneByOne:
             aligned = known[key]
             penalty = intent_penalty(len(read.findings))
             reward = None if aligned is None else aligned + self._settings.format_weight * form - penalty
-            scored.append(Scored(reward, aligned, form, read.prompt, pictures=1))
+            scored.append(ScoredSample(reward, aligned, form, read.prompt, pictures=1))
         return Scores(tuple(scored), len(known), 0, 0, (), 0.0, 0.0, 0.0)
 
     async def draw(self, rewrites: Sequence[Wish]) -> list[Any]:
@@ -89,7 +88,7 @@ class Batched:
         judging = 2 * profile.judge.model.local.micro_batch
         self._settings = RewardSettings(batch_size=profile.generator.batch_size, judging=judging)
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         reward = ImageReward(self._backend, self._evaluator, self._rules, self._settings)
         try:
             return await reward(samples)
@@ -170,10 +169,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from mini.rewriter.write_data import prompts
     from redraft.training import find_model
-    from rewriter.train.adapter import RewriteReward
-    from rewriter.train.arguments import ShapingArguments
     from rewriter.train.data import RLPrompt, rl_rows
-    from rewriter.train.shaping import Shaper
+    from rewriter.train.rewards import Shaper, ShapingArguments
+    from rewriter.train.trl_reward import RewriteReward
 
     profile = load_profile(options.profile)
     source = Batched(profile) if options.way == WAYS[0] else OneByOne(profile)

@@ -7,10 +7,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rich.console import Console
 
@@ -36,6 +36,18 @@ def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> 
         console.print(printable(f"error: {error}"))
         return error.exit_code
     return 0
+
+
+def check_choices(args: Any) -> None:
+    """argparse checks what stands on the command line, but not what stands in a YAML file. Raises ValueError."""
+    for name, kind in get_type_hints(type(args)).items():
+        value = getattr(args, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}, and may be {', '.join(map(str, get_args(kind)))}")
+
+
+def setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 def recipes(package: str) -> dict[str, Path]:

@@ -22,11 +22,9 @@ from typing import Any, TypeVar, overload
 
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import Profile, load_profile
-from rewriter.batch.engines import EngineName
-from rewriter.batch.making import Maker, failed
-from rewriter.batch.select import ScoreSelector, load_scorer
-from rewriter.batch.setup import Kit, open_kit, pick_target
-from rewriter.batch.types import Engine, Keys, Record, Status
+from rewriter.batch.engines import BatchEngine, EngineName
+from rewriter.batch.maker import Kit, Maker, ScoreSelector, failed, load_scorer, open_kit, pick_target
+from rewriter.batch.work import Keys, Record, Status
 from rewriter.request import clean_request
 from rewriter.target import Target, load_target, target_of_pipeline
 
@@ -58,7 +56,7 @@ class Enhancer:
     """An open rewriter, for many calls: its model is loaded once.
 
     `profile` is a name, a file or a Profile; `target` the image model the prompts are for, the profile's own or
-    `generic` where it is None; `engine` as for `redraft enhance`, or an Engine of one's own. With `n` rewrites a
+    `generic` where it is None; `engine` as for `redraft enhance`, or a BatchEngine of one's own. With `n` rewrites a
     prompt, `select` names the scorer that picks one. Equal prompts of a call are rewritten once, and equal calls with
     the same `seed` give the same.
 
@@ -73,7 +71,7 @@ class Enhancer:
         n: int = 1,
         select: str | None = None,
         seed: int = 0,
-        engine: EngineName | Engine = "auto",
+        engine: EngineName | BatchEngine = "auto",
         concurrency: int | None = None,
     ) -> None:
         opened = load_profile(profile) if isinstance(profile, str) else profile

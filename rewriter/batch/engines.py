@@ -1,13 +1,33 @@
-"""Engines: what answers the requests of a batch, each behind the protocol `Engine`. Model libraries load when used."""
+"""Engines: what answers the requests of a batch, each behind the protocol `BatchEngine`. Model libraries load when used."""
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+import queue
+import re
+import threading
+import zlib
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, Literal, Protocol
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
-from redraft.errors import ConfigError
-from redraft.profiles import ModelConfig
-from rewriter.batch.types import Engine
+from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat, Usage
+from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, one_line
+from redraft.extras import require
+from redraft.profiles import ModelConfig, model_place
+
+
+class BatchEngine(ChatModel, Protocol):
+    """What answers the requests of a batch: a chat model that wants many of them under way at once."""
+
+    @property
+    def window(self) -> int:
+        """How many requests it can use at once; more would only wait in it."""
+        ...
+
+    async def aclose(self) -> None: ...
+
 
 EngineName = Literal["auto", "server", "transformers", "vllm", "fake"]
 ENGINES: tuple[EngineName, ...] = ("auto", "server", "transformers", "vllm", "fake")
@@ -40,7 +60,7 @@ class ChatEngine:
             await close()
 
 
-def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int | None = None) -> Engine:
+def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int | None = None) -> BatchEngine:
     """The engine for a profile's rewriter model.
 
     auto:         what the profile says, a server or transformers in this process.
@@ -59,12 +79,8 @@ def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int
         most = concurrency or max(MOST, config.server.concurrency)
         return ChatEngine(OpenAIChat(config, most=most), most)
     if kind == "fake":
-        from rewriter.batch.fakes import FakeEngine
-
         return FakeEngine(window=concurrency or 1024)
     if kind == "vllm":
-        from rewriter.batch.vllm_engine import VllmEngine
-
         return VllmEngine(config, window=concurrency or 1024)
     from redraft.transformers_chat import TransformersChat
 
@@ -72,3 +88,204 @@ def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int
         config = config.model_copy(update={"local": config.local.model_copy(update={"micro_batch": concurrency})})
     # Twice the batch: while rows are reviewed others must wait at the model's door.
     return ChatEngine(TransformersChat(config), 2 * config.local.micro_batch)
+
+
+_PROMPT = re.compile(r"<(user_prompt\w*)>\n(.*)\n</\1>|^(?:Rewrite|Repair): (.*)$", re.DOTALL | re.MULTILINE)
+_MOODS = ("in soft morning light", "under a clear sky", "on textured paper", "with a calm background")
+
+
+class FakeEngine:
+    """A BatchEngine that answers with the user's prompt and a few harmless words behind it, chosen by prompt and seed.
+
+    Each answer takes `delay_s` seconds; `requests` counts them. `spoil` is a share of first replies that lack their
+    answer, so that a second try is asked for, chosen by the prompt too.
+    """
+
+    def __init__(self, *, window: int = 256, delay_s: float = 0.0, spoil: float = 0.0) -> None:
+        self.requests = 0
+        self._window = window
+        self._delay_s = delay_s
+        self._spoil = spoil
+
+    @property
+    def name(self) -> str:
+        return "fake"
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        self.requests += 1
+        await asyncio.sleep(self._delay_s)
+        match = _PROMPT.search(str(request.messages[-1].content))
+        prompt = (match[2] or match[3]) if match else "a picture"
+        mark = zlib.crc32(prompt.encode("utf-8", "surrogatepass"))
+        usage = Usage(len(prompt) // 4, len(prompt) // 4 + 12)
+        if request.temperature == 0 and mark % 1000 < 1000 * self._spoil:
+            return ChatReply("<think>What matters is", truncated=True, usage=usage, model="fake")
+        mood = _MOODS[(mark ^ (request.seed or 0)) % len(_MOODS)]
+        text = f"<think>What matters is what was asked.</think><answer>{prompt}, {mood}</answer>"
+        return ChatReply(text, usage=usage, model="fake")
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class _Job:
+    request: ChatRequest
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[ChatReply] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.answer = self.loop.create_future()
+
+    def settle(self, outcome: ChatReply | BaseException) -> None:
+        """From any thread; of an answer that nobody waits for any more nothing is heard."""
+
+        def tell() -> None:
+            if not self.answer.done():
+                if isinstance(outcome, ChatReply):
+                    self.answer.set_result(outcome)
+                else:
+                    self.answer.set_exception(outcome)
+
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(tell)
+
+
+class VllmEngine:
+    """A BatchEngine over vLLM's own scheduler, driven by one thread. `settings` go to `vllm.LLM`, as do the
+    profile's own (`local.vllm`).
+
+    The model loads at the first request. `llm` stands in for a loaded `vllm.LLM`, and `sampling` for
+    `vllm.SamplingParams`, in tests. Raises ModelMissing and BackendError; BadReply for an empty reply.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, window: int = 1024, llm: Any = None, sampling: Any = None, **settings: Any
+    ) -> None:
+        self._place = model_place(config.model)
+        self._config = config
+        self._window = window
+        self._llm = llm
+        self._sampling = sampling
+        self._settings = settings
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def name(self) -> str:
+        return self._config.model
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="redraft-vllm", daemon=True)
+            self._thread.start()
+        job = _Job(request, asyncio.get_running_loop())
+        self._jobs.put(job)
+        return await job.answer
+
+    async def aclose(self) -> None:
+        """Lets go of the model once what is under way is done."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = self._llm = None
+
+    def _work(self) -> None:
+        running: dict[str, _Job] = {}
+        numbers, open_ = count(), True
+        while open_ or running:
+            try:
+                # Waits where there is nothing to do; takes what is there between two steps.
+                job = self._jobs.get(block=not running)
+            except queue.Empty:
+                job = None
+            else:
+                if job is None:
+                    open_ = False
+                    continue
+                self._add(job, str(next(numbers)), running)
+                if not self._jobs.empty():
+                    continue
+            if running:
+                self._step(running)
+
+    def _add(self, job: _Job, number: str, running: dict[str, _Job]) -> None:
+        try:
+            self._load()
+            row = self._reader.row(job.request, self._config.template_args)
+            ids = self._reader.tokenizer.encode(row.text, add_special_tokens=False)
+            request = job.request
+            params = self._sampling(
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p if request.temperature > 0 else 1.0,
+                seed=None if request.seed is None else request.seed % 2**63,
+                stop=list(request.stop),
+            )
+            self._llm.llm_engine.add_request(number, {"prompt_token_ids": ids}, params)
+        except RedraftError as error:
+            job.settle(error)
+        except Exception as error:  # noqa: BLE001 - the boundary to vLLM
+            job.settle(self._error(error))
+        else:
+            running[number] = job
+
+    def _step(self, running: dict[str, _Job]) -> None:
+        try:
+            outputs = self._llm.llm_engine.step()
+        except Exception as error:  # noqa: BLE001 - the boundary to vLLM
+            for job in running.values():
+                job.settle(self._error(error))
+            running.clear()
+            return
+        for output in outputs:
+            if output.finished and (done := running.pop(output.request_id, None)) is not None:
+                done.settle(self._reply(output))
+
+    def _reply(self, output: Any) -> ChatReply | BadReply:
+        made = output.outputs[0]
+        if not made.text.strip():
+            return BadReply(f"{self.name} answered: an empty reply")
+        usage = Usage(len(output.prompt_token_ids or ()), len(made.token_ids))
+        return ChatReply(made.text, truncated=made.finish_reason == "length", usage=usage, model=self.name)
+
+    def _load(self) -> None:
+        if self._llm is None or self._sampling is None:
+            require("vllm", "this engine runs vLLM in this process (--engine server asks a served model)")
+            try:
+                from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+                from vllm.platforms import current_platform  # type: ignore[import-not-found]
+                from vllm.sampling_params import RequestOutputKind  # type: ignore[import-not-found]
+            except ImportError as error:
+                raise BackendError(
+                    f"vLLM cannot be used here ({one_line(error)}); install the extra vllm in an environment of its "
+                    "own, or serve the model and use --engine server"
+                ) from error
+            if self._llm is None:
+                local = self._config.local
+                settings: dict[str, Any] = {"dtype": local.dtype, "trust_remote_code": local.trust_remote_code}
+                if current_platform.is_cpu():
+                    # vLLM 0.32 ends on a CPU when the prompt of a seeded request is read in two steps: it turns back
+                    # the request's generator, and those of a CPU cannot be ("CPU Generator does not use offset").
+                    settings["enable_chunked_prefill"] = False
+                self._llm = LLM(model=self._place, **(settings | local.vllm | self._settings))
+            if self._sampling is None:
+                # As LLM.chat has it: otherwise each step makes an output of every request under way.
+                self._sampling = partial(SamplingParams, output_kind=RequestOutputKind.FINAL_ONLY)
+        if not hasattr(self, "_reader"):
+            from redraft.local_models import LocalModel
+
+            self._reader = LocalModel(self.name, None, self._llm.get_tokenizer(), None, 1 << 30, ())
+
+    def _error(self, error: Exception) -> BackendError:
+        mapped = BackendError(f"{self.name} failed in vLLM ({type(error).__name__}: {one_line(error)})")
+        mapped.__cause__ = error
+        return mapped

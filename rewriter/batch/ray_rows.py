@@ -26,9 +26,8 @@ from redraft.errors import ConfigError, InputError, one_line
 from redraft.extras import require
 from redraft.profiles import RewriterConfig, model_place
 from redraft.wire import wire_messages
-from rewriter.batch.making import record_of, result_of
-from rewriter.batch.setup import own_columns, pick_target, settings_of
-from rewriter.batch.types import Choice, Keys
+from rewriter.batch.maker import Choice, own_columns, pick_target, record_of, result_of, settings_of
+from rewriter.batch.work import Keys
 from rewriter.cot import Asking, Try, conclude
 from rewriter.reply import review
 from rewriter.request import clean_request

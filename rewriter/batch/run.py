@@ -22,12 +22,9 @@ from typing import Any, BinaryIO
 
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from redraft.files import open_atomically, write_atomically
-from rewriter.batch.index import PENDING
-from rewriter.batch.making import Maker, failed, result_of
-from rewriter.batch.outputs import open_output
-from rewriter.batch.sources import Source
-from rewriter.batch.types import WHOLE, Keys, Record, Reject, Row, Shard, Status
-from rewriter.batch.work import Work, parse_record
+from rewriter.batch.maker import Maker, failed, result_of
+from rewriter.batch.tables import InputRow, InputTable, Reject, open_output
+from rewriter.batch.work import PENDING, WHOLE, Keys, Record, Shard, Status, WorkFolder, parse_record
 
 _CHUNK = 512
 """Rows that are looked up in one go."""
@@ -39,7 +36,7 @@ _STREAK = 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What a batch is to do, beside the models.
 
     settings: all that shapes a rewrite, as plain values; with the seed it names the records.
@@ -96,10 +93,10 @@ def work_path(out: Path) -> Path:
 
 
 async def run_batch(
-    source: Source,
+    source: InputTable,
     out: Path,
-    work: Work,
-    plan: Plan,
+    work: WorkFolder,
+    plan: BatchPlan,
     maker: Maker,
     window: int,
     tell: Tell = lambda _: None,
@@ -156,7 +153,7 @@ async def _rewrite(todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink,
         await sink.flush()
 
 
-def fresh_prompts(source: Source, work: Work, plan: Plan, counts: Counts) -> Iterator[tuple[bytes, str]]:
+def fresh_prompts(source: InputTable, work: WorkFolder, plan: BatchPlan, counts: Counts) -> Iterator[tuple[bytes, str]]:
     """The prompts of the share that no record answers yet, each once, in the order of the input."""
     keys, prompts = plan.keys, _prompts(source, plan, counts)
     while chunk := list(islice(prompts, _CHUNK)):
@@ -169,16 +166,18 @@ def fresh_prompts(source: Source, work: Work, plan: Plan, counts: Counts) -> Ite
         yield from (pair for pair, at in zip(owned, places, strict=True) if at is None)
 
 
-def _prompts(source: Source, plan: Plan, counts: Counts) -> Iterator[str]:
+def _prompts(source: InputTable, plan: BatchPlan, counts: Counts) -> Iterator[str]:
     for row in islice(source.rows(), plan.limit):
-        if isinstance(row, Row):
+        if isinstance(row, InputRow):
             yield row.prompt
         elif plan.shard.owns_reject(row.number):
             counts.rejects += 1
             counts.first_reject = counts.first_reject or f"{row.where}: {row.why}"
 
 
-def merge(source: Source, out: Path, work: Work, plan: Plan, counts: Counts, tell: Tell = lambda _: None) -> None:
+def merge(
+    source: InputTable, out: Path, work: WorkFolder, plan: BatchPlan, counts: Counts, tell: Tell = lambda _: None
+) -> None:
     """Writes the output in the order of the input, and the rejects beside it. Raises InputError."""
     keys = plan.keys
     counts.rows = counts.rejects = 0
@@ -201,7 +200,7 @@ def merge(source: Source, out: Path, work: Work, plan: Plan, counts: Counts, tel
     tell(counts)
 
 
-def _record(work: Work, key: bytes, row: Row) -> Record:
+def _record(work: WorkFolder, key: bytes, row: InputRow) -> Record:
     place = work.index.find([key]).get(key, PENDING)
     if place == PENDING:
         raise InputError(
@@ -247,7 +246,7 @@ class _Rejects:
 class _Sink:
     """Gathers records and writes them in groups, each synced once."""
 
-    def __init__(self, work: Work, counts: Counts, tell: Tell, flush_s: float) -> None:
+    def __init__(self, work: WorkFolder, counts: Counts, tell: Tell, flush_s: float) -> None:
         self._work = work
         self._flush_s = flush_s
         self._counts = counts
@@ -305,7 +304,7 @@ class _Streak:
             raise type(error)(f"{error}\n{_STREAK} prompts in a row failed; what was finished is kept")
 
 
-def _note_settings(folder: Path, plan: Plan) -> None:
+def _note_settings(folder: Path, plan: BatchPlan) -> None:
     text = json.dumps({"settings": plan.settings, "seed": plan.seed}, ensure_ascii=False, indent=2) + "\n"
     try:
         write_atomically(folder / "settings.json", text.encode())

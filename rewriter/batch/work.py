@@ -1,31 +1,180 @@
-"""The work folder of a batch: append-only files of records, from which a killed run is taken up again.
+"""The work folder of a batch: append-only files of records, from which a killed run is resumed.
 
 OUT.work/
-    settings.json                 what was asked, for people
-    records-<share>-<run>.jsonl   one line a prompt: {"key": ..., "status": ..., ...}; synced before it counts as done
+    settings.json                 the settings, for people to read
+    records-<share>-<run>.jsonl   one line per prompt: {"key": ..., "status": ..., ...}; synced before it counts as done
     lock-<share>                  keeps a second process out
-    index-<share>.sqlite          scratch while a run works
+    index-<share>.sqlite          scratch space of a run
 
-Each run of a share writes a file of its own and never touches an earlier one. A line torn by a kill or a full disk has
-no newline, or does not begin and end as a record does, and counts for nothing. Several machines may share a folder, or
-their files may be copied into one: a run finds what all of them have made.
+Each run of a share writes a file of its own and never touches an earlier one. A line that a kill or a full disk tore has
+no newline, or does not begin and end like a record, and is ignored. Several machines may share a folder, or their files
+may be copied into one: a run finds the records of all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
 from redraft.errors import InputError
 from redraft.files import sync_folder
-from rewriter.batch.index import Index
-from rewriter.batch.types import Record, Shard, Status
+
+
+class Status(StrEnum):
+    """What became of a row."""
+
+    REWRITTEN = "rewritten"
+    """The rewrite passed as it came."""
+    REPAIRED = "repaired"
+    """The first reply was refused; the second, told why, passed."""
+    KEPT = "kept"
+    """The user's own prompt stands: no reply could be used, or a judge found the original's picture better."""
+    FAILED = "failed"
+    """The model or server failed on this prompt. Another run tries it again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was made of a prompt: the line that a work folder keeps for it.
+
+    `candidates` holds every rewrite where more than one was asked for, and `scores` what the selection thought of them.
+    """
+
+    status: Status
+    rewrite: str
+    seed: int
+    negative_prompt: str | None = None
+    thought: str = ""
+    model: str = ""
+    findings: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    tokens: tuple[int, int] = (0, 0)
+    """Read and written by the model."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share `index` (from 1) of `count` of the prompts. A prompt belongs to the same share wherever it stands."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads "i/n". Raises InputError."""
+        match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise InputError(f"--shard {text!r}: write i/n with i from 1 to n, such as 2/8")
+        return cls(int(match[1]), int(match[2]))
+
+    def owns(self, key: bytes) -> bool:
+        return self.count == 1 or int.from_bytes(key[-4:], "big") % self.count == self.index - 1
+
+    def owns_reject(self, number: int) -> bool:
+        """A row without a prompt belongs somewhere too."""
+        return number % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}-of-{self.count}"
+
+
+WHOLE = Shard()
+
+
+class Keys:
+    """Names of prompts under certain settings: 16 bytes, the same in every process and on every machine."""
+
+    def __init__(self, settings: Mapping[str, object], seed: int) -> None:
+        text = json.dumps({"settings": settings, "seed": seed}, sort_keys=True, ensure_ascii=False)
+        self._salt = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+
+    def key(self, prompt: str) -> bytes:
+        return hashlib.blake2b(prompt.encode(), digest_size=16, key=self._salt).digest()
+
+    @staticmethod
+    def seed(key: bytes) -> int:
+        """The seed that a prompt's requests begin with: of its own, so that no two prompts share their draws."""
+        return int.from_bytes(key[:4], "big") >> 1
+
+
+PENDING = -1
+_CACHE_KIB = 32 * 1024
+_MOST = 500
+"""Keys in one question; SQLite takes at least 999 parameters."""
+
+
+class Index:
+    """Key (16 bytes) to place (an integer). Scratch: it is made anew from the records each time, and never synced.
+
+    Raises InputError where the disk does not take it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        for old in path.parent.glob(f"{path.name}*"):
+            old.unlink(missing_ok=True)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            for pragma in (
+                "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", "temp_store=MEMORY",
+                f"cache_size=-{_CACHE_KIB}",
+            ):  # fmt: skip
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.execute("CREATE TABLE place (key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID")
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The places of those keys that are known."""
+        found: dict[bytes, int] = {}
+        try:
+            for start in range(0, len(keys), _MOST):
+                some = keys[start : start + _MOST]
+                marks = ",".join("?" * len(some))
+                found.update(self._db.execute(f"SELECT key, at FROM place WHERE key IN ({marks})", some))
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+        return found
+
+    def put(self, places: Iterable[tuple[bytes, int]]) -> None:
+        """Sets places; a later one replaces an earlier one."""
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany("INSERT OR REPLACE INTO place VALUES (?, ?)", places)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def claim(self, keys: Sequence[bytes]) -> list[int | None]:
+        """None for each key that nobody had: it is PENDING from then on. For the others their place, or PENDING."""
+        known = self.find(keys)
+        found: list[int | None] = []
+        new: list[tuple[bytes, int]] = []
+        for key in keys:
+            found.append(known.get(key))
+            if key not in known:
+                known[key] = PENDING
+                new.append((key, PENDING))
+        self.put(new)
+        return found
+
+    def close(self) -> None:
+        self._db.close()
+        self._path.unlink(missing_ok=True)
+
+    def _error(self, error: sqlite3.Error) -> InputError:
+        return InputError(f"cannot write {self._path}: {error}; free some space, or choose another folder with --work")
+
 
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "status": "([a-z]+)", ')
 _FILE_BITS = 44
@@ -35,7 +184,7 @@ _FIELDS = tuple(field.name for field in fields(Record) if field.name != "status"
 _BATCH = 10_000
 
 
-class Work:
+class WorkFolder:
     """The records of a batch. One process at a time works on a share (`lock`). Use it as a context manager.
 
     Raises InputError where the folder cannot be read or written, the disk being full for instance: what was written
@@ -52,7 +201,7 @@ class Work:
         self._own_number = 0
         self._exits = contextlib.ExitStack()
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> WorkFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._exits.enter_context(_locked(self.folder / f"lock-{self._shard}"))

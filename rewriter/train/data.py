@@ -15,9 +15,11 @@ from typing import Any
 
 from redraft.errors import InputError
 from redraft.records import Loaded, Row, load_records, text_field
-from rewriter.reply import parse_reply
+from redraft.training import setting
+from rewriter.reply import Rules, parse_reply
 from rewriter.request import clean_request
-from rewriter.styles import Style
+from rewriter.styles import Style, load_style
+from rewriter.target import load_target
 
 Chat = list[dict[str, str]]
 _MISSED = ("before", "failed")
@@ -151,3 +153,28 @@ def _extra(row: Row, known: set[str]) -> Row:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+@dataclass
+class DataArguments:
+    """What is learnt from."""
+
+    train_files: list[str] = field(
+        default_factory=list, metadata={"help": "JSONL or Parquet files, folders of them, or `datasets:NAME#SPLIT`."}
+    )
+    eval_files: list[str] = field(default_factory=list, metadata={"help": "The same, to measure on."})
+    style: str = setting("promptenhancer", "The rewriter style whose templates to train with.")
+    target: str | None = setting(None, "Image model the prompts are for: a name from rewriter/targets or a TOML file.")
+    max_bad: float = setting(0.01, "Share of malformed records that is allowed.")
+
+
+def style_and_rules(style: str, target: str | None) -> tuple[Style, Rules]:
+    """How the rewriter is asked for this target, and what its replies are held against: as in use (`rewriter.cot`).
+
+    Raises ConfigError.
+    """
+    wanted = load_target(target) if target is not None else None
+    loaded = load_style(style)
+    if wanted is not None:
+        loaded = loaded.with_notes(wanted.notes)
+    return loaded, Rules.of(loaded.settings.guard, wanted)

@@ -21,19 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ConfigError
-from redraft.training import find_model, missing
-from rewriter.train.adapter import RewriteReward
-from rewriter.train.arguments import (
-    DataArguments,
-    RemoteArguments,
-    RewardArguments,
-    SampleArguments,
-    ShapingArguments,
-)
-from rewriter.train.data import load_prompts, rl_rows
-from rewriter.train.opening import open_source, style_and_rules
-from rewriter.train.script import checkpoint_for, run, set_model_kwargs, settings_of, told, train_and_save
-from rewriter.train.shaping import Shaper
+from redraft.training import checkpoint_for, find_model, missing, run, told
+from rewriter.train.data import DataArguments, load_prompts, rl_rows, style_and_rules
+from rewriter.train.image_reward import RewardArguments
+from rewriter.train.pages import SampleArguments
+from rewriter.train.reward_server import RemoteArguments, open_source
+from rewriter.train.rewards import Shaper, ShapingArguments
+from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
+from rewriter.train.trl_reward import RewriteReward
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,7 +144,7 @@ def _trainer(
 def _add_callbacks(
     trainer: Any, reward: RewriteReward, shaper: Shaper, samples: SampleArguments, start: Path | None
 ) -> None:
-    from rewriter.train.callbacks import SamplePages, ShaperState
+    from rewriter.train.pages import SamplePages, ShaperState
 
     trainer.add_callback(ShaperState(shaper, start))
     if samples.sample_every > 0:

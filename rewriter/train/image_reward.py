@@ -16,23 +16,208 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
+import os
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
+from typing import Literal, NamedTuple, Protocol
 
 from PIL import Image
 
+from editors.models import open_backend
 from editors.types import ImageBackend, ImageTask
-from evaluator.align import AlignEvaluator
+from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.types import Checklist, Outcome, Report
 from redraft.chat import ChatReply
-from redraft.errors import BackendError, ModelMissing
+from redraft.errors import BackendError, ConfigError, InputError, ModelMissing
+from redraft.profiles import EvaluatorConfig, Profile, load_profile
+from redraft.training import check_choices, setting
 from rewriter.reply import Review, Rules, review
-from rewriter.train.reward_cache import Judged, RewardCache, cache_key
-from rewriter.train.reward_types import RewardSettings, Sample, Scored, Scores, Wish, too_many_failed
-from rewriter.train.rewards import alignment, format_term, intent_penalty, mean_of, uncertainty_weight
+from rewriter.train.data import style_and_rules
+from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a reward is made. The paper names neither weights nor seeds: these are choices.
+
+    `size` is (width, height) of the pictures; None leaves it to the generator.
+    """
+
+    seeds: int = 1
+    """Pictures drawn from each rewrite."""
+    seed: int = 0
+    passes: int = 1
+    """Times that each picture is judged; the reward is their mean."""
+    batch_size: int = 4
+    """Pictures in one call of the generator."""
+    ahead: int = 2
+    """Batches that may be drawn and wait for the judge."""
+    judging: int = 8
+    """Pictures being judged, and checklists being made, at once."""
+    size: tuple[int, int] | None = None
+    format_weight: float = 0.1
+    penalty_each: float = 0.1
+    penalty_most: float = 0.5
+    max_failed: float = 0.2
+    """Above this share of failed judgements in a call, the call fails."""
+
+    def __post_init__(self) -> None:
+        if min(self.seeds, self.passes, self.batch_size, self.ahead, self.judging) < 1:
+            raise ValueError("seeds, passes, batch_size, ahead and judging must each be at least 1")
+        if not 0 <= self.max_failed <= 1:
+            raise ValueError(f"max_failed is a share between 0 and 1, not {self.max_failed}")
+
+
+@dataclass(frozen=True)
+class RewardSample:
+    """A reply of the rewriter to the user's prompt. `truncated` is True where it was cut off at its token limit."""
+
+    prompt: str
+    reply: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredSample:
+    """A sample's reward and its parts. `reward` and `alignment` are None where all its judgements failed.
+
+    `penalty` is what was taken off for `findings`, which the intent guard (or the parser) had to say. `certainty` in
+    (0, 1] tells how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
+    `pictures` were wanted of it, `failed` of them have no judgement.
+    """
+
+    reward: Reward
+    alignment: Reward
+    format: float
+    rewrite: str | None
+    thought: str = ""
+    negative: str | None = None
+    penalty: float = 0.0
+    certainty: float = 1.0
+    findings: tuple[str, ...] = ()
+    pictures: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The rewards of one call, in the order of its samples, and what they cost.
+
+    `judgements` counts distinct pictures wanted, of which `failed` could not be drawn or judged and `cached` were known
+    already. `reasons` has each reason for failure once. `draw_s` and `judge_s` are the seconds in which a picture was
+    being drawn, and in which one was being judged; with overlap they come to more than `wall_s`.
+    """
+
+    samples: tuple[ScoredSample, ...]
+    judgements: int
+    failed: int
+    cached: int
+    reasons: tuple[str, ...]
+    draw_s: float
+    judge_s: float
+    wall_s: float
+
+
+class Wish(NamedTuple):
+    """A picture to look at: the user's prompt, the rewrite, and the negative prompt that goes with it."""
+
+    prompt: str
+    rewrite: str
+    negative: str | None = None
+
+
+class RewardSource(Protocol):
+    """What trainers get rewards from: models in this process (`ImageReward`) or a server (`reward_client`).
+
+    `draw` gives the picture that each rewrite was first judged by, for people to look at; None where it cannot be
+    drawn. Both raise BackendError.
+    """
+
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores: ...
+
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]: ...
+
+    def close(self) -> None: ...
+
+
+def too_many_failed(failed: int, total: int, allowed: float, last: str) -> BackendError:
+    """The error for a step of which more than the share `allowed` failed."""
+    return BackendError(
+        f"{failed} of {total} judgements of this step failed, more than the share of {allowed:g} that max_failed "
+        f"allows; mend the cause or raise max_failed. The last: {last}"
+    )
+
+
+_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """A picture's score in [0, 1], and in (0, 1] how well the passes of the judge agreed."""
+
+    score: float
+    certainty: float = 1.0
+
+
+def cache_key(prompt: str, rewrite: str, seed: int, names: Sequence[str], checklist: Checklist) -> str:
+    """The sha256, in hex, of all that a score depends on. `names`: generator, judge, and settings of theirs.
+
+    Models count by their names: after training new weights into the same folder, start a new cache.
+    """
+    checks = [[check.key_point, check.question] for check in checklist]
+    told = json.dumps([prompt, rewrite, seed, list(names), checks])  # ASCII, so that any string can be hashed
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+class RewardCache:
+    """Scores by `cache_key`, in an SQLite file that several processes may share, or in memory without a path.
+
+    Only scores are kept: what failed is tried again. Raises InputError where the file cannot be used.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            # TRL awaits rewards in a thread of its own, not in the one that makes the cache.
+            self._db = sqlite3.connect(
+                path or ":memory:", timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS judged (key TEXT PRIMARY KEY, score REAL NOT NULL, certainty REAL NOT NULL)"
+            )
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+
+    def get(self, key: str) -> PictureScore | None:
+        """What is kept under `key`; None where nothing is."""
+        try:
+            row = self._db.execute("SELECT score, certainty FROM judged WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        return None if row is None else PictureScore(float(row[0]), float(row[1]))
+
+    def put(self, key: str, judged: PictureScore) -> None:
+        """Keeps `judged` under `key`."""
+        try:
+            self._db.execute("INSERT OR REPLACE INTO judged VALUES (?, ?, ?)", (key, judged.score, judged.certainty))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(f"cannot use the reward cache {self._path}: {error}; delete it, or name another file")
 
 
 @dataclass(frozen=True)
@@ -63,7 +248,7 @@ class _Run:
 
     total: int
     max_failed: float
-    known: dict[_Job, Judged | None] = field(default_factory=dict)
+    known: dict[_Job, PictureScore | None] = field(default_factory=dict)
     reasons: dict[str, None] = field(default_factory=dict)
     failed: int = 0
     cached: int = 0
@@ -119,7 +304,7 @@ class ImageReward:
         self._checklists: dict[str, Checklist] = {}
         self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draw")
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         """The rewards of `samples`, in order."""
         started = time.perf_counter()
         read = [review(one.prompt, ChatReply(one.reply, truncated=one.truncated), self._rules) for one in samples]
@@ -153,22 +338,22 @@ class ImageReward:
         """Ends the worker thread, once what it draws is done."""
         self._drawing.shutdown()
 
-    def _jobs(self, sample: Sample, read: Review) -> list[_Job]:
+    def _jobs(self, sample: RewardSample, read: Review) -> list[_Job]:
         if read.prompt is None:
             return []
         seeds = seeds_of(sample.prompt, self._settings)
         return [_Job(sample.prompt, read.prompt, read.negative_prompt, seed) for seed in seeds]
 
-    def _scored(self, sample: Sample, read: Review, known: Sequence[Judged | None]) -> Scored:
+    def _scored(self, sample: RewardSample, read: Review, known: Sequence[PictureScore | None]) -> ScoredSample:
         s = self._settings
         form = format_term(sample.reply, readable=read.prompt is not None)
         if read.prompt is None:
             reward = s.format_weight * form - s.penalty_most
-            return Scored(reward, 0.0, form, None, read.thought, penalty=s.penalty_most, findings=read.findings)
+            return ScoredSample(reward, 0.0, form, None, read.thought, penalty=s.penalty_most, findings=read.findings)
         penalty = intent_penalty(len(read.findings), s.penalty_each, s.penalty_most)
         judged = [one for one in known if one is not None]
         aligned = mean_of([one.score for one in judged])
-        return Scored(
+        return ScoredSample(
             reward=None if aligned is None else aligned + s.format_weight * form - penalty,
             alignment=aligned,
             format=form,
@@ -271,7 +456,7 @@ class ImageReward:
             if len(known) < len(scores):
                 run.fail(asked.job, _why(reports[scores.index(None)]))
             else:
-                judged = Judged(fmean(known), _certainty(reports))
+                judged = PictureScore(fmean(known), _certainty(reports))
                 run.known[asked.job] = judged
                 self._cache.put(asked.key, judged)
 
@@ -314,3 +499,90 @@ def _certainty(reports: Sequence[Report]) -> float:
     answers = zip(*([verdict.probability for verdict in report.verdicts] for report in reports), strict=True)
     weights = [uncertainty_weight([p for p in one if p is not None]) for one in answers]
     return fmean(weights) if weights else 1.0
+
+
+@dataclass
+class RewardArguments:
+    """How rewrites are drawn and judged: for GRPO in one process, and for the reward server."""
+
+    profile: str | None = setting(
+        None, "Profile (name or TOML file) whose generator, checklist model and judge reward."
+    )
+    aggregation: Literal["profile", "group_mean", "mean", "min", "geometric_mean"] = setting(
+        "profile", "How checks make a score: as the profile says, or mean of key-point groups (the paper's), mean, ..."
+    )
+    images_per_rewrite: int = setting(1, "Pictures, of different seeds, over which a rewrite's score is averaged.")
+    reward_seed: int = setting(0, "Seeds of pictures follow from this and from the user's prompt.")
+    format_weight: float = setting(0.1, "Weight of the format term (0, 0.5 or 1).")
+    penalty_each: float = setting(0.1, "Taken off for each finding of the intent guard.")
+    penalty_most: float = setting(0.5, "At most this is taken off, and for a reply that cannot be read just this.")
+    judge_passes: int = setting(1, "Times each picture is judged (from the second on re-encoded); 2 for doubt_weight.")
+    reward_cache: str | None = setting(None, "SQLite file that keeps scores from run to run; none: in memory.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+def open_reward(
+    args: RewardArguments, style: str | None = None, target: str | None = None, *, max_failed: float
+) -> ImageReward:
+    """The reward in this process. `style` and `target` tell what rewrites are held against; None: as the profile says.
+
+    Raises ConfigError, and ModelMissing where weights are not in their place.
+    """
+    if args.profile is None:
+        raise ConfigError("profile is missing: it names the generator and the judge (or set reward_url to a server)")
+    profile = _on_own_device(load_profile(args.profile))
+    if args.aggregation != "profile":
+        profile = profile.model_copy(update={"evaluator": EvaluatorConfig(aggregation=args.aggregation)})
+    try:
+        settings = RewardSettings(
+            seeds=args.images_per_rewrite,
+            seed=args.reward_seed,
+            passes=args.judge_passes,
+            batch_size=profile.generator.batch_size,
+            judging=_at_once(profile),
+            format_weight=args.format_weight,
+            penalty_each=args.penalty_each,
+            penalty_most=args.penalty_most,
+            max_failed=max_failed,
+        )
+    except ValueError as error:
+        raise ConfigError(f"the reward's settings cannot be used: {error}") from error
+    _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
+    _, evaluator = open_evaluator(profile)
+    cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
+    return ImageReward(open_backend(profile.generator), evaluator, rules, settings, cache=cache)
+
+
+def _at_once(profile: Profile) -> int:
+    """Pictures being judged at once: what the judge can take in one batch, and one batch waiting behind it."""
+    judge = profile.judge.model
+    return judge.server.concurrency if judge.server is not None else 2 * judge.local.micro_batch
+
+
+def _on_own_device(profile: Profile) -> Profile:
+    """With several training processes on one machine, each process's reward models on its own GPU.
+
+    The models run in threads of their own, where "cuda" would mean the first GPU in every process.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
+        return profile
+    import torch
+
+    if not torch.cuda.is_available():
+        return profile
+    return placed(profile, f"cuda:{int(rank)}")
+
+
+def placed(profile: Profile, device: str) -> Profile:
+    """`profile` with every model of this process whose device is "auto" or "cuda" on `device`."""
+
+    def put(data: object) -> object:
+        if isinstance(data, dict):
+            moved = {"device": device} if data.get("device") in ("auto", "cuda") else {}
+            return {key: put(value) for key, value in data.items()} | moved
+        return data
+
+    return Profile.model_validate(put(profile.model_dump()))

@@ -11,27 +11,99 @@ failed judgements are too many is each trainer's business (`max_failed`).
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
+import http.client
+import io
 import json
 import os
 import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from PIL import Image, UnidentifiedImageError
+from pydantic import TypeAdapter, ValidationError
 
-from redraft.errors import ConfigError, InputError, ModelMissing, RedraftError, one_line
-from rewriter.train.arguments import RewardArguments
-from rewriter.train.opening import open_reward
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
-from rewriter.train.reward_wire import DRAW, DRAWN, MAX_REQUEST, MAX_SAMPLES, SCORE, SCORES, DrawReply, packed
-from rewriter.train.script import console, first_mistake, run, settings_of
+from redraft.errors import (
+    BackendError,
+    BadReply,
+    ConfigError,
+    InputError,
+    ModelMissing,
+    RedraftError,
+    ServerError,
+    one_line,
+)
+from redraft.images import MAX_PIXELS
+from redraft.training import console, run, setting
+from rewriter.train.image_reward import (
+    RewardArguments,
+    RewardSample,
+    RewardSource,
+    ScoredSample,
+    Scores,
+    Wish,
+    open_reward,
+    too_many_failed,
+)
+from rewriter.train.script import first_mistake, settings_of
+
+MAX_SAMPLES = 8192
+"""Samples, and pictures, of one request."""
+MAX_REQUEST = 64 * 2**20
+MAX_REPLY = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    samples: tuple[RewardSample, ...]
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    wishes: tuple[Wish, ...]
+
+
+@dataclass(frozen=True)
+class DrawReply:
+    pictures: tuple[str | None, ...]
+
+
+SCORE = TypeAdapter(ScoreRequest)
+SCORES = TypeAdapter(Scores)
+DRAW = TypeAdapter(DrawRequest)
+DRAWN = TypeAdapter(DrawReply)
+
+
+def packed(image: Image.Image | None) -> str | None:
+    """A picture as PNG in base64."""
+    if image is None:
+        return None
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def unpacked(text: str | None) -> Image.Image | None:
+    """The picture in `packed` text. Raises ValueError where there is none."""
+    if text is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"a picture of {image.width} x {image.height} pixels")
+            return image.convert("RGB")
+    except (binascii.Error, UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"something that is no PNG picture ({error})") from error
+
 
 _IDLE_S = 60.0
 """How long a connection may keep silent in the middle of a request."""
@@ -59,7 +131,7 @@ class ServerArguments:
 
 @dataclass(frozen=True)
 class _Job:
-    samples: tuple[Sample, ...]
+    samples: tuple[RewardSample, ...]
     answer: Future[Scores] = field(default_factory=Future)
 
 
@@ -82,7 +154,7 @@ class RewardService:
         """Samples that wait or are being scored."""
         return self._under_way
 
-    def score(self, samples: Sequence[Sample]) -> Scores:
+    def score(self, samples: Sequence[RewardSample]) -> Scores:
         """The rewards of `samples`. Times and `cached` are those of all that was scored together with them."""
         job = _Job(tuple(samples))
         self._add(len(job.samples))
@@ -129,7 +201,7 @@ class RewardService:
         return jobs
 
 
-def split(scores: Scores, callers: Sequence[Sequence[Sample]]) -> list[Scores]:
+def split(scores: Scores, callers: Sequence[Sequence[RewardSample]]) -> list[Scores]:
     """The scores of each caller's samples, among those of all callers together.
 
     Judgements and failures are counted for each caller: over distinct rewrites, as `ImageReward` counts them. `cached`
@@ -139,7 +211,7 @@ def split(scores: Scores, callers: Sequence[Sequence[Sample]]) -> list[Scores]:
     return [_own(scores, samples, tuple(next(left) for _ in samples)) for samples in callers]
 
 
-def _own(scores: Scores, samples: Sequence[Sample], scored: tuple[Scored, ...]) -> Scores:
+def _own(scores: Scores, samples: Sequence[RewardSample], scored: tuple[ScoredSample, ...]) -> Scores:
     distinct = {(sample.prompt, one.rewrite): one for sample, one in zip(samples, scored, strict=True)}.values()
     failed = sum(one.failed for one in distinct)
     reasons = scores.reasons if failed else ()
@@ -285,6 +357,162 @@ def serve(argv: Sequence[str]) -> None:
     finally:
         server.server_close()
         server.service.close()
+
+
+@dataclass
+class RemoteArguments:
+    """Where rewards come from, if not from models in this process."""
+
+    reward_url: str | None = setting(None, "Address of a reward server, in place of `profile`.")
+    reward_token_env: str | None = setting(None, "NAME of the environment variable with the server's token.")
+    reward_timeout_s: float = setting(1800.0, "How long one step's rewards may take.")
+    max_failed: float = setting(0.2, "Above this share of failed judgements in a step, training stops.")
+
+
+def only_here(args: RewardArguments) -> None:
+    """Refuses settings that a reward server decides. Raises ConfigError."""
+    plain = RewardArguments()
+    changed = [f.name for f in fields(args) if getattr(args, f.name) != getattr(plain, f.name)]
+    if changed:
+        raise ConfigError(f"with reward_url, the reward server decides {', '.join(changed)}; set it there, not here")
+
+
+T = TypeVar("T")
+_TRIES = 6
+"""A server that starts anew has about a minute for it."""
+
+
+class RemoteReward:
+    """A RewardSource behind `url`. Proxies of the environment are not asked: reward servers stand in the same network.
+
+    A server that cannot be reached, or is busy (503), is tried again after waits that double from 2 s. Calls raise
+    ServerError after that, BadReply for replies that are none, and BackendError above `max_failed`. Raises ConfigError,
+    when made, for an address that is none, and where `token_env` names a variable that is not set.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_env: str | None = None,
+        timeout_s: float = 1800.0,
+        max_failed: float = 0.2,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"reward_url {url!r} is no address: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ConfigError("reward_url must be scheme, host and port, such as http://10.0.0.5:8100")
+        self._url, self._host, self._port = url.rstrip("/"), parts.hostname, port
+        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._path = parts.path.rstrip("/")
+        self._token = _token(token_env)
+        self._timeout_s = timeout_s
+        self._max_failed = max_failed
+        self._sleep = sleep
+
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
+        """The rewards of `samples`, in order."""
+        scores = await self._post("/score", SCORE.dump_json(ScoreRequest(tuple(samples))), SCORES)
+        if len(scores.samples) != len(samples):
+            raise BadReply(f"{self._url} answered {len(scores.samples)} rewards for {len(samples)} rewrites")
+        if scores.failed > self._max_failed * scores.judgements:
+            last = scores.reasons[-1] if scores.reasons else "not told"
+            raise too_many_failed(scores.failed, scores.judgements, self._max_failed, last)
+        return scores
+
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        """The pictures of the wishes, in order."""
+        reply = await self._post("/draw", DRAW.dump_json(DrawRequest(tuple(wishes))), DRAWN)
+        try:
+            pictures = [unpacked(text) for text in reply.pictures]
+        except ValueError as error:
+            raise BadReply(f"{self._url} answered {error}") from error
+        if len(pictures) != len(wishes):
+            raise BadReply(f"{self._url} answered {len(pictures)} pictures for {len(wishes)} rewrites")
+        return pictures
+
+    def close(self) -> None:
+        """Nothing is held from call to call."""
+
+    async def _post(self, path: str, body: bytes, kind: TypeAdapter[T]) -> T:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                status, data = await asyncio.to_thread(self._send, path, body)
+            except (OSError, http.client.HTTPException) as error:
+                trouble = f"cannot be reached ({one_line(error)}); start it, or check reward_url"
+            else:
+                if status == 200:
+                    return self._read(data, kind)
+                said = _error_in(data)
+                if status == 401:
+                    raise ConfigError(f"the reward server {self._url} wants its token: set reward_token_env ({said})")
+                if status != 503:
+                    raise BackendError(f"the reward server {self._url} answered {status}: {said}")
+                trouble = f"answered {status}: {said}"
+            if attempt < _TRIES:
+                await self._sleep(2.0**attempt)
+        raise ServerError(f"the reward server {self._url} {trouble}; gave up after {_TRIES} tries")
+
+    def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
+        link = self._kind(self._host, self._port, timeout=self._timeout_s)
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            link.request("POST", self._path + path, body, headers)
+            response = link.getresponse()
+            return response.status, response.read(MAX_REPLY + 1)
+        finally:
+            link.close()
+
+    def _read(self, data: bytes, kind: TypeAdapter[T]) -> T:
+        if len(data) > MAX_REPLY:
+            raise BadReply(f"the reward server {self._url} answered with more than {MAX_REPLY >> 20} MiB")
+        try:
+            return kind.validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadReply(
+                f"{self._url} gave a reply that is none of a reward server ({first['loc']}: {first['msg']}); check "
+                f"reward_url, and that both sides have the same version of redraft"
+            ) from None
+
+
+def _token(token_env: str | None) -> str | None:
+    if token_env is None:
+        return None
+    token = os.environ.get(token_env)
+    if not token:
+        raise ConfigError(f"the environment variable {token_env} is not set; export it with the server's token")
+    return token
+
+
+def _error_in(data: bytes) -> str:
+    try:
+        return one_line(json.loads(data)["error"])
+    except (ValueError, KeyError, TypeError):
+        return one_line(data[:200].decode("utf-8", "replace"))
+
+
+def open_source(args: RewardArguments, remote: RemoteArguments, style: str, target: str | None) -> RewardSource:
+    """What the trainer gets rewards from. Models load, and servers are asked, at the first call.
+
+    Raises ConfigError for settings that contradict each other, and as `open_reward`.
+    """
+    if remote.reward_url is None:
+        return open_reward(args, style, target, max_failed=remote.max_failed)
+    only_here(args)
+
+    return RemoteReward(
+        remote.reward_url,
+        token_env=remote.reward_token_env,
+        timeout_s=remote.reward_timeout_s,
+        max_failed=remote.max_failed,
+    )
 
 
 if __name__ == "__main__":

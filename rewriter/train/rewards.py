@@ -11,12 +11,14 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, permutations
+from itertools import combinations, groupby, permutations
 from statistics import fmean, median, pstdev, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from evaluator.align import aggregate
+from evaluator.pairs.ranking import win_rates
 from evaluator.types import Report
+from redraft.training import check_choices, setting
 
 Reward = float | None
 _EPS = 1e-6
@@ -205,3 +207,136 @@ def _weighted_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, f
 def _row_sum(row: Sequence[Reward], scale: Sequence[float]) -> Reward:
     known = _known(row)
     return sum(w * r for w, r in zip(scale, known, strict=True)) if len(known) == len(row) else None
+
+
+@dataclass
+class ShapingArguments:
+    """What becomes of rewards before TRL makes advantages of them. The defaults leave them alone, as in the paper.
+
+    Applied in this order; each formula is in rewriter/train/rewards.py, with its source.
+    """
+
+    combine: Literal["sum", "normalise_then_sum", "log_tamed"] = setting(
+        "sum", "How alignment, format and intent become one: their sum, or with part_weights GDPO's or PaCo-RL's way."
+    )
+    part_weights: list[float] = field(
+        default_factory=lambda: [1.0, 0.1, 0.5],
+        metadata={"help": "Weights of alignment, format and intent for every `combine` but sum."},
+    )
+    log_tame_above: str = setting("mean", "log_tamed: `mean`, `median` or a number; parts that spread more are tamed.")
+    doubt_weight: bool = setting(False, "Draw rewards to their group's mean by exp(-disagreement) (after Ctrl-U).")
+    win_rate: bool = setting(False, "Put each reward's share of won comparisons in its group in its place (Pref-GRPO).")
+    win_margin: float = setting(0.0, "Rewards no farther apart than this are a tie.")
+    skip_settled: bool = setting(False, "Learn nothing from groups that are good and alike (Edit-R1).")
+    settled_above: float = setting(0.9, "A settled group's mean alignment is above this,")
+    settled_spread: float = setting(0.05, "and its standard deviation below this.")
+    task_ema: bool = setting(False, "Normalise by a moving deviation of the record's `task` (EMA-GRPO).")
+    task_decay: float = setting(0.99, "How much of the moving averages is kept from step to step.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if len(self.part_weights) != 3:
+            raise ValueError(f"part_weights needs three numbers (alignment, format, intent), not {self.part_weights}")
+        if self.log_tame_above not in ("mean", "median"):
+            float(self.log_tame_above)
+
+
+_PARTS = ("alignment", "format", "intent")
+
+
+@dataclass(frozen=True)
+class ShapingRow:
+    """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.Scored`)."""
+
+    prompt: str
+    task: str
+    reward: Reward
+    alignment: Reward
+    format: float
+    penalty: float
+    certainty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Rewards in the order of the rows; how many groups there were, and how many of them were settled."""
+
+    rewards: tuple[Reward, ...]
+    groups: int
+    settled: int
+
+
+class Shaper:
+    """Applies the options in their order. With `task_ema` it has a state, which checkpoints keep."""
+
+    def __init__(self, settings: ShapingArguments) -> None:
+        self._settings = settings
+        self._norm = TaskNorm(settings.task_decay)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rewards are left as they are."""
+        s = self._settings
+        return s.combine == "sum" and not (s.doubt_weight or s.win_rate or s.skip_settled or s.task_ema)
+
+    def __call__(self, rows: Sequence[ShapingRow]) -> Shaped:
+        """What the rows come to; None stays None."""
+        s = self._settings
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.prompt)]
+        rewards = _cut(self._combined(rows, groups), groups)
+        if s.doubt_weight:
+            rewards = [tempered(own, [row.certainty for row in g]) for own, g in zip(rewards, groups, strict=True)]
+        if s.win_rate:
+            rewards = [win_rates(len(own), compare(own, s.win_margin)) for own in rewards]
+        settled = [False] * len(groups)
+        if s.skip_settled:
+            settled = [self._is_settled(group) for group in groups]
+            # A constant group has no advantage. None instead would make TRL warn of rows that nobody could score.
+            rewards = [_levelled(own) if done else own for own, done in zip(rewards, settled, strict=True)]
+        if s.task_ema:
+            rewards = self._norm([(group[0].task, own) for group, own in zip(groups, rewards, strict=True)])
+        return Shaped(tuple(r for own in rewards for r in own), len(groups), sum(settled))
+
+    def state(self) -> dict[str, Any]:
+        """What has to be saved, as JSON has it."""
+        return {"moments": {task: list(moments) for task, moments in self._norm.moments.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._norm.moments = {task: (m1, m2) for task, (m1, m2) in state.get("moments", {}).items()}
+
+    def _combined(self, rows: Sequence[ShapingRow], groups: Sequence[Sequence[ShapingRow]]) -> list[Reward]:
+        s = self._settings
+        if s.combine == "sum":
+            return [row.reward for row in rows]
+        weights = dict(zip(_PARTS, s.part_weights, strict=True))
+        if s.combine == "normalise_then_sum":
+            return [r for group in groups for r in normalise_then_sum(_parts(group, lambda p: -p), weights)]
+        above = s.log_tame_above
+        threshold: Any = above if above in ("mean", "median") else float(above)
+        # Log-taming takes no negative numbers: what is kept of the intent stands in for the penalty.
+        return log_tamed(_parts(rows, lambda p: max(0.0, 1.0 - p)), weights, threshold)
+
+    def _is_settled(self, group: Sequence[ShapingRow]) -> bool:
+        alignments = [row.alignment for row in group]
+        return is_settled(alignments, above=self._settings.settled_above, spread_below=self._settings.settled_spread)
+
+
+def _parts(rows: Sequence[ShapingRow], intent: Callable[[float], float]) -> dict[str, list[Reward]]:
+    """Each part of all rows, None for rows whose judgement failed: they must not move the others' means either."""
+    known = [row.alignment is not None for row in rows]
+    return {
+        "alignment": [row.alignment for row in rows],
+        "format": [row.format if ok else None for row, ok in zip(rows, known, strict=True)],
+        "intent": [intent(row.penalty) if ok else None for row, ok in zip(rows, known, strict=True)],
+    }
+
+
+def _cut(rewards: Sequence[Reward], groups: Sequence[Sequence[ShapingRow]]) -> list[list[Reward]]:
+    left = iter(rewards)
+    return [[next(left) for _ in group] for group in groups]
+
+
+def _levelled(rewards: Sequence[Reward]) -> list[Reward]:
+    mean = mean_of(rewards)
+    return [None if reward is None else mean for reward in rewards]

@@ -11,12 +11,7 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from redraft import training
-from redraft.training import checkpoint_for, console, last_checkpoint, read_settings, run, told
-
-__all__ = [
-    "append_rows", "at_least_one", "checkpoint_for", "console", "first_mistake", "last_checkpoint", "recipes", "run",
-    "set_model_kwargs", "settings_of", "told", "train_and_save",
-]  # fmt: skip
+from redraft.training import console, read_settings
 
 
 def recipes() -> dict[str, Path]:

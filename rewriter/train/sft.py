@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.errors import ConfigError
-from redraft.training import find_model, missing
-from rewriter.train.arguments import DataArguments
-from rewriter.train.data import load_triplets, sft_rows
-from rewriter.train.opening import style_and_rules
-from rewriter.train.script import checkpoint_for, console, run, set_model_kwargs, settings_of, told, train_and_save
+from redraft.training import checkpoint_for, console, find_model, missing, run, told
+from rewriter.train.data import DataArguments, load_triplets, sft_rows, style_and_rules
+from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
 
 
 @dataclass

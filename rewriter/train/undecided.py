@@ -29,11 +29,12 @@ from redraft.errors import BadReply, ConfigError, InputError
 from redraft.files import write_atomically
 from redraft.models import open_chat
 from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
+from redraft.training import console, run, told
 from rewriter.cot import Asking
 from rewriter.reply import parse_reply
 from rewriter.target import load_target
 from rewriter.train.data import RLPrompt, load_prompts
-from rewriter.train.script import append_rows, at_least_one, console, first_mistake, run, told
+from rewriter.train.script import append_rows, at_least_one, first_mistake
 from rewriter.types import Feedback
 
 CHUNK = 32

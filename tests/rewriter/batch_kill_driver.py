@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.engines import FakeEngine
 from rewriter.batch.run import Counts, work_path
 from tests.rewriter.batches import run, write_jsonl
 

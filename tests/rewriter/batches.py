@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from redraft.profiles import ModelConfig, RewriterConfig
-from rewriter.batch.formats import open_source
-from rewriter.batch.making import Maker
-from rewriter.batch.run import FLUSH_S, Counts, Plan, Tell, run_batch, work_path
-from rewriter.batch.select import ScoreSelector, load_scorer
-from rewriter.batch.setup import open_kit, own_columns
-from rewriter.batch.types import Engine, Selector, Shard
-from rewriter.batch.work import Work
+from rewriter.batch.engines import BatchEngine
+from rewriter.batch.maker import Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
+from rewriter.batch.run import FLUSH_S, BatchPlan, Counts, Tell, run_batch, work_path
+from rewriter.batch.tables import open_source
+from rewriter.batch.work import Shard, WorkFolder
 
 CONFIG = RewriterConfig(
     model=ModelConfig(kind="transformers", model="fake"), style="promptenhancer", temperature=0.7, max_tokens=300
@@ -24,7 +22,7 @@ CONFIG = RewriterConfig(
 def run(
     source: Path,
     out: Path,
-    engine: Engine,
+    engine: BatchEngine,
     *,
     config: RewriterConfig = CONFIG,
     field: str | None = None,
@@ -48,10 +46,10 @@ def run(
     async def go() -> Counts:
         kit = open_kit(config, target=target, engine=engine, n=n, workers=workers)
         own = own_columns(kit.target, thought=thought, n=n, scored=selector is not None)
-        plan = Plan({**kit.settings, "select": select}, own, seed, Shard.parse(shard), limit)
+        plan = BatchPlan({**kit.settings, "select": select}, own, seed, Shard.parse(shard), limit)
         maker = Maker(kit.rewriter, plan.keys, n=n, selector=selector)
         try:
-            with Work(work or work_path(out), plan.shard, fresh=fresh) as opened:
+            with WorkFolder(work or work_path(out), plan.shard, fresh=fresh) as opened:
                 rows = open_source(str(source), field)
                 return await run_batch(rows, out, opened, plan, maker, engine.window, tell, flush_s=flush_s)
         finally:

@@ -12,12 +12,9 @@ import pytest
 from redraft.chat import ChatRequest, Message
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, MissingExtra
 from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
-from rewriter.batch.engines import ENGINES, open_engine
-from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.engines import ENGINES, BatchEngine, FakeEngine, VllmEngine, open_engine
+from rewriter.batch.maker import ScoreSelector, load_scorer
 from rewriter.batch.ray_rows import FIRST, RayRows, enhance_dataset
-from rewriter.batch.select import ScoreSelector, load_scorer
-from rewriter.batch.types import Engine
-from rewriter.batch.vllm_engine import VllmEngine
 from rewriter.types import Rewrite
 
 MODEL = ModelConfig(kind="transformers", model="some/model")
@@ -103,7 +100,7 @@ def engine(llm: StandIn, **settings: Any) -> VllmEngine:
 
 async def test_vllm_answers_each_as_it_is_done() -> None:
     llm = StandIn()
-    vllm: Engine = engine(llm)
+    vllm: BatchEngine = engine(llm)
     order: list[str] = []
 
     async def call(words: str) -> str:

@@ -13,20 +13,17 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from redraft.errors import InputError
-from rewriter.batch.fakes import FakeEngine
-from rewriter.batch.formats import open_source
-from rewriter.batch.outputs import check_output
+from rewriter.batch.engines import FakeEngine
 from rewriter.batch.run import rejects_path
-from rewriter.batch.sources import MAX_LINE
-from rewriter.batch.types import Reject, Row
+from rewriter.batch.tables import MAX_LINE, InputRow, Reject, check_output, open_source
 from tests.rewriter.batches import read_jsonl, run, write_jsonl
 
 PROMPTS = ["three red stars", 'a sign that says "OPEN, NOW"', "ein roter Hund", "一只红色的狐狸坐在墙上"]
 
 
-def rows(path: Path, field: str | None = None) -> tuple[list[Row], list[Reject]]:
+def rows(path: Path, field: str | None = None) -> tuple[list[InputRow], list[Reject]]:
     found = list(open_source(str(path), field).rows())
-    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Reject)]
+    return [row for row in found if isinstance(row, InputRow)], [row for row in found if isinstance(row, Reject)]
 
 
 def make(kind: str, path: Path, prompts: list[str]) -> Path:
@@ -219,12 +216,12 @@ def test_datasets_on_disk(tmp_path: Path) -> None:
     data = Dataset.from_list([{"text": "a fox", "n": 1}, {"text": "a hen", "n": 2}])
     data.save_to_disk(tmp_path / "one")
     DatasetDict({"train": data, "test": data.select([1])}).save_to_disk(tmp_path / "many")
-    assert [row.prompt for row in open_source(str(tmp_path / "one")).rows() if isinstance(row, Row)] == [
+    assert [row.prompt for row in open_source(str(tmp_path / "one")).rows() if isinstance(row, InputRow)] == [
         "a fox",
         "a hen",
     ]
     source = open_source(str(tmp_path / "many"), split="test")
-    assert [row.columns for row in source.rows() if isinstance(row, Row)] == [{"text": "a hen", "n": 2}]
+    assert [row.columns for row in source.rows() if isinstance(row, InputRow)] == [{"text": "a hen", "n": 2}]
     assert source.total == 1
     with pytest.raises(InputError, match="--split"):
         open_source(str(tmp_path / "many"), split="nonesuch")

@@ -15,11 +15,10 @@ import pytest
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from redraft.fakes import text_of
-from rewriter.batch.engines import ChatEngine
-from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.engines import BatchEngine, ChatEngine, FakeEngine
+from rewriter.batch.maker import Choice, consensus
 from rewriter.batch.run import work_path
-from rewriter.batch.select import consensus
-from rewriter.batch.types import Choice, Engine, Shard, Status
+from rewriter.batch.work import Shard, Status
 from rewriter.types import Rewrite
 from tests.rewriter.batches import read_jsonl, run, write_jsonl
 
@@ -265,11 +264,10 @@ def test_replies_are_read_in_other_processes_all_the_same(tmp_path: Path) -> Non
 
 
 def test_two_processes_cannot_work_on_one_share(tmp_path: Path) -> None:
-    from rewriter.batch.types import WHOLE
-    from rewriter.batch.work import Work
+    from rewriter.batch.work import WHOLE, WorkFolder
 
     out = tmp_path / "out.jsonl"
-    with Work(work_path(out), WHOLE), pytest.raises(InputError, match="another process"):
+    with WorkFolder(work_path(out), WHOLE), pytest.raises(InputError, match="another process"):
         run(prompts(tmp_path, 3), out, FakeEngine())
 
 
@@ -317,10 +315,9 @@ def test_files_that_cannot_grow_and_then_can(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which this system does not have")
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 50), tmp_path / "out.jsonl"
-    from rewriter.batch.types import WHOLE, Record
-    from rewriter.batch.work import Work
+    from rewriter.batch.work import WHOLE, Record, WorkFolder
 
-    with Work(tmp_path / "work", WHOLE) as work:
+    with WorkFolder(tmp_path / "work", WHOLE) as work:
         work._own = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
         with pytest.raises(InputError, match="No space left on device; nothing that was finished is lost"):
             work.append([(b"0" * 16, Record(Status.KEPT, "a", 1))])
@@ -337,5 +334,5 @@ def test_the_settings_are_noted_without_keys(tmp_path: Path) -> None:
 
 
 def test_fakes_are_engines() -> None:
-    engines: list[Engine] = [FakeEngine(), Scripted(lambda text, number: ""), ChatEngine(FakeEngine(), 3)]
+    engines: list[BatchEngine] = [FakeEngine(), Scripted(lambda text, number: ""), ChatEngine(FakeEngine(), 3)]
     assert [engine.window for engine in engines] == [256, 4, 3]

@@ -16,8 +16,7 @@ from typing import Any
 
 from redraft.chat import OpenAIChat
 from redraft.profiles import ModelConfig, ServerConfig
-from rewriter.batch.engines import ChatEngine
-from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.engines import ChatEngine, FakeEngine
 from tests.rewriter.batches import read_jsonl, run, write_jsonl
 
 FAULTS = ("500", "429", "slow", "half", "empty", "cut", "encoding", "json", "reset")

@@ -12,8 +12,8 @@ from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import ConfigError, InputError, ServerError
 from redraft.profiles import load_profile
 from rewriter.api import Enhancer, enhance, enhance_async, enhance_pipeline
-from rewriter.batch.fakes import FakeEngine
-from rewriter.batch.types import Status
+from rewriter.batch.engines import FakeEngine
+from rewriter.batch.work import Status
 
 WORKSTATION = load_profile("workstation")
 

@@ -11,7 +11,7 @@ from redraft.chat import ChatReply
 from redraft.errors import ConfigError
 from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
-from rewriter.batch.setup import own_columns
+from rewriter.batch.maker import own_columns
 from rewriter.cot import CoTRewriter
 from rewriter.guard import GuardSettings
 from rewriter.reply import Rules, review

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from redraft.errors import BackendError
-from rewriter.train.adapter import RewriteReward
-from rewriter.train.arguments import ShapingArguments
 from rewriter.train.data import Chat
-from rewriter.train.fakes import FakeReward
-from rewriter.train.reward_types import Sample, Wish
-from rewriter.train.samples import write_page
-from rewriter.train.shaping import Shaper
+from rewriter.train.image_reward import RewardSample, Wish
+from rewriter.train.pages import write_page
+from rewriter.train.rewards import Shaper, ShapingArguments
+from rewriter.train.trl_reward import RewriteReward
+from tests.rewriter_train.fake_reward import FakeReward
 
 END, OTHER = 2, 7
 
@@ -58,7 +57,11 @@ def test_the_users_prompt_the_reply_and_its_end_reach_the_reward() -> None:
     given, metrics, columns = ask(reward, ["two stars", "two stars", "moon"], replies, [[END], [OTHER], []])
     reward.close()
     assert source.calls == [
-        (Sample("two stars", replies[0]), Sample("two stars", replies[1], True), Sample("moon", replies[2], True))
+        (
+            RewardSample("two stars", replies[0]),
+            RewardSample("two stars", replies[1], True),
+            RewardSample("moon", replies[2], True),
+        )
     ]
     assert given == [pytest.approx(0.5), -0.5, pytest.approx(0.5)]
     assert metrics["reward/cut_off"] == pytest.approx(2 / 3)

@@ -18,10 +18,10 @@ import yaml
 import agent.wiring
 from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter import cot, reply, styles
-from rewriter.train import data, grpo, image_reward, opening
-from rewriter.train.fakes import FakeReward
+from rewriter.train import data, grpo, image_reward
+from rewriter.train.image_reward import RewardSample, ScoredSample, Scores, Wish
 from rewriter.train.reward_server import ServerArguments, make_server
-from rewriter.train.reward_types import Sample, Scored, Scores, Wish
+from tests.rewriter_train.fake_reward import FakeReward
 
 PROMPTS = [f"{number} {shape}" for number in ("two", "three", "four") for shape in ("stars", "moons")]
 
@@ -36,11 +36,11 @@ class ByHash(FakeReward):
         super().__init__()
         self._before = before
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         self.calls.append(tuple(samples))
         self._before(len(self.calls))
         values = [sha256(one.reply.encode()).digest()[0] / 255 for one in samples]
-        scored = tuple(Scored(value, value, 0.0, "a star", pictures=1) for value in values)
+        scored = tuple(ScoredSample(value, value, 0.0, "a star", pictures=1) for value in values)
         return Scores(scored, len(samples), 0, 0, (), 0.0, 0.0, 0.0)
 
 
@@ -54,7 +54,7 @@ class Served:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         return await self.source(samples)
 
     async def draw(self, wishes: Sequence[Wish]) -> Any:
@@ -201,8 +201,8 @@ def test_too_many_failed_judgements_stop_with_exit_code_3(
     config: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing(FakeReward):
-        async def __call__(self, samples: Sequence[Sample]) -> Scores:
-            scored = tuple(Scored(None, None, 0.0, one.reply, pictures=1, failed=1) for one in samples)
+        async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
+            scored = tuple(ScoredSample(None, None, 0.0, one.reply, pictures=1, failed=1) for one in samples)
             return Scores(scored, 4, 4, 0, ("the judge has no label mass",), 0.0, 0.0, 0.0)
 
     served.source = Failing()
@@ -280,10 +280,10 @@ def test_what_is_refused(
 
 def test_training_and_use_share_template_parser_guard_and_evaluator() -> None:
     """The same objects, not copies: what is trained is what is used."""
-    assert opening.open_evaluator is agent.wiring.open_evaluator
-    assert opening.open_backend is agent.wiring.open_backend
+    assert image_reward.open_evaluator is agent.wiring.open_evaluator
+    assert image_reward.open_backend is agent.wiring.open_backend
     assert agent.wiring.CoTRewriter is cot.CoTRewriter
-    assert opening.load_style is cot.load_style is styles.load_style
-    assert opening.load_target is cot.load_target
+    assert data.load_style is cot.load_style is styles.load_style
+    assert data.load_target is cot.load_target
     assert image_reward.review is cot.review is reply.review
     assert data.parse_reply is reply.parse_reply

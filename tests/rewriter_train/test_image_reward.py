@@ -22,9 +22,7 @@ from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from rewriter.guard import GuardSettings
 from rewriter.reply import Rules
 from rewriter.target import Target
-from rewriter.train.image_reward import ImageReward, seeds_of
-from rewriter.train.reward_cache import RewardCache
-from rewriter.train.reward_types import RewardSettings, Sample, Scores, Wish
+from rewriter.train.image_reward import ImageReward, RewardCache, RewardSample, RewardSettings, Scores, Wish, seeds_of
 
 STARS = "two red stars"
 CHECKS: Checklist = (Check("counting", "Are there two stars?"), Check("negation", "Are there no hearts?"))
@@ -73,7 +71,7 @@ async def score(
 ) -> Scores:
     reward = ImageReward(backend or Painter(), evaluator(judge)[0], RULES, settings, cache=cache)
     try:
-        return await reward([Sample(STARS, one) for one in replies])
+        return await reward([RewardSample(STARS, one) for one in replies])
     finally:
         reward.close()
 
@@ -117,7 +115,7 @@ async def test_no_readable_reply_has_less_than_an_unreadable_one() -> None:
 async def test_the_judge_sees_the_users_prompt_and_its_checklist() -> None:
     align, judge = evaluator(by_length)
     reward = ImageReward(Painter(), align, RULES)
-    await reward([Sample(STARS, reply("two red stars on a sheet"))])
+    await reward([RewardSample(STARS, reply("two red stars on a sheet"))])
     reward.close()
     assert [(prompt, checks) for _, prompt, checks in judge.calls] == [(STARS, CHECKS)]
 
@@ -152,7 +150,7 @@ async def test_a_negative_prompt_is_drawn_with_its_rewrite_and_tells_pictures_ap
     backend = Painter()
     reward = ImageReward(backend, evaluator(by_length)[0], Rules.of(GuardSettings(), target))
     replies = [reply("two red stars"), reply("two red stars\nNegative prompt: blur, noise")]
-    scores = await reward([Sample(STARS, one) for one in replies])
+    scores = await reward([RewardSample(STARS, one) for one in replies])
     [again] = await reward.draw([Wish(STARS, "two red stars", "blur, noise")])
     reward.close()
     assert [one.rewrite for one in scores.samples] == ["two red stars"] * 2
@@ -194,7 +192,7 @@ async def test_one_checklist_a_prompt() -> None:
     builder = FakeChecklistBuilder(lambda prompt: CHECKS)
     reward = ImageReward(Painter(), AlignEvaluator(builder, FakeJudge(by_length)), RULES)
     for _ in range(2):
-        await reward([Sample(p, reply(p)) for p in (STARS, "one circle", STARS)])
+        await reward([RewardSample(p, reply(p)) for p in (STARS, "one circle", STARS)])
     reward.close()
     assert builder.prompts == [STARS, "one circle"]
 
@@ -244,8 +242,8 @@ class _Gated(Painter):
         return super().render(tasks, on_step)
 
 
-def _many(count: int) -> list[Sample]:
-    return [Sample(STARS, reply(f"two red stars {'by night ' * i}")) for i in range(1, count + 1)]
+def _many(count: int) -> list[RewardSample]:
+    return [RewardSample(STARS, reply(f"two red stars {'by night ' * i}")) for i in range(1, count + 1)]
 
 
 async def test_the_next_batch_is_drawn_while_one_is_judged() -> None:
@@ -310,7 +308,7 @@ async def test_what_the_cache_knows_is_neither_drawn_nor_judged(tmp_path: Path) 
 
 
 async def test_the_cache_tells_models_seeds_sizes_and_checklists_apart() -> None:
-    cache, one = RewardCache(), [Sample(STARS, reply("two red stars"))]
+    cache, one = RewardCache(), [RewardSample(STARS, reply("two red stars"))]
 
     async def cached(backend: FakeBackend, align: AlignEvaluator, settings: RewardSettings) -> int:
         reward = ImageReward(backend, align, RULES, settings, cache=cache)
@@ -412,7 +410,7 @@ async def test_a_prompt_without_a_checklist_fails_alone_and_draws_nothing() -> N
     backend = Painter()
     align = AlignEvaluator(FakeChecklistBuilder(checks), FakeJudge(by_length))
     reward = ImageReward(backend, align, RULES, RewardSettings(max_failed=0.5))
-    scores = await reward([Sample(STARS, reply(STARS)), Sample("one circle", reply("one circle"))])
+    scores = await reward([RewardSample(STARS, reply(STARS)), RewardSample("one circle", reply("one circle"))])
     reward.close()
     assert [one.reward is None for one in scores.samples] == [False, True]
     assert [task.prompt for call in backend.calls for task in call] == [STARS]
@@ -428,7 +426,7 @@ async def test_mistakes_of_ours_come_through_as_they_are() -> None:
 
 def test_one_reward_serves_several_event_loops() -> None:
     reward = ImageReward(Painter(), evaluator(by_length)[0], RULES)
-    results = [asyncio.run(reward([Sample(STARS, reply(STARS))])) for _ in range(2)]
+    results = [asyncio.run(reward([RewardSample(STARS, reply(STARS))])) for _ in range(2)]
     reward.close()
     assert [one.cached for one in results] == [0, 1]
 

@@ -6,8 +6,7 @@ import pytest
 
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-from rewriter.train.arguments import RewardArguments
-from rewriter.train.opening import open_reward, placed
+from rewriter.train.image_reward import RewardArguments, open_reward, placed
 
 
 def test_each_process_has_its_reward_models_on_its_own_gpu() -> None:

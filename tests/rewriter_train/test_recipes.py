@@ -12,7 +12,7 @@ import yaml
 
 from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter.train import grpo, sft
-from rewriter.train.opening import open_reward
+from rewriter.train.image_reward import open_reward
 from rewriter.train.reward_server import ServerArguments
 from rewriter.train.script import recipes, settings_of
 
@@ -102,7 +102,7 @@ def test_the_papers_settings() -> None:
 
 
 def test_the_servers_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from rewriter.train.arguments import RewardArguments
+    from rewriter.train.image_reward import RewardArguments
 
     monkeypatch.chdir(tmp_path)
     args, rewarding = settings_of((ServerArguments, RewardArguments), ["--config", "reward_server"], "test")

@@ -23,12 +23,9 @@ import yaml
 from PIL import Image
 
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
-from rewriter.train.arguments import RemoteArguments, RewardArguments
-from rewriter.train.fakes import FakeReward
-from rewriter.train.opening import open_source
-from rewriter.train.reward_client import RemoteReward
-from rewriter.train.reward_server import ServerArguments, make_server, split
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
+from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
+from rewriter.train.reward_server import RemoteArguments, RemoteReward, ServerArguments, make_server, open_source, split
+from tests.rewriter_train.fake_reward import FakeReward
 
 
 def reply(rewrite: str) -> str:
@@ -49,16 +46,20 @@ def serving(source: RewardSource, **settings: object) -> Iterator[str]:
         server.service.close()
 
 
-def samples(count: int, prompt: str = "two stars") -> list[Sample]:
-    return [Sample(prompt, reply(f"two red stars {'by night ' * i}")) for i in range(count)]
+def samples(count: int, prompt: str = "two stars") -> list[RewardSample]:
+    return [RewardSample(prompt, reply(f"two red stars {'by night ' * i}")) for i in range(count)]
 
 
 async def test_rewards_and_pictures_come_through_whole() -> None:
-    def script(sample: Sample, rewrite: str) -> float | None:
+    def script(sample: RewardSample, rewrite: str) -> float | None:
         return None if "night" in rewrite else 0.25
 
     source = FakeReward(script)
-    asked = [Sample("two stars", reply("two “red” stars")), *samples(2), Sample("x", "<think>", truncated=True)]
+    asked = [
+        RewardSample("two stars", reply("two “red” stars")),
+        *samples(2),
+        RewardSample("x", "<think>", truncated=True),
+    ]
     with serving(source) as url:
         remote = RemoteReward(url, max_failed=0.5)
         found = await remote(asked)
@@ -78,7 +79,7 @@ class Slow(FakeReward):
         super().__init__()
         self.go = threading.Event()
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         found = await super().__call__(samples)
         await asyncio.to_thread(self.go.wait, 20)
         return found
@@ -156,16 +157,18 @@ async def test_a_trainer_that_hangs_up_is_no_trouble(capfd: pytest.CaptureFixtur
 
 
 def test_failures_are_counted_for_each_caller() -> None:
-    good, bad = Scored(0.5, 0.4, 1.0, "a", pictures=2), Scored(None, None, 1.0, "b", pictures=2, failed=2)
-    unread = Scored(-0.5, 0.0, 0.0, None, penalty=0.5)
+    good, bad = ScoredSample(0.5, 0.4, 1.0, "a", pictures=2), ScoredSample(None, None, 1.0, "b", pictures=2, failed=2)
+    unread = ScoredSample(-0.5, 0.0, 0.0, None, penalty=0.5)
     whole = Scores((good, good, bad, unread), 6, 2, 0, ("gone",), 1.0, 2.0, 3.0)
-    one, two = split(whole, [[Sample("x", "a"), Sample("x", "a")], [Sample("y", "b"), Sample("y", "")]])
+    one, two = split(
+        whole, [[RewardSample("x", "a"), RewardSample("x", "a")], [RewardSample("y", "b"), RewardSample("y", "")]]
+    )
     assert (one.samples, one.judgements, one.failed, one.reasons) == ((good, good), 2, 0, ())
     assert (two.samples, two.judgements, two.failed, two.reasons) == ((bad, unread), 2, 2, ("gone",))
 
 
 async def test_too_many_failures_stop_this_trainer_alone() -> None:
-    def script(sample: Sample, rewrite: str) -> float | None:
+    def script(sample: RewardSample, rewrite: str) -> float | None:
         return None if sample.prompt == "broken" else 0.5
 
     with serving(FakeReward(script)) as url:
@@ -198,7 +201,7 @@ async def _no_wait(seconds: float) -> None:
 async def test_passing_errors_are_tried_again_and_lasting_ones_are_not() -> None:
     errors: list[Exception] = [BackendError("the judge is busy"), BackendError("the judge is busy")]
 
-    def script(sample: Sample, rewrite: str) -> float:
+    def script(sample: RewardSample, rewrite: str) -> float:
         if errors:
             raise errors.pop()
         return 0.5
@@ -332,7 +335,7 @@ def test_the_script_serves_a_profile_until_it_is_told_to_stop(tmp_path: Path) ->
             assert lines, "the server said nothing"
             assert "http://" in lines[-1], "".join(lines)
             url = lines[-1].split()[-1]
-            found = asyncio.run(RemoteReward(url)([Sample("two stars", "<think>")]))
+            found = asyncio.run(RemoteReward(url)([RewardSample("two stars", "<think>")]))
             assert [one.reward for one in found.samples] == [-0.75]
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
@@ -343,7 +346,7 @@ def test_the_script_serves_a_profile_until_it_is_told_to_stop(tmp_path: Path) ->
 
 
 def test_pictures_survive_the_wire() -> None:
-    from rewriter.train.reward_wire import packed, unpacked
+    from rewriter.train.reward_server import packed, unpacked
 
     image = Image.new("RGB", (3, 2), (1, 2, 3))
     again = unpacked(packed(image))

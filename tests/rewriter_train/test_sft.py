@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mini.rewriter.model import build_model, save, train_tokenizer
+from redraft.training import last_checkpoint
 from rewriter.train import sft
-from rewriter.train.script import last_checkpoint
 
 TRIPLETS = [
     {"prompt": f"{number} stars", "thought": f"{number} of them", "rewrite": f"{number} red stars"}

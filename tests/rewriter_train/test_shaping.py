@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rewriter.train.arguments import ShapingArguments
-from rewriter.train.rewards import Reward
-from rewriter.train.shaping import Row, Shaper
+from rewriter.train.rewards import Reward, Shaper, ShapingArguments, ShapingRow
 
 
 def row(
@@ -20,13 +18,13 @@ def row(
     penalty: float = 0.0,
     certainty: float = 1.0,
     task: str = "",
-) -> Row:
+) -> ShapingRow:
     """A row as `ImageReward` makes it: reward = alignment + 0.1 format - penalty."""
     reward = None if alignment is None else alignment + 0.1 * form - penalty
-    return Row(prompt, task, reward, alignment, form, penalty, certainty)
+    return ShapingRow(prompt, task, reward, alignment, form, penalty, certainty)
 
 
-def shaped(rows: Sequence[Row], **settings: object) -> list[Reward]:
+def shaped(rows: Sequence[ShapingRow], **settings: object) -> list[Reward]:
     return list(Shaper(ShapingArguments(**settings))(rows).rewards)  # type: ignore[arg-type]
 
 

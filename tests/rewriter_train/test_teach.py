@@ -18,7 +18,7 @@ from redraft.fakes import FakeChat, text_of
 from rewriter.styles import load_style
 from rewriter.train import teach
 from rewriter.train.data import Triplet, asked, load_triplets
-from rewriter.train.teacher import Rejected, Source, Teacher, TeachSettings
+from rewriter.train.teach import Rejected, Teacher, TeachSettings, TeachSource
 
 STYLE = load_style("promptenhancer")
 GOOD = "<think>Two of them, both red.</think><answer>Two red stars side by side on a plain night sky.</answer>"
@@ -32,7 +32,7 @@ def teacher(replies: Any, critic: Any = None, **settings: Any) -> Teacher:
 
 async def test_a_triplet_is_asked_for_in_the_students_own_words() -> None:
     chat, critic = FakeChat([GOOD]), FakeChat([FINE])
-    [one] = await Teacher(chat, critic, STYLE)(Source("k", "two red stars"))
+    [one] = await Teacher(chat, critic, STYLE)(TeachSource("k", "two red stars"))
     assert one == Triplet("two red stars", "Two of them, both red.", "Two red stars side by side on a plain night sky.")
     sent = [{"role": m.role, "content": m.content} for m in chat.requests[0].messages]
     assert sent == asked(STYLE, "two red stars")
@@ -53,7 +53,7 @@ async def test_a_triplet_is_asked_for_in_the_students_own_words() -> None:
     ],
 )
 async def test_what_is_refused_before_the_critic(reply: Any, reason: str) -> None:
-    [one] = await teacher([reply], thought_chars=200)(Source("k", "two red stars"))
+    [one] = await teacher([reply], thought_chars=200)(TeachSource("k", "two red stars"))
     assert isinstance(one, Rejected)
     assert one.reason.startswith(reason)
     assert one.prompt == "two red stars"
@@ -61,14 +61,14 @@ async def test_what_is_refused_before_the_critic(reply: Any, reason: str) -> Non
 
 async def test_what_the_critic_refuses() -> None:
     verdict = json.dumps({"reason": "it adds a cat", "keeps": False, "fluent": True, "sober": False})
-    [one] = await teacher([GOOD], [verdict])(Source("k", "two red stars"))
+    [one] = await teacher([GOOD], [verdict])(TeachSource("k", "two red stars"))
     assert one == Rejected("two red stars", "critic: not keeps, sober: it adds a cat")
 
 
 @pytest.mark.parametrize("reply", ["{}", '{"keeps": true}', BadReply("cut off")])
 async def test_a_critic_that_fails_settles_nothing(reply: Any) -> None:
     with pytest.raises(BadReply):
-        await teacher([GOOD], [reply])(Source("k", "two red stars"))
+        await teacher([GOOD], [reply])(TeachSource("k", "two red stars"))
 
 
 async def test_several_rewrites_of_one_request_differ_in_seed_and_equal_ones_count_once() -> None:
@@ -76,7 +76,7 @@ async def test_several_rewrites_of_one_request_differ_in_seed_and_equal_ones_cou
         return GOOD.replace("plain", "dark") if (request.seed or 0) % 2 else GOOD
 
     chat = FakeChat(answer)
-    found = await Teacher(chat, None, STYLE, settings=TeachSettings(rewrites=4))(Source("k", "two red stars"))
+    found = await Teacher(chat, None, STYLE, settings=TeachSettings(rewrites=4))(TeachSource("k", "two red stars"))
     assert len({request.seed for request in chat.requests}) == 4
     assert len(found) == 2
     assert all(isinstance(one, Triplet) for one in found)
@@ -85,12 +85,12 @@ async def test_several_rewrites_of_one_request_differ_in_seed_and_equal_ones_cou
 async def test_a_picture_gets_a_request_first_and_is_shown_for_the_rewrite() -> None:
     picture = Image.new("RGB", (8, 8))
     chat = FakeChat(["“two red stars”", GOOD])
-    [one] = await Teacher(chat, None, STYLE)(Source("k", None, picture))
+    [one] = await Teacher(chat, None, STYLE)(TeachSource("k", None, picture))
     assert isinstance(one, Triplet)
     assert one.prompt == "two red stars"
     assert all(picture in (request.messages[-1].content) for request in chat.requests)
     assert "two red stars" in text_of(chat.requests[1])
-    [none] = await teacher(["  "])(Source("k", None, picture))
+    [none] = await teacher(["  "])(TeachSource("k", None, picture))
     assert none == Rejected("", "request: the request is empty; say what to draw")
 
 

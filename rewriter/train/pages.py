@@ -1,21 +1,27 @@
-"""Pages that show how training goes: sample prompts with the thoughts, rewrites, pictures and rewards of a step."""
+"""What people look at while GRPO trains: pages of sample prompts; and the callbacks that write them."""
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from redraft.errors import BackendError
 from redraft.files import write_atomically
-from rewriter.train.adapter import Rated, RewriteReward
-from rewriter.train.reward_types import Wish
+from redraft.training import console, setting
+from rewriter.train.image_reward import Wish
+from rewriter.train.rewards import Shaper
+from rewriter.train.trl_reward import RatedSample, RewriteReward
 
 _SIDE = 384
 """Pictures are embedded no larger than this many pixels a side."""
@@ -59,7 +65,7 @@ def write_page(
     write_atomically(path, page.encode("utf-8", "replace"))
 
 
-def _pictures(reward: RewriteReward, rated: Sequence[Rated]) -> tuple[dict[Wish | None, Image.Image], str]:
+def _pictures(reward: RewriteReward, rated: Sequence[RatedSample]) -> tuple[dict[Wish | None, Image.Image], str]:
     """The pictures by wish, and what went wrong."""
     unique = list(dict.fromkeys(wish for one in rated if (wish := _wish(one)) is not None))
     try:
@@ -69,12 +75,12 @@ def _pictures(reward: RewriteReward, rated: Sequence[Rated]) -> tuple[dict[Wish 
     return {key: image for key, image in zip(unique, drawn, strict=True) if image is not None}, ""
 
 
-def _wish(one: Rated) -> Wish | None:
+def _wish(one: RatedSample) -> Wish | None:
     scored = one.scored
     return None if scored.rewrite is None else Wish(one.sample.prompt, scored.rewrite, scored.negative)
 
 
-def _extremes(group: Sequence[Rated]) -> list[Rated]:
+def _extremes(group: Sequence[RatedSample]) -> list[RatedSample]:
     """The rewrite with the greatest reward and the one with the least; one where all are alike."""
     known = [one for one in group if one.scored.reward is not None]
     if not known:
@@ -84,7 +90,7 @@ def _extremes(group: Sequence[Rated]) -> list[Rated]:
     return [first] if first.scored.rewrite == last.scored.rewrite else [first, last]
 
 
-def _card(one: Rated, picture: Image.Image | None) -> dict[str, Any]:
+def _card(one: RatedSample, picture: Image.Image | None) -> dict[str, Any]:
     scored = one.scored
     return {
         "thought": scored.thought,
@@ -131,3 +137,47 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@dataclass
+class SampleArguments:
+    """The pages that show how training goes."""
+
+    sample_every: int = setting(50, "Steps between sample pages in output_dir/samples; 0 for none.")
+    sample_count: int = setting(6, "Prompts on a page.")
+
+
+class SamplePages(TrainerCallback):
+    """Writes `folder`/step-N.html every `every` steps, with `count` prompts of the batch that was just learnt from.
+
+    A page that cannot be written is told and stops nothing.
+    """
+
+    def __init__(self, reward: RewriteReward, folder: Path, every: int, count: int) -> None:
+        self._reward = reward
+        self._folder = folder
+        self._every = every
+        self._count = count
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        step = state.global_step
+        if not state.is_world_process_zero or step % self._every or not self._reward.last:
+            return
+        path = self._folder / f"step-{step}.html"
+        try:
+            write_page(path, self._reward, state.log_history, count=self._count, step=step, steps=state.max_steps)
+        except OSError as error:
+            console.print(f"warning: no sample page {path}: {error.strerror or error}")
+
+
+class ShaperState(TrainerCallback, ExportableState):
+    """Keeps the shaper's state in trainer_state.json, and takes it up from the checkpoint `start`."""
+
+    def __init__(self, shaper: Shaper, start: Path | None) -> None:
+        self._shaper = shaper
+        if start is not None:
+            saved = json.loads((start / "trainer_state.json").read_text(encoding="utf-8"))
+            shaper.restore(saved.get("stateful_callbacks", {}).get(type(self).__name__, {}).get("attributes", {}))
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": self._shaper.state()}

@@ -17,17 +17,16 @@ from typing import Any
 from PIL import Image
 
 from rewriter.train.data import Chat
-from rewriter.train.reward_types import RewardSource, Sample, Scored, Scores, Wish
-from rewriter.train.rewards import Reward, failures
-from rewriter.train.shaping import Row, Shaped, Shaper
+from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
+from rewriter.train.rewards import Reward, Shaped, Shaper, ShapingRow, failures
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatedSample:
     """One rewrite of the last batch: what it was asked, what came of it, and the reward that TRL was given."""
 
-    sample: Sample
-    scored: Scored
+    sample: RewardSample
+    scored: ScoredSample
     given: Reward
 
 
@@ -44,7 +43,7 @@ class RewriteReward:
     def __init__(self, source: RewardSource, shaper: Shaper, *, opening: str = "") -> None:
         self.__name__ = "rewrite"  # TRL logs rewards/rewrite/mean
         self.ends: frozenset[int] = frozenset()
-        self.last: tuple[Rated, ...] = ()
+        self.last: tuple[RatedSample, ...] = ()
         """This process's last batch, for the sample pages."""
         self._source = source
         self._shaper = shaper
@@ -67,13 +66,13 @@ class RewriteReward:
     ) -> list[Reward]:
         began = time.perf_counter()
         samples = [
-            Sample(prompt, self._opening + completion[0]["content"], self._is_cut_off(ids))
+            RewardSample(prompt, self._opening + completion[0]["content"], self._is_cut_off(ids))
             for prompt, completion, ids in zip(user_prompt, completions, completion_ids, strict=True)
         ]
         scores = self._runner.run(self._source(samples))
         rows = [_row(s, one, t) for s, one, t in zip(samples, scores.samples, task or [""] * len(samples), strict=True)]
         shaped, given = self._shaped(rows)
-        self.last = tuple(Rated(*one) for one in zip(samples, scores.samples, given, strict=True))
+        self.last = tuple(RatedSample(*one) for one in zip(samples, scores.samples, given, strict=True))
         if log_metric is not None:
             for name, value in (_metrics(self.last, scores) | _shape_metrics(shaped)).items():
                 log_metric(f"reward/{name}", value)
@@ -96,7 +95,7 @@ class RewriteReward:
     def _is_cut_off(self, ids: Sequence[int]) -> bool:
         return bool(self.ends) and (len(ids) == 0 or int(ids[-1]) not in self.ends)
 
-    def _shaped(self, rows: Sequence[Row]) -> tuple[Shaped | None, list[Reward]]:
+    def _shaped(self, rows: Sequence[ShapingRow]) -> tuple[Shaped | None, list[Reward]]:
         """Shapes the rows of all processes together, and takes this process's own out again, as TRL does."""
         if self._shaper.is_plain:
             return None, [row.reward for row in rows]
@@ -108,11 +107,11 @@ class RewriteReward:
         return shaped, list(shaped.rewards[start : start + len(rows)])
 
 
-def _row(sample: Sample, one: Scored, task: str) -> Row:
-    return Row(sample.prompt, task, one.reward, one.alignment, one.format, one.penalty, one.certainty)
+def _row(sample: RewardSample, one: ScoredSample, task: str) -> ShapingRow:
+    return ShapingRow(sample.prompt, task, one.reward, one.alignment, one.format, one.penalty, one.certainty)
 
 
-def _metrics(rated: Sequence[Rated], scores: Scores) -> dict[str, float]:
+def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
     """Means over the batch, shares in 0..1, lengths in characters, seconds."""
     scored = [one.scored for one in rated]
     means: dict[str, Sequence[Reward]] = {
@@ -140,7 +139,7 @@ def _shape_metrics(shaped: Shaped | None) -> dict[str, float]:
     return {} if shaped is None else {"settled": shaped.settled / max(1, shaped.groups)}
 
 
-def _log_columns(rated: Sequence[Rated], log_extra: Callable[[str, list[Any]], None]) -> None:
+def _log_columns(rated: Sequence[RatedSample], log_extra: Callable[[str, list[Any]], None]) -> None:
     """For TRL's table of completions (`log_completions`)."""
     log_extra("user_prompt", [one.sample.prompt for one in rated])
     log_extra("rewrite", [one.scored.rewrite or "" for one in rated])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from redraft.errors import RedraftError
 from rewriter.reply import parse_reply
-from rewriter.train.reward_types import Sample, Scored, Scores, Wish
+from rewriter.train.image_reward import RewardSample, ScoredSample, Scores, Wish
 from rewriter.train.rewards import format_term
 
 Alignment = float | None
@@ -23,13 +23,13 @@ class FakeReward:
     call, `drawn` what was asked for by `draw`.
     """
 
-    def __init__(self, script: Callable[[Sample, str], Answer] | None = None) -> None:
-        self.calls: list[tuple[Sample, ...]] = []
+    def __init__(self, script: Callable[[RewardSample, str], Answer] | None = None) -> None:
+        self.calls: list[tuple[RewardSample, ...]] = []
         self.drawn: list[Wish] = []
         self.closed = False
         self._script = script or (lambda sample, rewrite: min(1.0, len(rewrite) / 100))
 
-    async def __call__(self, samples: Sequence[Sample]) -> Scores:
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         self.calls.append(tuple(samples))
         scored = tuple(self._scored(sample) for sample in samples)
         wanted = {(sample.prompt, one.rewrite): one for sample, one in zip(samples, scored, strict=True)}.values()
@@ -52,13 +52,15 @@ class FakeReward:
     def close(self) -> None:
         self.closed = True
 
-    def _scored(self, sample: Sample) -> Scored:
+    def _scored(self, sample: RewardSample) -> ScoredSample:
         parsed = parse_reply(sample.reply, truncated=sample.truncated)
         form = format_term(sample.reply, readable=parsed.prompt is not None)
         if parsed.prompt is None:
-            return Scored(-0.5, 0.0, form, None, parsed.thought, penalty=0.5, findings=(f"reply: {parsed.problem}",))
+            return ScoredSample(
+                -0.5, 0.0, form, None, parsed.thought, penalty=0.5, findings=(f"reply: {parsed.problem}",)
+            )
         answer = self._script(sample, parsed.prompt)
         if isinstance(answer, RedraftError):
             raise answer
         reward = None if answer is None else answer + 0.1 * form
-        return Scored(reward, answer, form, parsed.prompt, parsed.thought, pictures=1, failed=int(answer is None))
+        return ScoredSample(reward, answer, form, parsed.prompt, parsed.thought, pictures=1, failed=int(answer is None))
