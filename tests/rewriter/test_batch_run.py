@@ -292,7 +292,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}]
-from rewriter.batch.fakes import FakeEngine
+from rewriter.batch.engines import FakeEngine
 from tests.rewriter.batches import run
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 run(Path({source!r}), Path({out!r}), FakeEngine(window=32))
