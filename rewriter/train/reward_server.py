@@ -4,7 +4,7 @@
 
 The YAML file holds the settings of `ServerArguments` and `RewardArguments`. Requests that wait while others are scored
 are scored together, so that the generator's batches are full whoever asks; and the next lot is drawn while one is
-judged. What is said over the wire is told in `rewriter.train.reward_wire`; HTTP is the standard library's. How many
+judged. What is said over the wire is told in this module; HTTP is the standard library's. How many
 failed judgements are too many is each trainer's business (`max_failed`).
 """
 

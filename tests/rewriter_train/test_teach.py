@@ -212,7 +212,7 @@ def test_what_a_server_failed_on_is_tried_again(tmp_path: Path, api: Any, capsys
 
 async def test_a_server_that_is_away_stops_the_run_soon(tmp_path: Path) -> None:
     chat = FakeChat(lambda request: ServerError("away"))
-    items = [teach.Item(str(i), f"{i} stars", None) for i in range(50)]
+    items = [teach.TeachItem(str(i), f"{i} stars", None) for i in range(50)]
     out, bin_ = (tmp_path / "a").open("w", encoding="utf-8"), (tmp_path / "b").open("w", encoding="utf-8")
     with out, bin_:
         tally = await teach.teach_all(Teacher(chat, None, STYLE), items, out, bin_, "t", concurrency=2, patience=5)
