@@ -44,7 +44,8 @@ def open_atomically(path: Path, *, alone: bool = False) -> Iterator[BinaryIO]:
         part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that only their owner can read
+            if hasattr(os, "fchmod"):  # not on Windows before Python 3.13
+                os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that only their owner can read
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -63,7 +64,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Makes new and renamed files of a folder outlast a loss of power: their names live in the folder."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
     finally:

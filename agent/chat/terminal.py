@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import TextIO
 
@@ -24,6 +24,7 @@ from agent.terminal import inline, way_of
 from agent.wiring import open_parts
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
+from redraft.signals import handle_signals
 
 HOME = "sessions"
 """Folder of conversations, inside of the folder for runs."""
@@ -121,7 +122,7 @@ class _Talk:
 
         async def work() -> None:
             nonlocal last
-            loop, asked = asyncio.get_running_loop(), False
+            asked = False
             main = asyncio.current_task()
             assert main is not None
 
@@ -132,16 +133,11 @@ class _Talk:
                 asked = True
                 talk.cancel()
 
-            with suppress(NotImplementedError):  # not on every system; Ctrl-C leaves at once there
-                loop.add_signal_handler(signal.SIGINT, interrupt)
-            try:
+            with handle_signals(signal.SIGINT, call=interrupt):
                 async with aclosing(talk.turn(said)) as events:
                     async for event in events:
                         last = event
                         self._show(event, live)
-            finally:
-                with suppress(NotImplementedError):
-                    loop.remove_signal_handler(signal.SIGINT)
 
         with LiveView(self._limits) as live:
             try:

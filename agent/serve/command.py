@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agent.serve.settings import Settings, read_bounds, read_tokens
 from redraft.errors import InputError, RedraftError, printable
 from redraft.extras import require
+from redraft.signals import handle_signals
 
 if TYPE_CHECKING:
     import uvicorn
@@ -101,16 +102,12 @@ async def _run(
             timeout_keep_alive=20, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=64 * 1024, ws="none",
         )  # fmt: skip
         server = _server(config)
-        loop = asyncio.get_running_loop()
         leaving = asyncio.Event()
 
         def leave() -> None:
             if leaving.is_set():  # asked twice: at once
                 server.should_exit = server.force_exit = True
             leaving.set()
-
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, leave)
 
         async def warm() -> None:
             try:
@@ -126,15 +123,16 @@ async def _run(
             await service.drain()
             server.should_exit = True
 
-        tasks = [asyncio.create_task(warm()), asyncio.create_task(drain())]
-        log("serving", host=settings.host, port=settings.port, profiles=list(settings.profiles))
-        sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{settings.port}\n")
-        try:
-            await server.serve([sock])
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        with handle_signals(signal.SIGTERM, signal.SIGINT, call=leave):
+            tasks = [asyncio.create_task(warm()), asyncio.create_task(drain())]
+            log("serving", host=settings.host, port=settings.port, profiles=list(settings.profiles))
+            sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{settings.port}\n")
+            try:
+                await server.serve([sock])
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _bound(settings: Settings) -> socket.socket:

@@ -1,6 +1,6 @@
 """Errors that only a server has, and what each error is over HTTP.
 
-UsageError ── NotFound, TooMany, Busy, Draining, Unauthorized, Forbidden, TooLarge, NotAPicture
+UsageError ── NotFound (ModelNotFound), TooMany, Busy, Draining, Unauthorized, Forbidden, TooLarge, NotAPicture
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from redraft.errors import BackendError, InputError, UsageError
 
 class NotFound(UsageError):  # noqa: N818
     """Nothing of that name, or nothing that is this client's: one answer for both."""
+
+
+class ModelNotFound(NotFound):
+    """No profile of this server has that name."""
 
 
 class TooMany(UsageError):  # noqa: N818
@@ -45,6 +49,7 @@ class TimedOut(UsageError):  # noqa: N818
 
 
 KINDS: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (ModelNotFound, 404, "model_not_found", "invalid_request_error"),
     (NotFound, 404, "not_found", "invalid_request_error"),
     (TooMany, 429, "too_many", "rate_limit_error"),
     (Busy, 409, "busy", "invalid_request_error"),

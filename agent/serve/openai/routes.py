@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from agent.events import Judged
-from agent.serve.errors import NotFound
+from agent.serve.errors import ModelNotFound
 from agent.serve.guard import client
 from agent.serve.openai.chat import complete
 from agent.serve.openai.drawing import (
@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
     def model(name: str) -> dict[str, Any]:
         found = next((info for info in service.profiles() if info.name == name), None)
         if found is None:
-            raise NotFound(f"The model {name!r} does not exist")
+            raise ModelNotFound(f"The model {name!r} does not exist")
         about = {"description": found.description, "can_edit": found.can_edit, "limits": found.limits}
         return {"id": found.name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
 
@@ -108,10 +108,8 @@ def _in_their_shape(handler: Handler) -> Handler:
             return await handler(*args, **kwargs)
         except UnreadableError as error:
             return fault(400, str(error), "bad_body", param=error.param)
-        except NotFound as error:
-            if str(error).startswith("The model"):
-                return fault(404, str(error), "model_not_found", param="model")
-            raise
+        except ModelNotFound as error:
+            return fault(404, str(error), "model_not_found", param="model")
 
     return answered
 

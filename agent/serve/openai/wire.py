@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from agent.serve.errors import NotFound
+from agent.serve.errors import ModelNotFound
 from agent.serve.service import Service
 from agent.serve.wire import LimitChanges
 from redraft.errors import InputError
@@ -182,10 +182,10 @@ def parsed(kind: type[B], value: Mapping[str, Any]) -> B:
 
 
 def profile_of(model: str | None, service: Service) -> str:
-    """The profile that a model's name means. Raises NotFound."""
+    """The profile that a model's name means. Raises ModelNotFound."""
     names = [info.name for info in service.profiles()]
     if model is None or model == "" or _ANY_MODEL.fullmatch(model):
         return service.default
     if model not in names:
-        raise NotFound(f"The model {model!r} does not exist; there are: {', '.join(names)}")
+        raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(names)}")
     return model
