@@ -39,8 +39,8 @@ class Reporter:
 class NoChecklists:
     """The ChecklistMaker of those who are asked given questions and make none."""
 
-    async def __call__(self, prompt: str) -> Checklist:
-        raise NotImplementedError(f"no checklist is made here, as of {prompt!r}")
+    async def __call__(self, request: str) -> Checklist:
+        raise NotImplementedError(f"no checklist is made here, as of {request!r}")
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,12 @@ class Bench:
         self._build = parts.builder
         self._parts = replace(parts, builder=self._checklist)
 
-    async def _checklist(self, prompt: str) -> Checklist:
+    async def _checklist(self, request: str) -> Checklist:
         async def make() -> list[list[str]]:
             async with self._parts.calls:
-                return [[check.key_point, check.question] for check in await self._build(prompt)]
+                return [[check.key_point, check.question] for check in await self._build(request)]
 
-        return tuple(Check(*pair) for pair in await self._book.once("checklist", prompt, make))
+        return tuple(Check(*pair) for pair in await self._book.once("checklist", request, make))
 
     def _rewriter(self, model: Model) -> Rewriter:
         config = self._profile.rewriter

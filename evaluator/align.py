@@ -1,10 +1,11 @@
-"""AlignEvaluator: checklist, judge and aggregation together. One score in [0, 1] for a picture against a prompt."""
+"""AlignEvaluator: checklist, judge and aggregation together. One score in [0, 1] for a picture against a request."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from PIL import Image
@@ -18,13 +19,13 @@ from redraft.models import open_chat
 from redraft.profiles import EvaluatorConfig, Profile
 
 Scored = Sequence[tuple[str, float]]
-"""(key point id, probability) of each SCORED verdict; never empty where a formula is applied."""
+"""(key point id, probability) of each SCORED verdict; never empty when a formula is applied."""
 
 
 class AlignEvaluator:
-    """Scores pictures against a checklist that was made from the ORIGINAL prompt, never from a rewrite of it.
+    """Scores pictures against a checklist that was made from the user's request, never from a rewrite of it.
 
-    A check passes where its probability is at least `pass_at` (the judge's setting).
+    A check passes if its probability is at least `pass_at` (the judge's setting).
     """
 
     def __init__(
@@ -35,32 +36,38 @@ class AlignEvaluator:
         self.aggregation = (config or EvaluatorConfig()).aggregation
         self._pass_at = pass_at
 
-    async def checklist(self, prompt: str) -> Checklist:
-        """The checks for `prompt`. Raises as the builder does."""
-        return await self.builder(prompt)
+    async def checklist(self, request: str) -> Checklist:
+        """The checks for `request`. Raises as the builder does."""
+        return await self.builder(request)
 
-    async def score(self, image: Image.Image, prompt: str, checklist: Checklist) -> Report:
-        """The judge's verdicts on all checks, and what they come to."""
-        verdicts = tuple(await self.judge(image, prompt, checklist))
-        if [verdict.check for verdict in verdicts] != list(checklist):
-            raise AssertionError(f"{self.judge.name} did not answer the checks it was given, in their order")
+    async def score(self, image: Image.Image, request: str, checklist: Checklist) -> Report:
+        """The judge's verdicts on all checks, and the score that they come to."""
+        verdicts = await judge_checks(self.judge, image, request=request, checks=checklist)
         return Report(
             verdicts=verdicts,
             score=aggregate(verdicts, self.aggregation),
             failed=sum(verdict.outcome is Outcome.FAILED for verdict in verdicts),
-            feedback=feedback(verdicts, self._pass_at),
+            feedback=write_feedback(verdicts, self._pass_at),
         )
 
 
+async def judge_checks(judge: Judge, image: Image.Image, *, request: str, checks: Checklist) -> tuple[Verdict, ...]:
+    """The judge's verdicts on `checks`, in order, each with the name of the judge in `by`."""
+    verdicts = await judge(image, request, checks)
+    if [verdict.check for verdict in verdicts] != list(checks):
+        raise AssertionError(f"{judge.name} did not answer the checks that it was given, in their order")
+    return tuple(verdict if verdict.by else replace(verdict, by=judge.name) for verdict in verdicts)
+
+
 def aggregate(verdicts: Sequence[Verdict], how: str) -> float | None:
-    """One number from the SCORED verdicts; FAILED and NOT_APPLICABLE ones do not count, and with none left it is None.
+    """One number from the SCORED verdicts, None if there are none. FAILED and NOT_APPLICABLE ones do not count.
 
     With p_1 ... p_n the probabilities and G the key-point groups that have a scored check:
 
-        group_mean      (1/|G|) sum over g in G of the mean of the p_i in g     (PromptEnhancer, as its notes have it)
+        group_mean      (1/|G|) sum over g in G of the mean of the p_i in g     (PromptEnhancer, as in its notes)
         mean            (1/n) sum of p_i
         min             least p_i
-        geometric_mean  (product of p_i) ** (1/n), 0 where any p_i is 0
+        geometric_mean  (product of p_i) ** (1/n), 0 if any p_i is 0
 
     Labels that are none of the 24 key points form one group together. Raises KeyError for an unknown `how`.
     """
@@ -70,8 +77,8 @@ def aggregate(verdicts: Sequence[Verdict], how: str) -> float | None:
     return formula(points) if points else None
 
 
-def feedback(verdicts: Sequence[Verdict], pass_at: float) -> tuple[str, ...]:
-    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED ones say nothing of the picture."""
+def write_feedback(verdicts: Sequence[Verdict], pass_at: float) -> tuple[str, ...]:
+    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED ones say nothing about the picture."""
     missed = [(v.probability, v) for v in verdicts if v.probability is not None and v.probability < pass_at]
     return tuple(_sentence(v, p) for p, v in sorted(missed, key=lambda pair: pair[0]))
 
@@ -111,9 +118,9 @@ _FORMULAS: dict[str, Callable[[Scored], float]] = {
 
 
 def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[ChecklistBuilder, AlignEvaluator]:
-    """Checklist maker and AlignEvaluator of `profile`; `listing` is its checklist model where that is open already.
+    """Checklist maker and AlignEvaluator of `profile`; `listing` is its checklist model if that is open already.
 
-    Raises ConfigError for settings that cannot be used, ModelMissing where weights are not in their place.
+    Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
     """
     listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
     builder = ChecklistBuilder(listing, profile.checklist)

@@ -1,6 +1,6 @@
-"""From the user's prompt to the questions that every picture of a session is judged by.
+"""From the user's request to the questions that every picture of a run is judged by.
 
-A style is a folder of templates: `checklist.txt` (the user message; `{{prompt}}` as it is, or `{{fenced_prompt}}`) and
+A style is a folder of templates: `checklist.txt` (the user message; `{{request}}` as it is, or `{{fenced_request}}`) and
 `reply.txt`, one word that names the format of the reply:
 
     json    {"reason": ..., "checks": [{"key_point": ..., "question": ...}]}, asked for by schema; the style also has a
@@ -64,8 +64,10 @@ class ChecklistBuilder:
         self._model = model
         self._config = config
         self._template = load_template("evaluator", config.style, "checklist")
-        if not placeholders(self._template) & {"prompt", "fenced_prompt"}:
-            raise ConfigError(f"checklist.txt of style {config.style!r} needs {{{{prompt}}}} or {{{{fenced_prompt}}}}")
+        if not placeholders(self._template) & {"request", "fenced_request"}:
+            raise ConfigError(
+                f"checklist.txt of style {config.style!r} needs {{{{request}}}} or {{{{fenced_request}}}}"
+            )
         self._reply = _reply_format(config.style)
         self._system = None
         if self._reply == "json":
@@ -73,23 +75,23 @@ class ChecklistBuilder:
             template = load_template("evaluator", config.style, "checklist_system")
             self._system = fill(template, keypoints=listing, max_checks=str(config.max_checks))
 
-    async def __call__(self, prompt: str) -> Checklist:
-        """The checks for `prompt`, at least one. Raises as `build` does."""
-        return (await self.build(prompt)).checks
+    async def __call__(self, request: str) -> Checklist:
+        """The checks for `request`, at least one. Raises as `build` does."""
+        return (await self.build(request)).checks
 
-    async def build(self, prompt: str) -> ChecklistResult:
-        """The checks for `prompt` with the model's raw reply.
+    async def build(self, request: str) -> ChecklistResult:
+        """The checks for `request` with the model's raw reply.
 
         A reply without a usable check is asked for once more; after that the one question about the whole picture
-        stands in. Raises InputError for an empty prompt, and BackendError where the model cannot be reached.
+        stands in. Raises InputError for an empty request, and BackendError where the model cannot be reached.
         """
-        if not prompt.strip():
-            raise InputError("the prompt is empty; say what the picture is to show")
-        request = self._request(prompt)
+        if not request.strip():
+            raise InputError("the request is empty; say what the picture is to show")
+        chat_request = self._chat_request(request)
         raw, dropped, usage = "", 0, Usage()
         for attempt in range(_TRIES):
             try:
-                reply: ChatReply = await self._model(request)
+                reply: ChatReply = await self._model(chat_request)
             except BadReply as error:
                 raw = str(error)
             else:
@@ -99,11 +101,11 @@ class ChecklistBuilder:
                 dropped = malformed + len(found) - len(checks)
                 if checks:
                     return ChecklistResult(checks, dropped=dropped, raw=raw, usage=usage)
-            request = replace(request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
-        return ChecklistResult((overall_check(prompt),), fallback=True, dropped=dropped, raw=raw, usage=usage)
+            chat_request = replace(chat_request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
+        return ChecklistResult((overall_check(request),), fallback=True, dropped=dropped, raw=raw, usage=usage)
 
-    def _request(self, prompt: str) -> ChatRequest:
-        values = {"prompt": prompt, "fenced_prompt": fence(prompt)}
+    def _chat_request(self, request: str) -> ChatRequest:
+        values = {"request": request, "fenced_request": fence(request)}
         wanted = placeholders(self._template)
         user = fill(self._template, **{name: value for name, value in values.items() if name in wanted})
         messages = [Message("user", user)]
@@ -113,9 +115,9 @@ class ChecklistBuilder:
         return ChatRequest(tuple(messages), max_tokens=self._config.max_tokens, schema=schema)
 
 
-def overall_check(prompt: str) -> Check:
+def overall_check(request: str) -> Check:
     """The one question that stands in for a checklist."""
-    return Check(OVERALL, f"Does the picture show what was asked for?\n{fence(prompt)}")
+    return Check(OVERALL, f"Does the picture show what was asked for?\n{fence(request)}")
 
 
 def is_yes_no(question: str) -> bool:

@@ -1,7 +1,7 @@
 """What all judges share: the words a check is asked in, and how a probability becomes a verdict.
 
 A judge style is a folder of templates. `judge.txt` is the text behind the picture: `{{question}}`, and where wanted
-`{{fenced_prompt}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and
+`{{fenced_request}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and
 the question last, so that servers and the in-process judge compute the shared part once. Where `judge.txt` uses
 `{{definition}}`, `structural.txt` is added to the definition of key points that malformed bodies count against.
 `explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it. Where it also
@@ -30,7 +30,7 @@ class CheckWording:
     def __init__(self, style: str, template: str = "judge") -> None:
         self._template = load_template("evaluator", style, template)
         self._wanted = placeholders(self._template)
-        others = ["fenced_prompt", "key_point", "definition", *(["units"] if template == "explain" else [])]
+        others = ["fenced_request", "key_point", "definition", *(["units"] if template == "explain" else [])]
         if "question" not in self._wanted or self._wanted - {"question", *others}:
             may = ", ".join(f"{{{{{name}}}}}" for name in others)
             raise ConfigError(
@@ -44,17 +44,17 @@ class CheckWording:
         """Whether the template asks for a box, and says in which units."""
         return "units" in self._wanted
 
-    def __call__(self, prompt: str, checks: Sequence[Check], units: str = "") -> tuple[str, ...]:
+    def __call__(self, request: str, checks: Sequence[Check], units: str = "") -> tuple[str, ...]:
         """One text for each check, alike up to where the checks begin to differ."""
-        fenced = fence(prompt)
+        fenced = fence(request)
         return tuple(self._fill(fenced, check, units) for check in checks)
 
-    def _fill(self, fenced_prompt: str, check: Check, units: str) -> str:
+    def _fill(self, fenced_request: str, check: Check, units: str) -> str:
         point = keypoint(check.key_point)
         definition = f"{point.definition} {self._structural}" if point.structural else point.definition
         values = {
             "question": check.question,
-            "fenced_prompt": fenced_prompt,
+            "fenced_request": fenced_request,
             "key_point": point.name,
             "definition": definition,
             "units": units,
@@ -117,10 +117,10 @@ class GuardedJudge:
     def name(self) -> str:
         return f"guarded {self._judge.name}"
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         if not checks or any(check.question == self.question for check in checks):
-            return await self._judge(image, prompt, checks)
-        verdicts = await self._judge(image, prompt, [*checks, Check(KEY_POINT, self.question)])
+            return await self._judge(image, request, checks)
+        verdicts = await self._judge(image, request, [*checks, Check(KEY_POINT, self.question)])
         guard = verdicts.pop()
         if guard.outcome is Outcome.SCORED and guard.probability is not None and guard.probability >= GUARD_AT:
             return [

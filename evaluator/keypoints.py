@@ -1,4 +1,4 @@
-"""The key points: what a prompt can ask of a picture, and the names that data sets and models give to them."""
+"""The key points: what a request can ask of a picture, and the names that data sets and models give to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CATEGORY = re.compile(r"\s*[-–—―:：/]\s*")
 
 
 class KeyPoint(BaseModel):
-    """One kind of thing that a prompt can ask for.
+    """One kind of thing that a request can ask for.
 
     `definition` says when it is met; `question` is a sample yes/no question whose "yes" means as asked; `structural`
     says that a malformed body counts against it. `aliases` are the labels that data sets use for it.

@@ -77,10 +77,10 @@ class TransformersJudge:
         await asyncio.to_thread(self._worker.shutdown)
         self._vlm = None
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         if not checks:
             return []
-        job = _Job(image, self._wording(prompt, checks))
+        job = _Job(image, self._wording(request, checks))
         self._jobs.append(job)
         await asyncio.sleep(0)  # lets the calls that were gathered with this one queue up, to run together
         try:

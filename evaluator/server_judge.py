@@ -51,12 +51,12 @@ class ServerJudge:
     def name(self) -> str:
         return self._chat.name
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
-        texts = self._wording(prompt, checks)
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
+        texts = self._wording(request, checks)
         verdicts = await asyncio.gather(*(self._judge(image, *pair) for pair in zip(checks, texts, strict=True)))
         if self._explain is None:
             return verdicts
-        texts = self._explain(prompt, checks, units_of(self._coordinates, image.size))
+        texts = self._explain(request, checks, units_of(self._coordinates, image.size))
         points = self._explain.points
         asked = (self._reasoned(image, *pair, points) for pair in zip(verdicts, texts, strict=True))
         return await asyncio.gather(*asked)

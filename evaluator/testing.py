@@ -20,9 +20,9 @@ JudgeAnswer = float | Outcome | BackendError
 
 
 class FakeJudge:
-    """A Judge that answers each check by a function of (image, prompt, check).
+    """A Judge that answers each check by a function of (image, request, check).
 
-    `calls` holds what was asked: (image, prompt, checks).
+    `calls` holds what was asked: (image, request, checks).
     An error that the function gives becomes a FAILED verdict with its text as the reason, as with real judges; one
     that it raises comes through, as a programming error would.
     """
@@ -36,26 +36,26 @@ class FakeJudge:
     def name(self) -> str:
         return self._name
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
-        self.calls.append((image, prompt, tuple(checks)))
-        return [_verdict(check, self._script(image, prompt, check)) for check in checks]
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
+        self.calls.append((image, request, tuple(checks)))
+        return [_verdict(check, self._script(image, request, check)) for check in checks]
 
 
 class FakeChecklistBuilder:
-    """A ChecklistMaker that looks prompts up in `script`, or asks it where it is a function.
+    """A ChecklistMaker that looks requests up in `script`, or asks it where it is a function.
 
-    `prompts` holds what was asked. A BackendError that the script gives is raised.
+    `requests` holds what was asked. A BackendError that the script gives is raised.
     """
 
     def __init__(
         self, script: Mapping[str, Checklist | BackendError] | Callable[[str], Checklist | BackendError]
     ) -> None:
-        self.prompts: list[str] = []
+        self.requests: list[str] = []
         self._script = script
 
-    async def __call__(self, prompt: str) -> Checklist:
-        self.prompts.append(prompt)
-        answer = self._script(prompt) if callable(self._script) else self._script[prompt]
+    async def __call__(self, request: str) -> Checklist:
+        self.requests.append(request)
+        answer = self._script(request) if callable(self._script) else self._script[request]
         if isinstance(answer, BackendError):
             raise answer
         return answer

@@ -1,25 +1,25 @@
-"""The words of the evaluator."""
+"""Checks, verdicts and reports, and the protocols of those who make and answer them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the user asked for, as a yes/no question ("yes" = as asked), under the id of a key point."""
+    """One thing that the request asks for, as a yes/no question ("yes" = as requested), under the id of a key point."""
 
     key_point: str
     question: str
 
 
 Checklist = tuple[Check, ...]
-"""Made once from the ORIGINAL prompt; every picture of a session is judged against it."""
+"""Made once from the user's request; every picture of a run is judged against it."""
 
 
 class Outcome(StrEnum):
@@ -32,8 +32,9 @@ class Outcome(StrEnum):
 class Verdict:
     """A judge's answer to one check.
 
-    `probability` is P(yes) / (P(yes) + P(no)), None unless SCORED. `label_mass` is P(yes) + P(no): where it is small
-    the answer was no answer. `region` is (left, top, right, bottom) as fractions of width and height.
+    `probability` is P(yes) / (P(yes) + P(no)), None unless SCORED. `label_mass` is P(yes) + P(no): if it is small, the
+    answer was no answer. `region` is (left, top, right, bottom) as fractions of width and height. `by` names who
+    answered. `raw` holds the judge's own words, kept for the run folder.
     """
 
     check: Check
@@ -43,12 +44,16 @@ class Verdict:
     reason: str = ""
     region: tuple[float, float, float, float] | None = None
     raw: str = ""
-    """The judge's own words, kept for the run folder."""
+    by: str = ""
+
+    def passes(self, pass_at: float) -> bool:
+        """Whether the check was answered with a yes that is at least as sure as `pass_at`."""
+        return self.outcome is Outcome.SCORED and self.probability is not None and self.probability >= pass_at
 
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts on one picture. `score` in [0, 1], None where nothing could be scored.
+    """All verdicts on one picture. `score` in [0, 1], None if nothing could be scored.
 
     `feedback`: one plain sentence for each check that did not pass; `failed`: how many checks the judge failed on.
     """
@@ -58,22 +63,41 @@ class Report:
     failed: int
     feedback: tuple[str, ...] = ()
 
+    def check_rows(self) -> list[dict[str, Any]]:
+        """The `checks` of every JSON output: {key_point, question, outcome, p, by, reason}, one row for each verdict.
+
+        `p` is None unless the outcome is "scored".
+        """
+        return [
+            {
+                "key_point": verdict.check.key_point,
+                "question": verdict.check.question,
+                "outcome": verdict.outcome.value,
+                "p": verdict.probability,
+                "by": verdict.by,
+                "reason": verdict.reason,
+            }
+            for verdict in self.verdicts
+        ]
+
 
 class Judge(Protocol):
-    """Answers checks about a picture: one Verdict for each check, in order. FAILED rather than an exception
-    where a reply cannot be had or read; raises nothing but programming errors."""
+    """Answers checks about a picture: one Verdict for each check, in order.
+
+    If a reply cannot be had or read, the verdict is FAILED. Raises nothing but programming errors.
+    """
 
     @property
     def name(self) -> str: ...
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]: ...
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]: ...
 
 
 class ChecklistMaker(Protocol):
-    """Turns the user's prompt into a checklist of at least one check.
+    """Turns the user's request into a checklist of at least one check.
 
-    Never raises for a bad reply (it falls back to one question about the whole picture); raises BackendError where
-    the model cannot be reached at all.
+    After a bad reply it falls back to one question about the whole picture. Raises BackendError if the model cannot be
+    reached at all.
     """
 
-    async def __call__(self, prompt: str) -> Checklist: ...
+    async def __call__(self, request: str) -> Checklist: ...

@@ -66,7 +66,7 @@ class OracleJudge:
 
     name = "pixel oracle"
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         try:
             told = await asyncio.to_thread(oracle.answers, image, [check.question for check in checks])
         except ValueError as error:

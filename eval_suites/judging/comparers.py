@@ -8,7 +8,7 @@ import math
 from agent.parts import Evaluator
 from eval_suites.judging.types import Preference, Shown
 from evaluator.edits.types import Edit, EditJudge
-from evaluator.pairs.judges import LikertJudge, PairJudge, Two
+from evaluator.pairs.judges import LikertJudge, PairJudge, PicturePair
 from evaluator.pairs.ranking import better
 from evaluator.types import Check, Outcome
 
@@ -56,7 +56,7 @@ class PairwiseComparer:
 
     async def __call__(self, pair: Shown, run: int) -> Preference:
         question = None if pair.check is None else pair.check.question
-        told = await self._judge(Two(pair.prompt, pair.first, pair.second, pair.source, question))
+        told = await self._judge(PicturePair(pair.prompt, pair.first, pair.second, pair.source, question))
         return Preference(told.p_first, failure=told.failure)
 
 

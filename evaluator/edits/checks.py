@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from evaluator.align import aggregate, feedback
+from evaluator.align import aggregate, write_feedback
 from evaluator.checklist import OVERALL, parse_json
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Checklist, Judge, Outcome, Verdict
@@ -166,7 +166,7 @@ class CheckedEditJudge:
             semantic=semantic,
             failed=len(lost),
             verdicts=tuple(after),
-            feedback=feedback([*wanted, *countable], self._pass_at),
+            feedback=write_feedback([*wanted, *countable], self._pass_at),
         )
 
     def _passes(self, verdict: Verdict) -> bool:
@@ -175,7 +175,7 @@ class CheckedEditJudge:
 
 def split_checks(before: Sequence[Check], after: Sequence[Check]) -> EditChecks:
     """An edit's checks from checklists of the scene before and after it, as a checklist maker gives them for the two
-    prompts: what only the later one asks is wanted, what both ask is kept."""
+    requests: what only the later one asks is wanted, what both ask is kept."""
     had = set(before)
     wanted = tuple(check for check in after if check not in had)
     return EditChecks(wanted, tuple(check for check in after if check in had))

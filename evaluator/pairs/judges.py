@@ -30,18 +30,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Two:
-    """Two pictures made for `prompt`; with a `source`, edits of it, and `prompt` is the instruction. `question`: what
+class PicturePair:
+    """Two pictures made for `request`; with a `source`, edits of it, and `request` is the instruction. `question`: what
     they are compared in, None for how good they are as a whole."""
 
-    prompt: str
+    request: str
     first: Image.Image
     second: Image.Image
     source: Image.Image | None = None
     question: str | None = None
 
-    def swapped(self) -> Two:
-        return Two(self.prompt, self.second, self.first, self.source, self.question)
+    def swapped(self) -> PicturePair:
+        return PicturePair(self.request, self.second, self.first, self.source, self.question)
 
 
 class PairJudge(Protocol):
@@ -50,18 +50,18 @@ class PairJudge(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def __call__(self, two: Two) -> Comparison: ...
+    async def __call__(self, pair: PicturePair) -> Comparison: ...
 
 
 class GroupJudge(Protocol):
-    """Judges pictures of one prompt against one another, edits of `source` where there is one: of each the probability
+    """Judges pictures of one request against one another, edits of `source` where there is one: of each the probability
     that it is better than another of them. None where it FAILED."""
 
     @property
     def name(self) -> str: ...
 
     async def __call__(
-        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+        self, request: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
     ) -> list[float | None]: ...
 
 
@@ -71,7 +71,7 @@ _MAX_TOKENS = 1024
 class YesNoPairJudge:
     """ "Is the second better?", read as P(yes) / (P(yes) + P(no)) off the first token (RewardDance, arXiv 2509.08826).
 
-    `bare` leaves out what defends it: the fence around the prompt, the word about writing in pictures, the question
+    `bare` leaves out what defends it: the fence around the request, the word about writing in pictures, the question
     coming last, and the least label mass. For measuring what these are worth.
     """
 
@@ -86,13 +86,13 @@ class YesNoPairJudge:
     def name(self) -> str:
         return f"pairwise {self._chat.name}{' without defences' if self._bare else ''}"
 
-    async def __call__(self, two: Two) -> Comparison:
+    async def __call__(self, pair: PicturePair) -> Comparison:
         question = "Is the second one better?"
-        if two.question is not None:
-            question = f'Is the answer to "{two.question}" more surely yes for the second one?'
-        template = self._pictures if two.source is None else self._edits
-        text = fill(template, fenced_prompt=two.prompt if self._bare else fence(two.prompt), question=question)
-        request = ChatRequest((Message("user", (*_shown(two), text)),), max_tokens=1, choices=YES_NO)
+        if pair.question is not None:
+            question = f'Is the answer to "{pair.question}" more surely yes for the second one?'
+        template = self._pictures if pair.source is None else self._edits
+        text = fill(template, fenced_request=pair.request if self._bare else fence(pair.request), question=question)
+        request = ChatRequest((Message("user", (*_shown(pair), text)),), max_tokens=1, choices=YES_NO)
         try:
             reply = await self._chat(request)
         except BackendError as error:
@@ -117,12 +117,12 @@ class WordsPairJudge:
     def name(self) -> str:
         return f"in words {self._chat.name}"
 
-    async def __call__(self, two: Two) -> Comparison:
+    async def __call__(self, pair: PicturePair) -> Comparison:
         question = "Which image is better?"
-        if two.question is not None:
-            question = f'For which image is the answer to "{two.question}" more surely yes?'
-        text = fill(self._template, fenced_prompt=fence(two.prompt), question=question)
-        request = ChatRequest((Message("user", (*_shown(two), text)),), max_tokens=_MAX_TOKENS, temperature=0.0)
+        if pair.question is not None:
+            question = f'For which image is the answer to "{pair.question}" more surely yes?'
+        text = fill(self._template, fenced_request=fence(pair.request), question=question)
+        request = ChatRequest((Message("user", (*_shown(pair), text)),), max_tokens=_MAX_TOKENS, temperature=0.0)
         try:
             reply = await self._chat(request)
             winner = read_reply(reply.text).winner
@@ -133,10 +133,10 @@ class WordsPairJudge:
         return Comparison({1: 1.0, 2: 0.0, 0: 0.5}[winner], raw=reply.text)
 
 
-async def both_orders(judge: PairJudge, two: Two) -> Comparison:
+async def both_orders(judge: PairJudge, pair: PicturePair) -> Comparison:
     """The mean over both orders, in which a liking for one place cancels out; what failed in one order counts by the
     other."""
-    one, other = await asyncio.gather(judge(two), judge(two.swapped()))
+    one, other = await asyncio.gather(judge(pair), judge(pair.swapped()))
     if one.p_first is None or other.p_first is None:
         if other.p_first is None:
             return one
@@ -156,16 +156,16 @@ class WinRates:
         return f"win rates, {self._judge.name}"
 
     async def __call__(
-        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+        self, request: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
     ) -> list[float | None]:
         pairs = list(combinations(range(len(pictures)), 2))
-        shown = [Two(prompt, pictures[i], pictures[j], source) for i, j in pairs]
-        told = await asyncio.gather(*(both_orders(self._judge, two) for two in shown))
+        shown = [PicturePair(request, pictures[i], pictures[j], source) for i, j in pairs]
+        told = await asyncio.gather(*(both_orders(self._judge, pair) for pair in shown))
         return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
 
 
-def _shown(two: Two) -> tuple[Image.Image, ...]:
-    return (two.first, two.second) if two.source is None else (two.source, two.first, two.second)
+def _shown(pair: PicturePair) -> tuple[Image.Image, ...]:
+    return (pair.first, pair.second) if pair.source is None else (pair.source, pair.first, pair.second)
 
 
 WORDS = ("terrible", "poor", "average", "good", "excellent")
@@ -197,11 +197,11 @@ class LikertJudge:
     def name(self) -> str:
         return f"in words of a scale {self._chat.name}"
 
-    async def __call__(self, image: Image.Image, prompt: str, question: str = "") -> Rating:
-        text = fill(self._template, fenced_prompt=fence(prompt), words=", ".join(WORDS), question=question)
-        request = ChatRequest((Message("user", (image, text)),), max_tokens=1, choices=WORDS)
+    async def __call__(self, image: Image.Image, request: str, question: str = "") -> Rating:
+        text = fill(self._template, fenced_request=fence(request), words=", ".join(WORDS), question=question)
+        chat_request = ChatRequest((Message("user", (image, text)),), max_tokens=1, choices=WORDS)
         try:
-            reply = await self._chat(request)
+            reply = await self._chat(chat_request)
         except BackendError as error:
             return Rating(None, failure=str(error))
         p = [math.exp(reply.logprobs.get(word, -math.inf)) for word in WORDS]
@@ -225,7 +225,7 @@ class ThurstoneRanks:
         return f"Thurstone, {self._judge.name}"
 
     async def __call__(
-        self, prompt: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
+        self, request: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
     ) -> list[float | None]:
-        told = await asyncio.gather(*(self._judge(picture, prompt) for picture in pictures))
+        told = await asyncio.gather(*(self._judge(picture, request) for picture in pictures))
         return thurstone([None if one.score is None else (one.score, one.variance) for one in told])

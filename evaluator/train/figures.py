@@ -19,8 +19,8 @@ from scipy.optimize import minimize_scalar
 from evaluator.judge import calibrated
 from evaluator.keypoints import group_names, keypoint
 from redraft.files import write_atomically
+from redraft.statistics import Floats, Interval, bootstrap
 
-Floats = NDArray[np.float64]
 BINS = 10
 """Reliability bins of equal width, as is usual for the expected calibration error."""
 
@@ -39,18 +39,6 @@ class RecordAnswer:
     accept: bool
     probability: float | None
     mass: float | None = None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95% percentile-bootstrap interval; None where fewer than two pictures hold it."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -103,10 +91,10 @@ def figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int
     truth = np.array([one.accept for one, _ in usable], dtype=np.float64)
     accuracy = ece = None
     if usable:
-        weights = _weights([one.picture for one, _ in usable], seed)
+        pictures = [one.picture for one, _ in usable]
         right = ((p >= 0.5) == (truth == 1)).astype(np.float64)
-        accuracy = _interval(weights, lambda w: (w @ right) / w.sum(-1))
-        ece = _interval(weights, lambda w: _ece(p, truth, w))
+        accuracy = _mean_over_pictures(pictures, right, seed=seed)
+        ece = _calibration_error(pictures, p, truth, seed=seed)
     return Figures(
         count=len(answers),
         failed=len(answers) - len(usable),
@@ -142,8 +130,7 @@ def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: in
     if not both:
         return None
     difference = np.array([float(right) - float(other) for _, right, other in both])
-    weights = _weights([picture for picture, _, _ in both], seed)
-    return _interval(weights, lambda w: (w @ difference) / w.sum(-1))
+    return _mean_over_pictures([picture for picture, _, _ in both], difference, seed=seed)
 
 
 def _by(name: Callable[[RecordAnswer], str], answers: Sequence[RecordAnswer], temperature: float) -> dict[str, Figures]:
@@ -167,29 +154,28 @@ def _nll(logits: Floats, truth: Floats) -> float:
     return float(np.mean(np.logaddexp(0.0, -np.where(truth == 1, logits, -logits))))
 
 
-def _ece(p: Floats, truth: Floats, weights: Floats) -> Floats:
+def _mean_over_pictures(pictures: Sequence[str], values: Floats, *, seed: int) -> Interval:
+    sums = _sum_by_picture(pictures, values[None])
+    return bootstrap(lambda total, count: total.sum(-1) / count.sum(-1), *sums, seed=seed, resamples=_RESAMPLES)
+
+
+def _calibration_error(pictures: Sequence[str], p: Floats, truth: Floats, *, seed: int) -> Interval:
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
-    apart = np.zeros(weights.shape[:-1])
-    for one in range(BINS):
-        apart = apart + np.abs(weights[..., bins == one] @ (p - truth)[bins == one])
-    return np.asarray(apart / weights.sum(-1), dtype=np.float64)
+    sums = _sum_by_picture(pictures, np.where(bins == np.arange(BINS)[:, None], p - truth, 0.0))
+
+    def error(which: NDArray[np.int_]) -> Floats:
+        *gaps, count = (row[which].sum(-1) for row in sums)
+        return np.asarray(sum(map(np.abs, gaps)) / count, dtype=np.float64)
+
+    return bootstrap(error, np.arange(sums.shape[1]), seed=seed, resamples=_RESAMPLES, batch=100)
 
 
-def _weights(pictures: Sequence[str], seed: int) -> Floats:
-    """(1 + resamples, answers): first all answers once, then how often each resample of whole pictures draws each."""
+def _sum_by_picture(pictures: Sequence[str], rows: Floats) -> Floats:
+    """(rows, answers) to (rows + 1, pictures): each row summed over a picture's answers; the last says how many."""
     names, of = np.unique(np.array(pictures), return_inverse=True)
-    if len(names) < 2:
-        return np.ones((1, len(pictures)))
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
-    return np.concatenate([np.ones((1, len(pictures))), drawn[:, of].astype(np.float64)])
-
-
-def _interval(weights: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
-    values = statistic(weights)
-    if len(values) == 1:
-        return Interval(float(values[0]), None, None)
-    low, high = np.percentile(values[1:], (2.5, 97.5))
-    return Interval(float(values[0]), float(low), float(high))
+    sums = np.zeros((len(rows) + 1, len(names)))
+    np.add.at(sums.T, of, np.concatenate([rows, np.ones((1, len(pictures)))]).T)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -228,7 +214,7 @@ def write_report(folder: Path, facts: Mapping[str, Any], measured: Measured, tem
     counts = ", ".join(f"{count:,} to {part}" for part, count in facts["records"].items())
     text = (
         f"# Judge trained from {facts['base']}\n\n"
-        f"Style `{facts['style']}`; records: {counts}. No two of these parts share a picture or a prompt. Figures are "
+        f"Style `{facts['style']}`; records: {counts}. No two of these parts share a picture or a request. Figures are "
         "of the report part, which neither the weights nor the temperature have seen; in brackets 95% intervals, "
         "whole pictures resampled.\n\n"
         f"{_table('', rows)}\n{gain_line}{problem}"

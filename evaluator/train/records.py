@@ -4,9 +4,9 @@ A record has these fields; others are left alone:
 
     image                     path, relative to the file that holds the record; or bytes, or {"bytes": ..., "path": ...}
                               as in Parquet files and data sets
-    prompt                    what the user wrote
+    request                    what the user wrote
     key_point                 id, name or alias of one of the 24 (`keypoints.toml`); other labels are kept
-    question | description    the yes/no question of a checklist, or what the key point means in this prompt
+    question | description    the yes/no question of a checklist, or what the key point means in this request
     verdict                   "accept" or "reject" (also yes/no, true/false, 1/0)
     reason                    why, in a sentence; may be missing
 
@@ -52,7 +52,7 @@ class Judgement:
     """One record: `accept` is whether the picture meets `check`."""
 
     picture: PictureFile
-    prompt: str
+    request: str
     check: Check
     accept: bool
     reason: str = ""
@@ -72,7 +72,7 @@ def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float
     for draft, place in zip(loaded.records, loaded.places, strict=True):
         picture = pictures[draft.image]
         if isinstance(picture, PictureFile):
-            records.append(Judgement(picture, draft.prompt, draft.check, draft.accept, draft.reason))
+            records.append(Judgement(picture, draft.request, draft.check, draft.accept, draft.reason))
             found.append(place)
         else:
             bad.append(BadRecord(*place, picture))
@@ -91,7 +91,7 @@ class _Draft:
     """A record whose picture nobody has looked at."""
 
     image: Path
-    prompt: str
+    request: str
     check: Check
     accept: bool
     reason: str
@@ -104,14 +104,14 @@ class _Reader:
         self._spool = spool
 
     def __call__(self, row: Row, source: str) -> _Draft:
-        prompt, key_point = text_field(row, "prompt").strip(), text_field(row, "key_point").strip()
+        request, key_point = text_field(row, "request").strip(), text_field(row, "key_point").strip()
         if not key_point:
             raise InputError("field 'key_point' is empty")
         reason = "" if is_missing(row.get("reason")) else text_field(row, "reason").strip()
         if len(reason) > _MAX_REASON:
             raise InputError(f"field 'reason' has {len(reason):,} characters; at most {_MAX_REASON:,} are taken")
         check = Check(key_point, _question(row))
-        return _Draft(self._image(row.get("image"), source), prompt, check, _verdict(row.get("verdict")), reason)
+        return _Draft(self._image(row.get("image"), source), request, check, _verdict(row.get("verdict")), reason)
 
     def _image(self, value: object, source: str) -> Path:
         data = value.get("bytes") if isinstance(value, Mapping) else value
@@ -170,7 +170,7 @@ def _look(path: Path) -> PictureFile | str:
 
 @dataclass(frozen=True)
 class RecordParts:
-    """The reported figures hold for pictures and prompts that neither the weights nor the temperature have seen."""
+    """The reported figures hold for pictures and requests that neither the weights nor the temperature have seen."""
 
     learn: tuple[Judgement, ...]
     calibrate: tuple[Judgement, ...]
@@ -185,13 +185,13 @@ class RecordParts:
             both = sorted(ours.keys() & theirs.keys())
             if both:
                 example = ours[both[0]]
-                what = f"the picture {example.picture.path}" if both[0][0] == "picture" else f"{example.prompt!r}"
-                return f"{len(both):,} pictures and prompts are in both the {one} and the {other} part, such as {what}"
+                what = f"the picture {example.picture.path}" if both[0][0] == "picture" else f"{example.request!r}"
+                return f"{len(both):,} pictures and requests are in both the {one} and the {other} part, such as {what}"
         return None
 
 
 def split(records: Sequence[Judgement], calibrate: float, report: float, seed: int) -> RecordParts:
-    """Cuts `records` up by about these shares; records with a picture or a prompt in common stay together.
+    """Cuts `records` up by about these shares; records with a picture or a request in common stay together.
 
     The same records and seed give the same parts, in whatever order they come. Raises InputError for a part that comes
     out empty.
@@ -206,16 +206,16 @@ def split(records: Sequence[Judgement], calibrate: float, report: float, seed: i
     empty = [name for name, part in parts.items() if not part]
     if empty:
         raise InputError(
-            f"of {len(records):,} records with {len(set(names)):,} unrelated prompts and pictures none were left to "
+            f"of {len(records):,} records with {len(set(names)):,} unrelated requests and pictures none were left to "
             f"{' or to '.join(empty)}; give more records, or files of their own (calibration_files, report_files)"
         )
     return RecordParts(*(tuple(parts[name]) for name in ("learn", "calibrate", "report")))
 
 
 def _keys(record: Judgement) -> tuple[tuple[str, str], ...]:
-    """What a record shares with others. No prompt at all (a record about a picture alone) is nothing in common."""
+    """What a record shares with others. No request at all (a record about a picture alone) is nothing in common."""
     picture = ("picture", record.picture.digest)
-    return (picture, ("prompt", record.prompt)) if record.prompt else (picture,)
+    return (picture, ("request", record.request)) if record.request else (picture,)
 
 
 def _together(records: Sequence[Judgement]) -> list[str]:

@@ -191,7 +191,7 @@ def _keep_parts(out: Path, parts: RecordParts, *, resumed: bool) -> None:
 
 def _fingerprint(records: Sequence[Judgement]) -> str:
     keys = sorted(
-        (r.picture.digest, r.prompt, r.check.key_point, r.check.question, r.accept, r.reason) for r in records
+        (r.picture.digest, r.request, r.check.key_point, r.check.question, r.accept, r.reason) for r in records
     )
     return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
@@ -305,12 +305,12 @@ async def ask(
 ) -> list[RecordAnswer]:
     """An answer for each record, in order. The judge's temperature must be 1: answers are calibrated afterwards.
 
-    Records about one picture and prompt are asked together, so that the judge computes the picture once; `at_once`
+    Records about one picture and request are asked together, so that the judge computes the picture once; `at_once`
     pictures run side by side. `told` is called with the number of records answered so far.
     """
     together: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, record in enumerate(records):
-        together[record.picture.digest, record.prompt].append(index)
+        together[record.picture.digest, record.request].append(index)
     groups = list(together.values())
     answers: dict[int, RecordAnswer] = {}
     for start in range(0, len(groups), at_once):
@@ -325,7 +325,7 @@ async def ask(
 async def _one(judge: Judge, records: Sequence[Judgement], indices: Sequence[int]) -> list[RecordAnswer]:
     mine = [records[index] for index in indices]
     image = await asyncio.to_thread(mine[0].picture.open)
-    verdicts = await judge(image, mine[0].prompt, [one.check for one in mine])
+    verdicts = await judge(image, mine[0].request, [one.check for one in mine])
     return [
         RecordAnswer(
             key_point=one.check.key_point,

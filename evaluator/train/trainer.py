@@ -49,7 +49,7 @@ class Collator:
         self._dtype = vlm.local.model.dtype
 
     def __call__(self, batch: Sequence[Judgement]) -> Tensors:
-        rows = [self._vlm.row(one.picture.open(), *self._wording(one.prompt, [one.check])) for one in batch]
+        rows = [self._vlm.row(one.picture.open(), *self._wording(one.request, [one.check])) for one in batch]
         inputs = {n: t.to(self._dtype) if t.is_floating_point() else t for n, t in self._vlm.local.encode(rows).items()}
         replies = [self._reply(one) for one in batch]
         width = max(map(len, replies), default=0)

@@ -76,7 +76,7 @@ def write(out: Path, count: int, seed: int, pipeline: Any | None = None) -> tupl
         for point, question, accept in answers:
             record = {
                 "image": name,
-                "prompt": one.wording.text,
+                "request": one.wording.text,
                 "key_point": point,
                 "question": question,
                 "verdict": "accept" if accept else "reject",

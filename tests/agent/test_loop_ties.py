@@ -10,7 +10,7 @@ from agent.fakes import drawn_from, fake_parts
 from agent.parts import Chooser
 from agent.run import resume
 from agent.types import StopReason
-from evaluator.pairs.judges import Comparison, Two, WinRates
+from evaluator.pairs.judges import Comparison, PicturePair, WinRates
 from redraft.limits import Limits
 from tests.agent.loop_runs import FAIR, GOOD, by_word, run
 
@@ -23,9 +23,9 @@ class Taste:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def __call__(self, two: Two) -> Comparison:
+    async def __call__(self, pair: PicturePair) -> Comparison:
         self.asked += 1
-        return Comparison(0.9 if drawn_from(two.first)[1] > drawn_from(two.second)[1] else 0.1)
+        return Comparison(0.9 if drawn_from(pair.first)[1] > drawn_from(pair.second)[1] else 0.1)
 
 
 async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:

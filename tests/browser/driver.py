@@ -71,11 +71,11 @@ class Painter(FakeBackend):
 class PointingJudge:
     name = "pointing judge"
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         del image
         verdicts = []
         for number, check in enumerate(checks):
-            sure = 0.97 if "star" in prompt or number > 0 else 0.2
+            sure = 0.97 if "star" in request or number > 0 else 0.2
             verdict = Verdict(check, Outcome.SCORED, sure, label_mass=1.0, reason="as far as it can be seen")
             verdicts.append(replace(verdict, region=CHECKS[check]))
         return verdicts

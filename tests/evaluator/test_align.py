@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from evaluator.align import AlignEvaluator, aggregate, feedback
+from evaluator.align import AlignEvaluator, aggregate, write_feedback
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Outcome, Verdict
 from redraft.errors import BackendError, ServerError
@@ -80,7 +80,7 @@ async def test_feedback_names_what_did_not_pass_worst_first() -> None:
 
 def test_feedback_gives_the_judges_reason() -> None:
     verdict = Verdict(COUNT, Outcome.SCORED, probability=0.1, label_mass=1.0, reason="There are two.")
-    [sentence] = feedback([verdict], 0.5)
+    [sentence] = write_feedback([verdict], 0.5)
     assert sentence == "Not satisfied: Are there exactly three red stars? (p=0.10, counting) There are two."
 
 
@@ -97,7 +97,7 @@ async def test_verdicts_on_other_checks_are_a_mistake_not_a_score() -> None:
     class Swapped:
         name = "swapped"
 
-        async def __call__(self, image: Image.Image, prompt: str, checks: object) -> list[Verdict]:
+        async def __call__(self, image: Image.Image, request: str, checks: object) -> list[Verdict]:
             return [Verdict(check, Outcome.SCORED, probability=1.0) for check in (SIZE, COUNT)]
 
     align = AlignEvaluator(FakeChecklistBuilder({}), Swapped())
@@ -113,4 +113,16 @@ async def test_fakes_refuse_what_no_judge_could_say() -> None:
     builder = FakeChecklistBuilder(lambda prompt: ServerError(f"no server for {prompt}"))
     with pytest.raises(ServerError, match="no server for stars"):
         await builder("stars")
-    assert builder.prompts == ["stars"]
+    assert builder.requests == ["stars"]
+
+
+async def test_a_report_gives_one_row_a_check_for_every_json_output() -> None:
+    script: dict[Check, JudgeAnswer] = {COUNT: 0.5, SIZE: ServerError("down")}
+    report = await evaluator(script).score(IMAGE, "two stars", (COUNT, SIZE))
+    assert report.check_rows() == [
+        {"key_point": "counting", "question": COUNT.question, "outcome": "scored", "p": 0.5,
+         "by": "fake-judge", "reason": ""},
+        {"key_point": SIZE.key_point, "question": SIZE.question, "outcome": "failed", "p": None,
+         "by": "fake-judge", "reason": "down"},
+    ]  # fmt: skip
+    assert [verdict.passes(0.5) for verdict in report.verdicts] == [True, False]

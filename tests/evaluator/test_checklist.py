@@ -170,9 +170,9 @@ def test_which_questions_can_be_answered_yes_or_no(question: str, answerable: bo
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"checklist.txt": "Make a list", "reply.txt": "lines"}, "needs {{prompt}} or {{fenced_prompt}}"),
-        ({"checklist.txt": "{{prompt}}", "reply.txt": "xml"}, "must say json or lines"),
-        ({"checklist.txt": "{{prompt}}", "reply.txt": "json"}, "checklist_system"),
+        ({"checklist.txt": "Make a list", "reply.txt": "lines"}, "needs {{request}} or {{fenced_request}}"),
+        ({"checklist.txt": "{{request}}", "reply.txt": "xml"}, "must say json or lines"),
+        ({"checklist.txt": "{{request}}", "reply.txt": "json"}, "checklist_system"),
         ({"reply.txt": "lines"}, "checklist.txt"),
     ],
 )
@@ -188,7 +188,7 @@ def test_an_unusable_style_is_said_when_the_builder_is_made(
 
 async def test_a_folder_of_the_users_is_a_style(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("style")
-    (folder / "checklist.txt").write_text("Liste:\n{{fenced_prompt}}\n")
+    (folder / "checklist.txt").write_text("Liste:\n{{fenced_request}}\n")
     (folder / "reply.txt").write_text("lines\n")
 
     def answer(request: ChatRequest) -> str:

@@ -30,10 +30,10 @@ def test_figures_by_hand() -> None:
     ])  # fmt: skip
     assert (found.count, found.failed, found.accepted) == (5, 1, 0.6)
     assert found.accuracy is not None
-    assert found.accuracy.value == 0.75
+    assert found.accuracy.mean == 0.75
     # Bins: two at 0.75, half accepted; one at 0.95, accepted; one at 0.15, not.
     assert found.ece is not None
-    assert found.ece.value == pytest.approx((2 * 0.25 + 0.05 + 0.15) / 4)
+    assert found.ece.mean == pytest.approx((2 * 0.25 + 0.05 + 0.15) / 4)
     assert found.nll == pytest.approx(-(math.log(0.75) + math.log(0.25) + math.log(0.95) + math.log(0.85)) / 4)
     assert found.label_mass == pytest.approx((3 + 0.6 + 0.1) / 5)
 
@@ -59,7 +59,7 @@ def test_the_temperature_that_answers_were_made_with_is_found() -> None:
     assert before.ece is not None
     assert after.ece is not None
     assert after.ece.high is not None
-    assert after.ece.high < 0.03 < before.ece.value
+    assert after.ece.high < 0.03 < before.ece.mean
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_whole_pictures_are_resampled() -> None:
     for mine in (together, apart):
         found = figures(mine).accuracy
         assert found is not None
-        assert found.value == 0.5
+        assert found.mean == 0.5
         assert found.low is not None
         assert found.high is not None
         widths.append(found.high - found.low)
@@ -99,7 +99,7 @@ def test_whole_pictures_are_resampled() -> None:
 def test_one_picture_has_no_interval() -> None:
     found = figures([answer(0.9, True), answer(0.2, True)]).accuracy
     assert found is not None
-    assert (found.value, found.low, found.high) == (0.5, None, None)
+    assert (found.mean, found.low, found.high) == (0.5, None, None)
     assert str(found) == "0.500"
 
 
@@ -117,7 +117,7 @@ def test_what_was_gained_is_paired_and_leaves_out_what_failed() -> None:
     after = [answer(0.8, True, "a"), answer(0.9, True, "b"), answer(0.9, False, "c"), answer(0.9, True, "d")]
     found = gain(before, after)
     assert found is not None
-    assert found.value == pytest.approx((1 + 0 - 1) / 3)
+    assert found.mean == pytest.approx((1 + 0 - 1) / 3)
     assert gain(before[3:], after[3:]) is None
 
 

@@ -70,7 +70,7 @@ async def test_the_judge_and_the_loss_read_the_same_probability(
         logits = vlm.local.model(**batch, logits_to_keep=1).logits
         yes, no = (logs.exp() for logs in verdict_logs(vlm, logits[:, 0]))
     judge = TransformersJudge(config, shared_prefix=False)
-    verdicts = [(await judge(one.picture.open(), one.prompt, [one.check]))[0] for one in records]
+    verdicts = [(await judge(one.picture.open(), one.request, [one.check]))[0] for one in records]
     await judge.aclose()
     assert [v.probability for v in verdicts] == pytest.approx((yes / (yes + no)).tolist(), abs=1e-5)
     assert [v.label_mass for v in verdicts] == pytest.approx((yes + no).tolist(), rel=1e-3)
@@ -85,7 +85,7 @@ async def test_the_judge_and_the_loss_read_the_same_probability(
 def test_a_batch_holds_the_judges_own_tokens(config: JudgeConfig, vlm: VLM, records: list[Judgement]) -> None:
     wording = CheckWording(config.style)
     for one in records:
-        [text] = wording(one.prompt, [one.check])
+        [text] = wording(one.request, [one.check])
         asked = vlm.local.inputs([vlm.row(one.picture.open(), text)])
         batch = Collator(vlm, wording, reasons=True)([one])
         assert batch.keys() == asked.keys() | {"labels"}

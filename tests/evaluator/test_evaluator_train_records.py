@@ -18,7 +18,7 @@ from redraft.errors import InputError
 
 GOOD = {
     "image": "red.png",
-    "prompt": "a red star",
+    "request": "a red star",
     "key_point": "counting",
     "question": "Is there one star?",
     "verdict": "accept",
@@ -48,7 +48,7 @@ def write(folder: Path, *rows: object) -> Path:
 def test_a_record_becomes_a_judgement(folder: Path) -> None:
     described = GOOD | {"question": None, "description": "one star", "verdict": "reject", "reason": " Two stars. "}
     [first, second] = load_judgements([write(folder, GOOD, described)], folder / "spool").records
-    assert (first.prompt, first.check, first.accept) == ("a red star", Check("counting", "Is there one star?"), True)
+    assert (first.request, first.check, first.accept) == ("a red star", Check("counting", "Is there one star?"), True)
     assert first.picture.open().getpixel((0, 0)) == (255, 0, 0)
     assert (second.check.question, second.accept, second.reason) == (question_of("one star"), False, "Two stars.")
     assert not (folder / "spool").exists()
@@ -67,8 +67,8 @@ def test_verdicts_in_other_words(folder: Path, value: object, accept: bool) -> N
     [
         ({"verdict": "maybe"}, "field 'verdict' is 'maybe'; it must be accept or reject"),
         ({"verdict": None}, "field 'verdict' is None"),
-        ({"prompt": None}, "field 'prompt' is missing"),
-        ({"prompt": 5}, "field 'prompt' is not text but int"),
+        ({"request": None}, "field 'request' is missing"),
+        ({"request": 5}, "field 'request' is not text but int"),
         ({"key_point": " "}, "field 'key_point' is empty"),
         ({"question": None}, "fields 'question' and 'description' are both missing"),
         ({"question": "x" * 401}, "a question has 1 to 400 characters, not 401"),
@@ -98,7 +98,7 @@ def test_pictures_inside_tables_are_kept_once(folder: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    rows = [GOOD | {"image": {"bytes": png("red"), "path": None}, "prompt": prompt} for prompt in ("one", "two")]
+    rows = [GOOD | {"image": {"bytes": png("red"), "path": None}, "request": request} for request in ("one", "two")]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "a.parquet")
     by_path, in_table = write(folder, GOOD), folder / "a.parquet"
     found = load_judgements([by_path, in_table], folder / "spool").records
@@ -151,17 +151,17 @@ def test_parts_share_neither_prompt_nor_picture_and_do_not_hang_on_the_order() -
 def test_a_picture_under_two_prompts_ties_them_together() -> None:
     mine = records(600, prompts=300)
     # Prompt i and i + 150 share a picture (a wrong pair, made on purpose).
-    mine += [replace(mine[i], prompt=f"prompt {i + 150}", accept=False) for i in range(150)]
+    mine += [replace(mine[i], request=f"prompt {i + 150}", accept=False) for i in range(150)]
     assert split(mine, 0.2, 0.2, seed=3).shares() is None
 
 
 def test_no_prompt_ties_nothing_together() -> None:
-    mine = [replace(one, prompt="") for one in records(400, prompts=200)]
+    mine = [replace(one, request="") for one in records(400, prompts=200)]
     assert split(mine, 0.2, 0.2, seed=0).shares() is None
 
 
 def test_parts_that_come_out_empty_are_refused() -> None:
-    with pytest.raises(InputError, match=r"10 records with 1 unrelated prompts and pictures none were left"):
+    with pytest.raises(InputError, match=r"10 records with 1 unrelated requests and pictures none were left"):
         split(records(10, prompts=1), 0.1, 0.1, seed=0)
     with pytest.raises(InputError, match="must leave some to learn"):
         split(records(10, prompts=5), 0.5, 0.5, seed=0)
@@ -170,7 +170,7 @@ def test_parts_that_come_out_empty_are_refused() -> None:
 def test_what_parts_of_ones_own_have_in_common_is_said() -> None:
     one, other = records(2, prompts=2)
     assert RecordParts((one,), (other,), (one,)).shares() == (
-        "2 pictures and prompts are in both the training and the report part, such as the picture 0.png"
+        "2 pictures and requests are in both the training and the report part, such as the picture 0.png"
     )
-    same_prompt = replace(other, prompt=one.prompt)
+    same_prompt = replace(other, request=one.request)
     assert "'prompt 0'" in str(RecordParts((one,), (same_prompt,), ()).shares())

@@ -37,7 +37,7 @@ def write_records(folder: Path, count: int, **more: object) -> Path:
     for i in range(count):
         blue = i % 2 == 0
         Image.new("RGB", (32, 32), (0, i, 255) if blue else (255, i, 0)).save(folder / f"{i}.png")
-        record = {"image": f"{i}.png", "prompt": f"prompt {i}", "verdict": "accept" if blue else "reject"} | more
+        record = {"image": f"{i}.png", "request": f"prompt {i}", "verdict": "accept" if blue else "reject"} | more
         lines += [
             json.dumps(record | {"key_point": "cross_entity_binding", "question": QUESTION}),
             json.dumps(record | {"key_point": "counting", "description": "the circle is blue"}),
@@ -91,7 +91,7 @@ def test_it_learns_calibrates_reports_and_can_be_used(
     out = tmp_path / "out"
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert sum(report["records"].values()) == 200
-    assert report["report"]["calibrated"]["accuracy"]["value"] > 0.95
+    assert report["report"]["calibrated"]["accuracy"]["mean"] > 0.95
     assert report["report"]["calibrated"]["label_mass"] > 0.9
     assert report["report"]["before_training"]["label_mass"] < 0.5
     assert list(report["key_points"]) == ["counting", "cross_entity_binding"]
@@ -190,7 +190,7 @@ def test_a_killed_training_goes_on_and_ends_where_it_would_have(
 
     with (tmp_path / "records" / "judgements.jsonl").open("a", encoding="utf-8") as file:
         file.write(
-            json.dumps({"image": "1.png", "prompt": "prompt 1", "key_point": "x", "question": "Is it?", "verdict": 0})
+            json.dumps({"image": "1.png", "request": "prompt 1", "key_point": "x", "question": "Is it?", "verdict": 0})
         )
     assert run(["--config", str(config)]) == 2
     assert "the records are not those that the training in" in capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_records_that_teach_nothing_or_leak_are_refused(
     mine = str(write_records(tmp_path / "records", 12))
     config = write_config(tmp_path, tiny_llava, calibration_files=[mine], report_files=[mine])
     assert run(["--config", str(config)]) == 2
-    assert "24 pictures and prompts are in both the training and the calibration part" in capsys.readouterr().err
+    assert "24 pictures and requests are in both the training and the calibration part" in capsys.readouterr().err
 
 
 def test_a_folder_with_another_model_is_not_written_over(

@@ -349,7 +349,7 @@ async def test_checklist_prompts_are_those_of_the_loop() -> None:
     chat = FakeChat(lambda request: replies[_sent(request.messages)])
     builder = ChecklistBuilder(chat, ChecklistConfig(style="package:mini/judge/style"))
     for one in lessons:
-        assert fill(template, prompt=one.wording.text) == one.prompt
+        assert fill(template, request=one.wording.text) == one.prompt
         result = await builder.build(one.wording.text)
         assert not result.fallback
         assert result.dropped == 0

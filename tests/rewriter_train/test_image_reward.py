@@ -194,7 +194,7 @@ async def test_one_checklist_a_prompt() -> None:
     for _ in range(2):
         await reward([RewardSample(p, reply(p)) for p in (STARS, "one circle", STARS)])
     reward.close()
-    assert builder.prompts == [STARS, "one circle"]
+    assert builder.requests == [STARS, "one circle"]
 
 
 class _Gate:
@@ -225,11 +225,11 @@ class _Waiting:
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
 
-    async def __call__(self, image: Image.Image, prompt: str, checks: Sequence[Check]) -> list[Verdict]:
+    async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         waited = self._before()
         if asyncio.iscoroutine(waited):
             await waited
-        return await FakeJudge(lambda *_: 1.0)(image, prompt, checks)
+        return await FakeJudge(lambda *_: 1.0)(image, request, checks)
 
 
 class _Gated(Painter):
