@@ -49,7 +49,7 @@ bench: $(VENV)/.dev  ## the benchmarks, each against its baseline (benchmarks/en
 	$(BIN)/python benchmarks/render_batch.py
 	$(BIN)/python benchmarks/enhance_rows.py --rows 100000
 	$(BIN)/python benchmarks/grpo_step.py
-	$(BIN)/python benchmarks/serve_sessions.py --repeats 1
+	$(BIN)/python benchmarks/serve_conversations.py --repeats 1
 
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/python -m eval_suites.cutouts --count 500 --out docs/results

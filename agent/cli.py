@@ -95,18 +95,20 @@ def edit(
 @app.command()
 def chat(
     profile: Annotated[
-        str | None, typer.Option("--profile", help="Built-in profile or .toml file; a session keeps its own.")
+        str | None, typer.Option("--profile", help="Built-in profile or .toml file; a conversation keeps its own.")
     ] = None,
-    session: Annotated[str | None, typer.Option("--session", help="Name of a new session or of one to go on.")] = None,
+    conversation: Annotated[
+        str | None, typer.Option("--conversation", help="Name of a new conversation, or of one to continue.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
     ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Whether you may be asked what you mean.")] = True,
-    listed: Annotated[bool, typer.Option("--list", help="List the sessions there are.")] = False,
-    export: Annotated[Path | None, typer.Option("--export", help="Write the session as one HTML page.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the conversations.")] = False,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the conversation as one HTML page.")] = None,
 ) -> None:
     """Talk about pictures: draw, change, ask, go back, compare."""
     from agent.chat.terminal import chat as run
 
-    run(profile_name=profile, session=session, out=out, ask=ask, listed=listed, export=export)
+    run(profile_name=profile, conversation=conversation, out=out, ask=ask, listed=listed, export=export)
 
 
 @app.command()
@@ -188,7 +190,7 @@ def serve(
     profile: Annotated[
         list[str] | None, typer.Option("--profile", help="Built-in profile or .toml file; may be given several times.")
     ] = None,
-    data: Annotated[Path, typer.Option("--data", help="Folder of sessions and pictures.")] = Path("served"),
+    data: Annotated[Path, typer.Option("--data", help="Folder of conversations and pictures.")] = Path("served"),
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A further name that this server answers to.")
     ] = None,
@@ -204,7 +206,7 @@ def serve(
         bool, typer.Option("--mcp", help="Serve one MCP client on stdin and stdout instead, in DATA/mcp-PID.")
     ] = False,
 ) -> None:
-    """Serve the chat page, the sessions' API, an OpenAI-compatible image API and MCP."""
+    """Serve the chat page, the conversations' API, an OpenAI-compatible image API and MCP."""
     import os
 
     from agent.serve.command import serve as run

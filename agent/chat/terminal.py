@@ -26,14 +26,14 @@ from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from redraft.signals import handle_signals
 
-HOME = "sessions"
+HOME = "conversations"
 """Folder of conversations, inside of the folder for runs."""
 
 
 def chat(
     *,
     profile_name: str | None,
-    session: str | None,
+    conversation: str | None,
     out: Path | None,
     ask: bool,
     listed: bool,
@@ -45,16 +45,16 @@ def chat(
     if listed:
         _list(home)
         return
-    known = session is not None and (home / session / "conversation.json").is_file()
-    if session is not None and known:
-        record = read_record(home, session)
+    known = conversation is not None and (home / conversation / "conversation.json").is_file()
+    if conversation is not None and known:
+        record = read_record(home, conversation)
         if profile_name is None and record.get("profile") is not None:
-            profile = _profile_of(record["profile"], session)
+            profile = _profile_of(record["profile"], conversation)
     elif export is not None:
-        raise InputError("name the conversation that is to be exported: redraft chat --session NAME --export FILE")
+        raise InputError("name the conversation that is to be exported: redraft chat --conversation NAME --export FILE")
     require_writable(home)
     with stdout_for_results() as stdout:
-        talk = _Talk(profile, home, session or random_name(), known, ask, stdout)
+        talk = _Talk(profile, home, conversation or random_name(), known, ask, stdout)
         if export is not None:
             stdout.write(f"{asyncio.run(talk.export(export))}\n")
             return
@@ -100,7 +100,7 @@ class _Talk:
                     if quits:
                         break
             except KeyboardInterrupt:
-                sys.stderr.write(f"\ninterrupted; go on with: redraft chat --session {self._name}\n")
+                sys.stderr.write(f"\ninterrupted; go on with: redraft chat --conversation {self._name}\n")
                 sys.stderr.flush()
                 leave_soon()
                 self._parts.close()

@@ -401,17 +401,17 @@ async def _run(
     """Works on a run to its end, taking it up where a kill has left it. `start` None: it is there already."""
     ctx = runtime.context
     if start is None or (folder / "run.json").is_file():
-        session = Session.open(folder, ctx.parts)
+        run = Session.open(folder, ctx.parts)
     else:
         accept = state["accept_at"]
         limits = ctx.limits.changed(accept_at=accept)
         seed = state["seed"] if ctx.seed is None else ctx.seed
-        session = await asyncio.to_thread(start, limits, seed)
-    async for event in detached(session.stream()):
+        run = await asyncio.to_thread(start, limits, seed)
+    async for event in detached(run.stream()):
         runtime.stream_writer(event)
         if ctx.stop.is_set():
-            session.cancel()
-    result = session.result
+            run.cancel()
+    result = run.result
     assert result is not None
     where = str(folder.relative_to(ctx.home))
     best = result.best_attempt

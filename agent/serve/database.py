@@ -1,4 +1,4 @@
-"""What a server has to remember, and asks again: sessions, turns, events, runs (their rows: `agent.serve.database`).
+"""What a server has to remember, and asks again: conversations, turns, events, runs (their rows: `agent.serve.database`).
 
 Pictures and run folders are files (see `agent.serve.files`). A turn is a row before anything is done for it, and the
 server that works on it holds a lease; a turn whose lease ran out is taken up by whichever server sees it first.
@@ -28,11 +28,11 @@ from redraft.extras import require
 T = TypeVar("T")
 LEASE_S = 20.0
 """How long a server that is gone keeps its turns; held ones are renewed every quarter of it."""
-_SESSION = (
+_CONVERSATION = (
     "SELECT s.id, s.client, s.title, s.profile, s.parent, s.created, s.updated, s.turns, s.thumb, s.last_event, "
-    "EXISTS (SELECT 1 FROM redraft_turns t WHERE t.session = s.id) FROM redraft_sessions s"
+    "EXISTS (SELECT 1 FROM redraft_turns t WHERE t.conversation = s.id) FROM redraft_conversations s"
 )
-_TURN = "SELECT id, session, client, number, body, cancelled FROM redraft_turns"
+_TURN = "SELECT id, conversation, client, number, body, cancelled FROM redraft_turns"
 
 
 class Database:
@@ -50,20 +50,22 @@ class Database:
     async def ping(self) -> None:
         await self._do(lambda c: c.execute("SELECT 1").fetchone())
 
-    # Sessions
+    # Conversations
 
-    async def add_session(self, id: str, client: str, title: str, profile: str, parent: str | None, most: int) -> bool:
-        """False where the client has `most` sessions already; nothing where it has this one."""
+    async def add_conversation(
+        self, id: str, client: str, title: str, profile: str, parent: str | None, most: int
+    ) -> bool:
+        """False where the client has `most` conversations already; nothing where it has this one."""
 
         def work(c: Connection) -> bool:
-            if c.execute("SELECT 1 FROM redraft_sessions WHERE id = ?", (id,)).fetchone() is not None:
+            if c.execute("SELECT 1 FROM redraft_conversations WHERE id = ?", (id,)).fetchone() is not None:
                 return True
-            [count] = c.execute("SELECT COUNT(*) FROM redraft_sessions WHERE client = ?", (client,)).fetchone()
+            [count] = c.execute("SELECT COUNT(*) FROM redraft_conversations WHERE client = ?", (client,)).fetchone()
             if count >= most:
                 return False
             now = _now()
             c.execute(
-                "INSERT INTO redraft_sessions (id, client, title, profile, parent, created, updated) "
+                "INSERT INTO redraft_conversations (id, client, title, profile, parent, created, updated) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (id, client, title, profile, parent, now, now),
             )
@@ -71,37 +73,37 @@ class Database:
 
         return await self._do(work)
 
-    async def session(self, client: str, id: str) -> SessionRow | None:
-        sql = f"{_SESSION} WHERE s.client = ? AND s.id = ?"
+    async def conversation(self, client: str, id: str) -> ConversationRow | None:
+        sql = f"{_CONVERSATION} WHERE s.client = ? AND s.id = ?"
         row = await self._do(lambda c: c.execute(sql, (client, id)).fetchone())
-        return None if row is None else _session(row)
+        return None if row is None else _conversation(row)
 
-    async def sessions(self, client: str) -> list[SessionRow]:
-        sql = f"{_SESSION} WHERE s.client = ? ORDER BY s.updated DESC, s.id"
-        return [_session(row) for row in await self._do(lambda c: c.execute(sql, (client,)).fetchall())]
+    async def conversations(self, client: str) -> list[ConversationRow]:
+        sql = f"{_CONVERSATION} WHERE s.client = ? ORDER BY s.updated DESC, s.id"
+        return [_conversation(row) for row in await self._do(lambda c: c.execute(sql, (client,)).fetchall())]
 
-    async def change_session(
+    async def change_conversation(
         self, id: str, *, title: str | None = None, turns: int = 0, thumb: str | None = None
     ) -> None:
         """Changes what is given; `turns` only ever grows."""
 
         def work(c: Connection) -> None:
             c.execute(
-                "UPDATE redraft_sessions SET title = COALESCE(?, title), thumb = COALESCE(?, thumb), "
+                "UPDATE redraft_conversations SET title = COALESCE(?, title), thumb = COALESCE(?, thumb), "
                 "turns = CASE WHEN turns < ? THEN ? ELSE turns END, updated = ? WHERE id = ?",
                 (title, thumb, turns, turns, _now(), id),
             )
 
         await self._do(work)
 
-    async def delete_session(self, id: str) -> list[str]:
+    async def delete_conversation(self, id: str) -> list[str]:
         """Deletes it with its turns, events and runs; the folders of its runs."""
 
         def work(c: Connection) -> list[str]:
-            folders = c.execute("SELECT folder FROM redraft_runs WHERE session = ?", (id,)).fetchall()
+            folders = c.execute("SELECT folder FROM redraft_runs WHERE conversation = ?", (id,)).fetchall()
             for table in ("redraft_turns", "redraft_events", "redraft_runs"):
-                c.execute(f"DELETE FROM {table} WHERE session = ?", (id,))
-            c.execute("DELETE FROM redraft_sessions WHERE id = ?", (id,))
+                c.execute(f"DELETE FROM {table} WHERE conversation = ?", (id,))
+            c.execute("DELETE FROM redraft_conversations WHERE id = ?", (id,))
             return [folder for (folder,) in folders]
 
         return await self._do(work)
@@ -109,16 +111,16 @@ class Database:
     # Turns
 
     async def add_turn(self, turn: TurnRow, owner: str, most: int) -> str:
-        """ "" where it was added; else "busy" (the session has one) or "many" (the client has `most`)."""
+        """ "" where it was added; else "busy" (the conversation has one) or "many" (the client has `most`)."""
 
         def work(c: Connection) -> str:
             sql = "SELECT COUNT(*) FROM redraft_turns WHERE client = ?"
             if c.execute(sql, (turn.client,)).fetchone()[0] >= most:
                 return "many"
             added = c.execute(
-                "INSERT INTO redraft_turns (id, session, client, number, body, owner, lease) "
+                "INSERT INTO redraft_turns (id, conversation, client, number, body, owner, lease) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (turn.id, turn.session, turn.client, turn.number, _dump(turn.body), owner, time.time() + LEASE_S),
+                (turn.id, turn.conversation, turn.client, turn.number, _dump(turn.body), owner, time.time() + LEASE_S),
             ).rowcount
             return "" if added else "busy"
 
@@ -129,9 +131,9 @@ class Database:
         sql = "UPDATE redraft_turns SET number = ?, body = ? WHERE id = ?"
         await self._do(lambda c: c.execute(sql, (number, _dump(body), id)))
 
-    async def turn_of(self, session: str) -> TurnRow | None:
-        """The turn under way in a session."""
-        row = await self._do(lambda c: c.execute(f"{_TURN} WHERE session = ?", (session,)).fetchone())
+    async def turn_of(self, conversation: str) -> TurnRow | None:
+        """The turn under way in a conversation."""
+        row = await self._do(lambda c: c.execute(f"{_TURN} WHERE conversation = ?", (conversation,)).fetchone())
         return None if row is None else _turn(row)
 
     async def claim_turns(self, owner: str, *, everything: bool = False) -> list[TurnRow]:
@@ -143,7 +145,7 @@ class Database:
             rows = c.execute(
                 f"UPDATE redraft_turns SET owner = ?, lease = ? WHERE id IN (SELECT id FROM redraft_turns "
                 f"WHERE lease < ?{self._engine.skip_locked}) AND lease < ? "
-                "RETURNING id, session, client, number, body, cancelled",
+                "RETURNING id, conversation, client, number, body, cancelled",
                 (owner, now + LEASE_S, *(2 * (now + 1e9 if everything else now,))),
             ).fetchall()
             return [_turn(row) for row in rows]
@@ -166,9 +168,9 @@ class Database:
             lambda c: c.execute("UPDATE redraft_turns SET owner = NULL, lease = 0 WHERE owner = ?", (owner,))
         )
 
-    async def cancel(self, session: str) -> bool:
-        sql = "UPDATE redraft_turns SET cancelled = 1 WHERE session = ?"
-        return bool(await self._do(lambda c: c.execute(sql, (session,)).rowcount))
+    async def cancel(self, conversation: str) -> bool:
+        sql = "UPDATE redraft_turns SET cancelled = 1 WHERE conversation = ?"
+        return bool(await self._do(lambda c: c.execute(sql, (conversation,)).rowcount))
 
     async def end_turn(self, id: str) -> None:
         await self._do(lambda c: c.execute("DELETE FROM redraft_turns WHERE id = ?", (id,)))
@@ -176,45 +178,45 @@ class Database:
     # Events
 
     async def add_event(
-        self, session: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
+        self, conversation: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
     ) -> int | None:
-        """The event's number in its session; None where there is one of that key in the turn already, or no session.
+        """The event's number in its conversation; None where there is one of that key in the turn already, or no conversation.
         The turn that it `ends`, by its id, is over in the same moment."""
         text = _dump(data)
 
         def work(c: Connection) -> int | None:
             if ends is not None:
                 c.execute("DELETE FROM redraft_turns WHERE id = ?", (ends,))
-            # The session's row is the lock: numbers are given out in the order in which events can be read.
+            # The conversation's row is the lock: numbers are given out in the order in which events can be read.
             row = c.execute(
-                "UPDATE redraft_sessions SET last_event = last_event + 1 WHERE id = ? AND NOT EXISTS "
-                "(SELECT 1 FROM redraft_events WHERE session = ? AND turn = ? AND key = ?) RETURNING last_event",
-                (session, session, turn, key),
+                "UPDATE redraft_conversations SET last_event = last_event + 1 WHERE id = ? AND NOT EXISTS "
+                "(SELECT 1 FROM redraft_events WHERE conversation = ? AND turn = ? AND key = ?) RETURNING last_event",
+                (conversation, conversation, turn, key),
             ).fetchone()
             if row is None:
                 return None
             added = c.execute(
-                "INSERT INTO redraft_events (session, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?) "
+                "INSERT INTO redraft_events (conversation, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",  # another server may have told it since
-                (session, row[0], turn, key, name, text),
+                (conversation, row[0], turn, key, name, text),
             ).rowcount
             return int(row[0]) if added else None
 
         return await self._do(work)
 
-    async def events(self, session: str, after: int, most: int = 500) -> list[EventRow]:
-        sql = "SELECT seq, turn, name, data FROM redraft_events WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
-        rows = await self._do(lambda c: c.execute(sql, (session, after, most)).fetchall())
+    async def events(self, conversation: str, after: int, most: int = 500) -> list[EventRow]:
+        sql = "SELECT seq, turn, name, data FROM redraft_events WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
+        rows = await self._do(lambda c: c.execute(sql, (conversation, after, most)).fetchall())
         return [EventRow(seq, turn, name, json.loads(data)) for seq, turn, name, data in rows]
 
     # Runs
 
-    async def add_run(self, id: str, client: str, session: str | None, folder: str) -> None:
+    async def add_run(self, id: str, client: str, conversation: str | None, folder: str) -> None:
         def work(c: Connection) -> None:
             c.execute(
-                "INSERT INTO redraft_runs (id, client, session, folder, created) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO redraft_runs (id, client, conversation, folder, created) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT DO NOTHING",
-                (id, client, session, folder, _now()),
+                (id, client, conversation, folder, _now()),
             )
 
         await self._do(work)
@@ -225,13 +227,13 @@ class Database:
         return None if row is None else str(row[0])
 
 
-def _session(row: Sequence[Any]) -> SessionRow:
-    return SessionRow(*row)
+def _conversation(row: Sequence[Any]) -> ConversationRow:
+    return ConversationRow(*row)
 
 
 def _turn(row: Sequence[Any]) -> TurnRow:
-    id, session, client, number, body, cancelled = row
-    return TurnRow(id, session, client, number, json.loads(body), bool(cancelled))
+    id, conversation, client, number, body, cancelled = row
+    return TurnRow(id, conversation, client, number, json.loads(body), bool(cancelled))
 
 
 def _dump(value: object) -> str:
@@ -361,25 +363,25 @@ def sole_server(data: Path) -> Iterator[None]:
 
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS redraft_sessions (
+CREATE TABLE IF NOT EXISTS redraft_conversations (
   id TEXT PRIMARY KEY, client TEXT NOT NULL, title TEXT NOT NULL, profile TEXT NOT NULL, parent TEXT,
   created TEXT NOT NULL, updated TEXT NOT NULL, turns INTEGER NOT NULL DEFAULT 0, thumb TEXT,
   last_event INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS redraft_sessions_client ON redraft_sessions (client, updated);
+CREATE INDEX IF NOT EXISTS redraft_conversations_client ON redraft_conversations (client, updated);
 CREATE TABLE IF NOT EXISTS redraft_turns (
-  id TEXT PRIMARY KEY, session TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
-  owner TEXT, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (session));
+  id TEXT PRIMARY KEY, conversation TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+  owner TEXT, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (conversation));
 CREATE TABLE IF NOT EXISTS redraft_events (
-  session TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
-  data TEXT NOT NULL, PRIMARY KEY (session, seq), UNIQUE (session, turn, key));
+  conversation TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
+  data TEXT NOT NULL, PRIMARY KEY (conversation, seq), UNIQUE (conversation, turn, key));
 CREATE TABLE IF NOT EXISTS redraft_runs (
-  id TEXT PRIMARY KEY, client TEXT NOT NULL, session TEXT, folder TEXT NOT NULL, created TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS redraft_runs_session ON redraft_runs (session);
+  id TEXT PRIMARY KEY, client TEXT NOT NULL, conversation TEXT, folder TEXT NOT NULL, created TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS redraft_runs_conversation ON redraft_runs (conversation);
 """
 
 
 @dataclass(frozen=True)
-class SessionRow:
+class ConversationRow:
     id: str
     client: str
     title: str
@@ -398,7 +400,7 @@ class TurnRow:
     """A turn that is not finished. `body` is what was posted; `number` the turn's number in the conversation."""
 
     id: str
-    session: str
+    conversation: str
     client: str
     number: int
     body: dict[str, Any]

@@ -17,11 +17,11 @@ class ModelNotFound(NotFound):
 
 
 class TooMany(UsageError):  # noqa: N818
-    """The client has as many sessions or turns under way as it may have."""
+    """The client has as many conversations or turns under way as it may have."""
 
 
 class Busy(UsageError):  # noqa: N818
-    """A turn is under way in this session."""
+    """A turn is under way in this conversation."""
 
 
 class Draining(UsageError):  # noqa: N818

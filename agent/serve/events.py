@@ -1,4 +1,4 @@
-"""Events of sessions, from those who work on turns to those who follow them."""
+"""Events of conversations, from those who work on turns to those who follow them."""
 
 from __future__ import annotations
 
@@ -66,22 +66,22 @@ class Broker:
         self._closed = False
 
     async def tell(
-        self, session: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
+        self, conversation: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
     ) -> None:
         """Keeps an event, then sends it. One that was kept before under this key is not sent again. `ends`: the id of
         the turn that is over with it."""
-        seq = await self._database.add_event(session, turn, key, name, data, ends=ends)
+        seq = await self._database.add_event(conversation, turn, key, name, data, ends=ends)
         if seq is not None:
-            self._send(session, ServerEvent(id=seq, event=name, data={"turn": turn, **data}))
+            self._send(conversation, ServerEvent(id=seq, event=name, data={"turn": turn, **data}))
 
-    def whisper(self, session: str, turn: int, name: str, data: Mapping[str, Any]) -> None:
+    def whisper(self, conversation: str, turn: int, name: str, data: Mapping[str, Any]) -> None:
         """Sends an event to those who listen now, and keeps nothing."""
-        self._send(session, ServerEvent(id=None, event=name, data={"turn": turn, **data}))
+        self._send(conversation, ServerEvent(id=None, event=name, data={"turn": turn, **data}))
 
-    def end(self, session: str) -> None:
-        """The session is gone."""
-        self.whisper(session, 0, "deleted", {})
-        for listener in self._listeners.get(session, ()):
+    def end(self, conversation: str) -> None:
+        """The conversation is gone."""
+        self.whisper(conversation, 0, "deleted", {})
+        for listener in self._listeners.get(conversation, ()):
             listener.end()
 
     def close(self) -> None:
@@ -94,17 +94,17 @@ class Broker:
     def listeners(self) -> int:
         return sum(map(len, self._listeners.values()))
 
-    async def follow(self, session: str, after: int) -> AsyncGenerator[ServerEvent | None]:
-        """The session's events behind the one numbered `after`, for as long as the server runs and the session is
+    async def follow(self, conversation: str, after: int) -> AsyncGenerator[ServerEvent | None]:
+        """The conversation's events behind the one numbered `after`, for as long as the server runs and the conversation is
         there. None: nothing has happened for a while."""
         listener = _Listener()
-        self._listeners[session].add(listener)
+        self._listeners[conversation].add(listener)
         try:
             last = after
             quiet = 0.0
             while not self._closed:
                 # From here on nothing is missed: what comes meanwhile is in the listener's queue.
-                for row in await self._database.events(session, last):
+                for row in await self._database.events(conversation, last):
                     last, quiet = row.seq, 0.0
                     yield ServerEvent(id=row.seq, event=row.name, data={"turn": row.turn, **row.data})
                 while True:
@@ -127,12 +127,12 @@ class Broker:
                     elif event.id > last:
                         break  # some are missing
         finally:
-            self._listeners[session].discard(listener)
-            if not self._listeners[session]:
-                del self._listeners[session]
+            self._listeners[conversation].discard(listener)
+            if not self._listeners[conversation]:
+                del self._listeners[conversation]
 
-    def _send(self, session: str, event: ServerEvent) -> None:
-        for listener in self._listeners.get(session, ()):
+    def _send(self, conversation: str, event: ServerEvent) -> None:
+        for listener in self._listeners.get(conversation, ()):
             listener.tell(event)
 
 
@@ -146,19 +146,21 @@ class Told:
     data: dict[str, Any]
 
 
-def run_id(session: str, folder: str) -> str:
-    """The id of a turn's run, from its session and the name of its folder."""
-    return f"{session}.{folder}"
+def run_id(conversation: str, folder: str) -> str:
+    """The id of a turn's run, from its conversation and the name of its folder."""
+    return f"{conversation}.{folder}"
 
 
-def tell(event: TalkEvent, session: str, limits: Limits, *, source: str | None = None, file: str | None = None) -> Told:
+def tell(
+    event: TalkEvent, conversation: str, limits: Limits, *, source: str | None = None, file: str | None = None
+) -> Told:
     """`source`: hash of the picture that a starting run edits; `file`: that of what a reply made beside pictures."""
     match event:
         case TurnBegan():
             said = {"said": event.said, "kind": event.kind, "text": event.text, "reason": event.reason, "by": event.by}
             return Told("began", "turn_began", said)
         case RunStarted():
-            run = run_id(session, event.run)
+            run = run_id(conversation, event.run)
             data = {"run": run, "prompt": event.prompt, "seed": event.seed, "source": source, "limits": bounds(limits)}
             return Told(f"run {run}", "run_started", data)
         case StepProgress():
@@ -207,7 +209,7 @@ def tell(event: TalkEvent, session: str, limits: Limits, *, source: str | None =
             return Told(f"warning {_short(event.text)}", "warning", {"text": event.text})
         case RunFinished():
             finished = {
-                "run": run_id(session, event.trace.parent.name), "stop": event.stop.value, "why": event.why,
+                "run": run_id(conversation, event.trace.parent.name), "stop": event.stop.value, "why": event.why,
                 "best": event.number, "image": None if event.attempt is None else event.attempt.image,
                 "score": None if event.attempt is None else event.attempt.score, "error": event.error,
             }  # fmt: skip
@@ -271,7 +273,7 @@ def picture_of(picture: Picture) -> WirePicture:
 
 
 def _run(folder: str | None) -> str | None:
-    """Id of a run from its folder within the home of all conversations: session/turn-0001."""
+    """Id of a run from its folder within the home of all conversations: conversation/turn-0001."""
     return None if folder is None else run_id(*folder.split("/", 1))
 
 

@@ -1,11 +1,11 @@
 """Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
 
 data/
-    server.sqlite                 sessions, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
+    server.sqlite                 conversations, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
     lock
     clients/<client>/
-        sessions/<id>/            a conversation, as `redraft chat` keeps it; sessions/images/ has its pictures
-        draws/<run>/              runs outside of sessions
+        conversations/<id>/            a conversation, as `redraft chat` keeps it; conversations/images/ has its pictures
+        draws/<run>/              runs outside of conversations
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from redraft.store import ImageStore
 
 
 def new_id() -> str:
-    """A session's id: nobody guesses it, and a folder can have its name."""
+    """A conversation's id: nobody guesses it, and a folder can have its name."""
     return f"s{secrets.token_hex(8)}"
 
 
@@ -45,7 +45,7 @@ class Places:
 
     def home(self, client: str) -> Path:
         """The client's conversations."""
-        return self._data / "clients" / client / "sessions"
+        return self._data / "clients" / client / "conversations"
 
     def draws(self, client: str) -> Path:
         return self._data / "clients" / client / "draws"

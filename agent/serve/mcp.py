@@ -161,7 +161,7 @@ def mount(app: FastAPI, service: Service) -> None:
     inner = mcp.streamable_http_app(
         streamable_http_path="/mcp",
         max_request_body_size=3 * service.bounds.max_image_bytes + 65536,
-        max_sessions=service.bounds.max_sessions,
+        max_sessions=service.bounds.max_conversations,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     (route,) = [one for one in inner.routes if isinstance(one, Route | Mount)]

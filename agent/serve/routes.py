@@ -18,17 +18,17 @@ from agent.serve.guard import COOKIE, Doorkeeper, client
 from agent.serve.service import Service
 from agent.serve.wire import (
     Cancelled,
+    ConversationChanges,
+    ConversationInfo,
+    ConversationList,
+    ConversationView,
     Login,
     Me,
     NewBranch,
-    NewSession,
+    NewConversation,
     NewTurn,
     Profiles,
     ServerEvent,
-    Session,
-    SessionChanges,
-    Sessions,
-    SessionView,
     TurnAccepted,
     Uploaded,
 )
@@ -69,7 +69,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
         b = service.bounds
         limits = {
             "max_prompt": b.max_prompt, "max_image_bytes": b.max_image_bytes, "max_rounds": b.max_rounds,
-            "max_images": b.max_images, "max_seconds": b.max_seconds, "max_sessions": b.max_sessions,
+            "max_images": b.max_images, "max_seconds": b.max_seconds, "max_conversations": b.max_conversations,
         }  # fmt: skip
         profiles = [] if who is None else service.profiles()
         return Me(client=who, login_needed=door.login_needed, profiles=profiles, limits=limits)
@@ -78,41 +78,41 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def profiles(who: Client) -> Profiles:
         return Profiles(profiles=service.profiles(), default=service.default)
 
-    @api.post("/sessions", status_code=201)
-    async def create(body: NewSession, who: Client) -> Session:
+    @api.post("/conversations", status_code=201)
+    async def create(body: NewConversation, who: Client) -> ConversationInfo:
         return await service.create(who, body.title, body.profile, body.may_ask)
 
-    @api.get("/sessions")
-    async def sessions(who: Client) -> Sessions:
-        return Sessions(sessions=await service.sessions(who))
+    @api.get("/conversations")
+    async def conversations(who: Client) -> ConversationList:
+        return ConversationList(conversations=await service.conversations(who))
 
-    @api.get("/sessions/{id}")
-    async def view(id: str, who: Client) -> SessionView:
+    @api.get("/conversations/{id}")
+    async def view(id: str, who: Client) -> ConversationView:
         return await service.view(who, id)
 
-    @api.patch("/sessions/{id}")
-    async def change(id: str, body: SessionChanges, who: Client) -> Session:
+    @api.patch("/conversations/{id}")
+    async def change(id: str, body: ConversationChanges, who: Client) -> ConversationInfo:
         return await service.change(who, id, body.title, body.may_ask)
 
-    @api.delete("/sessions/{id}", status_code=204)
+    @api.delete("/conversations/{id}", status_code=204)
     async def delete(id: str, who: Client) -> Response:
         await service.delete(who, id)
         return Response(status_code=204)
 
-    @api.post("/sessions/{id}/branch", status_code=201)
-    async def branch(id: str, body: NewBranch, who: Client) -> Session:
+    @api.post("/conversations/{id}/branch", status_code=201)
+    async def branch(id: str, body: NewBranch, who: Client) -> ConversationInfo:
         return await service.branch(who, id, body.title)
 
-    @api.post("/sessions/{id}/turns", status_code=202)
+    @api.post("/conversations/{id}/turns", status_code=202)
     async def post(id: str, body: NewTurn, who: Client) -> TurnAccepted:
         turn, before = await service.post(who, id, body)
         return TurnAccepted(turn=turn, last_event=before)
 
-    @api.post("/sessions/{id}/cancel", status_code=202)
+    @api.post("/conversations/{id}/cancel", status_code=202)
     async def cancel(id: str, who: Client) -> Cancelled:
         return Cancelled(cancelled=await service.cancel(who, id))
 
-    @api.get("/sessions/{id}/events")
+    @api.get("/conversations/{id}/events")
     async def events(
         id: str,
         who: Client,
@@ -132,7 +132,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
-    @api.get("/sessions/{id}/export")
+    @api.get("/conversations/{id}/export")
     async def export(id: str, who: Client) -> FileResponse:
         page = await service.export(who, id)
         headers = {"Content-Security-Policy": _STORY}

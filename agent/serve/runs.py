@@ -1,4 +1,4 @@
-"""The runs of clients, in sessions and outside: their records and their stories, found by their ids."""
+"""The runs of clients, in conversations and outside: their records and their stories, found by their ids."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Runs:
     def trace_url(run: str) -> str:
         return f"/api/runs/{run}/trace"
 
-    async def note(self, client: str, run: str, session: str | None, folder: Path) -> None:
+    async def note(self, client: str, run: str, conversation: str | None, folder: Path) -> None:
         """Has a run found by its id."""
-        await self._database.add_run(run, client, session, str(folder.relative_to(self._data)))
+        await self._database.add_run(run, client, conversation, str(folder.relative_to(self._data)))
 
 
 _LAST_S = 5.0
@@ -87,8 +87,8 @@ class Drawings:
         for wait_s in (seconds, _LAST_S):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), wait_s)
-            for session in self._drawn:
-                session.cancel()
+            for run in self._drawn:
+                run.cancel()
 
     async def draw(
         self,
@@ -118,8 +118,8 @@ class Drawings:
     ) -> AsyncGenerator[Event | RunResult]:
         """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
         prompt = clean_request(instruction, self._bounds.max_prompt, "instruction")
-        run = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
-        async with aclosing(run) as events:
+        drawing = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
+        async with aclosing(drawing) as events:
             async for event in events:
                 yield event
 
@@ -139,24 +139,24 @@ class Drawings:
         if self._begun[client] >= self._bounds.max_turns:
             raise TooMany(f"{self._bounds.max_turns} of your drawings are under way, which is the most")
         self._begun[client] += 1
-        session: Session | None = None
+        run: Session | None = None
         try:
-            session = await asyncio.to_thread(
+            run = await asyncio.to_thread(
                 Session.start, prompt, served.for_run(client), limits=limits, out=service.places.draws(client),
                 profile=served.profile, seed=seed, source=source, mask=mask,
             )  # fmt: skip
-            self._drawn.add(session)
+            self._drawn.add(run)
             self._idle.clear()
-            folder = session.folder
+            folder = run.folder
             await service.runs.note(client, folder.path.name, None, folder.path)
             store, meter = service.places.store(client), service.metrics.run()
-            async with aclosing(session.stream()) as events:
+            async with aclosing(run.stream()) as events:
                 async for event in events:
                     meter.see(event)
                     if isinstance(event, ImageDrawn):
                         await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
                     yield event
-            result = session.result
+            result = run.result
             assert result is not None
             log(
                 "drawn", client=client, run=folder.path.name, stop=result.stop.value, images=len(result.attempts),
@@ -165,7 +165,7 @@ class Drawings:
             yield result
         finally:
             self._begun[client] -= 1
-            if session is not None:
-                self._drawn.discard(session)
+            if run is not None:
+                self._drawn.discard(run)
             if not self._drawn:
                 self._idle.set()

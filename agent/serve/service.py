@@ -1,4 +1,4 @@
-"""What all doors of a server share: models, sessions with their turns and events, pictures. Single drawings and the
+"""What all doors of a server share: models, conversations with their turns and events, pictures. Single drawings and the
 records of runs are parts of it (`agent.serve.runs`, `agent.serve.runs`)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from agent.chat.conversation import Conversation
-from agent.serve.database import Database, Postgres, SessionRow, Sqlite, TurnRow, sole_server
+from agent.serve.database import ConversationRow, Database, Postgres, Sqlite, TurnRow, sole_server
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
 from agent.serve.events import Broker, picture_of, turn
 from agent.serve.files import Places, PostgresCheckpoints, new_id
@@ -24,8 +24,17 @@ from agent.serve.pictures import Pictures
 from agent.serve.runs import Drawings, Runs
 from agent.serve.settings import Settings
 from agent.serve.turns import TurnWorker
-from agent.serve.wire import LimitChanges, NewTurn, ProfileInfo, ServerEvent, SessionView, Uploaded, Waiting, Working
-from agent.serve.wire import Session as WireSession
+from agent.serve.wire import (
+    ConversationInfo,
+    ConversationView,
+    LimitChanges,
+    NewTurn,
+    ProfileInfo,
+    ServerEvent,
+    Uploaded,
+    Waiting,
+    Working,
+)
 from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import fit_mask
@@ -98,7 +107,7 @@ class Service:
         m = self.metrics
         m.gauge("redraft_image_queue", "Pictures that wait to be drawn.", lambda: sum(s.waiting() for s in opened))
         m.gauge("redraft_turns_under_way", "Turns that this server works on.", lambda: len(self.turns))
-        m.gauge("redraft_draws_under_way", "Drawings outside of sessions.", lambda: len(self.drawings))
+        m.gauge("redraft_draws_under_way", "Drawings outside of conversations.", lambda: len(self.drawings))
         m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.listeners)
         await self.turns.start(alone=url is None)
 
@@ -145,55 +154,55 @@ class Service:
         within = {name: min(bound, getattr(limits, name)) for name, bound in bounds.items()}
         return limits.changed(**(within | wanted))
 
-    # Sessions
+    # Conversations
 
     async def create(
         self, client: str, title: str | None = None, profile: str | None = None, may_ask: bool = True
-    ) -> WireSession:
+    ) -> ConversationInfo:
         self.require_open()
         served = self.served(profile)
         await self._require_room(client)
         id = new_id()
-        # Before its row: a session that can be found is whole.
+        # Before its row: a conversation that can be found is whole.
         await Conversation.create(
             self.places.home(client), id, served.parts, limits=served.limits, profile=served.profile, may_ask=may_ask,
             housing=self.places.housing(client),
         )  # fmt: skip
         await self._register(client, id, title or "", served.name, None)
-        return _wire(await self.session_row(client, id))
+        return _wire(await self.conversation_row(client, id))
 
     async def _register(self, client: str, id: str, title: str, profile: str, parent: str | None) -> None:
-        if not await self.database.add_session(id, client, title, profile, parent, self.bounds.max_sessions):
-            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+        if not await self.database.add_conversation(id, client, title, profile, parent, self.bounds.max_conversations):
+            raise TooMany(f"you have {self.bounds.max_conversations} conversations, which is the most; delete one")
 
     async def _require_room(self, client: str) -> None:
-        if len(await self.database.sessions(client)) >= self.bounds.max_sessions:
-            raise TooMany(f"you have {self.bounds.max_sessions} sessions, which is the most; delete one")
+        if len(await self.database.conversations(client)) >= self.bounds.max_conversations:
+            raise TooMany(f"you have {self.bounds.max_conversations} conversations, which is the most; delete one")
 
-    async def sessions(self, client: str) -> list[WireSession]:
-        return [_wire(row) for row in await self.database.sessions(client)]
+    async def conversations(self, client: str) -> list[ConversationInfo]:
+        return [_wire(row) for row in await self.database.conversations(client)]
 
-    async def session_row(self, client: str, id: str) -> SessionRow:
-        row = await self.database.session(client, id)
+    async def conversation_row(self, client: str, id: str) -> ConversationRow:
+        row = await self.database.conversation(client, id)
         if row is None:
-            raise NotFound(f"there is no session {id!r}")
+            raise NotFound(f"there is no conversation {id!r}")
         return row
 
-    def conversation(self, row: SessionRow, parts: Any = None) -> Conversation:
-        """The conversation of a session, as its profile has it now."""
+    def conversation(self, row: ConversationRow, parts: Any = None) -> Conversation:
+        """The conversation of a conversation, as its profile has it now."""
         served = self.served(row.profile)
         home = self.places.home(row.client)
         (home / row.id / "state").mkdir(parents=True, exist_ok=True)  # another server may have begun it elsewhere
         housing = self.places.housing(row.client)
         return Conversation(home, row.id, parts or served.parts, served.limits, served.profile, housing)
 
-    async def view(self, client: str, id: str) -> SessionView:
-        row = await self.session_row(client, id)
+    async def view(self, client: str, id: str) -> ConversationView:
+        row = await self.conversation_row(client, id)
         view = await self.conversation(row).view()
         under_way = await self.database.turn_of(id)
         working = None if under_way is None else Working(turn=under_way.number, said=under_way.body.get("text", ""))
         waiting = view.waiting
-        return SessionView(
+        return ConversationView(
             **_wire(row).model_dump(exclude={"turns", "working", "thumb"}),
             turns=[turn(entry) for entry in view.entries],
             pictures=[picture_of(picture) for picture in view.pictures],
@@ -208,35 +217,35 @@ class Service:
             last_event=row.last_event,
         )
 
-    async def change(self, client: str, id: str, title: str | None, may_ask: bool | None) -> WireSession:
-        row = await self.session_row(client, id)
+    async def change(self, client: str, id: str, title: str | None, may_ask: bool | None) -> ConversationInfo:
+        row = await self.conversation_row(client, id)
         if title is not None:
-            await self.database.change_session(id, title=title)
+            await self.database.change_conversation(id, title=title)
         if may_ask is not None:
             async for _ in self.conversation(row).turn(f"/questions {'on' if may_ask else 'off'}"):
                 pass
-        return _wire(await self.session_row(client, id))
+        return _wire(await self.conversation_row(client, id))
 
-    async def branch(self, client: str, id: str, title: str | None = None) -> WireSession:
+    async def branch(self, client: str, id: str, title: str | None = None) -> ConversationInfo:
         self.require_open()
-        row = await self.session_row(client, id)
+        row = await self.conversation_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
         await self._require_room(client)
         copy = await self.conversation(row).fork()
         await self.adopt_branch(row, copy.name, title)
-        return _wire(await self.session_row(client, copy.name))
+        return _wire(await self.conversation_row(client, copy.name))
 
-    async def adopt_branch(self, row: SessionRow, id: str, title: str | None = None) -> None:
-        """Makes a session of a copy that the conversation of `row` has made of itself."""
+    async def adopt_branch(self, row: ConversationRow, id: str, title: str | None = None) -> None:
+        """Makes a conversation of a copy that the conversation of `row` has made of itself."""
         await self._register(row.client, id, title or f"{row.title} (copy)".strip(), row.profile, row.id)
-        await self.database.change_session(id, turns=row.turns, thumb=row.thumb)
+        await self.database.change_conversation(id, turns=row.turns, thumb=row.thumb)
 
     async def delete(self, client: str, id: str) -> None:
-        row = await self.session_row(client, id)
+        row = await self.conversation_row(client, id)
         if row.working:
             raise Busy("a turn is under way; cancel it first")
-        await self.database.delete_session(id)
+        await self.database.delete_conversation(id)
         self.broker.end(id)
         await asyncio.to_thread(shutil.rmtree, self.places.home(client) / id, ignore_errors=True)
         if isinstance(self.places.checkpoints, PostgresCheckpoints):
@@ -244,7 +253,7 @@ class Service:
 
     async def export(self, client: str, id: str) -> Path:
         """The conversation as one HTML page."""
-        row = await self.session_row(client, id)
+        row = await self.conversation_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
         return await self.conversation(row).export()
@@ -255,7 +264,7 @@ class Service:
         """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
         self.require_open()
         text = clean_request(new.text, self.bounds.max_prompt)
-        row = await self.session_row(client, id)
+        row = await self.conversation_row(client, id)
         limits = self.limits(row.profile, new.limits)
         store = self.places.store(client)
         for what, digest in (("image", new.image), ("mask", new.mask)):
@@ -272,9 +281,9 @@ class Service:
         try:
             body, number = await self._body(row, new, text, limits, store)
             await self.database.set_turn(place.id, number, body)
-            before = (await self.session_row(client, id)).last_event
+            before = (await self.conversation_row(client, id)).last_event
             if not row.title and not text.startswith("/"):
-                await self.database.change_session(id, title=_title(text))
+                await self.database.change_conversation(id, title=_title(text))
             told = {"said": text, "image": new.image, "mask": new.mask}
             key = "answered" if body["answers"] else "queued"
             await self.broker.tell(id, number, key, "turn_queued", told)
@@ -285,7 +294,7 @@ class Service:
         return number, before
 
     async def _body(
-        self, row: SessionRow, new: NewTurn, text: str, limits: Limits, store: ImageStore
+        self, row: ConversationRow, new: NewTurn, text: str, limits: Limits, store: ImageStore
     ) -> tuple[dict[str, Any], int]:
         """What is kept of a turn, and its number in the conversation."""
         view = await self.conversation(row).view()
@@ -307,14 +316,14 @@ class Service:
 
     async def cancel(self, client: str, id: str) -> bool:
         """Ends the turn under way with the best picture so far; False where there is none."""
-        await self.session_row(client, id)
+        await self.conversation_row(client, id)
         found = await self.database.cancel(id)
         self.turns.cancel(id)
         return found
 
     async def events(self, client: str, id: str, after: int) -> AsyncGenerator[ServerEvent | None]:
         """As `Broker.follow`. Raises NotFound at once."""
-        await self.session_row(client, id)
+        await self.conversation_row(client, id)
         return self.broker.follow(id, after)
 
     # Pictures
@@ -367,9 +376,9 @@ class Service:
             raise Draining("the server is going down; ask again in a moment")
 
 
-def _wire(row: SessionRow) -> WireSession:
-    return WireSession(
-        id=row.id, title=row.title or "New session", profile=row.profile, created=row.created, updated=row.updated,
+def _wire(row: ConversationRow) -> ConversationInfo:
+    return ConversationInfo(
+        id=row.id, title=row.title or "New conversation", profile=row.profile, created=row.created, updated=row.updated,
         parent=row.parent, turns=row.turns, working=bool(row.working), thumb=row.thumb,
     )  # fmt: skip
 

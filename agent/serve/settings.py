@@ -27,7 +27,7 @@ class Bounds:
     max_rounds: int = 8
     max_images: int = 32
     max_seconds: float = 600.0
-    max_sessions: int = 200
+    max_conversations: int = 200
     max_turns: int = 64
     """Turns and draws of one client that are under way at once."""
     body_s: float = 30.0

@@ -1,4 +1,4 @@
-"""Works on turns of sessions: those that were just posted, and those that a server left behind."""
+"""Works on turns of conversations: those that were just posted, and those that a server left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.chat.conversation import Conversation, View, list_conversations
 from agent.chat.values import Brought, Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import Occupied, RunFolder
-from agent.serve.database import LEASE_S, SessionRow, TurnRow
+from agent.serve.database import LEASE_S, ConversationRow, TurnRow
 from agent.serve.events import Told, run_id, tell
 from agent.serve.metrics import log, log_mistake
 from agent.types import Attempt
@@ -76,7 +76,7 @@ class TurnWorker:
             if turn.number == 0:  # it was never said to anybody that this turn was taken
                 await self._service.database.end_turn(turn.id)
                 continue
-            log("turn taken up", session=turn.session, turn=turn.number)
+            log("turn taken up", conversation=turn.conversation, turn=turn.number)
             self.take(turn)
 
     def take(self, turn: TurnRow) -> None:
@@ -85,9 +85,9 @@ class TurnWorker:
         self._turns[turn.id] = _UnderWay(turn, task, cancelled=turn.cancelled)
         task.add_done_callback(lambda _: self._turns.pop(turn.id, None))
 
-    def cancel(self, session: str) -> None:
+    def cancel(self, conversation: str) -> None:
         for one in list(self._turns.values()):
-            if one.turn.session == session:
+            if one.turn.conversation == conversation:
                 one.cancel()
 
     async def finish(self, seconds: float) -> None:
@@ -137,7 +137,7 @@ class TurnWorker:
         service, started = self._service, time.monotonic()
         end = "failed"
         try:
-            row = await service.database.session(turn.client, turn.session)
+            row = await service.database.conversation(turn.client, turn.conversation)
             if row is None:
                 await service.database.end_turn(turn.id)
                 return
@@ -146,23 +146,23 @@ class TurnWorker:
             end = "left"
             raise
         except RedraftError as error:
-            log("turn failed", session=turn.session, turn=turn.number, error=type(error).__name__)
+            log("turn failed", conversation=turn.conversation, turn=turn.number, error=type(error).__name__)
             await self._fail(turn, str(error))
         except Exception as error:  # noqa: BLE001 - the boundary: one turn's mistake must not be another's
             mistake = secrets.token_hex(4)
-            log_mistake("turn", error, session=turn.session, turn=turn.number, id=mistake)
+            log_mistake("turn", error, conversation=turn.conversation, turn=turn.number, id=mistake)
             await self._fail(turn, f"a mistake of the server's (log entry {mistake})")
         finally:
             service.metrics.turn(end)
             seconds = round(time.monotonic() - started, 3)
-            log("turn", client=turn.client, session=turn.session, turn=turn.number, end=end, seconds=seconds)
+            log("turn", client=turn.client, conversation=turn.conversation, turn=turn.number, end=end, seconds=seconds)
 
     async def _fail(self, turn: TurnRow, error: str) -> None:
         await self._service.broker.tell(
-            turn.session, turn.number, f"failed {turn.id}", "failed", {"error": error}, ends=turn.id
+            turn.conversation, turn.number, f"failed {turn.id}", "failed", {"error": error}, ends=turn.id
         )
 
-    async def _converse(self, turn: TurnRow, row: SessionRow) -> str:
+    async def _converse(self, turn: TurnRow, row: ConversationRow) -> str:
         """Works on a turn to its end: "replied" or "clarify"."""
         service, body = self._service, turn.body
         served = service.served(row.profile)
@@ -172,7 +172,7 @@ class TurnWorker:
 
         def queued(ahead: int) -> None:
             loop.call_soon_threadsafe(
-                lambda: service.broker.whisper(turn.session, turn.number, "queue", {"ahead": ahead})
+                lambda: service.broker.whisper(turn.conversation, turn.number, "queue", {"ahead": ahead})
             )
 
         talk = service.conversation(row, served.for_run(turn.client, queued))
@@ -194,7 +194,7 @@ class TurnWorker:
                 file = await asyncio.to_thread(lambda: talk.store.put(open_image(made)))
             pictures = (*view.pictures, *(picture for picture, _ in last.shown))
             thumb = next((p.image for p in reversed(pictures) if p.number == last.entry.current), None)
-            await service.database.change_session(row.id, turns=turn.number, thumb=thumb)
+            await service.database.change_conversation(row.id, turns=turn.number, thumb=thumb)
         told = tell(last, row.id, limits, file=file)
         key = f"{told.key} {turn.id}" if isinstance(last, Clarify) else str(told.key)
         await service.broker.tell(row.id, turn.number, key, told.name, told.data, ends=turn.id)
@@ -264,22 +264,22 @@ class _Teller:
         if not isinstance(event, TurnBegan | Clarify | Replied):
             self._meter.see(event)
             source = await self._kept(event)
-        await self._tell(tell(event, self._turn.session, self._limits, source=source))
+        await self._tell(tell(event, self._turn.conversation, self._limits, source=source))
 
     async def _tell(self, told: Told) -> None:
-        broker, session, number = self._service.broker, self._turn.session, self._turn.number
+        broker, conversation, number = self._service.broker, self._turn.conversation, self._turn.number
         if told.key is None:
-            broker.whisper(session, number, told.name, told.data)
+            broker.whisper(conversation, number, told.name, told.data)
         else:
-            await broker.tell(session, number, told.key, told.name, told.data)
+            await broker.tell(conversation, number, told.key, told.name, told.data)
 
     async def _kept(self, event: Event) -> str | None:
         store = self._talk.store
         match event:
             case RunStarted():
                 self._run = RunFolder(event.folder)
-                id = run_id(self._turn.session, event.run)
-                await self._service.runs.note(self._turn.client, id, self._turn.session, event.folder)
+                id = run_id(self._turn.conversation, event.run)
+                await self._service.runs.note(self._turn.client, id, self._turn.conversation, event.folder)
                 if event.source is not None:
                     source = event.source
                     return await asyncio.to_thread(lambda: store.put(open_image(source)))
@@ -306,7 +306,7 @@ class _Teller:
             if one["number"] not in self._told:
                 made = _judged(one, self._run)
                 await asyncio.to_thread(self._talk.store.adopt, made.attempt.image, self._images())
-                await self._tell(tell(made, self._turn.session, self._limits))
+                await self._tell(tell(made, self._turn.conversation, self._limits))
 
     def _images(self) -> ImageStore:
         assert self._run is not None

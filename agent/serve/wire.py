@@ -33,13 +33,13 @@ class LimitChanges(create_model("LimitChanges", __base__=_Body, **_CHANGES)):  #
     """What a client may set of `Limits`; the server's own bounds hold beside these. None: the profile's."""
 
 
-class NewSession(_Body):
+class NewConversation(_Body):
     title: Title | None = None
     profile: str | None = None
     may_ask: bool = True
 
 
-class SessionChanges(_Body):
+class ConversationChanges(_Body):
     title: Title | None = None
     may_ask: bool | None = None
 
@@ -75,10 +75,10 @@ class Me(BaseModel):
     profiles: list[ProfileInfo]
     limits: dict[str, float]
     """The server's bounds: `max_prompt`, `max_image_bytes`, `max_rounds`, `max_images`, `max_seconds`,
-    `max_sessions`."""
+    `max_conversations`."""
 
 
-class Session(BaseModel):
+class ConversationInfo(BaseModel):
     id: str
     title: str
     profile: str
@@ -90,8 +90,8 @@ class Session(BaseModel):
     thumb: str | None
 
 
-class Sessions(BaseModel):
-    sessions: list[Session]
+class ConversationList(BaseModel):
+    conversations: list[ConversationInfo]
 
 
 class Picture(BaseModel):
@@ -131,7 +131,7 @@ class Working(BaseModel):
     said: str
 
 
-class SessionView(BaseModel):
+class ConversationView(BaseModel):
     id: str
     title: str
     profile: str
@@ -176,7 +176,7 @@ class FaultBody(BaseModel):
 
 
 class ServerEvent(BaseModel):
-    """One event of a session. `id` None: not kept (progress)."""
+    """One event of a conversation. `id` None: not kept (progress)."""
 
     id: int | None
     event: str

@@ -62,7 +62,7 @@ def profile(server: Any, folder: Path, style: Path, **limits: float) -> Path:
     return path
 
 
-def test_a_scripted_session(tmp_path: Path, model_server: Serve, rules: Path) -> None:
+def test_a_scripted_conversation(tmp_path: Path, model_server: Serve, rules: Path) -> None:
     paint(ImageTask("mine", 1)).save(tmp_path / "mine.png")
     said = f"""/seed 5
 {ASK}
@@ -77,7 +77,7 @@ is there a star?
 """
     with model_server(FINE, good="finely") as server:
         path = profile(server, tmp_path, rules)
-        done = chat("--profile", path, "--session", "first", cwd=tmp_path, said=said)
+        done = chat("--profile", path, "--conversation", "first", cwd=tmp_path, said=said)
         assert done.returncode == 0, done.stderr
         out = done.stdout
         assert "picture 1: score 0.98, accepted" in out
@@ -89,7 +89,7 @@ is there a star?
         assert (tmp_path / "kept.png").is_file()
         assert ASK in (tmp_path / "talk.html").read_text()
 
-        again = chat("--session", "first", cwd=tmp_path, said="/list\n/quit\nnever read\n")
+        again = chat("--conversation", "first", cwd=tmp_path, said="/list\n/quit\nnever read\n")
         assert again.returncode == 0, again.stderr
         assert "10 turns so far" not in again.stdout
         assert "9 turns so far" in again.stdout
@@ -98,7 +98,7 @@ is there a star?
     listed = chat("--list", cwd=tmp_path)
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["second", "first"]
     assert "a copy of first" in listed.stdout
-    exported = chat("--session", "first", "--export", "page.html", cwd=tmp_path)
+    exported = chat("--conversation", "first", "--export", "page.html", cwd=tmp_path)
     assert exported.stdout.strip() == "page.html"
     assert (tmp_path / "page.html").is_file()
     assert b"sk-secret" not in b"".join(p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file())
@@ -107,11 +107,11 @@ is there a star?
 def test_the_user_is_asked_once_where_it_is_unclear(tmp_path: Path, model_server: Serve, rules: Path) -> None:
     with model_server(FINE, FINE, good="finely") as server:
         path = profile(server, tmp_path, rules)
-        done = chat("--profile", path, "--session", "x", cwd=tmp_path, said=f"{ASK}\ntwo hearts\na new one\n")
+        done = chat("--profile", path, "--conversation", "x", cwd=tmp_path, said=f"{ASK}\ntwo hearts\na new one\n")
         assert done.returncode == 0, done.stderr
         assert "Shall I draw a new picture from this, or change this one?" in done.stdout
         assert "picture 2:" in done.stdout
-        quiet = chat("--profile", path, "--session", "y", "--no-ask", cwd=tmp_path, said=f"{ASK}\ntwo hearts\n")
+        quiet = chat("--profile", path, "--conversation", "y", "--no-ask", cwd=tmp_path, said=f"{ASK}\ntwo hearts\n")
         assert "Shall I" not in quiet.stdout
         assert "picture 2:" in quiet.stdout
 
@@ -119,10 +119,10 @@ def test_the_user_is_asked_once_where_it_is_unclear(tmp_path: Path, model_server
 def test_killed_in_the_middle_of_a_drawing_nothing_is_lost(tmp_path: Path, model_server: Serve, rules: Path) -> None:
     with model_server(FINE, good="finely") as server:
         path = profile(server, tmp_path, rules)
-        first = chat("--profile", path, "--session", "s", cwd=tmp_path, said="/seed 3\n")
+        first = chat("--profile", path, "--conversation", "s", cwd=tmp_path, said="/seed 3\n")
         assert first.returncode == 0, first.stderr
         server.hold.clear()
-        command = [sys.executable, "-m", "agent.cli", "chat", "--session", "s"]
+        command = [sys.executable, "-m", "agent.cli", "chat", "--conversation", "s"]
         child = subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
@@ -135,20 +135,20 @@ def test_killed_in_the_middle_of_a_drawing_nothing_is_lost(tmp_path: Path, model
         child.communicate(timeout=30)
         server.hold.set()
         rewrites = server.turn
-        again = chat("--session", "s", cwd=tmp_path, said="/list\n")
+        again = chat("--conversation", "s", cwd=tmp_path, said="/list\n")
         assert again.returncode == 0, again.stderr
         assert f"going on with: {ASK}" in again.stdout
         assert "picture 1: score 0.98, accepted" in again.stdout
         assert server.turn == rewrites, "the rewrite was made already"
-        record = json.loads((tmp_path / "runs" / "sessions" / "s" / "turn-0002" / "run.json").read_text())
+        record = json.loads((tmp_path / "runs" / "conversations" / "s" / "turn-0002" / "run.json").read_text())
         assert record["seed"] == 3
 
 
-def test_ctrl_c_ends_the_drawing_and_not_the_session(tmp_path: Path, model_server: Serve, rules: Path) -> None:
+def test_ctrl_c_ends_the_drawing_and_not_the_conversation(tmp_path: Path, model_server: Serve, rules: Path) -> None:
     with model_server("poorly", good="finely") as server:
         path = profile(server, tmp_path, rules)
         server.hold.clear()
-        command = [sys.executable, "-m", "agent.cli", "chat", "--profile", str(path), "--session", "s"]
+        command = [sys.executable, "-m", "agent.cli", "chat", "--profile", str(path), "--conversation", "s"]
         child = subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
@@ -169,8 +169,8 @@ def test_ctrl_c_ends_the_drawing_and_not_the_session(tmp_path: Path, model_serve
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--session", "../x"], "cannot name a conversation"),
-        (["--session", "nosuch", "--export", "x.html"], "name the conversation that is to be exported"),
+        (["--conversation", "../x"], "cannot name a conversation"),
+        (["--conversation", "nosuch", "--export", "x.html"], "name the conversation that is to be exported"),
         (["--profile", "nosuch"], "unknown profile"),
     ],
 )

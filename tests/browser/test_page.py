@@ -35,7 +35,7 @@ def branch(page: Any) -> None:
     here = page.url
     page.get_by_role("button", name="Branch").click()
     page.wait_for_url(lambda url: url != here)
-    page.locator(f"#sessions a[aria-current='page'][href='#{page.url.split('#')[1]}']").wait_for()
+    page.locator(f"#conversations a[aria-current='page'][href='#{page.url.split('#')[1]}']").wait_for()
 
 
 def cheaply(page: Any) -> None:
@@ -50,7 +50,7 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def test_a_session_by_clicking_and_typing(server: Process, new_page: Callable[..., Any]) -> None:
+def test_a_conversation_by_clicking_and_typing(server: Process, new_page: Callable[..., Any]) -> None:
     page = new_page(server.url)
     cheaply(page)
     say(page, STARS)

@@ -35,21 +35,21 @@ class Running:
     url: str
 
     async def new(self, **body: Any) -> str:
-        answer = await self.http.post("/api/sessions", json=body)
+        answer = await self.http.post("/api/conversations", json=body)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
-    async def post(self, session: str, text: str, **more: Any) -> httpx.Response:
-        return await self.http.post(f"/api/sessions/{session}/turns", json={"text": text, **more})
+    async def post(self, conversation: str, text: str, **more: Any) -> httpx.Response:
+        return await self.http.post(f"/api/conversations/{conversation}/turns", json={"text": text, **more})
 
-    async def say(self, session: str, text: str, **more: Any) -> list[dict[str, Any]]:
+    async def say(self, conversation: str, text: str, **more: Any) -> list[dict[str, Any]]:
         """A turn to its end: its events, each with `id` and `event` beside its data."""
-        answer = await self.post(session, text, **more)
+        answer = await self.post(conversation, text, **more)
         assert answer.status_code == 202, answer.text
-        return await self.follow(session, after=answer.json()["last_event"])
+        return await self.follow(conversation, after=answer.json()["last_event"])
 
-    async def follow(self, session: str, after: int = 0, until: tuple[str, ...] = ENDS) -> list[dict[str, Any]]:
-        return await follow(self.http, session, after, until)
+    async def follow(self, conversation: str, after: int = 0, until: tuple[str, ...] = ENDS) -> list[dict[str, Any]]:
+        return await follow(self.http, conversation, after, until)
 
     async def upload(self, picture: Image.Image, **params: Any) -> str:
         answer = await self.http.post("/api/images", content=png(picture), params=params)
@@ -58,12 +58,15 @@ class Running:
 
 
 async def follow(
-    http: httpx.AsyncClient, session: str, after: int = 0, until: tuple[str, ...] = ENDS
+    http: httpx.AsyncClient, conversation: str, after: int = 0, until: tuple[str, ...] = ENDS
 ) -> list[dict[str, Any]]:
     """The events behind `after`, up to the first named in `until`."""
     told: list[dict[str, Any]] = []
     headers = {"Last-Event-ID": str(after)}
-    async with asyncio.timeout(60), http.stream("GET", f"/api/sessions/{session}/events", headers=headers) as stream:
+    async with (
+        asyncio.timeout(60),
+        http.stream("GET", f"/api/conversations/{conversation}/events", headers=headers) as stream,
+    ):
         assert stream.status_code == 200, await stream.aread()
         now: dict[str, Any] = {"id": None}
         async for line in stream.aiter_lines():

@@ -77,11 +77,11 @@ class Process:
 
 
 async def begin(http: httpx.AsyncClient, words: Sequence[str], **body: Any) -> list[str]:
-    """A session for each of the words, and a turn in each."""
+    """A conversation for each of the words, and a turn in each."""
 
     async def one(said: str) -> str:
-        id = str((await http.post("/api/sessions", json={})).json()["id"])
-        answer = await http.post(f"/api/sessions/{id}/turns", json={"text": said, **body})
+        id = str((await http.post("/api/conversations", json={})).json()["id"])
+        answer = await http.post(f"/api/conversations/{id}/turns", json={"text": said, **body})
         assert answer.status_code == 202, answer.text
         return id
 
@@ -89,7 +89,7 @@ async def begin(http: httpx.AsyncClient, words: Sequence[str], **body: Any) -> l
 
 
 async def whole(http: httpx.AsyncClient, ids: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """All events of the sessions' first turns that are kept."""
+    """All events of the conversations' first turns that are kept."""
     told = await asyncio.gather(*(follow(http, id, until=ENDS) for id in ids))
     return [[event for event in events if event["id"] is not None] for events in told]
 
@@ -111,6 +111,6 @@ async def nothing_lost(http: httpx.AsyncClient, ids: Sequence[str], words: Seque
         assert len({(a["prompt"], a["seed"]) for a in attempts}) == len(attempts), "no picture was drawn twice"
         for attempt in attempts:
             assert (await http.get(f"/api/images/{attempt['image']}")).status_code == 200
-        view = (await http.get(f"/api/sessions/{id}")).json()
+        view = (await http.get(f"/api/conversations/{id}")).json()
         assert [turn["said"] for turn in view["turns"]] == [said]
         assert view["working"] is None

@@ -1,4 +1,4 @@
-"""The mini models behind a server: sessions share their batches, and a killed server loses nothing."""
+"""The mini models behind a server: conversations share their batches, and a killed server loses nothing."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CountingChat(TransformersChat):
         self.most = max(self.most, 0 if self._batch is None else self._batch.running)
 
 
-async def test_sessions_share_the_batches_of_all_three_models(start: Start) -> None:
+async def test_conversations_share_the_batches_of_all_three_models(start: Start) -> None:
     profile = load_profile("mini").model_copy(update={"editor": None})  # whose pictures would not be counted
     chats: list[CountingChat] = []
     counted: list[tuple[Counting, CountingJudge]] = []
@@ -100,7 +100,7 @@ async def test_sessions_share_the_batches_of_all_three_models(start: Start) -> N
     [(backend, judge)] = counted
     drawn = sum(1 for events in ends for event in events if event["event"] == "image")
     assert sum(backend.calls) == drawn
-    assert max(backend.calls) > profile.limits.images_per_round, "pictures of more than one session in one call"
+    assert max(backend.calls) > profile.limits.images_per_round, "pictures of more than one conversation in one call"
     assert max(judge.batches) > profile.limits.images_per_round
     assert max(chat.most for chat in chats) > 1
 

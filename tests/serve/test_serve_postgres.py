@@ -1,4 +1,4 @@
-"""Several servers, one PostgreSQL: a session started in one goes on in another. Run by scripts/ci_postgres.sh."""
+"""Several servers, one PostgreSQL: a conversation started in one goes on in another. Run by scripts/ci_postgres.sh."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def database() -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_a_session_goes_on_in_another_process(database: str, tmp_path: Path) -> None:
+async def test_a_conversation_goes_on_in_another_process(database: str, tmp_path: Path) -> None:
     env = {"REDRAFT_DATABASE_URL": database}
     with (
         Process.driver(tmp_path / "data", env=env, seconds=1.5) as one,
@@ -49,21 +49,23 @@ async def test_a_session_goes_on_in_another_process(database: str, tmp_path: Pat
             image = told[-1]["pictures"][0]["image"]
             assert (await there.get(f"/api/images/{image}")).status_code == 200
 
-            posted = await there.post(f"/api/sessions/{id}/turns", json={"text": "make the star blue"})
+            posted = await there.post(f"/api/conversations/{id}/turns", json={"text": "make the star blue"})
             assert posted.status_code == 202
             told = await follow(here, id, after=posted.json()["last_event"])
             assert told[-1]["entry"]["kind"] == "edit"
-            assert (await here.get(f"/api/sessions/{id}")).json() == (await there.get(f"/api/sessions/{id}")).json()
+            assert (await here.get(f"/api/conversations/{id}")).json() == (
+                await there.get(f"/api/conversations/{id}")
+            ).json()
 
-            posted = await here.post(f"/api/sessions/{id}/turns", json={"text": "/draw a heart"})
+            posted = await here.post(f"/api/conversations/{id}/turns", json={"text": "/draw a heart"})
             await follow(there, id, after=posted.json()["last_event"], until=("run_started",))
-            busy = await there.post(f"/api/sessions/{id}/turns", json={"text": "/draw a heart"})
+            busy = await there.post(f"/api/conversations/{id}/turns", json={"text": "/draw a heart"})
             assert busy.status_code == 409
-            assert (await there.post(f"/api/sessions/{id}/cancel")).json() == {"cancelled": True}
+            assert (await there.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
             told = await follow(there, id, after=posted.json()["last_event"])
             assert [e["stop"] for e in told if e["event"] == "run_finished"] == ["cancelled"]
-            assert (await there.delete(f"/api/sessions/{id}")).status_code == 204
-            assert (await here.get(f"/api/sessions/{id}")).status_code == 404
+            assert (await there.delete(f"/api/conversations/{id}")).status_code == 204
+            assert (await here.get(f"/api/conversations/{id}")).status_code == 404
 
 
 async def test_what_a_killed_server_was_at_is_finished_by_another(database: str, tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_servers_without_a_common_folder_share_pictures_by_a_store(databas
     with Process.driver(tmp_path / "two", env=env) as two:
         async with two.client() as http:
             assert (await http.get(f"/api/images/{image}")).status_code == 200
-            posted = await http.post(f"/api/sessions/{id}/turns", json={"text": "make the star blue"})
+            posted = await http.post(f"/api/conversations/{id}/turns", json={"text": "make the star blue"})
             told = await follow(http, id, after=posted.json()["last_event"])
             assert told[-1]["entry"]["kind"] == "edit"
             assert next(e["source"] for e in told if e["event"] == "run_started") == image

@@ -196,7 +196,7 @@ async def test_what_is_drawn_together_is_not_ahead_and_a_change_of_place_is_told
     queue.close()
 
 
-async def test_a_session_that_waits_for_another_ones_drawing_is_told_its_place(start: Start) -> None:
+async def test_a_conversation_that_waits_for_another_ones_drawing_is_told_its_place(start: Start) -> None:
     backend = Slow()
     async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server:
         first, second = await server.new(), await server.new()
@@ -206,13 +206,13 @@ async def test_a_session_that_waits_for_another_ones_drawing_is_told_its_place(s
         waiting = await server.follow(second, until=("queue",))
         assert (waiting[-1]["ahead"], waiting[-1]["turn"], waiting[-1]["id"]) == (2, 1, None), "both of the first one's"
         backend.let.set()
-        for session in (first, second):
-            told = await server.follow(session)
+        for conversation in (first, second):
+            told = await server.follow(conversation)
             assert told[-1]["event"] == "replied"
             assert "queue" not in [event["event"] for event in told], "a place in line is told, and not kept"
 
 
-async def test_the_pictures_of_several_sessions_are_drawn_in_one_call(start: Start) -> None:
+async def test_the_pictures_of_several_conversations_are_drawn_in_one_call(start: Start) -> None:
     backend = Slow()
     made: list[Served] = []
 

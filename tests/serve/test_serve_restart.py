@@ -18,7 +18,7 @@ WORDS = [f"a heart, the {n}th" for n in range(8)]
 
 
 async def seen(http: httpx.AsyncClient, ids: list[str], name: str) -> None:
-    """Until one of the sessions has told of `name`."""
+    """Until one of the conversations has told of `name`."""
     tasks = [asyncio.create_task(follow(http, id, until=(name,))) for id in ids]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -40,7 +40,7 @@ async def test_nothing_is_lost_when_it_is_killed_again_and_again_under_load(tmp_
         server.start()
         async with server.client() as http:
             await nothing_lost(http, ids, WORDS)
-            more = await http.post(f"/api/sessions/{ids[0]}/turns", json={"text": "/draw a star"})
+            more = await http.post(f"/api/conversations/{ids[0]}/turns", json={"text": "/draw a star"})
             assert more.status_code == 202
             events = await follow(http, ids[0], after=more.json()["last_event"])
             assert (events[-1]["event"], events[-1]["turn"]) == ("replied", 2)
@@ -69,7 +69,7 @@ async def test_sigterm_lets_turns_finish_and_takes_no_new_ones(tmp_path: Path) -
             server.process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.1)
             assert (await http.get("/readyz")).status_code == 503
-            refused = await http.post("/api/sessions", json={})
+            refused = await http.post("/api/conversations", json={})
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
             assert [events[-1]["event"] for events in await asyncio.gather(*streams)] == ["replied"] * 4
         assert await asyncio.to_thread(server.process.wait, 30) == 0
@@ -91,7 +91,7 @@ async def test_a_cancelled_turn_stays_cancelled(tmp_path: Path) -> None:
         async with server.client() as http:
             [id] = await begin(http, WORDS[:1])
             await seen(http, [id], "rewrite")
-            await http.post(f"/api/sessions/{id}/cancel")
+            await http.post(f"/api/conversations/{id}/cancel")
         server.end(signal.SIGKILL)
         server.start()
         async with server.client() as http:

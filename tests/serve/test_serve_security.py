@@ -45,7 +45,7 @@ def bearer(token: str) -> dict[str, str]:
 async def test_without_a_token_there_is_nothing_but_the_page_and_health(start: Start) -> None:
     async with start(tokens=TOKENS) as server:
         for path in (
-            "/api/sessions",
+            "/api/conversations",
             "/api/profiles",
             "/metrics",
             "/api/images/" + "0" * 64,
@@ -56,12 +56,12 @@ async def test_without_a_token_there_is_nothing_but_the_page_and_health(start: S
             assert (answer.status_code, code(answer)) == (401, "unauthorized"), path
             assert answer.headers["www-authenticate"] == "Bearer"
         for wrong in ("", "Bearer", "Bearer x", f"Basic {ANN}", f"Bearer {ANN}x", "Bearer ümlaut"):
-            answer = await server.http.get("/api/sessions", headers={"Authorization": wrong.encode()})
+            answer = await server.http.get("/api/conversations", headers={"Authorization": wrong.encode()})
             assert answer.status_code == 401, wrong
         me = (await server.http.get("/api/me")).json()
         assert (me["client"], me["login_needed"], me["profiles"]) == (None, True, [])
         assert (await server.http.get("/healthz")).status_code == 200
-        assert (await server.http.get("/api/sessions", headers=bearer(ANN))).status_code == 200
+        assert (await server.http.get("/api/conversations", headers=bearer(ANN))).status_code == 200
 
 
 async def test_one_client_sees_nothing_of_another(start: Start) -> None:
@@ -71,15 +71,15 @@ async def test_one_client_sees_nothing_of_another(start: Start) -> None:
         image = next(event["image"] for event in events if event["event"] == "image")
         run = next(event["run"] for event in events if event["event"] == "run_started")
         paths = [
-            ("GET", f"/api/sessions/{id}"), ("GET", f"/api/sessions/{id}/events"),
-            ("GET", f"/api/sessions/{id}/export"), ("DELETE", f"/api/sessions/{id}"),
-            ("POST", f"/api/sessions/{id}/cancel"), ("GET", f"/api/images/{image}"),
+            ("GET", f"/api/conversations/{id}"), ("GET", f"/api/conversations/{id}/events"),
+            ("GET", f"/api/conversations/{id}/export"), ("DELETE", f"/api/conversations/{id}"),
+            ("POST", f"/api/conversations/{id}/cancel"), ("GET", f"/api/images/{image}"),
             ("GET", f"/api/runs/{run}"), ("GET", f"/api/runs/{run}/trace"),
         ]  # fmt: skip
         bodies = [
-            ("POST", f"/api/sessions/{id}/turns", {"text": "a star"}),
-            ("POST", f"/api/sessions/{id}/branch", {}),
-            ("PATCH", f"/api/sessions/{id}", {"title": "mine"}),
+            ("POST", f"/api/conversations/{id}/turns", {"text": "a star"}),
+            ("POST", f"/api/conversations/{id}/branch", {}),
+            ("PATCH", f"/api/conversations/{id}", {"title": "mine"}),
         ]
         async with httpx.AsyncClient(base_url=server.url, headers=bearer(BOB)) as bob:
             for method, path in paths:
@@ -88,9 +88,9 @@ async def test_one_client_sees_nothing_of_another(start: Start) -> None:
             for method, path, body in bodies:
                 answer = await bob.request(method, path, json=body)
                 assert answer.status_code == 404, path
-            assert (await bob.get("/api/sessions")).json() == {"sessions": []}
-            own = (await bob.post("/api/sessions", json={})).json()["id"]
-            answer = await bob.post(f"/api/sessions/{own}/turns", json={"text": "make it blue", "image": image})
+            assert (await bob.get("/api/conversations")).json() == {"conversations": []}
+            own = (await bob.post("/api/conversations", json={})).json()["id"]
+            answer = await bob.post(f"/api/conversations/{own}/turns", json={"text": "make it blue", "image": image})
             assert answer.status_code == 400, "nor can another's picture be named in a turn"
         for method, path in paths[:1]:
             assert (await server.http.request(method, path)).status_code == 200
@@ -108,9 +108,9 @@ async def test_a_browser_keeps_a_cookie_that_is_no_token(start: Start) -> None:
         assert (await server.http.get("/api/me")).json()["client"] == "ann"
         forged = cookie.split(";")[0].replace("ann.", "bob.")
         async with httpx.AsyncClient(base_url=server.url, headers={"Cookie": forged}) as other:
-            assert (await other.get("/api/sessions")).status_code == 401
+            assert (await other.get("/api/conversations")).status_code == 401
         assert (await server.http.post("/api/logout")).status_code == 204
-        assert (await server.http.get("/api/sessions")).status_code == 401
+        assert (await server.http.get("/api/conversations")).status_code == 401
 
 
 def test_tokens_are_compared_as_a_whole_and_with_all_clients() -> None:
@@ -157,8 +157,8 @@ async def test_neither_tokens_nor_prompts_are_logged(start: Start) -> None:
         async with start(tokens=TOKENS, token=ANN) as server:
             id = await server.new(title="my secret title")
             await server.say(id, "a star of great secrecy")
-            await server.http.get("/api/sessions", headers=bearer("not-a-token-0123456789"))
-            await server.http.get(f"/api/sessions?token={ANN}")
+            await server.http.get("/api/conversations", headers=bearer("not-a-token-0123456789"))
+            await server.http.get(f"/api/conversations?token={ANN}")
     finally:
         logger.removeHandler(handler)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -197,27 +197,27 @@ def test_bounds_are_set_by_name() -> None:
 
 
 async def test_other_sites_may_neither_read_nor_write(server: Running) -> None:
-    answer = await server.http.get("/api/sessions", headers={"Origin": "https://evil.example"})
+    answer = await server.http.get("/api/conversations", headers={"Origin": "https://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control")]
     asked = await server.http.options(
-        "/api/sessions", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        "/api/conversations", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     )
     assert not [name for name in asked.headers if name.startswith("access-control")]
     for origin in ("https://evil.example", "null", server.url.replace("127.0.0.1", "127.0.0.1.evil.example")):
-        refused = await server.http.post("/api/sessions", json={}, headers={"Origin": origin})
+        refused = await server.http.post("/api/conversations", json={}, headers={"Origin": origin})
         assert (refused.status_code, code(refused)) == (403, "forbidden"), origin
-    assert (await server.http.post("/api/sessions", json={}, headers={"Origin": server.url})).status_code == 201
+    assert (await server.http.post("/api/conversations", json={}, headers={"Origin": server.url})).status_code == 201
 
 
 async def test_a_name_that_someone_points_at_this_machine_is_not_answered(start: Start) -> None:
     async with start(hosts=("draw.example",)) as server:
         for host, status in (("evil.example", 403), ("127.0.0.1.evil.example:80", 403), ("localhost:9", 200),
                              ("draw.example", 200), ("[::1]:8765", 200), ("[", 403)):  # fmt: skip
-            assert (await server.http.get("/api/sessions", headers={"Host": host})).status_code == status, host
+            assert (await server.http.get("/api/conversations", headers={"Host": host})).status_code == status, host
 
 
 async def test_every_answer_forbids_guessing_types_framing_and_scripts(server: Running) -> None:
-    for path in ("/api/sessions", "/healthz", "/nothing", "/api/images/x"):
+    for path in ("/api/conversations", "/healthz", "/nothing", "/api/images/x"):
         headers = (await server.http.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
@@ -229,7 +229,7 @@ async def test_markup_that_was_said_does_not_run_in_the_pages_that_quote_it(serv
     evil = "a star <script>alert(1)</script><img src=x onerror=alert(2)>"
     events = await server.say(id, evil)
     run = next(event["run"] for event in events if event["event"] == "run_started")
-    for path in (f"/api/runs/{run}/trace", f"/api/sessions/{id}/export"):
+    for path in (f"/api/runs/{run}/trace", f"/api/conversations/{id}/export"):
         page = await server.http.get(path)
         assert "<script>alert" not in page.text
         assert "<img src=x" not in page.text
@@ -250,8 +250,8 @@ async def test_no_name_leads_out_of_its_folder(server: Running) -> None:
         "/etc/passwd", "%00", "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "%0a", "0" * 64 + ".png", "..\\..\\x", "~root",
     )  # fmt: skip
     for name in names:
-        for path in (f"/api/images/{name}", f"/api/runs/{name}", f"/api/runs/{name}/trace", f"/api/sessions/{name}",
-                     f"/page/{name}", f"/api/sessions/{name}/events"):  # fmt: skip
+        for path in (f"/api/images/{name}", f"/api/runs/{name}", f"/api/runs/{name}/trace", f"/api/conversations/{name}",
+                     f"/page/{name}", f"/api/conversations/{name}/events"):  # fmt: skip
             async with server.http.stream("GET", path) as answer:
                 data = await answer.aread()
             # The client itself makes "/" of "/page/..", and there is the page.
@@ -326,14 +326,14 @@ async def test_nothing_of_an_upload_is_kept_but_its_pixels(server: Running) -> N
 
 async def test_bodies_above_their_bound_are_refused_with_and_without_a_length(start: Start) -> None:
     async with start(bounds=Bounds(max_body=1000, max_image_bytes=5000)) as server:
-        long = await server.http.post("/api/sessions", content=b'{"title": "' + b"x" * 2000)
+        long = await server.http.post("/api/conversations", content=b'{"title": "' + b"x" * 2000)
         assert (long.status_code, code(long)) == (413, "too_large")
 
         async def pieces(size: int):  # type: ignore[no-untyped-def]
             for _ in range(size // 1000):
                 yield b"x" * 1000
 
-        for path, size in (("/api/sessions", 5000), ("/api/images", 90_000)):
+        for path, size in (("/api/conversations", 5000), ("/api/images", 90_000)):
             try:
                 answer = await server.http.post(path, content=pieces(size))
             except (httpx.RemoteProtocolError, httpx.WriteError):
@@ -347,7 +347,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(start: Start) -> None:
     async with start(bounds=Bounds(body_s=0.3)) as server:
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"POST /api/sessions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n{{".encode())
+        writer.write(f"POST /api/conversations HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n{{".encode())
         async with asyncio.timeout(5):
             status = await reader.readline()
         assert b"503" in status

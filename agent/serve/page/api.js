@@ -26,14 +26,14 @@ async function ask(method, path, body, type) {
   return answer.status === 204 ? null : answer.json();
 }
 
-const at = (id, rest = "") => `sessions/${encodeURIComponent(id)}${rest}`;
+const at = (id, rest = "") => `conversations/${encodeURIComponent(id)}${rest}`;
 
 export const api = {
   me: () => ask("GET", "me"),
   login: (token) => ask("POST", "login", { token }),
   logout: () => ask("POST", "logout"),
-  sessions: async () => (await ask("GET", "sessions")).sessions,
-  create: (body) => ask("POST", "sessions", body),
+  conversations: async () => (await ask("GET", "conversations")).conversations,
+  create: (body) => ask("POST", "conversations", body),
   view: (id) => ask("GET", at(id)),
   change: (id, body) => ask("PATCH", at(id), body),
   remove: (id) => ask("DELETE", at(id)),
@@ -52,7 +52,7 @@ const EVENTS = [
   "pruned", "decided", "warning", "run_finished", "clarify", "replied", "failed", "deleted",
 ];
 
-// Follows a session's events. The browser connects again by itself with Last-Event-ID; where it gives up (the server
+// Follows a conversation's events. The browser connects again by itself with Last-Event-ID; where it gives up (the server
 // answered with an error), we do, behind the last event that we have seen.
 export function follow(id, tell, state) {
   let source = null;

@@ -4,7 +4,7 @@ import { api, follow } from "./api.js";
 import { attached, budget, controls, grow, limits, restFocus } from "./composer.js";
 import { $ } from "./dom.js";
 import { failed, live, tried } from "./notices.js";
-import { sessions, side } from "./sidebar.js";
+import { conversations, side } from "./sidebar.js";
 import { busy, list, page } from "./state.js";
 import { fromView, newTurn } from "./story.js";
 import { TurnPart, doing } from "./turn.js";
@@ -66,7 +66,7 @@ export const open = tried(async (id) => {
     budget(page.me.profiles[0].limits);
     $("may-ask").checked = true;
     draw();
-    await sessions();
+    await conversations();
     return;
   }
   page.id = id;
@@ -77,7 +77,7 @@ export const open = tried(async (id) => {
     if (error.status !== 404) throw error;
     page.id = null;
     history.replaceState(null, "", "#");
-    await sessions();
+    await conversations();
     return failed(new Error("That conversation is not there any more."));
   }
   if (page.id !== id) return;
@@ -96,7 +96,7 @@ export const open = tried(async (id) => {
   page.stop = follow(id, heard, link);
   following = true;
   draw();
-  await sessions();
+  await conversations();
 });
 
 function heard(name, data, number) {
@@ -130,7 +130,7 @@ function tell(name, data, turn) {
     page.mask = null;
     if (data.branch) location.hash = data.branch;
   }
-  if (["turn_queued", "replied", "clarify", "failed"].includes(name)) sessions();
+  if (["turn_queued", "replied", "clarify", "failed"].includes(name)) conversations();
 }
 
 function link(state) {

@@ -7,16 +7,16 @@ import { page } from "./state.js";
 
 const shortly = (title) => title || "New conversation";
 
-export const sessions = tried(async () => {
-  const rows = await api.sessions();
-  const had = $("sessions").contains(document.activeElement) ? document.activeElement : null;
-  const [place, kind] = [had && [...$("sessions").children].indexOf(had.closest("li")), had?.tagName];
-  $("sessions").replaceChildren(...rows.map((row) => h("li", { class: row.id === page.id ? "here" : "" },
+export const conversations = tried(async () => {
+  const rows = await api.conversations();
+  const had = $("conversations").contains(document.activeElement) ? document.activeElement : null;
+  const [place, kind] = [had && [...$("conversations").children].indexOf(had.closest("li")), had?.tagName];
+  $("conversations").replaceChildren(...rows.map((row) => h("li", { class: row.id === page.id ? "here" : "" },
     h("a", { href: `#${row.id}`, "aria-current": row.id === page.id ? "page" : null, title: row.title },
       row.thumb ? h("img", { src: api.image(row.thumb, 64), alt: "" }) : h("span", { class: "blank" }),
       h("span", { class: "name" }, shortly(row.title), row.working ? h("span", { class: "dim" }, " · at work") : null)),
     h("button", { type: "button", class: "icon", "aria-label": `Delete: ${shortly(row.title)}`, onclick: () => remove(row) }, "✕"))));
-  if (had) ($("sessions").children[Math.min(place, rows.length - 1)]?.querySelector(kind) ?? $("new")).focus();
+  if (had) ($("conversations").children[Math.min(place, rows.length - 1)]?.querySelector(kind) ?? $("new")).focus();
   const here = rows.find((row) => row.id === page.id);
   if (here) {
     $("title").textContent = shortly(here.title);
@@ -32,7 +32,7 @@ const remove = tried(async (row) => {
   if ($("sure").returnValue !== "yes") return;
   await api.remove(row.id);
   if (row.id === page.id) location.hash = "";
-  await sessions();
+  await conversations();
 });
 
 export function side(open) {

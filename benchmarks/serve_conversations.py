@@ -1,8 +1,8 @@
-"""32 sessions at once against the same 32 one after the other, on a real `redraft serve` with the profile mini.
+"""32 conversations at once against the same 32 one after the other, on a real `redraft serve` with the profile mini.
 
-    python benchmarks/serve_sessions.py [--sessions 32] [--turns 1] [--steps N] [--repeats 2] [--profile mini]
+    python benchmarks/serve_conversations.py [--conversations 32] [--turns 1] [--steps N] [--repeats 2] [--profile mini]
 
-Each session is --turns drawings, one after the other, of prompts that the models were not trained on; both orders draw
+Each conversation is --turns drawings, one after the other, of prompts that the models were not trained on; both orders draw
 the same prompts with the same seeds. --steps in place of the profile's makes drawing what takes the time, as it is with
 full-size models. Prints the ratio of throughputs, the times to the first event and to the first picture, the
 share of time in which the image worker was busy, time by step, and the server's memory. What the client does runs
@@ -43,28 +43,28 @@ class Turn:
 
 
 async def talk(http: httpx.AsyncClient, prompts: Sequence[str], seed: int) -> list[Turn]:
-    """A session with a turn for each prompt; the first is timed from before the session is made."""
+    """A conversation with a turn for each prompt; the first is timed from before the conversation is made."""
     started = time.perf_counter()
-    session = (await http.post("/api/sessions", json={"may_ask": False})).raise_for_status().json()["id"]
+    conversation = (await http.post("/api/conversations", json={"may_ask": False})).raise_for_status().json()["id"]
     turns: list[Turn] = []
     last = ""
     for prompt in prompts:
-        done, last = await turn(http, session, prompt, seed, started, last)
+        done, last = await turn(http, conversation, prompt, seed, started, last)
         turns.append(done)
         started = time.perf_counter()
     return turns
 
 
 async def turn(
-    http: httpx.AsyncClient, session: str, prompt: str, seed: int, started: float, last: str
+    http: httpx.AsyncClient, conversation: str, prompt: str, seed: int, started: float, last: str
 ) -> tuple[Turn, str]:
     """A drawing, and the id of its last event; `last`: that of the turn before."""
     body = {"text": f"/draw {prompt}", "seed": seed}
-    (await http.post(f"/api/sessions/{session}/turns", json=body)).raise_for_status()
+    (await http.post(f"/api/conversations/{conversation}/turns", json=body)).raise_for_status()
     first = picture = 0.0
     pictures = 0
     headers = {"Last-Event-ID": last} if last else {}
-    async with http.stream("GET", f"/api/sessions/{session}/events", headers=headers) as stream:
+    async with http.stream("GET", f"/api/conversations/{conversation}/events", headers=headers) as stream:
         async for line in stream.aiter_lines():
             if line.startswith("id: "):
                 last = line.removeprefix("id: ")
@@ -137,10 +137,10 @@ def memory(pid: int) -> dict[str, int]:
     return {name: int(re.findall(rf"{name}:\s+(\d+)", status)[0]) // 1024 for name in ("VmRSS", "VmHWM")}
 
 
-async def run(url: str, pid: int, sessions: int, turns: int, repeats: int) -> None:
+async def run(url: str, pid: int, conversations: int, turns: int, repeats: int) -> None:
     rng = np.random.default_rng(7)
-    prompts = [say(rng, sample_spec(rng, "test")).text for _ in range(sessions * turns)]
-    talks = [prompts[i::sessions] for i in range(sessions)]
+    prompts = [say(rng, sample_spec(rng, "test")).text for _ in range(conversations * turns)]
+    talks = [prompts[i::conversations] for i in range(conversations)]
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
         for _ in range(1200):
@@ -183,8 +183,8 @@ def stepped(profile: str, steps: int, folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=1, help="drawings of a session")
+    parser.add_argument("--conversations", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=1, help="drawings of a conversation")
     parser.add_argument("--steps", type=int, help="of the generator, in place of the profile's")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--profile", default="mini")
@@ -201,7 +201,9 @@ def main() -> None:
         with Path(folder, "log").open("wb") as log:
             server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            asyncio.run(run(f"http://127.0.0.1:{port}", server.pid, options.sessions, options.turns, options.repeats))
+            asyncio.run(
+                run(f"http://127.0.0.1:{port}", server.pid, options.conversations, options.turns, options.repeats)
+            )
         finally:
             server.terminate()
             server.wait(60)

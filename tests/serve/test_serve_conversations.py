@@ -1,4 +1,4 @@
-"""Sessions over HTTP: what is said becomes events, pictures and replies, and all of it can be read again."""
+"""Conversations over HTTP: what is said becomes events, pictures and replies, and all of it can be read again."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ async def test_a_turn_is_told_from_beginning_to_end_and_can_be_read_again(server
     attempt = last(events, "attempt")
     assert all(verdict["passed"] for verdict in attempt["verdicts"])
 
-    view = (await server.http.get(f"/api/sessions/{id}")).json()
+    view = (await server.http.get(f"/api/conversations/{id}")).json()
     assert view["turns"] == [last(events, "replied")["entry"]]
     assert view["pictures"] == last(events, "replied")["pictures"]
     assert (view["title"], view["current"], view["accept_at"]) == ("stars", 1, 0.9)
     assert (view["working"], view["waiting"], view["last_event"]) == (None, None, len(told))
-    [listed] = (await server.http.get("/api/sessions")).json()["sessions"]
+    [listed] = (await server.http.get("/api/conversations")).json()["conversations"]
     assert (listed["id"], listed["turns"], listed["thumb"]) == (id, 1, view["pictures"][0]["image"])
 
     middle = await server.follow(id, after=4)
@@ -104,7 +104,7 @@ async def test_an_uploaded_picture_is_changed_within_a_mask(server: Running) -> 
     replied = last(events, "replied")
     assert replied["entry"]["kind"] == "edit"
     assert last(events, "run_started")["source"] == image
-    view = (await server.http.get(f"/api/sessions/{id}")).json()
+    view = (await server.http.get(f"/api/conversations/{id}")).json()
     assert [p["made"] for p in view["pictures"]] == ["given", "edited"]
     drawn = read_image((await server.http.get(f"/api/images/{view['pictures'][1]['image']}")).content)
     box = (0, 0, 64, 32)
@@ -135,11 +135,11 @@ async def test_a_question_is_answered_by_the_next_turn(server: Running) -> None:
     await server.say(id, "a star")
     asked = (await server.say(id, "two hearts"))[-1]
     assert asked["event"] == "clarify"
-    view = (await server.http.get(f"/api/sessions/{id}")).json()
+    view = (await server.http.get(f"/api/conversations/{id}")).json()
     assert view["waiting"] == {"turn": 2, "question": asked["question"], "choices": asked["choices"]}
     done = (await server.say(id, asked["choices"][1]))[-1]
     assert (done["event"], done["entry"]["kind"], done["entry"]["said"]) == ("replied", "edit", "two hearts")
-    assert (await server.http.get(f"/api/sessions/{id}")).json()["waiting"] is None
+    assert (await server.http.get(f"/api/conversations/{id}")).json()["waiting"] is None
 
 
 async def test_a_command_drops_a_question(server: Running) -> None:
@@ -158,44 +158,44 @@ async def test_one_turn_at_a_time_and_it_can_be_cancelled(start: Start) -> None:
         await asyncio.to_thread(backend.drawing.wait, 10)
         busy = await server.post(id, "a star")
         assert (busy.status_code, busy.json()["error"]["code"]) == (409, "busy")
-        assert (await server.http.delete(f"/api/sessions/{id}")).status_code == 409
-        assert (await server.http.post(f"/api/sessions/{id}/branch", json={})).status_code == 409
-        view = (await server.http.get(f"/api/sessions/{id}")).json()
+        assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 409
+        assert (await server.http.post(f"/api/conversations/{id}/branch", json={})).status_code == 409
+        view = (await server.http.get(f"/api/conversations/{id}")).json()
         assert view["working"] == {"turn": 1, "said": "a heart"}
-        assert (await server.http.post(f"/api/sessions/{id}/cancel")).json() == {"cancelled": True}
+        assert (await server.http.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
         events = await server.follow(id)
         assert last(events, "run_finished")["stop"] == "cancelled"
-        assert (await server.http.post(f"/api/sessions/{id}/cancel")).json() == {"cancelled": False}
+        assert (await server.http.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": False}
         backend.let.set()
         assert (await server.say(id, "a star"))[-1]["event"] == "replied"
 
 
-async def test_a_copy_goes_its_own_way_and_a_deleted_session_is_gone(server: Running) -> None:
+async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server: Running) -> None:
     id = await server.new()
     await server.say(id, "a star")
-    copy = (await server.http.post(f"/api/sessions/{id}/branch", json={"title": "the other"})).json()
+    copy = (await server.http.post(f"/api/conversations/{id}/branch", json={"title": "the other"})).json()
     assert (copy["parent"], copy["title"], copy["turns"]) == (id, "the other", 1)
     await server.say(copy["id"], "make the star blue")
-    assert len((await server.http.get(f"/api/sessions/{copy['id']}")).json()["pictures"]) == 2
-    assert len((await server.http.get(f"/api/sessions/{id}")).json()["pictures"]) == 1
+    assert len((await server.http.get(f"/api/conversations/{copy['id']}")).json()["pictures"]) == 2
+    assert len((await server.http.get(f"/api/conversations/{id}")).json()["pictures"]) == 1
     said = (await server.say(id, "/fork ../../x"))[-1]
-    assert (await server.http.get(f"/api/sessions/{said['branch']}")).json()["parent"] == id
+    assert (await server.http.get(f"/api/conversations/{said['branch']}")).json()["parent"] == id
 
     stream = asyncio.create_task(server.follow(id, until=("deleted",)))
     await asyncio.sleep(0.2)
-    assert (await server.http.delete(f"/api/sessions/{id}")).status_code == 204
+    assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
     assert (await stream)[-1]["event"] == "deleted"
-    assert (await server.http.get(f"/api/sessions/{id}")).status_code == 404
+    assert (await server.http.get(f"/api/conversations/{id}")).status_code == 404
     assert not list(server.service.places.home("local").glob(f"{id}*"))
 
 
 async def test_titles_follow_the_first_words_and_can_be_changed(server: Running) -> None:
     id = await server.new()
     await server.say(id, "a star " + "and another " * 20)
-    [listed] = (await server.http.get("/api/sessions")).json()["sessions"]
+    [listed] = (await server.http.get("/api/conversations")).json()["conversations"]
     assert listed["title"].startswith("a star and another")
     assert len(listed["title"]) <= 60
-    changed = await server.http.patch(f"/api/sessions/{id}", json={"title": "mine", "may_ask": False})
+    changed = await server.http.patch(f"/api/conversations/{id}", json={"title": "mine", "may_ask": False})
     assert changed.json()["title"] == "mine"
     assert (await server.say(id, "two hearts"))[-1]["event"] == "replied", "nobody is asked any more"
 
@@ -207,7 +207,7 @@ async def test_two_pictures_side_by_side_are_a_picture_of_their_own(server: Runn
     replied = (await server.say(id, "/compare 1 2"))[-1]
     both = read_image((await server.http.get(f"/api/images/{replied['file']}")).content)
     assert both.size == (136, 64)
-    page = await server.http.get(f"/api/sessions/{id}/export")
+    page = await server.http.get(f"/api/conversations/{id}/export")
     assert "attachment" in page.headers["content-disposition"]
     assert "make the star blue" in page.text
 
@@ -223,10 +223,10 @@ async def test_files_of_the_server_cannot_be_named(server: Running, tmp_path: Pa
     saved = (await server.say(id, f"/save {tmp_path / 'out.png'}"))[-1]
     assert "download" in saved["entry"]["reply"]
     assert sorted(os.listdir(tmp_path)) == ["data", "secret.png"]
-    assert id not in (await server.say(id, "/list"))[-1]["entry"]["reply"], "other sessions are not listed"
+    assert id not in (await server.say(id, "/list"))[-1]["entry"]["reply"], "other conversations are not listed"
 
 
-async def test_many_sessions_work_at_once_and_each_is_told_its_own(server: Running) -> None:
+async def test_many_conversations_work_at_once_and_each_is_told_its_own(server: Running) -> None:
     ids = [await server.new() for _ in range(12)]
     words = [f"a star number {n}" for n in range(12)]
     all_events = await asyncio.gather(*(server.say(id, said) for id, said in zip(ids, words, strict=True)))
@@ -250,7 +250,7 @@ async def test_drawing_goes_on_when_nobody_listens(start: Start) -> None:
 
 
 async def test_bounds_are_told_and_kept(start: Start) -> None:
-    async with start(bounds=Bounds(max_rounds=3, max_sessions=2, max_prompt=20, max_turns=1)) as server:
+    async with start(bounds=Bounds(max_rounds=3, max_conversations=2, max_prompt=20, max_turns=1)) as server:
         id = await server.new()
         above = await server.post(id, "a star", limits={"max_rounds": 4})
         assert "max_rounds is 3 at most" in above.json()["error"]["message"]
@@ -259,9 +259,9 @@ async def test_bounds_are_told_and_kept(start: Start) -> None:
         wrong = await server.post(id, "a star", colour="red")
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "colour")
         await server.new()
-        full = await server.http.post("/api/sessions", json={})
+        full = await server.http.post("/api/conversations", json={})
         assert (full.status_code, full.headers["retry-after"]) == (429, "2")
-        unknown = await server.http.post("/api/sessions", json={"profile": "nobody"})
+        unknown = await server.http.post("/api/conversations", json={"profile": "nobody"})
         assert "there are: fake" in unknown.json()["error"]["message"]
         assert (await server.http.get("/api/me")).json()["limits"]["max_rounds"] == 3
 
@@ -282,7 +282,7 @@ async def test_metrics_and_health(server: Running) -> None:
         assert line in page, line
     server.service.draining = True
     assert (await server.http.get("/readyz")).status_code == 503
-    refused = await server.http.post("/api/sessions", json={})
+    refused = await server.http.post("/api/conversations", json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
     server.service.draining = False
 
@@ -324,7 +324,7 @@ async def test_single_drawings_are_told_and_end_with_their_result(server: Runnin
 @pytest.mark.parametrize("after", ["x", "-1", "99999999999999999999999999"])
 async def test_a_strange_last_event_id_is_no_fault(server: Running, after: str) -> None:
     id = await server.new()
-    async with server.http.stream("GET", f"/api/sessions/{id}/events", headers={"Last-Event-ID": after}) as stream:
+    async with server.http.stream("GET", f"/api/conversations/{id}/events", headers={"Last-Event-ID": after}) as stream:
         assert stream.status_code == 200
-    below = await server.http.get(f"/api/sessions/{id}/events?after=-3")
+    below = await server.http.get(f"/api/conversations/{id}/events?after=-3")
     assert below.json()["error"]["code"] == "bad_body"
