@@ -35,7 +35,7 @@ def serve(folder: Path, env: dict[str, str] | None = None) -> Iterator[Process]:
         process.__exit__()
 
 
-@pytest.fixture(scope="conversation")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with serve(tmp_path_factory.mktemp("serve")) as process:
         yield process
@@ -59,13 +59,13 @@ class Painted(Process):
             self._hold.unlink()
 
 
-@pytest.fixture(scope="conversation")
+@pytest.fixture(scope="session")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Painted]:
     with Painted(tmp_path_factory.mktemp("painted")) as process:
         yield process
 
 
-@pytest.fixture(scope="conversation")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
