@@ -16,11 +16,10 @@ from agent.console import escape, leave_soon, open_console, stdout_for_results, 
 from agent.events import Asked, Event
 from agent.limit_options import option_name
 from agent.live import LiveView, stdin_is_a_person, verdict_lines
-from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.models import Models, open_models
+from agent.run import Run, RunResult
 from agent.runfolder import RunFolder, require_writable
 from agent.types import Answer, StopReason, passes
-from agent.wiring import open_parts
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError
@@ -49,8 +48,8 @@ def draw(
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
-        parts = _load(profile, editing=limits.edit_draws)
-        session = Session.start(prompt, parts, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
+        models = _load(profile, editing=limits.edit_draws)
+        session = Run.start(prompt, models, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
         _report(_follow(session), as_json, stdout)
 
 
@@ -79,10 +78,10 @@ def edit(
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
-        parts = _load(profile)
-        session = Session.start(
+        models = _load(profile)
+        session = Run.start(
             instruction,
-            parts,
+            models,
             limits=limits,
             out=folder,
             profile=profile,
@@ -98,7 +97,7 @@ def resume(run_dir: Path, *, as_json: bool) -> None:
     """`redraft resume`. Raises as `draw` does."""
     record = RunFolder.open(run_dir).read_record()
     if record.get("profile") is None:
-        raise InputError(f"{run_dir} was started from Python with parts of its own; resume it there, with Session.open")
+        raise InputError(f"{run_dir} was started from Python with parts of its own; resume it there, with Run.open")
     try:
         profile = Profile.model_validate(record["profile"])
     except ValidationError as error:
@@ -106,7 +105,7 @@ def resume(run_dir: Path, *, as_json: bool) -> None:
     if record.get("ask"):
         _require_a_person()
     with stdout_for_results() as stdout:
-        session = Session.open(run_dir, _load(profile))
+        session = Run.open(run_dir, _load(profile))
         _report(_follow(session), as_json, stdout)
 
 
@@ -209,12 +208,12 @@ def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
         raise InputError(f"{option_name(str(first['loc'][0]))} {first['input']}: {first['msg']}") from None
 
 
-def _load(profile: Profile, *, editing: bool = True) -> Parts:
+def _load(profile: Profile, *, editing: bool = True) -> Models:
     with open_console(sys.stderr).status("opening the models"):
-        return open_parts(profile, editing=editing, conversing=False)
+        return open_models(profile, editing=editing, conversing=False)
 
 
-def _follow(session: Session) -> RunResult:
+def _follow(session: Run) -> RunResult:
     """Runs a session to its end, asking the user where it asks. Ctrl-C leaves it where it is, to be resumed."""
     folder = session.folder.path
     last: Event | None = None
@@ -237,9 +236,9 @@ def _follow(session: Session) -> RunResult:
             sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
             sys.stderr.flush()
             leave_soon()
-            session.parts.close()
+            session.models.close()
             raise typer.Exit(130) from None
-    session.parts.close()
+    session.models.close()
     return session.result
 
 

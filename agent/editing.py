@@ -34,29 +34,29 @@ from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
 
 async def look_at_source(state: State, ctx: Context) -> None:
     """Makes the checklist of an edit, and has the judge look at the picture before it."""
-    parts, log = ctx.parts, ctx.log
+    models, log = ctx.models, ctx.log
     if log.checklist is not None:
         return
-    assert parts.edit_checks is not None, "Session.start sees to it"
+    assert models.editing is not None, "Run.start sees to it"
     source = await asyncio.to_thread(ctx.store.get, _source(state))
-    async with parts.calls:
-        checks = await parts.edit_checks(source, state["prompt"])
+    async with models.calls:
+        checks = await models.editing.checks(source, state["prompt"])
     if not checks.wanted:
         raise InputError("the instruction asks for nothing; say what is to change in the picture")
     asked = (*checks.wanted, *checks.kept)
-    async with parts.calls:
-        report = await parts.evaluator.score(source, state["prompt"], asked)
+    async with models.calls:
+        report = await models.evaluator.score(source, state["prompt"], asked)
     log.put_source(report)
     log.put_checklist(wanted_and_kept(checks, report, ctx.limits.pass_at))
 
 
 async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report:
     """The report on a result of an edit of the user's picture."""
-    assert ctx.parts.edit_evaluator is not None, "Session.start sees to it"
+    assert ctx.models.editing is not None, "Run.start sees to it"
     source = await asyncio.to_thread(ctx.store.get, _source(state))
     mask = state.get("mask")
     where = None if mask is None else await asyncio.to_thread(ctx.store.get, mask)
-    return await ctx.parts.edit_evaluator(Edit(source, picture, state["prompt"]), tuple(state["checks"]), where)
+    return await ctx.models.editing.evaluator(Edit(source, picture, state["prompt"]), tuple(state["checks"]), where)
 
 
 async def plan(state: State, runtime: Node) -> State:
@@ -85,11 +85,11 @@ async def retouch(state: State, runtime: Node) -> State:
     """The round's tasks: candidates for the sub-task under way."""
     ctx, course = runtime.context, state["course"]
     assert course is not None
-    assert ctx.parts.planner is not None
+    assert ctx.models.editing is not None
     number = state.get("round", 0) + 1
     keys = state.get("attempts", [])
     attempts = {key: ctx.log.attempt(key) for key in course.kept}
-    found = starts(course, attempts, ctx.limits, ctx.parts.planner.join)
+    found = starts(course, attempts, ctx.limits, ctx.models.editing.planner.join)
     tasks = candidates(
         number,
         found,
@@ -110,8 +110,8 @@ def slots_left(ctx: Context, spent: int) -> int:
 def _mask(course: Course, state: State, ctx: Context) -> str | None:
     """Where the editor may change the picture: in the user's mask, else, for a sub-task that is said to be local, where
     the cue is, for editors that can be told so."""
-    now, editor = course.steps[course.at], ctx.parts.editor
-    if state.get("mask") is not None or not now.local or editor is None or "inpaint" not in editor.modes:
+    now, editing = course.steps[course.at], ctx.models.editing
+    if state.get("mask") is not None or not now.local or editing is None or "inpaint" not in editing.editor.modes:
         return state.get("mask")
     # From the first picture of a chain on, all its sub-tasks are made again, and this place is that of one of them.
     again = course.at == 0 and bool(course.done) and ctx.limits.tree.base == "source"
@@ -130,12 +130,13 @@ async def _with_cue(course: Course, state: State, ctx: Context) -> Course:
     if cue is None:
         picture = await asyncio.to_thread(ctx.store.get, start)
         box, by = now.region, "the judge" if course.by == RULES else course.by
-        if not is_box(box) and ctx.parts.grounder is not None:
+        grounder = None if ctx.models.editing is None else ctx.models.editing.grounder
+        if not is_box(box) and grounder is not None:
             key = stable_key({"ground": start, "instruction": now.instruction})
             if key not in ctx.log.places:
-                async with ctx.parts.calls:
-                    ctx.log.put_place(key, await ctx.parts.grounder(picture, now.instruction))
-            box, by = ctx.log.places[key], ctx.parts.grounder.name
+                async with ctx.models.calls:
+                    ctx.log.put_place(key, await grounder(picture, now.instruction))
+            box, by = ctx.log.places[key], grounder.name
         if box is None or not is_box(box):
             return course
         cue = await asyncio.to_thread(ctx.store.put, cue_of(box, picture.size))
@@ -152,14 +153,14 @@ async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
     seed = derive_seed(state["seed"], state.get("round", 0) + 1, -3)
     key = stable_key({"draft": now.draft, "seed": seed})
     if key not in ctx.log.drafts:
-        backend = ctx.parts.backend
+        backend = ctx.models.generator
 
         def work() -> str:
             pictures = backend.render([ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_told())
             return ctx.store.put(pictures[0])
 
         try:
-            image = await asyncio.get_running_loop().run_in_executor(ctx.parts.renderer, work)
+            image = await asyncio.get_running_loop().run_in_executor(ctx.models.renderer, work)
         except Stopped:
             ctx.cancel_if_left()
             return course
@@ -270,8 +271,8 @@ async def _situation(
 
     async def look(questions: Sequence[str]) -> list[float | None]:
         checks = [Check("probe", question) for question in questions]
-        async with ctx.parts.calls:
-            seen = await ctx.parts.evaluator.score(image, state["prompt"], tuple(checks))
+        async with ctx.models.calls:
+            seen = await ctx.models.evaluator.score(image, state["prompt"], tuple(checks))
         return [verdict.probability for verdict in seen.verdicts]
 
     situation = Situation(
@@ -338,10 +339,12 @@ def _latest(state: State, ctx: Context) -> str | None:
 
 async def _planned(situation: Situation, key: str, state: State, runtime: Node) -> Plan:
     ctx = runtime.context
-    assert ctx.parts.planner is not None
+    assert ctx.models.editing is not None
     if key not in ctx.log.plans:
         # No place among the calls is held meanwhile: the planner may have the judge look, which takes one.
-        made = await ctx.parts.planner(situation, seed=derive_seed(state["seed"], state.get("round", 0) + 1, -2))
+        made = await ctx.models.editing.planner(
+            situation, seed=derive_seed(state["seed"], state.get("round", 0) + 1, -2)
+        )
         ctx.log.put_plan(key, made)
     return ctx.log.plans[key]
 
@@ -354,8 +357,8 @@ def _broke(report: Report, ctx: Context) -> bool:
 
 
 def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
-    assert ctx.parts.planner is not None
-    together = merged(in_order(steps), ctx.limits.tree.merge, ctx.parts.planner.join)
+    assert ctx.models.editing is not None
+    together = merged(in_order(steps), ctx.limits.tree.merge, ctx.models.editing.planner.join)
     return tuple(
         Subtask(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
         for one in together[:most]

@@ -1,6 +1,6 @@
 """What a run tells while it works: small frozen values, in the order in which things happen.
 
-They pass through LangGraph's custom stream to whoever iterates over `Session.stream()`: the command line, a chat, a
+They pass through LangGraph's custom stream to whoever iterates over `Run.stream()`: the command line, a chat, a
 server. They carry everything a viewer needs; a picture is a path to a PNG file.
 """
 
@@ -99,7 +99,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Asked:
-    """The run waits for an answer: give it to `Session.stream(answer=...)`, now or after `Session.open(folder)`."""
+    """The run waits for an answer: give it to `Run.stream(answer=...)`, now or after `Run.open(folder)`."""
 
     round: int
     number: int | None

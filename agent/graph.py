@@ -31,7 +31,7 @@ from PIL import Image
 from agent.decide import best_of, decide, tied
 from agent.editing import judge_edit, look_at_source, plan, retouch
 from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
-from agent.parts import Chooser
+from agent.models import Chooser
 from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.provenance import save_picture
 from agent.state import Context, Node, State, Stopped, step
@@ -50,8 +50,8 @@ async def make_checklist(state: State, runtime: Node) -> State:
         if state.get("source") is not None:
             await look_at_source(state, ctx)
         elif ctx.log.checklist is None:
-            async with ctx.parts.calls:
-                ctx.log.put_checklist(await ctx.parts.builder(state["prompt"]))
+            async with ctx.models.calls:
+                ctx.log.put_checklist(await ctx.models.checklist_maker(state["prompt"]))
         checks = ctx.log.checklist or ()
     if any(check.key_point == OVERALL for check in checks):
         runtime.stream_writer(Warned("no checklist could be made of the prompt; the picture is judged as a whole"))
@@ -84,8 +84,8 @@ async def _rewrites(state: State, runtime: Node, number: int, spent: int, best: 
     asked = {"round": number, "n": wanted, "seed": seed}
     key = stable_key(asked | ({} if feedback is None else {"on": feedback.prompt, "failed": list(feedback.failed)}))
     if key not in ctx.log.rewrites:
-        async with ctx.parts.calls:
-            made = await ctx.parts.rewriter(state["prompt"], n=wanted, seed=seed, feedback=feedback)
+        async with ctx.models.calls:
+            made = await ctx.models.rewriter(state["prompt"], n=wanted, seed=seed, feedback=feedback)
         ctx.log.put_rewrites(key, number, made)
     for one in ctx.log.rewrites[key]:
         runtime.stream_writer(RewriteMade(number, one))
@@ -96,7 +96,7 @@ async def render(state: State, runtime: Node) -> State:
     """Draws the round's tasks in batches of a fixed make-up: a batch counts as drawn when all of it is in the journal,
     and is otherwise drawn again as a whole, because a picture may differ in its last bits with its batch."""
     ctx = runtime.context
-    tasks, size = state["tasks"], ctx.parts.batch_size
+    tasks, size = state["tasks"], ctx.models.batch_size
     drawn = list(state.get("attempts", []))
     async with step("render", state["round"], runtime):
         for start in range(0, len(tasks), size):
@@ -124,8 +124,10 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
     ctx = runtime.context
     loop = asyncio.get_running_loop()
     here = contextvars.copy_context()  # LangGraph's stream writer finds its run in context variables
-    backend = ctx.parts.editor if batch[0].kind == "edit" else ctx.parts.backend
-    assert backend is not None, "only runs with an editor plan edits"
+    backend = ctx.models.generator
+    if batch[0].kind == "edit":
+        assert ctx.models.editing is not None, "only runs with an editor plan edits"
+        backend = ctx.models.editing.editor
 
     def on_step(done: int, total: int) -> None:
         ctx.stop_if_told()
@@ -149,7 +151,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
                 same.add(task.key)
         return [ctx.store.put(picture) for picture in pictures], same
 
-    return await loop.run_in_executor(ctx.parts.renderer, work)
+    return await loop.run_in_executor(ctx.models.renderer, work)
 
 
 def _asked(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
@@ -175,16 +177,16 @@ async def judge(state: State, runtime: Node) -> State:
     async def one(image: str) -> None:
         picture: Image.Image = await asyncio.to_thread(ctx.store.get, image)
         if image not in log.reports and image not in same:
-            async with ctx.parts.calls:
+            async with ctx.models.calls:
                 if state.get("source") is None:
-                    report = await ctx.parts.evaluator.score(picture, state["prompt"], checks)
+                    report = await ctx.models.evaluator.score(picture, state["prompt"], checks)
                 else:
                     report = await judge_edit(picture, state, ctx)
             log.put_report(image, report)
         for n, key in by_image[image]:
             attempt = log.attempt(key)
             path = ctx.folder.picture(n, attempt)
-            await asyncio.to_thread(save_picture, picture, path, state["prompt"], attempt, ctx.parts.names)
+            await asyncio.to_thread(save_picture, picture, path, state["prompt"], attempt, ctx.models.names)
             runtime.stream_writer(Judged(n, attempt, path))
 
     async with step("judge", number, runtime):
@@ -198,8 +200,8 @@ async def judge(state: State, runtime: Node) -> State:
 
 async def conclude(state: State, runtime: Node) -> State:
     ctx = runtime.context
-    if ctx.parts.chooser is not None:
-        await _compare(state, ctx, ctx.parts.chooser)
+    if ctx.models.chooser is not None:
+        await _compare(state, ctx, ctx.models.chooser)
     attempts = ctx.log.attempts(state["attempts"])
     elapsed = ctx.clock.seconds()
     decision = decide(attempts, ctx.limits, elapsed, cancelled=ctx.stop.is_set())
@@ -217,7 +219,7 @@ async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
     pictures = [await asyncio.to_thread(ctx.store.get, image) for image in images]
     given = state.get("source")
     source = None if given is None else await asyncio.to_thread(ctx.store.get, given)
-    async with ctx.parts.calls:
+    async with ctx.models.calls:
         rates = await chooser.judge(state["prompt"], pictures, source)
     ctx.log.put_standings(dict(zip(images, rates, strict=True)))
 
@@ -284,7 +286,7 @@ def _after_ask(state: State, runtime: Node) -> str:
     if decision.stop is not None:
         return END
     ctx = runtime.context
-    plans = ctx.parts.can_edit and (ctx.limits.edit_draws or state.get("source") is not None)
+    plans = ctx.models.editing is not None and (ctx.limits.edit_draws or state.get("source") is not None)
     return "plan" if plans else "rewrite"
 
 

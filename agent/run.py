@@ -22,7 +22,7 @@ from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted
 from agent.graph import build_graph
-from agent.parts import Parts
+from agent.models import Models
 from agent.provenance import save_picture
 from agent.record import finished_record, new_record
 from agent.runfolder import RunFolder
@@ -92,15 +92,15 @@ class RunResult:
         return None if self.best is None else self.attempts[self.best]
 
 
-class Session:
+class Run:
     """One run and its folder. Make it with `start` or `open`, then iterate over `stream()`.
 
     A session belongs to one event loop at a time; `cancel` alone may be called from any thread.
     """
 
-    def __init__(self, folder: RunFolder, parts: Parts, record: dict[str, Any], retry_wait_s: float) -> None:
+    def __init__(self, folder: RunFolder, models: Models, record: dict[str, Any], retry_wait_s: float) -> None:
         self.folder = folder
-        self.parts = parts
+        self.models = models
         self.prompt: str = record["prompt"]
         self.seed: int = record["seed"]
         self.ask: bool = record["ask"]
@@ -118,7 +118,7 @@ class Session:
     def start(
         cls,
         prompt: str,
-        parts: Parts,
+        models: Models,
         *,
         limits: Limits,
         out: Path,
@@ -129,16 +129,16 @@ class Session:
         mask: Image.Image | None = None,
         folder: Path | None = None,
         retry_wait_s: float = 1.0,
-    ) -> Session:
+    ) -> Run:
         """A new run in a new folder under `out`, or in `folder` itself. Raises InputError for a prompt or a folder
         that cannot be used.
 
         `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
         `prompt` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
-        ConfigError where the parts cannot edit.
+        ConfigError where the models cannot edit.
         """
         prompt = clean_request(prompt)
-        if source is not None and not (parts.can_edit and parts.edit_checks and parts.edit_evaluator):
+        if source is not None and models.editing is None:
             raise ConfigError("this profile cannot edit pictures; give it an [editor] section, or choose another")
         if mask is not None and source is None:
             raise InputError("a mask needs a picture that it belongs to")
@@ -154,10 +154,10 @@ class Session:
             record["mask"] = None if mask is None else store.put(fit_mask(mask, source.size))
             save_png(source.convert("RGB"), run.source, {})
         run.write_record(record)
-        return cls(run, parts, record, retry_wait_s)
+        return cls(run, models, record, retry_wait_s)
 
     @classmethod
-    def open(cls, path: Path, parts: Parts, *, retry_wait_s: float = 1.0) -> Session:
+    def open(cls, path: Path, models: Models, *, retry_wait_s: float = 1.0) -> Run:
         """The run in the folder `path`, wherever it stands. Raises InputError where there is none."""
         folder = RunFolder.open(path)
         record = folder.read_record()
@@ -166,7 +166,7 @@ class Session:
         except ValidationError as error:
             wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
             raise InputError(f"{path / 'run.json'} is damaged ({wrong}); the run cannot be resumed") from None
-        return cls(folder, parts, record, retry_wait_s)
+        return cls(folder, models, record, retry_wait_s)
 
     def cancel(self) -> None:
         """Ends the run after the current piece of work, with StopReason.CANCELLED and the best picture so far."""
@@ -206,7 +206,7 @@ class Session:
         snapshot = await settled(graph, _THREAD)
         snapshot = await self._reopened(graph, log, snapshot)
         context = Context(
-            parts=self.parts,
+            models=self.models,
             limits=self.limits,
             folder=self.folder,
             log=log,
@@ -290,7 +290,7 @@ class Session:
         if stop is StopReason.FAILED:
             error = error or decision.why
         best = decision.best
-        names = self.parts.names
+        names = self.models.names
         files = tuple(self.folder.picture(n, attempt) for n, attempt in enumerate(attempts, start=1))
         if best is not None:
             picture = context.store.get(attempts[best].image)
@@ -341,17 +341,17 @@ class Session:
 
 async def run_draw(
     prompt: str,
-    parts: Parts,
+    models: Models,
     *,
     limits: Limits,
     out: Path,
     profile: Profile | None = None,
     seed: int | None = None,
 ) -> RunResult:
-    """Draws one prompt to the end: `Session.start` and `Session.run` in one."""
-    return await Session.start(prompt, parts, limits=limits, out=out, profile=profile, seed=seed).run()
+    """Draws one prompt to the end: `Run.start` and `Run.run` in one."""
+    return await Run.start(prompt, models, limits=limits, out=out, profile=profile, seed=seed).run()
 
 
-async def resume(path: Path, parts: Parts) -> RunResult:
-    """Takes up the run in the folder `path` and goes to its end: `Session.open` and `Session.run` in one."""
-    return await Session.open(path, parts).run()
+async def resume(path: Path, models: Models) -> RunResult:
+    """Takes up the run in the folder `path` and goes to its end: `Run.open` and `Run.run` in one."""
+    return await Run.open(path, models).run()

@@ -13,7 +13,7 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict  # for JSON schemas pydantic wants this one before Python 3.12
 
 from agent.events import Event, StepProgress, Warned
-from agent.parts import Parts
+from agent.models import Models
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.types import Course, Decision, StopReason, Subtask, Task
@@ -69,7 +69,7 @@ class Context:
     any more: a drawing under way is given up then, and the run stays where it is.
     """
 
-    parts: Parts
+    models: Models
     limits: Limits
     folder: RunFolder
     log: RunLog

@@ -27,12 +27,11 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from agent.graph import build_graph
-from agent.parts import Parts
+from agent.models import Models, open_models
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
 from agent.state import Clock, Context, Node, State
 from agent.types import stable_key
-from agent.wiring import open_parts
 from redraft.errors import InputError
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
@@ -90,13 +89,13 @@ async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
 @contextmanager
 def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
     settings = _settings(runtime)
-    profile, parts = _opened(settings.profile)
+    profile, models = _opened(settings.profile)
     thread = str(get_config().get("configurable", {}).get("thread_id", ""))
     name = stable_key({"thread": thread, "prompt": state["prompt"], "seed": state["seed"], "profile": settings.profile})
     folder = RunFolder.at(Path(profile.runs) / f"studio-{name[:16]}")
     with folder.lock(), RunLog(folder.journal) as log:
         context = Context(
-            parts=parts,
+            models=models,
             limits=_limits(profile, settings),
             folder=folder,
             log=log,
@@ -121,13 +120,13 @@ def _limits(profile: Profile, settings: Settings) -> Limits:
 
 
 _lock = threading.Lock()
-_models: dict[str, tuple[Profile, Parts]] = {}
+_models: dict[str, tuple[Profile, Models]] = {}
 
 
-def _opened(name: str) -> tuple[Profile, Parts]:
+def _opened(name: str) -> tuple[Profile, Models]:
     # The tools hand no object of ours from run to run, so that the process keeps the models.
     with _lock:
         if name not in _models:
             profile = load_profile(name)
-            _models[name] = (profile, open_parts(profile))
+            _models[name] = (profile, open_models(profile))
         return _models[name]

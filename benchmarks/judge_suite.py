@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from agent.wiring import open_parts
+from agent.models import open_models
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work
 from eval_suites.runner import evaluate
@@ -120,16 +120,16 @@ async def run_suite(
         name="benchmark", title="Benchmark", source="", licence="", official="", measure="", value_name="",
         load=lambda *_: Data((), ()), place=lambda item, _: f"{item.id}.png", value=share_right,
     )  # fmt: skip
-    parts = open_parts(profile)
-    await parts.evaluator.score(Image.new("RGB", (256, 256)), "", (items[0].questions[0].check,))  # loads the model
+    models = open_models(profile)
+    await models.evaluator.score(Image.new("RGB", (256, 256)), "", (items[0].questions[0].check,))  # loads the model
     with opened(out, {}) as book:
         work = Work(
-            suite=suite, parts=parts, reporter=Reporter("own", parts.evaluator, parts.builder), limits=Limits(),
+            suite=suite, models=models, reporter=Reporter("own", models.evaluator, models.checklist_maker), limits=Limits(),
             book=book, store=ImageStore(out / "state" / "images"), out=out, images=1, seed=0, given=folder,
         )  # fmt: skip
         with watch:
             results = (await evaluate(work, items, [Condition("given", "given", 1, 1)]))["given"]
-    parts.close()
+    models.close()
     return [[_p(results[item.id], n) for n in range(len(item.questions))] for item in items]
 
 

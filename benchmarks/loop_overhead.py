@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from agent.events import Decided
-from agent.fakes import fake_parts
-from agent.run import Session
+from agent.run import Run
+from agent.testing import fake_models
 from evaluator.types import Check
 from redraft.limits import Limits
 
@@ -33,8 +33,8 @@ async def measure(out: Path, rounds: int, images: int, checks: int) -> list[tupl
     limits = Limits(
         accept_at=1.0, max_rounds=rounds, max_images=rounds * images, patience=rounds, images_per_round=images
     )
-    parts = fake_parts(lambda prompt, seed: answers, checks=listed)
-    session = Session.start("three red circles above a blue star", parts, limits=limits, out=out, seed=1)
+    models = fake_models(lambda prompt, seed: answers, checks=listed)
+    session = Run.start("three red circles above a blue star", models, limits=limits, out=out, seed=1)
     stamps = [
         (time.perf_counter(), time.process_time()) async for event in session.stream() if isinstance(event, Decided)
     ]

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent.parts import Evaluator, Parts
-from agent.run import Session
+from agent.models import Evaluator, Models
+from agent.run import Run
 from agent.types import Attempt, StopReason, missed, stable_key
 from eval_suites.book import Book
 from eval_suites.painting import Draw, Easel, seed_of
@@ -98,7 +98,7 @@ class Work:
     """Everything that conditions share."""
 
     suite: Suite
-    parts: Parts
+    models: Models
     reporter: Reporter
     limits: Limits
     book: Book
@@ -109,7 +109,7 @@ class Work:
     given: Path | None = None
 
     def __post_init__(self) -> None:
-        self.easel = Easel(self.parts, self.book, self.store)
+        self.easel = Easel(self.models, self.book, self.store)
         self._sessions = asyncio.Semaphore(SESSIONS)
         self._asked: set[str] = set()
 
@@ -122,8 +122,8 @@ class Work:
         """The first rewrite of the item's prompt. Falls back to the prompt itself as the rewriter does."""
 
         async def make() -> dict[str, Any]:
-            async with self.parts.calls:
-                return asdict((await self.parts.rewriter(item.prompt, n=1, seed=self.seed))[0])
+            async with self.models.calls:
+                return asdict((await self.models.rewriter(item.prompt, n=1, seed=self.seed))[0])
 
         made: dict[str, Any] = await self.book.once("rewrite", item.prompt, make)
         return made
@@ -139,8 +139,8 @@ class Work:
     async def best(self, item: Item, rewritten: bool) -> Made:
         """The picture that the system's own evaluator likes best, by its own checklist: it never sees the questions."""
         made = await self.many(item, rewritten)
-        checks = await self.checklist(item, "own", self.parts.builder)
-        told = [await self.judged(one, item.prompt, checks, "own", self.parts.evaluator) for one in made.pictures]
+        checks = await self.checklist(item, "own", self.models.checklist_maker)
+        told = [await self.judged(one, item.prompt, checks, "own", self.models.evaluator) for one in made.pictures]
         scores = [one["score"] for one in told]
         best = max(range(len(scores)), key=lambda i: (scores[i] is not None, scores[i] or 0.0, -i))
         return replace(made, pictures=(made.pictures[best],))
@@ -151,13 +151,13 @@ class Work:
                 begun = self.book.get("loop_begun", item.prompt)
                 folder = None if begun is None else self.out / "loop" / begun
                 if folder is not None and (folder / "run.json").is_file():
-                    session = Session.open(folder, self.parts)
+                    session = Run.open(folder, self.models)
                 else:
                     # Pictures are the budget here: seconds would measure how many loops run side by side.
                     places = min(self.limits.images_per_round, self.images)
                     limits = self.limits.changed(max_images=self.images, images_per_round=places, max_seconds=_A_DAY)
                     first = seed_of(self.seed, item.prompt, 0)
-                    session = Session.start(item.prompt, self.parts, limits=limits, out=self.out / "loop", seed=first)
+                    session = Run.start(item.prompt, self.models, limits=limits, out=self.out / "loop", seed=first)
                     self.book.put("loop_begun", {item.prompt: session.folder.path.name}, 0.0)
                 result = await session.run()
             best = result.best_attempt
@@ -197,7 +197,7 @@ class Work:
 
     async def checklist(self, item: Item, who: str, builder: ChecklistMaker) -> Checklist:
         async def make() -> list[list[str]]:
-            async with self.parts.calls:
+            async with self.models.calls:
                 return [[check.key_point, check.question] for check in await builder(item.prompt)]
 
         made = await self.book.once("checklist", f"{who}: {item.prompt}", make)
@@ -209,7 +209,7 @@ class Work:
 
         async def make() -> dict[str, Any]:
             image = await asyncio.to_thread(self.store.get, picture)
-            async with self.parts.calls:
+            async with self.models.calls:
                 report = await by.score(image, prompt, checks)
             verdicts = [
                 [_settled(v.probability) if v.outcome is Outcome.SCORED else None, v.reason, v.outcome.value]

@@ -20,8 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.parts import Parts
-from agent.wiring import open_parts
+from agent.models import Models, open_models
 from eval_suites.book import Book, opened
 from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
 from eval_suites.cutout_edits_ways import MOST, WAYS, Editing, pairs, session_of
@@ -34,10 +33,10 @@ console = Console(stderr=True)
 
 
 async def measure(
-    parts: Parts, profile: Profile, book: Book, options: argparse.Namespace, progress: Progress
+    models: Models, profile: Profile, book: Book, options: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
     """All figures, as plain numbers."""
-    editing = Editing(parts, profile, book, options.work)
+    editing = Editing(models, profile, book, options.work)
     store = ImageStore(options.work / "state" / "images")
     found: dict[str, Any] = {}
 
@@ -94,11 +93,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Counts may grow from one call to the next; what was measured stays.
     settings = {"profile": profile.model_dump(mode="json"), "seed": options.seed, "most": MOST}
     with opened(options.work, settings) as book, Progress(console=console) as progress:
-        parts = open_parts(profile)
+        models = open_models(profile)
         try:
-            figures = asyncio.run(measure(parts, profile, book, options, progress))
+            figures = asyncio.run(measure(models, profile, book, options, progress))
         finally:
-            parts.close()
+            models.close()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{options.name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (options.out / f"{options.name}.md").write_text(markdown(figures, command), encoding="utf-8")

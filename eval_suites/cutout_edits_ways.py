@@ -18,8 +18,8 @@ from PIL import Image
 
 from agent.decide import acceptable
 from agent.edit_judging import wanted_and_kept
-from agent.parts import Parts
-from agent.run import Session
+from agent.models import Models
+from agent.run import Run
 from agent.types import StopReason
 from editors.changes import is_unchanged
 from editors.types import ImageTask
@@ -86,8 +86,8 @@ class Asked:
 class Editing:
     """Edits by every way, each once, and notes what came of it."""
 
-    def __init__(self, parts: Parts, profile: Profile, book: Book, out: Path) -> None:
-        self._parts, self._profile, self._book, self._out = parts, profile, book, out
+    def __init__(self, models: Models, profile: Profile, book: Book, out: Path) -> None:
+        self._models, self._profile, self._book, self._out = models, profile, book, out
         self._store = ImageStore(out / "state" / "images")
         self._gate = asyncio.Semaphore(AT_ONCE)
 
@@ -114,30 +114,29 @@ class Editing:
         return {"single": self._single, "best": self._best, "loop": self._run, "tree": self._run}
 
     async def _drawn(self, asked: Asked, count: int) -> list[Image.Image]:
-        editor = self._parts.editor
-        assert editor is not None
+        assert self._models.editing is not None
+        editor = self._models.editing.editor
         tasks = [
             ImageTask(asked.prompt, seed_of(asked.seed, asked.prompt, k), source=asked.picture) for k in range(count)
         ]
-        return await asyncio.get_running_loop().run_in_executor(self._parts.renderer, editor.render, tasks)
+        return await asyncio.get_running_loop().run_in_executor(self._models.renderer, editor.render, tasks)
 
     async def _single(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
         return (await self._drawn(asked, 1))[0], 1, ""
 
     async def _best(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
         """The best result by the questions and the order of `redraft edit`: acceptable ones first, then by score."""
-        parts = self._parts
-        assert parts.edit_checks is not None
-        assert parts.edit_evaluator is not None
+        models = self._models
+        assert models.editing is not None
         results = await self._drawn(asked, MOST[way])
-        checks = await parts.edit_checks(asked.picture, asked.prompt)
-        async with parts.calls:
-            seen = await parts.evaluator.score(asked.picture, asked.prompt, (*checks.wanted, *checks.kept))
-        questions = wanted_and_kept(checks, seen, parts.pass_at)
+        checks = await models.editing.checks(asked.picture, asked.prompt)
+        async with models.calls:
+            seen = await models.evaluator.score(asked.picture, asked.prompt, (*checks.wanted, *checks.kept))
+        questions = wanted_and_kept(checks, seen, self._profile.limits.pass_at)
         reports = []
         for result in results:
-            async with parts.calls:
-                reports.append(await parts.edit_evaluator(Edit(asked.picture, result, asked.prompt), questions))
+            async with models.calls:
+                reports.append(await models.editing.evaluator(Edit(asked.picture, result, asked.prompt), questions))
         able = [n for n, result in enumerate(results) if not is_unchanged(asked.picture, result)] or [0]
         limits = self._profile.limits
         best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))
@@ -148,9 +147,9 @@ class Editing:
         folder = self._out / "runs" / way / asked.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        session = Session.start(
+        session = Run.start(
             asked.prompt,
-            self._parts,
+            self._models,
             limits=limits_of(way, self._profile),
             out=folder.parent,
             folder=folder,
@@ -173,9 +172,9 @@ class Editing:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 limits = self._profile.limits
-                session = Session.start(
+                session = Run.start(
                     wording.text,
-                    self._parts,
+                    self._models,
                     limits=limits.changed(max_seconds=_A_DAY, edit_draws=way == "with"),
                     out=folder.parent,
                     folder=folder,

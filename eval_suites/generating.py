@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.wiring import open_parts
+from agent.models import open_models
 from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
 from eval_suites.report import gallery, write_report
@@ -40,7 +40,7 @@ def chosen_variant(suite: Any, variant: str | None) -> str:
     if variant is None:
         return str(suite.variants[0])
     if variant not in suite.variants:
-        there = ", ".join(name for name in suite.variants if name) or "no parts"
+        there = ", ".join(name for name in suite.variants if name) or "no models"
         raise InputError(f"{suite.name} has no part {variant!r}; there are {there}")
     return variant
 
@@ -77,14 +77,14 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
     }
     with opened(out, settings) as book:
         with console.status("opening the models"):
-            parts = open_parts(profile)
-            reporter = suite.reporter or Reporter("own", parts.evaluator, parts.builder)
+            models = open_models(profile)
+            reporter = suite.reporter or Reporter("own", models.evaluator, models.checklist_maker)
             if reporting is not None:
                 builder, evaluator = open_evaluator(reporting)
                 reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
         work = Work(
             suite=suite,
-            parts=parts,
+            models=models,
             reporter=reporter,
             limits=profile.limits,
             book=book,
@@ -103,7 +103,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             console.print("interrupted; the same command goes on")
             raise typer.Exit(130) from None
         finally:
-            parts.close()
+            models.close()
         lay_out(work, suite, items, rows, results)
         figures = {
             "measure": f"{suite.title}: {suite.measure}",
@@ -118,7 +118,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             "sections": [],
             **more,
             "cost": cost(work),
-            "models": dict(parts.names),
+            "models": dict(models.names),
             "command": command,
             "settings": settings,
         }

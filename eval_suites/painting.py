@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.parts import Parts
+from agent.models import Models
 from agent.types import stable_key
 from editors.types import ImageTask
 from eval_suites.book import Book
@@ -42,8 +42,8 @@ class Easel:
     """Draws lists of pictures. A batch is in the book whole or not at all, and is drawn again with the same make-up:
     a picture may differ in its last bits with its batch."""
 
-    def __init__(self, parts: Parts, book: Book, store: ImageStore) -> None:
-        self._parts, self._book, self._store = parts, book, store
+    def __init__(self, models: Models, book: Book, store: ImageStore) -> None:
+        self._models, self._book, self._store = models, book, store
         self._pictures: dict[str, asyncio.Future[str]] = {}
         self._failures = 0
 
@@ -61,7 +61,7 @@ class Easel:
 
     async def work(self, mine: Sequence[Draw]) -> None:
         """Draws what `promise` returned. Raises BackendError when PATIENCE batches in a row have failed."""
-        size = self._parts.batch_size
+        size = self._models.batch_size
         for start in range(0, len(mine), size):
             batch = mine[start : start + size]
             known = [self._book.get("picture", draw.key) for draw in batch]
@@ -72,7 +72,7 @@ class Easel:
             started = time.monotonic()
             loop = asyncio.get_running_loop()
             try:
-                hashes = await loop.run_in_executor(self._parts.renderer, self._draw, batch)
+                hashes = await loop.run_in_executor(self._models.renderer, self._draw, batch)
             except BackendError as error:
                 self._give_up(batch, error)
                 self._failures += 1
@@ -88,7 +88,7 @@ class Easel:
                 self._pictures[draw.key].set_result(value)
 
     def _draw(self, batch: Sequence[Draw]) -> list[str]:
-        backend = self._parts.backend
+        backend = self._models.generator
         pictures = backend.render([ImageTask(d.prompt, d.seed, negative_prompt=d.negative_prompt) for d in batch])
         if len(pictures) != len(batch):
             raise BackendError(f"{backend.name} was asked for {len(batch)} pictures and gave {len(pictures)}")

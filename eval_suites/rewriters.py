@@ -28,9 +28,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.parts import Parts
-from agent.run import Session
-from agent.wiring import open_parts
+from agent.models import Models, open_models
+from agent.run import Run
 from editors.types import ImageTask
 from eval_suites.book import Book, opened
 from eval_suites.generation.cutouts import asked, prompts
@@ -77,14 +76,14 @@ class Bench:
     """Rewrites, draws and judges. Generator, judge and the model that makes checklists are the profile's in every row:
     only the rewriter differs."""
 
-    def __init__(self, parts: Parts, profile: Profile, book: Book, wordings: Sequence[Wording], seed: int) -> None:
+    def __init__(self, models: Models, profile: Profile, book: Book, wordings: Sequence[Wording], seed: int) -> None:
         self._profile, self._book, self._wordings, self._seed = profile, book, wordings, seed
-        self._build = parts.builder
-        self._parts = replace(parts, builder=self._checklist)
+        self._build = models.checklist_maker
+        self._models = replace(models, checklist_maker=self._checklist)
 
     async def _checklist(self, request: str) -> Checklist:
         async def make() -> list[list[str]]:
-            async with self._parts.calls:
+            async with self._models.calls:
                 return [[check.key_point, check.question] for check in await self._build(request)]
 
         return tuple(Check(*pair) for pair in await self._book.once("checklist", request, make))
@@ -97,7 +96,7 @@ class Bench:
     async def one_image(self, model: Model, count: int, advance: Callable[[int], None]) -> list[Answer]:
         """The first `count` prompts: one rewrite (the greedy one), one picture."""
         rewriter = None if model.folder is None else self._rewriter(model)
-        size = self._parts.batch_size
+        size = self._models.batch_size
         left = [i for i in range(count) if self._book.get("one", f"{model.mark} {i}") is None]
         advance(count - len(left))
         for at in range(0, len(left), size):
@@ -108,7 +107,7 @@ class Bench:
                 for i, (prompt, _) in zip(batch, made, strict=True)
             ]
             loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(self._parts.renderer, self._parts.backend.render, tasks)
+            images = await loop.run_in_executor(self._models.renderer, self._models.generator.render, tasks)
             scores = await asyncio.gather(
                 *(self._score(image, self._wordings[i].text) for i, image in zip(batch, images, strict=True))
             )
@@ -122,7 +121,7 @@ class Bench:
 
     async def loop(self, model: Model, count: int, advance: Callable[[int], None]) -> list[Answer]:
         """The first `count` prompts, each by the whole loop with at most MOST_IMAGES pictures."""
-        parts = replace(self._parts, rewriter=self._rewriter(model))
+        models = replace(self._models, rewriter=self._rewriter(model))
         limits = self._profile.limits
         limits = limits.changed(max_images=MOST_IMAGES, max_seconds=_A_DAY)  # pictures are the budget here
         gate = asyncio.Semaphore(_SESSIONS)
@@ -131,7 +130,7 @@ class Bench:
             async def make() -> dict[str, Any]:
                 text = self._wordings[i].text
                 seed = seed_of(self._seed, text, 0)
-                result = await Session.start(text, parts, limits=limits, out=out, seed=seed).run()
+                result = await Run.start(text, models, limits=limits, out=out, seed=seed).run()
                 best = result.best_attempt
                 if best is None or result.image is None:
                     wrong = (False,) * len(self._wordings[i].checks)
@@ -155,8 +154,8 @@ class Bench:
 
     async def _score(self, image: Any, prompt: str) -> float | None:
         checklist = await self._checklist(prompt)
-        async with self._parts.calls:
-            report = await self._parts.evaluator.score(image, prompt, checklist)
+        async with self._models.calls:
+            report = await self._models.evaluator.score(image, prompt, checklist)
         return None if report.failed or report.score is None else round(report.score, 6)
 
 
@@ -247,11 +246,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         wordings = prompts(options.count, options.seed)
         settings = {"profile": profile.model_dump(mode="json"), "seed": options.seed, "weights": _weights(profile)}
         with opened(options.work, settings) as book:
-            parts = open_parts(profile)
+            models = open_models(profile)
             try:
-                figures = asyncio.run(measure(Bench(parts, profile, book, wordings, options.seed), wordings, options))
+                figures = asyncio.run(measure(Bench(models, profile, book, wordings, options.seed), wordings, options))
             finally:
-                parts.close()
+                models.close()
     except RedraftError as error:
         console.print(f"error: {error}", markup=False, highlight=False)
         return error.exit_code

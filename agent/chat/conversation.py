@@ -47,7 +47,7 @@ from agent.chat.values import (
     new_state,
 )
 from agent.checkpoints import Checkpoints, SqliteFiles, settled
-from agent.parts import Parts
+from agent.models import Models
 from agent.runfolder import RunFolder
 from agent.trace import data_uri
 from redraft.errors import InputError
@@ -120,14 +120,14 @@ class Conversation:
         self,
         home: Path,
         name: str,
-        parts: Parts,
+        models: Models,
         limits: Limits,
         profile: Profile | None,
         housing: Housing | None = None,
     ) -> None:
         self.home = home
         self.name = name
-        self.parts = parts
+        self.models = models
         self.limits = limits
         self.profile = profile
         self.housing = housing or Housing()
@@ -140,7 +140,7 @@ class Conversation:
         cls,
         home: Path,
         name: str,
-        parts: Parts,
+        models: Models,
         *,
         limits: Limits,
         profile: Profile | None = None,
@@ -148,15 +148,15 @@ class Conversation:
         housing: Housing | None = None,
     ) -> Conversation:
         """A new conversation. Raises InputError for a name that cannot be used or is taken."""
-        made = cls(home, check_name(name), parts, limits, profile, housing)
+        made = cls(home, check_name(name), models, limits, profile, housing)
         await made._begin(None, new_state(may_ask))
         return made
 
     @classmethod
-    def open(cls, home: Path, name: str, parts: Parts, *, limits: Limits, profile: Profile | None) -> Conversation:
+    def open(cls, home: Path, name: str, models: Models, *, limits: Limits, profile: Profile | None) -> Conversation:
         """A conversation that is there. Raises InputError where there is none of that name."""
         read_conversation(home, name)
-        return cls(home, name, parts, limits, profile)
+        return cls(home, name, models, limits, profile)
 
     @property
     def path(self) -> Path:
@@ -235,7 +235,7 @@ class Conversation:
             home=self.home,
             runs=self.path,
             store=self.store,
-            parts=self.parts,
+            models=self.models,
             limits=brought.limits or self.limits,
             profile=self.profile,
             fork=fork,
@@ -272,7 +272,7 @@ class Conversation:
         else:
             taken = {known.name for known in list_conversations(self.home)}
             name = name or next(f"{self.name}-{n}" for n in range(2, 10_000) if f"{self.name}-{n}" not in taken)
-        other = Conversation(self.home, check_name(name), self.parts, self.limits, self.profile, self.housing)
+        other = Conversation(self.home, check_name(name), self.models, self.limits, self.profile, self.housing)
         kept = {key: value for key, value in state.items() if key in new_state(True)}
         # A copy that is made in a turn does not know that turn.
         kept["turn"] = state["entries"][-1].turn if state["entries"] else 0

@@ -19,9 +19,9 @@ from agent.chat.conversation import Conversation, View, list_conversations, rand
 from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.console import escape, leave_soon, open_console, stdout_for_results
 from agent.live import LiveView, stdin_is_a_person
+from agent.models import open_models
 from agent.runfolder import require_writable
 from agent.terminal import inline, way_of
-from agent.wiring import open_parts
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from redraft.signals import handle_signals
@@ -75,7 +75,7 @@ class _Talk:
         self._way = way_of(os.environ, stdout.isatty())
         self._limits = profile.limits
         with open_console(sys.stderr).status("opening the models"):
-            self._parts = open_parts(profile)
+            self._models = open_models(profile)
 
     async def export(self, target: Path) -> Path:
         return await (await self._open(self._name, known=True)).export(target)
@@ -103,15 +103,15 @@ class _Talk:
                 sys.stderr.write(f"\ninterrupted; go on with: redraft chat --conversation {self._name}\n")
                 sys.stderr.flush()
                 leave_soon()
-                self._parts.close()
+                self._models.close()
                 raise typer.Exit(130) from None
-        self._parts.close()
+        self._models.close()
 
     async def _open(self, name: str, known: bool) -> Conversation:
         if known:
-            return Conversation.open(self._home, name, self._parts, limits=self._limits, profile=self._profile)
+            return Conversation.open(self._home, name, self._models, limits=self._limits, profile=self._profile)
         return await Conversation.create(
-            self._home, name, self._parts, limits=self._limits, profile=self._profile, may_ask=self._ask
+            self._home, name, self._models, limits=self._limits, profile=self._profile, may_ask=self._ask
         )
 
     def _turn(
@@ -224,7 +224,7 @@ def _list(home: Path) -> None:
     known = list_conversations(home) if home.is_dir() else []
     for one in known:
         of = f", a copy of {one.parent}" if one.parent else ""
-        console.print(escape(f"{one.name}  {one.created}, {one.profile or 'own parts'}{of}"), soft_wrap=True)
+        console.print(escape(f"{one.name}  {one.created}, {one.profile or 'own models'}{of}"), soft_wrap=True)
     if not known:
         console.print(escape(f"no conversations under {home} yet"), soft_wrap=True)
 

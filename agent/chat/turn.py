@@ -35,7 +35,7 @@ from agent.chat.values import (
     shows,
 )
 from agent.detached import detached
-from agent.run import RunResult, Session
+from agent.run import Run, RunResult
 from agent.types import StopReason
 from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import open_image, open_mask, save_png
@@ -55,10 +55,10 @@ async def understand(state: TalkState, runtime: Node) -> TalkState:
             return {"command": command}
         if not state["said"].strip():
             raise InputError("say what you want, or /help")
-        if ctx.parts.turn_reader is None:
-            raise InputError("these parts read no free text; use the commands, /help lists them")
-        async with ctx.parts.calls:
-            wanted = await ctx.parts.turn_reader(await asyncio.to_thread(_talk, state, ctx))
+        if ctx.models.turn_reader is None:
+            raise InputError("these models read no free text; use the commands, /help lists them")
+        async with ctx.models.calls:
+            wanted = await ctx.models.turn_reader(await asyncio.to_thread(_talk, state, ctx))
     except RedraftError as error:
         return {"problem": str(error)}
     return {"wanted": wanted}
@@ -229,11 +229,11 @@ def build_talk_graph() -> StateGraph[TalkState, TalkContext, TalkState, TalkStat
 
 async def answer(state: TalkState, ctx: TalkContext, question: str) -> Outcome:
     now = looked_at(state)
-    if ctx.parts.answerer is None:
+    if ctx.models.answerer is None:
         raise BackendError("there is no model here that answers questions about pictures")
     picture = await asyncio.to_thread(ctx.store.get, now.image)
-    async with ctx.parts.calls:
-        return Outcome("ask", await ctx.parts.answerer(picture, question))
+    async with ctx.models.calls:
+        return Outcome("ask", await ctx.models.answerer(picture, question))
 
 
 def undo(state: TalkState) -> Outcome:
@@ -383,10 +383,10 @@ def _start(
     seed: int | None,
     source: Image.Image | None = None,
     mask: Image.Image | None = None,
-) -> Session:
+) -> Run:
     ctx = runtime.context
-    return Session.start(
-        prompt, ctx.parts, limits=limits, out=ctx.runs, folder=run, profile=ctx.profile, seed=seed, source=source,
+    return Run.start(
+        prompt, ctx.models, limits=limits, out=ctx.runs, folder=run, profile=ctx.profile, seed=seed, source=source,
         mask=mask,
     )  # fmt: skip
 
@@ -396,12 +396,12 @@ async def _run(
     runtime: Node,
     kind: EntryKind,
     folder: Path,
-    start: Callable[[Limits, int | None], Session] | None,
+    start: Callable[[Limits, int | None], Run] | None,
 ) -> Outcome:
     """Works on a run to its end, taking it up where a kill has left it. `start` None: it is there already."""
     ctx = runtime.context
     if start is None or (folder / "run.json").is_file():
-        run = Session.open(folder, ctx.parts)
+        run = Run.open(folder, ctx.models)
     else:
         accept = state["accept_at"]
         limits = ctx.limits.changed(accept_at=accept)

@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 
 from agent.chat.commands import Command
 from agent.events import Event
-from agent.parts import Parts
+from agent.models import Models
 from redraft.errors import InputError
 from redraft.limits import Limits
 from redraft.profiles import Profile
@@ -146,7 +146,7 @@ class TalkContext:
     home: Path
     runs: Path
     store: ImageStore
-    parts: Parts
+    models: Models
     limits: Limits
     profile: Profile | None
     fork: Callable[[TalkState, str | None], Awaitable[str]]

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from agent.parts import CallLimit, Parts
+from agent.models import CallLimit, Models, open_models
 from agent.serve.events import bounds
 from agent.serve.metrics import Metrics
 from agent.serve.queue import RenderQueue
 from agent.serve.wire import ProfileInfo
-from agent.wiring import open_parts
 from editors.types import ImageBackend
 from redraft.chat import ChatModel, ChatReply, ChatRequest
 from redraft.limits import Limits
@@ -49,18 +48,18 @@ class Served:
 
     name: str
     profile: Profile | None
-    parts: Parts
+    models: Models
     limits: Limits
     drawing: RenderQueue | None
     editing: RenderQueue | None
 
     @classmethod
     def open(cls, name: str, metrics: Metrics) -> Served:
-        """Raises ConfigError and ModelMissing as `open_parts` does."""
+        """Raises ConfigError and ModelMissing as `open_models` does."""
         profile = load_profile(name)
         return cls.of(
             profile.name,
-            open_parts(profile, lambda config: Metered(open_chat(config), metrics)),
+            open_models(profile, lambda config: Metered(open_chat(config), metrics)),
             profile.limits,
             metrics,
             profile=profile,
@@ -74,7 +73,7 @@ class Served:
     def of(
         cls,
         name: str,
-        parts: Parts,
+        models: Models,
         limits: Limits,
         metrics: Metrics,
         *,
@@ -82,34 +81,34 @@ class Served:
         local: tuple[bool, bool] = (True, True),
     ) -> Served:
         """`local`: whether generator and editor are models of this process."""
-        models = [] if profile is None else [profile.rewriter.model, profile.checklist.model, profile.judge.model]
-        if all(model is None or model.server is None for model in models):
+        served = [] if profile is None else [profile.rewriter.model, profile.checklist.model, profile.judge.model]
+        if all(model is None or model.server is None for model in served):
             # Models of this process answer many calls in one batch, and take no more than they can by themselves.
-            parts = replace(parts, calls=CallLimit(_CALLS))
+            models = replace(models, calls=CallLimit(_CALLS))
         server = None if profile is None else profile.generator.server
         threads = _THREADS if local[0] or server is None else server.concurrency
-        parts = replace(parts, renderer=ThreadPoolExecutor(threads, thread_name_prefix="redraft-render"))
-        size = parts.batch_size
-        own = parts.editor is not None and parts.editor is not parts.backend
-        drawing = RenderQueue(parts.backend, size, metrics) if local[0] else None
+        models = replace(models, renderer=ThreadPoolExecutor(threads, thread_name_prefix="redraft-render"))
+        size = models.batch_size
+        editor = None if models.editing is None else models.editing.editor
+        drawing = RenderQueue(models.generator, size, metrics) if local[0] else None
         editing = drawing
-        if parts.editor is not None and own:
-            editing = RenderQueue(parts.editor, size, metrics) if local[1] else None
-        return cls(name, profile, parts, limits, drawing, editing)
+        if editor is not None and editor is not models.generator:
+            editing = RenderQueue(editor, size, metrics) if local[1] else None
+        return cls(name, profile, models, limits, drawing, editing)
 
-    def for_run(self, client: str, queued: Callable[[int], None] | None = None) -> Parts:
-        """The parts as one run sees them. `queued` is told, from another thread, how many pictures come before."""
-        backend: ImageBackend = self.parts.backend
-        editor: ImageBackend | None = self.parts.editor
+    def for_run(self, client: str, queued: Callable[[int], None] | None = None) -> Models:
+        """The models as one run sees them. `queued` is told, from another thread, how many pictures come before."""
+        generator: ImageBackend = self.models.generator
+        editing = self.models.editing
         if self.drawing is not None:
-            backend = self.drawing.handle(client, queued)
-        if self.editing is not None and editor is not None:
-            editor = self.editing.handle(client, queued)
-        return replace(self.parts, backend=backend, editor=editor)
+            generator = self.drawing.handle(client, queued)
+        if self.editing is not None and editing is not None:
+            editing = replace(editing, editor=self.editing.handle(client, queued))
+        return replace(self.models, generator=generator, editing=editing)
 
     @property
     def can_edit(self) -> bool:
-        return self.parts.can_edit
+        return self.models.editing is not None
 
     def info(self) -> ProfileInfo:
         description = "" if self.profile is None else self.profile.description
@@ -117,16 +116,17 @@ class Served:
 
     async def warm(self) -> None:
         """Loads the models of this process, so that the first to ask does not wait. Raises BackendError."""
-        for backend, queue in ((self.parts.backend, self.drawing), (self.parts.editor, self.editing)):
+        editor = None if self.models.editing is None else self.models.editing.editor
+        for backend, queue in ((self.models.generator, self.drawing), (editor, self.editing)):
             load = getattr(backend, "load", None)
             if queue is not None and load is not None:
                 await asyncio.to_thread(load)
-        judge = getattr(self.parts.evaluator, "judge", None)
+        judge = getattr(self.models.evaluator, "judge", None)
         load = getattr(judge, "load", None)
         if load is not None:
             await load()
         if self.profile is not None and self.profile.rewriter.model.kind == "transformers":
-            await self.parts.rewriter("a circle", n=1)
+            await self.models.rewriter("a circle", n=1)
 
     def waiting(self) -> int:
         """Pictures that wait for the workers."""
@@ -136,4 +136,4 @@ class Served:
         for queue in {self.drawing, self.editing}:
             if queue is not None:
                 queue.close()
-        self.parts.close()
+        self.models.close()

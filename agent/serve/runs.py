@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from agent.events import Event, ImageDrawn
-from agent.run import RunResult, Session
+from agent.run import Run, RunResult
 from agent.serve.database import Database
 from agent.serve.errors import NotFound, TooMany
 from agent.serve.metrics import log
@@ -71,7 +71,7 @@ class Drawings:
         self._service = service
         self._bounds = service.bounds
         self._begun: Counter[str] = Counter()
-        self._drawn: set[Session] = set()
+        self._drawn: set[Run] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -139,10 +139,10 @@ class Drawings:
         if self._begun[client] >= self._bounds.max_turns:
             raise TooMany(f"{self._bounds.max_turns} of your drawings are under way, which is the most")
         self._begun[client] += 1
-        run: Session | None = None
+        run: Run | None = None
         try:
             run = await asyncio.to_thread(
-                Session.start, prompt, served.for_run(client), limits=limits, out=service.places.draws(client),
+                Run.start, prompt, served.for_run(client), limits=limits, out=service.places.draws(client),
                 profile=served.profile, seed=seed, source=source, mask=mask,
             )  # fmt: skip
             self._drawn.add(run)

@@ -165,7 +165,7 @@ class Service:
         id = new_id()
         # Before its row: a conversation that can be found is whole.
         await Conversation.create(
-            self.places.home(client), id, served.parts, limits=served.limits, profile=served.profile, may_ask=may_ask,
+            self.places.home(client), id, served.models, limits=served.limits, profile=served.profile, may_ask=may_ask,
             housing=self.places.housing(client),
         )  # fmt: skip
         await self._register(client, id, title or "", served.name, None)
@@ -188,13 +188,13 @@ class Service:
             raise NotFound(f"there is no conversation {id!r}")
         return row
 
-    def conversation(self, row: ConversationRow, parts: Any = None) -> Conversation:
+    def conversation(self, row: ConversationRow, models: Any = None) -> Conversation:
         """The conversation of a conversation, as its profile has it now."""
         served = self.served(row.profile)
         home = self.places.home(row.client)
         (home / row.id / "state").mkdir(parents=True, exist_ok=True)  # another server may have begun it elsewhere
         housing = self.places.housing(row.client)
-        return Conversation(home, row.id, parts or served.parts, served.limits, served.profile, housing)
+        return Conversation(home, row.id, models or served.models, served.limits, served.profile, housing)
 
     async def view(self, client: str, id: str) -> ConversationView:
         row = await self.conversation_row(client, id)
@@ -352,23 +352,23 @@ class Service:
         del client
         prompt = clean_request(prompt, self.bounds.max_prompt)
         self.require_open()
-        parts = self.served(profile).parts
-        async with parts.calls:
-            checks = await parts.builder(prompt)
-        async with parts.calls:
-            return await parts.evaluator.score(image, prompt, checks)
+        models = self.served(profile).models
+        async with models.calls:
+            checks = await models.checklist_maker(prompt)
+        async with models.calls:
+            return await models.evaluator.score(image, prompt, checks)
 
     async def enhance(self, client: str, prompt: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
         """A better prompt."""
         del client
         prompt = clean_request(prompt, self.bounds.max_prompt)
         self.require_open()
-        parts = self.served(profile).parts
-        async with parts.calls:
-            [rewrite] = await parts.rewriter(prompt, n=1, seed=seed or 0)
+        models = self.served(profile).models
+        async with models.calls:
+            [rewrite] = await models.rewriter(prompt, n=1, seed=seed or 0)
         return rewrite
 
-    # What its parts ask
+    # What its models ask
 
     def require_open(self) -> None:
         """Raises Draining."""

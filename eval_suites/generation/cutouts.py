@@ -126,8 +126,8 @@ async def _result(work: Work, row: str, item: Item, answered: Answered | str) ->
     if isinstance(answered, str):
         return None
     single = row.endswith("_1")
-    checks = await work.checklist(item, "own", work.parts.builder)
-    own = await work.judged(answered.made.pictures[0], item.prompt, checks, "own", work.parts.evaluator)
+    checks = await work.checklist(item, "own", work.models.checklist_maker)
+    own = await work.judged(answered.made.pictures[0], item.prompt, checks, "own", work.models.evaluator)
     right = tuple(p is not None and p >= 0.5 for p, _, _ in answered.verdicts[0])
     return Result(right, own["score"], 1 if single else answered.made.drawn)
 
@@ -138,7 +138,7 @@ async def _judged(work: Work, item: Item, answered: Answered | str) -> Judged:
         return []
     checks, rows = answered.checks, []
     for picture, truth in list(zip(answered.made.pictures, answered.verdicts, strict=True))[:_JUDGED]:
-        told = await work.judged(picture, item.prompt, checks, "own", work.parts.evaluator)
+        told = await work.judged(picture, item.prompt, checks, "own", work.models.evaluator)
         for check, (p, _, _), (yes, _, _) in zip(checks, told["verdicts"], truth, strict=True):
             rows.append((check.key_point, p, yes == 1.0))
     return rows

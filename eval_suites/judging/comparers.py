@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from agent.parts import Evaluator
+from agent.models import Evaluator
 from eval_suites.judging.types import Preference, Shown
 from evaluator.edits.types import Edit, EditJudge
 from evaluator.pairs.judges import LikertJudge, PairJudge, PicturePair

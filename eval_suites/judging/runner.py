@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from agent.parts import Evaluator
+from agent.models import Evaluator
 from eval_suites.book import Book
 from eval_suites.judging import measures
 from eval_suites.judging.attacks import WRITTEN, Attack, padded

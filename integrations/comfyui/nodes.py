@@ -1,4 +1,4 @@
-"""Three nodes over redraft's parts, in this process. The models of a profile are opened once and kept.
+"""Three nodes over redraft's models, in this process. The models of a profile are opened once and kept.
 
 IMAGE is ComfyUI's: a float tensor (batch, height, width, 3) with values in [0, 1].
 """
@@ -17,10 +17,9 @@ from PIL import Image
 
 from agent.decide import acceptable
 from agent.events import ChecklistMade, Event, Judged, StepProgress
-from agent.parts import Parts
-from agent.run import Session
+from agent.models import Models, open_models
+from agent.run import Run
 from agent.types import StopReason, passes
-from agent.wiring import open_parts
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
@@ -64,9 +63,9 @@ class EnhancePrompt(io.ComfyNode):
 
     @classmethod
     async def execute(cls, prompt: str, profile: str, seed: int) -> Any:
-        _, parts = await _opened(profile)
-        async with parts.calls:
-            (rewrite,) = await parts.rewriter(clean_request(prompt), n=1, seed=seed)
+        _, models = await _opened(profile)
+        async with models.calls:
+            (rewrite,) = await models.rewriter(clean_request(prompt), n=1, seed=seed)
         return io.NodeOutput(rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought)
 
 
@@ -96,18 +95,18 @@ class JudgeImage(io.ComfyNode):
 
     @classmethod
     async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
-        described, parts = await _opened(profile)
+        described, models = await _opened(profile)
         limits = described.limits
         asked = clean_request(prompt)
-        async with parts.calls:
-            checks = await parts.builder(asked)
+        async with models.calls:
+            checks = await models.checklist_maker(asked)
         pictures = to_pictures(images)
         if not pictures:
             raise InputError("the batch holds no picture to judge")
 
         async def judged(picture: Image.Image) -> Report:
-            async with parts.calls:
-                return await parts.evaluator.score(picture, asked, checks)
+            async with models.calls:
+                return await models.evaluator.score(picture, asked, checks)
 
         reports = await asyncio.gather(*(judged(picture) for picture in pictures))
         if all(report.score is None for report in reports):
@@ -167,10 +166,10 @@ class DrawUntilAccepted(io.ComfyNode):
         max_images: int,
         runs: str = "",
     ) -> Any:
-        described, parts = await _opened(profile)
+        described, models = await _opened(profile)
         limits = described.limits.changed(accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
         out = Path(runs or described.runs)
-        session = Session.start(prompt, parts, limits=limits, out=out, profile=described, seed=seed)
+        session = Run.start(prompt, models, limits=limits, out=out, profile=described, seed=seed)
         bar = _Bar(limits)
         async for event in session.stream():
             await bar.show(event)
@@ -268,17 +267,17 @@ def raise_interrupted() -> None:
 
 
 _lock = threading.Lock()
-_models: dict[str, tuple[Profile, Parts]] = {}
+_models: dict[str, tuple[Profile, Models]] = {}
 
 
-async def _opened(name: str) -> tuple[Profile, Parts]:
+async def _opened(name: str) -> tuple[Profile, Models]:
     """A profile and its models, opened once. Node classes hold no state in ComfyUI, the module does."""
 
-    def work() -> tuple[Profile, Parts]:
+    def work() -> tuple[Profile, Models]:
         with _lock:
             if name not in _models:
                 profile = load_profile(name)
-                _models[name] = (profile, open_parts(profile))
+                _models[name] = (profile, open_models(profile))
             return _models[name]
 
     return await asyncio.to_thread(work)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent.fakes import drawn_from, paint
+from agent.testing import drawn_from, paint
 from editors.types import ImageTask
 
 Fault = Callable[[str, dict[str, Any], dict[str, str]], tuple[int, bytes] | None]
@@ -138,8 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         return _reply(f"<think>What matters is the count.</think><answer>{rewrite}</answer>")
 
     def _judged(self, body: dict[str, Any]) -> dict[str, Any]:
-        parts = body["messages"][-1]["content"]
-        url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+        models = body["messages"][-1]["content"]
+        url = next(part["image_url"]["url"] for part in models if part["type"] == "image_url")
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
             prompt, _ = drawn_from(picture)
         p = 0.98 if self.server.good in prompt else 0.2

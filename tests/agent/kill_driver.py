@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.fakes import CHECKS, fake_parts, paint
-from agent.parts import Parts
-from agent.run import Session
+from agent.models import Models
+from agent.run import Run
+from agent.testing import CHECKS, fake_models, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.limits import Limits, TreeLimits
@@ -49,7 +49,7 @@ class Backend(FakeBackend):
         return pictures
 
 
-def edit_parts(hook: Hook) -> Parts:
+def edit_parts(hook: Hook) -> Models:
     def plan(situation: Situation) -> Plan:
         hook(f"plan {' '.join(situation.done)} {situation.refused}")
         if situation.refused is not None:
@@ -63,10 +63,10 @@ def edit_parts(hook: Hook) -> Parts:
         sure = {"one": 0.6, "two": 0.1, "other": 0.7, "three": 0.8}.get(prompt, 0.3)
         return (sure, (seed % 89) / 200, 0.2)
 
-    return fake_parts(opinion, planner=FakePlanner(plan), backend=Backend(hook), editor=Backend(hook), batch_size=2)
+    return fake_models(opinion, planner=FakePlanner(plan), backend=Backend(hook), editor=Backend(hook), batch_size=2)
 
 
-def parts(hook: Hook) -> Parts:
+def models(hook: Hook) -> Models:
     if MODE == "edit":
         return edit_parts(hook)
 
@@ -78,10 +78,10 @@ def parts(hook: Hook) -> Parts:
         hook(f"judge {prompt} {seed}")
         return (0.9, (seed % 89) / 100, 0.4)
 
-    return fake_parts(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    return fake_models(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
 
 
-async def work(session: Session) -> None:
+async def work(session: Run) -> None:
     async for _ in session.stream():
         pass
 
@@ -107,11 +107,11 @@ def child(folder: Path, die_at: int | None, kind: str) -> int:
     os.fsync = lambda file: tick("sync")
     runs = [path.parent for path in folder.glob("*/run.json")]
     if runs:
-        session = Session.open(runs[0], parts(hook))
+        session = Run.open(runs[0], models(hook))
     else:
         source = paint(ImageTask("given", 1)) if MODE == "edit" else None
         limits = EDIT_LIMITS if MODE == "edit" else LIMITS
-        session = Session.start("three circles", parts(hook), limits=limits, out=folder, seed=7, source=source)
+        session = Run.start("three circles", models(hook), limits=limits, out=folder, seed=7, source=source)
     asyncio.run(work(session))
     return count
 

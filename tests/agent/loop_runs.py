@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.events import Asked, Event
-from agent.fakes import Opinion
-from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.models import Models
+from agent.run import Run, RunResult
+from agent.testing import Opinion
 from agent.types import Answer
 from evaluator.types import Outcome
 from redraft.limits import Limits
 
 GOOD, POOR, FAIR = (0.97, 0.98, 0.99), (0.2, 0.3, 0.9), (0.9, 0.1, 0.9)
-"""Opinions on the checks of agent.fakes; only GOOD is accepted."""
+"""Opinions on the checks of agent.testing; only GOOD is accepted."""
 FAILED = Outcome.FAILED
 
 
@@ -28,7 +28,7 @@ def by_word(**opinions: tuple[float | Outcome, ...]) -> Opinion:
 
 
 async def run(
-    parts: Parts,
+    models: Models,
     out: Path,
     *,
     limits: Limits | None = None,
@@ -37,8 +37,8 @@ async def run(
     seed: int = 7,
 ) -> tuple[RunResult, list[Event]]:
     """A run with its events; with `answers`, one that asks and gets them in turn."""
-    session = Session.start(
-        prompt, parts, limits=limits or Limits(), out=out, seed=seed, ask=bool(answers), retry_wait_s=0.01
+    session = Run.start(
+        prompt, models, limits=limits or Limits(), out=out, seed=seed, ask=bool(answers), retry_wait_s=0.01
     )
     events = [event async for event in session.stream()]
     for answer in answers:
@@ -48,6 +48,6 @@ async def run(
     return session.result, events
 
 
-async def resumed(folder: Path, parts: Parts) -> RunResult:
+async def resumed(folder: Path, models: Models) -> RunResult:
     """The run of a folder, taken up again."""
-    return await Session.open(folder, parts, retry_wait_s=0.01).run()
+    return await Run.open(folder, models, retry_wait_s=0.01).run()

@@ -11,8 +11,8 @@ from PIL import Image
 from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
 from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Judged, RunFinished, StepProgress
-from agent.fakes import fake_parts, paint
-from agent.parts import Parts
+from agent.models import Models
+from agent.testing import fake_models, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from redraft.errors import BackendError, InputError
@@ -24,9 +24,9 @@ from rewriter.testing import FakePlanner, FakeRewriter
 GOOD = (0.97, 0.98, 0.99)
 
 
-def parts(**changes: object) -> Parts:
+def models(**changes: object) -> Models:
     planner = FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),)))
-    made = fake_parts(
+    made = fake_models(
         lambda prompt, seed: GOOD if "star" in prompt else (0.2, 0.3, 0.4),
         rewriter=FakeRewriter(lambda call: [f"{call.prompt}, finely"]),
         planner=planner,
@@ -35,7 +35,7 @@ def parts(**changes: object) -> Parts:
 
 
 async def created(home: Path, **changes: object) -> Conversation:
-    return await Conversation.create(home, "one", parts(**changes), limits=Limits())
+    return await Conversation.create(home, "one", models(**changes), limits=Limits())
 
 
 async def say(talk: Conversation, said: str | None) -> list[TalkEvent]:
@@ -82,7 +82,7 @@ async def test_everything_is_there_when_it_is_opened_again(tmp_path: Path) -> No
     await say(talk, "/accept 0.5")
     await say(talk, "/seed 12")
     before = await talk.view()
-    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     view = await again.view()
     assert view == before
     assert (view.turn, view.current, view.accept_at, view.seed) == (3, 1, 0.5, 12)
@@ -98,7 +98,7 @@ async def test_one_question_is_asked_where_it_is_unclear(tmp_path: Path) -> None
     asked = (await say(talk, "two hearts"))[-1]
     assert isinstance(asked, Clarify)
     assert len(asked.choices) == 2
-    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     assert (await again.view()).waiting == asked
     done = await reply(again, "change this one")
     assert (done.entry.kind, done.entry.said, done.entry.answer) == ("edit", "two hearts", "change this one")
@@ -134,7 +134,7 @@ async def test_a_copy_goes_its_own_way(tmp_path: Path) -> None:
     await say(talk, "a star")
     forked = await reply(talk, "/fork other")
     assert forked.fork == "other"
-    other = Conversation.open(tmp_path, "other", parts(), limits=Limits(), profile=None)
+    other = Conversation.open(tmp_path, "other", models(), limits=Limits(), profile=None)
     await say(other, "make the star blue")
     assert len((await other.view()).pictures) == 2
     assert len((await talk.view()).pictures) == 1
@@ -234,7 +234,7 @@ async def test_the_page_tells_the_whole_conversation_and_runs_nothing(tmp_path: 
 
 async def test_a_second_process_is_kept_out_while_a_turn_is_worked_on(tmp_path: Path) -> None:
     talk = await created(tmp_path)
-    other = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    other = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     stream = talk.turn("a star")
     await anext(stream)
     with pytest.raises(InputError, match="another process"):
@@ -250,7 +250,7 @@ async def test_a_turn_that_is_left_in_the_middle_is_gone_on_with(tmp_path: Path)
         if isinstance(event, Judged):
             break
     await stream.aclose()
-    again = Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+    again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     assert (await again.view()).pending == "a star"
     with pytest.raises(InputError, match="not finished"):
         await say(again, "another star")
@@ -273,7 +273,7 @@ async def test_deleting_and_listing(tmp_path: Path) -> None:
     delete_conversation(tmp_path, "one")
     assert list_conversations(tmp_path) == []
     with pytest.raises(InputError, match="no conversation 'one'"):
-        Conversation.open(tmp_path, "one", parts(), limits=Limits(), profile=None)
+        Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
 
 
 async def test_a_name_is_taken_once(tmp_path: Path) -> None:

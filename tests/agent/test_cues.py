@@ -11,9 +11,9 @@ from PIL import Image
 
 from agent.cues import cue_of, is_box
 from agent.events import Planned
-from agent.fakes import CHECKS, fake_parts, paint
-from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.models import Models
+from agent.run import Run, RunResult
+from agent.testing import CHECKS, fake_models, paint
 from agent.types import StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
@@ -38,10 +38,10 @@ def planned(*steps: Step, by: str = "rules") -> FakePlanner:
 
 
 async def edited(
-    parts: Parts, out: Path, mask: Image.Image | None = None, limits: Limits = LIMITS
+    models: Models, out: Path, mask: Image.Image | None = None, limits: Limits = LIMITS
 ) -> tuple[RunResult, list[Planned]]:
     given = paint(ImageTask("given", 0))
-    session = Session.start("do it", parts, limits=limits, out=out, seed=7, source=given, mask=mask)
+    session = Run.start("do it", models, limits=limits, out=out, seed=7, source=given, mask=mask)
     events = [event async for event in session.stream() if isinstance(event, Planned)]
     assert session.result is not None
     return session.result, events
@@ -56,7 +56,7 @@ def cue_in(result: RunResult, number: int) -> tuple[Image.Image, str]:
 
 async def test_a_region_becomes_a_picture_in_store_and_trace(tmp_path: Path) -> None:
     steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
-    result, events = await edited(fake_parts(opinion, planner=planned(*steps, by="planner-model")), tmp_path)
+    result, events = await edited(fake_models(opinion, planner=planned(*steps, by="planner-model")), tmp_path)
     cue, by = cue_in(result, 0)
     assert by == "planner-model"
     pixels = cue.convert("L")
@@ -70,15 +70,15 @@ async def test_a_region_becomes_a_picture_in_store_and_trace(tmp_path: Path) -> 
 
 async def test_regions_of_rules_come_from_the_judge(tmp_path: Path) -> None:
     steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
-    result, _ = await edited(fake_parts(opinion, planner=planned(*steps)), tmp_path)
+    result, _ = await edited(fake_models(opinion, planner=planned(*steps)), tmp_path)
     assert cue_in(result, 0)[1] == "the judge"
 
 
 async def test_a_grounder_is_asked_where_nobody_says_where_and_only_once(tmp_path: Path) -> None:
     grounder = FakeGrounder(lambda instruction: BOX if instruction == "second" else None)
     steps = (Step("first", questions=(Q1,)), Step("second", questions=(Q2,)))
-    parts = replace(fake_parts(opinion, planner=planned(*steps)), grounder=grounder)
-    result, events = await edited(parts, tmp_path)
+    models = fake_models(opinion, planner=planned(*steps), grounder=grounder)
+    result, events = await edited(models, tmp_path)
     assert grounder.instructions == ["first", "second"]
     assert events[0].cue is None, "it could not tell"
     assert cue_in(result, 1)[1] == "fake-grounder"
@@ -89,8 +89,8 @@ async def test_the_users_mask_comes_before_all_others(tmp_path: Path) -> None:
     mask.paste(255, (0, 0, 64, 62))
     grounder = FakeGrounder(lambda instruction: BOX)
     steps = (Step("second", questions=(Q1, Q2), region=BOX, local=True),)
-    parts = replace(fake_parts(opinion, planner=planned(*steps)), grounder=grounder)
-    result, _ = await edited(parts, tmp_path, mask)
+    models = fake_models(opinion, planner=planned(*steps), grounder=grounder)
+    result, _ = await edited(models, tmp_path, mask)
     assert cue_in(result, 0)[1] == "the user's mask"
     assert grounder.instructions == []
 
@@ -101,7 +101,7 @@ async def test_only_local_sub_tasks_are_held_to_their_place(tmp_path: Path) -> N
         Step("first", questions=(Q1,), region=BOX),
         Step("second", questions=(Q2,), region=(0.0, 0.0, 1.0, 0.9), local=True),
     )
-    await edited(fake_parts(opinion, planner=planned(*steps), editor=editor), tmp_path)
+    await edited(fake_models(opinion, planner=planned(*steps), editor=editor), tmp_path)
     masks = [task.mask for call in editor.calls for task in call]
     assert masks[0] is None
     assert masks[1] is not None
@@ -115,8 +115,8 @@ class TestDrafts:
 
     async def test_it_is_a_picture_in_store_and_trace_and_a_reference_of_the_editor(self, tmp_path: Path) -> None:
         editor, generator = FakeBackend(paint=paint), FakeBackend(paint=paint)
-        parts = replace(fake_parts(opinion, planner=planned(*self.steps), editor=editor), backend=generator)
-        result, events = await edited(parts, tmp_path, limits=self.limits)
+        models = replace(fake_models(opinion, planner=planned(*self.steps), editor=editor), generator=generator)
+        result, events = await edited(models, tmp_path, limits=self.limits)
         [[drawn]] = generator.calls
         assert (drawn.prompt, drawn.source) == ("a tall red hat", None)
         given = [task.references for call in editor.calls for task in call]
@@ -136,12 +136,12 @@ class TestDrafts:
                 return Plan("edit", "x", self.steps[:1])
             return Plan("edit", "x", (Step("second", questions=(Q2,)),))
 
-        await edited(fake_parts(opinion, planner=FakePlanner(script)), tmp_path, limits=self.limits)
+        await edited(fake_models(opinion, planner=FakePlanner(script)), tmp_path, limits=self.limits)
         told = [part for situation in seen[1:] for part in situation.chain if isinstance(part, str)]
         assert any("drawn by itself" in part for part in told)
 
     async def test_it_is_given_up_at_once_where_the_run_is_stopped(self, tmp_path: Path) -> None:
-        stops: list[Session] = []
+        stops: list[Run] = []
 
         class Stopping(FakeBackend):
             def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
@@ -150,16 +150,16 @@ class TestDrafts:
                 on_step(1, 1000)
                 raise AssertionError("it was to stop at the step")
 
-        parts = replace(fake_parts(opinion, planner=planned(*self.steps)), backend=Stopping())
+        models = replace(fake_models(opinion, planner=planned(*self.steps)), generator=Stopping())
         given = paint(ImageTask("given", 0))
-        stops.append(Session.start("do it", parts, limits=self.limits, out=tmp_path, seed=7, source=given))
+        stops.append(Run.start("do it", models, limits=self.limits, out=tmp_path, seed=7, source=given))
         result = await stops[0].run()
         assert result.stop is StopReason.CANCELLED
 
     async def test_none_is_drawn_unless_asked_for(self, tmp_path: Path) -> None:
         generator = FakeBackend(paint=paint)
-        parts = replace(fake_parts(opinion, planner=planned(*self.steps)), backend=generator)
-        await edited(parts, tmp_path)
+        models = replace(fake_models(opinion, planner=planned(*self.steps)), generator=generator)
+        await edited(models, tmp_path)
         assert generator.calls == []
 
 
@@ -172,7 +172,7 @@ async def test_the_planner_sees_the_story_in_text_and_pictures_by_turns(tmp_path
             return Plan("edit", "x", (Step("first", "too few", (Q1,), region=BOX), Step("poor", questions=(Q2,))))
         return Plan("edit", "x", (Step("second", questions=(Q2,)),))
 
-    await edited(fake_parts(opinion, planner=FakePlanner(script)), tmp_path)
+    await edited(fake_models(opinion, planner=FakePlanner(script)), tmp_path)
     kinds = ["text" if isinstance(part, str) else "picture" for part in seen[0].chain]
     assert kinds == ["text", "picture"]
     again = seen[1]

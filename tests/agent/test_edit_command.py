@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent.fakes import paint
+from agent.testing import paint
 from editors.types import ImageTask
 
 Serve = Callable[..., Any]

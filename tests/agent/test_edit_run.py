@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from agent.events import Event, Planned, Pruned, RunStarted
-from agent.fakes import CHECKS, fake_parts, paint
-from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.models import Models
+from agent.run import Run, RunResult
+from agent.testing import CHECKS, fake_models, paint, with_judge
 from agent.types import StopReason
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, Mode, StepCallback
@@ -41,15 +41,15 @@ def opinion(**by_word: Answers) -> Callable[[str, int], Answers]:
 
 
 async def edited(
-    parts: Parts,
+    models: Models,
     out: Path,
     *,
     limits: Limits | None = None,
     instruction: str = "make it so",
     mask: Image.Image | None = None,
 ) -> tuple[RunResult, list[Event]]:
-    session = Session.start(
-        instruction, parts, limits=limits or Limits(), out=out, seed=7, source=source(), mask=mask, retry_wait_s=0.01
+    session = Run.start(
+        instruction, models, limits=limits or Limits(), out=out, seed=7, source=source(), mask=mask, retry_wait_s=0.01
     )
     events = [event async for event in session.stream()]
     assert session.result is not None
@@ -63,7 +63,7 @@ def steps(*instructions: str, questions: Sequence[tuple[str, ...]] | None = None
 
 async def test_a_picture_is_edited_judged_and_accepted(tmp_path: Path) -> None:
     planner = FakePlanner([steps("make it fine")])
-    result, events = await edited(fake_parts(opinion(fine=GOOD), planner=planner), tmp_path)
+    result, events = await edited(fake_models(opinion(fine=GOOD), planner=planner), tmp_path)
     assert result.stop is StopReason.ACCEPTED
     assert result.source is not None
     assert result.source.is_file()
@@ -89,16 +89,16 @@ async def test_what_a_picture_must_keep_is_asked_only_where_it_had_it(tmp_path: 
     def answers(prompt: str, seed: int) -> Answers:
         return (*GOOD, 0.9, 0.9) if "fine" in prompt else (*NONE, 0.9, 0.2)
 
-    parts = fake_parts(answers, planner=FakePlanner([steps("fine")]), kept=kept)
-    result, _ = await edited(parts, tmp_path)
+    models = fake_models(answers, planner=FakePlanner([steps("fine")]), kept=kept)
+    result, _ = await edited(models, tmp_path)
     assert [check.question for check in result.checklist] == [Q1, Q2, Q3, "Is the sun there?"]
 
 
 async def test_a_repair_starts_again_from_the_source_with_all_instructions(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first"), steps("second", questions=[(Q2,)])])
     backend = FakeBackend(paint=paint)
-    parts = fake_parts(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner, editor=backend)
-    result, _ = await edited(parts, tmp_path)
+    models = fake_models(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner, editor=backend)
+    result, _ = await edited(models, tmp_path)
     assert result.stop is StopReason.ACCEPTED
     best = result.best_attempt
     assert best is not None
@@ -112,8 +112,8 @@ async def test_a_repair_starts_again_from_the_source_with_all_instructions(tmp_p
 
 async def test_a_repair_may_start_from_the_latest_result_instead(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first"), steps("second")])
-    parts = fake_parts(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
+    models = fake_models(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner)
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
     best = result.best_attempt
     assert best is not None
     assert (best.prompt, best.steps) == ("second", ("first", "second"))
@@ -125,7 +125,7 @@ async def test_a_chain_is_capped_and_begins_anew(tmp_path: Path) -> None:
     planner = FakePlanner(lambda situation: steps(f"step{len(situation.done)}"))
     growing = {f"step{n}": (0.3 + n / 10, 0.3, 0.9) for n in range(4)}
     limits = Limits(max_rounds=3, patience=9, tree=TreeLimits(depth=2, width=1, confidence=0.0))
-    result, _ = await edited(fake_parts(opinion(**growing), planner=planner), tmp_path, limits=limits)
+    result, _ = await edited(fake_models(opinion(**growing), planner=planner), tmp_path, limits=limits)
     assert [attempt.steps for attempt in result.attempts] == [("step0",), ("step0", "step1"), ("step0",)]
     assert [situation.edits_left for situation in planner.situations] == [2, 1, 2]
 
@@ -137,7 +137,7 @@ async def test_an_editor_that_changes_nothing_has_failed_which_is_not_zero(tmp_p
             return [task.source.copy() for task in tasks if task.source is not None]
 
     planner = FakePlanner(lambda situation: steps("fine"))
-    result, _ = await edited(fake_parts(opinion(fine=GOOD), planner=planner, editor=Lazy(paint=paint)), tmp_path)
+    result, _ = await edited(fake_models(opinion(fine=GOOD), planner=planner, editor=Lazy(paint=paint)), tmp_path)
     assert result.stop is StopReason.FAILED
     assert result.error is not None
     assert "unchanged" in result.error
@@ -153,8 +153,8 @@ async def test_one_lazy_result_does_not_spoil_the_others(tmp_path: Path) -> None
             assert tasks[0].source is not None
             return [tasks[0].source, *rest]
 
-    parts = fake_parts(opinion(fine=GOOD), planner=FakePlanner([steps("fine")]), editor=HalfLazy(paint=paint))
-    result, _ = await edited(parts, tmp_path)
+    models = fake_models(opinion(fine=GOOD), planner=FakePlanner([steps("fine")]), editor=HalfLazy(paint=paint))
+    result, _ = await edited(models, tmp_path)
     assert result.stop is StopReason.ACCEPTED
     assert [attempt.unchanged for attempt in result.attempts] == [True, False]
     assert result.best == 1
@@ -165,11 +165,11 @@ async def test_outside_the_mask_nothing_changes_whatever_the_editor_can(tmp_path
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 64, 40))
     editor = FakeBackend(modes=modes)
-    parts = fake_parts(lambda prompt, seed: GOOD, planner=FakePlanner([steps("fine")]), editor=editor)
+    models = fake_models(lambda prompt, seed: GOOD, planner=FakePlanner([steps("fine")]), editor=editor)
     seen: list[Image.Image] = []
     # The editor's tiles hold no prompt that the fake judge could read, so this one looks at nothing.
-    parts = _judged_blindly(parts, seen)
-    result, _ = await edited(parts, tmp_path, mask=mask)
+    models = _judged_blindly(models, seen)
+    result, _ = await edited(models, tmp_path, mask=mask)
     assert result.image is not None
     given = source()
     with Image.open(result.image) as picture:
@@ -178,21 +178,20 @@ async def test_outside_the_mask_nothing_changes_whatever_the_editor_can(tmp_path
     assert (editor.calls[0][0].mask is not None) == ("inpaint" in modes)
 
 
-def _judged_blindly(parts: Parts, seen: list[Image.Image]) -> Parts:
+def _judged_blindly(models: Models, seen: list[Image.Image]) -> Models:
     from dataclasses import replace
 
-    from agent.edit_judging import EditEvaluator
     from evaluator.testing import FakeJudge
 
     judge = FakeJudge(lambda image, prompt, check: seen.append(image) or 0.99)  # type: ignore[func-returns-value]
-    return replace(parts, edit_evaluator=EditEvaluator(judge))
+    return replace(models, editing=with_judge(models, judge))
 
 
 async def test_profiles_without_an_editor_say_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="editor"):
-        Session.start("x", fake_parts(opinion()), limits=Limits(), out=tmp_path, source=source())
+        Run.start("x", fake_models(opinion()), limits=Limits(), out=tmp_path, source=source())
     with pytest.raises(InputError, match="mask"):
-        Session.start("x", fake_parts(opinion()), limits=Limits(), out=tmp_path, mask=Image.new("L", (64, 64)))
+        Run.start("x", fake_models(opinion()), limits=Limits(), out=tmp_path, mask=Image.new("L", (64, 64)))
 
 
 class TestInTheDrawLoop:
@@ -200,10 +199,10 @@ class TestInTheDrawLoop:
 
     async def test_the_best_picture_is_edited_where_the_planner_says_so(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("mend", questions=[(Q2,)])])
-        parts = fake_parts(
+        models = fake_models(
             opinion(nearly=(0.9, 0.1, 0.9), mend=GOOD), rewriter=FakeRewriter([["nearly"]]), planner=planner
         )
-        result, events = await drawn(parts, tmp_path)
+        result, events = await drawn(models, tmp_path)
         assert result.stop is StopReason.ACCEPTED
         best = result.best_attempt
         assert best is not None
@@ -219,8 +218,8 @@ class TestInTheDrawLoop:
 
     async def test_a_new_picture_where_it_does_not(self, tmp_path: Path) -> None:
         planner = FakePlanner([Plan("redraw", "it misses the point")])
-        parts = fake_parts(opinion(fine=GOOD), rewriter=FakeRewriter([["poor"], ["fine"]]), planner=planner)
-        result, _ = await drawn(parts, tmp_path)
+        models = fake_models(opinion(fine=GOOD), rewriter=FakeRewriter([["poor"], ["fine"]]), planner=planner)
+        result, _ = await drawn(models, tmp_path)
         assert result.stop is StopReason.ACCEPTED
         assert {attempt.kind for attempt in result.attempts} == {"generate"}
         rounds = json.loads((result.folder / "run.json").read_text())["rounds"]
@@ -228,12 +227,12 @@ class TestInTheDrawLoop:
 
     async def test_the_same_picture_is_not_edited_twice_in_vain(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("vain"))
-        parts = fake_parts(
+        models = fake_models(
             opinion(nearly=(0.9, 0.4, 0.9), vain=(0.9, 0.1, 0.1), fine=GOOD),
             rewriter=FakeRewriter([["nearly"], ["fine"]]),
             planner=planner,
         )
-        result, events = await drawn(parts, tmp_path, Limits(tree=TreeLimits(width=1)))
+        result, events = await drawn(models, tmp_path, Limits(tree=TreeLimits(width=1)))
         assert result.stop is StopReason.ACCEPTED
         choices = [event.course.choice for event in events if isinstance(event, Planned)]
         assert choices == ["edit", "redraw"], "planned; there were no other words for it"
@@ -241,23 +240,23 @@ class TestInTheDrawLoop:
 
     async def test_drawings_are_not_edited_where_the_limits_forbid_it(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("mend", questions=[(Q2,)]))
-        parts = fake_parts(
+        models = fake_models(
             opinion(nearly=(0.9, 0.1, 0.9), mend=GOOD, fine=GOOD),
             rewriter=FakeRewriter([["nearly"], ["fine"]]),
             planner=planner,
         )
-        result, events = await drawn(parts, tmp_path / "drawn", Limits(edit_draws=False))
+        result, events = await drawn(models, tmp_path / "drawn", Limits(edit_draws=False))
         assert result.stop is StopReason.ACCEPTED
         assert {attempt.kind for attempt in result.attempts} == {"generate"}
         assert not any(isinstance(event, Planned) for event in events)
-        given, _ = await edited(parts, tmp_path / "edited", limits=Limits(edit_draws=False))
+        given, _ = await edited(models, tmp_path / "edited", limits=Limits(edit_draws=False))
         assert {attempt.kind for attempt in given.attempts} == {"edit"}, "a given picture is edited all the same"
 
     async def test_a_server_fault_while_planning_is_tried_again(self, tmp_path: Path) -> None:
         planner = FakePlanner([BackendError("no planner here; start it")])
-        result, _ = await drawn(fake_parts(opinion(), planner=planner), tmp_path)
+        result, _ = await drawn(fake_models(opinion(), planner=planner), tmp_path)
         assert (result.stop, result.error) == (StopReason.FAILED, "no planner here; start it")
-        again = Session.open(result.folder, fake_parts(opinion(mend=GOOD), planner=FakePlanner([steps("mend")])))
+        again = Run.open(result.folder, fake_models(opinion(mend=GOOD), planner=FakePlanner([steps("mend")])))
         assert (await again.run()).stop is StopReason.ACCEPTED
 
 
@@ -270,7 +269,7 @@ class TestTree:
 
         planner = FakePlanner([steps("first", "second")])
         limits = Limits(max_images=20, tree=TreeLimits(width=3, merge=1))
-        result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
+        result, events = await edited(fake_models(answers, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         level = result.attempts[:3]
         best = max(level, key=lambda attempt: attempt.report.verdicts[0].probability or 0)
@@ -284,8 +283,8 @@ class TestTree:
     async def test_several_may_be_kept(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second")])
         limits = Limits(max_images=20, tree=TreeLimits(width=2, keep=2, merge=1))
-        parts = fake_parts(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
-        result, _ = await edited(parts, tmp_path, limits=limits)
+        models = fake_models(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
+        result, _ = await edited(models, tmp_path, limits=limits)
         assert len(result.attempts) == 2 + 4
         assert {a.parent for a in result.attempts[2:]} == {a.image for a in result.attempts[:2]}
 
@@ -293,8 +292,8 @@ class TestTree:
         planner = FakePlanner(lambda situation: steps("first", "second"))
         together = planner.join(["first", "second"])
         limits = Limits(max_images=4, max_rounds=9, patience=9, tree=TreeLimits(merge=2, base="anew"))
-        parts = fake_parts(lambda prompt, seed: (0.9, 0.3, 0.9), planner=planner)
-        result, _ = await edited(parts, tmp_path, limits=limits)
+        models = fake_models(lambda prompt, seed: (0.9, 0.3, 0.9), planner=planner)
+        result, _ = await edited(models, tmp_path, limits=limits)
         assert [attempt.prompt for attempt in result.attempts] == [together] * 4
         assert len({attempt.parent for attempt in result.attempts}) == 1
         assert all(attempt.steps == (together,) for attempt in result.attempts)
@@ -308,7 +307,7 @@ class TestTree:
             return (0.1, 0.2, 0.9) if prompt == "first" else (0.2 + (seed % 1000) / 5000, 0.2, 0.9)
 
         limits = Limits(max_images=20, patience=9, tree=TreeLimits(merge=1))
-        result, events = await edited(fake_parts(answers, planner=planner), tmp_path, limits=limits)
+        result, events = await edited(fake_models(answers, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
         others = result.attempts[2:4]
@@ -321,7 +320,7 @@ class TestTree:
         planner = FakePlanner([steps("first", "second"), steps("other")])
         words = opinion(first=(0.1, 0.2, 0.9), other=(0.9, 0.2, 0.9), second=GOOD)
         limits = Limits(max_images=20, tree=TreeLimits(merge=1))
-        result, _ = await edited(fake_parts(words, planner=planner), tmp_path, limits=limits)
+        result, _ = await edited(fake_models(words, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
         refused = planner.situations[1].refused
@@ -330,13 +329,13 @@ class TestTree:
 
     async def test_independent_sub_tasks_are_made_together(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second")])
-        parts = fake_parts(opinion(second=GOOD), planner=planner)
-        result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(merge=2)))
+        models = fake_models(opinion(second=GOOD), planner=planner)
+        result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(merge=2)))
         assert result.attempts[0].prompt == "first; second"
 
 
-async def drawn(parts: Parts, out: Path, limits: Limits | None = None) -> tuple[RunResult, list[Event]]:
-    session = Session.start("three circles", parts, limits=limits or Limits(), out=out, seed=7, retry_wait_s=0.01)
+async def drawn(models: Models, out: Path, limits: Limits | None = None) -> tuple[RunResult, list[Event]]:
+    session = Run.start("three circles", models, limits=limits or Limits(), out=out, seed=7, retry_wait_s=0.01)
     events = [event async for event in session.stream()]
     assert session.result is not None
     return session.result, events
@@ -344,17 +343,17 @@ async def drawn(parts: Parts, out: Path, limits: Limits | None = None) -> tuple[
 
 async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first", "second")])
-    parts = fake_parts(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(merge=1)))
-    again = await Session.open(result.folder, parts).run()
+    models = fake_models(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(merge=1)))
+    again = await Run.open(result.folder, models).run()
     assert again.attempts == result.attempts
     assert again.source == result.source
 
 
 async def test_what_was_right_and_is_broken_is_edited_from_the_picture_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner(lambda situation: steps("again" if planner.situations[1:] else "first"))
-    parts = fake_parts(opinion(first=(0.9, 0.9, 0.1), again=GOOD), planner=planner)
-    result, _ = await edited(parts, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
+    models = fake_models(opinion(first=(0.9, 0.9, 0.1), again=GOOD), planner=planner)
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
     assert result.stop is StopReason.ACCEPTED
     best = result.best_attempt
     assert best is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.fakes import CHECKS, fake_parts, paint
-from agent.run import Session
+from agent.run import Run
+from agent.testing import CHECKS, fake_models, paint
 from editors.types import ImageTask
 from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Step
@@ -28,10 +28,10 @@ async def test_the_story_of_an_edit_is_all_there_and_runs_nothing(tmp_path: Path
     def opinion(prompt: str, seed: int) -> tuple[float, ...]:
         return {"paint it": (0.9, 0.2, 0.9), "move it": (0.95, 0.96, 0.97)}.get(prompt, (0.1, 0.2, 0.9))
 
-    parts = fake_parts(opinion, planner=FakePlanner([plan]))
+    models = fake_models(opinion, planner=FakePlanner([plan]))
     given = paint(ImageTask("given", 1))
     limits = Limits(tree=TreeLimits(merge=1))
-    session = Session.start(f"change it {EVIL}", parts, limits=limits, out=tmp_path, seed=3, source=given)
+    session = Run.start(f"change it {EVIL}", models, limits=limits, out=tmp_path, seed=3, source=given)
     result = await session.run()
     page = result.trace.read_text()
     assert "<script" not in page

@@ -18,7 +18,7 @@ from PIL import Image
 
 from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
-from agent.fakes import drawn_from, paint
+from agent.testing import drawn_from, paint
 from editors.fakes import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
@@ -222,7 +222,7 @@ def test_shares_on_two_machines(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 def test_judge_draws_and_judges_each(tmp_path: Path, model_server: Serve) -> None:
-    """Two rewrites of one prompt, of which the second draws the better picture: both servers' parts are real."""
+    """Two rewrites of one prompt, of which the second draws the better picture: both servers' models are real."""
     with model_server(POOR, FINE, good="finely") as server:
         profile = server.profile(tmp_path)
         source = prompts(tmp_path, ASK)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.fakes import paint
+from agent.testing import paint
 from editors.types import ImageTask
 
 Serve = Callable[..., Any]

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent.edit_judging import EditEvaluator
-from agent.fakes import drawn_from, fake_parts, paint
-from agent.run import RunResult, Session
+from agent.run import Run, RunResult
+from agent.testing import drawn_from, fake_models, paint, with_judge
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from evaluator.align import AlignEvaluator
@@ -61,11 +60,11 @@ async def mended(out: Path, box: object) -> tuple[RunResult, dict[str, Any], Fak
     judge = ServerJudge(FakeChat(script), config(), explain=True)
     editor = FakeBackend(name="fake editor", paint=paint_blue)
     planner = PhrasePlanner()
-    parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=planner, editor=editor)
-    evaluator = AlignEvaluator(parts.builder, judge)
-    parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
+    models = fake_models(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=planner, editor=editor)
+    evaluator = AlignEvaluator(models.checklist_maker, judge)
+    models = replace(models, evaluator=evaluator, editing=with_judge(models, judge))
     limits = Limits(images_per_round=1, max_rounds=2, tree=TreeLimits(width=1))
-    result = await Session.start("a blue star, three circles", parts, limits=limits, out=out, seed=7).run()
+    result = await Run.start("a blue star, three circles", models, limits=limits, out=out, seed=7).run()
     return result, json.loads((result.folder / "run.json").read_text()), editor
 
 
@@ -122,11 +121,11 @@ async def test_what_an_edit_is_to_change_is_shown_on_the_given_picture(tmp_path:
         return ChatReply("yes", logprobs={"yes": math.log(yes), "no": math.log(1 - yes)})
 
     judge = ServerJudge(FakeChat(script), config(), explain=True)
-    parts = fake_parts(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=PhrasePlanner())
-    evaluator = AlignEvaluator(parts.builder, judge)
-    parts = replace(parts, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
+    models = fake_models(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=PhrasePlanner())
+    evaluator = AlignEvaluator(models.checklist_maker, judge)
+    models = replace(models, evaluator=evaluator, editing=with_judge(models, judge))
     limits = Limits(max_rounds=1, tree=TreeLimits(width=1))
-    result = await Session.start("make it so", parts, limits=limits, out=tmp_path, seed=7, source=given).run()
+    result = await Run.start("make it so", models, limits=limits, out=tmp_path, seed=7, source=given).run()
     page = result.trace.read_text()
     figure = page[page.index('alt="The picture that was given"') : page.index("<figcaption>The picture that was given")]
     assert figure.count('<span class="box"') == 2

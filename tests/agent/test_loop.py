@@ -15,10 +15,10 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from PIL import Image
 
 from agent.events import ChecklistMade, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
-from agent.fakes import CHECKS, fake_parts, paint
-from agent.parts import CallLimit
-from agent.run import RunResult, Session, resume, run_draw
+from agent.models import CallLimit
+from agent.run import Run, RunResult, resume, run_draw
 from agent.state import STATE_TYPES
+from agent.testing import CHECKS, fake_models, paint
 from agent.types import Decision, StopReason, Task
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
@@ -36,7 +36,7 @@ def record(result: RunResult) -> dict[str, object]:
 
 
 async def test_accepted_in_the_first_round(tmp_path: Path) -> None:
-    result, events = await run(fake_parts(by_word(fine=GOOD), rewriter=FakeRewriter([["a fine one"]])), tmp_path)
+    result, events = await run(fake_models(by_word(fine=GOOD), rewriter=FakeRewriter([["a fine one"]])), tmp_path)
     assert result.stop is StopReason.ACCEPTED
     assert result.best_attempt is not None
     assert result.best_attempt.prompt == "a fine one"
@@ -48,7 +48,7 @@ async def test_accepted_in_the_first_round(tmp_path: Path) -> None:
 
 async def test_repaired_in_the_second_round(tmp_path: Path) -> None:
     rewriter = FakeRewriter([["a fair try"], ["a fine one"]])
-    result, _ = await run(fake_parts(by_word(fair=FAIR, fine=GOOD), rewriter=rewriter), tmp_path)
+    result, _ = await run(fake_models(by_word(fair=FAIR, fine=GOOD), rewriter=rewriter), tmp_path)
     assert result.stop is StopReason.ACCEPTED
     assert result.best_attempt is not None
     assert result.best_attempt.round == 2
@@ -60,7 +60,7 @@ async def test_repaired_in_the_second_round(tmp_path: Path) -> None:
 
 async def test_the_original_wins_where_rewrites_are_worse(tmp_path: Path) -> None:
     limits = Limits(max_rounds=2)
-    worse = fake_parts(lambda prompt, seed: FAIR if prompt == "ask" else POOR, rewriter=FakeRewriter([["x"], ["y"]]))
+    worse = fake_models(lambda prompt, seed: FAIR if prompt == "ask" else POOR, rewriter=FakeRewriter([["x"], ["y"]]))
     result, _ = await run(worse, tmp_path, limits=limits, prompt="ask")
     assert result.best == 0
     assert result.best_attempt is not None
@@ -69,7 +69,7 @@ async def test_the_original_wins_where_rewrites_are_worse(tmp_path: Path) -> Non
 
 async def test_the_best_is_returned_not_the_last(tmp_path: Path) -> None:
     rewriter = FakeRewriter([["x"], ["fair"], ["y"], ["z"]])
-    result, _ = await run(fake_parts(by_word(fair=FAIR), rewriter=rewriter), tmp_path)
+    result, _ = await run(fake_models(by_word(fair=FAIR), rewriter=rewriter), tmp_path)
     assert result.stop is StopReason.BUDGET
     assert result.best_attempt is not None
     assert (result.best_attempt.prompt, result.best_attempt.round) == ("fair", 2)
@@ -79,7 +79,7 @@ async def test_the_best_is_returned_not_the_last(tmp_path: Path) -> None:
 
 async def test_plateau(tmp_path: Path) -> None:
     limits = Limits(max_rounds=20, max_images=40, patience=2)
-    result, _ = await run(fake_parts(by_word()), tmp_path, limits=limits)
+    result, _ = await run(fake_models(by_word()), tmp_path, limits=limits)
     assert result.stop is StopReason.PLATEAU
     assert max(attempt.round for attempt in result.attempts) == 3
 
@@ -88,7 +88,7 @@ async def test_plateau(tmp_path: Path) -> None:
 async def test_never_more_images_than_allowed(tmp_path: Path, images: int, a_round: int, expected: int) -> None:
     backend = FakeBackend(paint=paint)
     limits = Limits(max_rounds=50, max_images=images, images_per_round=a_round, patience=50)
-    result, _ = await run(fake_parts(by_word(), backend=backend), tmp_path, limits=limits)
+    result, _ = await run(fake_models(by_word(), backend=backend), tmp_path, limits=limits)
     assert result.stop is StopReason.BUDGET
     assert len(result.attempts) == sum(len(call) for call in backend.calls) == expected
 
@@ -100,8 +100,8 @@ async def test_out_of_time_between_batches(tmp_path: Path) -> None:
             return super().render(tasks, on_step)
 
     limits = Limits(max_seconds=0.1, images_per_round=4, max_images=40, max_rounds=20)
-    parts = fake_parts(by_word(), backend=Slow(paint=paint), batch_size=1)
-    result, _ = await run(parts, tmp_path, limits=limits)
+    models = fake_models(by_word(), backend=Slow(paint=paint), batch_size=1)
+    result, _ = await run(models, tmp_path, limits=limits)
     assert result.stop is StopReason.TIME
     assert len(result.attempts) == 1
     assert result.image is not None
@@ -110,20 +110,20 @@ async def test_out_of_time_between_batches(tmp_path: Path) -> None:
 async def test_batches_are_no_larger_than_the_backend_takes(tmp_path: Path) -> None:
     backend = FakeBackend(paint=paint)
     limits = Limits(images_per_round=5, max_images=5)
-    await run(fake_parts(by_word(), backend=backend, batch_size=2), tmp_path, limits=limits)
+    await run(fake_models(by_word(), backend=backend, batch_size=2), tmp_path, limits=limits)
     assert [len(call) for call in backend.calls] == [2, 2, 1]
 
 
 async def test_a_judge_that_fails_everywhere_fails_the_run_and_can_be_asked_again(tmp_path: Path) -> None:
     backend = FakeBackend(paint=paint)
-    parts = fake_parts(lambda prompt, seed: (FAILED,) * 3, backend=backend)
-    result, _ = await run(parts, tmp_path)
+    models = fake_models(lambda prompt, seed: (FAILED,) * 3, backend=backend)
+    result, _ = await run(models, tmp_path)
     assert result.stop is StopReason.FAILED
     assert result.error is not None
     assert result.best_attempt is not None
     assert result.best_attempt.score is None
     drawn = len(backend.calls)
-    mended = fake_parts(lambda prompt, seed: GOOD, backend=backend)
+    mended = fake_models(lambda prompt, seed: GOOD, backend=backend)
     again = await resumed(result.folder, mended)
     assert again.stop is StopReason.ACCEPTED
     assert len(backend.calls) == drawn, "the pictures were there already"
@@ -133,8 +133,8 @@ async def test_a_picture_with_unanswered_checks_is_not_accepted(tmp_path: Path) 
     def opinion(prompt: str, seed: int) -> tuple[float | Outcome, ...]:
         return (0.99, 0.99, FAILED) if prompt == "holes" else FAIR
 
-    parts = fake_parts(opinion, rewriter=FakeRewriter([["holes"]]))
-    result, _ = await run(parts, tmp_path, limits=Limits(max_rounds=1))
+    models = fake_models(opinion, rewriter=FakeRewriter([["holes"]]))
+    result, _ = await run(models, tmp_path, limits=Limits(max_rounds=1))
     assert result.stop is StopReason.BUDGET
     assert result.best_attempt is not None
     assert result.best_attempt.report.failed == 1
@@ -144,21 +144,21 @@ async def test_a_backend_that_fails_hands_back_what_there_is_and_can_be_resumed(
     script = [None, BackendError("out of memory; use a smaller size")]
     failing = FakeBackend(paint=paint, script=script)
     rewriter = FakeRewriter([["fair"], ["fine"]])
-    result, events = await run(fake_parts(by_word(fair=FAIR, fine=GOOD), rewriter=rewriter, backend=failing), tmp_path)
+    result, events = await run(fake_models(by_word(fair=FAIR, fine=GOOD), rewriter=rewriter, backend=failing), tmp_path)
     assert result.stop is StopReason.FAILED
     assert result.error == "out of memory; use a smaller size"
     assert result.best_attempt is not None
     assert result.best_attempt.prompt == "fair"
     assert isinstance(events[-1], RunFinished)
     assert record(result)["error"] == result.error
-    again = await resumed(result.folder, fake_parts(by_word(fair=FAIR, fine=GOOD), rewriter=FakeRewriter([])))
+    again = await resumed(result.folder, fake_models(by_word(fair=FAIR, fine=GOOD), rewriter=FakeRewriter([])))
     assert again.stop is StopReason.ACCEPTED
     assert [attempt.prompt for attempt in again.attempts] == ["three circles", "fair", "fine", "fair"]
 
 
 async def test_a_server_fault_is_tried_once_more(tmp_path: Path) -> None:
     backend = FakeBackend(paint=paint, script=[ServerError("the image server timed out")])
-    result, events = await run(fake_parts(lambda p, s: GOOD, backend=backend), tmp_path)
+    result, events = await run(fake_models(lambda p, s: GOOD, backend=backend), tmp_path)
     assert result.stop is StopReason.ACCEPTED
     assert [event.text for event in events if isinstance(event, Warned)] == [
         "the image server timed out; trying once more"
@@ -167,28 +167,28 @@ async def test_a_server_fault_is_tried_once_more(tmp_path: Path) -> None:
 
 async def test_a_rewriter_whose_server_is_down_fails_the_run_before_any_picture(tmp_path: Path) -> None:
     down = ServerError("cannot reach http://127.0.0.1:9; start the server")
-    result, _ = await run(fake_parts(by_word(), rewriter=FakeRewriter([down, down])), tmp_path)
+    result, _ = await run(fake_models(by_word(), rewriter=FakeRewriter([down, down])), tmp_path)
     assert (result.stop, result.best, result.image) == (StopReason.FAILED, None, None)
     assert result.trace.is_file()
 
 
 async def test_the_short_ways_in(tmp_path: Path) -> None:
-    result = await run_draw("ask", fake_parts(by_word()), limits=Limits(), out=tmp_path, seed=1)
-    again = await resume(result.folder, fake_parts(by_word()))
+    result = await run_draw("ask", fake_models(by_word()), limits=Limits(), out=tmp_path, seed=1)
+    again = await resume(result.folder, fake_models(by_word()))
     assert again.attempts == result.attempts
 
 
 async def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
-    first, _ = await run(fake_parts(by_word()), tmp_path)
-    second, _ = await run(fake_parts(by_word()), tmp_path)
-    other, _ = await run(fake_parts(by_word()), tmp_path, seed=8)
+    first, _ = await run(fake_models(by_word()), tmp_path)
+    second, _ = await run(fake_models(by_word()), tmp_path)
+    other, _ = await run(fake_models(by_word()), tmp_path, seed=8)
     assert first.attempts == second.attempts
     assert first.attempts != other.attempts
 
 
 async def test_two_runs_may_share_their_parts(tmp_path: Path) -> None:
-    parts = fake_parts(by_word(fine=GOOD), rewriter=FakeRewriter(lambda call: [f"{call.prompt} fine"]))
-    results = await asyncio.gather(*(run(parts, tmp_path, prompt=f"ask {i}") for i in range(4)))
+    models = fake_models(by_word(fine=GOOD), rewriter=FakeRewriter(lambda call: [f"{call.prompt} fine"]))
+    results = await asyncio.gather(*(run(models, tmp_path, prompt=f"ask {i}") for i in range(4)))
     assert {result.best_attempt.prompt for result, _ in results if result.best_attempt} == {
         f"ask {i} fine" for i in range(4)
     }
@@ -197,13 +197,13 @@ async def test_two_runs_may_share_their_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prompt", ["", " \n", "x" * 5000, "half \ud800"])
 def test_prompts_that_cannot_be_used(tmp_path: Path, prompt: str) -> None:
     with pytest.raises(InputError, match="prompt"):
-        Session.start(prompt, fake_parts(by_word()), limits=Limits(), out=tmp_path)
+        Run.start(prompt, fake_models(by_word()), limits=Limits(), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_run_json_holds_the_whole_story(tmp_path: Path) -> None:
     result, _ = await run(
-        fake_parts(by_word(fair=FAIR), rewriter=FakeRewriter([["fair"], ["fine"], ["x"], ["y"]])), tmp_path
+        fake_models(by_word(fair=FAIR), rewriter=FakeRewriter([["fair"], ["fine"], ["x"], ["y"]])), tmp_path
     )
     saved = json.loads((result.folder / "run.json").read_text())
     assert saved["stop"] == "budget"
@@ -222,7 +222,7 @@ async def test_run_json_holds_the_whole_story(tmp_path: Path) -> None:
 
 
 async def test_the_state_survives_a_strict_checkpoint(tmp_path: Path) -> None:
-    result, _ = await run(fake_parts(by_word()), tmp_path)
+    result, _ = await run(fake_models(by_word()), tmp_path)
     strict = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
     async with AsyncSqliteSaver.from_conn_string(str(result.folder / "state" / "checkpoints.sqlite")) as saver:
         saver.serde = strict
@@ -238,10 +238,10 @@ async def test_the_state_survives_a_strict_checkpoint(tmp_path: Path) -> None:
 
 
 def test_parts_serve_one_event_loop_after_another(tmp_path: Path) -> None:
-    parts = replace(fake_parts(by_word()), calls=CallLimit(1))
+    models = replace(fake_models(by_word()), calls=CallLimit(1))
 
     async def crowd(folder: Path) -> None:
-        await asyncio.gather(*(run(parts, folder, limits=Limits(max_rounds=1)) for _ in range(3)))
+        await asyncio.gather(*(run(models, folder, limits=Limits(max_rounds=1)) for _ in range(3)))
 
     for name in ("first", "second"):
         asyncio.run(crowd(tmp_path / name))

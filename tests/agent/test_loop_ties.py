@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from agent.fakes import drawn_from, fake_parts
-from agent.parts import Chooser
+from agent.models import Chooser
 from agent.run import resume
+from agent.testing import drawn_from, fake_models
 from agent.types import StopReason
 from evaluator.pairs.judges import Comparison, PicturePair, WinRates
 from redraft.limits import Limits
@@ -31,24 +31,24 @@ class Taste:
 async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:
     taste = Taste()
     limits = Limits(max_rounds=2, max_images=6, images_per_round=3, patience=5)
-    parts = replace(fake_parts(lambda *_: FAIR), chooser=Chooser(WinRates(taste)))
-    result, _ = await run(parts, tmp_path / "chosen", limits=limits)
+    models = replace(fake_models(lambda *_: FAIR), chooser=Chooser(WinRates(taste)))
+    result, _ = await run(models, tmp_path / "chosen", limits=limits)
     assert result.best_attempt is not None
     assert result.best_attempt.seed == max(attempt.seed for attempt in result.attempts)
     images = len({attempt.image for attempt in result.attempts})
     assert taste.asked <= 2 * (3 + images * (images - 1) // 2), "once a round, all pairs, both orders"
     record = json.loads((result.folder / "run.json").read_text())
     assert max(record["attempts"], key=lambda one: one["standing"])["number"] == record["best"]
-    plain, _ = await run(fake_parts(lambda *_: FAIR), tmp_path / "plain", limits=limits)
+    plain, _ = await run(fake_models(lambda *_: FAIR), tmp_path / "plain", limits=limits)
     assert plain.best == 0
     before = taste.asked
-    assert (await resume(result.folder, parts)).best == result.best
+    assert (await resume(result.folder, models)).best == result.best
     assert taste.asked == before, "what was compared is in the journal"
 
 
 async def test_one_best_picture_is_compared_with_none(tmp_path: Path) -> None:
     taste = Taste()
-    parts = replace(fake_parts(by_word(detail=GOOD)), chooser=Chooser(WinRates(taste)))
-    result, _ = await run(parts, tmp_path, limits=Limits(images_per_round=2))
+    models = replace(fake_models(by_word(detail=GOOD)), chooser=Chooser(WinRates(taste)))
+    result, _ = await run(models, tmp_path, limits=Limits(images_per_round=2))
     assert result.stop is StopReason.ACCEPTED
     assert taste.asked == 0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.run import Session
+from agent.models import open_models
+from agent.run import Run
 from agent.types import StopReason
-from agent.wiring import open_parts
 from redraft.images import read_provenance
 from redraft.profiles import load_profile
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
     profile = load_profile("mini")
     limits = profile.limits
-    session = Session.start(ASK, open_parts(profile), limits=limits, out=tmp_path, profile=profile, seed=3)
+    session = Run.start(ASK, open_models(profile), limits=limits, out=tmp_path, profile=profile, seed=3)
     async for _ in session.stream():
         pass
     result = session.result

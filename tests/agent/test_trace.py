@@ -6,8 +6,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from agent.fakes import Opinion, fake_parts
-from agent.run import RunResult, Session
+from agent.run import Run, RunResult
+from agent.testing import Opinion, fake_models
 from agent.trace import chart
 from evaluator.types import Check, Outcome
 from redraft.limits import Limits
@@ -34,8 +34,8 @@ class Page(HTMLParser):
 async def story(out: Path, opinion: Opinion, **limits: float) -> tuple[RunResult, Page]:
     checks = (Check("counting", f"Is this right? {EVIL}"), Check("negation", "No squares?"))
     rewriter = FakeRewriter(lambda call: [Rewrite(f"better {EVIL}", thought=f"hm {EVIL}", findings=(EVIL,))])
-    parts = fake_parts(opinion, rewriter=rewriter, checks=checks)
-    session = Session.start(EVIL, parts, limits=Limits(**limits), out=out, seed=1)  # type: ignore[arg-type]
+    models = fake_models(opinion, rewriter=rewriter, checks=checks)
+    session = Run.start(EVIL, models, limits=Limits(**limits), out=out, seed=1)  # type: ignore[arg-type]
     async for _ in session.stream():
         pass
     assert session.result is not None
@@ -78,7 +78,7 @@ async def test_the_story_is_all_there(tmp_path: Path) -> None:
 async def test_a_picture_that_is_gone_does_not_break_the_page(tmp_path: Path) -> None:
     result, _ = await story(tmp_path, lambda prompt, seed: (0.9, 0.2), max_rounds=1)
     result.images[0].unlink()
-    again = Session.open(result.folder, fake_parts(lambda prompt, seed: (0.9, 0.2)))
+    again = Run.open(result.folder, fake_models(lambda prompt, seed: (0.9, 0.2)))
     async for _ in again.stream():
         pass
     assert f"{result.images[0].name} is gone" in result.trace.read_text()

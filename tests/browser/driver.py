@@ -17,12 +17,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from agent.edit_judging import EditEvaluator
-from agent.fakes import fake_parts
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.models import Served
 from agent.serve.settings import Settings
+from agent.testing import fake_models, with_judge
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from evaluator.align import AlignEvaluator
@@ -87,7 +86,7 @@ def main(data: Path, port: int) -> None:
     hold = data.with_name(f"{data.name}.hold")
     judge = PointingJudge()
     step = {"region": PLACE, "draft": "a star"}
-    made = fake_parts(
+    made = fake_models(
         lambda prompt, seed: (),
         checks=tuple(CHECKS),
         rewriter=FakeRewriter(
@@ -98,9 +97,9 @@ def main(data: Path, port: int) -> None:
         editor=Painter("editor", hold),
     )
     evaluator = AlignEvaluator(FakeChecklistBuilder(lambda _: tuple(CHECKS)), judge)
-    parts = replace(made, evaluator=evaluator, edit_evaluator=EditEvaluator(judge))
+    models = replace(made, evaluator=evaluator, editing=with_judge(made, judge))
     limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
-    served = Served.of("fake", parts, limits, metrics)
+    served = Served.of("fake", models, limits, metrics)
     asyncio.run(run_server(Settings(data=data, port=port), [served], metrics))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
-from agent.fakes import paint
+from agent.testing import paint
 from editors.types import ImageTask
 from eval_suites import registry
 from eval_suites.book import Book

@@ -1,4 +1,4 @@
-"""The runner with fake parts: equal images, nothing paid twice, kills, failures, layouts, figures."""
+"""The runner with fake models: equal images, nothing paid twice, kills, failures, layouts, figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent.fakes import drawn_from, fake_parts, paint
+from agent.testing import drawn_from, fake_models, paint
 from editors.fakes import FakeBackend
 from eval_suites import registry
 from eval_suites.book import Book, opened
@@ -64,7 +64,7 @@ def judge_says(image: Image.Image, prompt: str, check: Check) -> JudgeAnswer:
 
 
 class Desk:
-    """A folder and parts to evaluate with."""
+    """A folder and models to evaluate with."""
 
     def __init__(self, out: Path, *, judge: Any = judge_says, backend: FakeBackend | None = None) -> None:
         self.out = out
@@ -72,14 +72,14 @@ class Desk:
         self.builder = FakeChecklistBuilder(lambda _: (FOX,))
         self.rewriter = FakeRewriter()
         self.backend = backend or FakeBackend(paint=paint)
-        parts = fake_parts(lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3)
-        self.parts = replace(parts, builder=self.builder, evaluator=AlignEvaluator(self.builder, self.judge))
+        models = fake_models(lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3)
+        self.models = replace(models, checklist_maker=self.builder, evaluator=AlignEvaluator(self.builder, self.judge))
 
     def work(self, book: Book, suite: Suite, images: int = 2, given: Path | None = None) -> Work:
-        reporter = Reporter("own", self.parts.evaluator, self.parts.builder)
+        reporter = Reporter("own", self.models.evaluator, self.models.checklist_maker)
         return Work(
             suite=suite,
-            parts=self.parts,
+            models=self.models,
             reporter=reporter,
             limits=Limits(images_per_round=2),
             book=book,
@@ -309,7 +309,7 @@ def test_failed_judgements_are_counted_and_asked_for_again(tmp_path: Path) -> No
 
 def test_a_rewriter_that_is_down_fails_only_what_is_rewritten(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "out")
-    desk.parts = replace(desk.parts, rewriter=FakeRewriter(lambda _: BackendError("no rewriter")))
+    desk.models = replace(desk.models, rewriter=FakeRewriter(lambda _: BackendError("no rewriter")))
     _, results, figures = desk.run(ALL[:-1])
     assert failures(results)["rewritten"] == {"a": "no rewriter", "b": "no rewriter", "c": "no rewriter"}
     assert not failures(results)["raw"]
@@ -424,7 +424,7 @@ def test_the_report_says_what_is_measured_first_and_escapes_what_models_say(tmp_
 def test_one_failing_batch_of_many_pictures_does_not_end_the_run(tmp_path: Path) -> None:
     items = [Item(str(n), f"prompt {n}", (Question(JUG),), {"kind": ("x",)}) for n in range(60)]
     desk = Desk(tmp_path / "out", backend=FakeBackend(paint=paint, script=[BackendError("out of memory")]))
-    desk.parts = replace(desk.parts, batch_size=50)
+    desk.models = replace(desk.models, batch_size=50)
     _, results, _ = desk.run(conditions(2, rewriter=False, best=False, loop=False), items=items)
     assert len(failures(results)["raw"]) == 25
 
@@ -432,6 +432,6 @@ def test_one_failing_batch_of_many_pictures_does_not_end_the_run(tmp_path: Path)
 def test_a_judge_of_checklists_that_is_gone_ends_the_run(tmp_path: Path) -> None:
     items = [Item(str(n), f"prompt {n}", (), {"kind": ("x",)}) for n in range(60)]
     desk = Desk(tmp_path / "out")
-    desk.parts = replace(desk.parts, builder=FakeChecklistBuilder(lambda _: BackendError("no checklists")))
+    desk.models = replace(desk.models, checklist_maker=FakeChecklistBuilder(lambda _: BackendError("no checklists")))
     with pytest.raises(BackendError, match="20 items in a row failed; the last: no checklists"):
         desk.run(conditions(1, rewriter=False, best=False, loop=False), items=items, images=1)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-import agent.wiring
+import agent.models
 from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter import cot, reply, styles
 from rewriter.train import data, grpo, image_reward
@@ -280,9 +280,9 @@ def test_what_is_refused(
 
 def test_training_and_use_share_template_parser_guard_and_evaluator() -> None:
     """The same objects, not copies: what is trained is what is used."""
-    assert image_reward.open_evaluator is agent.wiring.open_evaluator
-    assert image_reward.open_backend is agent.wiring.open_backend
-    assert agent.wiring.CoTRewriter is cot.CoTRewriter
+    assert image_reward.open_evaluator is agent.models.open_evaluator
+    assert image_reward.open_backend is agent.models.open_backend
+    assert agent.models.CoTRewriter is cot.CoTRewriter
     assert data.load_style is cot.load_style is styles.load_style
     assert data.load_target is cot.load_target
     assert image_reward.review is cot.review is reply.review

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.fakes import Opinion, fake_parts
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
+from agent.testing import Opinion, fake_models
 from editors.types import ImageBackend
 from redraft.limits import Limits
 from rewriter.plan import Plan, Step
@@ -29,12 +29,12 @@ def fake_served(
     limits: Limits | None = None,
     batch_size: int = 4,
 ) -> Served:
-    """Draws as `agent.fakes.paint` does; prompts with a star are accepted, others run out of rounds."""
-    parts = fake_parts(
+    """Draws as `agent.testing.paint` does; prompts with a star are accepted, others run out of rounds."""
+    models = fake_models(
         opinion,
         rewriter=FakeRewriter(lambda call: [f"{call.prompt}, finely"]),
         planner=FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),))),
         backend=backend,
         batch_size=batch_size,
     )
-    return Served.of(name, parts, limits or Limits(max_rounds=2, max_images=4), metrics)
+    return Served.of(name, models, limits or Limits(max_rounds=2, max_images=4), metrics)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.fakes import paint
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.settings import Bounds, Settings
+from agent.testing import paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.limits import Limits

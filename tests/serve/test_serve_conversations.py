@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent.fakes import drawn_from, paint
 from agent.serve.settings import Bounds
+from agent.testing import drawn_from, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.images import read_image

@@ -15,9 +15,9 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from agent.fakes import drawn_from, paint
 from agent.serve.mcp import create_mcp
 from agent.serve.settings import Bounds
+from agent.testing import drawn_from, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask
 from redraft.errors import ServerError

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from agent.models import open_models
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
-from agent.wiring import open_parts
 from editors.types import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.local_judge import TransformersJudge
@@ -84,14 +84,14 @@ async def test_conversations_share_the_batches_of_all_three_models(start: Start)
         return chats[-1]
 
     def models(metrics: Metrics) -> list[Served]:
-        parts = open_parts(profile, chat)
-        evaluator = parts.evaluator
+        models = open_models(profile, chat)
+        evaluator = models.evaluator
         assert isinstance(evaluator, AlignEvaluator)
-        backend, judge = Counting(parts.backend), CountingJudge(TransformersJudge(profile.judge))
+        backend, judge = Counting(models.generator), CountingJudge(TransformersJudge(profile.judge))
         evaluator.judge = judge
         counted.append((backend, judge))
-        parts = replace(parts, backend=backend)
-        return [Served.of("mini", parts, profile.limits, metrics, profile=profile)]
+        models = replace(models, generator=backend)
+        return [Served.of("mini", models, profile.limits, metrics, profile=profile)]
 
     async with start(models) as server:
         ids = await begin(server.http, WORDS, limits={"max_rounds": 2})

@@ -14,7 +14,7 @@ import openai
 import pytest
 from PIL import Image
 
-from agent.fakes import drawn_from, paint
+from agent.testing import drawn_from, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import ServerError
@@ -188,8 +188,8 @@ async def test_a_chat_that_streams(ai: openai.AsyncOpenAI) -> None:
 
 async def test_a_picture_in_a_message_is_changed(ai: openai.AsyncOpenAI) -> None:
     url = "data:image/png;base64," + base64.b64encode(png(paint(ImageTask("a circle", 1)))).decode()
-    parts: list[Any] = [{"type": "text", "text": "a star"}, {"type": "image_url", "image_url": {"url": url}}]
-    answer = await ai.chat.completions.create(model="fake", messages=[{"role": "user", "content": parts}])
+    models: list[Any] = [{"type": "text", "text": "a star"}, {"type": "image_url", "image_url": {"url": url}}]
+    answer = await ai.chat.completions.create(model="fake", messages=[{"role": "user", "content": models}])
     told = answer.redraft  # type: ignore[attr-defined]
     assert told["prompt"] == "a star", "an edit: rewrites would be finely"
 

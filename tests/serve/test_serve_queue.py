@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from agent.fakes import paint
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.queue import RenderQueue
+from agent.testing import paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
 from redraft.errors import BackendError
@@ -240,7 +240,7 @@ async def test_calls_of_models_in_this_process_run_as_many_at_once_as_there_are(
 
     async def call() -> None:
         nonlocal inside, most
-        async with served.parts.calls:
+        async with served.models.calls:
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.01)

@@ -15,13 +15,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from agent.fakes import paint
 from agent.serve.app import PAGE
 from agent.serve.errors import kind_of
 from agent.serve.guard import Doorkeeper
 from agent.serve.metrics import LOGGER, Lines
 from agent.serve.pictures import Pictures, public_address
 from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
+from agent.testing import paint
 from editors.types import ImageTask
 from redraft.errors import ConfigError, InputError
 from redraft.images import read_image

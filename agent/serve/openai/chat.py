@@ -53,8 +53,8 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
     text = _without_pictures(last.text)
     own = last.pictures
     url = own[-1] if own else _latest(body.messages)
-    parts = service.served(profile).parts
-    if url is None or (not own and not (parts.can_edit or parts.answerer)):
+    parts = service.served(profile).models
+    if url is None or (not own and not (parts.editing is not None or parts.answerer)):
         return Turn("draw", text), None
     picture = await service.pictures.fetch(url)
     if parts.turn_reader is None:
@@ -65,7 +65,7 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
         turn = await parts.turn_reader(talk)
     if turn.kind == "ask" and parts.answerer is not None:
         return Turn("ask", turn.text or text), picture
-    if turn.kind == "edit" and (own or parts.can_edit):
+    if turn.kind == "edit" and (own or parts.editing is not None):
         return Turn("edit", turn.text or text), picture
     if own:  # who sends a picture along wants something of it
         return Turn("edit", text), picture
@@ -90,7 +90,7 @@ def _begin(
 
 
 async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:
-    parts = service.served(profile).parts
+    parts = service.served(profile).models
     assert parts.answerer is not None
     async with parts.calls:
         return await parts.answerer(picture, question)

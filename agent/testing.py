@@ -1,4 +1,4 @@
-"""Parts without models, for tests and for measuring the loop by itself.
+"""Stand-ins for models, for tests and for measuring the loop by itself.
 
 A fake picture carries the prompt and seed it was drawn from in its pixels, so a fake judge in another process (after a
 restart, say) can still tell what it looks at.
@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from PIL import Image
 
 from agent.edit_judging import EditEvaluator
-from agent.parts import Parts
+from agent.models import Editing, Models
 from editors.fakes import FakeBackend
 from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator
 from evaluator.edits.types import EditChecks
+from evaluator.grounding import Grounder
 from evaluator.testing import FakeChecklistBuilder, FakeEditChecklistBuilder, FakeJudge, JudgeAnswer
-from evaluator.types import Check, Checklist
+from evaluator.types import Check, Checklist, Judge
 from rewriter.plan import Planner
 from rewriter.testing import FakeRewriter
 from rewriter.turns import RuleReader
@@ -54,6 +56,12 @@ def drawn_from(image: Image.Image) -> tuple[str, int]:
     return task["prompt"], task["seed"]
 
 
+def with_judge(models: Models, judge: Judge) -> Editing:
+    """What `models` edit with, but for the judge of edits."""
+    assert models.editing is not None
+    return replace(models.editing, evaluator=EditEvaluator(judge))
+
+
 class FakeAnswerer:
     """An Answerer that says what a picture of `paint` was drawn from."""
 
@@ -61,7 +69,7 @@ class FakeAnswerer:
         return f"{question} It shows {drawn_from(image)[0]!r}."
 
 
-def fake_parts(
+def fake_models(
     opinion: Opinion,
     *,
     rewriter: Rewriter | None = None,
@@ -71,8 +79,9 @@ def fake_parts(
     planner: Planner | None = None,
     editor: ImageBackend | None = None,
     kept: Checklist = (),
-) -> Parts:
-    """Parts whose judge has `opinion` of every picture, and whose pictures are those of `paint`.
+    grounder: Grounder | None = None,
+) -> Models:
+    """Models whose judge has `opinion` of every picture, and whose pictures are those of `paint`.
 
     With a `planner` they can edit, by `editor` or else as `paint` does. The questions of an edit are `checks`, and
     those `kept`, which the opinion must then answer too.
@@ -80,18 +89,23 @@ def fake_parts(
     asked = (*checks, *kept)
     builder = FakeChecklistBuilder(lambda _: checks)
     judge = FakeJudge(lambda image, _, check: opinion(*drawn_from(image))[asked.index(check)])
-    editing = planner is not None
-    return Parts(
-        builder=builder,
+    editing = None
+    if planner is not None:
+        editing = Editing(
+            editor=editor or FakeBackend(name="fake editor", paint=paint),
+            planner=planner,
+            checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)),
+            evaluator=EditEvaluator(judge),
+            grounder=grounder,
+        )
+    return Models(
+        checklist_maker=builder,
         rewriter=rewriter or FakeRewriter(),
-        backend=backend or FakeBackend(paint=paint),
+        generator=backend or FakeBackend(paint=paint),
         evaluator=AlignEvaluator(builder, judge),
         batch_size=batch_size,
         names={"rewriter": "fake rewriter", "generator": "fake", "judge": judge.name},
-        editor=editor or FakeBackend(name="fake editor", paint=paint) if editing else None,
-        planner=planner,
-        edit_checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)) if editing else None,
-        edit_evaluator=EditEvaluator(judge) if editing else None,
+        editing=editing,
         turn_reader=RuleReader(),
         answerer=FakeAnswerer(),
     )

@@ -1,0 +1,203 @@
+"""The models a run works with, behind the protocols of rewriter, editors and evaluator, and how a profile opens them.
+
+    models = open_models(load_profile("mini"))  # opened once, shared by many runs
+
+Importing this is cheap; model libraries load when they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from PIL import Image
+
+from agent.edit_judging import EditEvaluator
+from editors.models import open_backend
+from editors.types import ImageBackend
+from evaluator.align import AlignEvaluator, open_evaluator
+from evaluator.answering import Answerer, ChatAnswerer, JudgeAnswerer
+from evaluator.edits.checks import EditChecklistBuilder, OverallEditChecks
+from evaluator.edits.types import EditChecklistMaker
+from evaluator.grounding import Grounder, open_grounder
+from evaluator.pairs.judges import GroupJudge, LikertJudge, ThurstoneRanks, WinRates, YesNoPairJudge
+from evaluator.types import Checklist, ChecklistMaker, Report
+from redraft.chat import ChatModel
+from redraft.models import open_chat
+from redraft.profiles import BackendConfig, ModelConfig, Profile, load_part
+from rewriter.cot import CoTRewriter
+from rewriter.plan import Planner, open_planner
+from rewriter.turns import TurnReader, open_turn_reader
+from rewriter.types import Rewriter
+
+OpenChat = Callable[[ModelConfig], ChatModel]
+
+
+class Evaluator(Protocol):
+    """Judges one picture against a checklist made from `prompt`, the user's own."""
+
+    async def score(self, image: Image.Image, prompt: str, checklist: Checklist) -> Report: ...
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Who chooses among pictures whose scores lie within `margin`."""
+
+    judge: GroupJudge
+    margin: float = 0.02
+
+
+def _one_worker() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="redraft-render")
+
+
+class CallLimit:
+    """Lets at most `most` calls run at once: `async with limit: ...`. May serve one event loop after another."""
+
+    def __init__(self, most: int = 8) -> None:
+        self._most = most
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._gates.setdefault(loop, asyncio.Semaphore(self._most)).acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gates[asyncio.get_running_loop()].release()
+
+
+@dataclass(frozen=True)
+class Editing:
+    """What a run needs to edit pictures.
+
+    grounder: says where a step is to change something, if neither the user, the planner nor the judge does.
+    """
+
+    editor: ImageBackend
+    planner: Planner
+    checks: EditChecklistMaker
+    evaluator: EditEvaluator
+    grounder: Grounder | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """What nodes reach through LangGraph's runtime context. One object may serve many runs at once.
+
+    batch_size:  pictures drawn in one call of the backend; a kill loses at most one such batch.
+    names:       role to model name, written to run.json and into the pictures.
+    renderer:    the one thread in which the backends work.
+    calls:       shared by all chat and judge calls.
+    editing:     None: a run only ever draws.
+    chooser:     None: of equally good pictures the first is the best.
+    turn_reader: reads a person's turns in a conversation; None: only commands are understood.
+    answerer:    answers questions about pictures; None: there are no answers.
+    """
+
+    checklist_maker: ChecklistMaker
+    rewriter: Rewriter
+    generator: ImageBackend
+    evaluator: Evaluator
+    batch_size: int = 4
+    names: Mapping[str, str] = field(default_factory=dict)
+    renderer: ThreadPoolExecutor = field(default_factory=_one_worker)
+    calls: CallLimit = field(default_factory=CallLimit)
+    editing: Editing | None = None
+    chooser: Chooser | None = None
+    turn_reader: TurnReader | None = None
+    answerer: Answerer | None = None
+
+    def close(self) -> None:
+        """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
+        for backend in (self.generator, self.editing and self.editing.editor):
+            interrupt = getattr(backend, "interrupt", None)
+            if interrupt is not None:
+                interrupt()
+        self.renderer.shutdown(wait=False, cancel_futures=True)
+
+
+def open_models(
+    profile: Profile, chat: OpenChat = open_chat, *, editing: bool = True, conversing: bool = True
+) -> Models:
+    """The models that `profile` describes. A model that serves two roles is opened once. `chat` opens chat models.
+
+    Without `editing` nothing is opened that only edits need, without `conversing` nothing that only conversations do.
+    Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
+    """
+    rewriting = chat(profile.rewriter.model)
+    own = profile.checklist.model
+    listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
+    generator = open_backend(profile.generator)
+    checklist_maker, evaluator = open_evaluator(profile, listing)
+    served = [model for model in (profile.rewriter.model, own, profile.judge.model) if model is not None]
+    return Models(
+        checklist_maker=checklist_maker,
+        rewriter=CoTRewriter(rewriting, profile.rewriter),
+        generator=generator,
+        evaluator=evaluator,
+        batch_size=profile.generator.batch_size,
+        names={
+            "rewriter": rewriting.name,
+            "generator": generator.name,
+            "judge": evaluator.judge.name,
+            "checklist": listing.name,
+            **({} if profile.editor is None else {"editor": profile.editor.model}),
+        },
+        # A model in this process answers those who wait together as one batch.
+        calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in served)),
+        editing=_open_editing(profile, profile.editor, rewriting, evaluator, chat)
+        if profile.editor and editing
+        else None,
+        chooser=_open_chooser(profile),
+        turn_reader=_open_turn_reader(profile, rewriting) if conversing else None,
+        answerer=_open_answerer(profile, evaluator, chat) if conversing else None,
+    )
+
+
+def _open_chooser(profile: Profile) -> Chooser | None:
+    if profile.evaluator.ties == "first":
+        return None
+    chat, least = open_chat(profile.judge.model), profile.judge.min_label_mass
+    likert = profile.evaluator.ties == "likert"
+    judge = ThurstoneRanks(LikertJudge(chat, least)) if likert else WinRates(YesNoPairJudge(chat, least))
+    return Chooser(judge, profile.evaluator.tie_margin)
+
+
+def _open_editing(
+    profile: Profile, editor: BackendConfig, rewriting: ChatModel, evaluator: AlignEvaluator, chat: OpenChat
+) -> Editing:
+    checks: EditChecklistMaker
+    if profile.edit_checks is not None:
+        checks = load_part(profile.edit_checks)(evaluator.judge, profile.limits.pass_at)
+    elif profile.judge.model.kind == "openai":
+        checks = EditChecklistBuilder(chat(profile.judge.model))
+    else:
+        checks = OverallEditChecks()
+    planner = load_part(profile.planner)() if profile.planner else open_planner(rewriting, profile.rewriter)
+    return Editing(
+        editor=open_backend(editor),
+        planner=planner,
+        checks=checks,
+        evaluator=EditEvaluator(evaluator.judge, aggregation=profile.evaluator.edit_aggregation),
+        grounder=None if profile.grounder is None else open_grounder(profile.grounder),
+    )
+
+
+def _open_turn_reader(profile: Profile, rewriting: ChatModel) -> TurnReader:
+    if profile.turn_reader is None:
+        return open_turn_reader(rewriting, profile.rewriter)
+    reader: TurnReader = load_part(profile.turn_reader)()
+    return reader
+
+
+def _open_answerer(profile: Profile, evaluator: AlignEvaluator, chat: OpenChat) -> Answerer:
+    if profile.answerer is not None:
+        answerer: Answerer = load_part(profile.answerer)(evaluator.judge)
+        return answerer
+    if profile.judge.model.kind == "openai":
+        return ChatAnswerer(chat(profile.judge.model))
+    return JudgeAnswerer(evaluator.judge)
