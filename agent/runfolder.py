@@ -11,12 +11,11 @@ runs/20261123T061012Z-three-red-circles-4f9a1c/
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +24,10 @@ from typing import Any
 from agent.types import Attempt
 from redraft.errors import InputError
 from redraft.files import write_atomically
+from redraft.journal import lock
 
 FORMAT = 1
 """Version of run.json."""
-
-
-class Occupied(InputError):  # noqa: N818
-    """Another process works in the folder."""
 
 
 @dataclass(frozen=True)
@@ -128,30 +124,9 @@ class RunFolder:
         for part in self.path.rglob(".*.part"):
             part.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other processes out while the run is worked on; freed by the system however this process ends.
-
-        Raises Occupied where another process holds it. On systems without `fcntl` nothing is kept out.
-        """
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        try:
-            file = os.open(self.path / "state" / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise InputError(f"cannot write to the run folder {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            raise Occupied(f"another process is working on {self.path}; wait for it or stop it") from None
-        try:
-            yield
-        finally:
-            os.close(file)
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps other processes out while the run is worked on. Raises Occupied if another process holds it."""
+        return lock(self.path / "state" / "lock", self.path)
 
 
 def require_writable(out: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 from agent.models import Evaluator, Models
 from agent.run import Run
 from agent.types import Attempt, StopReason, missed, stable_key
-from eval_suites.book import Book
 from eval_suites.painting import Draw, Easel, seed_of
 from eval_suites.types import Item, Suite
 from evaluator.types import Check, Checklist, ChecklistMaker, Outcome
 from redraft.errors import BackendError, InputError
 from redraft.images import open_image
+from redraft.journal import Journal
 from redraft.limits import Limits
 from redraft.store import ImageStore
 
@@ -101,7 +101,7 @@ class Work:
     models: Models
     reporter: Reporter
     limits: Limits
-    book: Book
+    journal: Journal
     store: ImageStore
     out: Path
     images: int
@@ -109,7 +109,7 @@ class Work:
     given: Path | None = None
 
     def __post_init__(self) -> None:
-        self.easel = Easel(self.models, self.book, self.store)
+        self.easel = Easel(self.models, self.journal, self.store)
         self._sessions = asyncio.Semaphore(SESSIONS)
         self._asked: set[str] = set()
 
@@ -125,7 +125,7 @@ class Work:
             async with self.models.calls:
                 return asdict((await self.models.rewriter(item.prompt, n=1, seed=self.seed))[0])
 
-        made: dict[str, Any] = await self.book.once("rewrite", item.prompt, make)
+        made: dict[str, Any] = await self.journal.aonce(("rewrite", item.prompt), make)
         return made
 
     async def many(self, item: Item, rewritten: bool) -> Made:
@@ -148,7 +148,7 @@ class Work:
     async def loop(self, item: Item) -> Made:
         async def make() -> dict[str, Any]:
             async with self._sessions:
-                begun = self.book.get("loop_begun", item.prompt)
+                begun = self.journal.get(("loop_begun", item.prompt))
                 folder = None if begun is None else self.out / "loop" / begun
                 if folder is not None and (folder / "run.json").is_file():
                     session = Run.open(folder, self.models)
@@ -158,7 +158,7 @@ class Work:
                     limits = self.limits.changed(max_images=self.images, images_per_round=places, max_seconds=_A_DAY)
                     first = seed_of(self.seed, item.prompt, 0)
                     session = Run.start(item.prompt, self.models, limits=limits, out=self.out / "loop", seed=first)
-                    self.book.put("loop_begun", {item.prompt: session.folder.path.name}, 0.0)
+                    self.journal.put(("loop_begun", item.prompt), session.folder.path.name)
                 result = await session.run()
             best = result.best_attempt
             if result.stop is StopReason.FAILED or best is None or result.image is None:
@@ -173,7 +173,7 @@ class Work:
                 )
             )
 
-        value = await self.book.once("loop", item.prompt, make)
+        value = await self.journal.aonce(("loop", item.prompt), make)
         return Made(**{**value, "pictures": tuple(value["pictures"]), "story": tuple(value["story"])})
 
     async def found(self, item: Item) -> Made:
@@ -200,11 +200,11 @@ class Work:
             async with self.models.calls:
                 return [[check.key_point, check.question] for check in await builder(item.prompt)]
 
-        made = await self.book.once("checklist", f"{who}: {item.prompt}", make)
+        made = await self.journal.aonce(("checklist", f"{who}: {item.prompt}"), make)
         return tuple(Check(*pair) for pair in made)
 
     async def judged(self, picture: str, prompt: str, checks: Checklist, who: str, by: Evaluator) -> dict[str, Any]:
-        """Score and verdicts, from the book where it has them. Those with failed checks are asked for again once in a
+        """Score and verdicts, from the journal where it has them. Those with failed checks are asked for again once in a
         process: the judge may have been down."""
 
         async def make() -> dict[str, Any]:
@@ -220,9 +220,9 @@ class Work:
 
         asked = {"image": picture, "prompt": prompt, "checks": [asdict(check) for check in checks], "who": who}
         key = stable_key(asked)
-        known = self.book.get("judged", key)
+        known = self.journal.get(("judged", key))
         failed = known is not None and any(state == Outcome.FAILED.value for _, _, state in known["verdicts"])
-        value: dict[str, Any] = await self.book.once("judged", key, make, again=failed and key not in self._asked)
+        value: dict[str, Any] = await self.journal.aonce(("judged", key), make, again=failed and key not in self._asked)
         return value
 
     async def answer(self, item: Item, made: Made) -> Answered:

@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agent.models import Models, open_models
-from eval_suites.book import Book, opened
 from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
 from eval_suites.cutout_edits_ways import MOST, WAYS, Editing, pairs, session_of
 from eval_suites.generation.cutouts import prompts
+from eval_suites.journal import open_journal
 from eval_suites.painting import seed_of
+from redraft.journal import Journal
 from redraft.profiles import Profile, load_profile
 from redraft.store import ImageStore
 
@@ -33,10 +34,10 @@ console = Console(stderr=True)
 
 
 async def measure(
-    models: Models, profile: Profile, book: Book, options: argparse.Namespace, progress: Progress
+    models: Models, profile: Profile, journal: Journal, options: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
     """All figures, as plain numbers."""
-    editing = Editing(models, profile, book, options.work)
+    editing = Editing(models, profile, journal, options.work)
     store = ImageStore(options.work / "state" / "images")
     found: dict[str, Any] = {}
 
@@ -92,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     # Counts may grow from one call to the next; what was measured stays.
     settings = {"profile": profile.model_dump(mode="json"), "seed": options.seed, "most": MOST}
-    with opened(options.work, settings) as book, Progress(console=console) as progress:
+    with open_journal(options.work, settings) as journal, Progress(console=console) as progress:
         models = open_models(profile)
         try:
-            figures = asyncio.run(measure(models, profile, book, options, progress))
+            figures = asyncio.run(measure(models, profile, journal, options, progress))
         finally:
             models.close()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The four ways of editing that `eval_suites.cutout_edits` compares, and drawing with and without edits.
 
-Each pair, turn and prompt is done once and its result noted in the book. The system's own judge chooses; what is noted
+Each pair, turn and prompt is done once and its result noted in the journal. The system's own judge chooses; what is noted
 of a result is the oracle's.
 """
 
@@ -23,7 +23,6 @@ from agent.run import Run
 from agent.types import StopReason
 from editors.changes import is_unchanged
 from editors.types import ImageTask
-from eval_suites.book import Book
 from eval_suites.generation.cutouts import asked
 from eval_suites.painting import seed_of
 from evaluator.edits.types import Edit
@@ -38,6 +37,7 @@ from mini.world.sampling import sample_pair
 from mini.world.wording import Wording
 from redraft.errors import BackendError
 from redraft.images import open_image
+from redraft.journal import Journal
 from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
@@ -86,8 +86,8 @@ class Asked:
 class Editing:
     """Edits by every way, each once, and notes what came of it."""
 
-    def __init__(self, models: Models, profile: Profile, book: Book, out: Path) -> None:
-        self._models, self._profile, self._book, self._out = models, profile, book, out
+    def __init__(self, models: Models, profile: Profile, journal: Journal, out: Path) -> None:
+        self._models, self._profile, self._journal, self._out = models, profile, journal, out
         self._store = ImageStore(out / "state" / "images")
         self._gate = asyncio.Semaphore(AT_ONCE)
 
@@ -107,7 +107,7 @@ class Editing:
                 "kept": bool(kept(asked.spec, before, after)),
             }
 
-        made: dict[str, Any] = await self._book.once("edit", f"{way} {asked.name}", make)
+        made: dict[str, Any] = await self._journal.aonce(("edit", f"{way} {asked.name}"), make)
         return made
 
     def _ways(self) -> Mapping[str, Callable[[str, Asked], Awaitable[tuple[Image.Image, int, str]]]]:
@@ -194,7 +194,7 @@ class Editing:
                 "stop": result.stop,
             }
 
-        made: dict[str, Any] = await self._book.once("draw", f"{way} {name}", make)
+        made: dict[str, Any] = await self._journal.aonce(("draw", f"{way} {name}"), make)
         return made
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agent.models import open_models
-from eval_suites.book import opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
+from eval_suites.journal import open_journal
 from eval_suites.report import gallery, write_report
 from eval_suites.runner import Results, cost, data_settings, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
@@ -75,7 +75,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
         "profile": profile.model_dump(mode="json"),
         "report_profile": None if reporting is None else reporting.model_dump(mode="json"),
     }
-    with opened(out, settings) as book:
+    with open_journal(out, settings) as journal:
         with console.status("opening the models"):
             models = open_models(profile)
             reporter = suite.reporter or Reporter("own", models.evaluator, models.checklist_maker)
@@ -87,7 +87,7 @@ def run_generation(suite: Suite, options: Mapping[str, Any], out: Path, command:
             models=models,
             reporter=reporter,
             limits=profile.limits,
-            book=book,
+            journal=journal,
             store=ImageStore(out / "state" / "images"),
             out=out,
             images=images,

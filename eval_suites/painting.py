@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from agent.models import Models
 from agent.types import stable_key
 from editors.types import ImageTask
-from eval_suites.book import Book
 from redraft.errors import BackendError
+from redraft.journal import Journal
 from redraft.store import ImageStore
 
 PATIENCE = 3
@@ -39,11 +39,11 @@ def seed_of(seed: int, prompt: str, k: int) -> int:
 
 
 class Easel:
-    """Draws lists of pictures. A batch is in the book whole or not at all, and is drawn again with the same make-up:
+    """Draws lists of pictures. A batch is in the journal whole or not at all, and is drawn again with the same make-up:
     a picture may differ in its last bits with its batch."""
 
-    def __init__(self, models: Models, book: Book, store: ImageStore) -> None:
-        self._models, self._book, self._store = models, book, store
+    def __init__(self, models: Models, journal: Journal, store: ImageStore) -> None:
+        self._models, self._journal, self._store = models, journal, store
         self._pictures: dict[str, asyncio.Future[str]] = {}
         self._failures = 0
 
@@ -64,7 +64,7 @@ class Easel:
         size = self._models.batch_size
         for start in range(0, len(mine), size):
             batch = mine[start : start + size]
-            known = [self._book.get("picture", draw.key) for draw in batch]
+            known = [self._journal.get(("picture", draw.key)) for draw in batch]
             if all(value is not None and value in self._store for value in known):
                 for draw, value in zip(batch, known, strict=True):
                     self._pictures[draw.key].set_result(str(value))
@@ -81,9 +81,8 @@ class Easel:
                     raise
                 continue
             self._failures = 0
-            self._book.put(
-                "picture", {d.key: h for d, h in zip(batch, hashes, strict=True)}, time.monotonic() - started
-            )
+            made = {("picture", draw.key): value for draw, value in zip(batch, hashes, strict=True)}
+            self._journal.put_all(made, seconds=time.monotonic() - started)
             for draw, value in zip(batch, hashes, strict=True):
                 self._pictures[draw.key].set_result(value)
 

@@ -31,8 +31,8 @@ from rich.progress import Progress
 from agent.models import Models, open_models
 from agent.run import Run
 from editors.types import ImageTask
-from eval_suites.book import Book, opened
 from eval_suites.generation.cutouts import asked, prompts
+from eval_suites.journal import open_journal
 from eval_suites.painting import seed_of
 from eval_suites.rewriters_figures import Answer, curve_point, difference, points, row_of
 from eval_suites.rewriters_report import curves_svg, markdown
@@ -41,6 +41,7 @@ from mini.world import oracle
 from mini.world.wording import Wording
 from redraft.errors import ModelMissing, RedraftError
 from redraft.images import open_image
+from redraft.journal import Journal
 from redraft.models import open_chat
 from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from rewriter.cot import CoTRewriter
@@ -76,8 +77,10 @@ class Bench:
     """Rewrites, draws and judges. Generator, judge and the model that makes checklists are the profile's in every row:
     only the rewriter differs."""
 
-    def __init__(self, models: Models, profile: Profile, book: Book, wordings: Sequence[Wording], seed: int) -> None:
-        self._profile, self._book, self._wordings, self._seed = profile, book, wordings, seed
+    def __init__(
+        self, models: Models, profile: Profile, journal: Journal, wordings: Sequence[Wording], seed: int
+    ) -> None:
+        self._profile, self._journal, self._wordings, self._seed = profile, journal, wordings, seed
         self._build = models.checklist_maker
         self._models = replace(models, checklist_maker=self._checklist)
 
@@ -86,7 +89,7 @@ class Bench:
             async with self._models.calls:
                 return [[check.key_point, check.question] for check in await self._build(request)]
 
-        return tuple(Check(*pair) for pair in await self._book.once("checklist", request, make))
+        return tuple(Check(*pair) for pair in await self._journal.aonce(("checklist", request), make))
 
     def _rewriter(self, model: Model) -> Rewriter:
         config = self._profile.rewriter
@@ -97,7 +100,7 @@ class Bench:
         """The first `count` prompts: one rewrite (the greedy one), one picture."""
         rewriter = None if model.folder is None else self._rewriter(model)
         size = self._models.batch_size
-        left = [i for i in range(count) if self._book.get("one", f"{model.mark} {i}") is None]
+        left = [i for i in range(count) if self._journal.get(("one", f"{model.mark} {i}")) is None]
         advance(count - len(left))
         for at in range(0, len(left), size):
             batch = left[at : at + size]
@@ -114,10 +117,10 @@ class Bench:
             values = {}
             for i, (prompt, fallback), image, score in zip(batch, made, images, scores, strict=True):
                 right = tuple(oracle.answers(image, asked(self._wordings[i])))
-                values[f"{model.mark} {i}"] = asdict(Answer(right, score, 1, prompt, fallback))
-            self._book.put("one", values, 0.0)
+                values["one", f"{model.mark} {i}"] = asdict(Answer(right, score, 1, prompt, fallback))
+            self._journal.put_all(values)
             advance(len(batch))
-        return [_answer(self._book.get("one", f"{model.mark} {i}")) for i in range(count)]
+        return [_answer(self._journal.get(("one", f"{model.mark} {i}"))) for i in range(count)]
 
     async def loop(self, model: Model, count: int, advance: Callable[[int], None]) -> list[Answer]:
         """The first `count` prompts, each by the whole loop with at most MOST_IMAGES pictures."""
@@ -139,7 +142,7 @@ class Bench:
                 return asdict(Answer(tuple(right), best.score, len(result.attempts), best.prompt))
 
             async with gate:
-                told = await self._book.once("loop", f"{model.mark} {i}", make)
+                told = await self._journal.aonce(("loop", f"{model.mark} {i}"), make)
             advance(1)
             return _answer(told)
 
@@ -160,7 +163,7 @@ class Bench:
 
 
 def _answer(told: Mapping[str, Any] | None) -> Answer:
-    assert told is not None, "the book was filled above"
+    assert told is not None, "the journal was filled above"
     return Answer(**{**told, "right": tuple(told["right"])})
 
 
@@ -245,10 +248,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         profile = load_profile(options.profile)
         wordings = prompts(options.count, options.seed)
         settings = {"profile": profile.model_dump(mode="json"), "seed": options.seed, "weights": _weights(profile)}
-        with opened(options.work, settings) as book:
+        with open_journal(options.work, settings) as journal:
             models = open_models(profile)
             try:
-                figures = asyncio.run(measure(Bench(models, profile, book, wordings, options.seed), wordings, options))
+                figures = asyncio.run(
+                    measure(Bench(models, profile, journal, wordings, options.seed), wordings, options)
+                )
             finally:
                 models.close()
     except RedraftError as error:
@@ -269,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _weights(profile: Profile) -> dict[str, str]:
-    """The hashes of the weights that all rows share: with others a book must not be gone on with."""
+    """The hashes of the weights that all rows share: a journal of others must not be continued."""
     listing = profile.checklist.model or profile.rewriter.model
     places = {"checklist": listing.model, "judge": profile.judge.model.model, "generator": profile.generator.model}
     told = {}

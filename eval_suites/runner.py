@@ -53,7 +53,7 @@ async def evaluate(
     """Every condition on every item. `done` is called with a condition's name at each item that is through.
 
     A model or server that fails on an item makes that item a failure of its condition; GIVE_UP of them in a row, or
-    three batches of pictures in a row, raise BackendError. What is finished stays in the book in any case.
+    three batches of pictures in a row, raise BackendError. What is finished stays in the journal in any case.
     """
     results: Results = {row.name: {} for row in rows}
     failures = 0
@@ -156,16 +156,16 @@ def _link(source: Path, target: Path) -> None:
 
 def cost(work: Work) -> dict[str, Any]:
     """What the run has spent: pictures, tokens of the rewriter, seconds by kind of work (summed over its pieces)."""
-    usages = [value["usage"] for value in work.book.values("rewrite")]
-    judged = work.book.values("judged")
+    usages = [value["usage"] for value in work.journal.values("rewrite")]
+    judged = work.journal.values("judged")
     return {
-        "pictures_drawn": len(work.book.values("picture")) + sum(v["drawn"] for v in work.book.values("loop")),
+        "pictures_drawn": len(work.journal.values("picture")) + sum(v["drawn"] for v in work.journal.values("loop")),
         "pictures_judged": len(judged),
         "answers": sum(len(value["verdicts"]) for value in judged),
         "rewriter_tokens": {
             side: sum(usage[f"{side}_tokens"] for usage in usages) for side in ("prompt", "completion")
         },
-        "seconds": {kind: round(seconds, 3) for kind, seconds in sorted(work.book.seconds.items()) if seconds > 0},
+        "seconds": {kind: round(seconds, 3) for kind, seconds in sorted(work.journal.seconds().items()) if seconds > 0},
     }
 
 

@@ -60,6 +60,10 @@ class Entry(NamedTuple):
     offset: int = 0
     """Where its line begins in the file, in bytes."""
 
+    @property
+    def kind(self) -> str:
+        return self.key if isinstance(self.key, str) else self.key[0]
+
 
 class JournalFile:
     """A journal on disk, of which nothing is held in memory: for callers that have an index of their own.
@@ -138,15 +142,15 @@ class JournalFile:
         with self._mutex, self._turn():
             if self._shared:
                 self._catch_up()
+            waiting = list(entries)
+            if not waiting and (self._end or self._head.about is None):
+                return []  # settings are written at once: they say what the file is for
             data = [] if self._end else [self._head.line()]
             offsets, end = [], self._end + sum(map(len, data))
-            waiting = list(entries)
             for left, entry in zip(range(len(waiting) - 1, -1, -1), waiting, strict=True):
                 data.append(_entry_line(entry, more=together and left > 0))
                 offsets.append(end)
                 end += len(data[-1])
-            if not waiting:
-                return []
             try:
                 self._write(b"".join(data), sync)
                 if sync and not self._named:
@@ -205,6 +209,8 @@ class Journal(JournalFile):
         self._under_way: dict[Key, Future[Any]] = {}
         try:
             self._catch_up()
+            if self._head.about is not None:
+                self.append([])
         except BaseException:
             self.close()
             raise
@@ -220,9 +226,16 @@ class Journal(JournalFile):
         entry = self._find(key)
         return None if entry is None else entry.value
 
-    def latest(self) -> list[Entry]:
-        """The latest entry of each key, in the order in which the keys first came."""
-        return list(self._latest.values())
+    def values(self, kind: str) -> list[Any]:
+        """The latest values of all keys that begin with `kind`, in the order in which the keys first came."""
+        return [entry.value for entry in self._latest.values() if entry.kind == kind]
+
+    def seconds(self) -> dict[str, float]:
+        """How long all entries of a kind took to make, over all processes that made them."""
+        total: dict[str, float] = {}
+        for entry in self._entries:
+            total[entry.kind] = total.get(entry.kind, 0.0) + entry.seconds
+        return total
 
     def put(self, key: Key, value: Any, *, seconds: float = 0.0, sync: bool = True) -> None:
         """Writes an entry. It replaces an earlier one of the same key."""

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from agent.chat.conversation import Conversation, View, list_conversations
 from agent.chat.values import Brought, Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
-from agent.runfolder import Occupied, RunFolder
+from agent.runfolder import RunFolder
 from agent.serve.database import LEASE_S, ConversationRow, TurnRow
 from agent.serve.events import Told, run_id, tell
 from agent.serve.metrics import log, log_mistake
@@ -23,6 +23,7 @@ from agent.types import Attempt
 from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError
 from redraft.images import open_image
+from redraft.journal import Occupied
 from redraft.limits import Limits
 from redraft.store import ImageStore
 

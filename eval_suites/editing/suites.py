@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval_suites.book import Book
 from eval_suites.stats import bootstrap
 from evaluator.edits.types import Edit, EditJudge
 from redraft.errors import InputError
 from redraft.images import open_image
+from redraft.journal import Journal
 
 SCORES = ("overall", "followed", "kept", "perceptual")
 
@@ -65,7 +65,12 @@ def require_edits(items: Sequence[EditItem], pictures: Path) -> None:
 
 
 async def score_edits(
-    items: Sequence[EditItem], pictures: Path, judge: EditJudge, book: Book, done: Callable[[], None], at_once: int = 8
+    items: Sequence[EditItem],
+    pictures: Path,
+    judge: EditJudge,
+    journal: Journal,
+    done: Callable[[], None],
+    at_once: int = 8,
 ) -> list[dict[str, Any] | None]:
     """Each edit's scores in [0, 1] by name, None where the judge FAILED; a later run asks for those again."""
     gate = asyncio.Semaphore(at_once)
@@ -81,9 +86,9 @@ async def score_edits(
             failure = next((one.failure for one in made.passes if one.failure), "no score")
             return {name: getattr(made, name) for name in SCORES} | {"failure": failure if made.overall is None else ""}
 
-        known = book.get("edit", item.id)
+        known = journal.get(("edit", item.id))
         again = known is not None and known["overall"] is None and item.id not in asked
-        told: dict[str, Any] = await book.once("edit", item.id, make, again=again)
+        told: dict[str, Any] = await journal.aonce(("edit", item.id), make, again=again)
         done()
         return None if told["overall"] is None else told
 

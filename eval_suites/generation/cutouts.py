@@ -150,7 +150,7 @@ async def _parts(work: Work, items: Sequence[Item]) -> dict[str, Any]:
     async def renders() -> dict[str, float]:
         return asdict(await asyncio.to_thread(oracle_on_renders, len(items), work.seed))
 
-    told = await work.book.once("oracle", str(len(items)), renders)
+    told = await work.journal.aonce(("oracle", str(len(items))), renders)
     draws = [Draw(item.row["caption"], seed_of(work.seed, f"caption {item.id}", 0)) for item in items]
     drawing = asyncio.ensure_future(work.easel.work(work.easel.promise(draws)))
     right = []

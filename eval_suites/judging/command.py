@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from eval_suites.book import opened
 from eval_suites.conditions import NoChecklists
 from eval_suites.editing.suites import EditSuite, edit_figures, require_edits, score_edits
 from eval_suites.generating import FEW, chosen_variant
+from eval_suites.journal import open_journal
 from eval_suites.judging.attacks import WRITTEN
 from eval_suites.judging.comparers import EditComparer, LikertComparer, PairwiseComparer, PointwiseComparer
 from eval_suites.judging.report import write_judge_report
@@ -61,7 +61,7 @@ def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, comman
         "second_profile": None if second is None else second.judge.model_dump(mode="json"),
     }
     figures: dict[str, Any] = {}
-    with opened(out, settings) as book:
+    with open_journal(out, settings) as journal:
         judge = open_comparer(profile, method, edits)
         other = None if second is None else open_comparer(second, method, edits)
         defences = open_defences(profile, method, edits) if plan.attacks and data.pairs else {}
@@ -69,11 +69,13 @@ def run_judging(suite: JudgeSuite, options: Mapping[str, Any], out: Path, comman
 
         async def work(done: Any) -> None:
             if data.pairs:
-                told = await judge_pairs(data.pairs, judge, other, plan, book, done, attacks=attacks, defences=defences)
+                told = await judge_pairs(
+                    data.pairs, judge, other, plan, journal, done, attacks=attacks, defences=defences
+                )
                 figures.update(told, defences=DEFENCES if defences else "")
             if data.rated:
                 evaluator = AlignEvaluator(NoChecklists(), open_judge(profile.judge))
-                figures.update(await judge_ratings(data.rated, evaluator, judge.name, plan, book, done))
+                figures.update(await judge_ratings(data.rated, evaluator, judge.name, plan, journal, done))
 
         _run("judging", asked_of(data, judge, other, plan, len(attacks), len(defences)), work)
         notes = [*data.notes, *_few(len(data.pairs) + len(data.rated), len(every))]
@@ -115,11 +117,11 @@ def run_editing(suite: EditSuite, options: Mapping[str, Any], out: Path, command
         "profile": profile.judge.model_dump(mode="json"),
     }
     figures: dict[str, Any] = {}
-    with opened(out, settings) as book:
+    with open_journal(out, settings) as journal:
         judge = open_edit_judge(profile, method, options["passes"])
 
         async def work(done: Any) -> None:
-            scores = await score_edits(items, options["pictures"], judge, book, done)
+            scores = await score_edits(items, options["pictures"], judge, journal, done)
             figures["edits"] = edit_figures(items, scores)
 
         _run("judging", len(items), work)

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.models import Evaluator
-from eval_suites.book import Book
 from eval_suites.judging import measures
 from eval_suites.judging.attacks import WRITTEN, Attack, padded
 from eval_suites.judging.comparers import whole
 from eval_suites.judging.types import Comparer, JudgeData, Pair, Preference, Rated, Shown
 from redraft.images import open_image
+from redraft.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ async def judge_pairs(
     judge: Comparer,
     second: Comparer | None,
     plan: Plan,
-    book: Book,
+    journal: Journal,
     done: Callable[[], None] = lambda: None,
     *,
     attacks: Sequence[Attack] = (WRITTEN,),
@@ -59,9 +59,9 @@ async def judge_pairs(
                     asked.add(key)
                     return asdict(await who(shown, run))
 
-            known = book.get("preference", key)
+            known = journal.get(("preference", key))
             failed = known is not None and known["p_first"] is None and key not in asked
-            told = await book.once("preference", key, make, again=failed)
+            told = await journal.aonce(("preference", key), make, again=failed)
             done()
             scores = told["scores"]
             found = Preference(told["p_first"], None if scores is None else (scores[0], scores[1]), told["failure"])
@@ -106,7 +106,7 @@ async def judge_pairs(
 
 
 async def judge_ratings(
-    rated: Sequence[Rated], evaluator: Evaluator, name: str, plan: Plan, book: Book, done: Callable[[], None]
+    rated: Sequence[Rated], evaluator: Evaluator, name: str, plan: Plan, journal: Journal, done: Callable[[], None]
 ) -> dict[str, Any]:
     """Rank correlation of the judge's scores with people's ratings."""
     gate = asyncio.Semaphore(plan.at_once)
@@ -121,8 +121,8 @@ async def judge_ratings(
                 asked.add(key)
                 return (await evaluator.score(image, item.prompt, (whole(item.prompt),))).score
 
-        known = book.get("score", key)
-        score: float | None = await book.once("score", key, make, again=known is None and key not in asked)
+        known = journal.get(("score", key))
+        score: float | None = await journal.aonce(("score", key), make, again=known is None and key not in asked)
         done()
         return score
 

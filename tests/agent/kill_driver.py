@@ -23,6 +23,7 @@ from agent.run import Run
 from agent.testing import CHECKS, fake_models, paint
 from editors.fakes import FakeBackend
 from editors.types import ImageTask, StepCallback
+from redraft.journal import Entry, read_journal
 from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
@@ -134,19 +135,18 @@ def forked(folder: Path, die_at: int | None = None, kind: str = "") -> bool:
     return False
 
 
-def journal(folder: Path) -> list[dict[str, object]]:
-    """The whole lines of the journal as they are on disk."""
-    lines = [line for path in folder.glob("*/state/journal.jsonl") for line in path.read_bytes().split(b"\n")[:-1]]
-    return [json.loads(line) for line in lines]
+def journal(folder: Path) -> list[Entry]:
+    """What the journal holds on disk."""
+    return [entry for path in folder.glob("*/state/journal.jsonl") for entry in read_journal(path, "run")]
 
 
 def done(folder: Path) -> list[str]:
     """What was finished, in the words of calls.log."""
-    records = journal(folder)
-    pictures: dict[object, dict[str, object]] = {r["image"]: r["task"] for r in records if r["is"] == "image"}  # type: ignore[misc]
-    finished = [f"draw {t['prompt']} {t['seed']}" for t in pictures.values()]
-    judged = [pictures[r["image"]] for r in records if r["is"] == "report"]
-    return finished + [f"judge {t['prompt']} {t['seed']}" for t in judged]
+    entries = journal(folder)
+    pictures = {entry.value["image"]: entry.value["task"] for entry in entries if entry.key[0] == "image"}
+    finished = [f"draw {task['prompt']} {task['seed']}" for task in pictures.values()]
+    judged = [pictures[entry.key[1]] for entry in entries if entry.key[0] == "report"]
+    return finished + [f"judge {task['prompt']} {task['seed']}" for task in judged]
 
 
 def left(folder: Path, kind: str, at: int, finished: list[str]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from agent.types import Attempt, Task
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.chat import Usage
 from redraft.errors import InputError
+from redraft.journal import Journal, Key
 from rewriter.types import Rewrite
 
 H1, H2 = "1" * 64, "2" * 64
@@ -74,10 +75,21 @@ def test_unscored_pictures_can_be_judged_again(tmp_path: Path) -> None:
         assert log.reports == {H1: REPORT}
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [(("new thing",), None), (("report", H2), {}), ("report", None), (("image", "x"), 3)]
+)
+def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path, key: Key, value: object) -> None:
+    filled(tmp_path / "journal")
+    with Journal(tmp_path / "journal", "run") as journal:
+        journal.put(key, value)
+    with pytest.raises(InputError, match="which cannot be read"):
+        RunLog(tmp_path / "journal")
+
+
 @pytest.mark.parametrize("line", [b"nonsense\n", b'{"is": "new thing"}\n', b'{"is": "report"}\n', b"\xff\xfe\n"])
 def test_a_damaged_journal_is_refused_with_its_line(tmp_path: Path, line: bytes) -> None:
     filled(tmp_path / "journal")
     with (tmp_path / "journal").open("ab") as file:
         file.write(line)
-    with pytest.raises(InputError, match="line 9"):
+    with pytest.raises(InputError, match="line 10"):
         RunLog(tmp_path / "journal")

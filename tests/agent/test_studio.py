@@ -61,10 +61,10 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
     (run,) = (tmp_path / "runs").glob("studio-*")
     assert len(list(run.glob("*-round*.png"))) == len(state["attempts"]) > 0
     # The same again repeats nothing, and a further prompt on the thread is a run of its own.
-    journal = (run / "state" / "journal.jsonl").read_text().count('"is": "image"')
+    journal = (run / "state" / "journal.jsonl").read_text().count('"key": ["image"')
     again = await graph.ainvoke(asked, thread("one"), context=context)
     assert again["attempts"] == state["attempts"]
-    assert (run / "state" / "journal.jsonl").read_text().count('"is": "image"') == journal
+    assert (run / "state" / "journal.jsonl").read_text().count('"key": ["image"') == journal
     other = await graph.ainvoke({"prompt": "two blue circles"}, thread("one"), context={"max_rounds": 1})
     assert other["checks"] != state["checks"]
     assert len(list((tmp_path / "runs").glob("studio-*"))) == 2

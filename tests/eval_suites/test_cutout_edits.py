@@ -1,4 +1,4 @@
-"""The tables of editing in the mini world, and a small evaluation with the mini models that goes on from its book."""
+"""The tables of editing in the mini world, and a small evaluation with the mini models that goes on from its journal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_small_evaluation_goes_on_from_its_book(tmp_path: Path) -> None:
     main([*options, "--out", str(tmp_path / "out")])
     first = (tmp_path / "out" / "edits.json").read_text()
     assert set(json.loads(first)["edits"]["rows"]) == set(WAYS)
-    book = (tmp_path / "work" / "state" / "book.jsonl").read_bytes()
+    journal = (tmp_path / "work" / "state" / "journal.jsonl").read_bytes()
     main([*options, "--out", str(tmp_path / "again")])
     assert (tmp_path / "again" / "edits.json").read_text() == first
-    assert (tmp_path / "work" / "state" / "book.jsonl").read_bytes() == book
+    assert (tmp_path / "work" / "state" / "journal.jsonl").read_bytes() == journal

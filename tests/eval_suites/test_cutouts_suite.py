@@ -30,6 +30,7 @@ from eval_suites.generation.cutouts import (
 from evaluator.types import Check, Outcome
 from mini.world.sampling import holds_out
 from redraft.errors import InputError
+from redraft.journal import Key, read_journal
 
 JUDGED: list[Judged] = [[("counting", 0.9, True), ("counting", 0.2, True), ("size", None, False)]] * 2
 
@@ -118,11 +119,10 @@ def _without_seconds(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "command": "", "cost": {k: v for k, v in figures["cost"].items() if k != "seconds"}}
 
 
-def _pieces(folder: Path) -> dict[tuple[str, str], object]:
+def _pieces(folder: Path) -> dict[Key, object]:
     """What was paid for, by what it is about. Pictures that were drawn together may be there twice: the cut may have
     gone through between them."""
-    entries = map(json.loads, (folder / "state" / "book.jsonl").read_bytes().splitlines())
-    return {(entry["kind"], entry["key"]): entry["value"] for entry in entries}
+    return {entry.key: entry.value for entry in read_journal(folder / "state" / "journal.jsonl", "evaluation")}
 
 
 @pytest.mark.integration
@@ -140,11 +140,11 @@ def test_all_conditions_by_the_command_and_a_killed_run_equals_a_whole_one(
     assert figures["measure"] == (whole / "report.md").read_text().splitlines()[0]
     assert "The judge against the oracle" in (whole / "report.html").read_text()
 
-    # What a kill leaves: half of the book, a line that is torn, the pictures and loops that were written by then.
+    # What a kill leaves: half of the journal, a line that is torn, the pictures and loops that were written by then.
     shutil.copytree(whole, killed)
-    lines = (whole / "state" / "book.jsonl").read_bytes().splitlines(keepends=True)
+    lines = (whole / "state" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     half = lines[: len(lines) // 2]
-    (killed / "state" / "book.jsonl").write_bytes(b"".join(half) + lines[len(half)][:20])
+    (killed / "state" / "journal.jsonl").write_bytes(b"".join(half) + lines[len(half)][:20])
     for name in ("report.json", "report.md", "report.html"):
         (killed / name).unlink()
     main([*arguments, str(killed)])

@@ -133,10 +133,10 @@ def test_a_suite_with_the_mini_models_and_its_second_call(tmp_path: Path, capsys
     assert figures["measure"].replace("'", "&#39;") in page
     with Image.open(tmp_path / "out" / "images" / "loop" / "00000" / "samples" / "00000.png") as picture:
         assert picture.size == (256, 256)
-    book = (tmp_path / "out" / "state" / "book.jsonl").read_text()
+    journal = (tmp_path / "out" / "state" / "journal.jsonl").read_text()
     main(arguments)
     assert json.loads(capsys.readouterr().out) == figures
-    assert (tmp_path / "out" / "state" / "book.jsonl").read_text() == book, "a second call pays for nothing"
+    assert (tmp_path / "out" / "state" / "journal.jsonl").read_text() == journal, "a second call pays for nothing"
     with pytest.raises(InputError, match=r"other settings \(.*images\)"):
         main([*arguments[:4], "1", *arguments[5:]])
     with (tmp_path / "evaluation_metadata.jsonl").open("a") as file:

@@ -16,7 +16,6 @@ from PIL import Image, ImageChops, ImageDraw
 from agent.testing import paint
 from editors.types import ImageTask
 from eval_suites import registry
-from eval_suites.book import Book
 from eval_suites.editing.suites import edit_figures, require_edits, score_edits
 from eval_suites.judging import measures
 from eval_suites.judging.attacks import ORDER, WRITTEN, padded, written_on
@@ -32,6 +31,7 @@ from evaluator.types import Check
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError
 from redraft.fakes import FakeChat, text_of
+from redraft.journal import Journal
 
 
 def png(colour: str, size: int = 32) -> bytes:
@@ -237,11 +237,11 @@ def some_pairs(folder: Path, count: int = 6) -> list[Pair]:
 def judged(
     tmp_path: Path, judge: Any, plan: Plan, second: Any = None, pairs: list[Pair] | None = None
 ) -> dict[str, Any]:
-    book = Book(tmp_path / "book.jsonl")
+    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
     try:
-        return asyncio.run(judge_pairs(pairs or some_pairs(tmp_path / "in"), judge, second, plan, book))
+        return asyncio.run(judge_pairs(pairs or some_pairs(tmp_path / "in"), judge, second, plan, journal))
     finally:
-        book.close()
+        journal.close()
 
 
 async def test_the_preference_of_two_scores_is_bradley_terrys() -> None:
@@ -352,10 +352,10 @@ def test_a_guard_refuses_pictures_that_give_orders_and_what_it_costs_is_told(tmp
     guarded = GuardedJudge(FakeJudge(gullible), "keypoint")
     defended = PointwiseComparer(AlignEvaluator(FakeChecklistBuilder(lambda _: ()), guarded), guarded.name)
     bare = pointwise(lambda image, prompt: gullible(image, prompt, Check("whole", "p")))
-    book = Book(tmp_path / "book.jsonl")
+    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
     pairs = some_pairs(tmp_path / "in")
-    told = asyncio.run(judge_pairs(pairs, bare, None, Plan(), book, defences={"guarded": defended}))["attacks"]
-    book.close()
+    told = asyncio.run(judge_pairs(pairs, bare, None, Plan(), journal, defences={"guarded": defended}))["attacks"]
+    journal.close()
     assert asked_of(JudgeData((), tuple(pairs)), bare, None, Plan(), 1, 1) == len(pairs) * 5
     before, after = told[WRITTEN.told]["as used"], told[WRITTEN.told]["guarded"]
     assert (before["success"]["mean"], before["refused"]["mean"]) == (1, 0)
@@ -435,8 +435,8 @@ def test_a_second_judge_and_the_number_of_answers(tmp_path: Path) -> None:
     figures = judged(tmp_path, pointwise(), plan, Second(), pairs)
     assert figures["agreement"]["same"]["mean"] == 0.5
     assert figures["second"]["with_ties"]["mean"] == 0.5
-    book = (tmp_path / "book.jsonl").read_text().splitlines()
-    assert len(book) == asked_of(JudgeData((), tuple(pairs)), pointwise(), Second(), plan) == 30
+    _, *entries = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert len(entries) == asked_of(JudgeData((), tuple(pairs)), pointwise(), Second(), plan) == 30
 
 
 class Killed(BaseException):
@@ -476,8 +476,8 @@ def test_rank_correlation_by_hand(tmp_path: Path) -> None:
         picture(shade).save(path)
         rated.append(Rated(str(n), "p", path, rating, "a" if n < 3 else "b", ("scene",) if n < 3 else ()))
     evaluator = AlignEvaluator(FakeChecklistBuilder({}), FakeJudge(lambda image, *_: brightness(image)))
-    book = Book(tmp_path / "book.jsonl")
-    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", Plan(), book, lambda: None))
+    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
+    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", Plan(), journal, lambda: None))
     assert figures["rating_tags"]["scene"]["spearman"] == pytest.approx(1)
     assert figures["rating_tags"]["scene"]["kendall"] == pytest.approx(1)
     assert figures["ratings"]["within"]["mean"] == 1, "pictures that people rate alike are no pair"
@@ -504,17 +504,17 @@ def test_finished_edits_are_scored_where_they_lie(tmp_path: Path) -> None:
     picture(0.5).save(results / "3.png")
     require_edits(items, results)
     judge = FakeEditJudge(lambda edit: BackendError("down") if edit.instruction == "edit 3" else 0.8)
-    book = Book(tmp_path / "book.jsonl")
-    scores = asyncio.run(score_edits(items, results, judge, book, lambda: None))
+    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
+    scores = asyncio.run(score_edits(items, results, judge, journal, lambda: None))
     figures = edit_figures(items, scores)
     assert (figures["suite"]["all"]["edits"], figures["suite"]["all"]["failed"]) == (4, 1)
     assert figures["suite"]["all"]["overall"]["mean"] == pytest.approx(0.8)
     assert figures["type"]["remove"]["failed"] == 1
     assert figures["type"]["add"]["perceptual"] is None
-    book.close()
-    book = Book(tmp_path / "book.jsonl")
+    journal.close()
+    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
     again = FakeEditJudge(lambda _: 0.6)
-    scores = asyncio.run(score_edits(items, results, again, book, lambda: None))
+    scores = asyncio.run(score_edits(items, results, again, journal, lambda: None))
     assert [edit.instruction for edit in again.calls] == ["edit 3"], "only what failed is asked for again"
     assert all(score is not None for score in scores)
 

@@ -15,8 +15,8 @@ from PIL import Image
 from agent.testing import drawn_from, fake_models, paint
 from editors.fakes import FakeBackend
 from eval_suites import registry
-from eval_suites.book import Book, opened
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
+from eval_suites.journal import open_journal
 from eval_suites.report import gallery, html, markdown, write_report
 from eval_suites.runner import Results, cost, evaluate, failures, lay_out, spread
 from eval_suites.summary import summary
@@ -26,6 +26,7 @@ from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
+from redraft.journal import Journal, read_journal
 from redraft.limits import Limits
 from redraft.store import ImageStore
 from rewriter.testing import FakeRewriter
@@ -75,14 +76,14 @@ class Desk:
         models = fake_models(lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3)
         self.models = replace(models, checklist_maker=self.builder, evaluator=AlignEvaluator(self.builder, self.judge))
 
-    def work(self, book: Book, suite: Suite, images: int = 2, given: Path | None = None) -> Work:
+    def work(self, journal: Journal, suite: Suite, images: int = 2, given: Path | None = None) -> Work:
         reporter = Reporter("own", self.models.evaluator, self.models.checklist_maker)
         return Work(
             suite=suite,
             models=self.models,
             reporter=reporter,
             limits=Limits(images_per_round=2),
-            book=book,
+            journal=journal,
             store=ImageStore(self.out / "state" / "images"),
             out=self.out,
             images=images,
@@ -94,8 +95,8 @@ class Desk:
         self, rows: Sequence[Condition], *, suite: Suite | None = None, items: Sequence[Item] = ITEMS, images: int = 2
     ) -> tuple[Work, Results, dict[str, Any]]:
         suite = suite or toy()
-        with opened(self.out, {"suite": suite.name}) as book:
-            work = self.work(book, suite, images)
+        with open_journal(self.out, {"suite": suite.name}) as journal:
+            work = self.work(journal, suite, images)
             results = asyncio.run(evaluate(work, items, rows))
             lay_out(work, suite, items, rows, results)
             return work, results, summary(suite, items, rows, results, 0.5)
@@ -205,8 +206,7 @@ def test_a_killed_run_goes_on_and_its_figures_equal_those_of_an_uninterrupted_on
         second = Desk(out)
         _, _, figures = second.run(ALL)
         assert figures == wanted
-        lines = (out / "state" / "book.jsonl").read_text().splitlines()
-        keys = [(json.loads(line)["kind"], json.loads(line)["key"]) for line in lines]
+        keys = [entry.key for entry in read_journal(out / "state" / "journal.jsonl", "evaluation")]
         assert len(keys) == len(set(keys)), "nothing was paid for twice"
         third = Desk(out)
         assert third.run(ALL)[2] == wanted
@@ -214,63 +214,22 @@ def test_a_killed_run_goes_on_and_its_figures_equal_those_of_an_uninterrupted_on
         assert not third.backend.calls
 
 
-def test_a_torn_line_is_cut_off_and_its_work_done_again(tmp_path: Path) -> None:
-    path = tmp_path / "book.jsonl"
-    book = Book(path)
-    book.put("k", {"one": 1}, 0.5)
-    book.close()
-    with path.open("ab") as file:
-        file.write(b'{"kind": "k", "key": "tw')
-    book = Book(path)
-    assert (book.get("k", "one"), book.get("k", "two"), book.seconds) == (1, None, {"k": 0.5})
-    book.put("k", {"two": 2}, 0)
-    book.close()
-    assert Book(path).get("k", "two") == 2
-
-
-def test_a_damaged_book_is_named_by_line(tmp_path: Path) -> None:
-    path = tmp_path / "book.jsonl"
-    path.write_text('{"kind": "k"}\n')
-    with pytest.raises(InputError, match="line 1"):
-        Book(path)
-
-
-async def test_those_who_ask_for_the_same_work_share_it(tmp_path: Path) -> None:
-    book = Book(tmp_path / "book.jsonl")
-    made = []
-
-    async def make() -> int:
-        made.append(1)
-        await asyncio.sleep(0.01)
-        return len(made)
-
-    assert await asyncio.gather(*(book.once("k", "x", make) for _ in range(5))) == [1] * 5
-
-    async def fails() -> int:
-        await asyncio.sleep(0.01)
-        raise BackendError("down")
-
-    found = await asyncio.gather(*(book.once("k", "y", fails) for _ in range(3)), return_exceptions=True)
-    assert [str(error) for error in found] == ["down"] * 3
-    assert await book.once("k", "y", make) == 2
-
-
 def test_a_folder_belongs_to_one_run_and_one_process(tmp_path: Path) -> None:
     data = {"suite": "toy", "data": {"prompts.txt": "abc"}, "images": 4}
     with (
-        opened(tmp_path, data),
-        pytest.raises(InputError, match="another evaluation is at work"),
-        opened(tmp_path, data),
+        open_journal(tmp_path, data),
+        pytest.raises(InputError, match="another process works on"),
+        open_journal(tmp_path, data),
     ):
         pass
     with (
         pytest.raises(InputError, match=r"prompts\.txt changed since"),
-        opened(tmp_path, {**data, "data": {"prompts.txt": "abd"}}),
+        open_journal(tmp_path, {**data, "data": {"prompts.txt": "abd"}}),
     ):
         pass
-    with pytest.raises(InputError, match=r"other settings \(images\)"), opened(tmp_path, {**data, "images": 1}):
+    with pytest.raises(InputError, match=r"other settings \(images\)"), open_journal(tmp_path, {**data, "images": 1}):
         pass
-    with opened(tmp_path, data):
+    with open_journal(tmp_path, data):
         pass
 
 
@@ -355,8 +314,8 @@ def test_pictures_of_the_users_own_are_judged_where_they_lie(tmp_path: Path) -> 
     (tmp_path / "out" / "images" / "raw").rename(given)
     rows = [Condition("given", "given", 2, 2)]
     desk = Desk(tmp_path / "second")
-    with opened(desk.out, {}) as book:
-        work = desk.work(book, suite, given=given)
+    with open_journal(desk.out, {}) as journal:
+        work = desk.work(journal, suite, given=given)
         missing(given, suite, ITEMS, 2)
         results = asyncio.run(evaluate(work, ITEMS, rows))
     assert summary(suite, ITEMS, rows, results, 0.5)["conditions"]["given"]["items"] == 3
