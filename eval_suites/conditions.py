@@ -204,7 +204,7 @@ class Work:
         return tuple(Check(*pair) for pair in made)
 
     async def judged(self, picture: str, prompt: str, checks: Checklist, who: str, by: Evaluator) -> dict[str, Any]:
-        """Score and verdicts, from the journal where it has them. Those with failed checks are asked for again once in a
+        """Score and verdicts, from the journal if it has them. Those with failed checks are asked for again once in a
         process: the judge may have been down."""
 
         async def make() -> dict[str, Any]:

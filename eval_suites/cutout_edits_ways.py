@@ -1,6 +1,6 @@
 """The four ways of editing that `eval_suites.cutout_edits` compares, and drawing with and without edits.
 
-Each pair, turn and prompt is done once and its result noted in the journal. The system's own judge chooses; what is noted
+Each pair, turn and prompt is done once and noted in the journal. The system's own judge chooses; what is noted
 of a result is the oracle's.
 """
 

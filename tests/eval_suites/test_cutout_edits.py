@@ -1,4 +1,4 @@
-"""The tables of editing in the mini world, and a small evaluation with the mini models that goes on from its journal."""
+"""The tables of editing in the mini world, and a small evaluation with the mini models that is continued."""
 
 from __future__ import annotations
 
