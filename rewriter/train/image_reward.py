@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,8 @@ from editors.types import ImageBackend, ImageTask
 from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.types import Checklist, Outcome, Report
 from redraft.chat import ChatReply
-from redraft.errors import BackendError, ConfigError, InputError, ModelMissing
+from redraft.errors import BackendError, ConfigError, ModelMissing
+from redraft.journal import Journal
 from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from redraft.training import check_choices, setting
 from rewriter.reply import Review, Rules, review
@@ -154,9 +154,6 @@ def too_many_failed(failed: int, total: int, allowed: float, last: str) -> Backe
     )
 
 
-_WAIT_S = 30.0
-
-
 @dataclass(frozen=True)
 class PictureScore:
     """A picture's score in [0, 1], and in (0, 1] how well the passes of the judge agreed."""
@@ -176,48 +173,33 @@ def cache_key(prompt: str, rewrite: str, seed: int, names: Sequence[str], checkl
 
 
 class RewardCache:
-    """Scores by `cache_key`, in an SQLite file that several processes may share, or in memory without a path.
+    """Scores by `cache_key`, in a journal that several processes may share, or in memory without a path.
 
-    Only scores are kept: what failed is tried again. Raises InputError where the file cannot be used.
+    Only scores are kept: what failed is tried again. Raises InputError if the file cannot be used.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            # TRL awaits rewards in a thread of its own, not in the one that makes the cache.
-            self._db = sqlite3.connect(
-                path or ":memory:", timeout=_WAIT_S, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS judged (key TEXT PRIMARY KEY, score REAL NOT NULL, certainty REAL NOT NULL)"
-            )
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
+        advice = "delete it, or name another file"
+        self._journal = None if path is None else Journal(path, "rewards", shared=True, advice=advice)
+        self._memory: dict[str, PictureScore] = {}
 
     def get(self, key: str) -> PictureScore | None:
-        """What is kept under `key`; None where nothing is."""
-        try:
-            row = self._db.execute("SELECT score, certainty FROM judged WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        return None if row is None else PictureScore(float(row[0]), float(row[1]))
+        """What is kept under `key`; None if nothing is."""
+        if self._journal is None:
+            return self._memory.get(key)
+        value = self._journal.get(key)
+        return None if value is None else PictureScore(*value)
 
     def put(self, key: str, judged: PictureScore) -> None:
-        """Keeps `judged` under `key`."""
-        try:
-            self._db.execute("INSERT OR REPLACE INTO judged VALUES (?, ?, ?)", (key, judged.score, judged.certainty))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+        """Keeps `judged` under `key`. A loss of power may lose the latest."""
+        if self._journal is None:
+            self._memory[key] = judged
+        else:
+            self._journal.put(key, [judged.score, judged.certainty], sync=False)
 
     def close(self) -> None:
-        self._db.close()
-
-    def _unusable(self, error: Exception) -> InputError:
-        return InputError(f"cannot use the reward cache {self._path}: {error}; delete it, or name another file")
+        if self._journal is not None:
+            self._journal.close()
 
 
 @dataclass(frozen=True)
@@ -517,7 +499,7 @@ class RewardArguments:
     penalty_each: float = setting(0.1, "Taken off for each finding of the intent guard.")
     penalty_most: float = setting(0.5, "At most this is taken off, and for a reply that cannot be read just this.")
     judge_passes: int = setting(1, "Times each picture is judged (from the second on re-encoded); 2 for doubt_weight.")
-    reward_cache: str | None = setting(None, "SQLite file that keeps scores from run to run; none: in memory.")
+    reward_cache: str | None = setting(None, "File that keeps scores from run to run; none: in memory.")
 
     def __post_init__(self) -> None:
         check_choices(self)

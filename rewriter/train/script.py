@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,12 +21,6 @@ def recipes() -> dict[str, Path]:
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
     """`redraft.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
-
-
-def append_rows(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All rows as JSON lines in one write, so that a kill leaves whole lines but for the last."""
-    file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    file.flush()
 
 
 def at_least_one(text: str) -> int:

@@ -3,9 +3,10 @@
     python -m rewriter.train.teach IN OUT.jsonl --model NAME --base-url http://host:8000/v1
 
 IN: a .txt file with one prompt a line; .jsonl or .parquet files or `datasets:NAME#SPLIT` with a field `prompt`, or
-`image` (a path, beside the file where it is relative), or both; or a folder of pictures. OUT gets the triplets, one a
-line as they come; what the filters refuse goes with its reason to OUT.rejected.jsonl. The same command again goes on
-where it was: only sources that are in neither file are asked about, those that a server failed on among them.
+`image` (a path, beside the file where it is relative), or both; or a folder of pictures. OUT gets the triplets, one
+a line; what the filters refuse goes with its reason to OUT.rejected.jsonl. Both are made from OUT.journal when the
+command ends. The same command again goes on where it was: only sources that are not in the journal are asked about,
+those that a server failed on among them.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ import argparse
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TextIO
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.chat import ChatModel, ChatRequest, Message, OpenAIChat
 from redraft.errors import BackendError, BadReply, ConfigError, InputError
+from redraft.files import open_atomically
 from redraft.images import open_image
+from redraft.journal import Journal
 from redraft.profiles import ModelConfig, ServerConfig
 from redraft.records import DATASETS, Row, is_missing, load_records, text_field
 from redraft.templates import fence, fill
@@ -35,7 +36,7 @@ from rewriter.reply import Rules, review
 from rewriter.request import clean_request
 from rewriter.styles import Style
 from rewriter.train.data import Triplet, as_triplet, style_and_rules
-from rewriter.train.script import append_rows, at_least_one, first_mistake
+from rewriter.train.script import at_least_one, first_mistake
 
 _MAX_REQUEST = 1000
 """Longest request, in characters, that a teacher may make up for a picture."""
@@ -252,13 +253,13 @@ def teach(argv: Sequence[str]) -> None:
     chat = _chat(options, options.model)
     critic = None if options.no_critic else chat if options.critic is None else _chat(options, options.critic)
     teacher = Teacher(chat, critic, style, rules, settings)
-    refused = options.out.with_name(options.out.name + ".rejected.jsonl")
-    done = done_in(options.out) | done_in(refused)
-    left = [item for item in items if item.key not in done]
-    console.print(f"{len(items):,} sources, {len(items) - len(left):,} of them done before")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("a", encoding="utf-8") as out, refused.open("a", encoding="utf-8") as bin_:
-        tally = asyncio.run(teach_all(teacher, left, out, bin_, chat.name, options.concurrency, options.patience))
+    with open_journal(options.out) as journal:
+        left = [item for item in items if item.key not in journal]
+        console.print(f"{len(items):,} sources, {len(items) - len(left):,} of them done before")
+        try:
+            tally = asyncio.run(teach_all(teacher, left, journal, chat.name, options.concurrency, options.patience))
+        finally:
+            write_results(options.out, journal)
     why = ", ".join(f"{name} {count:,}" for name, count in reasons(tally.rejected).items())
     console.print(f"{tally.kept:,} triplets, {len(tally.rejected):,} rejected{f' ({why})' if why else ''}")
     if tally.failed:
@@ -269,16 +270,10 @@ def teach(argv: Sequence[str]) -> None:
 
 
 async def teach_all(
-    teacher: Teacher,
-    items: Sequence[TeachItem],
-    out: TextIO,
-    bin_: TextIO,
-    name: str,
-    concurrency: int,
-    patience: int,
+    teacher: Teacher, items: Sequence[TeachItem], journal: Journal, name: str, concurrency: int, patience: int
 ) -> Tally:
-    """Writes triplets to `out` and refusals to `bin_` as they come; `name` is the teacher's. Stops early where
-    `patience` sources in a row failed: the server is away."""
+    """Asks about `items` and keeps what comes in `journal`; `name` is the teacher's. Stops early if `patience` sources
+    in a row failed: the server is away."""
     tally, left = Tally(), iter(items)
 
     async def work() -> None:
@@ -297,9 +292,10 @@ async def teach_all(
                 continue
             tally.failed_in_a_row = 0
             triplets = [one for one in answers if isinstance(one, Triplet)]
-            append_rows(out, [{**_fields(one), "source": item.key, "teacher": name} for one in triplets])
             refusals = [one for one in answers if isinstance(one, Rejected)]
-            append_rows(bin_, [{"prompt": one.prompt, "reason": one.reason, "source": item.key} for one in refusals])
+            kept = [{**_fields(one), "source": item.key, "teacher": name} for one in triplets]
+            rejected = [{"prompt": one.prompt, "reason": one.reason, "source": item.key} for one in refusals]
+            journal.put(item.key, {"triplets": kept, "rejected": rejected})
             tally.kept += len(triplets)
             tally.rejected += [one.reason for one in refusals]
 
@@ -323,21 +319,23 @@ def read_items(place: str, max_bad: float) -> Iterator[TeachItem]:
     yield from told(place, load_records([place], _read, max_bad)).records
 
 
-def done_in(path: Path) -> set[str]:
-    """The keys of the sources that the lines of a file are about. A last line that a kill cut off is taken away."""
-    if not path.exists():
-        return set()
-    try:
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(path, whole)
-        rows = [json.loads(line) for line in data[:whole].splitlines()]
-        return {row["source"] for row in rows}
-    except OSError as error:
-        raise InputError(f"cannot go on with {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} was not written by this script ({error}); name another OUT") from error
+def open_journal(out: Path) -> Journal:
+    """What was done for the file `out`. Raises InputError if `out` was made by something else."""
+    path = out.with_name(out.name + ".journal")
+    if out.exists() and not path.exists():
+        raise InputError(f"{out} was not written by this script; name another OUT")
+    return Journal(path, "teach", advice="name another OUT")
+
+
+def write_results(out: Path, journal: Journal) -> None:
+    """Writes the triplets and what was refused, in the order in which they came. Raises InputError."""
+    for path, name in ((out, "triplets"), (out.with_name(out.name + ".rejected.jsonl"), "rejected")):
+        rows = (row for entry in journal for row in entry.value[name])
+        try:
+            with open_atomically(path) as file:
+                file.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}; the same command tries again") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -389,7 +387,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m rewriter.train.teach", description="Makes SFT triplets from prompts or pictures with a teacher."
     )
     parser.add_argument("source", metavar="IN", help="prompts (.txt, .jsonl, .parquet, datasets:...) or pictures")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl file of triplets, which is gone on with")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl file of triplets, which is continued")
     parser.add_argument("--model", required=True, help="the teacher, as its server calls it")
     parser.add_argument("--base-url", required=True, help="the server, such as http://host:8000/v1")
     parser.add_argument("--api-key-env", help="NAME of the environment variable that holds the API key")

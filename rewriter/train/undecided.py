@@ -16,17 +16,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from redraft.chat import ChatModel
-from redraft.errors import BadReply, ConfigError, InputError
+from redraft.errors import BadReply, ConfigError
 from redraft.files import write_atomically
+from redraft.journal import Journal
 from redraft.models import open_chat
 from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
 from redraft.training import console, run, told
@@ -34,11 +34,11 @@ from rewriter.cot import Asking
 from rewriter.reply import parse_reply
 from rewriter.target import load_target
 from rewriter.train.data import RLPrompt, load_prompts
-from rewriter.train.script import append_rows, at_least_one, first_mistake
+from rewriter.train.script import at_least_one, first_mistake
 from rewriter.types import Feedback
 
 CHUNK = 32
-"""Prompts asked about at once, and what a kill may lose."""
+"""Prompts asked about at once."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,13 +59,8 @@ def select(argv: Sequence[str]) -> None:
         name: getattr(options, name)
         for name in ("model", "style", "target", "samples", "temperature", "top_p", "max_tokens", "seed")
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    counts = done_in(part, settings, records)
-    with part.open("a", encoding="utf-8") as file:
-        if not counts:
-            file.truncate(0)
-            append_rows(file, [settings])
-        counts += asyncio.run(_count(chat, asking, records, len(counts), options, file))
+    with Journal(part, "undecided", about=settings) as journal:
+        counts = asyncio.run(_count(chat, asking, records, options, journal))
     kept = [record for record, count in zip(records, counts, strict=False) if count >= options.distinct]
     kept = kept[: options.count]
     lines = (json.dumps(as_row(record), ensure_ascii=False) + "\n" for record in kept)
@@ -76,25 +71,25 @@ def select(argv: Sequence[str]) -> None:
 
 
 async def _count(
-    chat: ChatModel, asking: Asking, records: Sequence[RLPrompt], start: int, options: argparse.Namespace, file: TextIO
+    chat: ChatModel, asking: Asking, records: Sequence[RLPrompt], options: argparse.Namespace, journal: Journal
 ) -> list[int]:
-    """The numbers of different rewrites of the records from `start` on, until enough are undecided; each chunk goes to
-    `file` as it comes."""
+    """The numbers of different rewrites of the records, until enough are undecided."""
     counts: list[int] = []
+
+    async def count(record: RLPrompt) -> int:
+        key = json.dumps(as_row(record))
+        return int(await journal.aonce(key, lambda: distinct(chat, asking, record, options.samples, options.seed)))
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("records asked about", total=len(records), completed=start)
-        found = 0
-        for at in range(start, len(records), CHUNK):
-            chunk = records[at : at + CHUNK]
-            news = await asyncio.gather(
-                *(distinct(chat, asking, record, options.samples, options.seed) for record in chunk)
-            )
-            append_rows(file, [{"prompt": one.prompt, "distinct": n} for one, n in zip(chunk, news, strict=True)])
+        bar = progress.add_task("records asked about", total=len(records))
+        undecided = 0
+        for at in range(0, len(records), CHUNK):
+            news = await asyncio.gather(*map(count, records[at : at + CHUNK]))
             counts += news
-            found += sum(n >= options.distinct for n in news)
-            progress.update(bar, advance=len(chunk), description=f"records asked about, {found:,} undecided")
-            if options.count is not None and found >= options.count:
+            undecided += sum(n >= options.distinct for n in news)
+            progress.update(bar, advance=len(news), description=f"records asked about, {undecided:,} undecided")
+            if options.count is not None and undecided >= options.count:
                 break
     return counts
 
@@ -113,27 +108,6 @@ async def distinct(chat: ChatModel, asking: Asking, record: RLPrompt, samples: i
         return i if read.prompt is None else read.prompt
 
     return len(set(await asyncio.gather(*(one(i) for i in range(samples)))))
-
-
-def done_in(part: Path, settings: dict[str, Any], records: Sequence[RLPrompt]) -> list[int]:
-    """What `part` holds of `records`: their numbers of different rewrites. A line that a kill cut off is taken away.
-    Raises InputError where it was written with other settings, or of other records."""
-    if not part.exists():
-        return []
-    data = part.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    try:
-        rows = [json.loads(line) for line in data[:whole].splitlines()]
-        same = not rows or (
-            rows[0] == settings
-            and [row["prompt"] for row in rows[1:]] == [one.prompt for one in records[: len(rows) - 1]]
-        )
-    except (ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise InputError(f"{part} is of another model, other settings or other records; delete it to begin anew")
-    os.truncate(part, whole)
-    return [int(row["distinct"]) for row in rows[1:]]
 
 
 def as_row(record: RLPrompt) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def test_a_step_with_the_mini_models(config: Path, capsys: pytest.CaptureFixture
         "model_name_or_path": "package:mini/weights/rewriter",
         "max_completion_length": 160,
         "temperature": 0.7,
-        "reward_cache": str(config.parent / "rewards.sqlite"),
+        "reward_cache": str(config.parent / "rewards.jsonl"),
         "save_steps": 1,
         "sample_every": 1,
         "sample_count": 1,
@@ -245,7 +245,7 @@ def test_a_step_with_the_mini_models(config: Path, capsys: pytest.CaptureFixture
     log = _log(out, 1)
     assert 0 <= log["reward/alignment"] <= 1
     assert log["reward/failed"] <= 0.2
-    assert (config.parent / "rewards.sqlite").is_file()
+    assert (config.parent / "rewards.jsonl").is_file()
     assert "data:image/webp" in (out / "samples" / "step-1.html").read_text(encoding="utf-8")
 
 

@@ -294,7 +294,7 @@ async def test_overlap_shows_in_the_times() -> None:
 
 
 async def test_what_the_cache_knows_is_neither_drawn_nor_judged(tmp_path: Path) -> None:
-    path = tmp_path / "cache" / "scores.sqlite"
+    path = tmp_path / "cache" / "scores.jsonl"
     replies = [reply("two red stars"), reply("two stars, both red")]
     cache = RewardCache(path)
     first = await score(replies, cache=cache)
@@ -437,9 +437,9 @@ async def test_nothing_to_score() -> None:
 
 
 def test_a_cache_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "scores.sqlite"
+    path = tmp_path / "scores.jsonl"
     path.write_text("these are no scores" * 100, encoding="utf-8")
-    with pytest.raises(InputError, match=r"scores\.sqlite.*delete it"):
+    with pytest.raises(InputError, match=r"scores\.jsonl.*delete it"):
         RewardCache(path)
 
 

@@ -79,7 +79,7 @@ def test_two_steps(recipe: str, models: dict[str, Path], tmp_path: Path, capsys:
     else:
         # What the tiny model says cannot be read, so that nothing is drawn; drawing is tested in test_grpo.
         argv += ["--num_generations", "2", "--max_completion_length", "8", "--use_vllm", "false"]
-        argv += ["--profile", "mini", "--reward_cache", str(tmp_path / "rewards.sqlite"), "--sample_every", "1"]
+        argv += ["--profile", "mini", "--reward_cache", str(tmp_path / "rewards.jsonl"), "--sample_every", "1"]
         assert grpo.main(argv) == 0, capsys.readouterr().err
         assert (out / "samples" / "step-2.html").is_file()
     state = json.loads((out / "checkpoint-2" / "trainer_state.json").read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def test_the_servers_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert (args.port, args.token_env, rewarding.profile) == (8100, "REDRAFT_REWARD_TOKEN", "workstation")
     rewarding.profile = "mini"
     open_reward(rewarding, args.style, max_failed=1.0).close()
-    assert (tmp_path / "runs" / "rewards.sqlite").is_file()
+    assert (tmp_path / "runs" / "rewards.jsonl").is_file()
 
 
 def test_a_recipe_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

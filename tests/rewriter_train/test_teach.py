@@ -182,7 +182,8 @@ def test_triplets_and_refusals_are_written_as_they_come_and_gone_on_with(
 
     asked_before = len(server.said)
     # A kill cut a line in half: it goes, and only what it was about is asked again.
-    out.write_text(out.read_text(encoding="utf-8") + '{"prompt": "half', encoding="utf-8")
+    with out.with_name("out.jsonl.journal").open("a", encoding="utf-8") as file:
+        file.write('{"crc": "half')
     source.write_text("two red stars\none blue circle\ntwo red planets\n", encoding="utf-8")
     assert run(source, out, server.url, "--no-critic") == 0
     assert "3 sources, 2 of them done before" in capsys.readouterr().err
@@ -213,9 +214,8 @@ def test_what_a_server_failed_on_is_tried_again(tmp_path: Path, api: Any, capsys
 async def test_a_server_that_is_away_stops_the_run_soon(tmp_path: Path) -> None:
     chat = FakeChat(lambda request: ServerError("away"))
     items = [teach.TeachItem(str(i), f"{i} stars", None) for i in range(50)]
-    out, bin_ = (tmp_path / "a").open("w", encoding="utf-8"), (tmp_path / "b").open("w", encoding="utf-8")
-    with out, bin_:
-        tally = await teach.teach_all(Teacher(chat, None, STYLE), items, out, bin_, "t", concurrency=2, patience=5)
+    with teach.open_journal(tmp_path / "out") as journal:
+        tally = await teach.teach_all(Teacher(chat, None, STYLE), items, journal, "t", concurrency=2, patience=5)
     assert 5 <= tally.failed <= 7
     assert tally.last == "away"
 

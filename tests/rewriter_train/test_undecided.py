@@ -12,6 +12,7 @@ import pytest
 from redraft.chat import ChatModel, ChatReply, ChatRequest
 from redraft.errors import BackendError, BadReply
 from redraft.fakes import FakeChat, text_of
+from redraft.journal import Journal
 from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.cot import Asking
 from rewriter.train import undecided
@@ -110,7 +111,7 @@ def test_the_same_command_goes_on_where_a_server_failed(place: Path, monkeypatch
     assert run(place) == 3
     assert not (place / "out.jsonl").exists()
     with (place / "out.jsonl.part").open("a") as file:
-        file.write('{"prompt": "cut o')
+        file.write('{"crc": "cut o')
     chat = served(monkeypatch, reply)
     assert run(place) == 0
     assert kept(place) == RECORDS[1:]
@@ -122,7 +123,14 @@ def test_what_was_asked_otherwise_is_not_gone_on_with(
 ) -> None:
     (place / "out.jsonl.part").write_text('{"model": "another"}\n')
     assert run(place) == 2
-    assert "out.jsonl.part is of another model" in " ".join(capsys.readouterr().err.split())
+    assert "out.jsonl.part is no journal" in " ".join(capsys.readouterr().err.split())
+    (place / "out.jsonl.part").unlink()
+    with Journal(place / "out.jsonl.part", "undecided", about={"model": "another"}):
+        pass
+    assert run(place) == 2
+    assert "out.jsonl.part was begun with other settings (max_tokens, model" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert run(place, "--distinct", "5") == 2
     assert "--distinct 5" in capsys.readouterr().err
     assert run(place, "--temperature", "3") == 2
