@@ -33,9 +33,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from redraft import __version__
 
-        typer.echo(version("redraft"))
+        typer.echo(__version__)
         raise typer.Exit
 
 

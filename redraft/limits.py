@@ -39,7 +39,12 @@ class TreeLimits(_LimitSection):
 
 
 class Limits(_LimitSection):
-    """What a run may spend and when it is satisfied."""
+    """What a run may spend and when it is satisfied.
+
+    >>> import redraft
+    >>> redraft.Limits(max_images=4).max_images
+    4
+    """
 
     accept_at: float = Field(default=0.95, gt=0, le=1)
     """Score from which a picture is accepted."""

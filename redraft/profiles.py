@@ -243,7 +243,12 @@ def builtin_profiles() -> dict[str, Path]:
 
 
 def load_profile(name: str) -> Profile:
-    """The built-in profile of that name, or the one in the TOML file `name`. Raises ConfigError."""
+    """The built-in profile of that name, or the one in the TOML file `name`. Raises ConfigError.
+
+    >>> import redraft
+    >>> redraft.load_profile("mini").limits.max_images
+    8
+    """
     builtin = builtin_profiles()
     if name in builtin:
         path = builtin[name]

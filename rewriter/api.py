@@ -16,10 +16,10 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import BatchEngine, EngineName
@@ -138,9 +138,14 @@ def enhance(prompts: str | Iterable[str], **settings: Any) -> Enhanced | list[En
     """Better prompts: one Enhanced for a string, a list of them for several. `settings` are those of Enhancer
     (`profile`, `target`, `n`, ...). Works inside a running event loop too, a notebook's for instance.
 
+    >>> import redraft
+    >>> better = redraft.enhance("Could you draw two little scarlet stars?", profile="mini")
+    >>> str(better.status), redraft.check(better.original, better.prompt)
+    ('rewritten', ())
+
     Opens the model, and lets go of it; for many calls keep an Enhancer. Raises as Enhancer and its `enhance` do.
     """
-    return _run(enhance_async(prompts, **settings))
+    return run_coroutine(enhance_async(prompts, **settings))
 
 
 class EnhancedPipeline:
@@ -193,16 +198,6 @@ def _enhanced(prompt: str, record: Record) -> Enhanced:
         prompt, record.rewrite, record.status, record.negative_prompt, record.thought, record.model,
         record.findings, record.candidates, record.seed,
     )  # fmt: skip
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end, also where this thread has a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 class _Loop:
