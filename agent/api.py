@@ -5,13 +5,13 @@
     ()
 
 Each opens the models of its profile and lets go of them at its end. A program that draws often opens them once and hands
-them over as `parts`:
+them over as `models`:
 
-    >>> from agent.wiring import open_parts
+    >>> from agent.models import open_models
     >>> profile = redraft.load_profile("mini")
-    >>> parts = open_parts(profile)
+    >>> models = open_models(profile)
     >>> one_image = redraft.Limits(max_rounds=1, max_images=1)
-    >>> results = [redraft.draw("a red star", profile=profile, parts=parts, limits=one_image, seed=n) for n in range(2)]
+    >>> results = [redraft.draw("a red star", profile=profile, models=models, limits=one_image, seed=n) for n in range(2)]
     >>> len({result.image for result in results})
     2
 """
@@ -23,10 +23,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.parts import Parts
-from agent.run import RunResult, Session
+from agent.models import Models, open_models
+from agent.run import Run, RunResult
 from agent.types import StopReason
-from agent.wiring import open_parts
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.coroutines import run_coroutine
@@ -48,7 +47,7 @@ def draw(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
-    parts: Parts | None = None,
+    models: Models | None = None,
 ) -> RunResult:
     """Draws `request` until a picture is right or the budget is spent; the best picture is `result.image`, a file.
 
@@ -62,13 +61,13 @@ def draw(
     out:     folder for the run's own folder; the profile's `runs` if None.
     seed:    in [0, 2**31), repeats a run; drawn at random if None, and kept in run.json.
     limits:  the fields that were set change the profile's; the others stay as the profile has them.
-    parts:   the models of `profile`, opened once by `agent.wiring.open_parts` for many runs.
+    models:   the models of `profile`, opened once by `agent.models.open_models` for many runs.
 
     Raises UsageError for anything that cannot be used, and BackendError if a model or server fails; the run is then
     kept, and `redraft resume` goes on with it. Works in a notebook, too.
     """
     return run_coroutine(
-        draw_async(request, profile=profile, out=out, seed=seed, limits=limits, parts=parts),
+        draw_async(request, profile=profile, out=out, seed=seed, limits=limits, models=models),
     )
 
 
@@ -79,11 +78,11 @@ async def draw_async(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
-    parts: Parts | None = None,
+    models: Models | None = None,
 ) -> RunResult:
     """`draw` for a program with an event loop."""
     opened = _with_limits(profile, limits)
-    return await _finish(clean_request(request), opened, out=out, seed=seed, parts=parts)
+    return await _finish(clean_request(request), opened, out=out, seed=seed, models=models)
 
 
 def edit(
@@ -95,7 +94,7 @@ def edit(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
-    parts: Parts | None = None,
+    models: Models | None = None,
 ) -> RunResult:
     """Changes `image` as `instruction` says and keeps the rest; the result is `result.image`, a file.
 
@@ -111,7 +110,7 @@ def edit(
     """
     return run_coroutine(
         edit_async(
-            image, instruction, mask=mask, profile=profile, out=out, seed=seed, limits=limits, parts=parts,
+            image, instruction, mask=mask, profile=profile, out=out, seed=seed, limits=limits, models=models,
         )
     )  # fmt: skip
 
@@ -125,7 +124,7 @@ async def edit_async(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
-    parts: Parts | None = None,
+    models: Models | None = None,
 ) -> RunResult:
     """`edit` for a program with an event loop."""
     instruction = clean_request(instruction, kind="instruction")
@@ -134,7 +133,7 @@ async def edit_async(
     opened = _with_limits(profile, limits)
     if opened.editor is None:
         raise ConfigError(f"the profile {opened.name!r} has no [editor]; add one, or choose another profile")
-    return await _finish(instruction, opened, out=out, seed=seed, parts=parts, source=picture, mask=where)
+    return await _finish(instruction, opened, out=out, seed=seed, models=models, source=picture, mask=where)
 
 
 def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
@@ -182,17 +181,17 @@ async def _finish(
     *,
     out: str | Path | None,
     seed: int | None,
-    parts: Parts | None,
+    models: Models | None,
     source: Image.Image | None = None,
     mask: Image.Image | None = None,
 ) -> RunResult:
     with ExitStack() as exits:
-        if parts is None:
-            parts = open_parts(profile, editing=source is not None or profile.limits.edit_draws, conversing=False)
-            exits.callback(parts.close)
-        run = Session.start(
+        if models is None:
+            models = open_models(profile, editing=source is not None or profile.limits.edit_draws, conversing=False)
+            exits.callback(models.close)
+        run = Run.start(
             request,
-            parts,
+            models,
             limits=profile.limits,
             out=Path(profile.runs if out is None else out),
             profile=profile,
