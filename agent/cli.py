@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
+RunsOption = Annotated[Path, typer.Option("--out", help="Folder for runs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
 
 
@@ -51,7 +52,7 @@ def options(
 @app.command(cls=LimitedCommand)
 def draw(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    request: Annotated[str, typer.Argument(help="What to draw.")],
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
@@ -61,7 +62,7 @@ def draw(
     """Draw a picture, judge it, and redraw it until it is right."""
     from agent.commands import draw as run
 
-    run(prompt, profile_name=profile, out=out, changes=limit_changes(context), seed=seed, ask=ask, as_json=as_json)
+    run(request, profile_name=profile, out=out, changes=limit_changes(context), seed=seed, ask=ask, as_json=as_json)
 
 
 @app.command(cls=LimitedCommand)
@@ -112,24 +113,37 @@ def chat(
 
 
 @app.command()
-def resume(run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")], as_json: JsonOption = False) -> None:
+def resume(
+    run_dir: Annotated[Path | None, typer.Argument(help="Folder of the run.", show_default=False)] = None,
+    last: Annotated[bool, typer.Option("--last", help="The latest run in the folder for runs.")] = False,
+    out: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
     """Go on with a run that was interrupted, killed, failed, or waits for an answer."""
     from agent.commands import resume as run
 
-    run(run_dir, as_json=as_json)
+    run(run_dir, last=last, out=out, as_json=as_json)
+
+
+@app.command()
+def runs(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """List the runs in a folder, the latest first: when, what, how it ended, the best score."""
+    from agent.commands import runs as run
+
+    run(out, as_json=as_json)
 
 
 @app.command()
 def judge(
     image: Annotated[Path, typer.Argument(help="Picture file.")],
-    prompt: Annotated[str, typer.Argument(help="What it should show.")],
+    request: Annotated[str, typer.Argument(help="What it should show.")],
     profile: ProfileOption = "mini",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a picture against a prompt, point by point."""
+    """Judge a picture against a request, point by point."""
     from agent.commands import judge as run
 
-    run(image, prompt, profile_name=profile, as_json=as_json)
+    run(image, request, profile_name=profile, as_json=as_json)
 
 
 @app.command()

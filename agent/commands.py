@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import typer
 from pydantic import ValidationError
+from rich.table import Table
 
 from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from agent.events import Asked, Event
@@ -18,11 +19,11 @@ from agent.limit_options import option_name
 from agent.live import LiveView, stdin_is_a_person, verdict_lines
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
-from agent.runfolder import RunFolder, require_writable
+from agent.runfolder import RunFolder, best_score, list_runs, require_writable
 from agent.types import Answer, StopReason, passes
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
-from redraft.errors import BackendError, ConfigError, InputError
+from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.images import open_image, open_mask
 from redraft.limits import Limits
 from redraft.profiles import Profile, builtin_profiles, load_profile
@@ -30,7 +31,7 @@ from rewriter.request import clean_request
 
 
 def draw(
-    prompt: str,
+    request: str,
     *,
     profile_name: str,
     out: Path | None,
@@ -40,7 +41,7 @@ def draw(
     as_json: bool,
 ) -> None:
     """`redraft draw`. Raises RedraftError, or typer.Exit(130) where it is interrupted."""
-    prompt = clean_request(prompt)
+    request = clean_request(request)
     profile = load_profile(profile_name)
     limits = _limits(profile, changes)
     folder = Path(profile.runs) if out is None else out
@@ -49,8 +50,8 @@ def draw(
         _require_a_person()
     with stdout_for_results() as stdout:
         models = _load(profile, editing=limits.edit_draws)
-        session = Run.start(prompt, models, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
-        _report(_follow(session), as_json, stdout)
+        run = Run.start(request, models, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
+        _report(_follow(run), as_json, stdout)
 
 
 def edit(
@@ -79,7 +80,7 @@ def edit(
         _require_a_person()
     with stdout_for_results() as stdout:
         models = _load(profile)
-        session = Run.start(
+        run = Run.start(
             instruction,
             models,
             limits=limits,
@@ -90,14 +91,21 @@ def edit(
             source=picture,
             mask=where,
         )
-        _report(_follow(session), as_json, stdout)
+        _report(_follow(run), as_json, stdout)
 
 
-def resume(run_dir: Path, *, as_json: bool) -> None:
+def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> None:
     """`redraft resume`. Raises as `draw` does."""
+    if last == (run_dir is not None):
+        raise InputError("name the folder of one run, or give --last")
+    if run_dir is None:
+        records = list_runs(out)
+        if not records:
+            raise InputError(f"there are no runs in {out}; name the folder for runs with --out")
+        run_dir = out / records[0]["run"]
     record = RunFolder.open(run_dir).read_record()
     if record.get("profile") is None:
-        raise InputError(f"{run_dir} was started from Python with parts of its own; resume it there, with Run.open")
+        raise InputError(f"{run_dir} was started from Python with models of its own; resume it there, with Run.open")
     try:
         profile = Profile.model_validate(record["profile"])
     except ValidationError as error:
@@ -105,20 +113,43 @@ def resume(run_dir: Path, *, as_json: bool) -> None:
     if record.get("ask"):
         _require_a_person()
     with stdout_for_results() as stdout:
-        session = Run.open(run_dir, _load(profile))
-        _report(_follow(session), as_json, stdout)
+        run = Run.open(run_dir, _load(profile))
+        _report(_follow(run), as_json, stdout)
 
 
-def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None:
+def runs(out: Path, *, as_json: bool) -> None:
+    """`redraft runs`."""
+    records = list_runs(out)
+    if as_json:
+        rows = [{name: record[name] for name in ("run", "created", "request", "stop")} for record in records]
+        for row, record in zip(rows, records, strict=True):
+            row["score"] = best_score(record)
+        write_json({"folder": str(out), "runs": rows}, sys.stdout)
+        return
+    console = open_console(sys.stdout)
+    table = Table("when", "request", "stop", "score", "run", box=None, pad_edge=False)
+    for record in records:
+        score = best_score(record)
+        table.add_row(
+            record["created"][:16].replace("T", " "),
+            escape(one_line(record["request"])[:60]),
+            record["stop"] or "not finished",
+            "" if score is None else f"{score:.2f}",
+            escape(record["run"]),
+        )
+    console.print(table if records else f"there are no runs in {escape(str(out))}")
+
+
+def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> None:
     """`redraft judge`. Raises BackendError where the judge could not answer a single check."""
-    prompt = clean_request(prompt)
+    request = clean_request(request)
     picture = open_image(image)
     profile = load_profile(profile_name)
     with stdout_for_results() as stdout:
         builder, evaluator = open_evaluator(profile)
 
         async def work() -> Report:
-            return await evaluator.score(picture, prompt, await builder(prompt))
+            return await evaluator.score(picture, request, await builder(request))
 
         try:
             report = asyncio.run(work())
@@ -129,7 +160,7 @@ def judge(image: Path, prompt: str, *, profile_name: str, as_json: bool) -> None
             reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
             raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
         if as_json:
-            write_json(judged_json(image, prompt, report), stdout)
+            write_json(judged_json(report), stdout)
         else:
             console = open_console(stdout)
             console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
@@ -147,23 +178,26 @@ def profiles() -> None:
 
 
 def drawn_json(result: RunResult) -> dict[str, Any]:
-    """What `draw`, `edit` and `resume` print with --json. `prompt` made the best picture, `original` is the user's own;
-    `source` is the picture that was edited, where there is one."""
+    """What `draw`, `edit` and `resume` print with --json. `prompt` and `checks` are those of the best picture.
+
+    `unchecked`: words of the request that no check covers, empty until checklists know their coverage.
+    """
     best = result.best_attempt
     return {
         "run": str(result.folder),
         "stop": result.stop.value,
-        "why": result.why,
         "score": None if best is None else best.score,
         "accepted": result.stop is StopReason.ACCEPTED,
+        "unchecked": [],
+        "warnings": list(result.warnings),
+        "request": result.request,
         "prompt": None if best is None else best.prompt,
-        "original": result.prompt,
         "image": None if result.image is None else str(result.image),
-        **({} if result.source is None else {"source": str(result.source)}),
         "rounds": max((attempt.round for attempt in result.attempts), default=0),
         "images": len(result.attempts),
+        "seed": result.seed,
         "trace": str(result.trace),
-        "seconds": round(result.elapsed_s, 3),
+        "checks": [] if best is None else best.report.check_rows(),
         "attempts": [
             {
                 "round": attempt.round,
@@ -173,31 +207,16 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
                 "score": attempt.score,
                 "image": str(path),
                 "parent": attempt.parent,
+                "draft": False,
             }
             for attempt, path in zip(result.attempts, result.images, strict=True)
         ],
     }
 
 
-def judged_json(image: Path, prompt: str, report: Report) -> dict[str, Any]:
+def judged_json(report: Report) -> dict[str, Any]:
     """What `judge --json` prints. `failed` counts the checks that the judge could not answer."""
-    return {
-        "image": str(image),
-        "prompt": prompt,
-        "score": report.score,
-        "failed": report.failed,
-        "checks": [
-            {
-                "key_point": v.check.key_point,
-                "question": v.check.question,
-                "outcome": v.outcome.value,
-                "p": v.probability,
-                "label_mass": v.label_mass,
-                "reason": v.reason,
-            }
-            for v in report.verdicts
-        ],
-    }
+    return {"score": report.score, "failed": report.failed, "unchecked": [], "checks": report.check_rows()}
 
 
 def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
@@ -213,21 +232,21 @@ def _load(profile: Profile, *, editing: bool = True) -> Models:
         return open_models(profile, editing=editing, conversing=False)
 
 
-def _follow(session: Run) -> RunResult:
-    """Runs a session to its end, asking the user where it asks. Ctrl-C leaves it where it is, to be resumed."""
-    folder = session.folder.path
+def _follow(run: Run) -> RunResult:
+    """Runs a run to its end, asking the user where it asks. Ctrl-C leaves it where it is, to be resumed."""
+    folder = run.folder.path
     last: Event | None = None
     answer: Answer | None = None
 
     async def work() -> Event | None:
         event = None
-        async for event in session.stream(answer):
+        async for event in run.stream(answer):
             view.show(event)
         return event
 
-    with LiveView(session.limits) as view, asyncio.Runner() as runner:
+    with LiveView(run.limits) as view, asyncio.Runner() as runner:
         try:
-            while session.result is None:
+            while run.result is None:
                 last = runner.run(work())
                 if isinstance(last, Asked):
                     answer = _answer()
@@ -236,10 +255,10 @@ def _follow(session: Run) -> RunResult:
             sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
             sys.stderr.flush()
             leave_soon()
-            session.models.close()
+            run.models.close()
             raise typer.Exit(130) from None
-    session.models.close()
-    return session.result
+    run.models.close()
+    return run.result
 
 
 def _answer() -> Answer:

@@ -40,12 +40,12 @@ async def look_at_source(state: State, ctx: Context) -> None:
     assert models.editing is not None, "Run.start sees to it"
     source = await asyncio.to_thread(ctx.store.get, _source(state))
     async with models.calls:
-        checks = await models.editing.checks(source, state["prompt"])
+        checks = await models.editing.checks(source, state["request"])
     if not checks.wanted:
         raise InputError("the instruction asks for nothing; say what is to change in the picture")
     asked = (*checks.wanted, *checks.kept)
     async with models.calls:
-        report = await models.evaluator.score(source, state["prompt"], asked)
+        report = await models.evaluator.score(source, state["request"], asked)
     log.put_source(report)
     log.put_checklist(wanted_and_kept(checks, report, ctx.limits.pass_at))
 
@@ -56,7 +56,7 @@ async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report
     source = await asyncio.to_thread(ctx.store.get, _source(state))
     mask = state.get("mask")
     where = None if mask is None else await asyncio.to_thread(ctx.store.get, mask)
-    return await ctx.models.editing.evaluator(Edit(source, picture, state["prompt"]), tuple(state["checks"]), where)
+    return await ctx.models.editing.evaluator(Edit(source, picture, state["request"]), tuple(state["checks"]), where)
 
 
 async def plan(state: State, runtime: Node) -> State:
@@ -272,11 +272,11 @@ async def _situation(
     async def look(questions: Sequence[str]) -> list[float | None]:
         checks = [Check("probe", question) for question in questions]
         async with ctx.models.calls:
-            seen = await ctx.models.evaluator.score(image, state["prompt"], tuple(checks))
+            seen = await ctx.models.evaluator.score(image, state["request"], tuple(checks))
         return [verdict.probability for verdict in seen.verdicts]
 
     situation = Situation(
-        ask=state["prompt"],
+        ask=state["request"],
         editing=state.get("source") is not None,
         prompt=prompt,
         faults=tuple(Fault(v.check.question, v.reason, v.region) for v in wrong),

@@ -21,7 +21,7 @@ class RunStarted:
 
     run: str
     folder: Path
-    prompt: str
+    request: str
     seed: int
     resumed: bool = False
     attempts: int = 0

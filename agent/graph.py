@@ -51,7 +51,7 @@ async def make_checklist(state: State, runtime: Node) -> State:
             await look_at_source(state, ctx)
         elif ctx.log.checklist is None:
             async with ctx.models.calls:
-                ctx.log.put_checklist(await ctx.models.checklist_maker(state["prompt"]))
+                ctx.log.put_checklist(await ctx.models.checklist_maker(state["request"]))
         checks = ctx.log.checklist or ()
     if any(check.key_point == OVERALL for check in checks):
         runtime.stream_writer(Warned("no checklist could be made of the prompt; the picture is judged as a whole"))
@@ -69,7 +69,7 @@ async def rewrite(state: State, runtime: Node) -> State:
     async with step("rewrite", number, runtime):
         rewrites = await _rewrites(state, runtime, number, len(keys), best)
     tasks = plan_round(
-        state["prompt"], rewrites, number=number, seed=state["seed"], limits=ctx.limits, spent=len(keys), best=best
+        state["request"], rewrites, number=number, seed=state["seed"], limits=ctx.limits, spent=len(keys), best=best
     )
     return {"round": number, "tasks": tasks}
 
@@ -85,7 +85,7 @@ async def _rewrites(state: State, runtime: Node, number: int, spent: int, best: 
     key = stable_key(asked | ({} if feedback is None else {"on": feedback.prompt, "failed": list(feedback.failed)}))
     if key not in ctx.log.rewrites:
         async with ctx.models.calls:
-            made = await ctx.models.rewriter(state["prompt"], n=wanted, seed=seed, feedback=feedback)
+            made = await ctx.models.rewriter(state["request"], n=wanted, seed=seed, feedback=feedback)
         ctx.log.put_rewrites(key, number, made)
     for one in ctx.log.rewrites[key]:
         runtime.stream_writer(RewriteMade(number, one))
@@ -179,14 +179,14 @@ async def judge(state: State, runtime: Node) -> State:
         if image not in log.reports and image not in same:
             async with ctx.models.calls:
                 if state.get("source") is None:
-                    report = await ctx.models.evaluator.score(picture, state["prompt"], checks)
+                    report = await ctx.models.evaluator.score(picture, state["request"], checks)
                 else:
                     report = await judge_edit(picture, state, ctx)
             log.put_report(image, report)
         for n, key in by_image[image]:
             attempt = log.attempt(key)
             path = ctx.folder.picture(n, attempt)
-            await asyncio.to_thread(save_picture, picture, path, state["prompt"], attempt, ctx.models.names)
+            await asyncio.to_thread(save_picture, picture, path, state["request"], attempt, ctx.models.names)
             runtime.stream_writer(Judged(n, attempt, path))
 
     async with step("judge", number, runtime):
@@ -220,7 +220,7 @@ async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
     given = state.get("source")
     source = None if given is None else await asyncio.to_thread(ctx.store.get, given)
     async with ctx.models.calls:
-        rates = await chooser.judge(state["prompt"], pictures, source)
+        rates = await chooser.judge(state["request"], pictures, source)
     ctx.log.put_standings(dict(zip(images, rates, strict=True)))
 
 

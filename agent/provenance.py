@@ -11,12 +11,12 @@ from agent.types import Attempt
 from redraft.images import save_png
 
 
-def provenance(prompt: str, attempt: Attempt, names: Mapping[str, str]) -> dict[str, str]:
-    """Text chunks by keyword. `prompt` is the user's; what drew the picture is under `redraft:drawn-from`."""
+def provenance(request: str, attempt: Attempt, names: Mapping[str, str]) -> dict[str, str]:
+    """Text chunks by keyword. `redraft:prompt` is what the generator read."""
     text = {
         "Software": "redraft",
-        "redraft:prompt": prompt,
-        "redraft:drawn-from": attempt.prompt,
+        "redraft:request": request,
+        "redraft:prompt": attempt.prompt,
         "redraft:negative-prompt": attempt.negative_prompt or "",
         "redraft:seed": str(attempt.seed),
         "redraft:round": str(attempt.round),
@@ -29,5 +29,5 @@ def provenance(prompt: str, attempt: Attempt, names: Mapping[str, str]) -> dict[
     return {keyword: value for keyword, value in text.items() if value}
 
 
-def save_picture(picture: Image.Image, path: Path, prompt: str, attempt: Attempt, names: Mapping[str, str]) -> None:
-    save_png(picture, path, provenance(prompt, attempt, names))
+def save_picture(picture: Image.Image, path: Path, request: str, attempt: Attempt, names: Mapping[str, str]) -> None:
+    save_png(picture, path, provenance(request, attempt, names))

@@ -27,14 +27,14 @@ _COURSE = TypeAdapter(Course)
 
 
 def new_record(
-    folder: RunFolder, *, prompt: str, seed: int, ask: bool, limits: Limits, profile: Profile | None
+    folder: RunFolder, *, request: str, seed: int, ask: bool, limits: Limits, profile: Profile | None
 ) -> dict[str, Any]:
     """run.json of a run that begins. A profile names the variables of its keys and can hold no key itself."""
     return {
         "format": FORMAT,
         "run": folder.path.name,
         "created": _now(),
-        "prompt": prompt,
+        "request": request,
         "seed": seed,
         "ask": ask,
         "limits": limits.model_dump(mode="json"),
@@ -57,6 +57,7 @@ def finished_record(
     error: str | None,
     elapsed_s: float,
     names: Mapping[str, str],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """run.json of a run that ended; `begun` is what `new_record` made, `keys` are those of the attempts' tasks."""
     rounds = sorted({attempt.round for attempt in attempts} | log.rewrites_of_round.keys())
@@ -67,6 +68,7 @@ def finished_record(
         "stop": stop.value,
         "why": why,
         "error": error,
+        "warnings": list(warnings),
         "best": None if best is None else best + 1,
         **({} if log.source is None else {"source_report": _REPORT.dump_python(log.source, mode="json")}),
         "checklist": _CHECKS.dump_python(log.checklist or (), mode="json"),

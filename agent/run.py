@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
-from agent.events import Asked, Event, RunFinished, RunStarted
+from agent.events import Asked, Event, RunFinished, RunStarted, Warned
 from agent.graph import build_graph
 from agent.models import Models
 from agent.provenance import save_picture
@@ -53,7 +53,7 @@ def _compiled(retry_wait_s: float) -> CompiledStateGraph[State, Context, State, 
 class _Begun:
     """What a run needs of its run.json to go on."""
 
-    prompt: str
+    request: str
     seed: int
     ask: bool
     limits: Limits
@@ -72,7 +72,7 @@ class RunResult:
     """
 
     folder: Path
-    prompt: str
+    request: str
     limits: Limits
     stop: StopReason
     why: str
@@ -83,9 +83,12 @@ class RunResult:
     trace: Path
     checklist: tuple[Check, ...]
     elapsed_s: float
+    seed: int = 0
+    warnings: tuple[str, ...] = ()
+    """What went wrong on the way without ending the run."""
     error: str | None = None
     source: Path | None = None
-    """The picture that was edited, where the user gave one; `prompt` is then the instruction."""
+    """The picture that was edited, where the user gave one; `request` is then the instruction."""
 
     @property
     def best_attempt(self) -> Attempt | None:
@@ -101,7 +104,7 @@ class Run:
     def __init__(self, folder: RunFolder, models: Models, record: dict[str, Any], retry_wait_s: float) -> None:
         self.folder = folder
         self.models = models
-        self.prompt: str = record["prompt"]
+        self.request: str = record["request"]
         self.seed: int = record["seed"]
         self.ask: bool = record["ask"]
         self.limits = Limits(**record["limits"])
@@ -113,11 +116,12 @@ class Run:
         self._record = record
         self._retry_wait_s = retry_wait_s
         self._stop = threading.Event()
+        self._warnings: list[str] = record.get("warnings", [])
 
     @classmethod
     def start(
         cls,
-        prompt: str,
+        request: str,
         models: Models,
         *,
         limits: Limits,
@@ -130,14 +134,14 @@ class Run:
         folder: Path | None = None,
         retry_wait_s: float = 1.0,
     ) -> Run:
-        """A new run in a new folder under `out`, or in `folder` itself. Raises InputError for a prompt or a folder
+        """A new run in a new folder under `out`, or in `folder` itself. Raises InputError for a request or a folder
         that cannot be used.
 
         `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
-        `prompt` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
+        `request` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
         ConfigError where the models cannot edit.
         """
-        prompt = clean_request(prompt)
+        request = clean_request(request)
         if source is not None and models.editing is None:
             raise ConfigError("this profile cannot edit pictures; give it an [editor] section, or choose another")
         if mask is not None and source is None:
@@ -146,8 +150,8 @@ class Run:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed < 2**31:
             raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
-        run = RunFolder.create(out, prompt) if folder is None else RunFolder.at(folder)
-        record = new_record(run, prompt=prompt, seed=seed, ask=ask, limits=limits, profile=profile)
+        run = RunFolder.create(out, request) if folder is None else RunFolder.at(folder)
+        record = new_record(run, request=request, seed=seed, ask=ask, limits=limits, profile=profile)
         if source is not None:
             store = ImageStore(run.images)
             record["source"] = store.put(source.convert("RGB"))
@@ -219,11 +223,11 @@ class Run:
         seen = len(snapshot.values.get("attempts", ()))
         if not snapshot.interrupts or answer is None:
             source = None if self.source is None else self.folder.source
-            yield RunStarted(self.folder.path.name, self.folder.path, self.prompt, self.seed, begun, seen, source)
+            yield RunStarted(self.folder.path.name, self.folder.path, self.request, self.seed, begun, seen, source)
         error: str | None = None
         entry: State | Command[Any] | None = None
         if not begun:
-            entry = {"prompt": self.prompt, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
+            entry = {"request": self.request, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
             if self.source is not None:
                 entry |= {"source": self.source, "mask": self.mask}
         elif snapshot.interrupts and answer is not None:
@@ -232,6 +236,8 @@ class Run:
             try:
                 async with aclosing(self._work(graph, entry, context)) as events:
                     async for event in events:
+                        if isinstance(event, Warned) and event.text not in self._warnings:
+                            self._warnings.append(event.text)
                         yield event
             except BackendError as failure:
                 error = str(failure)
@@ -294,7 +300,7 @@ class Run:
         files = tuple(self.folder.picture(n, attempt) for n, attempt in enumerate(attempts, start=1))
         if best is not None:
             picture = context.store.get(attempts[best].image)
-            save_picture(picture, self.folder.best, self.prompt, attempts[best], names)
+            save_picture(picture, self.folder.best, self.request, attempts[best], names)
         elapsed = snapshot.values.get("elapsed_s", 0.0) if error is None else context.clock.seconds()
         record = finished_record(
             self._record,
@@ -308,13 +314,16 @@ class Run:
             error=error,
             elapsed_s=elapsed,
             names=names,
+            warnings=self._warnings,
         )
         self.folder.write_record(record)
         self._record = record
         write_trace(self.folder, record)
         self.result = RunResult(
             folder=self.folder.path,
-            prompt=self.prompt,
+            request=self.request,
+            seed=self.seed,
+            warnings=tuple(self._warnings),
             limits=self.limits,
             stop=stop,
             why=decision.why,
@@ -340,7 +349,7 @@ class Run:
 
 
 async def run_draw(
-    prompt: str,
+    request: str,
     models: Models,
     *,
     limits: Limits,
@@ -348,8 +357,8 @@ async def run_draw(
     profile: Profile | None = None,
     seed: int | None = None,
 ) -> RunResult:
-    """Draws one prompt to the end: `Run.start` and `Run.run` in one."""
-    return await Run.start(prompt, models, limits=limits, out=out, profile=profile, seed=seed).run()
+    """Draws one request to the end: `Run.start` and `Run.run` in one."""
+    return await Run.start(request, models, limits=limits, out=out, profile=profile, seed=seed).run()
 
 
 async def resume(path: Path, models: Models) -> RunResult:

@@ -26,7 +26,7 @@ from redraft.errors import InputError
 from redraft.files import write_atomically
 from redraft.journal import lock
 
-FORMAT = 1
+FORMAT = 2
 """Version of run.json."""
 
 
@@ -35,9 +35,9 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, out: Path, prompt: str) -> RunFolder:
+    def create(cls, out: Path, request: str) -> RunFolder:
         """A new folder under `out`. Raises InputError where it cannot be written."""
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(prompt)}-{secrets.token_hex(3)}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(request)}-{secrets.token_hex(3)}"
         folder = cls(out / name)
         try:
             (folder.path / "state").mkdir(parents=True)
@@ -116,7 +116,10 @@ class RunFolder:
             raise InputError(f"cannot read {path}: {error}") from error
         found = record.get("format") if isinstance(record, dict) else None
         if found != FORMAT:
-            raise InputError(f"{path} has format {found!r}, this version of redraft reads format {FORMAT}")
+            raise InputError(
+                f"{path} was written by another version of redraft (format {found!r}, this one has {FORMAT}); "
+                "start the run again"
+            )
         return dict(record)
 
     def sweep(self) -> None:
@@ -127,6 +130,22 @@ class RunFolder:
     def lock(self) -> AbstractContextManager[None]:
         """Keeps other processes out while the run is worked on. Raises Occupied if another process holds it."""
         return lock(self.path / "state" / "lock", self.path)
+
+
+def list_runs(out: Path) -> list[dict[str, Any]]:
+    """run.json of each run under `out`, the latest first. Folders of another version are left out."""
+    records = []
+    for path in out.glob("*/run.json"):
+        with contextlib.suppress(InputError):
+            records.append(RunFolder(path.parent).read_record() | {"run": path.parent.name})
+    return sorted(records, key=lambda record: str(record["created"]), reverse=True)
+
+
+def best_score(record: Mapping[str, Any]) -> float | None:
+    """Score of the best picture in run.json, None if there is none."""
+    best = record.get("best")
+    score: float | None = None if best is None else record["attempts"][best - 1]["score"]
+    return score
 
 
 def require_writable(out: Path) -> None:
@@ -142,7 +161,7 @@ def require_writable(out: Path) -> None:
         ) from error
 
 
-def slug(prompt: str, length: int = 40) -> str:
-    """The beginning of a prompt as a part of a file name: letters and digits of any script, joined by dashes."""
-    words = re.findall(r"[^\W_]+", prompt.lower())
+def slug(request: str, length: int = 40) -> str:
+    """The beginning of a request as a part of a file name: letters and digits of any script, joined by dashes."""
+    words = re.findall(r"[^\W_]+", request.lower())
     return "-".join(words)[:length].strip("-") or "run"

@@ -27,9 +27,9 @@ STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)
 
 
 class State(TypedDict, total=False):
-    """`prompt` is the user's own: a prompt, or where there is a `source` the instruction of an edit of it."""
+    """`request` is what the user wrote: what to draw, or what to change in the `source` if there is one."""
 
-    prompt: str
+    request: str
     seed: int
     source: str | None
     """Hash of the picture that the user gave to be edited, and of where it may be changed."""

@@ -1,7 +1,7 @@
 """The loop for LangGraph's own tools (`langgraph dev`, Studio, LangGraph Server), which open it by `langgraph.json`.
 
-These tools know nothing of profiles and run folders. They give a prompt and a few settings; here the models of the
-profile are opened (once a process), and each step finds its run by thread, prompt and seed, in a folder
+These tools know nothing of profiles and run folders. They give a request and a few settings; here the models of the
+profile are opened (once a process), and each step finds its run by thread, request and seed, in a folder
 `runs/studio-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
 history of the thread with them, are the tool's.
 
@@ -42,7 +42,7 @@ from rewriter.request import clean_request
 class Asked(TypedDict):
     """What a thread is started with. Without a seed, one is drawn and kept in the state."""
 
-    prompt: str
+    request: str
     seed: NotRequired[int]
 
 
@@ -72,7 +72,7 @@ async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
     if not 0 <= seed < 2**31:
         raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
     return {
-        "prompt": clean_request(state["prompt"]),
+        "request": clean_request(state["request"]),
         "seed": seed,
         "source": None,
         "mask": None,
@@ -91,7 +91,9 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
     settings = _settings(runtime)
     profile, models = _opened(settings.profile)
     thread = str(get_config().get("configurable", {}).get("thread_id", ""))
-    name = stable_key({"thread": thread, "prompt": state["prompt"], "seed": state["seed"], "profile": settings.profile})
+    name = stable_key(
+        {"thread": thread, "request": state["request"], "seed": state["seed"], "profile": settings.profile}
+    )
     folder = RunFolder.at(Path(profile.runs) / f"studio-{name[:16]}")
     with folder.lock(), RunLog(folder.journal) as log:
         context = Context(

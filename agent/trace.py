@@ -102,7 +102,7 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
         **attempt,
         "src": data_uri(folder / attempt["image"]),
         "best": attempt["number"] == record["best"],
-        "original": attempt["prompt"] == record["prompt"],
+        "original": attempt["prompt"] == record["request"],
         "unchanged": attempt.get("unchanged", False),
         "verdicts": verdicts,
         "passed": sum(line["state"] == "pass" for line in verdicts),

@@ -425,7 +425,7 @@ async def _run(
         number=len(state["pictures"]) + 1,
         image=image,
         made="drawn" if result.source is None else "edited",
-        told=result.prompt,
+        told=result.request,
         parent=parent or None,
         score=best.score,
         accepted=result.stop is StopReason.ACCEPTED,

@@ -161,7 +161,13 @@ def tell(
             return Told("began", "turn_began", said)
         case RunStarted():
             run = run_id(conversation, event.run)
-            data = {"run": run, "prompt": event.prompt, "seed": event.seed, "source": source, "limits": bounds(limits)}
+            data = {
+                "run": run,
+                "request": event.request,
+                "seed": event.seed,
+                "source": source,
+                "limits": bounds(limits),
+            }
             return Told(f"run {run}", "run_started", data)
         case StepProgress():
             return Told(None, "progress", asdict(event))

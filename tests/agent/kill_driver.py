@@ -152,7 +152,7 @@ def done(folder: Path) -> list[str]:
 def left(folder: Path, kind: str, at: int, finished: list[str]) -> dict[str, object]:
     run = next(path.parent for path in folder.glob("*/run.json"))
     record = json.loads((run / "run.json").read_text())
-    keep = ("prompt", "seed", "stop", "why", "best", "checklist", "rounds", "attempts", "error")
+    keep = ("request", "seed", "stop", "why", "best", "checklist", "rounds", "attempts", "error")
     return {
         "kind": kind,
         "at": at,

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,17 @@ def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, mod
     assert result["stop"] == "accepted"
     assert result["accepted"] is True
     assert result["score"] == pytest.approx(0.98, abs=1e-3)
-    assert (result["prompt"], result["original"]) == (FINE, ASK)
+    assert (result["prompt"], result["request"], result["seed"]) == (FINE, ASK, 5)
     assert (result["rounds"], result["images"]) == (2, 4)
     assert [attempt["prompt"] for attempt in result["attempts"]] == [ASK, POOR, FINE, FINE]
-    assert set(result["attempts"][0]) == {"round", "kind", "prompt", "seed", "score", "image", "parent"}
+    assert list(result) == [
+        "run", "stop", "score", "accepted", "unchecked", "warnings", "request", "prompt", "image", "rounds", "images",
+        "seed", "trace", "checks", "attempts",
+    ]  # fmt: skip
+    assert set(result["attempts"][0]) == {"round", "kind", "prompt", "seed", "score", "image", "parent", "draft"}
+    assert [check["question"] for check in result["checks"]] == list(server.questions)
+    assert set(result["checks"][0]) == {"key_point", "question", "outcome", "p", "by", "reason"}
+    assert (result["unchecked"], result["warnings"]) == ([], [])
     for path in (result["image"], result["trace"], *(attempt["image"] for attempt in result["attempts"])):
         assert (tmp_path / path).is_file()
     assert "What matters is the count." in done.stderr
@@ -223,7 +231,8 @@ def test_ask_waits_for_a_person_and_takes_the_answer(tmp_path: Path, model_serve
     os.close(theirs)
     assert process.returncode == 0, stderr
     result = json.loads(stdout)
-    assert (result["accepted"], result["rounds"], result["why"]) == (True, 2, "accepted by the user")
+    assert (result["accepted"], result["rounds"]) == (True, 2)
+    assert json.loads((tmp_path / result["run"] / "run.json").read_text())["why"] == "accepted by the user"
     assert stderr.count("[a]ccept") == 3, "asked, asked again after an unknown answer, asked after the second round"
     assert "best so far" in stderr
 
@@ -236,7 +245,8 @@ def test_judge(tmp_path: Path, model_server: Serve) -> None:
     result = json.loads(done.stdout)
     assert (result["failed"], result["score"]) == (0, pytest.approx(0.98, abs=1e-3))
     assert [check["question"] for check in result["checks"]] == list(server.questions)
-    assert set(result["checks"][0]) == {"key_point", "question", "outcome", "p", "label_mass", "reason"}
+    assert set(result["checks"][0]) == {"key_point", "question", "outcome", "p", "by", "reason"}
+    assert set(result) == {"score", "failed", "unchecked", "checks"}
 
 
 def test_judge_with_its_server_down(tmp_path: Path, model_server: Serve) -> None:
@@ -277,3 +287,28 @@ def test_a_library_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "result"
     assert "noise" in done.stderr
+
+
+def test_runs_are_listed_and_the_last_is_resumed(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+        first = json.loads(redraft("draw", "a star", "--profile", profile, "--json", cwd=tmp_path).stdout)
+        time.sleep(1.1)  # folders are named by the second
+        second = json.loads(redraft("draw", ASK, "--profile", profile, "--json", cwd=tmp_path).stdout)
+        last = redraft("resume", "--last", "--json", cwd=tmp_path)
+    assert json.loads(last.stdout) == second
+    old = tmp_path / "runs" / "old"
+    old.mkdir()
+    (old / "run.json").write_text('{"format": 1}')
+    listed = json.loads(redraft("runs", "--json", cwd=tmp_path).stdout)["runs"]
+    assert [(row["request"], row["stop"], row["score"]) for row in listed] == [
+        (ASK, "accepted", second["score"]),
+        ("a star", first["stop"], first["score"]),
+    ]
+    table = redraft("runs", cwd=tmp_path).stdout
+    assert ASK in table
+    assert "accepted" in table
+    refused = redraft("resume", old, cwd=tmp_path)
+    assert (refused.returncode, "another version" in refused.stderr) == (2, True)
+    for arguments in (["resume"], ["resume", old, "--last"], ["resume", "--last", "--out", "nosuch"]):
+        assert redraft(*arguments, cwd=tmp_path).returncode == 2

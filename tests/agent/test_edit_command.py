@@ -53,9 +53,9 @@ def test_a_picture_is_edited_and_told_as_json(tmp_path: Path, model_server: Serv
         )
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout)
-        assert (result["stop"], result["accepted"], result["original"]) == ("accepted", True, "make it finely red")
+        assert (result["stop"], result["accepted"], result["request"]) == ("accepted", True, "make it finely red")
         assert {attempt["kind"] for attempt in result["attempts"]} == {"edit"}
-        assert (tmp_path / result["source"]).is_file()
+        assert (tmp_path / result["run"] / "source.png").is_file()
         assert (tmp_path / result["image"]).is_file()
         assert "rules stand in" in done.stderr, "the test server's chat model cannot plan, and that is told"
         edits = [body for path, body in server.seen if path.endswith("/images/edits")]

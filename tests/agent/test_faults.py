@@ -227,8 +227,9 @@ def test_a_generator_without_weights_is_found_out_before_the_run(
     ("damage", "said"),
     [
         ({"limits": {"max_rounds": "many"}}, "limits.max_rounds"),
-        ({"prompt": None}, "prompt"),
-        ({"format": 99}, "format 99"),
+        ({"request": None}, "request"),
+        ({"format": 99}, "another version"),
+        ({"format": 1}, "start the run again"),
         ({"profile": {"name": "p"}}, "the profile in"),
     ],
 )

@@ -74,7 +74,7 @@ async def test_the_best_is_returned_not_the_last(tmp_path: Path) -> None:
     assert result.best_attempt is not None
     assert (result.best_attempt.prompt, result.best_attempt.round) == ("fair", 2)
     assert result.image is not None
-    assert read_provenance(result.image)["redraft:drawn-from"] == "fair"
+    assert read_provenance(result.image)["redraft:prompt"] == "fair"
 
 
 async def test_plateau(tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ async def test_run_json_holds_the_whole_story(tmp_path: Path) -> None:
         assert (result.folder / attempt["image"]).is_file()
         assert len(attempt["report"]["verdicts"]) == len(CHECKS)
     provenance = read_provenance(result.images[1])
-    assert provenance["redraft:prompt"] == "three circles"
-    assert provenance["redraft:drawn-from"] == "fair"
+    assert provenance["redraft:request"] == "three circles"
+    assert provenance["redraft:prompt"] == "fair"
     assert provenance["redraft:seed"] == str(result.attempts[1].seed)
 
 

@@ -35,7 +35,7 @@ async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
     assert result.attempts[0].prompt == ASK
     assert all(attempt.score is not None and attempt.report.failed == 0 for attempt in result.attempts)
     assert result.image is not None
-    assert read_provenance(result.image)["redraft:prompt"] == ASK
+    assert read_provenance(result.image)["redraft:request"] == ASK
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_file_allows_every_type_of_the_state() -> None:
 def test_what_the_tools_show(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
     nodes = set(graph.get_graph().nodes)
     assert {"begin", "checklist", "rewrite", "render", "judge", "decide", "ask"} <= nodes
-    assert set(graph.get_input_jsonschema()["properties"]) == {"prompt", "seed"}
+    assert set(graph.get_input_jsonschema()["properties"]) == {"request", "seed"}
     context = graph.get_context_jsonschema()
     assert context is not None
     assert {"profile", "max_rounds", "ask"} <= set(context["properties"])
@@ -54,10 +54,10 @@ def test_what_the_tools_show(graph: CompiledStateGraph[Any, Any, Any, Any]) -> N
 @pytest.mark.integration
 async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_path: Path) -> None:
     context = {"profile": "mini", "max_rounds": 2, "accept_at": 0.5}
-    asked = {"prompt": ASK, "seed": 3}
+    asked = {"request": ASK, "seed": 3}
     state = await graph.ainvoke(asked, thread("one"), context=context)
     assert state["decision"].stop in (StopReason.ACCEPTED, StopReason.BUDGET)
-    assert state["prompt"] == ASK
+    assert state["request"] == ASK
     (run,) = (tmp_path / "runs").glob("studio-*")
     assert len(list(run.glob("*-round*.png"))) == len(state["attempts"]) > 0
     # The same again repeats nothing, and a further prompt on the thread is a run of its own.
@@ -65,7 +65,7 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
     again = await graph.ainvoke(asked, thread("one"), context=context)
     assert again["attempts"] == state["attempts"]
     assert (run / "state" / "journal.jsonl").read_text().count('"key": ["image"') == journal
-    other = await graph.ainvoke({"prompt": "two blue circles"}, thread("one"), context={"max_rounds": 1})
+    other = await graph.ainvoke({"request": "two blue circles"}, thread("one"), context={"max_rounds": 1})
     assert other["checks"] != state["checks"]
     assert len(list((tmp_path / "runs").glob("studio-*"))) == 2
 
@@ -73,7 +73,7 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
 @pytest.mark.integration
 async def test_a_run_that_asks(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
     context = {"ask": True, "max_rounds": 1}
-    state = await graph.ainvoke({"prompt": ASK, "seed": 3}, thread("asks"), context=context)
+    state = await graph.ainvoke({"request": ASK, "seed": 3}, thread("asks"), context=context)
     if state["decision"].stop is StopReason.BUDGET:
         pytest.fail("the budget of one round is no reason to ask; give the test another seed")
     assert state["__interrupt__"][0].value == {"round": 1}
@@ -82,7 +82,7 @@ async def test_a_run_that_asks(graph: CompiledStateGraph[Any, Any, Any, Any]) ->
     assert ended["decision"].why == "accepted by the user"
 
 
-@pytest.mark.parametrize(("asked", "named"), [({"prompt": ""}, "prompt"), ({"prompt": ASK, "seed": -1}, "seed -1")])
+@pytest.mark.parametrize(("asked", "named"), [({"request": ""}, "prompt"), ({"request": ASK, "seed": -1}, "seed -1")])
 async def test_what_cannot_be_used(
     graph: CompiledStateGraph[Any, Any, Any, Any], asked: dict[str, Any], named: str
 ) -> None:

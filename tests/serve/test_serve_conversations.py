@@ -73,7 +73,7 @@ async def test_a_turn_is_told_from_beginning_to_end_and_can_be_read_again(server
 
     run = view["pictures"][0]["run"]
     record = (await server.http.get(f"/api/runs/{run}")).json()
-    assert (record["prompt"], record["seed"]) == ("a star", 7)
+    assert (record["request"], record["seed"]) == ("a star", 7)
     trace = await server.http.get(f"/api/runs/{run}/trace")
     assert trace.status_code == 200
     assert "sandbox" in trace.headers["content-security-policy"]

@@ -1,6 +1,6 @@
 // What is known of a conversation, folded from its events; and of a run that was made elsewhere, from its record.
 
-const newRun = () => ({ id: null, prompt: "", source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
+const newRun = () => ({ id: null, request: "", source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
   warnings: [], best: null, stop: null, why: "", error: null });
 
 export const newTurn = (number) => ({ number, said: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
@@ -32,7 +32,7 @@ export function fold(turn, name, data) {
       turn.by = data.by;
       break;
     case "run_started":
-      turn.run = { ...newRun(), id: data.run, prompt: data.prompt, source: data.source, acceptAt: data.limits.accept_at };
+      turn.run = { ...newRun(), id: data.run, request: data.request, source: data.source, acceptAt: data.limits.accept_at };
       break;
     case "progress":
       turn.progress = data;
@@ -105,7 +105,7 @@ export function fromView(view) {
 
 // A run from its run.json, as the events would have told it.
 export function fromRecord(id, record) {
-  const run = { ...newRun(), id, prompt: record.prompt, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
+  const run = { ...newRun(), id, request: record.request, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
   for (const one of record.rounds) {
     const kept = round(run, one.round);
     kept.rewrites = one.rewrites ?? [];

@@ -68,7 +68,7 @@ function frame(run, one) {
   const fate = round?.pruned.find((each) => each.number === one.number);
   const step = one.kind === "generate" ? null : plan?.steps[plan.at] ?? null;
   const name = one.number === null ? "An attempt, not judged yet" : `Attempt ${one.number}`;
-  const own = one.kind === "generate" && one.prompt === run.prompt;
+  const own = one.kind === "generate" && one.prompt === run.request;
   const place = step?.region ? { key: "the plan's place", region: step.region, kind: "place" } : null;
   return h("div", { class: "frame", role: "group", "aria-label": name },
     picture(one.image, `${name}: ${one.prompt}`, [...marks(one.verdicts), ...(place ? [place] : [])]),
