@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
 
 from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from agent.events import Asked, Event
@@ -127,17 +126,16 @@ def runs(out: Path, *, as_json: bool) -> None:
         write_json({"folder": str(out), "runs": rows}, sys.stdout)
         return
     console = open_console(sys.stdout)
-    table = Table("when", "request", "stop", "score", "run", box=None, pad_edge=False)
+    if not records:
+        console.print(f"there are no runs in {escape(str(out))}", soft_wrap=True)
+        return
+    console.print(f"{'when':<16}  {'stop':<12}  score  request")
     for record in records:
         score = best_score(record)
-        table.add_row(
-            record["created"][:16].replace("T", " "),
-            escape(one_line(record["request"])[:60]),
-            record["stop"] or "not finished",
-            "" if score is None else f"{score:.2f}",
-            escape(record["run"]),
-        )
-    console.print(table if records else f"there are no runs in {escape(str(out))}")
+        when, stop = record["created"][:16].replace("T", " "), record["stop"] or "not finished"
+        line = f"{when:<16}  {stop:<12}  {'' if score is None else f'{score:.2f}':<5}  {one_line(record['request'])}"
+        console.print(escape(line), soft_wrap=True)
+        console.print(f"{'':<16}  {escape(str(out / record['run']))}", style="dim", soft_wrap=True)
 
 
 def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> None:

@@ -106,5 +106,5 @@ def test_photos_are_edited_upright(tmp_path: Path, model_server: Serve, orientat
             "edit", "photo.jpg", "make it finely", "--profile", with_editor(server, tmp_path), "--json", cwd=tmp_path
         )
     assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / json.loads(done.stdout)["source"]) as given:
+    with Image.open(tmp_path / json.loads(done.stdout)["run"] / "source.png") as given:
         assert given.size == ((64, 48) if orientation == 1 else (48, 64))

@@ -194,10 +194,10 @@ async def test_two_runs_may_share_their_parts(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("prompt", ["", " \n", "x" * 5000, "half \ud800"])
-def test_prompts_that_cannot_be_used(tmp_path: Path, prompt: str) -> None:
-    with pytest.raises(InputError, match="prompt"):
-        Run.start(prompt, fake_models(by_word()), limits=Limits(), out=tmp_path)
+@pytest.mark.parametrize("request_text", ["", " \n", "x" * 5000, "half \ud800"])
+def test_requests_that_cannot_be_used(tmp_path: Path, request_text: str) -> None:
+    with pytest.raises(InputError, match="request"):
+        Run.start(request_text, fake_models(by_word()), limits=Limits(), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

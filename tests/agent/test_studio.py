@@ -82,7 +82,7 @@ async def test_a_run_that_asks(graph: CompiledStateGraph[Any, Any, Any, Any]) ->
     assert ended["decision"].why == "accepted by the user"
 
 
-@pytest.mark.parametrize(("asked", "named"), [({"request": ""}, "prompt"), ({"request": ASK, "seed": -1}, "seed -1")])
+@pytest.mark.parametrize(("asked", "named"), [({"request": ""}, "request"), ({"request": ASK, "seed": -1}, "seed -1")])
 async def test_what_cannot_be_used(
     graph: CompiledStateGraph[Any, Any, Any, Any], asked: dict[str, Any], named: str
 ) -> None:
