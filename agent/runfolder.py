@@ -11,6 +11,7 @@ runs/20261123T061012Z-three-red-circles-4f9a1c/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
