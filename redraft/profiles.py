@@ -1,6 +1,7 @@
 """Profiles: which models, servers and limits a run uses. A profile is a TOML file; a few come with the package.
 
-Model places are written as a folder, a hub id, or `package:NAME/SUBFOLDER` for what ships inside an installed package.
+Models are written as a folder, a hub id, or `package:NAME/SUBFOLDER` for what ships inside an installed package. Folders
+and files are relative to the profile's own folder.
 API keys are never in a profile: it names the environment variable that holds them.
 """
 
@@ -14,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from redraft.errors import ConfigError, ModelMissing
@@ -23,6 +33,21 @@ from redraft.limits import Limits
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _from_profile(value: str, info: ValidationInfo) -> str:
+    """A path beside the profile, made absolute: a run's folder keeps it, and is resumed from anywhere."""
+    folder = (info.context or {}).get("folder")
+    served = str(info.data.get("kind", "")).startswith("openai")  # the name of a model that a server has
+    if folder is None or served or value.startswith((PACKAGE, "~")) or Path(value).is_absolute():
+        return value
+    beside = Path(folder) / value
+    is_path = value.startswith(".") or value.count("/") > 1 or value.endswith(".toml")
+    return os.path.abspath(beside) if is_path or ("/" in value and beside.exists()) else value
+
+
+Place = Annotated[Text, AfterValidator(_from_profile)]
+"""A name, or a path, which is relative to the profile's folder if it begins with "." (or can be nothing but a path)."""
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -64,12 +89,20 @@ class ServerConfig(_Section):
         return value
 
     def api_key(self) -> str | None:
-        """The key from the environment. Raises ConfigError where the named variable is not set."""
+        """The key from the environment, without the white space around it.
+
+        Raises ConfigError if the named variable is not set, or holds what no HTTP header can carry.
+        """
         if self.api_key_env is None:
             return None
-        key = os.environ.get(self.api_key_env)
+        key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise ConfigError(f"the environment variable {self.api_key_env} is not set; export it with the API key")
+        if not all("!" <= char <= "~" for char in key):  # the printable ASCII characters but the space
+            raise ConfigError(
+                f"the environment variable {self.api_key_env} holds white space, control characters or characters "
+                "that are not ASCII within the key; export it again with the key alone"
+            )
         return key
 
 
@@ -88,7 +121,7 @@ class ModelConfig(_Section):
     """A language or vision-language model: in this process (`transformers`) or behind a server (`openai`)."""
 
     kind: Literal["transformers", "openai"]
-    model: Text
+    model: Place
     server: ServerConfig | None = None
     local: LocalConfig = LocalConfig()
     template_args: dict[str, bool | int | float | str] = {}
@@ -103,9 +136,9 @@ class ModelConfig(_Section):
 
 class RewriterConfig(_Section):
     model: ModelConfig
-    style: str = "promptenhancer"
+    style: Place = "promptenhancer"
     """Which prompt templates: the folder `rewriter/templates/<style>`, a folder of the user's, or package:NAME/FOLDER."""
-    target: str | None = None
+    target: Place | None = None
     """Which image model the prompts are for: a name from `rewriter/targets/`, a TOML file, or package:NAME/FILE.
     None: any."""
     sees: bool = False
@@ -118,14 +151,14 @@ class RewriterConfig(_Section):
 class ChecklistConfig(_Section):
     model: ModelConfig | None = None
     """None: the rewriter's model makes the checklist too."""
-    style: str = "keypoints"
+    style: Place = "keypoints"
     max_checks: int = Field(default=24, ge=1, le=100)
     max_tokens: int = Field(default=2048, ge=16)
 
 
 class JudgeConfig(_Section):
     model: ModelConfig
-    style: str = "keypoint"
+    style: Place = "keypoint"
     min_label_mass: float = Field(default=0.5, ge=0, le=1)
     """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
     temperature: float = Field(default=1.0, gt=0)
@@ -160,7 +193,7 @@ class EvaluatorConfig(_Section):
 
 
 class LoraConfig(_Section):
-    path: str
+    path: Place
     weight_name: str | None = None
     scale: float = 1.0
 
@@ -169,7 +202,7 @@ class BackendConfig(_Section):
     """A text-to-image model or an image editor."""
 
     kind: Literal["diffusers", "openai_images"]
-    model: Text
+    model: Place
     server: ServerConfig | None = None
     pipeline: str | None = None
     """Dotted path `package.module:Class` of a pipeline class that diffusers' Auto classes do not know."""
@@ -199,7 +232,7 @@ class GrounderConfig(_Section):
     """A vision-language model that points: where in a picture an edit is to be made."""
 
     model: ModelConfig
-    style: str = "ground"
+    style: Place = "ground"
     coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
     """What the model was trained to give: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
@@ -266,7 +299,7 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     try:
-        return Profile.model_validate(data)
+        return Profile.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_say(e)}" for e in error.errors()]
         raise ConfigError(f"profile {path} has mistakes:\n" + "\n".join(lines)) from None
@@ -292,7 +325,7 @@ def load_part(part: PartConfig) -> Any:
 
 
 def model_place(model: str) -> str:
-    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing where there is no folder."""
+    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is no folder."""
     if model.startswith(PACKAGE):
         package = model.removeprefix(PACKAGE).partition("/")[0]
         try:

@@ -179,3 +179,54 @@ def test_open_chat(tmp_path: Path) -> None:
     mine = load_profile(written(tmp_path, GOOD))
     assert isinstance(open_chat(mine.judge.model), TransformersChat)
     assert open_chat(mine.judge.model).name == "Qwen/Qwen3-0.6B"
+
+
+def test_paths_of_a_profile_begin_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("conf/style", "conf/models/mine", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    written(
+        tmp_path / "conf",
+        """
+        [rewriter]
+        style = "./style"
+        target = "target.toml"
+        model = { kind = "transformers", model = "models/mine" }
+        [generator]
+        kind = "diffusers"
+        model = "Qwen/Qwen-Image"
+        loras = [{ path = "../elsewhere" }]
+        [judge]
+        style = "keypoint"
+        model = { kind = "openai", model = "accounts/x/models/y", server = { base_url = "http://127.0.0.1:1/v1" } }
+        """,
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    profile = load_profile("../conf/mine.toml")
+    assert profile.rewriter.style == str(tmp_path / "conf" / "style")
+    assert profile.rewriter.target == str(tmp_path / "conf" / "target.toml")
+    assert profile.rewriter.model.model == str(tmp_path / "conf" / "models" / "mine")
+    assert profile.generator.loras[0].path == str(tmp_path / "elsewhere")
+    # Names are none of them: those of hubs, of built-in styles, and of a server's models.
+    assert profile.generator.model == "Qwen/Qwen-Image"
+    assert profile.judge.style == "keypoint"
+    assert profile.judge.model.model == "accounts/x/models/y"
+    # What a run's folder keeps is the same wherever it is read.
+    assert Profile.model_validate(profile.model_dump(mode="json")) == profile
+
+
+@pytest.mark.parametrize("key", ["sk-1 sk-2", "sk-1\nsk-2", "sk-\x07", "sk-ключ"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ServerConfig(base_url="http://127.0.0.1:1/v1", api_key_env="REDRAFT_TEST_KEY")
+    monkeypatch.setenv("REDRAFT_TEST_KEY", f" {key}\n")
+    with pytest.raises(ConfigError, match="REDRAFT_TEST_KEY") as caught:
+        server.api_key()
+    assert "sk-" not in str(caught.value)
+
+
+def test_white_space_around_a_key_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ServerConfig(base_url="http://127.0.0.1:1/v1", api_key_env="REDRAFT_TEST_KEY")
+    monkeypatch.setenv("REDRAFT_TEST_KEY", "  sk-1\r\n")
+    assert server.api_key() == "sk-1"
+    monkeypatch.setenv("REDRAFT_TEST_KEY", " \n")
+    with pytest.raises(ConfigError, match="not set"):
+        server.api_key()
