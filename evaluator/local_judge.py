@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -18,6 +17,7 @@ from redraft.errors import BackendError
 from redraft.extras import require
 from redraft.loading import LOADING
 from redraft.profiles import JudgeConfig, model_place
+from redraft.worker import GATHER_S, Worker
 
 if TYPE_CHECKING:
     from evaluator.prefix import VLM, YesNo
@@ -26,10 +26,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Questions:
+    """A picture and the texts that ask about it, one for each check."""
+
     image: Image.Image
     texts: tuple[str, ...]
-    answers: Future[list[YesNo]] = field(default_factory=Future)
 
 
 class TransformersJudge:
@@ -44,7 +45,7 @@ class TransformersJudge:
     all that the model needs (some recurrent layers), the plain way is used, with a warning.
     `shared_prefix=False` always goes the plain way.
 
-    Raises, when made, ModelMissing where the weights are not there and ConfigError for an unusable style.
+    Raises, when made, ModelMissing if the weights are not there and ConfigError for an unusable style.
     """
 
     def __init__(self, config: JudgeConfig, *, shared_prefix: bool = True) -> None:
@@ -56,8 +57,14 @@ class TransformersJudge:
         self._packed = True
         self._compared = False
         self._vlm: VLM | None = None
-        self._jobs: deque[_Job] = deque()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._worker: Worker[Questions, list[YesNo]] = Worker(
+            f"the judge {self.name}",
+            lambda jobs: self._answer([job.request for job in jobs]),
+            size=config.model.local.micro_batch,
+            gather_s=GATHER_S,
+            retry_alone=lambda error: not isinstance(error, BackendError),
+            map_error=self._map_error,
+        )
 
     @property
     def name(self) -> str:
@@ -70,73 +77,42 @@ class TransformersJudge:
 
     async def load(self) -> None:
         """Loads the model now. Raises ModelMissing or BackendError, which calls would report as FAILED checks."""
-        await asyncio.wrap_future(self._worker.submit(self._loaded))
+        await asyncio.wrap_future(self._worker.run(self._load))
 
     async def aclose(self) -> None:
         """Lets go of the model, once what is under way is done. Checks asked after that are FAILED."""
-        await asyncio.to_thread(self._worker.shutdown)
+        await self._worker.aclose()
         self._vlm = None
 
     async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         if not checks:
             return []
-        job = _Job(image, self._wording(request, checks))
-        self._jobs.append(job)
-        await asyncio.sleep(0)  # lets the calls that were gathered with this one queue up, to run together
         try:
-            self._worker.submit(self._drain)
-        except RuntimeError:
-            return [failed_verdict(check, f"the judge {self.name} is closed") for check in checks]
-        try:
-            answers = await asyncio.wrap_future(job.answers)
+            answers = await self._worker.ask(Questions(image, self._wording(request, checks)))
         except BackendError as error:
             return [failed_verdict(check, str(error)) for check in checks]
         return [scored_verdict(check, yes, no, self._config) for check, (yes, no) in zip(checks, answers, strict=True)]
 
-    def _drain(self) -> None:
-        """On the worker: answers the jobs that wait, a micro-batch at most. Each call submits one drain, so none is
-        left waiting."""
-        jobs: list[_Job] = []
-        while self._jobs and len(jobs) < self._config.model.local.micro_batch:
-            job = self._jobs.popleft()
-            if job.answers.set_running_or_notify_cancel():
-                jobs.append(job)
-        if jobs:
-            self._settle(jobs)
+    def _map_error(self, error: BaseException) -> Exception:
+        if isinstance(error, BackendError):
+            return error
+        return BackendError(f"the judge {self.name} failed on a picture: {type(error).__name__}: {error}")
 
-    def _settle(self, jobs: list[_Job]) -> None:
-        """Gives every job its answers or a BackendError. Jobs that fail together are tried one by one, so that one bad
-        picture, or too little memory for a batch, fails no other."""
-        try:
-            results = self._answers(jobs)
-        except BackendError as error:
-            for job in jobs:
-                job.answers.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - the boundary to transformers and to the model's own code
-            if len(jobs) > 1:
-                for job in jobs:
-                    self._settle([job])
-            else:
-                mapped = BackendError(f"the judge {self.name} failed on a picture: {type(error).__name__}: {error}")
-                jobs[0].answers.set_exception(mapped)
-        else:
-            for job, result in zip(jobs, results, strict=True):
-                job.answers.set_result(result)
-
-    def _answers(self, jobs: list[_Job]) -> list[list[YesNo]]:
-        vlm = self._loaded()
+    def _answer(self, pictures: Sequence[Questions]) -> list[list[YesNo]]:
+        """On the worker."""
+        vlm = self._load()
         from evaluator.prefix import answer_plain, answer_shared, encode
 
         if self._shared and not self._compared:
-            self._shared = self._agrees(vlm, jobs[0])
+            self._shared = self._agrees(vlm, pictures[0])
             self._compared = True
         if not self._shared:
-            return [[answer_plain(vlm, job.image, text) for text in job.texts] for job in jobs]
-        encoded = [encode(vlm, job.image, job.texts) for job in jobs]
+            return [[answer_plain(vlm, one.image, text) for text in one.texts] for one in pictures]
+        encoded = [encode(vlm, one.image, one.texts) for one in pictures]
         alike: dict[object, list[int]] = defaultdict(list)
         for index, one in enumerate(encoded):
             alike[one.shape].append(index)
-        results: list[list[YesNo]] = [[] for _ in jobs]
+        results: list[list[YesNo]] = [[] for _ in pictures]
         for indices in alike.values():
             for index, result in zip(
                 indices, answer_shared(vlm, [encoded[i] for i in indices], packed=self._packed), strict=True
@@ -144,15 +120,15 @@ class TransformersJudge:
                 results[index] = result
         return results
 
-    def _agrees(self, vlm: VLM, job: _Job) -> bool:
-        """Whether the shared prefix gives what the plain way gives, for the last check of `job`."""
+    def _agrees(self, vlm: VLM, picture: Questions) -> bool:
+        """Whether the shared prefix gives what the plain way gives, for the picture's last check."""
         from evaluator.prefix import answer_plain, answer_shared, encode
 
-        plain = answer_plain(vlm, job.image, job.texts[-1])
+        plain = answer_plain(vlm, picture.image, picture.texts[-1])
         problem = ""
         for packed in (True, False):
             try:
-                shared = answer_shared(vlm, [encode(vlm, job.image, job.texts)], packed=packed)[0][-1]
+                shared = answer_shared(vlm, [encode(vlm, picture.image, picture.texts)], packed=packed)[0][-1]
             except Exception as error:  # noqa: BLE001 - the boundary to the model's own code
                 problem = f"{type(error).__name__}: {error}"
                 continue
@@ -164,7 +140,7 @@ class TransformersJudge:
         _log.warning("judge %s computes the picture anew for every check: sharing it fails (%s)", self.name, problem)
         return False
 
-    def _loaded(self) -> VLM:
+    def _load(self) -> VLM:
         if self._vlm is None:
             with LOADING:
                 from evaluator.prefix import load_vlm

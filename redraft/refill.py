@@ -26,7 +26,7 @@ _ROOM = 64
 """Tokens for which a cache gets room at a time."""
 
 
-class Job(Protocol):
+class RefillJob(Protocol):
     """What a row is to the batch. `limit`: most tokens; `abandoned` is asked at every step."""
 
     @property

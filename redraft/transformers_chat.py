@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,25 +17,32 @@ from redraft.local_models import LocalModel, Row, load_local
 from redraft.profiles import ModelConfig, model_place
 from redraft.refill import Draw, Refill, Running, can_refill
 from redraft.wire import json_in
+from redraft.worker import GATHER_S, Job, Worker
 
 if TYPE_CHECKING:
     import torch
 
-_GATHER_S = 0.003
-"""How long the worker waits for companions of the first request; asyncio.gather sends its calls well within it."""
+ChatCall = Job[ChatRequest, ChatReply]
 
 
 @dataclass(eq=False)
-class _Job:
-    request: ChatRequest
-    answer: Future[ChatReply] = field(default_factory=Future)
-    abandoned: bool = False
-    row: Row = field(init=False)
-    model: LocalModel = field(init=False)
+class ChatJob:
+    """A call as a row of a batch. `limit`: most tokens of the reply. `stopped`: after how many tokens a stop string was
+    complete, 0 if none was."""
+
+    call: ChatCall
+    model: LocalModel
+    row: Row
     limit: int = 0
-    """Most tokens of the reply."""
     stopped: int = 0
-    """After how many tokens a stop string was complete, 0 where none was."""
+
+    @property
+    def request(self) -> ChatRequest:
+        return self.call.request
+
+    @property
+    def abandoned(self) -> bool:
+        return self.call.abandoned
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -80,9 +83,9 @@ class TransformersChat:
         require("local", "this profile runs a language model in this process")
         model_place(config.model)  # a folder that is not there is told at once, not after the first prompt
         self._config = config
-        self._waiting: list[_Job] = []
-        self._lock = threading.Lock()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="redraft-chat")
+        self._worker: Worker[ChatRequest, ChatReply] = Worker(
+            config.model, self._answer, size=None, gather_s=GATHER_S, map_error=self._map_error
+        )
         self._model: LocalModel | None = None
         self._batch: Refill | None = None
 
@@ -91,60 +94,49 @@ class TransformersChat:
         return self._config.model
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
-        job = _Job(request)
-        with self._lock:
-            self._waiting.append(job)
-        self._worker.submit(self._answer_waiting)
-        try:
-            return await asyncio.wrap_future(job.answer)
-        except asyncio.CancelledError:
-            job.abandoned = True  # the batch goes on without it, or stops where nobody is left
-            raise
+        # If the caller is cancelled, the batch goes on without it, or stops if nobody is left.
+        return await self._worker.ask(request)
 
     async def aclose(self) -> None:
         """Lets go of the model, once the batch under way is done. The instance cannot be used afterwards."""
-        await asyncio.to_thread(self._worker.shutdown)
+        await self._worker.aclose()
         self._model = self._batch = None
 
-    def _answer_waiting(self) -> None:
-        if not self._waiting:
-            return  # the call before took them all
-        time.sleep(_GATHER_S)
+    def _answer(self, calls: Sequence[ChatCall]) -> None:
+        """On the worker: answers calls, and those that come meanwhile."""
         texts: deque[Running] = deque()
         try:
-            while self._waiting or texts or (self._batch is not None and self._batch.running):
-                self._sort(self._take(), texts)
+            while calls or texts or (self._batch is not None and self._batch.running):
+                self._sort(calls, texts)
                 self._turn(texts)
-        except BaseException as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
-            self._fail([row.job for row in texts], error)
+                calls = self._worker.take()
+        except BaseException:
+            if self._batch is not None:
+                self._batch.leave()
+            raise
 
-    def _take(self) -> list[_Job]:
-        with self._lock:
-            jobs, self._waiting = self._waiting, []
-        return [job for job in jobs if job.answer.set_running_or_notify_cancel()]
-
-    def _sort(self, jobs: Sequence[_Job], texts: deque[Running]) -> None:
+    def _sort(self, calls: Sequence[ChatCall], texts: deque[Running]) -> None:
         """Puts replies that can join the running batch into `texts`, and answers all else."""
-        groups: dict[tuple[bool, int], list[_Job]] = defaultdict(list)
-        try:
-            if self._model is None and jobs:
+        groups: dict[tuple[bool, int], list[ChatJob]] = defaultdict(list)
+        if self._model is None and calls:
+            try:
                 self._model = load_local(self._config)
                 self._batch = self._running_batch(self._model)
-            for job in jobs:
-                assert self._model is not None
-                try:
-                    job.model, job.row = self._model, self._model.row(job.request, self._config.template_args)
-                    if self._batch is not None and not job.request.choices:
-                        texts.append(_read(self._model, job))
-                        continue
-                except RedraftError as error:
-                    job.answer.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
+                self._fail(calls, error)
+                return
+        for call in calls:
+            assert self._model is not None
+            try:
+                job = ChatJob(call, self._model, self._model.row(call.request, self._config.template_args))
+                if self._batch is not None and not call.request.choices:
+                    texts.append(_read(self._model, job))
                     continue
-                # Rows of one batch have equally many pictures, which is all that some processors can do.
-                groups[bool(job.request.choices), len(job.row.images)].append(job)
-        except BaseException as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
-            self._fail(jobs, error)
-            return
+            except RedraftError as error:
+                call.fail(error)
+                continue
+            # Rows of one batch have equally many pictures, which is all that some processors can do.
+            groups[bool(call.request.choices), len(job.row.images)].append(job)
         size = self._config.local.micro_batch
         for (choosing, _), group in groups.items():
             for batch in (group[start : start + size] for start in range(0, len(group), size)):
@@ -152,7 +144,7 @@ class TransformersChat:
                 try:
                     (_choose if choosing else _generate)(self._model, batch)
                 except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
-                    self._fail(batch, error)
+                    self._fail([job.call for job in batch], error)
 
     def _running_batch(self, model: LocalModel) -> Refill | None:
         """None where the model has no plain cache, or reads pictures: then batches are made and ended together."""
@@ -175,30 +167,35 @@ class TransformersChat:
                 joining = []
                 done += self._batch.step() if self._batch.running else []
         except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
-            self._fail([row.job for row in [*self._batch.leave(), *joining]], error)
+            self._fail([row.job.call for row in [*self._batch.leave(), *joining]], error)
             return
         for row in done:
-            job: _Job = row.job
-            if job.abandoned:
-                continue
-            try:
-                job.answer.set_result(_reply(job, row.tokens, len(row.prompt)))
-            except BadReply as error:
-                job.answer.set_exception(error)
+            if not row.job.abandoned:
+                _settle(row.job, row.tokens, len(row.prompt))
 
-    def _fail(self, jobs: Sequence[_Job], error: BaseException) -> None:
-        if not isinstance(error, RedraftError):
-            words = " ".join(str(error).split())[:300]
-            mend = "; lower micro_batch in the profile" if "out of memory" in words else ""
-            mapped = BackendError(f"{self.name} failed ({type(error).__name__}: {words}){mend}")
-            mapped.__cause__ = error
-            error = mapped
-        for job in jobs:
-            if not job.answer.done():
-                job.answer.set_exception(error)
+    def _fail(self, calls: Sequence[ChatCall], error: BaseException) -> None:
+        mapped = self._map_error(error)
+        for call in calls:
+            call.fail(mapped)
+
+    def _map_error(self, error: BaseException) -> Exception:
+        if isinstance(error, RedraftError):
+            return error
+        words = " ".join(str(error).split())[:300]
+        mend = "; lower micro_batch in the profile" if "out of memory" in words else ""
+        mapped = BackendError(f"{self.name} failed ({type(error).__name__}: {words}){mend}")
+        mapped.__cause__ = error
+        return mapped
 
 
-def _read(model: LocalModel, job: _Job) -> Running:
+def _settle(job: ChatJob, tokens: list[int], prompt_tokens: int) -> None:
+    try:
+        job.call.settle(_reply(job, tokens, prompt_tokens))
+    except BadReply as error:
+        job.call.fail(error)
+
+
+def _read(model: LocalModel, job: ChatJob) -> Running:
     """A row for the running batch. Raises BackendError where its prompt is too long."""
     ids = model.tokenizer(job.row.text, add_special_tokens=False, return_token_type_ids=False)["input_ids"]
     if len(ids) >= model.context:
@@ -211,7 +208,7 @@ def _too_long(model: LocalModel, tokens: int) -> str:
     return f"the prompt has {tokens} tokens, {model.name} takes {model.context - 1}; shorten it"
 
 
-def _fitting(model: LocalModel, jobs: Sequence[_Job]) -> tuple[list[_Job], dict[str, torch.Tensor], list[int]]:
+def _fitting(model: LocalModel, jobs: Sequence[ChatJob]) -> tuple[list[ChatJob], dict[str, torch.Tensor], list[int]]:
     """The jobs whose prompts the model can take, their inputs, and how many tokens each prompt has."""
     kept = [job for job in jobs if not job.abandoned]
     while kept:
@@ -222,12 +219,12 @@ def _fitting(model: LocalModel, jobs: Sequence[_Job]) -> tuple[list[_Job], dict[
             return kept, inputs, lengths
         for job, length, fit in zip(kept, lengths, fits, strict=True):
             if not fit:
-                job.answer.set_exception(BackendError(_too_long(model, length)))
+                job.call.fail(BackendError(_too_long(model, length)))
         kept = [job for job, fit in zip(kept, fits, strict=True) if fit]
     return [], {}, []
 
 
-def _generate(model: LocalModel, jobs: Sequence[_Job]) -> None:
+def _generate(model: LocalModel, jobs: Sequence[ChatJob]) -> None:
     import torch
     from transformers import GenerationConfig
 
@@ -247,13 +244,10 @@ def _generate(model: LocalModel, jobs: Sequence[_Job]) -> None:
             stopping_criteria=[_Ends(jobs, width)],
         )
     for job, length, tokens in zip(jobs, lengths, made[:, width:].tolist(), strict=True):
-        try:
-            job.answer.set_result(_reply(job, tokens[: job.stopped or job.limit], length))
-        except BadReply as error:
-            job.answer.set_exception(error)
+        _settle(job, tokens[: job.stopped or job.limit], length)
 
 
-def _reply(job: _Job, tokens: list[int], prompt_tokens: int) -> ChatReply:
+def _reply(job: ChatJob, tokens: list[int], prompt_tokens: int) -> ChatReply:
     model, request = job.model, job.request
     count = next((index for index, token in enumerate(tokens) if token in model.eos), None)
     truncated = count is None and not job.stopped
@@ -271,7 +265,7 @@ def _reply(job: _Job, tokens: list[int], prompt_tokens: int) -> ChatReply:
     return ChatReply(text, truncated=truncated, usage=usage, model=model.name)
 
 
-def _choose(model: LocalModel, jobs: Sequence[_Job]) -> None:
+def _choose(model: LocalModel, jobs: Sequence[ChatJob]) -> None:
     import torch
     from transformers import GenerationConfig
 
@@ -287,18 +281,18 @@ def _choose(model: LocalModel, jobs: Sequence[_Job]) -> None:
         try:
             ids = model.choice_ids(job.request.choices)
         except BackendError as error:
-            job.answer.set_exception(error)
+            job.call.fail(error)
             continue
         found = {choice: add_logs(row[list(tokens)].tolist()) for choice, tokens in ids.items()}
         said = str(model.tokenizer.decode([int(row.argmax())]))
-        job.answer.set_result(ChatReply(said, usage=Usage(length, 1), model=model.name, logprobs=found))
+        job.call.settle(ChatReply(said, usage=Usage(length, 1), model=model.name, logprobs=found))
 
 
 class _Draw:
     """A logits processor that leaves each row one token: greedy rows their likeliest by doing nothing, sampled rows
     one drawn from the row's own generator, by inverting the distribution function at one uniform number a step."""
 
-    def __init__(self, jobs: Sequence[_Job]) -> None:
+    def __init__(self, jobs: Sequence[ChatJob]) -> None:
         import torch
 
         self._rows = [index for index, job in enumerate(jobs) if job.request.temperature > 0]
@@ -327,7 +321,7 @@ class _Draw:
         return scores
 
 
-def _drawing(jobs: Sequence[_Job]) -> Draw:
+def _drawing(jobs: Sequence[ChatJob]) -> Draw:
     """The same for a running batch: logits to tokens."""
     draw = _Draw(jobs)
     return lambda logits: draw(None, logits.float()).argmax(-1)
@@ -336,7 +330,7 @@ def _drawing(jobs: Sequence[_Job]) -> Draw:
 class _Ends:
     """A stopping criterion for each row: its own length and stop strings, and that nobody waits for it any more."""
 
-    def __init__(self, jobs: Sequence[_Job], width: int) -> None:
+    def __init__(self, jobs: Sequence[ChatJob], width: int) -> None:
         self._jobs = jobs
         self._width = width
 

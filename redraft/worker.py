@@ -26,6 +26,9 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
+GATHER_S = 0.003
+"""How long a model's thread waits for companions of a first call; asyncio.gather sends its calls well within it."""
+
 
 @dataclass(eq=False)
 class Job(Generic[Request, Answer]):
