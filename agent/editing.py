@@ -24,7 +24,7 @@ from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Course, Subtask, missed, passes, stable_key
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from evaluator.edits.types import Edit
 from evaluator.types import Check, Outcome, Report
 from redraft.errors import InputError

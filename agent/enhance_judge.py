@@ -12,16 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent.decide import best_of
 from agent.types import Attempt
-from editors.models import open_backend
-from editors.types import ImageBackend, ImageTask
+from editors.backend import ImageBackend, ImageTask, open_backend
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judge import open_judge
 from evaluator.types import ChecklistMaker, Outcome, Report
-from redraft.chat import ChatModel
+from redraft.chat import ChatModel, open_chat
 from redraft.errors import BackendError
 from redraft.limits import Limits
-from redraft.models import open_chat
 from redraft.profiles import Profile
 from rewriter.batch.maker import Choice
 from rewriter.types import Rewrite

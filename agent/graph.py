@@ -36,9 +36,9 @@ from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.provenance import save_picture
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
+from editors.backend import ImageBackend, ImageTask
 from editors.changes import is_unchanged
 from editors.images import fitted, kept_outside_mask
-from editors.types import ImageBackend, ImageTask
 from evaluator.checklist import OVERALL
 from redraft.errors import BackendError, ServerError
 from rewriter.types import Rewrite

@@ -17,8 +17,7 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from agent.edit_judging import EditEvaluator
-from editors.models import open_backend
-from editors.types import ImageBackend
+from editors.backend import ImageBackend, open_backend
 from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from evaluator.edits.checks import EditChecklistBuilder, OverallEditChecks
@@ -26,8 +25,7 @@ from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
 from evaluator.pairs.judges import GroupJudge, LikertJudge, ThurstoneRanks, WinRates, YesNoPairJudge
 from evaluator.types import Checklist, ChecklistMaker, Report
-from redraft.chat import ChatModel
-from redraft.models import open_chat
+from redraft.chat import ChatModel, open_chat
 from redraft.profiles import BackendConfig, ModelConfig, Profile, load_part
 from rewriter.cot import CoTRewriter
 from rewriter.plan import Planner, open_planner

@@ -15,8 +15,8 @@ from PIL import Image
 
 from agent.edit_judging import EditEvaluator
 from agent.models import Editing, Models
-from editors.fakes import FakeBackend
-from editors.types import ImageBackend, ImageTask
+from editors.backend import ImageBackend, ImageTask
+from editors.testing import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.edits.types import EditChecks
 from evaluator.grounding import Grounder

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from editors.models import open_backend
-from editors.types import ImageTask
+from editors.backend import ImageTask, open_backend
 from evaluator.align import open_evaluator
 from redraft.chat import ChatReply
 from redraft.errors import RedraftError

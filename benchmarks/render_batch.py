@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from editors.backend import ImageTask
 from editors.diffusers_backend import DiffusersBackend
-from editors.types import ImageTask
 from redraft.errors import RedraftError
 from redraft.profiles import BackendConfig, load_profile
 

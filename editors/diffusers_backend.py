@@ -1,6 +1,6 @@
 """DiffusersBackend: any diffusers text-to-image, image-to-image, editing or inpainting pipeline as an ImageBackend.
 
-Imports torch and diffusers: import it lazily (`editors.models.open_backend` does).
+Imports torch and diffusers: import it lazily (`editors.backend.open_backend` does).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from editors import pipelines, quirks
+from editors.backend import ImageTask, Mode, StepCallback
 from editors.images import fitted, kept_outside_mask, mode_of, source_and_mask, wanted_size
-from editors.types import ImageTask, Mode, StepCallback
 from redraft.errors import BackendError, ConfigError, RedraftError
-from redraft.loading import LOADING
+from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig
 
 log = logging.getLogger(__name__)

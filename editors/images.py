@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from PIL import Image, ImageOps
 
-from editors.types import ImageTask, Mode
+from editors.backend import ImageTask, Mode
 from redraft.errors import BadReply, InputError
 from redraft.images import fit_mask
 

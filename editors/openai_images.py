@@ -21,8 +21,8 @@ from urllib.parse import urljoin, urlsplit
 
 from PIL import Image
 
+from editors.backend import ImageTask, Mode, StepCallback
 from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size, within
-from editors.types import ImageTask, Mode, StepCallback
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError, one_line
 from redraft.profiles import BackendConfig
 from redraft.wire import error_detail, is_passing, refusal, retry_after, wait_s

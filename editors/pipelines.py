@@ -15,10 +15,9 @@ import diffusers
 import torch
 
 from editors import quirks
-from editors.types import Mode
+from editors.backend import Mode
 from redraft.errors import BackendError, ConfigError, ModelMissing, RedraftError, one_line
-from redraft.loading import LOADING
-from redraft.local_models import pick_device
+from redraft.local_models import LOADING, pick_device
 from redraft.profiles import BackendConfig, LoraConfig, model_place
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from editors.types import Mode
+from editors.backend import Mode
 from redraft.errors import ConfigError, InputError
 from redraft.profiles import BackendConfig
 

@@ -15,8 +15,7 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 
-from editors.models import open_backend
-from editors.types import ImageTask
+from editors.backend import ImageTask, open_backend
 from eval_suites.generation.cutouts import asked, prompts
 from eval_suites.painting import seed_of
 from eval_suites.stats import bootstrap, paired_difference

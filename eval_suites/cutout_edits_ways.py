@@ -21,8 +21,8 @@ from agent.edit_judging import wanted_and_kept
 from agent.models import Models
 from agent.run import Run
 from agent.types import StopReason
+from editors.backend import ImageTask
 from editors.changes import is_unchanged
-from editors.types import ImageTask
 from eval_suites.generation.cutouts import asked
 from eval_suites.painting import seed_of
 from evaluator.edits.types import Edit

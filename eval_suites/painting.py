@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent.models import Models
 from agent.types import stable_key
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from redraft.errors import BackendError
 from redraft.journal import Journal
 from redraft.store import ImageStore

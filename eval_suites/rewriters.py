@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from agent.models import Models, open_models
 from agent.run import Run
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from eval_suites.generation.cutouts import asked, prompts
 from eval_suites.journal import open_journal
 from eval_suites.painting import seed_of
@@ -39,10 +39,10 @@ from eval_suites.rewriters_report import curves_svg, markdown
 from evaluator.types import Check, Checklist
 from mini.world import oracle
 from mini.world.wording import Wording
+from redraft.chat import open_chat
 from redraft.errors import ModelMissing, RedraftError
 from redraft.images import open_image
 from redraft.journal import Journal
-from redraft.models import open_chat
 from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from rewriter.cot import CoTRewriter
 from rewriter.types import Rewriter

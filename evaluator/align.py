@@ -14,8 +14,7 @@ from evaluator.checklist import ChecklistBuilder
 from evaluator.judge import open_judge
 from evaluator.keypoints import keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
-from redraft.chat import ChatModel
-from redraft.models import open_chat
+from redraft.chat import ChatModel, open_chat
 from redraft.profiles import EvaluatorConfig, Profile
 
 Scored = Sequence[tuple[str, float]]

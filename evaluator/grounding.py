@@ -7,9 +7,8 @@ from typing import Literal, Protocol
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from redraft.chat import ChatModel, ChatRequest, Message
+from redraft.chat import ChatModel, ChatRequest, Message, open_chat
 from redraft.errors import BadReply
-from redraft.models import open_chat
 from redraft.profiles import GrounderConfig
 from redraft.templates import fence, fill, load_template
 

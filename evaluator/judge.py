@@ -151,7 +151,7 @@ def _open(config: JudgeConfig, pass_at: float) -> Judge:
 
         return TransformersJudge(config)
     from evaluator.server_judge import ServerJudge
-    from redraft.models import open_chat
+    from redraft.chat import open_chat
 
     chat = open_chat(config.model)
     return ServerJudge(chat, config, explain=config.explain, coordinates=config.coordinates, pass_at=pass_at)

@@ -15,7 +15,7 @@ from evaluator.judge import CheckWording, failed_verdict, scored_verdict
 from evaluator.types import Check, Verdict
 from redraft.errors import BackendError
 from redraft.extras import require
-from redraft.loading import LOADING
+from redraft.local_models import LOADING
 from redraft.profiles import JudgeConfig, model_place
 from redraft.worker import GATHER_S, Worker
 

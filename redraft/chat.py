@@ -104,6 +104,18 @@ class ChatModel(Protocol):
     async def __call__(self, request: ChatRequest) -> ChatReply: ...
 
 
+def open_chat(config: ModelConfig) -> ChatModel:
+    """The chat model of `config`. Weights load and servers are asked at its first call.
+
+    Raises ConfigError where the API key's variable is not set, ModelMissing where a model folder is not there.
+    """
+    if config.kind == "openai":
+        return OpenAIChat(config)
+    from redraft.transformers_chat import TransformersChat
+
+    return TransformersChat(config)
+
+
 class OpenAIChat:
     """A ChatModel behind an OpenAI-compatible server: vLLM first, others as far as they go.
 

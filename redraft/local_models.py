@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +17,24 @@ from PIL import Image
 
 from redraft.choices import choice_ids
 from redraft.errors import BackendError, ModelMissing, one_line
-from redraft.loading import LOADING
 from redraft.profiles import ModelConfig, model_place
 
 if TYPE_CHECKING:
     import torch
 
     from redraft.chat import ChatRequest
+
+
+LOADING = threading.RLock()
+"""Held around every `from_pretrained`, and every first import of a model library, that a thread of ours makes.
+
+Two threads that import transformers and diffusers at once get half a module: Python breaks the deadlock of their import
+locks that way ("module 'transformers' has no attribute 'AutoConfig'").
+
+Two threads that meet inside one break it, in ways that outlast both: transformers switches `tie_weights` off for all
+models while one loads and puts back what it found, which is the switched-off one where another load was under way.
+From then on no model of the process has its tied weights. diffusers loads its text encoders through transformers.
+"""
 
 
 @dataclass(frozen=True)

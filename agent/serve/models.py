@@ -12,10 +12,9 @@ from agent.serve.events import bounds
 from agent.serve.metrics import Metrics
 from agent.serve.queue import RenderQueue
 from agent.serve.wire import ProfileInfo
-from editors.types import ImageBackend
-from redraft.chat import ChatModel, ChatReply, ChatRequest
+from editors.backend import ImageBackend
+from redraft.chat import ChatModel, ChatReply, ChatRequest, open_chat
 from redraft.limits import Limits
-from redraft.models import open_chat
 from redraft.profiles import Profile, load_profile
 
 _THREADS = 64

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from editors.types import ImageBackend, ImageTask, Mode, StepCallback
+from editors.backend import ImageBackend, ImageTask, Mode, StepCallback
 from redraft.errors import BackendError, RedraftError
 
 _LOOK_S = 0.25

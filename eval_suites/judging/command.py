@@ -28,8 +28,8 @@ from evaluator.edits.types import EditJudge
 from evaluator.judge import open_judge
 from evaluator.pairs.judges import LikertJudge, WordsPairJudge, YesNoPairJudge
 from evaluator.types import Judge
+from redraft.chat import open_chat
 from redraft.errors import BackendError, InputError
-from redraft.models import open_chat
 from redraft.profiles import JudgeConfig, Profile, load_profile
 from redraft.templates import style_folder
 

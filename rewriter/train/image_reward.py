@@ -28,8 +28,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from PIL import Image
 
-from editors.models import open_backend
-from editors.types import ImageBackend, ImageTask
+from editors.backend import ImageBackend, ImageTask, open_backend
 from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.types import Checklist, Outcome, Report
 from redraft.chat import ChatReply

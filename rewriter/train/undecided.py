@@ -23,11 +23,10 @@ from typing import Any
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from redraft.chat import ChatModel
+from redraft.chat import ChatModel, open_chat
 from redraft.errors import BadReply, ConfigError
 from redraft.files import write_atomically
 from redraft.journal import Journal
-from redraft.models import open_chat
 from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig, model_place
 from redraft.training import console, run, told
 from rewriter.cot import Asking

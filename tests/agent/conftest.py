@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from agent.testing import drawn_from, paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 
 Fault = Callable[[str, dict[str, Any], dict[str, str]], tuple[int, bytes] | None]
 

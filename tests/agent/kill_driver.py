@@ -21,8 +21,8 @@ from PIL import Image
 from agent.models import Models
 from agent.run import Run
 from agent.testing import CHECKS, fake_models, paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.journal import Entry, read_journal
 from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Situation, Step

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.testing import paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 
 Serve = Callable[..., Any]
 ASK = "three red circles on a white background"

@@ -13,8 +13,8 @@ from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
 from agent.events import Judged, RunFinished, StepProgress
 from agent.models import Models
 from agent.testing import fake_models, paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask
+from editors.backend import ImageTask
+from editors.testing import FakeBackend
 from redraft.errors import BackendError, InputError
 from redraft.images import read_provenance
 from redraft.limits import Limits

@@ -15,8 +15,8 @@ from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import StopReason
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from evaluator.testing import FakeGrounder
 from redraft.limits import Limits, TreeLimits
 from redraft.store import ImageStore

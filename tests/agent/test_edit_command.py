@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from agent.testing import paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 
 Serve = Callable[..., Any]
 KEY = "sk-this-must-never-be-written"

@@ -23,8 +23,8 @@ from mini.phrasebook.turns import PhraseAnswerer
 from mini.world import questions
 from mini.world.scene import CutOut, Scene
 from redraft.errors import BackendError
-from redraft.fakes import FakeChat, text_of
 from redraft.limits import TreeLimits
+from redraft.testing import FakeChat, text_of
 
 Q = Check("counting", "Is there a star?")
 

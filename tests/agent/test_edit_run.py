@@ -14,8 +14,8 @@ from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import CHECKS, fake_models, paint, with_judge
 from agent.types import StopReason
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, Mode, StepCallback
+from editors.backend import ImageTask, Mode, StepCallback
+from editors.testing import FakeBackend
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.limits import Limits, TreeLimits

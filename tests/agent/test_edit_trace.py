@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.run import Run
 from agent.testing import CHECKS, fake_models, paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from redraft.limits import Limits, TreeLimits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner

@@ -19,7 +19,7 @@ from PIL import Image
 from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
 from agent.testing import drawn_from, paint
-from editors.fakes import FakeBackend
+from editors.testing import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome

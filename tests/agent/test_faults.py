@@ -16,7 +16,7 @@ import pytest
 
 from agent.cli import main
 from agent.testing import paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 
 Serve = Callable[..., Any]
 

@@ -14,18 +14,18 @@ from PIL import Image
 
 from agent.run import Run, RunResult
 from agent.testing import drawn_from, fake_models, paint, with_judge
-from editors.fakes import FakeBackend
-from editors.types import ImageTask
+from editors.backend import ImageTask
+from editors.testing import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.judge import open_judge
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from mini.phrasebook.planner import PhrasePlanner
 from redraft.chat import ChatReply, ChatRequest
-from redraft.fakes import FakeChat, text_of
 from redraft.limits import Limits, TreeLimits
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from redraft.store import ImageStore
+from redraft.testing import FakeChat, text_of
 
 Serve = Callable[..., Any]
 STAR = Check("cross_entity_binding", "Is the star blue?")

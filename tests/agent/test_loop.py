@@ -20,8 +20,8 @@ from agent.run import Run, RunResult, resume, run_draw
 from agent.state import STATE_TYPES
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import Decision, StopReason, Task
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError, ServerError
 from redraft.images import read_provenance

@@ -14,8 +14,8 @@ from agent.events import Judged, StepProgress
 from agent.run import Run
 from agent.testing import fake_models, paint
 from agent.types import StopReason
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.errors import InputError
 from redraft.limits import Limits
 from rewriter.testing import FakeRewriter

@@ -22,8 +22,8 @@ from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.models import Served
 from agent.serve.settings import Settings
 from agent.testing import fake_models, with_judge
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Outcome, Verdict

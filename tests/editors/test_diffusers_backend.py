@@ -18,9 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from editors import pipelines
+from editors.backend import ImageTask, open_backend
 from editors.diffusers_backend import DiffusersBackend
-from editors.models import open_backend
-from editors.types import ImageTask
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.profiles import BackendConfig
 

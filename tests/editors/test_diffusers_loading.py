@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from editors import pipelines
+from editors.backend import ImageTask
 from editors.diffusers_backend import DiffusersBackend
-from editors.types import ImageTask
 from redraft.errors import BackendError, ConfigError, ModelMissing
 from redraft.profiles import BackendConfig, LoraConfig
 

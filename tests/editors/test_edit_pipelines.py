@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from editors.backend import ImageTask
 from editors.changes import is_unchanged
 from editors.diffusers_backend import DiffusersBackend
-from editors.types import ImageTask
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.profiles import BackendConfig
 

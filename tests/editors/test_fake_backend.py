@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageChops
 
-from editors.fakes import FakeBackend
-from editors.types import ImageBackend, ImageTask
+from editors.backend import ImageBackend, ImageTask
+from editors.testing import FakeBackend
 from redraft.errors import BackendError, InputError
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from editors.models import open_backend
+from editors.backend import ImageTask, open_backend
 from editors.openai_images import OpenAIImagesBackend
-from editors.types import ImageTask
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
 from redraft.profiles import BackendConfig, ServerConfig
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from agent.testing import paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from eval_suites import registry
 from eval_suites.editing.suites import edit_figures, require_edits, score_edits
 from eval_suites.judging import measures
@@ -30,8 +30,8 @@ from evaluator.testing import FakeChecklistBuilder, FakeEditJudge, FakeJudge
 from evaluator.types import Check
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError
-from redraft.fakes import FakeChat, text_of
 from redraft.journal import Journal
+from redraft.testing import FakeChat, text_of
 
 
 def png(colour: str, size: int = 32) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from agent.testing import drawn_from, fake_models, paint
-from editors.fakes import FakeBackend
+from editors.testing import FakeBackend
 from eval_suites import registry
 from eval_suites.conditions import Answered, Condition, Reporter, Work, conditions, missing
 from eval_suites.journal import open_journal

@@ -6,8 +6,8 @@ from evaluator.checklist import OVERALL, ChecklistBuilder, is_yes_no, overall_ch
 from evaluator.types import Check
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import BadReply, ConfigError, InputError, ServerError
-from redraft.fakes import FakeChat
 from redraft.profiles import ChecklistConfig
+from redraft.testing import FakeChat
 
 STARS = Check("counting", "Are there exactly three red stars?")
 CIRCLE = Check("entity_layout", "Is the circle above the stars?")

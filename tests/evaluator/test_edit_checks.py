@@ -13,7 +13,7 @@ from evaluator.edits.types import Edit, EditChecks, EditScore
 from evaluator.testing import FakeEditChecklistBuilder, FakeEditJudge, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ServerError
-from redraft.fakes import FakeChat, text_of
+from redraft.testing import FakeChat, text_of
 
 SOURCE, RESULT = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 BLUE = Check("state", "Is the star blue?")

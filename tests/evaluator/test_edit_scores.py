@@ -14,7 +14,7 @@ from evaluator.edits.types import Edit
 from evaluator.types import Outcome
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import ConfigError, ServerError
-from redraft.fakes import FakeChat, text_of
+from redraft.testing import FakeChat, text_of
 
 SOURCE, RESULT = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 

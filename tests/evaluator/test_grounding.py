@@ -9,8 +9,8 @@ from PIL import Image
 
 from evaluator.grounding import ChatGrounder
 from redraft.errors import BadReply, ServerError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import GrounderConfig, ModelConfig
+from redraft.testing import FakeChat, text_of
 
 MODEL = ModelConfig(kind="transformers", model="x")
 PICTURE = Image.new("RGB", (200, 100))

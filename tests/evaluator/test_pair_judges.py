@@ -24,8 +24,8 @@ from evaluator.testing import FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, BadReply, ConfigError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.testing import FakeChat, text_of
 
 
 def grey(level: float) -> Image.Image:

@@ -10,8 +10,8 @@ from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BadReply, ConfigError, ServerError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
+from redraft.testing import FakeChat, text_of
 
 IMAGE = Image.new("RGB", (8, 8), "red")
 STARS = Check("counting", "Are there exactly three red stars?")

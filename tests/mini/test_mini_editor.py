@@ -14,8 +14,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from transformers import BertConfig, BertModel
 
+from editors.backend import ImageTask
 from editors.diffusers_backend import DiffusersBackend
-from editors.types import ImageTask
 from mini.editor import figures as edit_figures
 from mini.editor import train as train_editor
 from mini.editor.figures import Share

@@ -11,8 +11,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import BertConfig, BertModel
 
+from editors.backend import ImageTask
 from editors.diffusers_backend import DiffusersBackend
-from editors.types import ImageTask
 from mini.generator.pipeline import CutoutsPipeline, CutoutsTransformer, build_tokenizer, to_x0
 from mini.generator.train import loss_of
 from mini.world import codec

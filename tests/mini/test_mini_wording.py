@@ -32,9 +32,9 @@ from mini.world.scene import (
 )
 from mini.world.wording import Wording, say, turned, typo
 from redraft.chat import Message
-from redraft.fakes import FakeChat
 from redraft.profiles import ChecklistConfig, ModelConfig, RewriterConfig
 from redraft.templates import fill, load_template
+from redraft.testing import FakeChat
 from rewriter.cot import CoTRewriter
 from rewriter.reply import parse_reply
 from rewriter.styles import load_style

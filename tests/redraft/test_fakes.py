@@ -1,4 +1,4 @@
-"""redraft.fakes: the scripted chat model, and the choices that every reader of first tokens shares."""
+"""redraft.testing: the scripted chat model, and the choices that every reader of first tokens shares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message
 from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
 from redraft.errors import BackendError, BadReply
-from redraft.fakes import FakeChat, text_of
+from redraft.testing import FakeChat, text_of
 
 ASK = ChatRequest((Message("system", "be brief"), Message("user", (Image.new("RGB", (2, 2)), "a cat"))))
 

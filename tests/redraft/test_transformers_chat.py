@@ -15,10 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, Message
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, open_chat
 from redraft.errors import BackendError, BadReply, ModelMissing
 from redraft.local_models import LocalModel, load_local
-from redraft.models import open_chat
 from redraft.profiles import LocalConfig, ModelConfig
 from redraft.transformers_chat import TransformersChat
 

@@ -14,7 +14,7 @@ import pytest
 
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
-from redraft.fakes import text_of
+from redraft.testing import text_of
 from rewriter.batch.engines import BatchEngine, ChatEngine, FakeEngine
 from rewriter.batch.maker import Choice, consensus
 from rewriter.batch.run import work_path

@@ -6,9 +6,9 @@ import pytest
 
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import BadReply, ConfigError, InputError, ServerError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
 from redraft.templates import fence
+from redraft.testing import FakeChat, text_of
 from rewriter.cot import CoTRewriter
 from rewriter.testing import FakeRewriter, RewriterCall
 from rewriter.types import Feedback, Rewrite, Rewriter

@@ -12,8 +12,8 @@ from PIL import Image
 from mini.phrasebook.turns import PhraseReader
 from redraft.chat import ChatRequest
 from redraft.errors import BadReply, ServerError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.testing import FakeChat, text_of
 from rewriter.plan import (
     ChatPlanner,
     Fault,

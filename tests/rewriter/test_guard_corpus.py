@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from redraft.chat import ChatReply
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.testing import FakeChat, text_of
 from rewriter.cot import CoTRewriter
 from rewriter.guard import check_intent
 from tests.rewriter.saboteurs import Saboteurs, Sample, load_leaks, load_samples, read_samples

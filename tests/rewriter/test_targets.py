@@ -9,8 +9,8 @@ import pytest
 
 from redraft.chat import ChatReply
 from redraft.errors import ConfigError
-from redraft.fakes import FakeChat, text_of
 from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.testing import FakeChat, text_of
 from rewriter.batch.maker import own_columns
 from rewriter.cot import CoTRewriter
 from rewriter.guard import GuardSettings

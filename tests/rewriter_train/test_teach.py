@@ -14,7 +14,7 @@ from PIL import Image
 
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BadReply, ServerError
-from redraft.fakes import FakeChat, text_of
+from redraft.testing import FakeChat, text_of
 from rewriter.styles import load_style
 from rewriter.train import teach
 from rewriter.train.data import Triplet, asked, load_triplets

@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from redraft.errors import InputError
-from redraft.fakes import FakeChat
 from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.testing import FakeChat
 from rewriter import cot, reply, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style

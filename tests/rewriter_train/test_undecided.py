@@ -11,9 +11,9 @@ import pytest
 
 from redraft.chat import ChatModel, ChatReply, ChatRequest
 from redraft.errors import BackendError, BadReply
-from redraft.fakes import FakeChat, text_of
 from redraft.journal import Journal
 from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.testing import FakeChat, text_of
 from rewriter.cot import Asking
 from rewriter.train import undecided
 from rewriter.train.data import Missed, RLPrompt, load_prompts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.testing import Opinion, fake_models
-from editors.types import ImageBackend
+from editors.backend import ImageBackend
 from redraft.limits import Limits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter

@@ -19,8 +19,8 @@ from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.settings import Bounds, Settings
 from agent.testing import paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.limits import Limits
 from tests.serve.fakes import fake_served
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from agent.serve.settings import Bounds
 from agent.testing import drawn_from, paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.images import read_image
 from tests.serve.conftest import Running, Start
 from tests.serve.fakes import fake_served

@@ -18,8 +18,8 @@ from PIL import Image
 from agent.serve.mcp import create_mcp
 from agent.serve.settings import Bounds
 from agent.testing import drawn_from, paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask
+from editors.backend import ImageTask
+from editors.testing import FakeBackend
 from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
 from tests.serve.fakes import fake_served

@@ -15,7 +15,7 @@ from PIL import Image
 from agent.models import open_models
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
-from editors.types import ImageBackend, ImageTask, Mode, StepCallback
+from editors.backend import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
 from evaluator.local_judge import TransformersJudge
 from redraft.chat import ChatModel

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from agent.testing import drawn_from, paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.errors import ServerError
 from tests.serve.conftest import Running, Start, png
 from tests.serve.fakes import fake_served

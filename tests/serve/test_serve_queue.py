@@ -14,8 +14,8 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.queue import RenderQueue
 from agent.testing import paint
-from editors.fakes import FakeBackend
-from editors.types import ImageTask, StepCallback
+from editors.backend import ImageTask, StepCallback
+from editors.testing import FakeBackend
 from redraft.errors import BackendError
 from tests.serve.conftest import Start
 from tests.serve.fakes import fake_served

@@ -22,7 +22,7 @@ from agent.serve.metrics import LOGGER, Lines
 from agent.serve.pictures import Pictures, public_address
 from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
 from agent.testing import paint
-from editors.types import ImageTask
+from editors.backend import ImageTask
 from redraft.errors import ConfigError, InputError
 from redraft.images import read_image
 from tests.serve.conftest import Running, Start, png

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
+from editors.backend import ImageTask, Mode, StepCallback
 from editors.images import kept_outside_mask, mode_of, wanted_size
-from editors.types import ImageTask, Mode, StepCallback
 from redraft.errors import BackendError
 
 
