@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redraft.errors import ConfigError
 from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
-from rewriter.guard.language import NAMES, detect_language
-from rewriter.guard.rules import estimate_tokens
+from rewriter.guard import detect_language, estimate_tokens, load_languages
 
 _NEGATIVE = re.compile(r"(?:\A|\n)\s*negative prompt\s*[:：]\s*", re.IGNORECASE)
 _QUALITY = re.compile(
@@ -109,8 +108,8 @@ class Target(BaseModel):
         language = detect_language(original) if self.reads else None
         if language is None or language in self.reads:
             return None
-        known = " and ".join(NAMES.get(code, code) for code in self.reads)
-        return f"target: {self.name} reads {known}; this prompt is in {NAMES.get(language, language)}"
+        known = " and ".join(load_languages().name(code) for code in self.reads)
+        return f"target: {self.name} reads {known}; this prompt is in {load_languages().name(language)}"
 
 
 def builtin_targets() -> dict[str, Path]:

@@ -1,7 +1,11 @@
-"""The intent guard: does a rewrite still ask for what the user asked for?
+"""The guard: does a rewrite still ask for what the user asked for?
 
-It knows no model. Each rule is a small function that names what it found; together they are meant to raise no alarm on
-99 of 100 good rewrites, so where a rule cannot be sure it keeps silent.
+    >>> from rewriter.guard import check_intent
+    >>> [str(finding) for finding in check_intent("three red apples", "A still life of two red apples.")]
+    ["numbers: The number 'three' of the request is missing or changed."]
+
+It knows no model. Each rule is a small function that yields what it found; together they raise no alarm on 99 of 100 good
+rewrites, so a rule that cannot be sure keeps silent. What the rules know of a language is in its file in `languages/`.
 """
 
 from __future__ import annotations
@@ -9,19 +13,21 @@ from __future__ import annotations
 from functools import lru_cache
 
 from redraft.errors import ConfigError
-from rewriter.guard import colours, names, negation, numbers, remnants, rules, same_language
-from rewriter.guard.base import Case, Finding, GuardSettings, Passage, Rule
+from rewriter.guard import colours, form, names, negation, numbers, quotes, same_language
+from rewriter.guard.form import estimate_tokens
+from rewriter.guard.language import detect_language, load_languages
+from rewriter.guard.passage import Comparison, Finding, GuardSettings, Passage, Rule
 
-__all__ = ["RULES", "Finding", "GuardSettings", "check_intent"]
+__all__ = ["RULES", "Finding", "GuardSettings", "check_intent", "detect_language", "estimate_tokens", "load_languages"]
 
 RULES: dict[str, Rule] = {
-    "empty": rules.empty,
-    "length": rules.length,
-    "repetition": rules.repetition,
-    "remnants": remnants.remnants,
-    "apostrophes": rules.apostrophes,
-    "quoted_text": rules.quoted_text,
-    "added_text": rules.added_text,
+    "empty": form.empty,
+    "length": form.length,
+    "repetition": form.repetition,
+    "remnants": form.remnants,
+    "apostrophes": form.apostrophes,
+    "quoted_text": quotes.quoted_text,
+    "added_text": quotes.added_text,
     "numbers": numbers.numbers,
     "counts": numbers.counts,
     "negations": negation.negations,
@@ -29,7 +35,7 @@ RULES: dict[str, Rule] = {
     "colours": colours.colours,
     "language": same_language.language,
 }
-"""Every rule by its name, in the order in which they are asked."""
+"""Every rule by its name, in the order in which they are checked."""
 
 _GATES = ("empty", "length")
 """A rewrite that one of these refuses is not looked at further: there is nothing to see, or no end to it."""
@@ -39,15 +45,16 @@ _passage = lru_cache(maxsize=256)(Passage)
 
 
 def check_intent(original: str, rewrite: str, settings: GuardSettings = _DEFAULT) -> tuple[Finding, ...]:
-    """What `rewrite` breaks of `original`; empty where it passes. Never raises for the texts.
+    """What `rewrite` breaks of `original`; empty if it passes. Never raises for the texts.
 
-    Raises ConfigError where `settings` switch off a rule that does not exist.
+    Raises ConfigError if `settings` switch off a rule that does not exist, or name a language file that cannot be used.
     """
     if unknown := set(settings.off) - RULES.keys():
         raise ConfigError(f"no such guard rule: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
-    case = Case(_passage(original), Passage(rewrite), settings)
-    asked = {name: rule for name, rule in RULES.items() if name not in settings.off}
+    languages = load_languages(*settings.languages)
+    case = Comparison(_passage(original, languages), Passage(rewrite, languages), settings)
+    rules = {name: rule for name, rule in RULES.items() if name not in settings.off}
     for gate in _GATES:
-        if gate in asked and (found := tuple(asked[gate](case))):
+        if gate in rules and (found := tuple(rules[gate](case))):
             return found
-    return tuple(finding for rule in asked.values() for finding in rule(case))
+    return tuple(finding for rule in rules.values() for finding in rule(case))

@@ -5,97 +5,82 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
-from rewriter.guard.base import Case, Finding, Passage, singular, word_set
+from rewriter.guard.language import Language, Languages
+from rewriter.guard.passage import Comparison, Finding, Passage, singular
 
-_FAMILIES = {
-    "red": "red crimson scarlet ruby cherry vermilion maroon burgundy rust coral",
-    "orange": "orange tangerine amber apricot peach rust copper coral ginger",
-    "yellow": "yellow golden gold lemon mustard amber blond blonde cream",
-    "green": "green emerald lime olive mint jade teal turquoise sage",
-    "blue": "blue navy azure cobalt cerulean teal turquoise cyan indigo sapphire aqua",
-    "purple": "purple violet lilac lavender magenta mauve plum indigo",
-    "pink": "pink rose magenta fuchsia salmon coral peach",
-    "brown": "brown chestnut chocolate tan beige bronze copper auburn rust amber",
-    "black": "black ebony onyx charcoal",
-    "white": "white ivory cream pearl alabaster beige",
-    "grey": "grey gray silver slate charcoal ash",
-}
-_EN: dict[str, frozenset[str]] = {}
-for _family, _words in _FAMILIES.items():
-    for _word in _words.split():
-        _EN[_word] = _EN.get(_word, frozenset()) | {_family}
-_STEMS = {
-    "de": {"rot": "red", "orange": "orange", "gelb": "yellow", "golden": "yellow", "grün": "green", "blau": "blue",
-           "lila": "purple", "violett": "purple", "rosa": "pink", "braun": "brown", "schwarz": "black", "weiß": "white",
-           "weiss": "white", "grau": "grey", "silbern": "grey"},
-    "fr": {"rouge": "red", "orange": "orange", "jaune": "yellow", "doré": "yellow", "vert": "green", "bleu": "blue",
-           "violet": "purple", "rose": "pink", "marron": "brown", "brun": "brown", "noir": "black", "blanc": "white",
-           "blanch": "white", "gris": "grey"},
-    "es": {"roj": "red", "naranja": "orange", "amarill": "yellow", "dorad": "yellow", "verde": "green", "azul": "blue",
-           "morad": "purple", "violeta": "purple", "rosa": "pink", "marrón": "brown", "negr": "black", "blanc": "white",
-           "gris": "grey"},
-    "ru": {"красн": "red", "оранжев": "orange", "желт": "yellow", "жёлт": "yellow", "золот": "yellow", "зелен": "green",
-           "зелён": "green", "син": "blue", "голуб": "blue", "фиолетов": "purple", "розов": "pink", "коричнев": "brown",
-           "черн": "black", "чёрн": "black", "бел": "white", "сер": "grey", "рыж": "orange"},
-    "it": {"ross": "red", "aranci": "orange", "giall": "yellow", "dorat": "yellow", "verd": "green", "blu": "blue",
-           "azzurr": "blue", "viola": "purple", "rosa": "pink", "marron": "brown", "ner": "black", "bianc": "white",
-           "grigi": "grey"},
-    "pt": {"vermelh": "red", "laranja": "orange", "amarel": "yellow", "dourad": "yellow", "verde": "green",
-           "azu": "blue", "rox": "purple", "violeta": "purple", "rosa": "pink", "marrom": "brown", "castanh": "brown",
-           "pret": "black", "negr": "black", "branc": "white", "cinz": "grey"},
-    "nl": {"rood": "red", "rod": "red", "oranj": "orange", "geel": "yellow", "gel": "yellow", "goud": "yellow",
-           "groen": "green", "blauw": "blue", "paars": "purple", "roz": "pink", "bruin": "brown", "zwart": "black",
-           "wit": "white", "grijs": "grey", "grijz": "grey"},
-    "ar": {"أحمر": "red", "حمرا": "red", "برتقالي": "orange", "أصفر": "yellow", "صفرا": "yellow", "ذهبي": "yellow",
-           "أخضر": "green", "خضرا": "green", "أزرق": "blue", "زرقا": "blue", "بنفسجي": "purple", "وردي": "pink",
-           "بني": "brown", "أسود": "black", "سودا": "black", "أبيض": "white", "بيضا": "white", "رمادي": "grey"},
-    "hi": {"लाल": "red", "नारंगी": "orange", "पील": "yellow", "सुनहर": "yellow", "हर": "green", "नील": "blue",
-           "बैंगनी": "purple", "गुलाबी": "pink", "भूर": "brown", "काल": "black", "सफ़ेद": "white", "सफेद": "white",
-           "धूसर": "grey"},
-    "ko": {"빨간": "red", "빨강": "red", "붉은": "red", "주황": "orange", "노란": "yellow", "노랑": "yellow",
-           "황금": "yellow", "초록": "green", "녹": "green", "파란": "blue", "파랑": "blue", "푸른": "blue",
-           "보라": "purple", "분홍": "pink", "갈": "brown", "검은": "black", "검정": "black", "까만": "black",
-           "하얀": "white", "흰": "white", "회": "grey"},
-}  # fmt: skip
-_ENDINGS = {
-    "de": "(?:e|er|es|en|em)?", "fr": "(?:e|s|es|te|tes)?", "es": "(?:o|a|os|as|s|es)?",
-    "it": "(?:o|a|i|e|he|hi|e)?", "pt": "(?:o|a|os|as|s|l|is|ento)?", "nl": "(?:e|te|en)?", "ar": "(?:ة|ء)?",
-    "hi": "(?:ा|ी|े)?", "ko": "(?:색|빛)?(?:의|은)?",
-    "ru": "(?:ый|ий|ой|ая|яя|ое|ее|ые|ие|ого|его|ую|юю|ым|им|ых|их|ей|ом|ем|ому|ему|ыми|ими)",
-}  # fmt: skip
-_INFLECTED = {
-    language: re.compile(f"(?:dunkel|hell)?({'|'.join(sorted(stems, key=len, reverse=True))}){_ENDINGS[language]}")
-    for language, stems in _STEMS.items()
-}
-_RU_ADJECTIVE = re.compile(f"{_ENDINGS['ru']}$")
-_NOUN_BEFORE = {"fr", "es", "it", "pt", "ar"}
-_STOPS = word_set(
-    "a an the of and or with in on at to from by under over near behind beside between for is are as its his her "
-    "their "
-    "that which who into onto around against inside outside above below but while sits stands lies has have"
-)
-_VERBS = word_set(
-    "races stands sits lies drives flies runs walks looks hangs rests floats glows leans gallops jumps sleeps waits "
-    "moves speeds shines rises stares gazes smiles holds wears stand sit lie drive fly run walk look hang rest float "
-    "glow lean sleep wait move shine rise stare gaze smile hold wear parked placed set painted sparkle"
-)
-# Of these there may be many in one picture, each in a colour of its own.
-_TOO_GENERAL = word_set(
-    "light lights tone tones hue hues shade shades accent accents glow color colour colors colours detail details "
-    "palette "
-    "background shadow shadows stripe stripes spot spots highlight highlights line lines edge edges pattern patterns"
-)
-_CJK_COLOURS = {
-    char: family
-    for family, chars in {
-        "red": "红紅赤", "orange": "橙", "yellow": "黄金", "green": "绿緑", "blue": "蓝青", "purple": "紫",
-        "pink": "粉", "brown": "棕茶", "black": "黑黒", "white": "白", "grey": "灰银銀",
-    }.items()
-    for char in chars
-}  # fmt: skip
-_CJK_BOUND = re.compile(f"([{''.join(_CJK_COLOURS)}])(?:色的|色の|色|的|い)([\u4e00-\u9fff]{{1,2}})")
-_CJK_SHORT = "猫狗犬鸟鳥花车車马馬鱼魚树木球裙伞傘灯门家船云龙龍星心帽衣"
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class _Palette:
+    """The colours of one language in words."""
+
+    language: Language
+    exact: dict[str, frozenset[str]]
+    """The names of the colours of a word; of a stem, if there are endings."""
+    inflected: re.Pattern[str] | None
+    adjectives: re.Pattern[str] | None
+    verbs: frozenset[str]
+    ends_at: frozenset[str]
+    """Words behind the noun of a phrase; empty if a noun is not known by them."""
+
+    def families(self, word: str) -> frozenset[str]:
+        """Names of the colours that a word may mean."""
+        if self.inflected is None:
+            return self.exact.get(word, _NONE)
+        match = self.inflected.fullmatch(word)
+        return self.exact[match[1]] if match else _NONE
+
+
+@cache
+def _palette(language: Language, languages: Languages) -> _Palette:
+    table = language.colours
+    if table is None or not language.spaced:
+        return _palette(languages.english, languages)
+    exact: dict[str, frozenset[str]] = {}
+    for family, words in table.words.items():
+        for word in words:
+            exact[word] = exact.get(word, _NONE) | {family}
+    stems = "|".join(sorted(exact, key=len, reverse=True))
+    shades = f"(?:{'|'.join(table.shades)})?" if table.shades else ""
+    return _Palette(
+        language=language,
+        exact=exact,
+        inflected=re.compile(f"{shades}({stems}){table.endings}") if table.endings else None,
+        adjectives=table.adjectives,
+        verbs=frozenset(table.verbs),
+        ends_at=frozenset(table.stops),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """What all languages have together."""
+
+    stops: frozenset[str]
+    too_general: frozenset[str]
+    characters: dict[str, str]
+    """The name of the colour by its character, in text without spaces."""
+    bound: re.Pattern[str]
+    """A colour and its noun in such text."""
+    short_nouns: str
+
+
+@cache
+def _common(languages: Languages) -> _Common:
+    tables = [language.colours for language in languages if language.colours]
+    unspaced = [language.colours for language in languages.unspaced if language.colours]
+    characters = {word: name for table in unspaced for name, words in table.words.items() for word in words}
+    particles = sorted({word for table in unspaced for word in table.particles}, key=len, reverse=True)
+    return _Common(
+        stops=frozenset(word for table in tables for word in table.stops),
+        too_general=frozenset(word for table in tables for word in table.too_general),
+        characters=characters,
+        bound=re.compile(f"([{''.join(characters)}])(?:{'|'.join(particles)})([\u4e00-\u9fff]{{1,2}})"),
+        short_nouns="".join(table.short_nouns for table in unspaced),
+    )
 
 
 @dataclass(frozen=True)
@@ -111,10 +96,10 @@ class _Bound:
     end: int
 
 
-def colours(case: Case) -> Iterator[Finding]:
+def colours(case: Comparison) -> Iterator[Finding]:
     """A noun that has a colour in the original has no other in the rewrite, unless it has that one too."""
-    language = case.original.language
-    asked = list(_bound(case.original, language))
+    palette = _palette(case.original.grammar, case.languages)
+    asked = list(_bound(case.original, palette))
     if not asked:
         return
     # A red umbrella among black umbrellas: there the number tells which is meant.
@@ -123,129 +108,130 @@ def colours(case: Case) -> Iterator[Finding]:
     wanted: dict[str, frozenset[str]] = {}
     for pair in asked:
         noun = pair.form if apart else pair.noun
-        wanted[noun] = wanted.get(noun, frozenset()) | pair.families
-    if finding := _replaced(case, asked, wanted, apart):
+        wanted[noun] = wanted.get(noun, _NONE) | pair.families
+    if finding := _replaced(case, asked, wanted, apart, palette):
         yield finding
         return
-    got = [pair for pair in _bound(case.rewrite, language) if (pair.form if apart else pair.noun) in wanted]
+    got = [pair for pair in _bound(case.rewrite, palette) if (pair.form if apart else pair.noun) in wanted]
     for noun, families in wanted.items():
         mine = [pair for pair in got if (pair.form if apart else pair.noun) == noun]
         if not mine or any(pair.families & families for pair in mine):
             continue
         taken = {pair.at for pair in got if pair not in mine}
-        if _said_nearby(case.rewrite, families, taken, mine, language):
-            continue
-        text = case.rewrite.text[mine[0].start : mine[0].end]
-        message = f"The request has {noun!r} in {' or '.join(sorted(families))}, the rewrite has {text!r}."
-        yield Finding("colours", message, text, "rewrite", mine[0].start, mine[0].end)
+        if not _named_nearby(case.rewrite, families, taken, mine[0].noun, palette):
+            yield _finding(case, noun, families, mine[0])
 
 
-def _replaced(case: Case, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool) -> Finding | None:
-    """A colour that is said nowhere any more, while its noun has one that it was not to have."""
-    language = case.original.language
-    said = _said(case.rewrite, language)
+def _finding(case: Comparison, noun: str, families: frozenset[str], pair: _Bound) -> Finding:
+    text = case.rewrite.text[pair.start : pair.end]
+    message = f"The request has {noun!r} in {' or '.join(sorted(families))}, the rewrite has {text!r}."
+    return Finding("colours", message, text, "rewrite", pair.start, pair.end)
+
+
+def _replaced(
+    case: Comparison, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool, palette: _Palette
+) -> Finding | None:
+    """A colour that is named nowhere any more, while its noun has one that it was not to have."""
+    named = _named(case.rewrite, palette)
     for lost in asked:
-        if lost.families & said:
+        if lost.families & named:
             continue
         noun = lost.form if apart else lost.noun
-        for pair in _beside(case.rewrite, noun, apart, language):
+        for pair in _beside(case.rewrite, noun, apart, palette):
             if not pair.families & wanted[noun]:
-                text = case.rewrite.text[pair.start : pair.end]
-                message = f"The request has {noun!r} in {' or '.join(sorted(lost.families))}, the rewrite has {text!r}."
-                return Finding("colours", message, text, "rewrite", pair.start, pair.end)
+                return _finding(case, noun, lost.families, pair)
     return None
 
 
-def _said(passage: Passage, language: str | None) -> frozenset[str]:
+def _named(passage: Passage, palette: _Palette) -> frozenset[str]:
     """Every colour that a passage names."""
-    if passage.is_cjk:
-        return frozenset(_CJK_COLOURS[char] for char in passage.plain if char in _CJK_COLOURS)
-    return frozenset(family for word in passage.words for family in _families(word.text, language))
+    if not passage.spaced:
+        characters = _common(passage.languages).characters
+        return frozenset(characters[char] for char in passage.plain if char in characters)
+    return frozenset(family for word in passage.words for family in palette.families(word.text))
 
 
-def _beside(passage: Passage, noun: str, apart: bool, language: str | None) -> Iterator[_Bound]:
+def _beside(passage: Passage, noun: str, apart: bool, palette: _Palette) -> Iterator[_Bound]:
     """Colours that stand beside a noun, whether or not the phrase ends there."""
-    if passage.is_cjk:
-        yield from (pair for pair in _bound(passage, language) if pair.noun == noun)
+    if not passage.spaced:
+        yield from (pair for pair in _bound(passage, palette) if pair.noun == noun)
         return
     words = passage.words
     for i, word in enumerate(words):
-        families = _families(word.text, language)
+        families = palette.families(word.text)
         if not families:
             continue
-        for j in (i - 1, i - 2) if language in _NOUN_BEFORE else (i + 1, i + 2):
+        for j in (i - 1, i - 2) if palette.language.noun_first else (i + 1, i + 2):
             if not 0 <= j < len(words) or words[min(i, j)].ends_clause:
                 break
             form = words[j].text
-            if _same_noun(form if apart else singular(form), noun, language):
-                yield _Bound(noun, form, families, i, min(word.start, words[j].start), max(word.end, words[j].end))
+            if _same_noun(form if apart else singular(form), noun, palette):
+                start, end = min(word.start, words[j].start), max(word.end, words[j].end)
+                yield _Bound(noun=noun, form=form, families=families, at=i, start=start, end=end)
 
 
-def _same_noun(word: str, noun: str, language: str | None) -> bool:
-    if word == noun or language in (None, "en"):
+def _same_noun(word: str, noun: str, palette: _Palette) -> bool:
+    if word == noun or not palette.inflected:
         return word == noun
     size = max(2, min(len(word), len(noun)) - 2)
     return word[:size] == noun[:size] and abs(len(word) - len(noun)) <= 3
 
 
-def _bound(passage: Passage, language: str | None) -> Iterator[_Bound]:
-    if passage.is_cjk:
-        for match in _CJK_BOUND.finditer(passage.plain):
-            noun = match[2][0] if match[2][0] in _CJK_SHORT else match[2]
-            if len(noun) == 2 or noun in _CJK_SHORT:
-                families = frozenset({_CJK_COLOURS[match[1]]})
-                yield _Bound(noun, noun, families, match.start(), match.start(), match.end())
+def _bound(passage: Passage, palette: _Palette) -> Iterator[_Bound]:
+    common = _common(passage.languages)
+    if not passage.spaced:
+        for match in common.bound.finditer(passage.plain):
+            noun = match[2][0] if match[2][0] in common.short_nouns else match[2]
+            if len(noun) == 2 or noun in common.short_nouns:
+                families = frozenset({common.characters[match[1]]})
+                at, end = match.start(), match.end()
+                yield _Bound(noun=noun, form=noun, families=families, at=at, start=at, end=end)
         return
     words = passage.words
     for i, word in enumerate(words):
-        families = _families(word.text, language)
+        families = palette.families(word.text)
         if not families:
             continue
-        if language in _NOUN_BEFORE:
+        if palette.language.noun_first:
             if i and not words[i - 1].ends_clause and len(words[i - 1].text) > 2:
-                yield _Bound(words[i - 1].text, words[i - 1].text, families, i, words[i - 1].start, word.end)
+                noun = words[i - 1].text
+                yield _Bound(noun=noun, form=noun, families=families, at=i, start=words[i - 1].start, end=word.end)
             continue
         for j in (i + 1, i + 2):
-            if j >= len(words) or words[j - 1].gap != " " or words[j].text in _STOPS:
+            if j >= len(words) or words[j - 1].gap != " " or words[j].text in common.stops:
                 break
-            if _families(words[j].text, language):
+            if palette.families(words[j].text):
                 break
-            if _ends_phrase(passage, j, language) and words[j].text not in _TOO_GENERAL:
-                yield _Bound(singular(words[j].text), words[j].text, families, i, word.start, words[j].end)
+            if _ends_phrase(passage, j, palette) and words[j].text not in common.too_general:
+                form = words[j].text
+                yield _Bound(
+                    noun=singular(form), form=form, families=families, at=i, start=word.start, end=words[j].end
+                )
                 break
 
 
-def _families(word: str, language: str | None) -> frozenset[str]:
-    if language in _STEMS:
-        match = _INFLECTED[language].fullmatch(word)
-        return frozenset({_STEMS[language][match[1]]}) if match else frozenset()
-    return _EN.get(word, frozenset())
-
-
-def _ends_phrase(passage: Passage, at: int, language: str | None) -> bool:
+def _ends_phrase(passage: Passage, at: int, palette: _Palette) -> bool:
     """Whether the word at `at` is the noun that a phrase is about: "car", not the car of "car windows"."""
     words = passage.words
-    if language == "de":
+    if palette.language.capital_nouns:
         return words[at].capital
-    if language not in (None, "en"):
-        return not _RU_ADJECTIVE.search(words[at].text)
+    if not palette.ends_at:
+        return palette.adjectives is None or not palette.adjectives.search(words[at].text)
     if at + 1 >= len(words) or words[at].ends_clause:
         return True
     following = words[at + 1].text
-    return words[at].gap == " " and (following in _STOPS or following in _VERBS or following.endswith("ing"))
+    return words[at].gap == " " and (
+        following in palette.ends_at or following in palette.verbs or following.endswith("ing")
+    )
 
 
-def _said_nearby(
-    rewrite: Passage, families: frozenset[str], taken: set[int], mine: list[_Bound], language: str | None
-) -> bool:
-    """Whether the colour asked for is said of the noun in some other way: a car painted red."""
-    if rewrite.is_cjk:
-        return any(
-            _CJK_COLOURS.get(char) in families and i not in taken for i, char in enumerate(rewrite.plain)
-        )  # fmt: skip
-    noun = mine[0].noun
+def _named_nearby(rewrite: Passage, families: frozenset[str], taken: set[int], noun: str, palette: _Palette) -> bool:
+    """Whether the colour of the request is said of the noun in some other way: a car painted red."""
+    if not rewrite.spaced:
+        characters = _common(rewrite.languages).characters
+        return any(characters.get(char) in families and i not in taken for i, char in enumerate(rewrite.plain))
     places = [i for i, word in enumerate(rewrite.words) if singular(word.text) == noun]
     return any(
-        i not in taken and _families(word.text, language) & families and any(abs(i - place) <= 6 for place in places)
+        i not in taken and palette.families(word.text) & families and any(abs(i - place) <= 6 for place in places)
         for i, word in enumerate(rewrite.words)
     )

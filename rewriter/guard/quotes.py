@@ -1,84 +1,62 @@
-"""Quoted text: what a picture is to say must come through byte for byte."""
+"""Rules on text that the picture is to show: it comes back byte for byte, and no other joins it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-# What may close a quote that the key opens. The same curly mark opens in one language and closes in another.
-_CLOSERS = {
-    '"': '"', "＂": "＂", "“": "”“", "„": "“”\"", "”": "”“", "«": "»", "»": "«", "‹": "›", "›": "‹",
-    "「": "」", "『": "』",
-    "《": "》", "〈": "〉", "﹁": "﹂", "﹃": "﹄", "〝": "〟〞", "'": "'", "‘": "’", "‚": "‘’", "`": "`",
-}  # fmt: skip
-_APOSTROPHES = "'‘"
-_TITLES = "《〈"
-_OPENER = re.compile("[" + "".join(_CLOSERS) + "]")
-# Words that begin with an apostrophe: the '90s, rock 'n' roll.
-_ELISION = re.compile(r"['‘](?:\d\ds?\b|(?:n|em|til|tis|twas|cause|round|bout|neath|tween|cept|kay)\b)", re.IGNORECASE)
-_MAX_CHARS = 300
+from rewriter.guard.passage import Comparison, Finding
+
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_INNER = re.compile(r"['‘“\"「『](.+?)['’”\"」』](?!\w)")
 
 
-@dataclass(frozen=True)
-class Quoted:
-    """A quote: `text` lies between its marks, which stand at `start` and `end - 1`."""
-
-    text: str
-    start: int
-    end: int
-    mark: str
-
-    @property
-    def is_title(self) -> bool:
-        """The title of a work, as in 《星夜》: named, not written in the picture."""
-        return self.mark in _TITLES
-
-
-def find_quotes(text: str) -> tuple[Quoted, ...]:
-    """All quotes of `text`, outermost only. Apostrophes and inch marks are none, nor are marks around the whole."""
-    return tuple(q for q in _scan(text) if not _is_whole(q, text))
-
-
-def _scan(text: str) -> Iterator[Quoted]:
-    at = 0
-    while match := _OPENER.search(text, at):
-        start = match.start()
-        end = _closing(text, start)
-        if end is None:
-            at = start + 1
+def quoted_text(case: Comparison) -> Iterator[Finding]:
+    """Every quoted string of the original comes back byte for byte, in quotation marks of any kind."""
+    written = {quote.text for quote in case.rewrite.quotes}
+    inner = {match[1] for quote in written for match in _INNER.finditer(quote)}
+    for quote in dict.fromkeys(case.original.quotes):
+        # In "OPEN," the comma belongs to the sentence as often as to the sign.
+        forms = {quote.text, quote.text.rstrip(",."), quote.text.strip()} - {""}
+        if forms & (written | inner):
             continue
-        yield Quoted(text[start + 1 : end], start, end + 1, match[0])
-        at = end + 1
+        found = any(_stands_in(form, case.rewrite.text) for form in forms)
+        if found and case.settings.quotes == "content":
+            continue
+        message = (
+            f"The text {quote.text!r} lost its quotation marks."
+            if found
+            else f"The quoted text {quote.text!r} must be kept, character by character."
+        )
+        yield Finding("quoted_text", message, quote.text, "original", quote.start, quote.end)
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Where the quote that opens at `start` closes; None where nothing opens there."""
-    mark = text[start]
-    before, after = text[start - 1 : start], text[start + 1 : start + 2]
-    if mark in "\"＂”'" and _joins(before):
-        return None
-    if mark in _APOSTROPHES and (after.isspace() or _ELISION.match(text, start)):
-        return None
-    for end in range(start + 2, min(len(text), start + _MAX_CHARS)):
-        char = text[end]
-        if char == "\n" and (mark in _APOSTROPHES or text[end - 1] == "\n"):
-            return None
-        if char in _CLOSERS[mark]:
-            if char in "\"'’" and _joins(text[end + 1 : end + 2]):
-                continue
-            if char in "'’" and text[end - 1].isspace():
-                continue
-            return end if text[start + 1 : end].strip() else None
-    return None
+def added_text(case: Comparison) -> Iterator[Finding]:
+    """If the user said which text the picture shows, no other quoted text is added beside it."""
+    if not any(not quote.is_title for quote in case.original.quotes):
+        return
+    known = case.original.text.casefold()
+    for quote in case.rewrite.quotes:
+        if not quote.is_title and quote.text.strip(" ,.;:!?。，").casefold() not in known:
+            yield Finding(
+                "added_text",
+                f"The text {quote.text!r} was not asked for.",
+                quote.text,
+                "rewrite",
+                quote.start,
+                quote.end,
+            )
 
 
-def _joins(char: str) -> bool:
-    """Whether a mark beside `char` is part of a word or a measure; CJK text has no spaces, so marks touch it."""
-    return char.isalnum() and not "\u3040" <= char <= "\ud7ff"
+def _stands_in(text: str, rewrite: str) -> bool:
+    at = rewrite.find(text)
+    while at >= 0:
+        before, after = rewrite[at - 1 : at], rewrite[at + len(text) : at + len(text) + 1]
+        if not (_glued(before, text[0]) or _glued(text[-1], after)):
+            return True
+        at = rewrite.find(text, at + 1)
+    return False
 
 
-def _is_whole(quote: Quoted, text: str) -> bool:
-    """A whole prompt pasted in quotes is not text to be drawn; a word or two alone may be."""
-    outside = text[: quote.start] + text[quote.end :]
-    return not any(ch.isalnum() for ch in outside) and (len(quote.text.split()) >= 4 or len(quote.text) >= 24)
+def _glued(left: str, right: str) -> bool:
+    return left.isalnum() and right.isalnum() and not (_CJK.match(left) or _CJK.match(right))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewriter.guard.base import Case, Finding
-from rewriter.guard.language import LATIN, NAMES, detect_language, lean, scripts
+from rewriter.guard.language import detect_language, guess_language, script_shares
+from rewriter.guard.passage import Comparison, Finding
 
 _SENTENCE = re.compile(r"[^.!?;。！？；।؟\n]+")
 _MIN_LETTERS = 24
@@ -15,25 +15,29 @@ _SHOWN = 40
 _MOST_SENTENCES = 32
 
 
-def language(case: Case) -> Iterator[Finding]:
+def language(case: Comparison) -> Iterator[Finding]:
     """At most one finding: the whole is in another language, or in other letters, or drifts off."""
     asked, got = case.original.language, case.rewrite.language
     if asked is not None and got is not None and asked != got and not _mixed(case) and not _shares_its_words(case):
-        yield _finding(case, f"The request is in {NAMES[asked]}; the rewrite is in {NAMES[got]}.")
+        yield _finding(
+            case, f"The request is in {case.languages.name(asked)}; the rewrite is in {case.languages.name(got)}."
+        )
         return
     if asked is None or got is None:
         if message := _other_letters(case):
             yield _finding(case, message)
             return
         # What says nothing else is most often English.
-        guess = lean(case.original.plain) if got == "en" else "en"
-        if asked is None and got in LATIN and guess not in (None, got) and not _shares_its_words(case):
-            yield _finding(case, f"The rewrite is in {NAMES[got]} and has no word in common with the request.")
+        guess = guess_language(case.original.plain, case.languages) if got == "en" else "en"
+        if asked is None and got in case.languages.spelled and guess not in (None, got) and not _shares_its_words(case):
+            yield _finding(
+                case, f"The rewrite is in {case.languages.name(got)} and has no word in common with the request."
+            )
             return
     yield from _drift(case)
 
 
-def _drift(case: Case) -> Iterator[Finding]:
+def _drift(case: Comparison) -> Iterator[Finding]:
     """A sentence in another language than the request, or than the sentences before it."""
     sentences = [m for m in _SENTENCE.finditer(case.rewrite.plain) if _letters(m[0]) >= _MIN_LETTERS]
     if len(sentences) < 2:
@@ -41,18 +45,17 @@ def _drift(case: Case) -> Iterator[Finding]:
     asked = case.original.language
     allowed: set[str | None] = {asked, None}
     if asked is None:
-        allowed.add(detect_language(sentences[0][0]))
+        allowed.add(detect_language(sentences[0][0], case.languages))
     for sentence in sentences[:_MOST_SENTENCES]:
-        got = detect_language(sentence[0])
+        got = detect_language(sentence[0], case.languages)
         if got not in allowed and not _mixed(case):
-            message = (
-                f"A part of the rewrite is in {NAMES[got or 'en']}, unlike the rest: {sentence[0].strip()[:_SHOWN]!r}."
-            )
+            shown = sentence[0].strip()[:_SHOWN]
+            message = f"A part of the rewrite is in {case.languages.name(got)}, unlike the rest: {shown!r}."
             yield Finding("language", message, sentence[0], "rewrite", sentence.start(), sentence.end())
             return
 
 
-def _finding(case: Case, message: str) -> Finding:
+def _finding(case: Comparison, message: str) -> Finding:
     shown = case.rewrite.text[:_SHOWN]
     return Finding("language", message, shown, "rewrite", 0, len(shown))
 
@@ -64,9 +67,9 @@ def _letters(text: str) -> int:
     )
 
 
-def _other_letters(case: Case) -> str | None:
-    """What is wrong with the script of the rewrite, where the languages cannot be told."""
-    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
+def _other_letters(case: Comparison) -> str | None:
+    """What is wrong with the script of the rewrite, if the languages cannot be told."""
+    ours, theirs = _merged(script_shares(case.original.plain)), _merged(script_shares(case.rewrite.plain))
     if not ours or not theirs:
         return None
     mine = max(ours, key=lambda name: ours[name])
@@ -78,10 +81,10 @@ def _other_letters(case: Case) -> str | None:
     return f"The request is written in {mine} letters; the rewrite in {other} letters."
 
 
-def _shares_its_words(case: Case) -> bool:
+def _shares_its_words(case: Comparison) -> bool:
     """Whether the longer words of the original, or their beginnings, mostly come back.
 
-    Then the rewrite is no translation, and one of the two languages was guessed wrong. Where there is no longer word,
+    Then the rewrite is no translation, and one of the two languages was guessed wrong. If there is no longer word,
     nothing can be said: that is a yes unless the language is known.
     """
     long = {word.text[:4] for word in case.original.words if len(word.text) >= 4 and word.text.isalpha()}
@@ -96,8 +99,8 @@ def _merged(share: dict[str, float]) -> dict[str, float]:
     return share | ({"Chinese or Japanese": east} if east else {})
 
 
-def _mixed(case: Case) -> bool:
+def _mixed(case: Comparison) -> bool:
     """Prompts that mix scripts may be answered in either."""
-    ours, theirs = _merged(scripts(case.original.plain)), _merged(scripts(case.rewrite.plain))
+    ours, theirs = _merged(script_shares(case.original.plain)), _merged(script_shares(case.rewrite.plain))
     other = max(theirs, key=lambda name: theirs[name])
     return len(ours) > 1 and 0.15 <= ours.get(other, 0) < 0.85

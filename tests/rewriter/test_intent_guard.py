@@ -11,7 +11,7 @@ import pytest
 
 from redraft.errors import ConfigError
 from rewriter.guard import RULES, Finding, GuardSettings, check_intent
-from rewriter.guard.quotes import find_quotes
+from rewriter.guard.passage import find_quotes
 from rewriter.styles import load_style
 from tests.rewriter.saboteurs import load_samples
 
