@@ -24,9 +24,10 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 
 from redraft.chat import ChatReply
-from rewriter.guard import GuardSettings, check_intent
+from rewriter.guard import GuardSettings, check_intent, load_languages
 from rewriter.target import Target
 
 _ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
@@ -46,21 +47,6 @@ _SPECIAL = re.compile(r"(?:<\|\w+\|>|</s>)\s*\Z")
 _CODE_BLOCK = re.compile(r"\A(`{3,}|~{3,})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
 _INLINE_CODE = re.compile(r"\A(`{1,3})([^`\n]+)\1\Z")
 _BOLD = re.compile(r"\A(\*\*|__)([^*_]+)\1\Z")
-_POLITE = r"(?:(?:sure(?: thing)?|certainly|of course|okay|ok|absolutely|great)\b[,.!:]*\s*)?"
-_KIND = r"(?:prompt|version|rewrite|description|caption)"
-_PREAMBLE = re.compile(
-    r"\A(?:\*\*)?(?:"
-    rf"{_POLITE}(?:here(?:'s|’s| is| are)|this is|below is)\b[^\n:]{{0,80}}\b{_KIND}\b[^\n:]{{0,60}}:"
-    r"|(?:sure(?: thing)?|certainly|of course|absolutely)\b[^\n:]{0,40}:"
-    rf"|(?:(?:my|the|your|final|rewritten|enhanced|improved|revised|optimi[sz]ed|new|image)\s+)*{_KIND}\s*:"
-    r"|(?:好的|当然)?[，,。!！]?\s*(?:以下是|这是|下面是)[^\n：:]{0,40}[：:]"
-    r"|(?:改写后的|优化后的|最终的?)?提示词\s*[：:]"
-    r"|以下[はが][^\n：:]{0,40}[：:]|(?:書き直した|最終)?プロンプト\s*[：:]"
-    r"|hier ist (?:der|die|das|ein)\b[^\n:]{0,60}:|voici (?:le|la|une?)\b[^\n:]{0,60}:"
-    r"|aquí (?:está|tienes)\b[^\n:]{0,60}:|вот\b[^\n:]{0,60}:|(?:إليك|هذا هو)[^\n:]{0,60}:"
-    r")(?:\*\*)?\s*",
-    re.IGNORECASE,
-)
 _DEFAULT = GuardSettings()
 _WRAPS = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "‘": "’", "'": "'"}
 
@@ -169,12 +155,19 @@ def clean_answer(answer: str) -> str:
         answer = _SPECIAL.sub("", _strip(answer))
         if answer.count("```") == 1:  # the other half stood outside the tags
             answer = _STRAY_FENCE.sub("", answer)
-        answer = _PREAMBLE.sub("", answer, count=1)
+        answer = _preamble().sub("", answer, count=1)
         for wrap in (_CODE_BLOCK, _INLINE_CODE, _BOLD):
             if match := wrap.match(answer):
                 answer = match[2]
         answer = _unquote(answer)
     return answer
+
+
+@cache
+def _preamble() -> re.Pattern[str]:
+    """What stands before a prompt in the languages that the guard knows: "Here is the prompt:"."""
+    kinds = "|".join(pattern for language in load_languages() if language.chat for pattern in language.chat.preamble)
+    return re.compile(rf"\A(?:\*\*)?(?:{kinds})(?:\*\*)?\s*", re.IGNORECASE)
 
 
 def _find_answer(

@@ -289,16 +289,17 @@ class _Lexicon:
     """How one language counts."""
 
     table: Numbers
-    words: dict[str, float]
+    values: dict[str, float]
+    """Of every number word, scales included."""
     scales: dict[str, int]
     dozens: dict[str, int]
 
     def value(self, word: str) -> float | None:
         """What a word counts; None if it is no number."""
-        if self.table.word_prefixes and word not in self.words and word.startswith(self.table.word_prefixes):
-            word = word[1:]
-        value = self.words.get(word)
-        return float(self.scales[word]) if value is None and word in self.scales else value
+        value = self.values.get(word)
+        if value is None and self.table.word_prefixes and word.startswith(self.table.word_prefixes):
+            value = self.values.get(word[1:])
+        return value
 
     def with_next(self, value: float, word: str, joined: bool) -> float | None:
         """The number that `value` and the word behind it make; None if they make none."""
@@ -338,13 +339,14 @@ def _lexicon(language: Language) -> _Lexicon | None:
     table = language.numbers
     if table is None:
         return None
-    words = _composed(table.others)
-    words |= {word: 30.0 + 10 * step for step, forms in enumerate(table.tens) for word in forms}
-    words |= {word: 200.0 + 100 * step for step, forms in enumerate(table.hundreds) for word in forms}
-    words |= {word: float(value) for value, forms in enumerate(table.from_zero) for word in forms}
-    words |= {word: float(value) for word, value in _composed(table.dozens).items()}
+    scales = _composed(table.scales)
+    values = {word: float(value) for word, value in scales.items()} | _composed(table.others)
+    values |= {word: 30.0 + 10 * step for step, forms in enumerate(table.tens) for word in forms}
+    values |= {word: 200.0 + 100 * step for step, forms in enumerate(table.hundreds) for word in forms}
+    values |= {word: float(value) for value, forms in enumerate(table.from_zero) for word in forms}
+    values |= {word: float(value) for word, value in _composed(table.dozens).items()}
     dozens = _composed(table.dozens) | dict.fromkeys(table.dozens_plural, 12)
-    return _Lexicon(table=table, words=words, scales=_composed(table.scales), dozens=dozens)
+    return _Lexicon(table=table, values=values, scales=scales, dozens=dozens)
 
 
 def _composed(table: dict[str, V]) -> dict[str, V]:
@@ -396,7 +398,7 @@ def _common(languages: Languages) -> _Common:
         return frozenset(word for table in tables for word in pick(table))
 
     return _Common(
-        number_words=frozenset(word for lexicon in lexicons for word in (*lexicon.words, *lexicon.scales)),
+        number_words=frozenset(word for lexicon in lexicons for word in lexicon.values),
         in_passing=in_passing,
         prefixes=prefixes,
         inflected=re.compile(rf"\b(?:({'|'.join(prefixes)})(?!{not_before})\w{{2,}}|\w{{3,}}(?:{dual})\b)"),
