@@ -8,14 +8,15 @@ Everything heavy is imported inside the commands, so that `redraft --help` answe
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-
-from agent.limit_options import LimitedCommand, limit_changes
+from typer.core import TyperCommand
+from typer.main import get_command
 
 app = typer.Typer(
     name="redraft",
@@ -47,6 +48,53 @@ def options(
     ] = False,
 ) -> None:
     """Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right."""
+
+
+_LIMITS = "redraft.limits"
+
+
+def limit_changes(context: typer.Context) -> Mapping[str, object]:
+    """The limits that the user of a `LimitedCommand` changed."""
+    changes: dict[str, object] = context.meta.setdefault(_LIMITS, {})
+    return changes
+
+
+class LimitedCommand(TyperCommand):
+    """A command with an option for each limit. They are made when its parameters are read, so that `redraft --help` need
+    not import `Limits`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return [*_limit_options(), *super().get_params(ctx)]
+
+
+def _limit_options() -> list[Any]:
+    from redraft.limits import Limits, option_name
+
+    parameters = []
+    for name, field in Limits.model_fields.items():
+        if field.annotation not in (int, float, bool):
+            continue  # nested limits are set in profiles
+        flag = option_name(name)
+        flags = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
+        option = typer.Option(None, flags, help=" ".join((field.description or "").split()), callback=_note)
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=field.annotation))
+
+    def limits(**_: object) -> None: ...
+
+    limits.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    limits.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command = typer.Typer(add_completion=False)
+    command.command(add_help_option=False)(limits)
+    options = get_command(command).params
+    for option in options:
+        option.expose_value = False  # the command reads `limit_changes` instead
+    return options
+
+
+def _note(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    if value is not None:
+        context.meta.setdefault(_LIMITS, {})[param.name] = value
+    return value
 
 
 @app.command(cls=LimitedCommand)

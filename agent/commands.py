@@ -12,19 +12,26 @@ from typing import Any, TextIO
 import typer
 from pydantic import ValidationError
 
-from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
 from agent.events import Asked, Event
-from agent.limit_options import option_name
-from agent.live import LiveView, stdin_is_a_person, verdict_lines
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
 from agent.runfolder import RunFolder, best_score, list_runs, require_writable
+from agent.terminal import (
+    LiveView,
+    escape,
+    leave_soon,
+    open_console,
+    stdin_is_a_person,
+    stdout_for_results,
+    verdict_lines,
+    write_json,
+)
 from agent.types import Answer, StopReason, passes
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.images import open_image, open_mask
-from redraft.limits import Limits
+from redraft.limits import Limits, option_name
 from redraft.profiles import Profile, builtin_profiles, load_profile
 from rewriter.request import clean_request
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from agent.course import (
     advanced,
@@ -17,19 +18,39 @@ from agent.course import (
     starts,
     under_way,
 )
-from agent.cues import cue_of, is_box
 from agent.decide import best_of
 from agent.edit_judging import wanted_and_kept
 from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
 from agent.state import Context, Node, State, Stopped, step
-from agent.types import Course, Subtask, missed, passes, stable_key
+from agent.types import Course, Subtask, is_box, missed, passes, stable_key
 from editors.backend import ImageTask
 from evaluator.edits.types import Edit
+from evaluator.grounding import Box
 from evaluator.types import Check, Outcome, Report
 from redraft.errors import InputError
 from redraft.templates import fence
 from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
+
+MARGIN = 0.04
+"""Added on each side of a box, as a share of the picture: boxes are seldom generous, and a cut edge is ugly."""
+
+
+def cue_of(box: Box, size: tuple[int, int]) -> Image.Image:
+    """A mask of `size` (L) that is white inside the box and a margin around it."""
+    width, height = size
+    left, top, right, bottom = box
+    mask = Image.new("L", size, 0)
+    ImageDraw.Draw(mask).rectangle(
+        (
+            max(0, math.floor((left - MARGIN) * width)),
+            max(0, math.floor((top - MARGIN) * height)),
+            min(width - 1, math.ceil((right + MARGIN) * width)),
+            min(height - 1, math.ceil((bottom + MARGIN) * height)),
+        ),
+        fill=255,
+    )
+    return mask
 
 
 async def look_at_source(state: State, ctx: Context) -> None:

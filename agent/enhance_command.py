@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from agent.console import escape, leave_soon, open_console, stdout_for_results, write_json
+from agent.terminal import escape, leave_soon, open_console, stdout_for_results, write_json
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import ENGINES, BatchEngine, EngineName

@@ -33,7 +33,7 @@ from agent.editing import judge_edit, look_at_source, plan, retouch
 from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
 from agent.models import Chooser
 from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
-from agent.provenance import save_picture
+from agent.runfolder import save_picture
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
 from editors.backend import ImageBackend, ImageTask

@@ -23,9 +23,7 @@ from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted, Warned
 from agent.graph import build_graph
 from agent.models import Models
-from agent.provenance import save_picture
-from agent.record import finished_record, new_record
-from agent.runfolder import RunFolder
+from agent.runfolder import RunFolder, finished_record, new_record, save_picture
 from agent.runlog import RunLog
 from agent.state import STATE_TYPES, Clock, Context, State
 from agent.trace import write_trace

@@ -1,18 +1,92 @@
-"""Pictures inside a terminal, where the terminal says that it can show them.
+"""What the commands show in a terminal: results on stdout, the view of a run as it goes, pictures.
 
-Three ways are spoken: kitty's graphics protocol, iTerm2's inline images, and sixel. Which one a terminal knows is read
-from its environment variables, never asked over the line: an answer that comes late would end up in the user's shell.
-REDRAFT_IMAGES=kitty|iterm2|sixel|none overrides the guess.
+Pictures are shown if the terminal says that it can show them, in one of three ways: kitty's graphics protocol, iTerm2's
+inline images, and sixel. Which one a terminal knows is read from its environment variables, never asked over the line: an
+answer that comes late would end up in the user's shell. REDRAFT_IMAGES=kitty|iterm2|sixel|none overrides the guess.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import json
+import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TextIO
 
 from PIL import Image
+from rich.console import Console
+from rich.markup import escape as _escape_markup
+from rich.status import Status
+
+from agent.decide import acceptable
+from agent.events import (
+    Asked,
+    ChecklistMade,
+    Decided,
+    Event,
+    ImageDrawn,
+    Judged,
+    Planned,
+    Pruned,
+    RewriteMade,
+    RunFinished,
+    RunStarted,
+    StepProgress,
+    Warned,
+)
+from agent.types import passes
+from evaluator.types import Outcome, Report, Verdict
+from redraft.errors import printable
+from redraft.limits import Limits
+
+_PATIENCE_S = 1.0
+"""After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every
+finished piece of work is on disk."""
+
+
+def escape(text: str) -> str:
+    """Text of users and models for rich: no markup, and no control characters that could drive the terminal."""
+    return _escape_markup(printable(text))
+
+
+def leave_soon() -> None:
+    """Ends the process after a short while, or at once at another Ctrl-C, whatever its threads are still at."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    timer = threading.Timer(_PATIENCE_S, os._exit, (130,))
+    timer.daemon = True
+    timer.start()
+
+
+def open_console(file: TextIO) -> Console:
+    return Console(file=file, highlight=False)
+
+
+def write_json(value: Mapping[str, object], stdout: TextIO) -> None:
+    stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def stdout_for_results() -> Iterator[TextIO]:
+    """The real stdout, while everything else in the process that writes there is sent to stderr: a model library that
+    prints must not end up inside the result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    # Folder names need not be Unicode; what has no UTF-8 becomes an escape, which JSON reads back.
+    with open(kept, "w", encoding="utf-8", errors="backslashreplace") as stdout:
+        try:
+            yield stdout
+            stdout.flush()
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)
+
 
 Way = Literal["kitty", "iterm2", "sixel"]
 
@@ -95,3 +169,151 @@ def _runs(columns: list[int]) -> str:
         parts.append(f"!{end - at}{char}" if end - at > 3 else char * (end - at))
         at = end
     return "".join(parts)
+
+
+_STEPS = {
+    "checklist": "reading the ask",
+    "plan": "planning",
+    "rewrite": "thinking about the prompt",
+    "render": "drawing",
+    "judge": "looking at the picture",
+}
+
+
+class LiveView:
+    """Shows events as they come. Text from users and models is printed as it is, never read as markup."""
+
+    def __init__(self, limits: Limits, console: Console | None = None, env: Mapping[str, str] | None = None) -> None:
+        self._limits = limits
+        self._console = console or Console(stderr=True, highlight=False)
+        self._way = way_of(os.environ if env is None else env, self._console.is_terminal)
+        self._status: Status | None = None
+
+    def __enter__(self) -> LiveView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wait(None)
+
+    def show(self, event: Event) -> None:
+        match event:
+            case StepProgress():
+                count = f" {event.done}/{event.total}" if event.total else ""
+                self._wait(f"{_STEPS.get(event.step, event.step)}{count}")
+            case RunStarted():
+                again = f" (resumed, {event.attempts} drawn so far)" if event.resumed else ""
+                self._say(f"[dim]run[/] {escape(str(event.folder))}{again}")
+            case ChecklistMade():
+                self._say(f"[bold]checklist[/] [dim]{len(event.checks)}[/]")
+                for check in event.checks:
+                    self._say(f"  [dim]·[/] {escape(check.question)}")
+            case Planned():
+                self._planned(event)
+            case Pruned():
+                for number, branch in event.branches:
+                    sure = "" if branch.confidence is None else f", confidence {branch.confidence:.2f}"
+                    self._say(f"  [dim]picture {number}: {branch.fate}{sure}[/]")
+            case RewriteMade():
+                self._rewrite(event)
+            case ImageDrawn():
+                self._wait(f"drawn with seed {event.seed}")
+            case Judged():
+                self._judged(event)
+            case Decided():
+                decision = event.decision
+                head = "another round" if decision.stop is None else decision.stop.value
+                self._say(f"[bold cyan]{head}[/]: {escape(decision.why)}")
+            case Warned():
+                self._say(f"[yellow]warning:[/] {escape(event.text)}")
+            case Asked():
+                self._asked(event)
+            case RunFinished():
+                self._wait(None)
+
+    def _rewrite(self, event: RewriteMade) -> None:
+        self._say(f"\n[bold]round {event.round}[/]")
+        if event.rewrite.thought:
+            self._say(f"[italic dim]{escape(event.rewrite.thought)}[/]")
+        self._say(f"[bold]prompt[/] {escape(event.rewrite.prompt)}")
+        if event.rewrite.fallback:
+            self._say("[yellow]the rewrite was given up; this is the ask itself[/]")
+        for finding in event.rewrite.findings:
+            self._say(f"[yellow]guard:[/] {escape(finding)}")
+
+    def _planned(self, event: Planned) -> None:
+        course = event.course
+        if course.choice == "redraw":
+            self._say(f"\n[bold]plan[/] a new picture: {escape(course.reason)}")
+            return
+        self._say(f"\n[bold]plan[/] edit, {course.at + 1} of {len(course.steps)}: {escape(course.reason)}")
+        now = course.steps[course.at]
+        if now.thought:
+            self._say(f"[italic dim]{escape(now.thought)}[/]")
+        for picture in (event.cue, event.draft):
+            if picture is not None:
+                self._picture(picture)
+        self._say(f"[bold]edit[/] {escape(now.instruction)}")
+
+    def _judged(self, event: Judged) -> None:
+        self._picture(event.path)
+        report = event.attempt.report
+        score = "no score" if report.score is None else f"{report.score:.2f}"
+        colour = "green" if acceptable(report, self._limits) else "yellow"
+        self._say(f"[bold {colour}]{score}[/] picture {event.number} [dim]{escape(str(event.path))}[/]")
+        for line in verdict_lines(report, self._limits.pass_at):
+            self._say(line)
+
+    def _asked(self, event: Asked) -> None:
+        if event.attempt is None or event.path is None:
+            return
+        self._picture(event.path)
+        score = "no score" if event.attempt.score is None else f"score {event.attempt.score:.2f}"
+        self._say(f"\n[bold]best so far[/]: picture {event.number}, {score} [dim]{escape(str(event.path))}[/]")
+
+    def _picture(self, path: Path) -> None:
+        if self._way is None:
+            return
+        with Image.open(path) as picture:
+            sequences = inline(picture, self._way)
+        self._wait(None)
+        self._console.file.write(sequences + "\n")
+        self._console.file.flush()
+
+    def _say(self, markup: str) -> None:
+        """Prints above the spinner. Nothing is cut off or read as emoji codes."""
+        self._console.print(markup, soft_wrap=True, emoji=False)
+
+    def _wait(self, text: str | None) -> None:
+        """Shows a spinner with `text`, None takes it away. Where stderr is no terminal nothing is shown."""
+        if not self._console.is_terminal:
+            return
+        if text is None:
+            if self._status is not None:
+                self._status.stop()
+            self._status = None
+        elif self._status is None:
+            self._status = self._console.status(escape(text))
+            self._status.start()
+        else:
+            self._status.update(escape(text))
+
+
+def verdict_lines(report: Report, pass_at: float) -> list[str]:
+    """One line of rich markup for each verdict."""
+    return [_verdict_line(verdict, pass_at) for verdict in report.verdicts]
+
+
+def _verdict_line(verdict: Verdict, pass_at: float) -> str:
+    question = escape(verdict.check.question)
+    if verdict.outcome is Outcome.FAILED:
+        return f"  [yellow]![/] ---- {question} [yellow]not judged: {escape(verdict.reason or 'no answer')}[/]"
+    if verdict.outcome is Outcome.NOT_APPLICABLE or verdict.probability is None:
+        return f"  [dim]– ---- {question} does not apply[/]"
+    mark = "[green]✓[/]" if passes(verdict, pass_at) else "[red]✗[/]"
+    reason = f" [dim]{escape(verdict.reason)}[/]" if verdict.reason else ""
+    return f"  {mark} {verdict.probability:.2f} {question}{reason}"
+
+
+def stdin_is_a_person() -> bool:
+    """Whether someone can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()

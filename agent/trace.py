@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
-from agent.cues import is_box
 from agent.runfolder import RunFolder
+from agent.types import is_box
 from redraft.store import ImageStore
 
 _EMBED_SIDE = 768
@@ -29,7 +29,7 @@ _STOPS = {
 
 
 def write_trace(folder: RunFolder, record: Mapping[str, Any]) -> Path:
-    """Writes the page of a finished run's record (see `agent.record`) and returns its path."""
+    """Writes the page of a finished run's record (see `agent.runfolder`) and returns its path."""
     html = render_trace(folder.path, record)
     folder.write(folder.trace, html)
     return folder.trace

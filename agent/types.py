@@ -170,6 +170,14 @@ def missed(report: Report, pass_at: float) -> tuple[Verdict, ...]:
     return tuple(sorted(wrong, key=lambda v: v.probability or 0.0))
 
 
+def is_box(box: tuple[float, ...] | None) -> bool:
+    """Whether a region that a model gave is a box inside the picture."""
+    if box is None or len(box) != 4:
+        return False
+    left, top, right, bottom = box
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+
+
 def stable_key(value: Mapping[str, object]) -> str:
     """32 hex digits that name a JSON-able value, the same in every process."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

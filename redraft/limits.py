@@ -80,3 +80,8 @@ ALIASES = {"accept_at": "accept", "max_rounds": "rounds", "max_images": "images"
 
 CLIENT_LIMITS = ("accept_at", "max_rounds", "max_images", "max_seconds")
 """What a client of the server may change. The server's own bounds hold beside these."""
+
+
+def option_name(limit: str) -> str:
+    """The option of the command line that changes `limit`: `--rounds` for max_rounds."""
+    return f"--{ALIASES.get(limit, limit).replace('_', '-')}"

@@ -17,11 +17,18 @@ from pydantic import ValidationError
 
 from agent.chat.conversation import Conversation, View, list_conversations, random_name, read_record
 from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
-from agent.console import escape, leave_soon, open_console, stdout_for_results
-from agent.live import LiveView, stdin_is_a_person
 from agent.models import open_models
 from agent.runfolder import require_writable
-from agent.terminal import inline, way_of
+from agent.terminal import (
+    LiveView,
+    escape,
+    inline,
+    leave_soon,
+    open_console,
+    stdin_is_a_person,
+    stdout_for_results,
+    way_of,
+)
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from redraft.signals import handle_signals

@@ -63,10 +63,10 @@ def serve(settings: Settings) -> None:
 def serve_mcp(settings: Settings) -> None:
     """Serves one MCP client on stdin and stdout until it hangs up. Raises RedraftError."""
     require("serve", "this is an MCP server")
-    from agent.console import stdout_for_results
     from agent.serve.mcp import run_stdio
     from agent.serve.metrics import set_up_logs
     from agent.serve.service import Service
+    from agent.terminal import stdout_for_results
 
     set_up_logs(with_prompts=settings.log_prompts)
 

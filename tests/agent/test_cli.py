@@ -281,7 +281,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
 
 def test_a_library_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     code = (
-        "import os\nfrom agent.console import stdout_for_results as results\n"
+        "import os\nfrom agent.terminal import stdout_for_results as results\n"
         "with results() as out:\n    print('noise')\n    os.system('echo more noise')\n    out.write('result')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, cwd=tmp_path)

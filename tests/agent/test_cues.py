@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.cues import cue_of, is_box
+from agent.editing import cue_of
 from agent.events import Planned
 from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import CHECKS, fake_models, paint
-from agent.types import StopReason
+from agent.types import StopReason, is_box
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from evaluator.testing import FakeGrounder

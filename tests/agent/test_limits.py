@@ -14,7 +14,7 @@ from redraft.limits import CLIENT_LIMITS, Limits, TreeLimits
 FIELD = '    max_steps: int = Field(default=90, ge=1)\n    """Most denoiser steps."""\n'
 ASK = """
 import json
-from agent.limit_options import option_name
+from redraft.limits import option_name
 from agent.serve.wire import LimitChanges
 from redraft.profiles import load_profile
 import sys

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from agent.events import ChecklistMade, Decided, Judged, RewriteMade, StepProgress, Warned
-from agent.live import LiveView
+from agent.terminal import LiveView
 from agent.types import Attempt, Decision, StopReason
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.limits import Limits

@@ -2,7 +2,7 @@
 
 These tools know nothing of profiles and run folders. They give a request and a few settings; here the models of the
 profile are opened (once a process), and each step finds its run by thread, request and seed, in a folder
-`runs/studio-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
+`runs/thread-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
 history of the thread with them, are the tool's.
 
 Each finished piece of work is synced to disk before the next begins, in the event loop; `langgraph dev` objects to that
@@ -94,7 +94,7 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
     name = stable_key(
         {"thread": thread, "request": state["request"], "seed": state["seed"], "profile": settings.profile}
     )
-    folder = RunFolder.at(Path(profile.runs) / f"studio-{name[:16]}")
+    folder = RunFolder.at(Path(profile.runs) / f"thread-{name[:16]}")
     with folder.lock(), RunLog(folder.journal) as log:
         context = Context(
             models=models,

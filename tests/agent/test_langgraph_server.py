@@ -58,7 +58,7 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
     state = await graph.ainvoke(asked, thread("one"), context=context)
     assert state["decision"].stop in (StopReason.ACCEPTED, StopReason.BUDGET)
     assert state["request"] == ASK
-    (run,) = (tmp_path / "runs").glob("studio-*")
+    (run,) = (tmp_path / "runs").glob("thread-*")
     assert len(list(run.glob("*-round*.png"))) == len(state["attempts"]) > 0
     # The same again repeats nothing, and a further prompt on the thread is a run of its own.
     journal = (run / "state" / "journal.jsonl").read_text().count('"key": ["image"')
@@ -67,7 +67,7 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
     assert (run / "state" / "journal.jsonl").read_text().count('"key": ["image"') == journal
     other = await graph.ainvoke({"request": "two blue circles"}, thread("one"), context={"max_rounds": 1})
     assert other["checks"] != state["checks"]
-    assert len(list((tmp_path / "runs").glob("studio-*"))) == 2
+    assert len(list((tmp_path / "runs").glob("thread-*"))) == 2
 
 
 @pytest.mark.integration
