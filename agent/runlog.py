@@ -23,7 +23,7 @@ from agent.types import Attempt, Course, Task
 from evaluator.types import Check, Report
 from redraft.errors import InputError
 from redraft.journal import Journal
-from redraft.store import is_hash
+from redraft.store import is_digest
 from rewriter.plan import Box, Plan
 from rewriter.types import Rewrite
 
@@ -216,6 +216,6 @@ class RunLog:
 
 
 def _hash(value: object) -> str:
-    if isinstance(value, str) and is_hash(value):
+    if isinstance(value, str) and is_digest(value):
         return value
     raise ValueError(f"{value!r} is no hash of an image")

@@ -6,12 +6,12 @@
     │   └── ConfigError          a profile or a setting
     │       └── MissingExtra     packages that a plain install leaves out (redraft/extras.py)
     └── BackendError             a model or a server failed                exit code 3
-        ├── ModelMissing         weights are not where the profile says
+        ├── ModelMissing         there are no weights in the place that the profile names
         ├── ServerError          unreachable, timed out, or answered with an error
-        └── BadReply             answered, but not with what was asked
+        └── BadReply             answered, but not with what was requested
 
 Foreign exceptions are mapped to these at the boundary where the foreign library is called.
-A message names the thing that is wrong and how to mend it.
+A message names the thing that is wrong and how to mend it. Errors are told apart by class, never by their message.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BackendError(RedraftError):
 
 
 class ModelMissing(BackendError):  # noqa: N818
-    """Weights are not where the profile says."""
+    """There are no weights in the place that the profile names."""
 
 
 class ServerError(BackendError):
@@ -56,11 +56,11 @@ class ServerError(BackendError):
 
 
 class BadReply(BackendError):  # noqa: N818
-    """A model answered, but not with what was asked."""
+    """A model answered, but not with what was requested."""
 
 
 def one_line(error: object, secrets: Iterable[str] = (), length: int = 300) -> str:
-    """What a foreign error or reply says, on one line of at most `length` characters, without any of `secrets`."""
+    """The message of a foreign error, or a reply, on one line of at most `length` characters, `secrets` blotted out."""
     line = " ".join(str(error).split()) or type(error).__name__
     for secret in secrets:
         line = line.replace(secret, "***")
@@ -68,5 +68,5 @@ def one_line(error: object, secrets: Iterable[str] = (), length: int = 300) -> s
 
 
 def printable(text: str) -> str:
-    """`text` for a terminal: what a server, a model or a file name says must not move the cursor or set a title."""
+    """`text` without control characters: a server, a model or a file name must not move the cursor or set a title."""
     return "".join(char if char in "\n\t" or char.isprintable() else "\ufffd" for char in text)

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that are written whole or not at all, and the paths of those that come with a package."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def package_path(name: str) -> Path:
 
 @contextlib.contextmanager
 def open_atomically(path: Path, *, alone: bool = False) -> Iterator[BinaryIO]:
-    """A file to be filled that becomes `path` when the block ends: after a crash or a loss of power there is the old
-    file, the new one, or none.
+    """Opens a file to be filled, which becomes `path` when the block ends: after a crash or a loss of power there is
+    the old file, the new one, or none.
 
-    A temporary file in the same folder is flushed to the disk and renamed; it is removed where the block raises. A
-    process that is killed leaves it behind: where no other process writes `path` meanwhile (`alone`), it always has
-    the same name, so that the next attempt takes its place. Raises OSError.
+    A temporary file in the same folder is flushed to the disk and renamed; it is removed if the block raises. A process
+    that is killed leaves it behind. If no other process writes `path` meanwhile (`alone`), the temporary file always has
+    the same name, so that the next attempt replaces it. Raises OSError.
     """
     if alone:
         part = path.with_name(f".{path.name}.part")
@@ -57,13 +57,13 @@ def open_atomically(path: Path, *, alone: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` by way of `open_atomically`."""
+    """Writes `data` to `path` with `open_atomically`."""
     with open_atomically(path) as file:
         file.write(data)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes new and renamed files of a folder outlast a loss of power: their names live in the folder."""
+    """Flushes a folder, which holds the names of its files, so that new and renamed ones outlast a loss of power."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:  # Windows opens no folders

@@ -1,4 +1,4 @@
-"""Image files: those that users hand in, opened with care, and those that redraft hands out, with their provenance."""
+"""Image files: opening what users hand in, with care, and saving what redraft hands out, with its provenance."""
 
 from __future__ import annotations
 
@@ -34,33 +34,31 @@ def open_image(
     """The picture in a user's file as RGB, upright (EXIF orientation applied), transparency laid onto white.
 
     16-bit greys keep their upper 8 bits, CMYK and palettes are converted. Sizes are checked before any pixel is
-    decoded. Raises InputError for everything that is not one still picture within the limits.
+    decoded. Raises InputError for anything but a single still picture within the bounds.
     """
-    limits = _Limits(max_bytes, max_pixels, max_side, min_side)
-    return _on_white(_upright(_read(path, limits), str(path), limits))
+    bounds = _Bounds(bytes=max_bytes, pixels=max_pixels, longest=max_side, shortest=min_side)
+    return _on_white(_upright(_read(path, bounds), str(path), bounds))
 
 
 def read_image(data: bytes, *, what: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in the bytes of a file, as `open_image` has it; `what` names it in errors."""
-    limits = _Limits(MAX_BYTES, max_pixels, MAX_SIDE, 1)
-    return _on_white(_upright(data, what, limits))
+    """Decodes the bytes of a file as `open_image` does; `what` names the picture in errors."""
+    return _on_white(_upright(data, what, _Bounds(pixels=max_pixels)))
 
 
 def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     """The mask in a user's file, for a picture of `size` (width, height), as L: white = change, black = keep.
 
-    Read in either of the two ways in which masks are drawn: where the file has transparent pixels, these mark what to
-    change (as OpenAI's API has it); else light ones do. Greys stay, as soft edges. Raises InputError as `open_image`
-    does, for a mask that marks nothing, and for one that does not fit (`fit_mask`).
+    If the file has transparent pixels, they mark what to change (as in OpenAI's API); otherwise light pixels do. Greys
+    stay, as soft edges. Raises InputError as `open_image` does, if the mask marks nothing, and if it does not fit
+    (`fit_mask`).
     """
-    limits = _Limits(MAX_BYTES, MAX_PIXELS, MAX_SIDE, 1)
     what = f"the mask {path}"
-    return fit_mask(_as_mask(_upright(_read(path, limits), str(path), limits), what), size, what=what)
+    return fit_mask(_as_mask(_upright(_read(path, _Bounds()), str(path), _Bounds()), what), size, what=what)
 
 
 def read_mask(data: bytes, *, what: str = "the mask", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The mask in the bytes of a file, as `open_mask` has it, in whatever size it comes (see `fit_mask`)."""
-    return _as_mask(_upright(data, what, _Limits(MAX_BYTES, max_pixels, MAX_SIDE, 1)), what)
+    """Decodes the bytes of a file as `open_mask` does, but leaves the mask at its own size (see `fit_mask`)."""
+    return _as_mask(_upright(data, what, _Bounds(pixels=max_pixels)), what)
 
 
 def _as_mask(upright: Image.Image, what: str) -> Image.Image:
@@ -75,9 +73,9 @@ def _as_mask(upright: Image.Image, what: str) -> Image.Image:
 
 
 def fit_mask(mask: Image.Image, size: tuple[int, int], *, what: str = "the mask") -> Image.Image:
-    """`mask` as L at `size`, that of its picture. One of the same shape but another resolution is scaled.
+    """`mask` as L at `size`, the size of its picture. A mask of the same shape but another resolution is scaled.
 
-    Raises InputError where the shapes differ by more than 1 % and a pixel: whatever it marks, it marks elsewhere.
+    Raises InputError if the shapes differ by more than 1 % and a pixel: the mask would mark other things.
     """
     width, height = size
     # The height that the mask would have at the picture's width.
@@ -93,41 +91,41 @@ def fit_mask(mask: Image.Image, size: tuple[int, int], *, what: str = "the mask"
 
 
 @dataclass(frozen=True)
-class _Limits:
-    bytes: int
-    pixels: int
-    longest: int
-    shortest: int
+class _Bounds:
+    bytes: int = MAX_BYTES
+    pixels: int = MAX_PIXELS
+    longest: int = MAX_SIDE
+    shortest: int = 1
 
 
-def _read(path: Path, limits: _Limits) -> bytes:
+def _read(path: Path, bounds: _Bounds) -> bytes:
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise InputError(f"{path} is a folder or a device, not an image file")
-        if size > limits.bytes:
-            raise InputError(f"{path} has {size / 2**20:.1f} MiB; at most {limits.bytes / 2**20:.1f} MiB are taken")
+        if size > bounds.bytes:
+            raise InputError(f"{path} has {size / 2**20:.1f} MiB; at most {bounds.bytes / 2**20:.1f} MiB are taken")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the image {path}: {error.strerror}") from error
 
 
-def _upright(data: bytes, what: str, limits: _Limits) -> Image.Image:
+def _upright(data: bytes, what: str, bounds: _Bounds) -> Image.Image:
     """The picture in a file's bytes, decoded, in 8 bits, turned as its EXIF says, in whatever mode it has."""
     if not data:
         raise InputError(f"{what} is empty")
-    if len(data) > limits.bytes:
-        raise InputError(f"{what} has {len(data) / 2**20:.1f} MiB; at most {limits.bytes / 2**20:.1f} MiB are taken")
+    if len(data) > bounds.bytes:
+        raise InputError(f"{what} has {len(data) / 2**20:.1f} MiB; at most {bounds.bytes / 2**20:.1f} MiB are taken")
     try:
         with warnings.catch_warnings():
             # Our own limit stands in for Pillow's warning, and comes before decoding as well.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _still(image, what, limits)
+                return _still(image, what, bounds)
     except UnidentifiedImageError as error:
         raise InputError(f"{what} is {_kind(data)}; give a picture as {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{what} has far too many pixels; at most {limits.pixels:,} are taken") from error
+        raise InputError(f"{what} has far too many pixels; at most {bounds.pixels:,} are taken") from error
     except InputError:
         raise
     except Exception as error:
@@ -138,7 +136,7 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
     """Writes `image` as PNG, whole or not at all, with `text` in iTXt chunks: keyword to text in any language.
 
     A keyword has 1 to 79 printable ASCII characters, no space at its ends (PNG specification, 11.3.3). Raises
-    ValueError for another, InputError where the file cannot be written.
+    ValueError for another, InputError if the file cannot be written.
     """
     info = PngInfo()
     for keyword, value in text.items():
@@ -170,20 +168,20 @@ def read_provenance(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is damaged or cut short ({error})") from error
 
 
-def _still(image: Image.Image, what: str, limits: _Limits) -> Image.Image:
+def _still(image: Image.Image, what: str, bounds: _Bounds) -> Image.Image:
     width, height = image.size
-    if width * height > limits.pixels:
-        raise InputError(f"{what} has {width} x {height} pixels; at most {limits.pixels:,} in all are taken")
-    if max(width, height) > limits.longest:
-        raise InputError(f"{what} has {width} x {height} pixels; at most {limits.longest:,} on a side are taken")
-    if min(width, height) < limits.shortest:
-        raise InputError(f"{what} has {width} x {height} pixels; at least {limits.shortest} on a side are needed")
+    if width * height > bounds.pixels:
+        raise InputError(f"{what} has {width} x {height} pixels; at most {bounds.pixels:,} in all are taken")
+    if max(width, height) > bounds.longest:
+        raise InputError(f"{what} has {width} x {height} pixels; at most {bounds.longest:,} on a side are taken")
+    if min(width, height) < bounds.shortest:
+        raise InputError(f"{what} has {width} x {height} pixels; at least {bounds.shortest} on a side are needed")
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(f"{what} is animated or has several pages; give a single still picture")
     image.load()
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
-        # Pillow cuts 16 bits off at 255 where one wants the upper byte.
+        # Pillow clips 16-bit values at 255; we want their upper byte.
         high = 256 if upright.mode.startswith("I;16") or upright.getextrema()[1] > 255 else 1  # type: ignore[operator]
         upright = upright.convert("I").point(lambda value: value * (1 / high)).convert("L")
     return upright

@@ -67,14 +67,14 @@ class ServerConfig(_Section):
 
     @field_validator("api_key_env")
     @classmethod
-    def _a_name(cls, value: str | None) -> str | None:
+    def _check_name(cls, value: str | None) -> str | None:
         if value is not None and not _VARIABLE.fullmatch(value):
             raise ValueError("must be the NAME of an environment variable that holds the key, never the key itself")
         return value
 
     @field_validator("base_url")
     @classmethod
-    def _http(cls, value: str) -> str:
+    def _check_address(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         try:
@@ -128,13 +128,15 @@ class ModelConfig(_Section):
     """Variables for the model's chat template, such as { enable_thinking = false } for Qwen3."""
 
     @model_validator(mode="after")
-    def _server_goes_with_openai(self) -> ModelConfig:
+    def _check_server(self) -> ModelConfig:
         if self.kind == "openai" and self.server is None:
             raise ValueError('kind = "openai" needs a [server] table with base_url')
         return self
 
 
 class RewriterConfig(_Section):
+    """The model that rewrites requests, and how it is asked."""
+
     model: ModelConfig
     style: Place = "promptenhancer"
     """Which prompt templates: the folder `rewriter/templates/<style>`, a folder of the user's, or package:NAME/FOLDER."""
@@ -142,13 +144,15 @@ class RewriterConfig(_Section):
     """Which image model the prompts are for: a name from `rewriter/targets/`, a TOML file, or package:NAME/FILE.
     None: any."""
     sees: bool = False
-    """Whether the model takes pictures. When it plans edits it is then shown the story so far."""
+    """Whether the model takes pictures. It is then shown the attempts so far when it plans edits."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=16)
 
 
 class ChecklistConfig(_Section):
+    """The model that makes the checklist of a request."""
+
     model: ModelConfig | None = None
     """None: the rewriter's model makes the checklist too."""
     style: Place = "keypoints"
@@ -157,6 +161,8 @@ class ChecklistConfig(_Section):
 
 
 class JudgeConfig(_Section):
+    """The model that answers the checks."""
+
     model: ModelConfig
     style: Place = "keypoint"
     min_label_mass: float = Field(default=0.5, ge=0, le=1)
@@ -164,35 +170,39 @@ class JudgeConfig(_Section):
     temperature: float = Field(default=1.0, gt=0)
     """Calibration: logit(p) is divided by this."""
     explain: bool = False
-    """Asks a server's judge once more about each check that did not pass: for a reason, which the rewriter then reads,
-    and for the region that it is about."""
+    """Whether a server's judge is asked again about each check that did not pass, for a reason, which the rewriter then
+    reads, and for the region that it is about."""
     coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
-    """What the judge gives regions in: as it was trained."""
+    """The units in which the judge was trained to give regions."""
 
     guard: bool = False
-    """Asks of each picture whether it bears writing that tells a judge what to say; if so, its checks FAILED. The
-    question is the style's `guard.txt`."""
+    """Whether the judge is asked of each picture if it bears writing that tells a judge what to say; if it does, all its
+    checks FAILED. The question is the style's `guard.txt`."""
 
     @model_validator(mode="after")
-    def _only_servers_explain(self) -> JudgeConfig:
+    def _check_explain(self) -> JudgeConfig:
         if self.explain and self.model.kind != "openai":
             raise ValueError('explain = true needs a judge of kind = "openai"')
         return self
 
 
 class EvaluatorConfig(_Section):
+    """How the answers become a score, and scores a choice."""
+
     aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
     edit_aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
-    """The same for edits of a user's picture, of which many questions ask whether something was kept: in groups, one
-    thing that is lost hides among all that was kept."""
+    """The same for edits of a user's picture. Many of their checks ask whether something was kept: in groups, a single
+    loss hides among all that was kept."""
     ties: Literal["first", "pairwise", "likert"] = "first"
-    """Which picture is the best where the scores of several lie within `tie_margin`: the first of the highest; the one
-    that the judge's model prefers when it is shown them two by two, in both orders; or the one that it rates highest,
-    with a word of a scale."""
+    """Which picture is the best if the scores of several lie within `tie_margin`. first: the first of the highest.
+    pairwise: the one that the judge's model prefers when it is shown them two by two, in both orders. likert: the one that
+    it rates highest on a scale of words."""
     tie_margin: float = Field(default=0.02, ge=0, le=1)
 
 
 class LoraConfig(_Section):
+    """A LoRA adapter of a generator or editor."""
+
     path: Place
     weight_name: str | None = None
     scale: float = 1.0
@@ -222,28 +232,30 @@ class BackendConfig(_Section):
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
-    def _server_goes_with_openai(self) -> BackendConfig:
+    def _check_server(self) -> BackendConfig:
         if self.kind == "openai_images" and self.server is None:
             raise ValueError('kind = "openai_images" needs a [server] table with base_url')
         return self
 
 
 class GrounderConfig(_Section):
-    """A vision-language model that points: where in a picture an edit is to be made."""
+    """A vision-language model that points to the place in a picture that an edit is to change."""
 
     model: ModelConfig
     style: Place = "ground"
     coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
-    """What the model was trained to give: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
+    """The units in which the model was trained to answer: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
 
 class PartConfig(_Section):
-    """A class of your own in place of one of redraft's: `use = "package.module:Class"`."""
+    """A class that replaces one of redraft's: `use = "package.module:Class"`."""
 
     use: Text
 
 
 class Profile(_Section):
+    """Which models and servers a run uses, and its limits."""
+
     name: str
     description: str = ""
     rewriter: RewriterConfig
@@ -301,11 +313,11 @@ def load_profile(name: str) -> Profile:
     try:
         return Profile.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_say(e)}" for e in error.errors()]
+        lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_explain(e)}" for e in error.errors()]
         raise ConfigError(f"profile {path} has mistakes:\n" + "\n".join(lines)) from None
 
 
-def _say(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return "no such setting; check its spelling"
     if error["type"] == "missing":
@@ -325,7 +337,7 @@ def load_part(part: PartConfig) -> Any:
 
 
 def model_place(model: str) -> str:
-    """A model's folder or hub id: resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is no folder."""
+    """The folder or hub id of a model; resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is no folder."""
     if model.startswith(PACKAGE):
         package = model.removeprefix(PACKAGE).partition("/")[0]
         try:

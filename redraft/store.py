@@ -1,4 +1,4 @@
-"""A folder of images, each under the hash of its bytes: what a run's state points to instead of holding pixels."""
+"""A folder of images, each named by the digest of its bytes. Runs keep digests in their state, never pixels."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from PIL import Image
 from redraft.errors import InputError
 from redraft.files import write_atomically
 
-_HASH = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ImageStore:
     """PNG files named by the sha256 of their bytes, at `folder/ab/abcdef….png`.
 
-    Equal pixels get equal hashes (on one version of Pillow and zlib): images are stored as RGB, or RGBA where they
-    have transparency, without metadata. A file is there whole or not at all, so several processes may share a folder.
+    Equal pixels get equal digests (on one version of Pillow and zlib): images are stored as RGB, or RGBA if they have
+    transparency, without metadata. A file is there whole or not at all, so several processes may share a folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, image: Image.Image) -> str:
-        """Stores `image` and returns its hash. Raises InputError where the folder cannot be written."""
+        """Stores `image` and returns its digest. Raises InputError if the folder cannot be written."""
         data = _canonical_png(image)
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
         try:
-            # A file that something else has cut short is written again; reading is cheaper than trusting.
+            # A file that was cut short is written again; comparing is cheap.
             if not path.is_file() or path.read_bytes() != data:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, data)
@@ -43,7 +43,7 @@ class ImageStore:
         return digest
 
     def get(self, digest: str) -> Image.Image:
-        """The image of that hash, decoded. Raises InputError where it is not there or its file has been damaged."""
+        """The image of that digest, decoded. Raises InputError if it is not there or its file is damaged."""
         path = self.path(digest)
         try:
             data = path.read_bytes()
@@ -56,8 +56,10 @@ class ImageStore:
             return image
 
     def adopt(self, digest: str, other: ImageStore) -> None:
-        """Has the image of that hash in this store as well, by a link where the file system can. Raises InputError
-        where `other` does not have it, or the folder cannot be written."""
+        """Takes the image of that digest over from `other`, by a hard link if the file system has them.
+
+        Raises InputError if `other` does not have it, or the folder cannot be written.
+        """
         path, source = self.path(digest), other.path(digest)
         if path.is_file():
             return
@@ -73,18 +75,18 @@ class ImageStore:
             raise InputError(f"cannot take the image {digest} into {self.folder}: {error.strerror}") from error
 
     def path(self, digest: str) -> Path:
-        """Where the image of that hash is, or would be. Raises ValueError for anything but 64 lower-case hex digits."""
-        if not is_hash(digest):
-            raise ValueError(f"an image hash is 64 lower-case hex digits, not {digest!r}")
+        """The path at which the image of that digest is, or would be. Raises ValueError unless it is a digest."""
+        if not is_digest(digest):
+            raise ValueError(f"an image digest is 64 lower-case hex digits, not {digest!r}")
         return self.folder / digest[:2] / f"{digest}.png"
 
     def __contains__(self, digest: str) -> bool:
         return self.path(digest).is_file()
 
 
-def is_hash(text: str) -> bool:
-    """Whether `text` is written as the hash of an image, and so leads to no other file."""
-    return _HASH.fullmatch(text) is not None
+def is_digest(text: str) -> bool:
+    """Whether `text` has the form of an image's digest, 64 lower-case hex digits, so that it leads to no other file."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def _canonical_png(image: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""Prompt templates: .txt files, filled in one pass, with what the user wrote fenced off from what we wrote."""
+"""Prompt templates: .txt files, filled in one pass, in which the user's text is fenced off from ours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def style_folder(package: str, style: str) -> Path:
 
 
 def load_template(package: str, style: str, name: str) -> str:
-    """The text of `<package>/templates/<style>/<name>.txt`, or of `<style>/<name>.txt` where `style` is a folder.
+    """The text of `<package>/templates/<style>/<name>.txt`, or of `<style>/<name>.txt` if `style` is a folder.
 
     Line ends are made "\\n", blank lines at both ends are dropped. Raises ConfigError.
     """
@@ -72,20 +72,20 @@ def placeholders(template: str) -> frozenset[str]:
 def fill(template: str, /, **values: str) -> str:
     """`template` with each `{{name}}` replaced by its value, in one pass: braces inside values stay as they are.
 
-    Raises ConfigError where a placeholder has no value, or a value no placeholder (a user's template that forgot
-    the prompt would otherwise be sent without it).
+    Raises ConfigError if a placeholder has no value, or a value has no placeholder: a template that forgot the request
+    would otherwise be sent without it.
     """
     wanted = placeholders(template)
-    _same("the template has no placeholder for {}", values.keys() - wanted, wanted)
-    _same("the template has an unknown placeholder {}", wanted - values.keys(), values)
+    _refuse(values.keys() - wanted, "the template has no placeholder for {}", wanted)
+    _refuse(wanted - values.keys(), "the template has an unknown placeholder {}", values)
     return _BRACES.sub(lambda match: values[match[1]], template)
 
 
 def fence(text: str, label: str = "user_prompt") -> str:
-    """`text` between tags that it cannot close: `<label>`, with a number behind it where the text holds the label.
+    """`text` between tags that it cannot close: `<label>`, or with a number behind it if the text holds the label.
 
-    Equal texts get equal fences, so that prefix caches and tests stay steady. The label is looked for without regard
-    to case, width and invisible characters, since models read `</User_Prompt>` as a closing tag too.
+    Equal texts get equal fences, so that prefix caches keep working. The label is looked for without regard to case,
+    width and invisible characters, since models read `</User_Prompt>` as a closing tag too.
     """
     if not _LABEL.fullmatch(label):
         raise ValueError(f"a fence label is a word, not {label!r}")
@@ -104,7 +104,7 @@ def _bare(text: str) -> str:
     return "".join(char for char in plain if unicodedata.category(char) != "Cf")
 
 
-def _same(complaint: str, names: Collection[str], known: Collection[str]) -> None:
+def _refuse(names: Collection[str], complaint: str, known: Collection[str]) -> None:
     if names:
         wrong = ", ".join(f"{{{{{name}}}}}" for name in sorted(names))
         right = ", ".join(f"{{{{{name}}}}}" for name in sorted(known)) or "none"

@@ -39,7 +39,7 @@ from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import fit_mask
 from redraft.limits import CLIENT_LIMITS, Limits
-from redraft.store import ImageStore, is_hash
+from redraft.store import ImageStore, is_digest
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
 
@@ -341,7 +341,7 @@ class Service:
     async def image(self, client: str, digest: str) -> Path:
         """The file of one of the client's pictures. Raises NotFound, for whatever else is named too."""
         store = self.places.store(client)
-        if is_hash(digest) and await asyncio.to_thread(store.__contains__, digest):
+        if is_digest(digest) and await asyncio.to_thread(store.__contains__, digest):
             return store.path(digest)
         raise NotFound("there is no such picture")
 
