@@ -24,7 +24,7 @@ from agent.events import Planned, Pruned, Warned
 from agent.plan import derive_seed
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Course, Subtask, is_box, missed, passes, stable_key
-from editors.backend import ImageTask
+from editors.backend import ImageTask, render
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
 from evaluator.types import Check, Outcome, Report
@@ -177,8 +177,8 @@ async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
         backend = ctx.models.generator
 
         def work() -> str:
-            pictures = backend.render([ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_told())
-            return ctx.store.put(pictures[0])
+            [picture] = render(backend, [ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_told())
+            return ctx.store.put(picture)
 
         try:
             image = await asyncio.get_running_loop().run_in_executor(ctx.models.renderer, work)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agent.decide import best_of
 from agent.types import Attempt
-from editors.backend import ImageBackend, ImageTask, open_backend
+from editors.backend import ImageBackend, ImageTask, open_backend, render
 from evaluator.align import AlignEvaluator
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judge import open_judge
@@ -48,9 +48,7 @@ class JudgeSelector:
         tasks = [ImageTask(rewrites[at].prompt, seed, negative_prompt=rewrites[at].negative_prompt) for at in usable]
         tasks.append(ImageTask(prompt, seed))
         loop = asyncio.get_running_loop()
-        pictures = await loop.run_in_executor(self._painter, self._backend.render, tasks)
-        if len(pictures) != len(tasks):
-            raise BackendError(f"{self._backend.name} was asked for {len(tasks)} pictures and gave {len(pictures)}")
+        pictures = await loop.run_in_executor(self._painter, render, self._backend, tasks)
         reports = await asyncio.gather(*(self._evaluator.score(picture, prompt, checklist) for picture in pictures))
         attempts = [
             Attempt(1, "generate", task.prompt, task.seed, "", None, report)

@@ -37,10 +37,11 @@ from agent.runfolder import save_picture
 from agent.state import Context, Node, State, Stopped, step
 from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
 from editors.backend import ImageBackend, ImageTask
+from editors.backend import render as render_with
 from editors.changes import is_unchanged
 from editors.images import fitted, kept_outside_mask
 from evaluator.checklist import OVERALL
-from redraft.errors import BackendError, ServerError
+from redraft.errors import ServerError
 from rewriter.types import Rewrite
 
 
@@ -136,9 +137,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
 
     def work() -> tuple[list[str], set[str]]:
         asked = [_asked(task, ctx, backend) for task in batch]
-        pictures = backend.render(asked, on_step)
-        if len(pictures) != len(batch):
-            raise BackendError(f"{backend.name} was asked for {len(batch)} pictures and gave {len(pictures)}")
+        pictures = render_with(backend, asked, on_step)
         same = set()
         for index, (task, picture) in enumerate(zip(batch, pictures, strict=True)):
             if task.source is None:

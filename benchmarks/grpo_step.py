@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from editors.backend import ImageTask, open_backend
+from editors.backend import ImageTask, open_backend, render
 from evaluator.align import open_evaluator
 from redraft.chat import ChatReply
 from redraft.errors import RedraftError
@@ -61,7 +61,7 @@ class OneByOne:
                 if sample.prompt not in checklists:
                     checklists[sample.prompt] = await self._evaluator.checklist(sample.prompt)
                 task = ImageTask(read.prompt, seeds_of(sample.prompt, self._settings)[0])
-                [image] = self._backend.render([task])
+                [image] = render(self._backend, [task])
                 report = await self._evaluator.score(image, sample.prompt, checklists[sample.prompt])
                 known[key] = alignment(report, self._evaluator.aggregation)
             aligned = known[key]

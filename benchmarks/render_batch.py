@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from editors.backend import ImageTask
+from editors.backend import ImageTask, render
 from editors.diffusers_backend import DiffusersBackend
 from redraft.errors import RedraftError
 from redraft.profiles import BackendConfig, load_profile
@@ -76,11 +76,11 @@ def _measure(
 ) -> tuple[float, list[Image.Image]]:
     """(seconds of the fastest pass over all tasks, its pictures); loading and one warming pass are not counted."""
     backend = DiffusersBackend(config.model_copy(update={"batch_size": batch}))
-    backend.render(tasks[:batch])
+    render(backend, tasks[:batch])
     best = float("inf")
     for _ in range(repeats):
         begun = time.perf_counter()
-        pictures = backend.render(tasks)
+        pictures = render(backend, tasks)
         best = min(best, time.perf_counter() - begun)
     backend.close()
     return best, pictures

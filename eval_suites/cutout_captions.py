@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 from rich.console import Console
 
-from editors.backend import ImageTask, open_backend
+from editors.backend import ImageTask, open_backend, render
 from eval_suites.generation.cutouts import asked, prompts
 from eval_suites.painting import seed_of
 from eval_suites.stats import bootstrap, paired_difference
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for text, wording in zip(captions, wordings, strict=True)
             for k in range(PICTURES)
         ]
-        images = backend.render(tasks)
+        images = render(backend, tasks)
         found = [float(all(oracle.answers(image, asked(wordings[i // PICTURES])))) for i, image in enumerate(images)]
         return [fmean(found[i : i + PICTURES]) for i in range(0, len(found), PICTURES)]
 

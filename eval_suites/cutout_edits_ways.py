@@ -21,7 +21,7 @@ from agent.edit_judging import wanted_and_kept
 from agent.models import Models
 from agent.run import Run
 from agent.types import StopReason
-from editors.backend import ImageTask
+from editors.backend import ImageTask, render
 from editors.changes import is_unchanged
 from eval_suites.generation.cutouts import asked
 from eval_suites.painting import seed_of
@@ -119,7 +119,7 @@ class Editing:
         tasks = [
             ImageTask(asked.prompt, seed_of(asked.seed, asked.prompt, k), source=asked.picture) for k in range(count)
         ]
-        return await asyncio.get_running_loop().run_in_executor(self._models.renderer, editor.render, tasks)
+        return await asyncio.get_running_loop().run_in_executor(self._models.renderer, render, editor, tasks)
 
     async def _single(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
         return (await self._drawn(asked, 1))[0], 1, ""

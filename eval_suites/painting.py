@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent.models import Models
 from agent.types import stable_key
-from editors.backend import ImageTask
+from editors.backend import ImageTask, render
 from redraft.errors import BackendError
 from redraft.journal import Journal
 from redraft.store import ImageStore
@@ -87,11 +87,8 @@ class Easel:
                 self._pictures[draw.key].set_result(value)
 
     def _draw(self, batch: Sequence[Draw]) -> list[str]:
-        backend = self._models.generator
-        pictures = backend.render([ImageTask(d.prompt, d.seed, negative_prompt=d.negative_prompt) for d in batch])
-        if len(pictures) != len(batch):
-            raise BackendError(f"{backend.name} was asked for {len(batch)} pictures and gave {len(pictures)}")
-        return [self._store.put(picture) for picture in pictures]
+        tasks = [ImageTask(draw.prompt, draw.seed, negative_prompt=draw.negative_prompt) for draw in batch]
+        return [self._store.put(picture) for picture in render(self._models.generator, tasks)]
 
     def _give_up(self, draws: Sequence[Draw], error: BackendError) -> None:
         for draw in draws:

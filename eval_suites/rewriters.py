@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from agent.models import Models, open_models
 from agent.run import Run
-from editors.backend import ImageTask
+from editors.backend import ImageTask, render
 from eval_suites.generation.cutouts import asked, prompts
 from eval_suites.journal import open_journal
 from eval_suites.painting import seed_of
@@ -110,7 +110,7 @@ class Bench:
                 for i, (prompt, _) in zip(batch, made, strict=True)
             ]
             loop = asyncio.get_running_loop()
-            images = await loop.run_in_executor(self._models.renderer, self._models.generator.render, tasks)
+            images = await loop.run_in_executor(self._models.renderer, render, self._models.generator, tasks)
             scores = await asyncio.gather(
                 *(self._score(image, self._wordings[i].text) for i, image in zip(batch, images, strict=True))
             )

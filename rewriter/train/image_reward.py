@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from PIL import Image
 
-from editors.backend import ImageBackend, ImageTask, open_backend
+from editors.backend import ImageBackend, ImageTask, open_backend, render
 from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.types import Checklist, Outcome, Report
 from redraft.chat import ChatReply
@@ -414,7 +414,7 @@ class ImageReward:
     async def _render(self, tasks: Sequence[ImageTask]) -> Sequence[Image.Image | BackendError]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._drawing, self._backend.render, tasks)
+            return await loop.run_in_executor(self._drawing, render, self._backend, tasks)
         except ModelMissing:
             raise
         except BackendError as error:
