@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import re
-import threading
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Literal, Protocol
@@ -16,6 +14,7 @@ from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat, Usage
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, one_line
 from redraft.extras import require
 from redraft.profiles import ModelConfig, model_place
+from redraft.worker import GATHER_S, Job, Worker
 
 
 class BatchEngine(ChatModel, Protocol):
@@ -132,27 +131,7 @@ class FakeEngine:
         pass
 
 
-@dataclass(eq=False)
-class _Job:
-    request: ChatRequest
-    loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[ChatReply] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.answer = self.loop.create_future()
-
-    def settle(self, outcome: ChatReply | BaseException) -> None:
-        """From any thread; of an answer that nobody waits for any more nothing is heard."""
-
-        def tell() -> None:
-            if not self.answer.done():
-                if isinstance(outcome, ChatReply):
-                    self.answer.set_result(outcome)
-                else:
-                    self.answer.set_exception(outcome)
-
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(tell)
+ChatCall = Job[ChatRequest, ChatReply]
 
 
 class VllmEngine:
@@ -172,8 +151,10 @@ class VllmEngine:
         self._llm = llm
         self._sampling = sampling
         self._settings = settings
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._worker: Worker[ChatRequest, ChatReply] = Worker(
+            config.model, self._answer, size=None, gather_s=GATHER_S, map_error=self._map_error
+        )
+        self._numbers = count()
 
     @property
     def name(self) -> str:
@@ -184,45 +165,34 @@ class VllmEngine:
         return self._window
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="redraft-vllm", daemon=True)
-            self._thread.start()
-        job = _Job(request, asyncio.get_running_loop())
-        self._jobs.put(job)
-        return await job.answer
+        return await self._worker.ask(request)
 
     async def aclose(self) -> None:
-        """Lets go of the model once what is under way is done."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = self._llm = None
+        """Lets go of the model once what is under way is done. The engine cannot be used afterwards."""
+        await self._worker.aclose()
+        self._llm = None
 
-    def _work(self) -> None:
-        running: dict[str, _Job] = {}
-        numbers, open_ = count(), True
-        while open_ or running:
-            try:
-                # Waits where there is nothing to do; takes what is there between two steps.
-                job = self._jobs.get(block=not running)
-            except queue.Empty:
-                job = None
-            else:
-                if job is None:
-                    open_ = False
-                    continue
-                self._add(job, str(next(numbers)), running)
-                if not self._jobs.empty():
-                    continue
+    def _answer(self, calls: Sequence[ChatCall]) -> None:
+        """On the worker: answers calls, and those that come meanwhile."""
+        running: dict[str, ChatCall] = {}
+        while calls or running:
+            for call in calls:
+                self._add(call, str(next(self._numbers)), running)
+            gone = [number for number, call in running.items() if call.abandoned]
+            if gone:
+                self._llm.llm_engine.abort_request(gone)
+                for number in gone:
+                    del running[number]
             if running:
                 self._step(running)
+            calls = self._worker.take()
 
-    def _add(self, job: _Job, number: str, running: dict[str, _Job]) -> None:
+    def _add(self, call: ChatCall, number: str, running: dict[str, ChatCall]) -> None:
+        request = call.request
         try:
             self._load()
-            row = self._reader.row(job.request, self._config.template_args)
+            row = self._reader.row(request, self._config.template_args)
             ids = self._reader.tokenizer.encode(row.text, add_special_tokens=False)
-            request = job.request
             params = self._sampling(
                 max_tokens=request.max_tokens,
                 temperature=request.temperature,
@@ -231,29 +201,31 @@ class VllmEngine:
                 stop=list(request.stop),
             )
             self._llm.llm_engine.add_request(number, {"prompt_token_ids": ids}, params)
-        except RedraftError as error:
-            job.settle(error)
         except Exception as error:  # noqa: BLE001 - the boundary to vLLM
-            job.settle(self._error(error))
+            call.fail(self._map_error(error))
         else:
-            running[number] = job
+            running[number] = call
 
-    def _step(self, running: dict[str, _Job]) -> None:
+    def _step(self, running: dict[str, ChatCall]) -> None:
         try:
             outputs = self._llm.llm_engine.step()
         except Exception as error:  # noqa: BLE001 - the boundary to vLLM
-            for job in running.values():
-                job.settle(self._error(error))
+            mapped = self._map_error(error)
+            for call in running.values():
+                call.fail(mapped)
             running.clear()
             return
         for output in outputs:
             if output.finished and (done := running.pop(output.request_id, None)) is not None:
-                done.settle(self._reply(output))
+                try:
+                    done.settle(self._reply(output))
+                except BadReply as error:
+                    done.fail(error)
 
-    def _reply(self, output: Any) -> ChatReply | BadReply:
+    def _reply(self, output: Any) -> ChatReply:
         made = output.outputs[0]
         if not made.text.strip():
-            return BadReply(f"{self.name} answered: an empty reply")
+            raise BadReply(f"{self.name} answered: an empty reply")
         usage = Usage(len(output.prompt_token_ids or ()), len(made.token_ids))
         return ChatReply(made.text, truncated=made.finish_reason == "length", usage=usage, model=self.name)
 
@@ -285,7 +257,9 @@ class VllmEngine:
 
             self._reader = LocalModel(self.name, None, self._llm.get_tokenizer(), None, 1 << 30, ())
 
-    def _error(self, error: Exception) -> BackendError:
+    def _map_error(self, error: BaseException) -> Exception:
+        if isinstance(error, RedraftError):
+            return error
         mapped = BackendError(f"{self.name} failed in vLLM ({type(error).__name__}: {one_line(error)})")
         mapped.__cause__ = error
         return mapped

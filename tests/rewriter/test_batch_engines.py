@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,7 @@ class StandIn:
     most: int = 0
     steps: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
     _running: dict[str, tuple[list[int], Any, int]] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,10 @@ class StandIn:
         self.seen.append(params)
         self._running[request_id] = (prompt["prompt_token_ids"], text, self.steps + int(text.strip()[-1]))
         self.most = max(self.most, len(self._running))
+
+    def abort_request(self, request_ids: list[str]) -> None:
+        for name in request_ids:
+            self.aborted.append(self._running.pop(name)[1].strip())
 
     def step(self) -> list[Output]:
         self.steps += 1
@@ -137,12 +143,31 @@ async def test_vllm_faults_reach_those_who_asked() -> None:
 
 
 async def test_who_does_not_wait_any_more_disturbs_nobody() -> None:
-    vllm = engine(StandIn())
+    llm = StandIn()
+    vllm = engine(llm)
     gone = asyncio.create_task(vllm(ask("gone 9")))
     await asyncio.sleep(0)
     gone.cancel()
     assert (await vllm(ask("here 2"))).text == "said user:here 2"
     await vllm.aclose()
+
+
+async def test_a_request_that_nobody_waits_for_is_aborted() -> None:
+    begun = threading.Event()
+
+    class Endless(StandIn):
+        def step(self) -> list[Output]:
+            begun.set()
+            time.sleep(0.001)
+            return []
+
+    llm = Endless()
+    vllm = engine(llm)
+    gone = asyncio.create_task(vllm(ask("gone 9")))
+    await asyncio.to_thread(begun.wait, 5)
+    gone.cancel()
+    await vllm.aclose()
+    assert llm.aborted == ["user:gone 9"]
 
 
 async def test_vllm_that_is_not_installed() -> None:
