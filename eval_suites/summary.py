@@ -12,7 +12,7 @@ from eval_suites.runner import Results
 from eval_suites.stats import Interval, bootstrap, mean_of_means, paired_difference, ratio, ratio_difference
 from eval_suites.types import Headline, Item, Question, Suite
 from eval_suites.values import every_right, resolved
-from evaluator.keypoints import group_names, keypoint
+from evaluator.keypoints import find_keypoint, group_names
 
 _SAME = 1e-9
 Figure = dict[str, Any]
@@ -59,7 +59,7 @@ def summary(suite: Suite, items: Sequence[Item], rows: Sequence[Condition], resu
         "against": base,
         "differences": {row.name: _against(items, scored[row.name], scored[base]) for row in rows[1:]},
         "categories": {axis: _categories(items, axis, rows, scored) for axis in axes},
-        "key_points": _points(items, rows, results, scored, lambda q: keypoint(q.check.key_point).id, True),
+        "key_points": _points(items, rows, results, scored, lambda q: find_keypoint(q.check.key_point).id, True),
         "labels": _points(items, rows, results, scored, _own_label, False),
     }
 
@@ -162,7 +162,7 @@ def _points(
     table: Figure = {}
     for label, by_row in counts.items():
         base = by_row.get(rows[0].name, {})
-        point = keypoint(label) if key_points else None
+        point = find_keypoint(label) if key_points else None
         table[label] = {
             "name": label if point is None else point.name,
             "group": "" if point is None else groups[point.group],
@@ -173,7 +173,7 @@ def _points(
 
 def _own_label(question: Question) -> str:
     """The benchmark's name for what is tested, where it says more than the key point."""
-    return "" if keypoint(question.label).id == question.check.key_point else question.label
+    return "" if find_keypoint(question.label).id == question.check.key_point else question.label
 
 
 def _point(mine: Mapping[str, tuple[float, float, int]], base: Mapping[str, tuple[float, float, int]]) -> Figure:

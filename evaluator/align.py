@@ -12,7 +12,7 @@ from PIL import Image
 
 from evaluator.checklist import ChecklistBuilder
 from evaluator.judge import open_judge
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
 from redraft.chat import ChatModel, open_chat
 from redraft.profiles import EvaluatorConfig, Profile
@@ -90,7 +90,7 @@ def _sentence(verdict: Verdict, p: float) -> str:
 def _group_mean(points: Scored) -> float:
     groups: dict[str, list[float]] = defaultdict(list)
     for key_point, p in points:
-        groups[keypoint(key_point).group].append(p)
+        groups[find_keypoint(key_point).group].append(p)
     return fmean(fmean(group) for group in groups.values())
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluator.keypoints import all_keypoints, keypoint
+from evaluator.keypoints import all_keypoints, find_keypoint
 from evaluator.types import Check, Checklist
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError, InputError
@@ -199,7 +199,7 @@ def _items(text: str) -> list[object]:
 
 def _check(label: str, question: str) -> Check | None:
     label, question = label.strip().strip("*`\"' "), " ".join(question.split())
-    return Check(keypoint(label).id, question) if label and is_yes_no(question) else None
+    return Check(find_keypoint(label).id, question) if label and is_yes_no(question) else None
 
 
 def _reply_format(style: str) -> Literal["json", "lines"]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Check, Judge, Outcome, Verdict
 from redraft.errors import ConfigError
 from redraft.profiles import JudgeConfig
@@ -50,7 +50,7 @@ class CheckWording:
         return tuple(self._fill(fenced, check, units) for check in checks)
 
     def _fill(self, fenced_request: str, check: Check, units: str) -> str:
-        point = keypoint(check.key_point)
+        point = find_keypoint(check.key_point)
         definition = f"{point.definition} {self._structural}" if point.structural else point.definition
         values = {
             "question": check.question,

@@ -58,7 +58,7 @@ def group_names() -> dict[str, str]:
     return dict(_file().groups)
 
 
-def keypoint(label: str) -> KeyPoint:
+def find_keypoint(label: str) -> KeyPoint:
     """The key point that `label` means: its id, its name or an alias, whatever its case, dashes and spaces.
 
     "Category - Point" is tried whole first, then as "Point". A label that is none of the 24 is kept as a key point of

@@ -13,7 +13,7 @@ from pathlib import Path
 from eval_suites.sources import Row, as_int, find, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import geometric_probability, mean_probability
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Check
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -41,7 +41,7 @@ def _question(pair: object, skill: str) -> Question:
     if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
         raise InputError(f"an entry of 'vqa_list' is {pair!r}, not [question, answer]")
     text, answer = pair
-    point = keypoint(skill).id
+    point = find_keypoint(skill).id
     if answer.strip().lower() in ("yes", "no"):
         return Question(Check(point, text), wanted=answer.strip().lower() == "yes", label=skill)
     return Question(Check(point, f'Is "{answer.strip()}" the right answer to this question: {text}'), label=skill)

@@ -12,7 +12,7 @@ from pathlib import Path
 from eval_suites.sources import Row, as_int, find_all, published_notes, read_records, unique, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Check
 from redraft.errors import InputError
 
@@ -29,7 +29,7 @@ def load(place: Path, variant: str) -> Data:
         if not points or len(points) != len(told):
             raise InputError(f"{len(points)} prompt_points, but {len(told)} prompt_points_des; they go in pairs")
         asked = tuple(
-            Question(Check(keypoint(point).id, question(text, language)), label=point)
+            Question(Check(find_keypoint(point).id, question(text, language)), label=point)
             for point, text in zip(points, told, strict=True)
         )
         item = Item(

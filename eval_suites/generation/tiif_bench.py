@@ -12,7 +12,7 @@ from pathlib import Path
 from eval_suites.sources import Row, find_all, published_notes, read_records, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Check
 from redraft.errors import InputError
 
@@ -53,7 +53,7 @@ def _asked(row: Row) -> tuple[str, tuple[Question, ...]]:
         raise InputError(f"{len(texts)} questions in yn_question_list, but {len(answers)} in yn_answer_list")
     if odd := [answer for answer in answers if answer.strip().lower() not in ("yes", "no")]:
         raise InputError(f"yn_answer_list holds {odd[0]!r}, not yes or no")
-    point = keypoint(kind).id
+    point = find_keypoint(kind).id
     return kind, tuple(
         Question(Check(point, text), wanted=answer.strip().lower() == "yes", label=kind)
         for text, answer in zip(texts, answers, strict=True)

@@ -16,7 +16,7 @@ from eval_suites.generation.t2i_keypoints import question
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, unique, want, want_texts
 from eval_suites.types import Data, Item, Question, Suite
 from eval_suites.values import share_right
-from evaluator.keypoints import keypoint
+from evaluator.keypoints import find_keypoint
 from evaluator.types import Check
 from redraft.errors import InputError
 
@@ -36,7 +36,7 @@ def load(place: Path, variant: str) -> Data:
         if not points or len(points) != len(told):
             raise InputError(f"{len(points)} {points_key}, but {len(told)} {told_key}; they go in pairs")
         asked = tuple(
-            Question(Check(keypoint(point).id, question(text.strip('" '), language)), label=point)
+            Question(Check(find_keypoint(point).id, question(text.strip('" '), language)), label=point)
             for point, text in zip(points, told, strict=True)
         )
         return Item(f"{as_int(row, 'index')}", want(row, _column(row, "prompt"), str), asked)

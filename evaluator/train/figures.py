@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from evaluator.judge import calibrated
-from evaluator.keypoints import group_names, keypoint
+from evaluator.keypoints import find_keypoint, group_names
 from redraft.files import write_atomically
 from redraft.statistics import Floats, Interval, bootstrap
 
@@ -108,12 +108,12 @@ def figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int
 
 def by_key_point(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each key point that occurs, in the order of `keypoints.toml`'s groups."""
-    return _by(lambda one: keypoint(one.key_point).id, answers, temperature)
+    return _by(lambda one: find_keypoint(one.key_point).id, answers, temperature)
 
 
 def by_group(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each group of key points that occurs."""
-    return _by(lambda one: keypoint(one.key_point).group, answers, temperature)
+    return _by(lambda one: find_keypoint(one.key_point).group, answers, temperature)
 
 
 def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: int = 0) -> Interval | None:
@@ -136,7 +136,9 @@ def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: in
 def _by(name: Callable[[RecordAnswer], str], answers: Sequence[RecordAnswer], temperature: float) -> dict[str, Figures]:
     groups = list(group_names())
     found = sorted({name(one) for one in answers})
-    order = {one: (groups.index(one) if one in groups else groups.index(keypoint(one).group), one) for one in found}
+    order = {
+        one: (groups.index(one) if one in groups else groups.index(find_keypoint(one).group), one) for one in found
+    }
     return {
         one: figures([answer for answer in answers if name(answer) == one], temperature)
         for one in sorted(found, key=order.__getitem__)
@@ -219,7 +221,7 @@ def write_report(folder: Path, facts: Mapping[str, Any], measured: Measured, tem
         "whole pictures resampled.\n\n"
         f"{_table('', rows)}\n{gain_line}{problem}"
         f"## Groups\n\n{_table('group', [(group_names().get(name, name), one) for name, one in groups.items()])}\n"
-        f"## Key points\n\n{_table('key point', [(keypoint(name).name, one) for name, one in points.items()])}\n"
+        f"## Key points\n\n{_table('key point', [(find_keypoint(name).name, one) for name, one in points.items()])}\n"
         "Accepted: share of records that are to be accepted; a judge that never looks gets that or the rest. Failed: "
         "no usable answer; these are in no other column but label mass, P(yes) + P(no). ECE: expected calibration "
         "error, ten bins.\n"

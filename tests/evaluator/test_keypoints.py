@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from evaluator.keypoints import all_keypoints, group_names, keypoint
+from evaluator.keypoints import all_keypoints, find_keypoint, group_names
 
 
 def test_there_are_24_in_6_groups_of_the_published_sizes() -> None:
@@ -54,7 +54,7 @@ def test_bodies_count_for_the_four_actions_that_have_them() -> None:
     ],
 )
 def test_labels_of_data_sets_find_their_key_point(label: str, expected: str) -> None:
-    assert keypoint(label).id == expected
+    assert find_keypoint(label).id == expected
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,6 @@ def test_labels_of_data_sets_find_their_key_point(label: str, expected: str) -> 
     ],
 )
 def test_unknown_labels_are_kept(label: str, expected: str) -> None:
-    point = keypoint(label)
+    point = find_keypoint(label)
     assert (point.id, point.group) == (expected, "other")
-    assert keypoint(point.id) == keypoint(point.id)
+    assert find_keypoint(point.id) == find_keypoint(point.id)
