@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from evaluator.judge import calibrated
 from evaluator.keypoints import find_keypoint, group_names
@@ -72,6 +71,8 @@ class Temperature:
 
 def fit_temperature(answers: Sequence[RecordAnswer]) -> Temperature:
     """The temperature under which the right verdicts are likeliest (Guo et al. 2017), to three decimals."""
+    from scipy.optimize import minimize_scalar
+
     logits, truth = _logits(answers)
     if len(logits) < ENOUGH:
         return Temperature(1.0, f"{len(logits)} usable answers are too few to fit a temperature; {ENOUGH} are needed")

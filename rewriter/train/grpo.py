@@ -18,17 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError
 from redraft.training import checkpoint_for, find_model, missing, run, told
 from rewriter.train.data import DataArguments, load_prompts, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
-from rewriter.train.pages import SampleArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
 from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
 from rewriter.train.trl_reward import RewriteReward
+
+if TYPE_CHECKING:
+    from rewriter.train.pages import SampleArguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +44,8 @@ def train(argv: Sequence[str]) -> None:
     Raises ConfigError, InputError, ModelMissing, and BackendError where too many judgements failed.
     """
     from trl import GRPOConfig, ModelConfig
+
+    from rewriter.train.pages import SampleArguments
 
     kinds = (
         DataArguments,

@@ -73,6 +73,18 @@ def test_a_command_without_its_extra_ends_with_the_sentence_and_2(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("script", ["rewriter.train.sft", "rewriter.train.grpo", "evaluator.train.__main__"])
+def test_a_training_script_without_its_extra_ends_with_the_sentence_and_2(script: str) -> None:
+    packages = [*EXTRAS["local"], *EXTRAS["train"]]
+    start = (
+        f"import sys; sys.modules.update(dict.fromkeys({packages!r})); from {script} import main; sys.exit(main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "needs the extra" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_every_extra_of_the_project_is_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(EXTRAS) <= set(project["optional-dependencies"])
