@@ -9,21 +9,12 @@ from dataclasses import replace
 
 from PIL import Image, ImageDraw
 
-from agent.course import (
-    advanced,
-    candidates,
-    confidence,
-    mended_so_far,
-    prune,
-    starts,
-    under_way,
-)
-from agent.decide import best_of
 from agent.edit_judging import wanted_and_kept
 from agent.events import Planned, Pruned, Warned
-from agent.plan import derive_seed
 from agent.state import Context, Node, State, Stopped, step
-from agent.types import Course, Subtask, is_box, missed, passes, stable_key
+from agent.strategies import Cost, Draw, MakeEdit, View, load_strategy
+from agent.strategies.loop import derive_seed
+from agent.types import Branch, EditPlan, EditStep, is_box, passes, stable_key
 from editors.backend import ImageTask, render
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
@@ -36,7 +27,7 @@ MARGIN = 0.04
 """Added on each side of a box, as a share of the picture: boxes are seldom generous, and a cut edge is ugly."""
 
 
-def cue_of(box: Box, size: tuple[int, int]) -> Image.Image:
+def mask_of_box(box: Box, size: tuple[int, int]) -> Image.Image:
     """A mask of `size` (L) that is white inside the box and a margin around it."""
     width, height = size
     left, top, right, bottom = box
@@ -80,77 +71,95 @@ async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report
     return await ctx.models.editing.evaluator(Edit(source, picture, state["request"]), tuple(state["checks"]), where)
 
 
-async def plan(state: State, runtime: Node) -> State:
-    """Takes the edit under way one sub-task further, or has the planner decide what comes next."""
-    ctx = runtime.context
-    number = state.get("round", 0) + 1
+async def plan_edit(state: State, runtime: Node) -> State:
+    """Takes the edit under way one step further, or has the planner decide what comes next."""
+    ctx, number = runtime.context, state.get("round", 0) + 1
     async with step("plan", number, runtime):
-        course = state.get("course")
-        if course is not None and under_way(course):
-            course = await _further(course, state, runtime)
-        if course is None or not under_way(course):
-            course = await _next(state, runtime)
-        if under_way(course):
-            course = await _with_draft(await _with_cue(course, state, ctx), state, ctx)
-    ctx.log.put_course(number, course)
-    now = course.steps[course.at] if under_way(course) else None
-    cue, draft = (None, None) if now is None else (now.cue, now.drafted)
-    shown = [None if one is None else ctx.store.path(one) for one in (cue, draft)]
-    runtime.stream_writer(Planned(number, course, *shown))
-    if course.fault:
-        runtime.stream_writer(Warned(course.fault))
-    return {"course": course}
+        move = _ask_strategy(view_of(state, ctx))
+        if move.branches is not None:
+            _note_branches(move.branches, state, runtime)
+        plan = await _plan_again(move.plan, state, runtime) if move.again else move.plan
+        if plan is None:
+            move = _ask_strategy(replace(view_of(state, ctx), plan=None))
+            plan = move.plan
+        if plan.choice == "edit" and not plan.steps:
+            plan = await _plan_steps(plan, move.prompt, state, runtime)
+        if plan.is_under_way:
+            plan = await _with_draft(await _with_area(plan, state, ctx), state, ctx)
+    ctx.log.put_edit_plan(number, plan)
+    now = plan.steps[plan.at] if plan.is_under_way else None
+    hashes = (None, None) if now is None else (now.area, now.drafted)
+    area, draft = [None if image is None else ctx.store.path(image) for image in hashes]
+    runtime.stream_writer(Planned(number, plan, area, draft))
+    if plan.fault:
+        runtime.stream_writer(Warned(plan.fault))
+    return {"edit_plan": plan}
 
 
-async def retouch(state: State, runtime: Node) -> State:
-    """The round's tasks: candidates for the sub-task under way."""
-    ctx, course = runtime.context, state["course"]
-    assert course is not None
+async def make_branches(state: State, runtime: Node) -> State:
+    """The round's tasks: the pictures of the step under way."""
+    ctx, plan = runtime.context, state["edit_plan"]
     assert ctx.models.editing is not None
-    number = state.get("round", 0) + 1
-    keys = state.get("attempts", [])
-    attempts = {key: ctx.log.attempt(key) for key in course.kept}
-    found = starts(course, attempts, ctx.limits, ctx.models.editing.planner.join)
-    tasks = candidates(
-        number,
-        found,
-        lambda index: derive_seed(state["seed"], number, index),
-        slots_left(ctx, len(keys)),
-        ctx.limits,
-        _mask(course, state, ctx),
-        course.steps[course.at].drafted,
+    assert plan is not None
+    editing = ctx.models.editing
+    view = replace(
+        view_of(state, ctx),
+        ready=plan,
+        mask=state.get("mask"),
+        inpaints="inpaint" in editing.editor.modes,
+        join=editing.planner.join,
     )
-    return {"round": number, "tasks": tasks}
+    move = load_strategy("tree")(view)
+    assert isinstance(move, Draw)
+    return {"round": view.round, "tasks": list(move.tasks)}
 
 
-def slots_left(ctx: Context, spent: int) -> int:
-    """How many pictures the run may still make."""
-    return max(0, ctx.limits.max_images - spent)
+def view_of(state: State, ctx: Context) -> View:
+    """What strategies are told of the run."""
+    keys, log = state.get("attempts", []), ctx.log
+    number = state.get("round", 0)
+    drawn = [task.key for task in state.get("tasks", []) if task.key in log.images]
+    return View(
+        request=state["request"],
+        seed=state["seed"],
+        limits=ctx.limits,
+        round=number + 1,
+        spent=Cost(images=len(keys)),
+        attempts=dict(zip(keys, log.attempts(keys), strict=False)),
+        latest={key: attempt for key in drawn for attempt in log.attempts([key])},
+        source=state.get("source"),
+        source_report=log.source,
+        reports=log.reports,
+        plan=state.get("edit_plan"),
+        earlier=tuple(plan for earlier, plan in log.edit_plans.items() if earlier <= number),
+    )
 
 
-def _mask(course: Course, state: State, ctx: Context) -> str | None:
-    """Where the editor may change the picture: in the user's mask, else, for a sub-task that is said to be local, where
-    the cue is, for editors that can be told so."""
-    now, editing = course.steps[course.at], ctx.models.editing
-    if state.get("mask") is not None or not now.local or editing is None or "inpaint" not in editing.editor.modes:
-        return state.get("mask")
-    # From the first picture of a chain on, all its sub-tasks are made again, and this place is that of one of them.
-    again = course.at == 0 and bool(course.done) and ctx.limits.tree.base == "source"
-    return None if again else now.cue
+def _ask_strategy(view: View) -> MakeEdit:
+    move = load_strategy("tree")(view)
+    assert isinstance(move, MakeEdit)
+    return move
 
 
-async def _with_cue(course: Course, state: State, ctx: Context) -> Course:
-    """The course with a picture of where its sub-task is to be made, where anybody knows."""
-    now = course.steps[course.at]
-    if now.cue is not None:
-        return course
-    kept = [ctx.log.attempt(key) for key in course.kept]
-    start = kept[0].image if kept else course.start
+def _note_branches(branches: tuple[Branch, ...], state: State, runtime: Node) -> None:
+    runtime.context.log.put_level(state["round"], branches)
+    numbers = {key: n for n, key in enumerate(state["attempts"], start=1)}
+    pruned = tuple((numbers[branch.key], branch) for branch in branches)
+    runtime.stream_writer(Pruned(state["round"], pruned))
+
+
+async def _with_area(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
+    """The plan with a picture of where its sub-task is to be made, where anybody knows."""
+    now = plan.steps[plan.at]
+    if now.area is not None:
+        return plan
+    kept = [ctx.log.attempt(key) for key in plan.kept]
+    start = kept[0].image if kept else plan.start
     assert start is not None
-    cue, by = state.get("mask"), "the user's mask"
-    if cue is None:
+    area, by = state.get("mask"), "the user's mask"
+    if area is None:
         picture = await asyncio.to_thread(ctx.store.get, start)
-        box, by = now.region, "the judge" if course.by == RULES else course.by
+        box, by = now.region, "the judge" if plan.by == RULES else plan.by
         grounder = None if ctx.models.editing is None else ctx.models.editing.grounder
         if not is_box(box) and grounder is not None:
             key = stable_key({"ground": start, "instruction": now.instruction})
@@ -159,18 +168,18 @@ async def _with_cue(course: Course, state: State, ctx: Context) -> Course:
                     ctx.log.put_place(key, await grounder(picture, now.instruction))
             box, by = ctx.log.places[key], grounder.name
         if box is None or not is_box(box):
-            return course
-        cue = await asyncio.to_thread(ctx.store.put, cue_of(box, picture.size))
-    steps = list(course.steps)
-    steps[course.at] = replace(now, cue=cue, cue_from=by)
-    return replace(course, steps=tuple(steps))
+            return plan
+        area = await asyncio.to_thread(ctx.store.put, mask_of_box(box, picture.size))
+    steps = list(plan.steps)
+    steps[plan.at] = replace(now, area=area, area_from=by)
+    return replace(plan, steps=tuple(steps))
 
 
-async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
-    """The course with a picture of what its sub-task brings into the picture, drawn by the generator by itself."""
-    now = course.steps[course.at]
+async def _with_draft(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
+    """The plan with a picture of what its sub-task brings into the picture, drawn by the generator by itself."""
+    now = plan.steps[plan.at]
     if not ctx.limits.edit_drafts or not now.draft or now.drafted is not None:
-        return course
+        return plan
     seed = derive_seed(state["seed"], state.get("round", 0) + 1, -3)
     key = stable_key({"draft": now.draft, "seed": seed})
     if key not in ctx.log.drafts:
@@ -184,94 +193,51 @@ async def _with_draft(course: Course, state: State, ctx: Context) -> Course:
             image = await asyncio.get_running_loop().run_in_executor(ctx.models.renderer, work)
         except Stopped:
             ctx.cancel_if_left()
-            return course
+            return plan
         ctx.log.put_draft(key, image)
-    steps = list(course.steps)
-    steps[course.at] = replace(now, drafted=ctx.log.drafts[key])
-    return replace(course, steps=tuple(steps))
+    steps = list(plan.steps)
+    steps[plan.at] = replace(now, drafted=ctx.log.drafts[key])
+    return replace(plan, steps=tuple(steps))
 
 
-async def _further(course: Course, state: State, runtime: Node) -> Course | None:
-    """The course after its last level was judged; None where it is given up."""
-    ctx = runtime.context
-    log, limits, number = ctx.log, ctx.limits, state["round"]
-    drawn = [task.key for task in state["tasks"] if task.key in log.images]
-    mended = mended_so_far(course)
-    level = []
-    for key in drawn:
-        for attempt in log.attempts([key]):  # none where a judge was stopped before it came to this one
-            sure = confidence(attempt.report, mended, _seen(attempt.parent, state, ctx), limits.pass_at)
-            level.append((key, attempt, sure))
-    last_chance = course.replanned and state.get("source") is not None
-    branches = prune(level, limits.tree, bar=0.0 if last_chance else None)
-    log.put_level(number, branches)
-    numbers = {key: n for n, key in enumerate(state["attempts"], start=1)}
-    runtime.stream_writer(Pruned(number, tuple((numbers[branch.key], branch) for branch in branches)))
-    on = advanced(course, branches)
-    if on is not None or course.replanned:
-        return on
-    return await _again(course, state, runtime)
-
-
-async def _again(course: Course, state: State, runtime: Node) -> Course | None:
-    """The course with its sub-task planned anew, once. None where the planner has no other words for it and a new
+async def _plan_again(plan: EditPlan, state: State, runtime: Node) -> EditPlan | None:
+    """The plan with its sub-task planned anew, once. None where the planner has no other words for it and a new
     picture can be drawn instead."""
     ctx = runtime.context
-    now = course.steps[course.at]
-    keys = course.kept
+    now = plan.steps[plan.at]
+    keys = plan.kept
     base = ctx.log.attempt(keys[0]) if keys else None
-    picture = base.image if base is not None else course.start
+    picture = base.image if base is not None else plan.start
     assert picture is not None
     refused = Step(now.instruction, now.thought, now.questions, local=now.local)
-    done = base.steps if base is not None else course.done
+    done = base.steps if base is not None else plan.done
     situation, key = await _situation(state, ctx, picture, done, None, refused)
-    made = await _planned(situation, key, state, runtime)
+    made = await _ask_planner(situation, key, state, runtime)
     if state.get("source") is None and [one.instruction for one in made.steps] in ([], [now.instruction]):
         return None
     asked = {question for one in made.steps for question in one.questions}
-    steps = list(_subtasks(made.steps, ctx, ctx.limits.tree.depth)) or [now]
+    steps = list(_edit_steps(made.steps, ctx, ctx.limits.tree.depth)) or [now]
     # What the new sub-tasks do not speak of is still to be mended by the last of them.
     rest = tuple(question for question in now.questions if question not in asked)
     last = steps[-1]
     steps[-1] = replace(last, questions=(*last.questions, *rest))
-    kept_steps = (*course.steps[: course.at], *steps, *course.steps[course.at + 1 :])
+    kept_steps = (*plan.steps[: plan.at], *steps, *plan.steps[plan.at + 1 :])
     reason = f"no result of {now.instruction!r} was good enough; planned anew: {made.reason}"
-    return Course(
-        "edit", reason, made.by, made.fault, course.start, course.root, course.done, kept_steps, course.at, keys, True
+    return EditPlan(
+        "edit", reason, made.by, made.fault, plan.start, plan.root, plan.done, kept_steps, plan.at, keys, True
     )
 
 
-async def _next(state: State, runtime: Node) -> Course:
-    """What the planner wants, now that no edit is under way."""
+async def _plan_steps(plan: EditPlan, prompt: str | None, state: State, runtime: Node) -> EditPlan:
+    """The plan with the steps that the planner wants, or a new picture instead."""
     ctx = runtime.context
-    limits, log = ctx.limits, ctx.log
-    editing = state.get("source") is not None
-    attempts = log.attempts(state.get("attempts", []))
-    index = best_of(attempts, limits)
-    best = None if index is None else attempts[index]
-    if best is not None and best.score is None:
-        best = None
-    if editing and (
-        best is None or limits.tree.base == "anew" or len(best.steps) >= limits.tree.depth or _broke(best.report, ctx)
-    ):
-        best = None  # from the picture as it was given
-    elif best is None:
-        return Course("redraw", "there is no picture to edit yet")
-    done = () if best is None else best.steps
-    if not editing and len(done) >= limits.tree.depth:
-        return Course("redraw", f"{len(done)} edits lie on top of one another, as many as allowed")
-    start = _source(state) if best is None else best.image
-    # Only of the rounds before: this one may run again after a kill.
-    before = [course for number, course in log.courses.items() if number <= state.get("round", 0)]
-    if not editing and any(course.start == start and course.choice == "edit" for course in before):
-        return Course("redraw", "an edit of this picture was tried, and nothing better came of it")
-    situation, key = await _situation(state, ctx, start, done, None if best is None else best.prompt)
-    made = await _planned(situation, key, state, runtime)
+    assert plan.start is not None
+    situation, key = await _situation(state, ctx, plan.start, plan.done, prompt)
+    made = await _ask_planner(situation, key, state, runtime)
     if made.choice == "redraw":
-        return Course("redraw", made.reason, made.by, made.fault)
-    root = start if best is None else best.root or best.image
-    steps = _subtasks(made.steps, ctx, situation.edits_left)
-    return Course("edit", made.reason, made.by, made.fault, start, root, done, steps)
+        return EditPlan("redraw", made.reason, made.by, made.fault)
+    steps = _edit_steps(made.steps, ctx, situation.edits_left)
+    return replace(plan, reason=made.reason, by=made.by, fault=made.fault, steps=steps)
 
 
 async def _situation(
@@ -333,14 +299,14 @@ def _story(picture: str, refused: Step | None, state: State, ctx: Context) -> tu
         if attempt is None:
             told.append("The picture that the user gave:")
             break
-        course = ctx.log.courses.get(attempt.round)
-        if attempt.kind == "generate" or course is None or not course.steps:
+        plan = ctx.log.edit_plans.get(attempt.round)
+        if attempt.kind == "generate" or plan is None or not plan.steps:
             told.append(f"Drawn from:\n{fence(attempt.prompt, 'drawn_from')}")
             break
-        now = course.steps[min(course.at, len(course.steps) - 1)]
+        now = plan.steps[min(plan.at, len(plan.steps) - 1)]
         where = ""
-        if now.cue is not None:
-            told.append(ctx.store.get(now.cue))
+        if now.area is not None:
+            told.append(ctx.store.get(now.area))
             where = "Where, in white:"
         if now.drafted is not None:
             told.append(ctx.store.get(now.drafted))
@@ -358,7 +324,7 @@ def _latest(state: State, ctx: Context) -> str | None:
     return next((ctx.log.images[task.key] for task in state.get("tasks", []) if task.key in ctx.log.images), None)
 
 
-async def _planned(situation: Situation, key: str, state: State, runtime: Node) -> Plan:
+async def _ask_planner(situation: Situation, key: str, state: State, runtime: Node) -> Plan:
     ctx = runtime.context
     assert ctx.models.editing is not None
     if key not in ctx.log.plans:
@@ -370,18 +336,11 @@ async def _planned(situation: Situation, key: str, state: State, runtime: Node) 
     return ctx.log.plans[key]
 
 
-def _broke(report: Report, ctx: Context) -> bool:
-    """Whether something that was right in the user's picture is wrong now: an edit would have to guess what it was."""
-    pass_at = ctx.limits.pass_at
-    had = set() if ctx.log.source is None else {v.check for v in ctx.log.source.verdicts if passes(v, pass_at)}
-    return any(v.check in had for v in missed(report, pass_at))
-
-
-def _subtasks(steps: Sequence[Step], ctx: Context, most: int) -> tuple[Subtask, ...]:
+def _edit_steps(steps: Sequence[Step], ctx: Context, most: int) -> tuple[EditStep, ...]:
     assert ctx.models.editing is not None
     together = merged(in_order(steps), ctx.limits.tree.merge, ctx.models.editing.planner.join)
     return tuple(
-        Subtask(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
+        EditStep(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
         for one in together[:most]
     )
 

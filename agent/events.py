@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.course import Branch
-from agent.types import Answer, Attempt, Course, Decision, StopReason
+from agent.types import Answer, Attempt, Branch, Decision, EditPlan, StopReason
 from evaluator.types import Check
 from rewriter.types import Rewrite
 
@@ -46,18 +45,18 @@ class ChecklistMade:
 
 @dataclass(frozen=True)
 class Planned:
-    """What the planner wants of the round: a new picture, or the sub-task `course.at` of an edit. `cue`: the picture
+    """What the planner wants of the round: a new picture, or the step `plan.at` of an edit. `area`: the picture
     that shows where; `draft`: one of what is to come into it."""
 
     round: int
-    course: Course
-    cue: Path | None = None
+    plan: EditPlan
+    area: Path | None = None
     draft: Path | None = None
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What became of the candidates of a sub-task: (number of the attempt, branch)."""
+    """What became of the results of a step: (number of the attempt, branch)."""
 
     round: int
     branches: tuple[tuple[int, Branch], ...]

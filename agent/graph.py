@@ -2,7 +2,7 @@
 
     checklist -> rewrite -> render -> judge -> decide -+-> rewrite (another round)
                                                        +-> plan -+-> rewrite
-                                                       |         +-> retouch -> render  (edits of the best picture)
+                                                       |         +-> branch -> render  (edits of the best picture)
                                                        +-> ask   (a user approves each round)
                                                        +-> end
 
@@ -21,6 +21,7 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -28,14 +29,14 @@ from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, interrupt
 from PIL import Image
 
-from agent.decide import best_of, decide, tied
-from agent.editing import judge_edit, look_at_source, plan, retouch
+from agent.decide import decide, tied
+from agent.editing import judge_edit, look_at_source, make_branches, plan_edit, view_of
 from agent.events import ChecklistMade, Decided, ImageDrawn, Judged, RewriteMade, StepProgress, Warned
 from agent.models import Chooser
-from agent.plan import derive_seed, feedback_on, plan_round, rewrites_wanted
 from agent.runfolder import save_picture
 from agent.state import Context, Node, State, Stopped, step
-from agent.types import Answer, Attempt, Decision, StopReason, Task, stable_key
+from agent.strategies import Draw, MakeRewrites, View, load_strategy
+from agent.types import Answer, Decision, StopReason, Task, stable_key
 from editors.backend import ImageBackend, ImageTask
 from editors.backend import render as render_with
 from editors.changes import is_unchanged
@@ -61,35 +62,26 @@ async def make_checklist(state: State, runtime: Node) -> State:
 
 
 async def rewrite(state: State, runtime: Node) -> State:
-    ctx = runtime.context
-    number = state.get("round", 0) + 1
-    keys = state.get("attempts", [])
-    attempts = ctx.log.attempts(keys)
-    index = best_of(attempts, ctx.limits)
-    best = None if index is None else attempts[index]
-    async with step("rewrite", number, runtime):
-        rewrites = await _rewrites(state, runtime, number, len(keys), best)
-    tasks = plan_round(
-        state["request"], rewrites, number=number, seed=state["seed"], limits=ctx.limits, spent=len(keys), best=best
-    )
-    return {"round": number, "tasks": tasks}
+    view = view_of(state, runtime.context)
+    loop = load_strategy("loop")
+    async with step("rewrite", view.round, runtime):
+        move = loop(view)
+        if isinstance(move, MakeRewrites):
+            move = loop(replace(view, rewrites=await _make_rewrites(move, view, runtime)))
+    assert isinstance(move, Draw)
+    return {"round": view.round, "tasks": list(move.tasks)}
 
 
-async def _rewrites(state: State, runtime: Node, number: int, spent: int, best: Attempt | None) -> tuple[Rewrite, ...]:
-    ctx = runtime.context
-    wanted = rewrites_wanted(ctx.limits, number, spent)
-    if wanted == 0:
-        return ()
-    feedback = None if best is None else feedback_on(best, ctx.limits)
-    seed = derive_seed(state["seed"], number, -1)
-    asked = {"round": number, "n": wanted, "seed": seed}
-    key = stable_key(asked | ({} if feedback is None else {"on": feedback.prompt, "failed": list(feedback.failed)}))
+async def _make_rewrites(move: MakeRewrites, view: View, runtime: Node) -> tuple[Rewrite, ...]:
+    ctx, feedback = runtime.context, move.feedback
+    named = {"round": view.round, "n": move.n, "seed": move.seed}
+    key = stable_key(named | ({} if feedback is None else {"on": feedback.prompt, "failed": list(feedback.failed)}))
     if key not in ctx.log.rewrites:
         async with ctx.models.calls:
-            made = await ctx.models.rewriter(state["request"], n=wanted, seed=seed, feedback=feedback)
-        ctx.log.put_rewrites(key, number, made)
-    for one in ctx.log.rewrites[key]:
-        runtime.stream_writer(RewriteMade(number, one))
+            made = await ctx.models.rewriter(view.request, n=move.n, seed=move.seed, feedback=feedback)
+        ctx.log.put_rewrites(key, view.round, made)
+    for made_rewrite in ctx.log.rewrites[key]:
+        runtime.stream_writer(RewriteMade(view.round, made_rewrite))
     return ctx.log.rewrites[key]
 
 
@@ -267,8 +259,8 @@ def _after_checklist(state: State) -> str:
 
 
 def _after_plan(state: State) -> str:
-    course = state["course"]
-    return "retouch" if course is not None and course.choice == "edit" else "rewrite"
+    plan = state["edit_plan"]
+    return "branch" if plan is not None and plan.choice == "edit" else "rewrite"
 
 
 def _after_decide(state: State, runtime: Node) -> str:
@@ -308,9 +300,9 @@ def build_graph(
     )
     retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=ServerError)
     graph.add_node("checklist", _bringing(make_checklist, bring), retry_policy=retry)
-    graph.add_node("plan", _bringing(plan, bring), retry_policy=retry)
+    graph.add_node("plan", _bringing(plan_edit, bring), retry_policy=retry)
     graph.add_node("rewrite", _bringing(rewrite, bring), retry_policy=retry)
-    graph.add_node("retouch", _bringing(retouch, bring))
+    graph.add_node("branch", _bringing(make_branches, bring))
     graph.add_node("render", _bringing(render, bring), retry_policy=retry)
     graph.add_node("judge", _bringing(judge, bring), retry_policy=retry)
     graph.add_node("decide", _bringing(conclude, bring))
@@ -322,9 +314,9 @@ def build_graph(
         graph.add_edge(START, "begin")
         graph.add_edge("begin", "checklist")
     graph.add_conditional_edges("checklist", _after_checklist, ["rewrite", "plan"])
-    graph.add_conditional_edges("plan", _after_plan, ["rewrite", "retouch"])
+    graph.add_conditional_edges("plan", _after_plan, ["rewrite", "branch"])
     graph.add_edge("rewrite", "render")
-    graph.add_edge("retouch", "render")
+    graph.add_edge("branch", "render")
     graph.add_edge("render", "judge")
     graph.add_edge("judge", "decide")
     graph.add_conditional_edges("decide", _bringing(_after_decide, bring), ["rewrite", "plan", "ask", END])

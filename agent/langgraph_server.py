@@ -80,7 +80,7 @@ async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
         "checks": [],
         "tasks": [],
         "attempts": [],
-        "course": None,
+        "edit_plan": None,
         "decision": None,
         "elapsed_s": 0.0,
     }

@@ -29,7 +29,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from agent.runlog import RunLog
-from agent.types import Attempt, Course, StopReason
+from agent.types import Attempt, EditPlan, StopReason
 from evaluator.types import Check, Report
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -184,7 +184,7 @@ _PACKAGES = ("redraft", "torch", "transformers", "diffusers", "langgraph", "open
 _REPORT = TypeAdapter(Report)
 _CHECKS = TypeAdapter(tuple[Check, ...])
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
-_COURSE = TypeAdapter(Course)
+_EDIT_PLAN = TypeAdapter(EditPlan)
 
 
 def new_record(
@@ -272,15 +272,15 @@ def _edited(attempt: Attempt) -> dict[str, Any]:
 
 def _planned(log: RunLog, number: int, keys: Sequence[str]) -> dict[str, Any]:
     """What was planned before a round, and what became of its candidates, by the numbers of the attempts."""
-    course, branches = log.courses.get(number), log.levels.get(number)
-    told: dict[str, Any] = {}
-    if course is not None:
-        told["course"] = _COURSE.dump_python(course, mode="json")
+    plan, branches = log.edit_plans.get(number), log.levels.get(number)
+    planned: dict[str, Any] = {}
+    if plan is not None:
+        planned["plan"] = _EDIT_PLAN.dump_python(plan, mode="json")
     if branches is not None:
-        told["branches"] = [
+        planned["branches"] = [
             {"number": keys.index(b.key) + 1, "confidence": b.confidence, "fate": b.fate} for b in branches
         ]
-    return told
+    return planned
 
 
 @functools.cache

@@ -17,9 +17,8 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.course import Branch
 from agent.edit_judging import nothing_done
-from agent.types import Attempt, Course, Task
+from agent.types import Attempt, Branch, EditPlan, Task
 from evaluator.types import Check, Report
 from redraft.errors import InputError
 from redraft.journal import Journal
@@ -32,7 +31,7 @@ _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 _TASK = TypeAdapter(Task)
 _REPORT = TypeAdapter(Report)
 _PLAN = TypeAdapter(Plan)
-_COURSE = TypeAdapter(Course)
+_EDIT_PLAN = TypeAdapter(EditPlan)
 _PLACE: TypeAdapter[Box | None] = TypeAdapter(Box | None)
 _LEVEL = TypeAdapter(tuple[Branch, ...])
 
@@ -68,7 +67,7 @@ class RunLog:
         """Where an instruction is to be carried out, by the key of picture and instruction."""
         self.drafts: dict[str, str] = {}
         """Hashes of what the generator drew of new content by itself, by the key of prompt and seed."""
-        self.courses: dict[int, Course] = {}
+        self.edit_plans: dict[int, EditPlan] = {}
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}
         """By round: what became of its candidates."""
@@ -149,9 +148,9 @@ class RunLog:
 
     # The rest is not synced: it can be found again.
 
-    def put_course(self, number: int, course: Course) -> None:
+    def put_edit_plan(self, number: int, plan: EditPlan) -> None:
         """What was planned before a round."""
-        self._put(("course", str(number)), _COURSE.dump_python(course, mode="json"), sync=False)
+        self._put(("edit_plan", str(number)), _EDIT_PLAN.dump_python(plan, mode="json"), sync=False)
 
     def put_level(self, number: int, branches: Sequence[Branch]) -> None:
         """What became of a round's candidates."""
@@ -201,8 +200,8 @@ class RunLog:
                 self.places[name] = _PLACE.validate_python(value)
             case ("draft", name):
                 self.drafts[name] = value
-            case ("course", number):
-                self.courses[int(number)] = _COURSE.validate_python(value)
+            case ("edit_plan", number):
+                self.edit_plans[int(number)] = _EDIT_PLAN.validate_python(value)
             case ("level", number):
                 self.levels[int(number)] = _LEVEL.validate_python(value)
             case ("decision", number):

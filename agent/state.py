@@ -16,13 +16,13 @@ from agent.events import Event, StepProgress, Warned
 from agent.models import Models
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
-from agent.types import Course, Decision, StopReason, Subtask, Task
+from agent.types import Decision, EditPlan, EditStep, StopReason, Task
 from evaluator.types import Check
 from redraft.errors import ServerError
 from redraft.limits import Limits
 from redraft.store import ImageStore
 
-STATE_TYPES = (Check, Task, Decision, StopReason, Course, Subtask)
+STATE_TYPES = (Check, Task, Decision, StopReason, EditPlan, EditStep)
 """Types of ours in the state: the only ones that a checkpoint may bring back to life."""
 
 
@@ -40,7 +40,7 @@ class State(TypedDict, total=False):
     """Of the current round."""
     attempts: list[str]
     """Keys of all tasks that were drawn, in order; `RunLog.attempt` has the rest."""
-    course: Course | None
+    edit_plan: EditPlan | None
     """What the planner wants; None where nothing was planned yet, or there is no editor."""
     decision: Decision | None
     elapsed_s: float

@@ -241,15 +241,15 @@ class LiveView:
             self._say(f"[yellow]guard:[/] {escape(finding)}")
 
     def _planned(self, event: Planned) -> None:
-        course = event.course
-        if course.choice == "redraw":
-            self._say(f"\n[bold]plan[/] a new picture: {escape(course.reason)}")
+        plan = event.plan
+        if plan.choice == "redraw":
+            self._say(f"\n[bold]plan[/] a new picture: {escape(plan.reason)}")
             return
-        self._say(f"\n[bold]plan[/] edit, {course.at + 1} of {len(course.steps)}: {escape(course.reason)}")
-        now = course.steps[course.at]
+        self._say(f"\n[bold]plan[/] edit, {plan.at + 1} of {len(plan.steps)}: {escape(plan.reason)}")
+        now = plan.steps[plan.at]
         if now.thought:
             self._say(f"[italic dim]{escape(now.thought)}[/]")
-        for picture in (event.cue, event.draft):
+        for picture in (event.area, event.draft):
             if picture is not None:
                 self._picture(picture)
         self._say(f"[bold]edit[/] {escape(now.instruction)}")

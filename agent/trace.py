@@ -65,8 +65,8 @@ def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
 def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     fates = {branch["number"]: branch for branch in item.get("branches", ())}
     mine = [{**card, "branch": fates.get(card["number"])} for card in cards if card["round"] == item["round"]]
-    course = item.get("course")
-    now = course["steps"][course["at"]] if course and course["choice"] == "edit" else {}
+    plan = item.get("plan")
+    now = plan["steps"][plan["at"]] if plan and plan["choice"] == "edit" else {}
     images = ImageStore(RunFolder(folder).images)
 
     def shown(name: str) -> str | None:
@@ -74,9 +74,9 @@ def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, A
 
     return {
         **item,
-        "course": course,
+        "plan": plan,
         "cards": mine,
-        "cue": shown("cue"),
+        "area": shown("area"),
         "draft": shown("drafted"),
         "told": mine[0]["prompt"] if mine else "",
     }

@@ -13,6 +13,7 @@ from evaluator.types import Outcome, Report, Verdict
 from rewriter.plan import Choice
 
 Kind = Literal["generate", "edit"]
+Fate = Literal["kept", "pruned", "below", "unchanged"]
 Answer = Literal["accept", "again", "stop"]
 """What a user may say to a question of the loop: take the best picture, draw another round, or stop here."""
 
@@ -100,9 +101,9 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Subtask:
-    """One step of an edit. `region`: where, as the planner or the judge has it. `cue` is the hash of a mask that shows
-    where (white), `cue_from` says who said so. `draft`: a prompt for what is new in the picture then, `drafted` the
+class EditStep:
+    """One step of an edit. `region`: where, as the planner or the judge has it. `area` is the hash of a mask that shows
+    where (white), `area_from` says who said so. `draft`: a prompt for what is new in the picture then, `drafted` the
     hash of what it drew."""
 
     instruction: str
@@ -110,8 +111,8 @@ class Subtask:
     questions: tuple[str, ...] = ()
     local: bool = False
     region: tuple[float, float, float, float] | None = None
-    cue: str | None = None
-    cue_from: str = ""
+    area: str | None = None
+    area_from: str = ""
     draft: str = ""
     drafted: str | None = None
 
@@ -120,7 +121,7 @@ class Subtask:
 
 
 @dataclass(frozen=True)
-class Course:
+class EditPlan:
     """What comes next, and why: a new picture, or an edit in steps.
 
     `at`: position of the step under way. `kept`: keys of the results that its candidates start from; empty at the first
@@ -135,13 +136,27 @@ class Course:
     start: str | None = None
     root: str | None = None
     done: tuple[str, ...] = ()
-    steps: tuple[Subtask, ...] = ()
+    steps: tuple[EditStep, ...] = ()
     at: int = 0
     kept: tuple[str, ...] = ()
     replanned: bool = False
 
     def __post_init__(self) -> None:
         _as_tuples(self, "done", "steps", "kept")
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a step is left."""
+        return self.choice == "edit" and self.at < len(self.steps)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A result of a step of an edit, judged. `confidence` None: the judge could not tell, or nothing changed."""
+
+    key: str
+    confidence: float | None
+    fate: Fate
 
 
 @dataclass(frozen=True)

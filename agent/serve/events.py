@@ -174,14 +174,20 @@ def tell(
         case ChecklistMade():
             return Told("checklist", "checklist", {"checks": [asdict(check) for check in event.checks]})
         case Planned():
-            course = event.course
+            plan = event.plan
             steps = [
-                {"instruction": s.instruction, "region": s.region, "cue": s.cue, "draft": s.draft, "drafted": s.drafted}
-                for s in course.steps
+                {
+                    "instruction": s.instruction,
+                    "region": s.region,
+                    "area": s.area,
+                    "draft": s.draft,
+                    "drafted": s.drafted,
+                }
+                for s in plan.steps
             ]
             planned = {
-                "round": event.round, "choice": course.choice, "reason": course.reason, "by": course.by,
-                "steps": steps, "at": course.at,
+                "round": event.round, "choice": plan.choice, "reason": plan.reason, "by": plan.by,
+                "steps": steps, "at": plan.at,
             }  # fmt: skip
             return Told(f"planned {event.round}", "planned", planned)
         case RewriteMade():

@@ -287,8 +287,8 @@ class _Teller:
             case ImageDrawn():
                 await asyncio.to_thread(store.adopt, event.image, self._images())
             case Planned():
-                for step in event.course.steps:
-                    for picture in (step.cue, step.drafted):
+                for step in event.plan.steps:
+                    for picture in (step.area, step.drafted):
                         if picture is not None:
                             await asyncio.to_thread(store.adopt, picture, self._images())
             case Judged():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.editing import cue_of
+from agent.editing import mask_of_box
 from agent.events import Planned
 from agent.models import Models
 from agent.run import Run, RunResult
@@ -47,31 +47,31 @@ async def edited(
     return session.result, events
 
 
-def cue_in(result: RunResult, number: int) -> tuple[Image.Image, str]:
+def area_in(result: RunResult, number: int) -> tuple[Image.Image, str]:
     record = json.loads((result.folder / "run.json").read_text())
-    course = record["rounds"][number]["course"]
-    step = course["steps"][course["at"]]
-    return ImageStore(result.folder / "state" / "images").get(step["cue"]), step["cue_from"]
+    plan = record["rounds"][number]["plan"]
+    step = plan["steps"][plan["at"]]
+    return ImageStore(result.folder / "state" / "images").get(step["area"]), step["area_from"]
 
 
 async def test_a_region_becomes_a_picture_in_store_and_trace(tmp_path: Path) -> None:
     steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
     result, events = await edited(fake_models(opinion, planner=planned(*steps, by="planner-model")), tmp_path)
-    cue, by = cue_in(result, 0)
+    area, by = area_in(result, 0)
     assert by == "planner-model"
-    pixels = cue.convert("L")
+    pixels = area.convert("L")
     assert pixels.getpixel((24, 24)) == 255
     assert pixels.getpixel((50, 50)) == 0
-    assert events[0].cue is not None
-    assert events[0].cue.is_file()
-    assert events[1].cue is None
+    assert events[0].area is not None
+    assert events[0].area.is_file()
+    assert events[1].area is None
     assert "Where: planner-model" in result.trace.read_text()
 
 
 async def test_regions_of_rules_come_from_the_judge(tmp_path: Path) -> None:
     steps = (Step("first", questions=(Q1,), region=BOX), Step("second", questions=(Q2,)))
     result, _ = await edited(fake_models(opinion, planner=planned(*steps)), tmp_path)
-    assert cue_in(result, 0)[1] == "the judge"
+    assert area_in(result, 0)[1] == "the judge"
 
 
 async def test_a_grounder_is_asked_where_nobody_says_where_and_only_once(tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ async def test_a_grounder_is_asked_where_nobody_says_where_and_only_once(tmp_pat
     models = fake_models(opinion, planner=planned(*steps), grounder=grounder)
     result, events = await edited(models, tmp_path)
     assert grounder.instructions == ["first", "second"]
-    assert events[0].cue is None, "it could not tell"
-    assert cue_in(result, 1)[1] == "fake-grounder"
+    assert events[0].area is None, "it could not tell"
+    assert area_in(result, 1)[1] == "fake-grounder"
 
 
 async def test_the_users_mask_comes_before_all_others(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_the_users_mask_comes_before_all_others(tmp_path: Path) -> None:
     steps = (Step("second", questions=(Q1, Q2), region=BOX, local=True),)
     models = fake_models(opinion, planner=planned(*steps), grounder=grounder)
     result, _ = await edited(models, tmp_path, mask)
-    assert cue_in(result, 0)[1] == "the user's mask"
+    assert area_in(result, 0)[1] == "the user's mask"
     assert grounder.instructions == []
 
 
@@ -188,8 +188,8 @@ async def test_the_planner_sees_the_story_in_text_and_pictures_by_turns(tmp_path
 
 
 def test_a_cue_covers_its_box_and_a_margin() -> None:
-    cue = cue_of((0.5, 0.5, 0.75, 1.0), (100, 40))
-    assert cue.getbbox() == (46, 18, 80, 40)
+    area = mask_of_box((0.5, 0.5, 0.75, 1.0), (100, 40))
+    assert area.getbbox() == (46, 18, 80, 40)
 
 
 def test_boxes_are_checked() -> None:

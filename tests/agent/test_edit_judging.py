@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageDraw
 
-from agent.course import confidence, prune
 from agent.edit_judging import (
     DONE,
     KEPT,
@@ -13,6 +12,7 @@ from agent.edit_judging import (
     nothing_done,
     wanted_and_kept,
 )
+from agent.strategies.tree import confidence, prune
 from agent.types import Attempt
 from evaluator.answering import ChatAnswerer
 from evaluator.edits.types import Edit, EditChecks

@@ -80,7 +80,7 @@ async def test_a_picture_is_edited_judged_and_accepted(tmp_path: Path) -> None:
     record = json.loads((result.folder / "run.json").read_text())
     assert record["source"] == best.parent
     assert record["source_report"]["score"] == pytest.approx(0.4)
-    assert record["rounds"][0]["course"]["steps"][0]["instruction"] == "make it fine"
+    assert record["rounds"][0]["plan"]["steps"][0]["instruction"] == "make it fine"
 
 
 async def test_what_a_picture_must_keep_is_asked_only_where_it_had_it(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ class TestInTheDrawLoop:
         [situation] = planner.situations
         assert (situation.editing, situation.prompt, situation.faults) == (False, "nearly", (Fault(Q2),))
         [planned] = [event for event in events if isinstance(event, Planned)]
-        assert planned.course.reason == "as told"
+        assert planned.plan.reason == "as told"
         rounds = json.loads((result.folder / "run.json").read_text())["rounds"]
-        assert rounds[1]["course"]["choice"] == "edit"
+        assert rounds[1]["plan"]["choice"] == "edit"
         assert rounds[1]["rewrites"] == []
 
     async def test_a_new_picture_where_it_does_not(self, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class TestInTheDrawLoop:
         assert result.stop is StopReason.ACCEPTED
         assert {attempt.kind for attempt in result.attempts} == {"generate"}
         rounds = json.loads((result.folder / "run.json").read_text())["rounds"]
-        assert rounds[1]["course"]["reason"] == "it misses the point"
+        assert rounds[1]["plan"]["reason"] == "it misses the point"
 
     async def test_the_same_picture_is_not_edited_twice_in_vain(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("vain"))
@@ -234,7 +234,7 @@ class TestInTheDrawLoop:
         )
         result, events = await drawn(models, tmp_path, Limits(tree=TreeLimits(width=1)))
         assert result.stop is StopReason.ACCEPTED
-        choices = [event.course.choice for event in events if isinstance(event, Planned)]
+        choices = [event.plan.choice for event in events if isinstance(event, Planned)]
         assert choices == ["edit", "redraw"], "planned; there were no other words for it"
         assert planner.situations[1].refused is not None
 

@@ -1,4 +1,4 @@
-"""The whole way of a judge's region: a check that did not pass, the plan, the cue, the mask of the edit, the trace."""
+"""The whole way of a judge's region: a check that did not pass, the plan, the area, the mask of the edit, the trace."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ async def test_a_judges_region_becomes_cue_mask_and_a_box_in_the_trace(tmp_path:
     assert '"box": [0, 0, 1000, 500]' in star["raw"]
     assert circles["region"] is None
 
-    [course] = [round_["course"] for round_ in record["rounds"] if "course" in round_]
-    [step] = course["steps"]
+    [plan] = [round_["plan"] for round_ in record["rounds"] if "plan" in round_]
+    [step] = plan["steps"]
     assert (step["instruction"], step["local"]) == ("recolour star to blue", True)
-    assert (step["region"], step["cue_from"]) == ([0.0, 0.0, 1.0, 0.5], "the judge")
-    cue = ImageStore(result.folder / "state" / "images").get(step["cue"]).convert("L")
-    assert cue.getbbox() == (0, 0, 64, 36), "the box and its margin"
+    assert (step["region"], step["area_from"]) == ([0.0, 0.0, 1.0, 0.5], "the judge")
+    area = ImageStore(result.folder / "state" / "images").get(step["area"]).convert("L")
+    assert area.getbbox() == (0, 0, 64, 36), "the box and its margin"
     [[task]] = editor.calls
     assert task.mask is not None
-    assert task.mask.convert("L").tobytes() == cue.tobytes()
+    assert task.mask.convert("L").tobytes() == area.tobytes()
 
     page = result.trace.read_text()
     assert "Where: the judge" in page

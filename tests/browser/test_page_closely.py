@@ -127,9 +127,9 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     edited = unfold(article)
     assert edited.locator("summary").inner_text() == "Story · 2 edited in 1 round"
     edited.get_by_text("Instruction", exact=True).wait_for()
-    cues = edited.locator(".cues figure")
-    assert [figure.inner_text() for figure in cues.all()] == ["Where, in white", "To come: a star"]
-    assert all(shown(image) for image in cues.locator("img").all())
+    areas = edited.locator(".areas figure")
+    assert [figure.inner_text() for figure in areas.all()] == ["Where, in white", "To come: a star"]
+    assert all(shown(image) for image in areas.locator("img").all())
     plan = edited.get_by_role("button", name="one step")
     plan.focus()
     mark = edited.locator(".box.place")

@@ -103,9 +103,9 @@ def thought(event: Event | RunResult) -> str:
             return "Checks:\n" + "".join(f"- {check.question}\n" for check in checks) + "\n"
         case RewriteMade(round=number, rewrite=rewrite):
             return f"Round {number}. {rewrite.thought}\n→ {rewrite.prompt}\n\n".replace("  ", " ")
-        case Planned(course=course):
-            steps = "".join(f"- {step.instruction}\n" for step in course.steps)
-            return f"Plan: {course.choice}. {course.reason}\n{steps}\n"
+        case Planned(plan=plan):
+            steps = "".join(f"- {step.instruction}\n" for step in plan.steps)
+            return f"Plan: {plan.choice}. {plan.reason}\n{steps}\n"
         case Judged(number=number, attempt=attempt):
             score = "no score" if attempt.score is None else f"{attempt.score:.2f}"
             missed = "; ".join(attempt.report.feedback)

@@ -109,7 +109,7 @@ export function fromRecord(id, record) {
   for (const one of record.rounds) {
     const kept = round(run, one.round);
     kept.rewrites = one.rewrites ?? [];
-    kept.planned = one.course ?? null;
+    kept.planned = one.plan ?? null;
     kept.pruned = one.branches ?? [];
     if (one.decision) kept.decided = { ...one.decision, best: one.decision.best === null ? null : one.decision.best + 1 };
   }

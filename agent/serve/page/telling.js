@@ -53,10 +53,10 @@ function verdict(one) {
 }
 
 // The pictures that an edit was thought out with: where it is to change something, and what is to come.
-function cues(step) {
-  const shown = [["Where, in white", step.cue], [`To come: ${step.draft}`, step.drafted]].filter(([, image]) => image);
+function areas(step) {
+  const shown = [["Where, in white", step.area], [`To come: ${step.draft}`, step.drafted]].filter(([, image]) => image);
   if (shown.length === 0) return null;
-  return h("div", { class: "cues" }, shown.map(([what, image]) => h("figure", {},
+  return h("div", { class: "areas" }, shown.map(([what, image]) => h("figure", {},
     h("img", { src: api.image(image, 160), alt: what }), h("figcaption", { class: "dim" }, what))));
 }
 
@@ -77,7 +77,7 @@ function frame(run, one) {
         one.number === null ? (run.stop ? "not judged" : "being judged") : one.unchanged ? "came back unchanged" : score(one.score),
         one.number !== null && one.number === run.best ? h("span", { class: "mark" }, "best") : null),
       plan && step ? h("p", {}, h("span", { class: "label" }, "Plan"), place ? pointer(place.key, place.region, plan.reason) : plan.reason) : null,
-      step ? cues(step) : null,
+      step ? areas(step) : null,
       rewrite?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), rewrite.thought) : null,
       h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind !== "generate" ? "Instruction" : own ? "Prompt, in your own words" : "Prompt"), one.prompt),
       fate ? h("p", { class: "dim" }, `Candidate: ${words(fate.fate)}, confidence ${score(fate.confidence)}`) : null,

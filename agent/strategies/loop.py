@@ -1,14 +1,37 @@
-"""What a round draws: pure functions from what is known to the list of tasks."""
+"""The strategy `loop`: each round rewrites the request, told what the best picture misses, and draws."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
+from agent.decide import best_of
+from agent.strategies import Draw, MakeRewrites, View
 from agent.types import Attempt, Task, missed
 from evaluator.types import Outcome
 from redraft.limits import Limits
 from rewriter.types import Feedback, Rewrite
+
+
+def loop(view: View) -> MakeRewrites | Draw:
+    """Asks for the round's rewrites, and when they are there for its pictures."""
+    attempts = list(view.attempts.values())
+    index = best_of(attempts, view.limits)
+    best = None if index is None else attempts[index]
+    wanted = rewrites_wanted(view.limits, view.round, view.spent.images)
+    if view.rewrites is None and wanted:
+        feedback = None if best is None else feedback_on(best, view.limits)
+        return MakeRewrites(wanted, derive_seed(view.seed, view.round, -1), feedback)
+    tasks = plan_round(
+        view.request,
+        view.rewrites or (),
+        number=view.round,
+        seed=view.seed,
+        limits=view.limits,
+        spent=view.spent.images,
+        best=best,
+    )
+    return Draw(tuple(tasks))
 
 
 def derive_seed(seed: int, number: int, index: int) -> int:
@@ -27,9 +50,9 @@ def slots(limits: Limits, spent: int) -> int:
 def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
     """How many rewrites the round can use.
 
-    The first round keeps one place for the original prompt. Where only one place is there, the original is drawn
-    alone and the rewriter starts in the second round, with feedback; but where the whole run may draw only one
-    picture there is nothing to compare, and it is drawn from a rewrite.
+    The first round keeps one place for the request itself. If there is only one place, the request is drawn alone
+    and the rewriter starts in the second round, with feedback; but if the whole run may draw only one
+    picture, there is nothing to compare, and it is drawn from a rewrite.
     """
     places = slots(limits, spent)
     if number == 1 and limits.max_images > 1:
@@ -39,9 +62,9 @@ def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
 
 def feedback_on(best: Attempt, limits: Limits) -> Feedback:
     """What the rewriter is told about the best picture so far: the questions that were answered with no, the surest no
-    first, each with the judge's reason where it gave one.
+    first, each with the judge's reason if it gave one.
 
-    Where every answer passed but the score is too low, the weakest check is named.
+    If every answer passed but the score is too low, the weakest check is named.
     """
     wrong = missed(best.report, limits.pass_at)
     if not wrong:
@@ -52,7 +75,7 @@ def feedback_on(best: Attempt, limits: Limits) -> Feedback:
 
 
 def plan_round(
-    original: str,
+    request: str,
     rewrites: Sequence[Rewrite],
     *,
     number: int,
@@ -63,10 +86,10 @@ def plan_round(
 ) -> list[Task]:
     """The tasks of round `number` (from 1), at most `slots` of them, each with a seed of its own.
 
-    Round 1: the original prompt once, the other places to the rewrites in turn. Later rounds: the rewrites and the
+    Round 1: the request itself once, the other places to the rewrites in turn. Later rounds: the rewrites and the
     best prompt so far in turn, so that a repair is always hedged by a fresh draw of what worked best. The same prompt
-    is never listed twice; a rewriter that repeats a prompt gets a fresh draw of it. The original is drawn again only
-    where there is nothing else.
+    is never listed twice; a rewriter that repeats a prompt gets a fresh draw of it. The request itself is drawn again
+    only if there is nothing else.
     """
     places = slots(limits, spent)
     candidates: dict[str, str | None] = {}
@@ -74,12 +97,12 @@ def plan_round(
         candidates.setdefault(rewrite.prompt, rewrite.negative_prompt)
     first: list[tuple[str, str | None]] = []
     if number == 1 and (limits.max_images > 1 or not candidates):
-        first = [(original, None)]
+        first = [(request, None)]
         if len(candidates) > 1:
-            candidates.pop(original, None)
-    elif best is not None and best.prompt != original:
+            candidates.pop(request, None)
+    elif best is not None and best.prompt != request:
         candidates.setdefault(best.prompt, best.negative_prompt)
-    pool = list(candidates.items()) or [(original, None)]
+    pool = list(candidates.items()) or [(request, None)]
     chosen = first[:places]
     chosen += [pool[i % len(pool)] for i in range(places - len(chosen))]
     return [
