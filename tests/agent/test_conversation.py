@@ -181,7 +181,7 @@ async def test_a_picture_of_ones_own_and_a_mask(tmp_path: Path) -> None:
 
 async def test_a_drawing_that_failed_is_taken_up_again(tmp_path: Path) -> None:
     broken = FakeBackend(paint=paint, script=[BackendError("the image server is down; start it")])
-    talk = await created(tmp_path, backend=broken)
+    talk = await created(tmp_path, generator=broken)
     failed = await reply(talk, "a star")
     assert failed.entry.error
     assert "the image server is down" in failed.entry.reply
