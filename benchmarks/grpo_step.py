@@ -50,19 +50,19 @@ class OneByOne:
         checklists: dict[str, Any] = {}
         scored = []
         for sample in samples:
-            read = review(sample.prompt, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
+            read = review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
             form = format_term(sample.reply, readable=read.prompt is not None)
             if read.prompt is None:
                 most = self._settings.penalty_most
                 scored.append(ScoredSample(self._settings.format_weight * form - most, 0.0, form, None, penalty=most))
                 continue
-            key = (sample.prompt, read.prompt)
+            key = (sample.request, read.prompt)
             if key not in known:
-                if sample.prompt not in checklists:
-                    checklists[sample.prompt] = await self._evaluator.checklist(sample.prompt)
-                task = ImageTask(read.prompt, seeds_of(sample.prompt, self._settings)[0])
+                if sample.request not in checklists:
+                    checklists[sample.request] = await self._evaluator.checklist(sample.request)
+                task = ImageTask(read.prompt, seeds_of(sample.request, self._settings)[0])
                 [image] = render(self._backend, [task])
-                report = await self._evaluator.score(image, sample.prompt, checklists[sample.prompt])
+                report = await self._evaluator.score(image, sample.request, checklists[sample.request])
                 known[key] = alignment(report, self._evaluator.aggregation)
             aligned = known[key]
             penalty = intent_penalty(len(read.findings))
@@ -168,14 +168,14 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from mini.rewriter.write_data import prompts
     from redraft.training import find_model
-    from rewriter.train.data import RLPrompt, rl_rows
+    from rewriter.train.data import RLRequest, rl_rows
     from rewriter.train.rewards import Shaper, ShapingArguments
     from rewriter.train.trl_reward import RewriteReward
 
     profile = load_profile(options.profile)
     source = Batched(profile) if options.way == WAYS[0] else OneByOne(profile)
     timed = Timed(RewriteReward(source, Shaper(ShapingArguments())))
-    records = [RLPrompt(row["prompt"]) for row in prompts(options.prompts, "train", seed=77)]
+    records = [RLRequest(row["request"]) for row in prompts(options.prompts, "train", seed=77)]
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
             output_dir=folder,
@@ -200,7 +200,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         trainer.train()
         steps = [entry["step_time"] for entry in trainer.state.log_history if "step_time" in entry]
     last = timed.reward.last
-    distinct = {(one.sample.prompt, one.scored.rewrite) for one in last if one.scored.rewrite is not None}
+    distinct = {(one.sample.request, one.scored.prompt) for one in last if one.scored.prompt is not None}
     return {
         "step_s": median(steps[1:]),
         "reward_s": median(timed.seconds[1:]),

@@ -1,7 +1,10 @@
 """Records for training and evaluation: JSONL and Parquet files, folders of them, and data sets that `datasets` knows.
 
-What cannot be used is named by file and line (in tables: row, from 1) and counted, so that nothing is dropped silently;
-more of it than allowed refuses the whole load. Readers of one kind of record raise InputError for a row they refuse.
+    prompts = load_records(["prompts.jsonl"], lambda row, source: text_field(row, "request"), max_bad=0.01).records
+
+A record that cannot be used is named by file and line (in tables: by row, from 1) and counted, so that nothing is dropped
+in silence; if there are more than allowed, the whole load is refused. The function that reads one kind of record raises
+InputError for a row that it refuses.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from redraft.extras import require
 T = TypeVar("T")
 Row = Mapping[str, Any]
 DATASETS = "datasets:"
-"""`datasets:PLACE` or `datasets:PLACE#SPLIT` (`train` unless told); PLACE is what `datasets.load_dataset` takes."""
+"""`datasets:PLACE` or `datasets:PLACE#SPLIT` (`train` by default); PLACE is what `datasets.load_dataset` takes."""
 
 _NAMED = 5
 """How many bad records an error names."""
@@ -38,7 +41,7 @@ class BadRecord:
 
 
 @dataclass(frozen=True)
-class Loaded(Generic[T]):
+class LoadedRecords(Generic[T]):
     """The records that can be used, in the order of the files, and those that cannot.
 
     `places`: file or id, and line, of each record.
@@ -51,12 +54,12 @@ class Loaded(Generic[T]):
     def __str__(self) -> str:
         return f"{len(self.records):,} records, {len(self.bad):,} malformed"
 
-    def within(self, max_bad: float) -> Loaded[T]:
-        """Itself. Raises InputError where the share of bad records is above `max_bad`, or no others are left."""
+    def within(self, max_bad: float) -> LoadedRecords[T]:
+        """Itself. Raises InputError if the share of bad records is above `max_bad`, or no others are left."""
         total = len(self.records) + len(self.bad)
         if self.records and len(self.bad) <= max_bad * total:
             return self
-        named = "\n".join(f"  {one}" for one in self.bad[:_NAMED])
+        named = "\n".join(f"  {record}" for record in self.bad[:_NAMED])
         more = f"\n  and {len(self.bad) - _NAMED:,} more" if len(self.bad) > _NAMED else ""
         raise InputError(
             f"{len(self.bad):,} of {total:,} records cannot be used, more than the share of {max_bad:g} that is "
@@ -64,28 +67,30 @@ class Loaded(Generic[T]):
         )
 
 
-def load_records(places: Sequence[str | Path], read: Callable[[Row, str], T], max_bad: float) -> Loaded[T]:
-    """What `read` makes of each row in `places`; it is given the row and the file or id that holds it.
+def load_records(places: Sequence[str | Path], read: Callable[[Row, str], T], max_bad: float) -> LoadedRecords[T]:
+    """What `read` makes of each row in `places`. It is called with the row and the file or id that holds it.
 
-    `max_bad`: share of bad records that is allowed. Raises InputError where there are more, no good ones at all, or a
-    place that cannot be read.
+    `max_bad`: share of bad records that is allowed. Raises InputError if there are more, if there are no good ones at
+    all, or if a place cannot be read.
     """
     records: list[T] = []
     bad: list[BadRecord] = []
-    found: list[tuple[str, int]] = []
+    positions: list[tuple[str, int]] = []
     for source, line, row in _all_rows(places):
         try:
             records.append(read(_mapping(row), source))
-            found.append((source, line))
+            positions.append((source, line))
         except InputError as error:
             bad.append(BadRecord(source, line, str(error)))
     if not records and not bad:
-        raise InputError(f"there are no records in {', '.join(map(str, places)) or 'no files'}; one JSON object a line")
-    return Loaded(tuple(records), tuple(bad), tuple(found)).within(max_bad)
+        raise InputError(
+            f"there are no records in {', '.join(map(str, places)) or 'no files'}; one JSON object per line"
+        )
+    return LoadedRecords(tuple(records), tuple(bad), tuple(positions)).within(max_bad)
 
 
 def text_field(row: Row, name: str) -> str:
-    """The text in a row's field. Raises InputError where it is missing (or a table's empty cell) or no text."""
+    """The text in a row's field. Raises InputError if it is missing (or a table's empty cell) or is not text."""
     value = row.get(name)
     if is_missing(value):
         raise InputError(f"field {name!r} is missing; there are {', '.join(sorted(map(str, row))) or 'none'}")
@@ -95,7 +100,7 @@ def text_field(row: Row, name: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a field's value stands for none: absent, null, or the NaN that tables have in empty cells."""
+    """Whether a field has no value: it is absent, null, or the NaN that tables have in empty cells."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -131,7 +136,7 @@ def _rows(file: Path) -> Iterator[tuple[int, object]]:
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, object]]:
-    # Read as bytes: one line that is no UTF-8 must not hide the others.
+    # Read as bytes: one line that is not UTF-8 must not hide the others.
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():

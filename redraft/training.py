@@ -1,4 +1,4 @@
-"""What training scripts share: YAML settings without unknown keys, models that are there, going on after a kill."""
+"""What training scripts share: YAML settings without unknown keys, models that are there, resuming after a kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from redraft.errors import ConfigError, ModelMissing, RedraftError, one_line, pr
 from redraft.extras import mapping_missing
 from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
-from redraft.records import Loaded
+from redraft.records import LoadedRecords
 
 T = TypeVar("T")
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -39,7 +39,8 @@ def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> 
 
 
 def check_choices(args: Any) -> None:
-    """argparse checks what stands on the command line, but not what stands in a YAML file. Raises ValueError."""
+    """Checks every `Literal` field of a dataclass: argparse does so for the command line, but not for a YAML file.
+    Raises ValueError."""
     for name, kind in get_type_hints(type(args)).items():
         value = getattr(args, name)
         if get_origin(kind) is Literal and value not in get_args(kind):
@@ -47,6 +48,7 @@ def check_choices(args: Any) -> None:
 
 
 def setting(default: Any, help: str) -> Any:
+    """A field of a dataclass of settings, with its help text."""
     return field(default=default, metadata={"help": help})
 
 
@@ -56,8 +58,8 @@ def recipes(package: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def told(name: str, loaded: Loaded[T]) -> Loaded[T]:
-    """Says how many records there are, and names those that were left out."""
+def report_loaded(name: str, loaded: LoadedRecords[T]) -> LoadedRecords[T]:
+    """Prints how many records there are, and names those that were left out. Returns `loaded`."""
     console.print(f"{name}: {loaded}")
     for bad in loaded.bad[:_NAMED]:
         console.print(printable(f"  left out: {bad}"))
@@ -71,8 +73,9 @@ def read_settings(
 ) -> tuple[Any, ...]:
     """One instance of each dataclass in `kinds`, from `--config FILE` (YAML) and the options that override it.
 
-    `recipes`: names that can stand for a file. Raises ConfigError for a file that cannot be read, for a key or option
-    that does not exist, and for values that the dataclasses refuse.
+    `recipes`: names that can stand for a file. A YAML file may give a single value where a setting is a list. Raises
+    ConfigError for a file that cannot be read, for a key or option that does not exist, and for values that the
+    dataclasses refuse.
     """
     from trl import TrlParser
 
@@ -82,16 +85,27 @@ def read_settings(
     if "--config" in args:
         at = args.index("--config") + 1
         if at == len(args):
-            raise ConfigError("--config needs the name of a YAML file behind it")
+            raise ConfigError("--config must be followed by the name of a YAML file")
         _refuse_unknown(Path(args[at]), {f.name for kind in kinds for f in fields(kind) if f.init})
     try:
-        return tuple(TrlParser(kinds, prog=prog).parse_args_and_config(args))
+        settings = tuple(TrlParser(kinds, prog=prog).parse_args_and_config(args))
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"the settings cannot be used: {one_line(error)}") from error
+    for part in settings:
+        _wrap_single_values(part)
+    return settings
+
+
+def _wrap_single_values(settings: Any) -> None:
+    """A list that YAML gives as one text would otherwise be read letter by letter."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if isinstance(value, str) and str(f.type).startswith("list["):
+            setattr(settings, f.name, [value])
 
 
 def find_model(model: str | None, revision: str | None = None) -> str:
-    """The folder or hub id of a language model whose configuration can be had. Raises ConfigError, ModelMissing."""
+    """The folder or hub id of a language model whose configuration can be read. Raises ConfigError, ModelMissing."""
     from transformers import AutoConfig
 
     if not model:
@@ -100,29 +114,29 @@ def find_model(model: str | None, revision: str | None = None) -> str:
     try:
         AutoConfig.from_pretrained(place, revision=revision)
     except (OSError, ValueError) as error:
-        raise missing(place, error) from error
+        raise missing_model(place, error) from error
     return place
 
 
-def missing(place: str, error: Exception) -> ModelMissing:
-    """The error for a model that could not be loaded: how to get it."""
+def missing_model(place: str, error: Exception) -> ModelMissing:
+    """The error for a model that could not be loaded: it says how to get it."""
     return ModelMissing(
-        f"no model could be loaded from {place} ({one_line(error)}); download it (hf download {place}) where there is "
+        f"no model could be loaded from {place} ({one_line(error)}); download it (hf download {place}) on a machine with "
         f"a network, or set model_name_or_path to a folder with config.json, tokenizer and *.safetensors"
     )
 
 
 def checkpoint_for(training: Any) -> Path | None:
-    """Where to go on from: what the settings name, or the last whole checkpoint in output_dir."""
+    """The checkpoint to resume from: the one that the settings name, or the last whole one in output_dir."""
     start = training.resume_from_checkpoint
-    # "true" and "false" are what the setting may hold, too: then output_dir decides, which it does anyway.
+    # The setting may also hold "true" or "false": then output_dir decides, as it does by default.
     named = Path(start) if isinstance(start, str) and start.lower() not in ("true", "false") else None
     return named or last_checkpoint(Path(training.output_dir))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`. One that a kill cut short lacks its state, which is written last, or has
-    only the beginning of it."""
+    """The newest whole checkpoint in `folder`. If a kill cut one short, its state, which is written last, is missing or
+    incomplete."""
     found = sorted((int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name)))
     return next((path for _, path in reversed(found) if _is_json(path / "trainer_state.json")), None)
 
@@ -155,13 +169,13 @@ def _refuse_unknown(path: Path, known: set[str]) -> None:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the config {path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(settings, dict):
-        raise ConfigError(f"the config {path} must be a YAML mapping, one `setting: value` a line")
+        raise ConfigError(f"the config {path} must be a YAML mapping, one `setting: value` per line")
     unknown = [str(key) for key in settings if key != "env" and key not in known]
     if unknown:
-        lines = [f"  {key}: no such setting{_meant(key, known)}" for key in unknown]
+        lines = [f"  {key}: no such setting{_suggest(key, known)}" for key in unknown]
         raise ConfigError(f"the config {path} has mistakes:\n" + "\n".join(lines))
 
 
-def _meant(key: str, known: set[str]) -> str:
+def _suggest(key: str, known: set[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -28,7 +28,7 @@ from evaluator.types import Check
 from redraft.errors import InputError
 from redraft.files import write_atomically
 from redraft.images import open_image
-from redraft.records import DATASETS, BadRecord, Loaded, Row, is_missing, load_records, text_field
+from redraft.records import DATASETS, BadRecord, LoadedRecords, Row, is_missing, load_records, text_field
 
 _VERDICTS = {"accept": True, "yes": True, "true": True, "1": True}
 _VERDICTS |= {"reject": False, "no": False, "false": False, "0": False}
@@ -58,7 +58,7 @@ class Judgement:
     reason: str = ""
 
 
-def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float = 0.01) -> Loaded[Judgement]:
+def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float = 0.01) -> LoadedRecords[Judgement]:
     """The judgements in `places` (`redraft.records`) whose pictures can be opened.
 
     Pictures that lie inside tables are written to the folder `spool`, once each. `max_bad`: share of bad records
@@ -78,7 +78,7 @@ def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float
             bad.append(BadRecord(*place, picture))
     order = {source: number for number, source in enumerate(dict.fromkeys(one.file for one in bad))}
     bad.sort(key=lambda one: (order[one.file], one.line))
-    return Loaded(tuple(records), tuple(bad), tuple(found)).within(max_bad)
+    return LoadedRecords(tuple(records), tuple(bad), tuple(found)).within(max_bad)
 
 
 def question_of(description: str) -> str:

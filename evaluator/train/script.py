@@ -22,7 +22,7 @@ from evaluator.types import Judge, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.files import write_atomically
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
-from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, told
+from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, report_loaded
 
 if TYPE_CHECKING:
     from evaluator.prefix import VLM
@@ -153,7 +153,7 @@ def _parts(data: JudgeArguments, out: Path, *, first: bool) -> RecordParts:
 
     def load(name: str, places: list[str]) -> tuple[Judgement, ...]:
         loaded = load_judgements(places, spool, max_bad=data.max_bad)
-        return (told(name, loaded) if first else loaded).records
+        return (report_loaded(name, loaded) if first else loaded).records
 
     learn = load("train_files", data.train_files)
     if data.calibration_files:

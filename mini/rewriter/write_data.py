@@ -2,7 +2,7 @@
 
     python -m mini.rewriter.write_data
 
-work/mini/sft.jsonl            triplets of the training split: {"prompt", "thought", "rewrite"},
+work/mini/sft.jsonl            triplets of the training split: {"request", "thought", "prompt"},
                                a fifth of them repairs, with "before" and "failed"; by a teacher who does not know
                                what the generator draws well (--once, see docs/training.md)
 work/mini/prompts.jsonl        prompts of the training split, others than those of the triplets
@@ -37,10 +37,10 @@ def triplets(count: int, seed: int = 0, once: float = 0.0) -> list[dict[str, Any
         one = lesson(rng, "train", "repair" if rng.random() < _REPAIRS else "rewrite", once)
         thought, rewrite = parts_of(one.reply)
         if one.task == "repair":
-            row: dict[str, Any] = {"prompt": one.wording.text, "before": one.before, "failed": list(one.failed)}
+            row: dict[str, Any] = {"request": one.wording.text, "before": one.before, "failed": list(one.failed)}
         else:
-            row = {"prompt": one.prompt.removeprefix("Rewrite: ")}
-        found.setdefault(row["prompt"], {**row, "thought": thought, "rewrite": rewrite})
+            row = {"request": one.prompt.removeprefix("Rewrite: ")}
+        found.setdefault(row["request"], {**row, "thought": thought, "prompt": rewrite})
     return list(found.values())
 
 
@@ -53,7 +53,7 @@ def prompts(count: int, split: Split, seed: int = 0, without: Iterable[str] = ()
         text = lesson(rng, split, "rewrite").prompt.removeprefix("Rewrite: ")
         if text not in seen:
             seen.add(text)
-            rows.append({"prompt": text})
+            rows.append({"request": text})
     return rows
 
 
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     learnt = triplets(options.count, options.seed, options.once)
-    known = [row["prompt"] for row in learnt]
+    known = [row["request"] for row in learnt]
     _write(options.out / "sft.jsonl", learnt)
     _write(options.out / "prompts.jsonl", prompts(options.prompts, "train", options.seed, known))
     _write(options.out / "prompts_test.jsonl", prompts(options.test, "test", options.seed))

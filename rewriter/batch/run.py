@@ -169,7 +169,7 @@ def fresh_prompts(source: InputTable, work: WorkFolder, plan: BatchPlan, counts:
 def _prompts(source: InputTable, plan: BatchPlan, counts: Counts) -> Iterator[str]:
     for row in islice(source.rows(), plan.limit):
         if isinstance(row, InputRow):
-            yield row.prompt
+            yield row.request
         elif plan.shard.owns_reject(row.number):
             counts.rejects += 1
             counts.first_reject = counts.first_reject or f"{row.where}: {row.why}"
@@ -190,11 +190,11 @@ def merge(
                 if plan.shard.owns_reject(row.number):
                     counts.rejects += 1
                     rejects.write(row)
-            elif plan.shard.owns(key := keys.key(row.prompt)):
+            elif plan.shard.owns(key := keys.key(row.request)):
                 record = _record(work, key, row)
                 counts.rows += 1
                 counts.statuses[record.status] += 1
-                writer.write(row.columns, result_of(row.prompt, record, plan.own))
+                writer.write(row.columns, result_of(row.request, record, plan.own))
             if number % _CHUNK == 0:
                 tell(counts)
     tell(counts)

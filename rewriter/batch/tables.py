@@ -28,7 +28,7 @@ class InputRow:
 
     number: int
     columns: Mapping[str, object]
-    prompt: str
+    request: str
 
 
 @dataclass(frozen=True)

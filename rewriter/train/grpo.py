@@ -4,12 +4,11 @@
     accelerate launch -m rewriter.train.grpo --config FILE.yaml
 
 The YAML file (or the name of a recipe) holds the settings of `DataArguments`, `RewardArguments`, `RemoteArguments`,
-`ShapingArguments` and `SampleArguments` (rewriter/train/arguments.py), of TRL's ModelConfig (model_name_or_path,
-use_peft, ...) and of its GRPOConfig (output_dir, num_generations, beta, use_vllm, ...). A second run of the same
-command goes on from the last whole checkpoint in output_dir; the trained model lies in output_dir itself, and sample
-pages in output_dir/samples.
+`ShapingArguments` and `SampleArguments`, of TRL's ModelConfig (model_name_or_path, use_peft, ...) and of its GRPOConfig
+(output_dir, num_generations, beta, use_vllm, ...). A second run of the same command resumes from the last whole
+checkpoint in output_dir; the trained model goes to output_dir itself, and sample pages to output_dir/samples.
 
-TRL turns rewards into advantages within each prompt's group (`scale_rewards: group`, the paper's way), or as its other
+TRL turns rewards into advantages within each request's group (`scale_rewards: group`, the paper's way), or as its other
 settings say. Its `reward_weights` and `multi_objective_aggregation` are for several reward functions; here one function
 gives the whole reward, and `combine` and `part_weights` are for its parts.
 """
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import ConfigError
-from redraft.training import checkpoint_for, find_model, missing, run, told
-from rewriter.train.data import DataArguments, load_prompts, rl_rows, style_and_rules
+from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run
+from rewriter.train.data import DataArguments, load_requests, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
 from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
-from rewriter.train.trl_reward import RewriteReward
+from rewriter.train.trl_reward import RewriteReward, SampleArguments
 
 if TYPE_CHECKING:
     from rewriter.train.pages import SampleArguments
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(argv: Sequence[str]) -> None:
     """Reads settings and data, opens the reward, trains, saves.
 
-    Raises ConfigError, InputError, ModelMissing, and BackendError where too many judgements failed.
+    Raises ConfigError, InputError, ModelMissing, and BackendError if too many judgements failed.
     """
     from trl import GRPOConfig, ModelConfig
 
@@ -60,15 +59,15 @@ def train(argv: Sequence[str]) -> None:
         kinds, argv, "python -m rewriter.train.grpo"
     )
     if not data.train_files:
-        raise ConfigError("train_files is missing; name JSONL or Parquet files of prompts, or folders of them")
-    _fit_together(shaping, training)
+        raise ConfigError("train_files is missing; name JSONL or Parquet files of requests, or folders of them")
+    _check_together(shaping, training)
     style, _ = style_and_rules(data.style, data.target)
-    learnt = told("train_files", load_prompts(data.train_files, max_bad=data.max_bad))
+    records = report_loaded("train_files", load_requests(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:
-        held_out = told("eval_files", load_prompts(data.eval_files, max_bad=data.max_bad))
+        held_out = report_loaded("eval_files", load_requests(data.eval_files, max_bad=data.max_bad))
     place = find_model(model.model_name_or_path, model.model_revision)
-    rows = rl_rows(learnt.records, style)
+    rows = rl_rows(records.records, style)
     shaper = Shaper(shaping)
     reward = RewriteReward(
         open_source(rewarding, remote, data.style, data.target),
@@ -86,7 +85,7 @@ def train(argv: Sequence[str]) -> None:
         reward.close()
 
 
-def _fit_together(shaping: ShapingArguments, training: Any) -> None:
+def _check_together(shaping: ShapingArguments, training: Any) -> None:
     """Refuses settings of ours and TRL's that would undo each other. Raises ConfigError."""
     if training.reward_weights is not None or training.multi_objective_aggregation != "sum_then_normalize":
         raise ConfigError(
@@ -98,7 +97,7 @@ def _fit_together(shaping: ShapingArguments, training: Any) -> None:
 
 
 def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
-    """What the chat template writes of the reply itself: templates of models that always think open the thought."""
+    """What the chat template already writes of the reply: templates of models that always think open the thought."""
     from transformers import AutoTokenizer
 
     try:
@@ -107,7 +106,7 @@ def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
             row["prompt"], tokenize=False, add_generation_prompt=True, **(training.chat_template_kwargs or {})
         )
     except OSError as error:
-        raise missing(place, error) from error
+        raise missing_model(place, error) from error
     except ValueError as error:
         raise ConfigError(f"the tokenizer in {place} cannot be used: {error}") from error
     return "<think>" if str(text).rstrip().endswith("<think>") else ""
@@ -136,10 +135,10 @@ def _trainer(
             peft_config=get_peft_config(model),
         )
     except OSError as error:
-        raise missing(place, error) from error
+        raise missing_model(place, error) from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"the settings cannot be used: {error}") from error
-    # As TRL itself tells a reply that came to its end from one that was cut off.
+    # TRL tells a finished reply from one that was cut off in the same way.
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
     reward.ends = frozenset([*trainer.eos_token_ids, tokenizer.pad_token_id])
     return trainer
@@ -153,7 +152,7 @@ def _add_callbacks(
     trainer.add_callback(ShaperState(shaper, start))
     if samples.sample_every > 0:
         folder = Path(trainer.args.output_dir) / "samples"
-        trainer.add_callback(SamplePages(reward, folder, samples.sample_every, samples.sample_count))
+        trainer.add_callback(SamplePages(reward, folder, every=samples.sample_every, count=samples.sample_count))
 
 
 if __name__ == "__main__":

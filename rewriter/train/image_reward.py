@@ -1,14 +1,17 @@
 """The reward of a rewrite: what the frozen generator draws from it, judged against what the user asked for.
 
-    reply -> parser -> rewrite -> generator (k seeds) -> AlignEvaluator on the checklist of the ORIGINAL prompt
+    reply -> parser -> prompt -> generator (k seeds) -> AlignEvaluator on the checklist of the user's request
 
     reward = mean alignment over the seeds + format_weight * format term - intent penalty
+
+    reward = open_reward(RewardArguments(profile="mini"), max_failed=0.2)
+    scores = await reward([RewardSample("two stars", "<think>...</think><answer>two red stars</answer>")])
 
 While one batch of pictures is judged the next is drawn; a bounded queue between the two keeps memory flat. A reply that
 the parser cannot read draws nothing: it has alignment 0 and the whole penalty, so that no readable reply has less.
 
-Where a picture is judged more than once (`passes`), each further pass sees it re-encoded as JPEG, which changes nothing
-that anybody asked for: how far the answers then lie apart tells how sure the judge is.
+If a picture is judged more than once (`passes`), each further pass sees it re-encoded as JPEG, which changes nothing that
+anybody asked for: how far the answers then differ shows how sure the judge is.
 """
 
 from __future__ import annotations
@@ -43,16 +46,13 @@ from rewriter.train.rewards import Reward, alignment, format_term, intent_penalt
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How a reward is made. The paper names neither weights nor seeds: these are choices.
-
-    `size` is (width, height) of the pictures; None leaves it to the generator.
-    """
+    """How a reward is made. The paper gives neither weights nor seeds: these are choices."""
 
     seeds: int = 1
     """Pictures drawn from each rewrite."""
     seed: int = 0
     passes: int = 1
-    """Times that each picture is judged; the reward is their mean."""
+    """How often each picture is judged; the reward is the mean."""
     batch_size: int = 4
     """Pictures in one call of the generator."""
     ahead: int = 2
@@ -60,11 +60,12 @@ class RewardSettings:
     judging: int = 8
     """Pictures being judged, and checklists being made, at once."""
     size: tuple[int, int] | None = None
+    """(width, height) of the pictures; None leaves it to the generator."""
     format_weight: float = 0.1
     penalty_each: float = 0.1
     penalty_most: float = 0.5
     max_failed: float = 0.2
-    """Above this share of failed judgements in a call, the call fails."""
+    """A call fails if more than this share of its judgements fails."""
 
     def __post_init__(self) -> None:
         if min(self.seeds, self.passes, self.batch_size, self.ahead, self.judging) < 1:
@@ -75,28 +76,29 @@ class RewardSettings:
 
 @dataclass(frozen=True)
 class RewardSample:
-    """A reply of the rewriter to the user's prompt. `truncated` is True where it was cut off at its token limit."""
+    """A reply of the rewriter to a user's request. `truncated`: it was cut off at its token limit."""
 
-    prompt: str
+    request: str
     reply: str
     truncated: bool = False
 
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """A sample's reward and its parts. `reward` and `alignment` are None where all its judgements failed.
+    """A sample's reward and its parts. `reward` and `alignment` are None if all its judgements failed.
 
-    `penalty` is what was taken off for `findings`, which the intent guard (or the parser) had to say. `certainty` in
-    (0, 1] tells how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
-    `pictures` were wanted of it, `failed` of them have no judgement.
+    prompt:    what the reply says to draw; None if the reply cannot be read.
+    penalty:   what was taken off for `findings`, which come from the intent guard or the parser.
+    certainty: in (0, 1], how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
+    pictures:  how many were wanted; `failed` of them have no judgement.
     """
 
     reward: Reward
     alignment: Reward
     format: float
-    rewrite: str | None
+    prompt: str | None
     thought: str = ""
-    negative: str | None = None
+    negative_prompt: str | None = None
     penalty: float = 0.0
     certainty: float = 1.0
     findings: tuple[str, ...] = ()
@@ -108,9 +110,9 @@ class ScoredSample:
 class Scores:
     """The rewards of one call, in the order of its samples, and what they cost.
 
-    `judgements` counts distinct pictures wanted, of which `failed` could not be drawn or judged and `cached` were known
-    already. `reasons` has each reason for failure once. `draw_s` and `judge_s` are the seconds in which a picture was
-    being drawn, and in which one was being judged; with overlap they come to more than `wall_s`.
+    `judgements` counts the distinct pictures wanted, of which `failed` could not be drawn or judged and `cached` were
+    known already. `reasons` has each reason for a failure once. `draw_s` and `judge_s` are the seconds in which some
+    picture was being drawn, and in which one was being judged; as the two overlap, their sum may exceed `wall_s`.
     """
 
     samples: tuple[ScoredSample, ...]
@@ -124,18 +126,17 @@ class Scores:
 
 
 class Wish(NamedTuple):
-    """A picture to look at: the user's prompt, the rewrite, and the negative prompt that goes with it."""
+    """A picture for people to look at: of this request, drawn from this prompt."""
 
+    request: str
     prompt: str
-    rewrite: str
-    negative: str | None = None
+    negative_prompt: str | None = None
 
 
 class RewardSource(Protocol):
-    """What trainers get rewards from: models in this process (`ImageReward`) or a server (`reward_client`).
+    """What trainers get rewards from: models in this process (`ImageReward`) or a server (`reward_server.RemoteReward`).
 
-    `draw` gives the picture that each rewrite was first judged by, for people to look at; None where it cannot be
-    drawn. Both raise BackendError.
+    `draw` gives the picture that each prompt was first judged by; None if it cannot be drawn. Both raise BackendError.
     """
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores: ...
@@ -161,20 +162,21 @@ class PictureScore:
     certainty: float = 1.0
 
 
-def cache_key(prompt: str, rewrite: str, seed: int, names: Sequence[str], checklist: Checklist) -> str:
-    """The sha256, in hex, of all that a score depends on. `names`: generator, judge, and settings of theirs.
+def cache_key(request: str, prompt: str, *, seed: int, names: Sequence[str], checklist: Checklist) -> str:
+    """The sha256, in hex, of everything that a score depends on. `names`: generator, judge, and their settings.
 
     Models count by their names: after training new weights into the same folder, start a new cache.
     """
     checks = [[check.key_point, check.question] for check in checklist]
-    told = json.dumps([prompt, rewrite, seed, list(names), checks])  # ASCII, so that any string can be hashed
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([request, prompt, seed, list(names), checks])  # ASCII, so that any string can be hashed
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class RewardCache:
-    """Scores by `cache_key`, in a journal that several processes may share, or in memory without a path.
+    """What pictures have scored, by `cache_key`, so that a resumed training, or the next one, judges nothing twice.
 
-    Only scores are kept: what failed is tried again. Raises InputError if the file cannot be used.
+    In a journal that several processes may share, or in memory without a path. Only scores are kept: what failed is tried
+    again. Raises InputError if the file cannot be used.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -183,7 +185,7 @@ class RewardCache:
         self._memory: dict[str, PictureScore] = {}
 
     def get(self, key: str) -> PictureScore | None:
-        """What is kept under `key`; None if nothing is."""
+        """The score under `key`; None if there is none."""
         if self._journal is None:
             return self._memory.get(key)
         value = self._journal.get(key)
@@ -202,34 +204,34 @@ class RewardCache:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Picture:
     """A picture that is wanted."""
 
+    request: str
     prompt: str
-    rewrite: str
-    negative: str | None
+    negative_prompt: str | None
     seed: int
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A picture that has to be drawn."""
+class _Drawing:
+    """A picture that no cache knows, and what it will be judged by."""
 
-    job: _Job
+    picture: _Picture
     checklist: Checklist
     key: str
 
 
-_Queue = asyncio.Queue[tuple[_Asked, Image.Image] | None]
+_Queue = asyncio.Queue[tuple[_Drawing, Image.Image] | None]
 
 
 @dataclass
-class _Run:
-    """What one call has found out so far."""
+class _Progress:
+    """What one call knows so far."""
 
     total: int
     max_failed: float
-    known: dict[_Job, PictureScore | None] = field(default_factory=dict)
+    known: dict[_Picture, PictureScore | None] = field(default_factory=dict)
     reasons: dict[str, None] = field(default_factory=dict)
     failed: int = 0
     cached: int = 0
@@ -238,9 +240,9 @@ class _Run:
     judging: int = 0
     judging_since: float = 0.0
 
-    def fail(self, job: _Job, reason: str) -> None:
-        """Counts a failed judgement. Raises BackendError where they are too many."""
-        self.known[job] = None
+    def fail(self, picture: _Picture, reason: str) -> None:
+        """Counts a failed judgement. Raises BackendError if there are too many."""
+        self.known[picture] = None
         self.reasons[reason] = None
         self.failed += 1
         if self.failed > self.max_failed * self.total:
@@ -260,12 +262,12 @@ class _Run:
 class ImageReward:
     """Rewards for batches of replies. One worker thread owns the generator; calls may come from any event loop.
 
-    Equal pictures (prompt, rewrite, seed) are drawn and judged once, and never again where the cache knows them. All
-    rewrites of a prompt get the same seeds, so that within a group the rewrites differ and not the noise.
+    Equal pictures (request, prompt, seed) are drawn and judged once, and not at all if the cache knows them. All rewrites
+    of a request get the same seeds, so that within a group the rewrites differ and not the noise.
 
-    A picture that could not be drawn or judged, or whose prompt got no checklist, is left out of its rewrite's mean and
-    counted. A batch that the generator fails on is drawn once more one by one, so that a picture it refuses costs no
-    other. Calls raise BackendError above `settings.max_failed`, and ModelMissing at once.
+    A picture that cannot be drawn or judged, or whose request gets no checklist, is left out of its rewrite's mean and
+    counted. If the generator fails on a batch, its pictures are drawn once more one by one, so that a picture it refuses
+    costs no other. Calls raise BackendError above `settings.max_failed`, and ModelMissing at once.
     """
 
     def __init__(
@@ -288,128 +290,139 @@ class ImageReward:
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         """The rewards of `samples`, in order."""
         started = time.perf_counter()
-        read = [review(one.prompt, ChatReply(one.reply, truncated=one.truncated), self._rules) for one in samples]
-        jobs = [self._jobs(sample, own) for sample, own in zip(samples, read, strict=True)]
-        wanted = list(dict.fromkeys(job for own in jobs for job in own))
-        run = _Run(len(wanted), self._settings.max_failed)
-        await self._judged(wanted, run)
+        reviews = [
+            review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
+            for sample in samples
+        ]
+        wanted = [self._pictures(sample, read) for sample, read in zip(samples, reviews, strict=True)]
+        distinct = list(dict.fromkeys(picture for pictures in wanted for picture in pictures))
+        progress = _Progress(len(distinct), self._settings.max_failed)
+        await self._judge(distinct, progress)
         scored = (
-            self._scored(sample, one, [run.known[job] for job in own])
-            for sample, one, own in zip(samples, read, jobs, strict=True)
+            self._scored(sample, read, [progress.known[picture] for picture in pictures])
+            for sample, read, pictures in zip(samples, reviews, wanted, strict=True)
         )
         return Scores(
             samples=tuple(scored),
-            judgements=run.total,
-            failed=run.failed,
-            cached=run.cached,
-            reasons=tuple(run.reasons),
-            draw_s=run.draw_s,
-            judge_s=run.judge_s,
+            judgements=progress.total,
+            failed=progress.failed,
+            cached=progress.cached,
+            reasons=tuple(progress.reasons),
+            draw_s=progress.draw_s,
+            judge_s=progress.judge_s,
             wall_s=time.perf_counter() - started,
         )
 
     async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
         """The picture of each wish with the first of its seeds. Raises ModelMissing."""
-        jobs = [_Job(*wish, seeds_of(wish.prompt, self._settings)[0]) for wish in wishes]
-        tasks, size = [self._task(job) for job in jobs], self._settings.batch_size
-        drawn = [one for at in range(0, len(tasks), size) for one in await self._render(tasks[at : at + size])]
-        return [None if isinstance(one, BackendError) else one for one in drawn]
+        pictures = [_Picture(*wish, seeds_of(wish.request, self._settings)[0]) for wish in wishes]
+        tasks, size = [self._task(picture) for picture in pictures], self._settings.batch_size
+        images = [image for at in range(0, len(tasks), size) for image in await self._render(tasks[at : at + size])]
+        return [None if isinstance(image, BackendError) else image for image in images]
 
     def close(self) -> None:
-        """Ends the worker thread, once what it draws is done."""
+        """Ends the worker thread, once the batch that it draws is done."""
         self._drawing.shutdown()
 
-    def _jobs(self, sample: RewardSample, read: Review) -> list[_Job]:
+    def _pictures(self, sample: RewardSample, read: Review) -> list[_Picture]:
         if read.prompt is None:
             return []
-        seeds = seeds_of(sample.prompt, self._settings)
-        return [_Job(sample.prompt, read.prompt, read.negative_prompt, seed) for seed in seeds]
+        seeds = seeds_of(sample.request, self._settings)
+        return [_Picture(sample.request, read.prompt, read.negative_prompt, seed) for seed in seeds]
 
     def _scored(self, sample: RewardSample, read: Review, known: Sequence[PictureScore | None]) -> ScoredSample:
         s = self._settings
         form = format_term(sample.reply, readable=read.prompt is not None)
         if read.prompt is None:
-            reward = s.format_weight * form - s.penalty_most
-            return ScoredSample(reward, 0.0, form, None, read.thought, penalty=s.penalty_most, findings=read.findings)
+            return ScoredSample(
+                reward=s.format_weight * form - s.penalty_most,
+                alignment=0.0,
+                format=form,
+                prompt=None,
+                thought=read.thought,
+                penalty=s.penalty_most,
+                findings=read.findings,
+            )
         penalty = intent_penalty(len(read.findings), s.penalty_each, s.penalty_most)
-        judged = [one for one in known if one is not None]
-        aligned = mean_of([one.score for one in judged])
+        judged = [result for result in known if result is not None]
+        aligned = mean_of([result.score for result in judged])
         return ScoredSample(
             reward=None if aligned is None else aligned + s.format_weight * form - penalty,
             alignment=aligned,
             format=form,
-            rewrite=read.prompt,
+            prompt=read.prompt,
             thought=read.thought,
-            negative=read.negative_prompt,
+            negative_prompt=read.negative_prompt,
             penalty=penalty,
-            certainty=fmean(one.certainty for one in judged) if judged else 1.0,
+            certainty=fmean(result.certainty for result in judged) if judged else 1.0,
             findings=read.findings,
             pictures=len(known),
             failed=len(known) - len(judged),
         )
 
-    async def _judged(self, jobs: Sequence[_Job], run: _Run) -> None:
-        """Fills `run`: checklists, drawing and judging go on side by side."""
+    async def _judge(self, pictures: Sequence[_Picture], progress: _Progress) -> None:
+        """Fills `progress`: checklists, drawing and judging go on side by side."""
         queue: _Queue = asyncio.Queue(self._settings.ahead * self._settings.batch_size)
         gate = asyncio.Semaphore(self._settings.judging)
         try:
             async with asyncio.TaskGroup() as group:
-                prompts = dict.fromkeys(job.prompt for job in jobs)
-                checklists = {prompt: group.create_task(self._checklist(prompt, gate)) for prompt in prompts}
-                group.create_task(self._draw_all(jobs, checklists, queue, run))
+                requests = dict.fromkeys(picture.request for picture in pictures)
+                checklists = {request: group.create_task(self._checklist(request, gate)) for request in requests}
+                group.create_task(self._draw_all(pictures, checklists, queue, progress=progress))
                 for _ in range(self._settings.judging):
-                    group.create_task(self._judge_all(queue, run))
+                    group.create_task(self._judge_all(queue, progress))
         except BaseExceptionGroup as errors:
-            # Callers know our errors, not groups of them; what fails together with the first has its cause.
+            # Callers know our errors, not groups of them; errors that come together have one cause.
             raise errors.exceptions[0] from None
 
-    async def _checklist(self, prompt: str, gate: asyncio.Semaphore) -> Checklist | BackendError:
-        if prompt not in self._checklists:
+    async def _checklist(self, request: str, gate: asyncio.Semaphore) -> Checklist | BackendError:
+        if request not in self._checklists:
             async with gate:
                 try:
-                    self._checklists[prompt] = await self._evaluator.checklist(prompt)
+                    self._checklists[request] = await self._evaluator.checklist(request)
                 except ModelMissing:
                     raise
                 except BackendError as error:
                     return error
-        return self._checklists[prompt]
+        return self._checklists[request]
 
     async def _draw_all(
         self,
-        jobs: Sequence[_Job],
+        pictures: Sequence[_Picture],
         checklists: Mapping[str, asyncio.Task[Checklist | BackendError]],
         queue: _Queue,
-        run: _Run,
+        *,
+        progress: _Progress,
     ) -> None:
-        batch: list[_Asked] = []
-        for job in jobs:
-            checklist = await checklists[job.prompt]
+        batch: list[_Drawing] = []
+        for picture in pictures:
+            checklist = await checklists[picture.request]
             if isinstance(checklist, BackendError):
-                run.fail(job, str(checklist))
+                progress.fail(picture, str(checklist))
                 continue
-            key = self._key(job, checklist)
+            key = self._key(picture, checklist)
             if (judged := self._cache.get(key)) is not None:
-                run.known[job] = judged
-                run.cached += 1
+                progress.known[picture] = judged
+                progress.cached += 1
                 continue
-            batch.append(_Asked(job, checklist, key))
+            batch.append(_Drawing(picture, checklist, key))
             if len(batch) == self._settings.batch_size:
-                await self._draw(batch, queue, run)
+                await self._draw_batch(batch, queue, progress)
                 batch = []
         if batch:
-            await self._draw(batch, queue, run)
+            await self._draw_batch(batch, queue, progress)
         for _ in range(self._settings.judging):
             await queue.put(None)
 
-    async def _draw(self, batch: Sequence[_Asked], queue: _Queue, run: _Run) -> None:
+    async def _draw_batch(self, batch: Sequence[_Drawing], queue: _Queue, progress: _Progress) -> None:
         started = time.perf_counter()
-        images = await self._render([self._task(asked.job) for asked in batch])
-        run.draw_s += time.perf_counter() - started
-        for asked, image in zip(batch, images, strict=True):
+        images = await self._render([self._task(drawing.picture) for drawing in batch])
+        progress.draw_s += time.perf_counter() - started
+        for drawing, image in zip(batch, images, strict=True):
             if isinstance(image, BackendError):
-                run.fail(asked.job, str(image))
+                progress.fail(drawing.picture, str(image))
             else:
-                await queue.put((asked, image))
+                await queue.put((drawing, image))
 
     async def _render(self, tasks: Sequence[ImageTask]) -> Sequence[Image.Image | BackendError]:
         loop = asyncio.get_running_loop()
@@ -422,50 +435,54 @@ class ImageReward:
                 return [error]
         return [image for task in tasks for image in await self._render([task])]
 
-    async def _judge_all(self, queue: _Queue, run: _Run) -> None:
+    async def _judge_all(self, queue: _Queue, progress: _Progress) -> None:
         while (drawn := await queue.get()) is not None:
-            asked, image = drawn
-            run.judge_begins()
+            drawing, image = drawn
+            request, checklist = drawing.picture.request, drawing.checklist
+            progress.judge_begins()
             try:
-                # The user's own prompt, never the rewrite: else a rewrite could lower the bar it is measured by.
-                images = [image, *(_reencoded(image, number) for number in range(1, self._settings.passes))]
-                reports = [await self._evaluator.score(one, asked.job.prompt, asked.checklist) for one in images]
+                # The user's request, never the rewrite: else a rewrite could lower the bar it is measured by.
+                images = [image, *(_reencode(image, number) for number in range(1, self._settings.passes))]
+                reports = [await self._evaluator.score(variant, request, checklist) for variant in images]
             finally:
-                run.judge_ends()
+                progress.judge_ends()
             scores = [alignment(report, self._evaluator.aggregation) for report in reports]
             known = [score for score in scores if score is not None]
             if len(known) < len(scores):
-                run.fail(asked.job, _why(reports[scores.index(None)]))
+                progress.fail(drawing.picture, _why_failed(reports[scores.index(None)]))
             else:
                 judged = PictureScore(fmean(known), _certainty(reports))
-                run.known[asked.job] = judged
-                self._cache.put(asked.key, judged)
+                progress.known[drawing.picture] = judged
+                self._cache.put(drawing.key, judged)
 
-    def _key(self, job: _Job, checklist: Checklist) -> str:
+    def _key(self, picture: _Picture, checklist: Checklist) -> str:
         evaluator = self._evaluator
         settings = f"{self._settings.size} {self._settings.passes}"
         names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, settings)
-        drawn = job.rewrite if job.negative is None else f"{job.rewrite}\0{job.negative}"
-        return cache_key(job.prompt, drawn, job.seed, names, checklist)
+        negative = picture.negative_prompt
+        drawn = picture.prompt if negative is None else f"{picture.prompt}\0{negative}"
+        return cache_key(picture.request, drawn, seed=picture.seed, names=names, checklist=checklist)
 
-    def _task(self, job: _Job) -> ImageTask:
-        return ImageTask(job.rewrite, job.seed, self._settings.size, job.negative)
+    def _task(self, picture: _Picture) -> ImageTask:
+        return ImageTask(
+            picture.prompt, picture.seed, size=self._settings.size, negative_prompt=picture.negative_prompt
+        )
 
 
-def seeds_of(prompt: str, settings: RewardSettings) -> tuple[int, ...]:
-    """The seeds that all rewrites of `prompt` are drawn with, each below 2**31: others for other prompts, so that the
+def seeds_of(request: str, settings: RewardSettings) -> tuple[int, ...]:
+    """The seeds that all rewrites of `request` are drawn with, each below 2**31. Other requests have others, so that the
     rewriter cannot learn what suits a few noises."""
-    told = (f"{settings.seed}\0{i}\0{prompt}" for i in range(settings.seeds))
-    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in told)
+    texts = (f"{settings.seed}\0{i}\0{request}" for i in range(settings.seeds))
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
     return tuple(int.from_bytes(digest[:4], "big") >> 1 for digest in digests)
 
 
-def _why(report: Report) -> str:
+def _why_failed(report: Report) -> str:
     reasons = (v.reason for v in report.verdicts if v.outcome is Outcome.FAILED)
     return next(reasons, "the judge found no check that applies")
 
 
-def _reencoded(image: Image.Image, number: int) -> Image.Image:
+def _reencode(image: Image.Image, number: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=max(30, 95 - 15 * number))
     buffer.seek(0)
@@ -478,7 +495,7 @@ def _reencoded(image: Image.Image, number: int) -> Image.Image:
 def _certainty(reports: Sequence[Report]) -> float:
     """The mean over checks of exp(-u), u the disagreement of the passes about the check."""
     answers = zip(*([verdict.probability for verdict in report.verdicts] for report in reports), strict=True)
-    weights = [uncertainty_weight([p for p in one if p is not None]) for one in answers]
+    weights = [uncertainty_weight([p for p in repeats if p is not None]) for repeats in answers]
     return fmean(weights) if weights else 1.0
 
 
@@ -493,12 +510,12 @@ class RewardArguments:
         "profile", "How checks make a score: as the profile says, or mean of key-point groups (the paper's), mean, ..."
     )
     images_per_rewrite: int = setting(1, "Pictures, of different seeds, over which a rewrite's score is averaged.")
-    reward_seed: int = setting(0, "Seeds of pictures follow from this and from the user's prompt.")
+    reward_seed: int = setting(0, "The seeds of pictures follow from this and from the user's request.")
     format_weight: float = setting(0.1, "Weight of the format term (0, 0.5 or 1).")
     penalty_each: float = setting(0.1, "Taken off for each finding of the intent guard.")
-    penalty_most: float = setting(0.5, "At most this is taken off, and for a reply that cannot be read just this.")
-    judge_passes: int = setting(1, "Times each picture is judged (from the second on re-encoded); 2 for doubt_weight.")
-    reward_cache: str | None = setting(None, "File that keeps scores from run to run; none: in memory.")
+    penalty_most: float = setting(0.5, "The most that is taken off; also what a reply that cannot be read loses.")
+    judge_passes: int = setting(1, "How often each picture is judged (from the second pass on, re-encoded).")
+    reward_cache: str | None = setting(None, "File that keeps scores from run to run; if not set, in memory.")
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -507,9 +524,9 @@ class RewardArguments:
 def open_reward(
     args: RewardArguments, style: str | None = None, target: str | None = None, *, max_failed: float
 ) -> ImageReward:
-    """The reward in this process. `style` and `target` tell what rewrites are held against; None: as the profile says.
+    """The reward in this process. Rewrites are held against `style` and `target`, by default those of the profile.
 
-    Raises ConfigError, and ModelMissing where weights are not in their place.
+    Raises ConfigError, and ModelMissing if weights are not in their place.
     """
     if args.profile is None:
         raise ConfigError("profile is missing: it names the generator and the judge (or set reward_url to a server)")
@@ -522,7 +539,7 @@ def open_reward(
             seed=args.reward_seed,
             passes=args.judge_passes,
             batch_size=profile.generator.batch_size,
-            judging=_at_once(profile),
+            judging=_judged_at_once(profile),
             format_weight=args.format_weight,
             penalty_each=args.penalty_each,
             penalty_most=args.penalty_most,
@@ -536,14 +553,14 @@ def open_reward(
     return ImageReward(open_backend(profile.generator), evaluator, rules, settings, cache=cache)
 
 
-def _at_once(profile: Profile) -> int:
-    """Pictures being judged at once: what the judge can take in one batch, and one batch waiting behind it."""
+def _judged_at_once(profile: Profile) -> int:
+    """How many pictures are judged at once: what the judge can take in one batch, and one batch waiting behind it."""
     judge = profile.judge.model
     return judge.server.concurrency if judge.server is not None else 2 * judge.local.micro_batch
 
 
 def _on_own_device(profile: Profile) -> Profile:
-    """With several training processes on one machine, each process's reward models on its own GPU.
+    """With several training processes on one machine, each process's reward models go onto its own GPU.
 
     The models run in threads of their own, where "cuda" would mean the first GPU in every process.
     """
@@ -554,10 +571,10 @@ def _on_own_device(profile: Profile) -> Profile:
 
     if not torch.cuda.is_available():
         return profile
-    return placed(profile, f"cuda:{int(rank)}")
+    return place_on(profile, f"cuda:{int(rank)}")
 
 
-def placed(profile: Profile, device: str) -> Profile:
+def place_on(profile: Profile, device: str) -> Profile:
     """`profile` with every model of this process whose device is "auto" or "cuda" on `device`."""
 
     def put(data: object) -> object:

@@ -1,4 +1,7 @@
-"""What people look at while GRPO trains: pages of sample prompts; and the callbacks that write them."""
+"""What people look at while GRPO trains: pages of sample requests; and the callbacks that write them.
+
+A page has requests of the last step with the thoughts, prompts, pictures and rewards of their best and worst rewrite.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from redraft.errors import BackendError
 from redraft.files import write_atomically
-from redraft.training import console, setting
+from redraft.training import console
 from rewriter.train.image_reward import Wish
 from rewriter.train.rewards import Shaper
 from rewriter.train.trl_reward import RatedSample, RewriteReward
@@ -40,63 +42,60 @@ _CURVES = {
 def write_page(
     path: Path, reward: RewriteReward, history: Sequence[Mapping[str, Any]], *, count: int, step: int, steps: int
 ) -> None:
-    """Writes the page of the batch that `reward` gave last: of each of `count` prompts the best and the worst rewrite
-    of its group, and the curves of the trainer's log `history`. Pictures that cannot be drawn are left out.
+    """Writes the page of the last batch of `reward`: for each of `count` requests the best and the worst rewrite of its
+    group, and the curves of the trainer's log `history`. Pictures that cannot be drawn are left out.
 
     Everything that came from a user or a model is escaped, and the page may run no script. Raises OSError.
     """
-    groups = [list(group) for _, group in groupby(reward.last, key=lambda one: one.sample.prompt)]
+    groups = [list(group) for _, group in groupby(reward.last, key=lambda rated: rated.sample.request)]
     shown = [_extremes(group) for group in groups[:count]]
-    flat = [one for group in shown for one in group]
-    pictures, trouble = _pictures(reward, flat)
-    cards = iter([_card(one, pictures.get(_wish(one))) for one in flat])
-    page = (
-        _environment()
-        .get_template("samples.html.j2")
-        .render(
-            step=step,
-            steps=steps,
-            trouble=trouble,
-            prompts=[{"text": group[0].sample.prompt, "cards": [next(cards) for _ in group]} for group in shown],
-            curves=[curve for key, name in _CURVES.items() if (curve := _curve(name, key, history))],
-        )
-    )
+    pictures, trouble = _draw(reward, [rated for group in shown for rated in group])
+    requests = [
+        {
+            "text": group[0].sample.request,
+            "cards": [_card(rated, pictures.get(_wish(rated))) for rated in group],
+        }
+        for group in shown
+    ]
+    curves = [curve for key, name in _CURVES.items() if (curve := _curve(name, key, history))]
+    template = _environment().get_template("samples.html.j2")
+    page = template.render(step=step, steps=steps, trouble=trouble, requests=requests, curves=curves)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode("utf-8", "replace"))
 
 
-def _pictures(reward: RewriteReward, rated: Sequence[RatedSample]) -> tuple[dict[Wish | None, Image.Image], str]:
+def _draw(reward: RewriteReward, rated: Sequence[RatedSample]) -> tuple[dict[Wish | None, Image.Image], str]:
     """The pictures by wish, and what went wrong."""
-    unique = list(dict.fromkeys(wish for one in rated if (wish := _wish(one)) is not None))
+    unique = list(dict.fromkeys(wish for sample in rated if (wish := _wish(sample)) is not None))
     try:
-        drawn = reward.draw(unique)
+        images = reward.draw(unique)
     except BackendError as error:
         return {}, str(error)
-    return {key: image for key, image in zip(unique, drawn, strict=True) if image is not None}, ""
+    return {wish: image for wish, image in zip(unique, images, strict=True) if image is not None}, ""
 
 
-def _wish(one: RatedSample) -> Wish | None:
-    scored = one.scored
-    return None if scored.rewrite is None else Wish(one.sample.prompt, scored.rewrite, scored.negative)
+def _wish(rated: RatedSample) -> Wish | None:
+    scored = rated.scored
+    return None if scored.prompt is None else Wish(rated.sample.request, scored.prompt, scored.negative_prompt)
 
 
 def _extremes(group: Sequence[RatedSample]) -> list[RatedSample]:
-    """The rewrite with the greatest reward and the one with the least; one where all are alike."""
-    known = [one for one in group if one.scored.reward is not None]
+    """The rewrites with the greatest and the least reward; only one if all are alike."""
+    known = [rated for rated in group if rated.scored.reward is not None]
     if not known:
         return [group[0]]
-    ranked = sorted(known, key=lambda one: -(one.scored.reward or 0.0))
+    ranked = sorted(known, key=lambda rated: -(rated.scored.reward or 0.0))
     first, last = ranked[0], ranked[-1]
-    return [first] if first.scored.rewrite == last.scored.rewrite else [first, last]
+    return [first] if first.scored.prompt == last.scored.prompt else [first, last]
 
 
-def _card(one: RatedSample, picture: Image.Image | None) -> dict[str, Any]:
-    scored = one.scored
+def _card(rated: RatedSample, picture: Image.Image | None) -> dict[str, Any]:
+    scored = rated.scored
     return {
         "thought": scored.thought,
-        "rewrite": scored.rewrite,
-        "reply": one.sample.reply,
-        "cut_off": one.sample.truncated,
+        "prompt": scored.prompt,
+        "reply": rated.sample.reply,
+        "cut_off": rated.sample.truncated,
         "findings": scored.findings,
         "src": None if picture is None else _data_uri(picture),
         "parts": [
@@ -104,7 +103,7 @@ def _card(one: RatedSample, picture: Image.Image | None) -> dict[str, Any]:
             ("alignment", scored.alignment),
             ("format", scored.format),
             ("penalty", scored.penalty),
-            ("given to TRL", one.given),
+            ("given to TRL", rated.final),
         ],
     }
 
@@ -139,21 +138,13 @@ def _environment() -> Environment:
     )
 
 
-@dataclass
-class SampleArguments:
-    """The pages that show how training goes."""
-
-    sample_every: int = setting(50, "Steps between sample pages in output_dir/samples; 0 for none.")
-    sample_count: int = setting(6, "Prompts on a page.")
-
-
 class SamplePages(TrainerCallback):
-    """Writes `folder`/step-N.html every `every` steps, with `count` prompts of the batch that was just learnt from.
+    """Writes `folder`/step-N.html every `every` steps, with `count` requests of the batch that was just learnt from.
 
-    A page that cannot be written is told and stops nothing.
+    A page that cannot be written is reported and stops nothing.
     """
 
-    def __init__(self, reward: RewriteReward, folder: Path, every: int, count: int) -> None:
+    def __init__(self, reward: RewriteReward, folder: Path, *, every: int, count: int) -> None:
         self._reward = reward
         self._folder = folder
         self._every = every
@@ -171,7 +162,7 @@ class SamplePages(TrainerCallback):
 
 
 class ShaperState(TrainerCallback, ExportableState):
-    """Keeps the shaper's state in trainer_state.json, and takes it up from the checkpoint `start`."""
+    """Keeps the shaper's state in trainer_state.json, and restores it from the checkpoint `start`."""
 
     def __init__(self, shaper: Shaper, start: Path | None) -> None:
         self._shaper = shaper

@@ -1,11 +1,17 @@
-"""A server of rewards: trainers on other machines send replies of their rewriters and get their rewards.
+"""A server of rewards, and its client: trainers on other machines send replies of their rewriters and get rewards.
 
     python -m rewriter.train.reward_server --config FILE.yaml [--host 0.0.0.0] [--port 8100]
 
-The YAML file holds the settings of `ServerArguments` and `RewardArguments`. Requests that wait while others are scored
-are scored together, so that the generator's batches are full whoever asks; and the next lot is drawn while one is
-judged. What is said over the wire is told in this module; HTTP is the standard library's. How many
-failed judgements are too many is each trainer's business (`max_failed`).
+    POST /score   {"samples": [RewardSample, ...]}    -> Scores
+    POST /draw    {"wishes": [Wish, ...]}             -> {"pictures": [PNG in base64 or null, ...]}
+    GET  /health                                      -> {"ok": true, "waiting": samples that wait or are being scored}
+
+Bodies are JSON of the reward's own dataclasses. An error is {"error": what is wrong and how to mend it} with a status of
+400 or above; 503 is worth another try.
+
+The YAML file holds the settings of `ServerArguments` and `RewardArguments`. Samples that wait while others are scored are
+scored together, so that the generator's batches are full no matter how many trainers ask; and the next lot is drawn while
+one is judged. How many failed judgements are too many is up to each trainer (`max_failed`).
 """
 
 from __future__ import annotations
@@ -13,20 +19,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
-import http.client
 import io
 import json
 import os
-import queue
 import signal
-import sys
-import threading
+import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, fields, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from PIL import Image, UnidentifiedImageError
@@ -42,6 +45,7 @@ from redraft.errors import (
     ServerError,
     one_line,
 )
+from redraft.extras import require
 from redraft.images import MAX_PIXELS
 from redraft.training import console, run, setting
 from rewriter.train.image_reward import (
@@ -56,10 +60,19 @@ from rewriter.train.image_reward import (
 )
 from rewriter.train.script import first_mistake, settings_of
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+T = TypeVar("T")
+
 MAX_SAMPLES = 8192
-"""Samples, and pictures, of one request."""
+"""Samples, or pictures, of one request."""
 MAX_REQUEST = 64 * 2**20
 MAX_REPLY = 256 * 2**20
+_IDLE_S = 60.0
+"""How long a connection may be silent in the middle of a request."""
+_TRIES = 6
+"""Gives a server about a minute to restart."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ DRAW = TypeAdapter(DrawRequest)
 DRAWN = TypeAdapter(DrawReply)
 
 
-def packed(image: Image.Image | None) -> str | None:
+def pack_picture(image: Image.Image | None) -> str | None:
     """A picture as PNG in base64."""
     if image is None:
         return None
@@ -92,8 +105,8 @@ def packed(image: Image.Image | None) -> str | None:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def unpacked(text: str | None) -> Image.Image | None:
-    """The picture in `packed` text. Raises ValueError where there is none."""
+def unpack_picture(text: str | None) -> Image.Image | None:
+    """The picture that `pack_picture` packed. Raises ValueError if the text holds none."""
     if text is None:
         return None
     try:
@@ -105,24 +118,19 @@ def unpacked(text: str | None) -> Image.Image | None:
         raise ValueError(f"something that is no PNG picture ({error})") from error
 
 
-_IDLE_S = 60.0
-"""How long a connection may keep silent in the middle of a request."""
+# The server
 
 
 @dataclass
 class ServerArguments:
     """Where the server listens, and to whom."""
 
-    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all."})
-    port: int = field(default=8100, metadata={"help": "Port to listen on; 0 for any that is free."})
-    token_env: str | None = field(
-        default=None, metadata={"help": "NAME of the environment variable with the token that requests must carry."}
-    )
-    style: str | None = field(
-        default=None, metadata={"help": "The rewriter style whose guard settings count; none: the profile's."}
-    )
-    target: str | None = field(default=None, metadata={"help": "The image model's target; none: the profile's."})
-    together: int = field(default=512, metadata={"help": "Samples that are scored together, at most."})
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
+    port: int = setting(8100, "Port to listen on; 0 for any free one.")
+    token_env: str | None = setting(None, "NAME of the environment variable with the token that requests must carry.")
+    style: str | None = setting(None, "The rewriter style whose guard settings count; if not set, the profile's.")
+    target: str | None = setting(None, "The image model's target; if not set, the profile's.")
+    together: int = setting(512, "At most this many samples are scored together.")
 
     def __post_init__(self) -> None:
         if self.together < 1:
@@ -130,233 +138,212 @@ class ServerArguments:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _WaitingSamples:
     samples: tuple[RewardSample, ...]
-    answer: Future[Scores] = field(default_factory=Future)
+    answer: asyncio.Future[Scores]
 
 
-class RewardService:
-    """Scores for many callers at once. `score` and `draw` may be called from any thread; they raise RedraftError."""
+class RewardQueue:
+    """Scores the samples of many callers in common lots. Belongs to one event loop."""
 
     def __init__(self, source: RewardSource, together: int = 512) -> None:
+        self.under_way = 0
+        """Samples that wait or are being scored."""
         self._source = source
         self._together = together
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._under_way = 0
-        self._count = threading.Lock()
-        self._loop = asyncio.new_event_loop()
+        self._waiting: deque[_WaitingSamples] = deque()
         self._lots = asyncio.Semaphore(2)  # one is drawn while another is judged
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rewards", daemon=True)
-        self._thread.start()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def waiting(self) -> int:
-        """Samples that wait or are being scored."""
-        return self._under_way
-
-    def score(self, samples: Sequence[RewardSample]) -> Scores:
-        """The rewards of `samples`. Times and `cached` are those of all that was scored together with them."""
-        job = _Job(tuple(samples))
-        self._add(len(job.samples))
+    async def score(self, samples: Sequence[RewardSample]) -> Scores:
+        """The rewards of `samples`. Times and `cached` are those of the whole lot. Raises RedraftError."""
+        waiting = _WaitingSamples(tuple(samples), asyncio.get_running_loop().create_future())
+        self.under_way += len(samples)
         try:
-            self._jobs.put(job)
-            asyncio.run_coroutine_threadsafe(self._score_waiting(), self._loop)
-            return job.answer.result()
+            self._waiting.append(waiting)
+            task = asyncio.create_task(self._score_lot())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return await waiting.answer
         finally:
-            self._add(-len(job.samples))
+            self.under_way -= len(samples)
 
-    def draw(self, wishes: Sequence[Wish]) -> DrawReply:
-        """The pictures of the wishes."""
-        drawn = asyncio.run_coroutine_threadsafe(self._source.draw(wishes), self._loop).result()
-        return DrawReply(tuple(packed(image) for image in drawn))
-
-    def close(self) -> None:
-        """Stops at once; who waits gets no answer."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._source.close()
-
-    def _add(self, count: int) -> None:
-        with self._count:
-            self._under_way += count
-
-    async def _score_waiting(self) -> None:
+    async def _score_lot(self) -> None:
         async with self._lots:
-            jobs = self._lot()
-            if not jobs:
-                return  # those before took it along
+            lot = self._take_lot()
+            if not lot:
+                return  # an earlier lot took it along
             try:
-                scores = await self._source([sample for job in jobs for sample in job.samples])
+                scores = await self._source([sample for waiting in lot for sample in waiting.samples])
+                parts = split(scores, [waiting.samples for waiting in lot])
             except Exception as error:  # noqa: BLE001 - whatever happens, somebody waits for an answer
-                for job in jobs:
-                    job.answer.set_exception(error)
+                for waiting in lot:
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(error)
                 return
-            for job, own in zip(jobs, split(scores, [job.samples for job in jobs]), strict=True):
-                job.answer.set_result(own)
+            for waiting, part in zip(lot, parts, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(part)
 
-    def _lot(self) -> list[_Job]:
-        jobs: list[_Job] = []
-        while not self._jobs.empty() and sum(len(job.samples) for job in jobs) < self._together:
-            jobs.append(self._jobs.get())
-        return jobs
+    def _take_lot(self) -> list[_WaitingSamples]:
+        lot: list[_WaitingSamples] = []
+        while self._waiting and sum(len(waiting.samples) for waiting in lot) < self._together:
+            lot.append(self._waiting.popleft())
+        return lot
 
 
 def split(scores: Scores, callers: Sequence[Sequence[RewardSample]]) -> list[Scores]:
-    """The scores of each caller's samples, among those of all callers together.
+    """The scores of each caller's samples, out of those of all callers together.
 
-    Judgements and failures are counted for each caller: over distinct rewrites, as `ImageReward` counts them. `cached`
-    and the times are those of the whole; reasons for failure are told to all who had one.
+    Judgements and failures are counted for each caller: over distinct prompts, as `ImageReward` counts them. `cached`
+    and the times are those of the whole; the reasons for failures go to every caller that had one.
     """
-    left = iter(scores.samples)
-    return [_own(scores, samples, tuple(next(left) for _ in samples)) for samples in callers]
+    rest = iter(scores.samples)
+    return [_part(scores, samples, tuple(next(rest) for _ in samples)) for samples in callers]
 
 
-def _own(scores: Scores, samples: Sequence[RewardSample], scored: tuple[ScoredSample, ...]) -> Scores:
-    distinct = {(sample.prompt, one.rewrite): one for sample, one in zip(samples, scored, strict=True)}.values()
-    failed = sum(one.failed for one in distinct)
-    reasons = scores.reasons if failed else ()
-    judgements = sum(one.pictures for one in distinct)
-    return replace(scores, samples=scored, judgements=judgements, failed=failed, reasons=reasons)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], service: RewardService, token: str | None) -> None:
-        super().__init__(address, _Handler)
-        self.service = service
-        self.token = token
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A trainer that hung up is no mistake of ours; anything else is told with its traceback."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+def _part(scores: Scores, samples: Sequence[RewardSample], scored: tuple[ScoredSample, ...]) -> Scores:
+    distinct = {(sample.request, result.prompt): result for sample, result in zip(samples, scored, strict=True)}
+    failed = sum(result.failed for result in distinct.values())
+    return replace(
+        scores,
+        samples=scored,
+        judgements=sum(result.pictures for result in distinct.values()),
+        failed=failed,
+        reasons=scores.reasons if failed else (),
+    )
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = _IDLE_S
-    server: _Server
+def make_app(source: RewardSource, token: str | None, together: int) -> FastAPI:
+    """The server's routes. With a `token`, every request has to carry it."""
+    from fastapi import FastAPI, Response
 
-    def do_GET(self) -> None:
-        self._answer({"/health": lambda: json.dumps({"ok": True, "waiting": self.server.service.waiting}).encode()})
+    queue = RewardQueue(source, together)
 
-    def do_POST(self) -> None:
-        self._answer({"/score": self._score, "/draw": self._draw})
+    async def health(request: Request) -> bytes:
+        return json.dumps({"ok": True, "waiting": queue.under_way}).encode()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Not a line for each request."""
+    async def score(request: Request) -> bytes:
+        samples = (await _read_body(request, SCORE, "scores")).samples
+        _check_count(len(samples))
+        return await asyncio.to_thread(SCORES.dump_json, await queue.score(samples))
 
-    def _answer(self, ways: dict[str, Callable[[], bytes]]) -> None:
-        status = 200
-        try:
-            self._let_in()
-            if self.path not in ways:
-                raise _RefusedError(404, f"there is no {self.command} {one_line(self.path)} here")
-            body = ways[self.path]()
-        except _RefusedError as error:
-            status, body = error.status, _error(error)
-        except ModelMissing as error:
-            status, body = 500, _error(error)
-        except RedraftError as error:
-            status, body = 503, _error(error)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave the trainer without an answer
-            status, body = 500, _error(f"{type(error).__name__}: {error}")
-        if status != 200:
-            self.close_connection = True  # what is left of the request is not read
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
+    async def draw(request: Request) -> bytes:
+        wishes = (await _read_body(request, DRAW, "pictures")).wishes
+        _check_count(len(wishes))
+        pictures = await source.draw(wishes)
+        return await asyncio.to_thread(lambda: DRAWN.dump_json(DrawReply(tuple(map(pack_picture, pictures)))))
 
-    def _let_in(self) -> None:
-        token = self.server.token
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
-            raise _RefusedError(401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN")
+    async def no_route(request: Request, error: Exception) -> Response:
+        return refuse(404, f"there is no {request.method} {one_line(request.url.path)} here")
 
-    def _body(self) -> bytes:
-        told = self.headers.get("Content-Length", "")
-        if not told.isdecimal():
-            raise _RefusedError(411, "a request needs its Content-Length")
-        if int(told) > MAX_REQUEST:
-            raise _RefusedError(413, f"a request may have {MAX_REQUEST >> 20} MiB; send fewer samples")
-        return self.rfile.read(int(told))
+    def refuse(status: int, message: object) -> Response:
+        body = json.dumps({"error": one_line(message)})
+        # The rest of the request is not read.
+        return Response(body, status, {"Connection": "close"}, media_type="application/json")
 
-    def _score(self) -> bytes:
-        try:
-            samples = SCORE.validate_json(self._body()).samples
-        except ValidationError as error:
-            raise _RefusedError(400, f"that is no request for scores: {first_mistake(error, 'body')}") from None
-        _few(len(samples))
-        return SCORES.dump_json(self.server.service.score(samples))
+    def answer_with(handle: Callable[[Request], Awaitable[bytes]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                _check_token(request, token)
+                return Response(await handle(request), media_type="application/json")
+            except _RefusedError as error:
+                return refuse(error.status, error)
+            except ModelMissing as error:
+                return refuse(500, error)
+            except RedraftError as error:
+                return refuse(503, error)
+            except Exception as error:  # noqa: BLE001 - a bug here must not leave the trainer without an answer
+                return refuse(500, f"{type(error).__name__}: {error}")
 
-    def _draw(self) -> bytes:
-        try:
-            wishes = DRAW.validate_json(self._body()).wishes
-        except ValidationError as error:
-            raise _RefusedError(400, f"that is no request for pictures: {first_mistake(error, 'body')}") from None
-        _few(len(wishes))
-        return DRAWN.dump_json(self.server.service.draw(wishes))
+        return answer
+
+    app = FastAPI(openapi_url=None, exception_handlers={404: no_route, 405: no_route})
+    app.add_route("/health", answer_with(health), methods=["GET"])
+    app.add_route("/score", answer_with(score), methods=["POST"])
+    app.add_route("/draw", answer_with(draw), methods=["POST"])
+    return app
 
 
-def _few(count: int) -> None:
+def _check_token(request: Request, token: str | None) -> None:
+    sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token is not None and not hmac.compare_digest(sent.encode(), token.encode()):
+        raise _RefusedError(401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN")
+
+
+def _check_count(count: int) -> None:
     if count > MAX_SAMPLES:
         raise _RefusedError(413, f"a request may have {MAX_SAMPLES} samples, not {count}")
 
 
-def _error(error: object) -> bytes:
-    return json.dumps({"error": one_line(error)}).encode()
+async def _read_body(request: Request, kind: TypeAdapter[T], what: str) -> T:
+    length = request.headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise _RefusedError(411, "a request needs its Content-Length")
+    if int(length) > MAX_REQUEST:
+        raise _RefusedError(413, f"a request may have {MAX_REQUEST >> 20} MiB; send fewer samples")
+    chunks = []
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_IDLE_S) as limit:
+            async for chunk in request.stream():
+                chunks.append(chunk)
+                limit.reschedule(loop.time() + _IDLE_S)
+    except TimeoutError:
+        raise _RefusedError(408, f"the request was silent for {_IDLE_S:.0f} seconds") from None
+    try:
+        return await asyncio.to_thread(kind.validate_json, b"".join(chunks))
+    except ValidationError as error:
+        raise _RefusedError(400, f"that is no request for {what}: {first_mistake(error, 'body')}") from None
 
 
-def make_server(source: RewardSource, args: ServerArguments) -> _Server:
-    """A server that listens but does not answer yet (`serve_forever`); `server_address` tells the port.
+class RewardServer:
+    """A server that listens as soon as it is made, and answers while `run` runs. `port` is where.
 
-    Raises ConfigError where the token's variable is not set, InputError where nobody may listen there.
+    Raises ConfigError if the token's variable is not set, InputError if the address cannot be listened on, MissingExtra.
     """
-    token = None
-    if args.token_env is not None:
-        token = os.environ.get(args.token_env)
-        if not token:
-            raise ConfigError(f"the environment variable {args.token_env} is not set; export it with a token")
-    service = RewardService(source, args.together)
-    try:
-        return _Server((args.host, args.port), service, token)
-    except (OSError, OverflowError) as error:
-        service.close()
-        raise InputError(f"cannot listen on {args.host}:{args.port}: {error}; choose another --port") from error
+
+    def __init__(self, source: RewardSource, args: ServerArguments) -> None:
+        require("serve", "the reward server answers over HTTP", "fastapi", "uvicorn")
+        import uvicorn
+
+        self._source = source
+        token = None if args.token_env is None else _token_in(args.token_env, "a token")
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((args.host, args.port), family=family, backlog=128)
+        except (OSError, OverflowError) as error:
+            raise InputError(f"cannot listen on {args.host}:{args.port}: {error}; choose another --port") from error
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            make_app(source, token, args.together),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Answers until `stop`, SIGINT or SIGTERM (which it passes on). Callers that still wait get no answer."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            self._source.close()
+
+    def stop(self) -> None:
+        """Ends `run`, from any thread."""
+        self._server.should_exit = True
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
-    return run(serve, argv)
-
-
-def serve(argv: Sequence[str]) -> None:
-    """Serves until SIGINT or SIGTERM. Raises ConfigError, InputError, ModelMissing."""
-    args, rewarding = settings_of((ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server")
-    server = make_server(open_reward(rewarding, args.style, args.target, max_failed=1.0), args)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.server_port}")
-    if args.token_env is None and not args.host.startswith(("127.", "localhost")):
-        console.print("warning: without token_env anybody who reaches this port may use the models")
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        console.print("stopped")
-    finally:
-        server.server_close()
-        server.service.close()
+# The client
 
 
 @dataclass
@@ -365,29 +352,16 @@ class RemoteArguments:
 
     reward_url: str | None = setting(None, "Address of a reward server, in place of `profile`.")
     reward_token_env: str | None = setting(None, "NAME of the environment variable with the server's token.")
-    reward_timeout_s: float = setting(1800.0, "How long one step's rewards may take.")
-    max_failed: float = setting(0.2, "Above this share of failed judgements in a step, training stops.")
-
-
-def only_here(args: RewardArguments) -> None:
-    """Refuses settings that a reward server decides. Raises ConfigError."""
-    plain = RewardArguments()
-    changed = [f.name for f in fields(args) if getattr(args, f.name) != getattr(plain, f.name)]
-    if changed:
-        raise ConfigError(f"with reward_url, the reward server decides {', '.join(changed)}; set it there, not here")
-
-
-T = TypeVar("T")
-_TRIES = 6
-"""A server that starts anew has about a minute for it."""
+    reward_timeout_s: float = setting(1800.0, "How many seconds the rewards of one step may take.")
+    max_failed: float = setting(0.2, "Training stops if more than this share of a step's judgements fail.")
 
 
 class RemoteReward:
-    """A RewardSource behind `url`. Proxies of the environment are not asked: reward servers stand in the same network.
+    """A RewardSource behind `url`. Proxies named in the environment are not used: reward servers are in the same network.
 
-    A server that cannot be reached, or is busy (503), is tried again after waits that double from 2 s. Calls raise
-    ServerError after that, BadReply for replies that are none, and BackendError above `max_failed`. Raises ConfigError,
-    when made, for an address that is none, and where `token_env` names a variable that is not set.
+    If the server cannot be reached or is busy (503), it is asked again after waits that double from 2 s. Calls then raise
+    ServerError; BadReply for replies that make no sense, and BackendError above `max_failed`. The constructor raises
+    ConfigError for an address that is none, and if `token_env` names a variable that is not set.
     """
 
     def __init__(
@@ -401,15 +375,15 @@ class RemoteReward:
     ) -> None:
         try:
             parts = urlsplit(url)
-            port = parts.port
+            _ = parts.port
         except ValueError as error:
             raise ConfigError(f"reward_url {url!r} is no address: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise ConfigError("reward_url must be scheme, host and port, such as http://10.0.0.5:8100")
-        self._url, self._host, self._port = url.rstrip("/"), parts.hostname, port
-        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._path = parts.path.rstrip("/")
-        self._token = _token(token_env)
+        self._url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"}
+        if token_env is not None:
+            self._headers["Authorization"] = "Bearer " + _token_in(token_env, "the server's token")
         self._timeout_s = timeout_s
         self._max_failed = max_failed
         self._sleep = sleep
@@ -418,9 +392,9 @@ class RemoteReward:
         """The rewards of `samples`, in order."""
         scores = await self._post("/score", SCORE.dump_json(ScoreRequest(tuple(samples))), SCORES)
         if len(scores.samples) != len(samples):
-            raise BadReply(f"{self._url} answered {len(scores.samples)} rewards for {len(samples)} rewrites")
+            raise BadReply(f"{self._url} answered {len(scores.samples)} rewards for {len(samples)} samples")
         if scores.failed > self._max_failed * scores.judgements:
-            last = scores.reasons[-1] if scores.reasons else "not told"
+            last = scores.reasons[-1] if scores.reasons else "not given"
             raise too_many_failed(scores.failed, scores.judgements, self._max_failed, last)
         return scores
 
@@ -428,48 +402,58 @@ class RemoteReward:
         """The pictures of the wishes, in order."""
         reply = await self._post("/draw", DRAW.dump_json(DrawRequest(tuple(wishes))), DRAWN)
         try:
-            pictures = [unpacked(text) for text in reply.pictures]
+            pictures = [unpack_picture(text) for text in reply.pictures]
         except ValueError as error:
             raise BadReply(f"{self._url} answered {error}") from error
         if len(pictures) != len(wishes):
-            raise BadReply(f"{self._url} answered {len(pictures)} pictures for {len(wishes)} rewrites")
+            raise BadReply(f"{self._url} answered {len(pictures)} pictures for {len(wishes)} prompts")
         return pictures
 
     def close(self) -> None:
-        """Nothing is held from call to call."""
+        """Does nothing: no connection is kept from call to call."""
 
     async def _post(self, path: str, body: bytes, kind: TypeAdapter[T]) -> T:
+        import httpx
+
         for attempt in range(1, _TRIES + 1):
             try:
-                status, data = await asyncio.to_thread(self._send, path, body)
-            except (OSError, http.client.HTTPException) as error:
-                trouble = f"cannot be reached ({one_line(error)}); start it, or check reward_url"
+                status, data = await self._send(path, body)
+            except httpx.TransportError as error:
+                reason = one_line(error) or type(error).__name__
+                trouble = f"cannot be reached ({reason}); start it, or check reward_url"
             else:
                 if status == 200:
-                    return self._read(data, kind)
-                said = _error_in(data)
+                    return self._parse(data, kind)
+                message = _error_in(data)
                 if status == 401:
-                    raise ConfigError(f"the reward server {self._url} wants its token: set reward_token_env ({said})")
+                    raise ConfigError(
+                        f"the reward server {self._url} wants its token: set reward_token_env ({message})"
+                    )
                 if status != 503:
-                    raise BackendError(f"the reward server {self._url} answered {status}: {said}")
-                trouble = f"answered {status}: {said}"
+                    raise BackendError(f"the reward server {self._url} answered {status}: {message}")
+                trouble = f"answered {status}: {message}"
             if attempt < _TRIES:
                 await self._sleep(2.0**attempt)
         raise ServerError(f"the reward server {self._url} {trouble}; gave up after {_TRIES} tries")
 
-    def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
-        link = self._kind(self._host, self._port, timeout=self._timeout_s)
-        headers = {"Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        try:
-            link.request("POST", self._path + path, body, headers)
-            response = link.getresponse()
-            return response.status, response.read(MAX_REPLY + 1)
-        finally:
-            link.close()
+    async def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """The status and the body, of which no more than MAX_REPLY + 1 bytes or so are read."""
+        import httpx
 
-    def _read(self, data: bytes, kind: TypeAdapter[T]) -> T:
+        chunks: list[bytes] = []
+        size = 0
+        async with (
+            httpx.AsyncClient(timeout=self._timeout_s, trust_env=False) as client,
+            client.stream("POST", self._url + path, content=body, headers=self._headers) as response,
+        ):
+            async for chunk in response.aiter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > MAX_REPLY:
+                    break
+            return response.status_code, b"".join(chunks)
+
+    def _parse(self, data: bytes, kind: TypeAdapter[T]) -> T:
         if len(data) > MAX_REPLY:
             raise BadReply(f"the reward server {self._url} answered with more than {MAX_REPLY >> 20} MiB")
         try:
@@ -482,12 +466,10 @@ class RemoteReward:
             ) from None
 
 
-def _token(token_env: str | None) -> str | None:
-    if token_env is None:
-        return None
-    token = os.environ.get(token_env)
+def _token_in(variable: str, what: str) -> str:
+    token = os.environ.get(variable)
     if not token:
-        raise ConfigError(f"the environment variable {token_env} is not set; export it with the server's token")
+        raise ConfigError(f"the environment variable {variable} is not set; export it with {what}")
     return token
 
 
@@ -499,20 +481,44 @@ def _error_in(data: bytes) -> str:
 
 
 def open_source(args: RewardArguments, remote: RemoteArguments, style: str, target: str | None) -> RewardSource:
-    """What the trainer gets rewards from. Models load, and servers are asked, at the first call.
+    """What the trainer gets rewards from: models in this process, or a server. Models load, and servers are asked, at the
+    first call.
 
-    Raises ConfigError for settings that contradict each other, and as `open_reward`.
+    Raises ConfigError for settings that contradict each other, and what `open_reward` raises.
     """
     if remote.reward_url is None:
         return open_reward(args, style, target, max_failed=remote.max_failed)
-    only_here(args)
-
+    plain = RewardArguments()
+    changed = [f.name for f in fields(args) if getattr(args, f.name) != getattr(plain, f.name)]
+    if changed:
+        raise ConfigError(f"with reward_url, the reward server decides {', '.join(changed)}; set it there, not here")
     return RemoteReward(
         remote.reward_url,
         token_env=remote.reward_token_env,
         timeout_s=remote.reward_timeout_s,
         max_failed=remote.max_failed,
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    return run(serve, argv)
+
+
+def serve(argv: Sequence[str]) -> None:
+    """Serves until SIGINT or SIGTERM. Raises ConfigError, InputError, ModelMissing, MissingExtra."""
+    arguments: tuple[Any, ...] = settings_of(
+        (ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server"
+    )
+    args, rewarding = arguments
+    server = RewardServer(open_reward(rewarding, args.style, args.target, max_failed=1.0), args)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.port}")
+    if args.token_env is None and not args.host.startswith(("127.", "localhost")):
+        console.print("warning: without token_env, anybody who reaches this port may use the models")
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    console.print("stopped")
 
 
 if __name__ == "__main__":

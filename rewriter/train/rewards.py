@@ -248,7 +248,7 @@ _PARTS = ("alignment", "format", "intent")
 class ShapingRow:
     """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.Scored`)."""
 
-    prompt: str
+    request: str
     task: str
     reward: Reward
     alignment: Reward
@@ -282,7 +282,7 @@ class Shaper:
     def __call__(self, rows: Sequence[ShapingRow]) -> Shaped:
         """What the rows come to; None stays None."""
         s = self._settings
-        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.prompt)]
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.request)]
         rewards = _cut(self._combined(rows, groups), groups)
         if s.doubt_weight:
             rewards = [tempered(own, [row.certainty for row in g]) for own, g in zip(rewards, groups, strict=True)]

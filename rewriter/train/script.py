@@ -31,28 +31,28 @@ def at_least_one(text: str) -> int:
 
 
 def first_mistake(error: ValidationError, whole: str = "") -> str:
-    """The first thing that pydantic refuses: "name: why"; `whole` names what was read, where it is that itself."""
+    """The first mistake that pydantic names, as "name: why". `whole` is the name if the mistake is not in one field."""
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"])) or whole
     return f"{name}: {str(first['msg']).removeprefix('Value error, ')}"
 
 
 def set_model_kwargs(settings: Any, model: Any) -> None:
-    """How TRL is to load the model: TRL's ModelConfig put into the trainer's `model_init_kwargs`."""
-    given = {
+    """Tells TRL how to load the model: TRL's ModelConfig is put into the trainer's `model_init_kwargs`."""
+    kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
         "use_safetensors": True,  # pickled weights could run code
     }
-    settings.model_init_kwargs = given | (settings.model_init_kwargs or {})
+    settings.model_init_kwargs = kwargs | (settings.model_init_kwargs or {})
 
 
 def train_and_save(trainer: Any, start: Path | None) -> None:
-    """Trains to the end and saves to output_dir; of an adapter also the whole model, to output_dir/merged, which is
+    """Trains to the end and saves to output_dir; for an adapter also the whole model, to output_dir/merged, which is
     what a profile can name (not for quantised models, into which nothing can be merged without loss)."""
     if start is not None:
-        console.print(f"going on from {start}")
+        console.print(f"resuming from {start}")
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     folder = Path(trainer.args.output_dir)
     trainer.save_model(str(folder))

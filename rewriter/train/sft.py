@@ -1,22 +1,22 @@
-"""Supervised fine-tuning of a rewriter on triplets (prompt, thought, rewrite), with TRL.
+"""Supervised fine-tuning of a rewriter on triplets (request, thought, prompt), with TRL.
 
     python -m rewriter.train.sft --config FILE.yaml [--max-steps N] [any setting of the file, to override it]
     accelerate launch -m rewriter.train.sft --config FILE.yaml
 
 The YAML file (or the name of a recipe) holds the settings of `DataArguments` and `ThoughtArguments`, of TRL's
 ModelConfig (model_name_or_path, use_peft, lora_r, ...) and of its SFTConfig (output_dir, learning_rate, ...). A second
-run of the same command goes on from the last whole checkpoint in output_dir; the trained model lies in output_dir
+run of the same command resumes from the last whole checkpoint in output_dir; the trained model goes to output_dir
 itself. Only the reply is learnt, not the request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from redraft.errors import ConfigError
-from redraft.training import checkpoint_for, console, find_model, missing, run, told
+from redraft.training import checkpoint_for, console, find_model, missing_model, report_loaded, run, setting
 from rewriter.train.data import DataArguments, load_triplets, sft_rows, style_and_rules
 from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
 
@@ -25,10 +25,8 @@ from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
 class ThoughtArguments:
     """What of the records is learnt, and how."""
 
-    thoughts: bool = field(default=True, metadata={"help": "Whether the thoughts are learnt too."})
-    muon: bool = field(
-        default=False, metadata={"help": "Muon for the matrices of layers: for models with random weights."}
-    )
+    thoughts: bool = setting(True, "Whether the thoughts are learnt too.")
+    muon: bool = setting(False, "Train the layers' matrices with Muon: for models with random weights.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,19 +43,19 @@ def train(argv: Sequence[str]) -> None:
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of triplets, or folders of them")
     style, _ = style_and_rules(data.style, data.target)
-    learnt = told("train_files", load_triplets(data.train_files, max_bad=data.max_bad))
+    triplets = report_loaded("train_files", load_triplets(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:
-        held_out = told("eval_files", load_triplets(data.eval_files, max_bad=data.max_bad))
+        held_out = report_loaded("eval_files", load_triplets(data.eval_files, max_bad=data.max_bad))
     trainer = _trainer(
         find_model(model.model_name_or_path, model.model_revision),
         training,
         model,
-        sft_rows(learnt.records, style, thoughts=what.thoughts),
+        sft_rows(triplets.records, style, thoughts=what.thoughts),
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
         muon=what.muon,
     )
-    _mind_cuts(trainer, training.max_length, len(learnt.records))
+    _warn_of_cuts(trainer, training.max_length, len(triplets.records))
     train_and_save(trainer, checkpoint_for(training))
 
 
@@ -78,7 +76,7 @@ def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: 
             optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if muon else None,
         )
     except OSError as error:
-        raise missing(place, error) from error
+        raise missing_model(place, error) from error
     except (ValueError, ImportError) as error:
         raise ConfigError(f"the settings cannot be used: {error}") from error
 
@@ -87,13 +85,13 @@ def _muon(training: Any, config: Any) -> tuple[type[Any], dict[str, Any]]:
     from rewriter.train.muon import MuonWithAdamW
 
     betas = (training.adam_beta1, training.adam_beta2)
-    told = {"lr": training.learning_rate, "betas": betas, "eps": training.adam_epsilon}
-    return MuonWithAdamW, {**told, "vocabulary": config.get_text_config().vocab_size}
+    settings = {"lr": training.learning_rate, "betas": betas, "eps": training.adam_epsilon}
+    return MuonWithAdamW, {**settings, "vocabulary": config.get_text_config().vocab_size}
 
 
-def _mind_cuts(trainer: Any, max_length: int | None, wanted: int) -> None:
-    """TRL cuts long records without a word, and drops those of whose reply nothing is left; a reply without its end
-    teaches not to end. Raises ConfigError where nothing is left at all."""
+def _warn_of_cuts(trainer: Any, max_length: int | None, wanted: int) -> None:
+    """TRL cuts long records without a word, and drops those whose reply is cut off whole; a reply without its end teaches
+    not to end. Raises ConfigError if nothing is left at all."""
     if max_length is None or trainer.args.packing:
         return
     left = len(trainer.train_dataset)

@@ -1,12 +1,19 @@
-"""SFT triplets from prompts or pictures, by a teacher behind any OpenAI-compatible server.
+"""SFT triplets from requests or pictures, by a teacher behind any OpenAI-compatible server.
 
     python -m rewriter.train.teach IN OUT.jsonl --model NAME --base-url http://host:8000/v1
 
-IN: a .txt file with one prompt a line; .jsonl or .parquet files or `datasets:NAME#SPLIT` with a field `prompt`, or
-`image` (a path, beside the file where it is relative), or both; or a folder of pictures. OUT gets the triplets, one
-a line; what the filters refuse goes with its reason to OUT.rejected.jsonl. Both are made from OUT.journal when the
-command ends. The same command again goes on where it was: only sources that are not in the journal are asked about,
-those that a server failed on among them.
+IN: a .txt file with one request per line; .jsonl or .parquet files or `datasets:NAME#SPLIT` with a field `request` (or
+`prompt`, `text`, `caption`), or `image` (a path; if relative, from the file's folder), or both; or a folder of pictures.
+OUT gets the triplets, one per line; what the filters refuse goes to OUT.rejected.jsonl with its reason. OUT.journal keeps
+what was made: the same command resumes from it, and asks only about sources that are not in it, which includes those on
+which a server failed.
+
+    picture -> the request that a user would have typed   (only for pictures without a request)
+    request -> thought and prompt, asked for and read with the student's own templates and parser
+    filters -> readable; a thought of bounded length that does not hold the prompt; the intent guard; a critic's look
+
+These are PromptEnhancer's filters. The paper's last step, people choosing between generated pictures, is left to
+`rewriter.train.grpo`.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -29,10 +37,11 @@ from redraft.files import open_atomically
 from redraft.images import open_image
 from redraft.journal import Journal
 from redraft.profiles import ModelConfig, ServerConfig
-from redraft.records import DATASETS, Row, is_missing, load_records, text_field
+from redraft.records import DATASETS, BadRecord, LoadedRecords, Row, is_missing, load_records, text_field
 from redraft.templates import fence, fill
-from redraft.training import console, run, told
-from rewriter.reply import Rules, review
+from redraft.training import console, report_loaded, run
+from rewriter.batch.tables import FIELDS, Reject, open_source
+from rewriter.reply import Rules, parse_reply, review
 from rewriter.request import clean_request
 from rewriter.styles import Style
 from rewriter.train.data import Triplet, as_triplet, style_and_rules
@@ -40,20 +49,21 @@ from rewriter.train.script import at_least_one, first_mistake
 
 _MAX_REQUEST = 1000
 """Longest request, in characters, that a teacher may make up for a picture."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class TeachSource:
-    """What a triplet is made from: a user's prompt, a picture, or both. `key` tells sources apart from run to run."""
+    """What a triplet is made from: a request, a picture, or both. `key` tells sources apart from run to run."""
 
     key: str
-    prompt: str | None = None
+    request: str | None = None
     picture: Image.Image | None = None
 
 
 @dataclass(frozen=True)
 class TeachSettings:
-    """`rewrites`: answers asked for of each source. `thought_chars` stands for the paper's 384 tokens."""
+    """`rewrites`: answers asked for per source. `thought_chars` stands for the paper's 384 tokens."""
 
     rewrites: int = 1
     temperature: float = 0.7
@@ -66,14 +76,14 @@ class TeachSettings:
 class Rejected:
     """An answer that was not kept, and why."""
 
-    prompt: str
+    request: str
     reason: str
 
 
 class Teacher:
     """Makes triplets. `critic` None leaves the last filter out.
 
-    Calls raise BackendError where a server failed: nothing is then known about the source.
+    Calls raise BackendError if a server failed: nothing is then known about the source.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class Teacher:
         chat: ChatModel,
         critic: ChatModel | None,
         style: Style,
+        *,
         rules: Rules | None = None,
         settings: TeachSettings | None = None,
     ) -> None:
@@ -90,94 +101,98 @@ class Teacher:
         self._rules = rules or Rules.of(style.settings.guard, None)
         self._settings = settings or TeachSettings()
 
+    @property
+    def name(self) -> str:
+        return self._chat.name
+
     async def __call__(self, source: TeachSource) -> list[Triplet | Rejected]:
         """One for each rewrite that was asked for; of equal rewrites the first."""
-        if source.prompt is not None:
-            prompt = source.prompt
+        if source.request is not None:
+            request = source.request
         else:
             assert source.picture is not None
             try:
-                prompt = clean_request(await self._request_for(source.picture, source.key), _MAX_REQUEST)
+                request = clean_request(await self._describe(source.picture, source.key), _MAX_REQUEST)
             except InputError as error:
                 return [Rejected("", f"request: {error}")]
-        made = await asyncio.gather(*(self._answer(source, prompt, i) for i in range(self._settings.rewrites)))
-        unique = {one.rewrite if isinstance(one, Triplet) else one.reason: one for one in reversed(made)}
+        answers = await asyncio.gather(*(self._answer(source, request, i) for i in range(self._settings.rewrites)))
+        unique = {a.prompt if isinstance(a, Triplet) else a.reason: a for a in reversed(answers)}
         return list(reversed(unique.values()))
 
-    async def _request_for(self, picture: Image.Image, key: str) -> str:
+    async def _describe(self, picture: Image.Image, key: str) -> str:
+        """The request that a user would have typed for `picture`; "" if the reply holds none. Thoughts never get in."""
         message = Message("user", (_template("request"), picture))
-        request = ChatRequest((message,), max_tokens=400, temperature=self._settings.temperature, seed=self._seed(key))
+        chat_request = ChatRequest(
+            (message,), max_tokens=400, temperature=self._settings.temperature, seed=self._seed(key)
+        )
         try:
-            return (await self._chat(request)).text.strip().strip('"“”')
+            reply = await self._chat(chat_request)
         except BadReply:
             return ""
+        # A reply is asked for without tags: as if the server had split the thought off, if there was one.
+        return parse_reply(reply.text, reasoning=reply.reasoning or "-", truncated=reply.truncated).prompt or ""
 
-    async def _answer(self, source: TeachSource, prompt: str, index: int) -> Triplet | Rejected:
+    async def _answer(self, source: TeachSource, request: str, index: int) -> Triplet | Rejected:
         s = self._settings
-        messages = self._style.ask(prompt)
+        messages = self._style.ask(request)
         if source.picture is not None:
             last = messages[-1]
-            shown = (f"{last.content}\n\n{_template('picture')}", source.picture)
-            messages = (*messages[:-1], replace(last, content=shown))
+            content = (f"{last.content}\n\n{_template('picture')}", source.picture)
+            messages = (*messages[:-1], replace(last, content=content))
         seed = self._seed(source.key) + index
-        request = ChatRequest(messages, max_tokens=s.max_tokens, temperature=s.temperature, seed=seed)
+        chat_request = ChatRequest(messages, max_tokens=s.max_tokens, temperature=s.temperature, seed=seed)
         try:
-            reply = await self._chat(request)
+            reply = await self._chat(chat_request)
         except BadReply as error:
-            return Rejected(prompt, f"reply: {error}")
-        read = review(prompt, reply, self._rules)
+            return Rejected(request, f"reply: {error}")
+        read = review(request, reply, self._rules)
         if read.prompt is None:
-            return Rejected(prompt, read.findings[0])
-        if problem := self._problem(prompt, read.thought, read.prompt):
-            return Rejected(prompt, problem)
+            return Rejected(request, read.findings[0])
+        if problem := self._problem(request, read.thought, read.prompt):
+            return Rejected(request, problem)
         if read.findings:
-            return Rejected(prompt, f"guard: {read.findings[0]}")
+            return Rejected(request, f"guard: {read.findings[0]}")
         try:
-            triplet = as_triplet(prompt, read.thought, answer_of(read.prompt, read.negative_prompt))
+            triplet = as_triplet(request, read.thought, join_negative(read.prompt, read.negative_prompt))
         except InputError as error:
-            return Rejected(prompt, f"reply: {error}")
-        return await self._judged(triplet)
+            return Rejected(request, f"reply: {error}")
+        return await self._criticise(triplet)
 
-    def _problem(self, prompt: str, thought: str, rewrite: str) -> str:
+    def _problem(self, request: str, thought: str, prompt: str) -> str:
         if not thought:
             return "thought: there is none"
         if len(thought) > self._settings.thought_chars:
             return f"thought: {len(thought)} characters, more than {self._settings.thought_chars}"
-        if _flat(rewrite) in _flat(thought):
-            return "thought: it holds the whole rewrite"
-        return "rewrite: it is the request as it was" if _flat(rewrite) == _flat(prompt) else ""
+        if _flat(prompt) in _flat(thought):
+            return "thought: it holds the whole prompt"
+        return "prompt: it is the request unchanged" if _flat(prompt) == _flat(request) else ""
 
-    async def _judged(self, triplet: Triplet) -> Triplet | Rejected:
+    async def _criticise(self, triplet: Triplet) -> Triplet | Rejected:
         if self._critic is None:
             return triplet
         text = fill(
             _template("critic"),
-            request=fence(triplet.prompt, "request"),
+            request=fence(triplet.request, "request"),
             thought=fence(triplet.thought, "thought"),
-            rewrite=fence(triplet.rewrite, "rewrite"),
+            rewrite=fence(triplet.prompt, "rewrite"),
         )
-        request = ChatRequest((Message("user", text),), max_tokens=400, schema=_Verdict.model_json_schema())
+        chat_request = ChatRequest((Message("user", text),), max_tokens=400, schema=_Verdict.model_json_schema())
         try:
-            verdict = _Verdict.model_validate_json((await self._critic(request)).text)
+            verdict = _Verdict.model_validate_json((await self._critic(chat_request)).text)
         except ValidationError as error:
             raise BadReply(f"the critic {self._critic.name} did not say keeps, fluent and sober") from error
         missed = [name for name in ("keeps", "fluent", "sober") if not getattr(verdict, name)]
-        return Rejected(triplet.prompt, f"critic: not {', '.join(missed)}: {verdict.reason}") if missed else triplet
+        return Rejected(triplet.request, f"critic: not {', '.join(missed)}: {verdict.reason}") if missed else triplet
 
     def _seed(self, key: str) -> int:
-        """One seed a source, so that the teacher's turn of phrase differs between sources."""
+        """One seed per source, so that the teacher's turn of phrase differs between sources."""
         digest = hashlib.sha256(f"{self._settings.seed}\0{key}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
 
-def answer_of(prompt: str, negative: str | None) -> str:
+def join_negative(prompt: str, negative_prompt: str | None) -> str:
     """The answer that `rewriter.target.Target.split` takes apart into these."""
-    return prompt if negative is None else f"{prompt}\nNegative prompt: {negative}"
-
-
-def key_of(prompt: str | None, picture: bytes = b"") -> str:
-    """The key of a source, by what it says and shows."""
-    return hashlib.sha256((prompt or "").encode("utf-8", "surrogatepass") + b"\0" + picture).hexdigest()[:16]
+    return prompt if negative_prompt is None else f"{prompt}\nNegative prompt: {negative_prompt}"
 
 
 class _Verdict(BaseModel):
@@ -198,29 +213,20 @@ def _flat(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def reasons(rejected: Sequence[str]) -> dict[str, int]:
-    """How often each filter refused: by the word before the colon, most often first."""
-    counts: dict[str, int] = {}
-    for reason in rejected:
-        name = reason.partition(":")[0]
-        counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
-
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# The script
 
 
 @dataclass(frozen=True)
 class TeachItem:
-    """A source that is not opened yet: what it says, and where its picture is."""
+    """A source that is not opened yet: its request, and where its picture is."""
 
     key: str
-    prompt: str | None
+    request: str | None
     picture: Path | None
 
     def open(self) -> TeachSource:
         """Raises InputError for a picture that cannot be opened."""
-        return TeachSource(self.key, self.prompt, None if self.picture is None else open_image(self.picture))
+        return TeachSource(self.key, self.request, None if self.picture is None else open_image(self.picture))
 
 
 @dataclass
@@ -248,61 +254,85 @@ def teach(argv: Sequence[str]) -> None:
         items = items[: options.limit]
     style, rules = style_and_rules(options.style, options.target)
     settings = TeachSettings(
-        options.rewrites, options.temperature, options.max_tokens, options.thought_chars, options.seed
+        rewrites=options.rewrites,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+        thought_chars=options.thought_chars,
+        seed=options.seed,
     )
     chat = _chat(options, options.model)
     critic = None if options.no_critic else chat if options.critic is None else _chat(options, options.critic)
-    teacher = Teacher(chat, critic, style, rules, settings)
-    with open_journal(options.out) as journal:
-        left = [item for item in items if item.key not in journal]
-        console.print(f"{len(items):,} sources, {len(items) - len(left):,} of them done before")
+    teacher = Teacher(chat, critic, style, rules=rules, settings=settings)
+    path = options.out.with_name(options.out.name + ".journal")
+    if options.out.exists() and not path.exists():
+        raise InputError(f"{options.out} was not written by this script (there is no {path.name}); name another OUT")
+    with Journal(path, "teach", advice="name another OUT") as journal:
+        todo = [item for item in items if item.key not in journal]
+        console.print(f"{len(items):,} sources, {len(items) - len(todo):,} of them done before")
         try:
-            tally = asyncio.run(teach_all(teacher, left, journal, chat.name, options.concurrency, options.patience))
+            tally = asyncio.run(
+                teach_all(teacher, todo, journal, concurrency=options.concurrency, patience=options.patience)
+            )
         finally:
-            write_results(options.out, journal)
-    why = ", ".join(f"{name} {count:,}" for name, count in reasons(tally.rejected).items())
+            write_results(journal, options.out)
+    why = ", ".join(f"{name} {count:,}" for name, count in count_reasons(tally.rejected).items())
     console.print(f"{tally.kept:,} triplets, {len(tally.rejected):,} rejected{f' ({why})' if why else ''}")
     if tally.failed:
         raise BackendError(
-            f"{tally.failed:,} of {len(left):,} sources could not be asked about; the same command tries them again. "
+            f"{tally.failed:,} of {len(todo):,} sources could not be asked about; the same command tries them again. "
             f"The last: {tally.last}"
         )
 
 
 async def teach_all(
-    teacher: Teacher, items: Sequence[TeachItem], journal: Journal, name: str, concurrency: int, patience: int
+    teacher: Teacher, items: Sequence[TeachItem], journal: Journal, *, concurrency: int, patience: int
 ) -> Tally:
-    """Asks about `items` and keeps what comes in `journal`; `name` is the teacher's. Stops early if `patience` sources
-    in a row failed: the server is away."""
-    tally, left = Tally(), iter(items)
+    """Asks about all items; answers go to the journal as they come. Stops early if `patience` sources in a row failed:
+    then the server is away."""
+    tally, queue = Tally(), iter(items)
 
     async def work() -> None:
-        for item in left:
+        for item in queue:
             if tally.failed_in_a_row >= patience:
                 return
             try:
                 source = await asyncio.to_thread(item.open)
                 answers = await teacher(source)
             except InputError as error:
-                answers = [Rejected(item.prompt or "", f"picture: {error}")]
+                answers = [Rejected(item.request or "", f"picture: {error}")]
             except BackendError as error:
                 tally.failed += 1
                 tally.failed_in_a_row += 1
                 tally.last = str(error)
                 continue
             tally.failed_in_a_row = 0
-            triplets = [one for one in answers if isinstance(one, Triplet)]
-            refusals = [one for one in answers if isinstance(one, Rejected)]
-            kept = [{**_fields(one), "source": item.key, "teacher": name} for one in triplets]
-            rejected = [{"prompt": one.prompt, "reason": one.reason, "source": item.key} for one in refusals]
-            journal.put(item.key, {"triplets": kept, "rejected": rejected})
+            triplets = [answer for answer in answers if isinstance(answer, Triplet)]
+            rejected = [answer for answer in answers if isinstance(answer, Rejected)]
+            value = {
+                "triplets": [{**_fields(triplet), "source": item.key, "teacher": teacher.name} for triplet in triplets],
+                "rejected": [{"request": r.request, "reason": r.reason, "source": item.key} for r in rejected],
+            }
+            await asyncio.to_thread(journal.put, item.key, value)
             tally.kept += len(triplets)
-            tally.rejected += [one.reason for one in refusals]
+            tally.rejected += [answer.reason for answer in rejected]
 
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):
             group.create_task(work())
     return tally
+
+
+def write_results(journal: Journal, out: Path) -> None:
+    """Writes everything that the journal holds to `out` and its file of rejected answers. Raises InputError."""
+    for path, name in ((out, "triplets"), (out.with_name(out.name + ".rejected.jsonl"), "rejected")):
+        rows = (row for entry in journal for row in entry.value[name])
+        try:
+            with open_atomically(path) as file:
+                file.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}; nothing is lost, run it again"
+            ) from error
 
 
 def read_items(place: str, max_bad: float) -> Iterator[TeachItem]:
@@ -313,60 +343,52 @@ def read_items(place: str, max_bad: float) -> Iterator[TeachItem]:
         if pictures:
             yield from (_item(None, picture) for picture in pictures)
             return
-    if path.suffix == ".txt":
-        yield from (_item(clean_request(line), None) for line in _lines(path))
-        return
-    yield from told(place, load_records([place], _read, max_bad)).records
+    loaded = _read_text(path) if path.suffix == ".txt" else load_records([place], _read_row, max_bad)
+    yield from report_loaded(place, loaded).records
 
 
-def open_journal(out: Path) -> Journal:
-    """What was done for the file `out`. Raises InputError if `out` was made by something else."""
-    path = out.with_name(out.name + ".journal")
-    if out.exists() and not path.exists():
-        raise InputError(f"{out} was not written by this script; name another OUT")
-    return Journal(path, "teach", advice="name another OUT")
+def _read_text(path: Path) -> LoadedRecords[TeachItem]:
+    """One request per line, read as `redraft enhance` reads them: a line that cannot be used is named, the others count."""
+    rows = list(open_source(str(path)).rows())
+    bad = tuple(BadRecord(str(path), row.number, row.why) for row in rows if isinstance(row, Reject))
+    good = [row for row in rows if not isinstance(row, Reject)]
+    places = tuple((str(path), row.number) for row in good)
+    return LoadedRecords(tuple(_item(row.request, None) for row in good), bad, places).within(1.0)
 
 
-def write_results(out: Path, journal: Journal) -> None:
-    """Writes the triplets and what was refused, in the order in which they came. Raises InputError."""
-    for path, name in ((out, "triplets"), (out.with_name(out.name + ".rejected.jsonl"), "rejected")):
-        rows = (row for entry in journal for row in entry.value[name])
-        try:
-            with open_atomically(path) as file:
-                file.writelines((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; the same command tries again") from error
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start + 1}") from error
-
-
-def _read(row: Row, source: str) -> TeachItem:
+def _read_row(row: Row, source: str) -> TeachItem:
     image = None
     if not is_missing(row.get("image")):
         image = Path(source).parent / text_field(row, "image")
-    if image is not None and is_missing(row.get("prompt")):
+    name = next((name for name in FIELDS if not is_missing(row.get(name))), "request")
+    if image is not None and is_missing(row.get(name)):
         return _item(None, image)
-    return _item(clean_request(text_field(row, "prompt")), image)
+    return _item(clean_request(text_field(row, name)), image)
 
 
-def _item(prompt: str | None, picture: Path | None) -> TeachItem:
-    # By its path and size: hashing a million pictures before the first is asked about would take hours.
-    try:
-        mark = b"" if picture is None else f"{picture.name}\0{picture.stat().st_size}".encode("utf-8", "surrogatepass")
-    except OSError as error:
-        raise InputError(f"cannot read the picture {picture}: {error.strerror}") from error
-    return TeachItem(key_of(prompt, mark), prompt, picture)
+def _item(request: str | None, picture: Path | None) -> TeachItem:
+    return TeachItem(make_key(request, picture), request, picture)
+
+
+def make_key(request: str | None, picture: Path | None = None) -> str:
+    """The key of a source: a hash of its request and of its picture's content. Raises InputError."""
+    digest = hashlib.sha256((request or "").encode("utf-8", "surrogatepass") + b"\0")
+    if picture is not None:
+        try:
+            with picture.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"cannot read the picture {picture}: {error.strerror}") from error
+    return digest.hexdigest()[:16]
+
+
+def count_reasons(rejected: Sequence[str]) -> dict[str, int]:
+    """How often each filter refused: by the word before the colon, most often first."""
+    return dict(Counter(reason.partition(":")[0] for reason in rejected).most_common())
 
 
 def _fields(triplet: Triplet) -> dict[str, str]:
-    return {"prompt": triplet.prompt, "thought": triplet.thought, "rewrite": triplet.rewrite}
+    return {"request": triplet.request, "thought": triplet.thought, "prompt": triplet.prompt}
 
 
 def _chat(options: argparse.Namespace, model: str) -> ChatModel:
@@ -384,26 +406,33 @@ def _chat(options: argparse.Namespace, model: str) -> ChatModel:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m rewriter.train.teach", description="Makes SFT triplets from prompts or pictures with a teacher."
+        prog="python -m rewriter.train.teach",
+        description="Makes SFT triplets from requests or pictures with a teacher.",
     )
-    parser.add_argument("source", metavar="IN", help="prompts (.txt, .jsonl, .parquet, datasets:...) or pictures")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl file of triplets, which is continued")
-    parser.add_argument("--model", required=True, help="the teacher, as its server calls it")
+    parser.add_argument("source", metavar="IN", help="requests (.txt, .jsonl, .parquet, datasets:...) or pictures")
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="the .jsonl file for the triplets; the same command again resumes"
+    )
+    parser.add_argument("--model", required=True, help="the name that the server has for the teacher")
     parser.add_argument("--base-url", required=True, help="the server, such as http://host:8000/v1")
     parser.add_argument("--api-key-env", help="NAME of the environment variable that holds the API key")
-    parser.add_argument("--critic", help="another model behind the same server for the last filter")
+    parser.add_argument("--critic", help="another model on the same server, for the last filter")
     parser.add_argument("--no-critic", action="store_true", help="leave the last filter out")
-    parser.add_argument("--style", default="promptenhancer", help="the student's style: its templates are asked with")
-    parser.add_argument("--target", help="image model the rewrites are for: a name from rewriter/targets or a file")
-    parser.add_argument("--rewrites", type=at_least_one, default=1, help="answers asked for of each source")
+    parser.add_argument(
+        "--style", default="promptenhancer", help="the student's style, whose templates the teacher is asked with"
+    )
+    parser.add_argument("--target", help="image model that the prompts are for: a name from rewriter/targets or a file")
+    parser.add_argument("--rewrites", type=at_least_one, default=1, help="answers to ask for per source")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--max-tokens", type=at_least_one, default=1024)
-    parser.add_argument("--thought-chars", type=at_least_one, default=1600, help="longest thought that is kept")
+    parser.add_argument(
+        "--thought-chars", type=at_least_one, default=1600, help="longest thought to keep, in characters"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=at_least_one, help="only the first so many sources")
-    parser.add_argument("--concurrency", type=at_least_one, default=8, help="sources asked about at once")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one reply")
-    parser.add_argument("--patience", type=at_least_one, default=10, help="failures in a row after which to stop")
+    parser.add_argument("--limit", type=at_least_one, help="use only this many sources, from the first")
+    parser.add_argument("--concurrency", type=at_least_one, default=8, help="sources under way at once")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds to wait for one reply")
+    parser.add_argument("--patience", type=at_least_one, default=10, help="stop after this many failures in a row")
     parser.add_argument("--max-bad", type=float, default=0.01, help="share of malformed records that is allowed")
     return parser
 

@@ -1,8 +1,8 @@
 """The reward as TRL calls it: `f(prompts, completions, completion_ids, **columns) -> list[float | None]`.
 
-One function gives the whole reward, not one for each part: a failed judgement has then no reward at all, and TRL leaves
-such a rewrite out of its group's mean and gives it no advantage. (Of several functions it would add up those that did
-not fail, and the rewrite would rank low for a fault of the judge.) The parts are logged.
+One function gives the whole reward, rather than one function for each part: then a failed judgement has no reward at all,
+and TRL leaves that rewrite out of its group's mean and gives it no advantage. (With several functions, it would add up
+those that did not fail, and the rewrite would rank low for a fault of the judge.) The parts are logged.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from redraft.training import setting
 from rewriter.train.data import Chat
 from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.rewards import Reward, Shaped, Shaper, ShapingRow, failures
@@ -23,21 +24,29 @@ from rewriter.train.rewards import Reward, Shaped, Shaper, ShapingRow, failures
 
 @dataclass(frozen=True)
 class RatedSample:
-    """One rewrite of the last batch: what it was asked, what came of it, and the reward that TRL was given."""
+    """One reply of the last batch: the sample, its scores, and the reward that TRL got."""
 
     sample: RewardSample
     scored: ScoredSample
-    given: Reward
+    final: Reward
+
+
+@dataclass
+class SampleArguments:
+    """The pages that show how training goes."""
+
+    sample_every: int = setting(50, "Steps between sample pages in output_dir/samples; 0 for none.")
+    sample_count: int = setting(6, "Requests on a page.")
 
 
 class RewriteReward:
     """The reward function for GRPOTrainer.
 
-    `ends` holds the token ids that end a reply: one without them at its end was cut off. They are known once the
-    trainer is made, so they are set then; empty, no reply counts as cut off. `opening` is what the chat template has
-    already written of the reply ("<think>"), which completions therefore lack.
+    `ends` holds the token ids that end a reply: a reply that does not end in one of them was cut off. They are known, and
+    set, once the trainer is made; while `ends` is empty no reply counts as cut off. `opening` is what the chat template
+    has already written of the reply ("<think>"), which completions therefore lack.
 
-    Calls raise BackendError where too many judgements failed, ModelMissing and ServerError.
+    Calls raise BackendError if too many judgements failed, ModelMissing and ServerError.
     """
 
     def __init__(self, source: RewardSource, shaper: Shaper, *, opening: str = "") -> None:
@@ -49,8 +58,8 @@ class RewriteReward:
         self._shaper = shaper
         self._opening = opening
         self._runner = asyncio.Runner()
-        self._last_began: float | None = None
-        self._last_took = 0.0
+        self._previous_start: float | None = None
+        self._previous_seconds = 0.0
 
     def __call__(
         self,
@@ -58,30 +67,34 @@ class RewriteReward:
         completions: Sequence[Chat],
         completion_ids: Sequence[Sequence[int]],
         *,
-        user_prompt: Sequence[str],
+        request: Sequence[str],
         task: Sequence[str] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **_: object,
     ) -> list[Reward]:
-        began = time.perf_counter()
+        start = time.perf_counter()
         samples = [
-            RewardSample(prompt, self._opening + completion[0]["content"], self._is_cut_off(ids))
-            for prompt, completion, ids in zip(user_prompt, completions, completion_ids, strict=True)
+            RewardSample(text, self._opening + completion[0]["content"], self._is_cut_off(ids))
+            for text, completion, ids in zip(request, completions, completion_ids, strict=True)
         ]
         scores = self._runner.run(self._source(samples))
-        rows = [_row(s, one, t) for s, one, t in zip(samples, scores.samples, task or [""] * len(samples), strict=True)]
-        shaped, given = self._shaped(rows)
-        self.last = tuple(RatedSample(*one) for one in zip(samples, scores.samples, given, strict=True))
+        tasks = task or [""] * len(samples)
+        rows = [_shaping_row(*row) for row in zip(samples, scores.samples, tasks, strict=True)]
+        shaped, rewards = self._shape(rows)
+        self.last = tuple(RatedSample(*row) for row in zip(samples, scores.samples, rewards, strict=True))
         if log_metric is not None:
-            for name, value in (_metrics(self.last, scores) | _shape_metrics(shaped)).items():
+            metrics = _metrics(self.last, scores)
+            if shaped is not None:
+                metrics["settled"] = shaped.settled / max(1, shaped.groups)
+            if self._previous_start is not None:
+                metrics["wait_share"] = self._previous_seconds / (start - self._previous_start)
+            for name, value in metrics.items():
                 log_metric(f"reward/{name}", value)
-            if self._last_began is not None:
-                log_metric("reward/wait_share", self._last_took / (began - self._last_began))
         if log_extra is not None:
             _log_columns(self.last, log_extra)
-        self._last_began, self._last_took = began, time.perf_counter() - began
-        return given
+        self._previous_start, self._previous_seconds = start, time.perf_counter() - start
+        return rewards
 
     def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
         """The pictures that the wishes were first judged by. Raises BackendError."""
@@ -95,7 +108,7 @@ class RewriteReward:
     def _is_cut_off(self, ids: Sequence[int]) -> bool:
         return bool(self.ends) and (len(ids) == 0 or int(ids[-1]) not in self.ends)
 
-    def _shaped(self, rows: Sequence[ShapingRow]) -> tuple[Shaped | None, list[Reward]]:
+    def _shape(self, rows: Sequence[ShapingRow]) -> tuple[Shaped | None, list[Reward]]:
         """Shapes the rows of all processes together, and takes this process's own out again, as TRL does."""
         if self._shaper.is_plain:
             return None, [row.reward for row in rows]
@@ -107,42 +120,46 @@ class RewriteReward:
         return shaped, list(shaped.rewards[start : start + len(rows)])
 
 
-def _row(sample: RewardSample, one: ScoredSample, task: str) -> ShapingRow:
-    return ShapingRow(sample.prompt, task, one.reward, one.alignment, one.format, one.penalty, one.certainty)
+def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str) -> ShapingRow:
+    return ShapingRow(
+        request=sample.request,
+        task=task,
+        reward=scored.reward,
+        alignment=scored.alignment,
+        format=scored.format,
+        penalty=scored.penalty,
+        certainty=scored.certainty,
+    )
 
 
 def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
     """Means over the batch, shares in 0..1, lengths in characters, seconds."""
-    scored = [one.scored for one in rated]
-    means: dict[str, Sequence[Reward]] = {
-        "total": [one.reward for one in scored],
-        "alignment": [one.alignment for one in scored],
-        "format": [one.format for one in scored],
-        "penalty": [one.penalty for one in scored],
-        "certainty": [one.certainty for one in scored],
-        "unreadable": [float(one.rewrite is None) for one in scored],
-        "cut_off": [float(one.sample.truncated) for one in rated],
-        "rewrite_chars": [float(len(one.rewrite)) for one in scored if one.rewrite is not None],
-        "thought_chars": [float(len(one.thought)) for one in scored],
+    scored = [sample.scored for sample in rated]
+    columns: dict[str, Sequence[Reward]] = {
+        "total": [s.reward for s in scored],
+        "alignment": [s.alignment for s in scored],
+        "format": [s.format for s in scored],
+        "penalty": [s.penalty for s in scored],
+        "certainty": [s.certainty for s in scored],
+        "unreadable": [float(s.prompt is None) for s in scored],
+        "cut_off": [float(s.sample.truncated) for s in rated],
+        "prompt_chars": [float(len(s.prompt)) for s in scored if s.prompt is not None],
+        "thought_chars": [float(len(s.thought)) for s in scored],
     }
-    known = {name: [value for value in values if value is not None] for name, values in means.items()}
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     seconds = {"draw_s": scores.draw_s, "judge_s": scores.judge_s, "wall_s": scores.wall_s}
     shares = {
         "failed": scores.failed / max(1, scores.judgements),
         "cached": scores.cached / max(1, scores.judgements),
-        "unscored": failures([one.reward for one in scored]) / max(1, len(scored)),
+        "unscored": failures([s.reward for s in scored]) / max(1, len(scored)),
     }
     return {name: fmean(values) for name, values in known.items() if values} | seconds | shares
 
 
-def _shape_metrics(shaped: Shaped | None) -> dict[str, float]:
-    return {} if shaped is None else {"settled": shaped.settled / max(1, shaped.groups)}
-
-
 def _log_columns(rated: Sequence[RatedSample], log_extra: Callable[[str, list[Any]], None]) -> None:
     """For TRL's table of completions (`log_completions`)."""
-    log_extra("user_prompt", [one.sample.prompt for one in rated])
-    log_extra("rewrite", [one.scored.rewrite or "" for one in rated])
-    log_extra("alignment", [one.scored.alignment for one in rated])
-    log_extra("format", [one.scored.format for one in rated])
-    log_extra("findings", ["; ".join(one.scored.findings) for one in rated])
+    log_extra("request", [row.sample.request for row in rated])
+    log_extra("rewrite", [row.scored.prompt or "" for row in rated])
+    log_extra("alignment", [row.scored.alignment for row in rated])
+    log_extra("format", [row.scored.format for row in rated])
+    log_extra("findings", ["; ".join(row.scored.findings) for row in rated])

@@ -102,7 +102,7 @@ def test_broken_lines_of_json(tmp_path: Path) -> None:
     ]
     path.write_bytes(b"\r\n".join(lines))
     good, bad = rows(path)
-    assert [row.prompt for row in good] == ["a fox", "a bare string", "the last"]
+    assert [row.request for row in good] == ["a fox", "a bare string", "the last"]
     assert good[0].columns == {"prompt": "a fox", "keep": [1, None]}
     whys = {reject.where: reject.why for reject in bad}
     for line, why in {
@@ -152,7 +152,7 @@ def test_broken_rows_of_csv(tmp_path: Path) -> None:
         b'7,"he said ""hi"""\n'
     )
     good, bad = rows(path)
-    assert [(row.columns["id"], row.prompt) for row in good] == [
+    assert [(row.columns["id"], row.request) for row in good] == [
         ("1", "a fox,\non two lines"),
         ("6", "a hen"),
         ("7", 'he said "hi"'),
@@ -167,7 +167,7 @@ def test_tsv_takes_stray_quotation_marks_as_they_stand(tmp_path: Path) -> None:
     path = tmp_path / "in.tsv"
     path.write_text('Prompt\tn\n"OPEN" on a door\t1\n"quoted"\t2\n5" nails\t3\n')
     good, bad = rows(path)
-    assert [(row.prompt, row.columns["n"]) for row in good] == [
+    assert [(row.request, row.columns["n"]) for row in good] == [
         ('"OPEN" on a door', "1"),
         ("quoted", "2"),
         ('5" nails', "3"),
@@ -179,7 +179,7 @@ def test_a_line_without_end_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
     path.write_text("a fox\n" + "x" * int(2.5 * MAX_LINE) + "\na hen\n")
     good, bad = rows(path)
-    assert [row.prompt for row in good] == ["a fox", "a hen"]
+    assert [row.request for row in good] == ["a fox", "a hen"]
     assert bad[0].where == "line 2"
 
 
@@ -209,14 +209,14 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
 
 def test_a_field_of_another_name(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "not this", "words": "a fox"}])
-    assert rows(path, "words")[0][0].prompt == "a fox"
+    assert rows(path, "words")[0][0].request == "a fox"
 
 
 def test_datasets_on_disk(tmp_path: Path) -> None:
     data = Dataset.from_list([{"text": "a fox", "n": 1}, {"text": "a hen", "n": 2}])
     data.save_to_disk(tmp_path / "one")
     DatasetDict({"train": data, "test": data.select([1])}).save_to_disk(tmp_path / "many")
-    assert [row.prompt for row in open_source(str(tmp_path / "one")).rows() if isinstance(row, InputRow)] == [
+    assert [row.request for row in open_source(str(tmp_path / "one")).rows() if isinstance(row, InputRow)] == [
         "a fox",
         "a hen",
     ]

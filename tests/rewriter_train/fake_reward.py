@@ -32,7 +32,7 @@ class FakeReward:
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         self.calls.append(tuple(samples))
         scored = tuple(self._scored(sample) for sample in samples)
-        wanted = {(sample.prompt, one.rewrite): one for sample, one in zip(samples, scored, strict=True)}.values()
+        wanted = {(sample.request, one.prompt): one for sample, one in zip(samples, scored, strict=True)}.values()
         failed = sum(one.failed for one in wanted)
         return Scores(
             samples=scored,

@@ -35,7 +35,7 @@ def ask(reward: RewriteReward, prompts: list[str], replies: list[str], ids: list
         prompts=[said(prompt) for prompt in prompts],
         completions=[said(one) for one in replies],
         completion_ids=ids or [[OTHER, END]] * len(replies),
-        user_prompt=prompts,
+        request=prompts,
         task=[""] * len(replies),
         trainer_state=None,
         log_metric=metrics.__setitem__,
@@ -85,7 +85,7 @@ def test_parts_lengths_and_waiting_are_logged() -> None:
     _, second, _ = ask(reward, ["x"], [reply("a red x", "so")])
     assert first["reward/total"] == pytest.approx(0.35)
     assert (first["reward/format"], first["reward/penalty"]) == (1.0, 0.0)
-    assert (first["reward/rewrite_chars"], first["reward/thought_chars"]) == (7.0, 2.0)
+    assert (first["reward/prompt_chars"], first["reward/thought_chars"]) == (7.0, 2.0)
     assert {"reward/draw_s", "reward/judge_s", "reward/wall_s", "reward/cached"} <= first.keys()
     assert "reward/wait_share" not in first
     assert 0 < second["reward/wait_share"] <= 1

@@ -20,7 +20,7 @@ from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter import cot, reply, styles
 from rewriter.train import data, grpo, image_reward
 from rewriter.train.image_reward import RewardSample, ScoredSample, Scores, Wish
-from rewriter.train.reward_server import ServerArguments, make_server
+from rewriter.train.reward_server import RewardServer, ServerArguments
 from tests.rewriter_train.fake_reward import FakeReward
 
 PROMPTS = [f"{number} {shape}" for number in ("two", "three", "four") for shape in ("stars", "moons")]
@@ -48,10 +48,10 @@ class Served:
     """A reward server for the test: `url`, and `source`, which may be exchanged between trainings."""
 
     def __init__(self, source: FakeReward) -> None:
-        self._server = make_server(self, ServerArguments(port=0))
+        self._server = RewardServer(self, ServerArguments(port=0))
         self.source = source
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
@@ -64,10 +64,8 @@ class Served:
         pass
 
     def stop(self) -> None:
-        self._server.shutdown()
+        self._server.stop()
         self._thread.join()
-        self._server.server_close()
-        self._server.service.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +87,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path: Path, model: Path, served: Served) -> Path:
     served.source = ByHash()
     records = tmp_path / "prompts.jsonl"
-    records.write_text("".join(json.dumps({"prompt": one}) + "\n" for one in PROMPTS), encoding="utf-8")
+    records.write_text("".join(json.dumps({"request": one}) + "\n" for one in PROMPTS), encoding="utf-8")
     return _write(
         tmp_path / "grpo.yaml",
         {
@@ -140,8 +138,8 @@ def test_two_steps_learn_log_and_leave_a_page(config: Path, model: Path, served:
     calls = served.source.calls
     assert len(calls) == 2
     # Two prompts a step, two rewrites each, and the user's own words, not the template's.
-    assert [[one.prompt for one in call][::2] == [one.prompt for one in call][1::2] for call in calls] == [True, True]
-    assert all(one.prompt in PROMPTS for call in calls for one in call)
+    assert [[one.request for one in call][::2] == [one.request for one in call][1::2] for call in calls] == [True, True]
+    assert all(one.request in PROMPTS for call in calls for one in call)
     log = _log(out, 2)
     assert {"reward/alignment", "reward/format", "reward/penalty", "reward/failed", "reward/wait_share"} <= log.keys()
     assert {"kl", "completions/mean_length", "rewards/rewrite/mean"} <= log.keys()

@@ -92,7 +92,7 @@ async def test_rewards_by_hand_and_in_order() -> None:
     )
     assert [one.reward for one in scores.samples] == pytest.approx([0.8, 0.5, 0.75, -0.5])
     assert [one.alignment for one in scores.samples] == pytest.approx([0.7, 0.4, 0.7, 0.0])
-    assert [one.rewrite for one in scores.samples][3] is None
+    assert [one.prompt for one in scores.samples][3] is None
     assert (scores.judgements, scores.failed, scores.cached, scores.reasons) == (2, 0, 0, ())
 
 
@@ -153,8 +153,8 @@ async def test_a_negative_prompt_is_drawn_with_its_rewrite_and_tells_pictures_ap
     scores = await reward([RewardSample(STARS, one) for one in replies])
     [again] = await reward.draw([Wish(STARS, "two red stars", "blur, noise")])
     reward.close()
-    assert [one.rewrite for one in scores.samples] == ["two red stars"] * 2
-    assert [one.negative for one in scores.samples] == [None, "blur, noise"]
+    assert [one.prompt for one in scores.samples] == ["two red stars"] * 2
+    assert [one.negative_prompt for one in scores.samples] == [None, "blur, noise"]
     assert [task.negative_prompt for task in backend.calls[0]] == [None, "blur, noise"]
     assert backend.calls[1] == (backend.calls[0][1],)
     assert again is not None

@@ -6,17 +6,17 @@ import pytest
 
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-from rewriter.train.image_reward import RewardArguments, open_reward, placed
+from rewriter.train.image_reward import RewardArguments, open_reward, place_on
 
 
 def test_each_process_has_its_reward_models_on_its_own_gpu() -> None:
     profile = load_profile("workstation")
     assert (profile.generator.device, profile.judge.model.local.device) == ("cuda", "auto")
-    moved = placed(profile, "cuda:3")
+    moved = place_on(profile, "cuda:3")
     assert (moved.generator.device, moved.judge.model.local.device) == ("cuda:3", "cuda:3")
     assert moved.generator.model_copy(update={"device": "cuda"}) == profile.generator
     # What a profile puts on a device of its own choice stays there.
-    assert placed(load_profile("mini"), "cuda:3").generator.device == "cpu"
+    assert place_on(load_profile("mini"), "cuda:3").generator.device == "cpu"
 
 
 def test_settings_that_no_reward_has() -> None:

@@ -17,7 +17,7 @@ from rewriter.train.reward_server import ServerArguments
 from rewriter.train.script import recipes, settings_of
 
 TRIPLETS = [
-    {"prompt": f"{number} stars", "thought": f"{number} of them", "rewrite": f"{number} red stars"}
+    {"request": f"{number} stars", "thought": f"{number} of them", "prompt": f"{number} red stars"}
     for number in ("two", "three", "four", "five")
 ]
 RECIPES = recipes()

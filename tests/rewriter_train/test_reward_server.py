@@ -24,7 +24,14 @@ from PIL import Image
 
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
 from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
-from rewriter.train.reward_server import RemoteArguments, RemoteReward, ServerArguments, make_server, open_source, split
+from rewriter.train.reward_server import (
+    RemoteArguments,
+    RemoteReward,
+    RewardServer,
+    ServerArguments,
+    open_source,
+    split,
+)
 from tests.rewriter_train.fake_reward import FakeReward
 
 
@@ -34,16 +41,14 @@ def reply(rewrite: str) -> str:
 
 @contextmanager
 def serving(source: RewardSource, **settings: object) -> Iterator[str]:
-    server = make_server(source, ServerArguments(port=0, **settings))  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    server = RewardServer(source, ServerArguments(port=0, **settings))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.port}"
     finally:
-        server.shutdown()
+        server.stop()
         thread.join()
-        server.server_close()
-        server.service.close()
 
 
 def samples(count: int, prompt: str = "two stars") -> list[RewardSample]:
@@ -121,7 +126,7 @@ async def test_callers_that_wait_are_scored_together_and_each_gets_its_own() -> 
         found = await asyncio.gather(*later)
     assert [len(one.samples) for one in found] == [1, 2, 3]
     for scores in found:
-        assert [one.rewrite for one in scores.samples] == [
+        assert [one.prompt for one in scores.samples] == [
             "two red stars" + " by night" * i for i in range(len(scores.samples))
         ]
         assert scores.judgements == len(scores.samples)
@@ -144,7 +149,7 @@ async def test_a_trainer_that_hangs_up_is_no_trouble(capfd: pytest.CaptureFixtur
     source = Slow()
     with serving(source) as url:
         link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-        body = json.dumps({"samples": [{"prompt": "x", "reply": reply("x" * 500_000)}]})
+        body = json.dumps({"samples": [{"request": "x", "reply": reply("x" * 500_000)}]})
         link.request("POST", "/score", body)
         await _until(lambda: len(source.calls) == 1)
         assert link.sock is not None
@@ -169,7 +174,7 @@ def test_failures_are_counted_for_each_caller() -> None:
 
 async def test_too_many_failures_stop_this_trainer_alone() -> None:
     def script(sample: RewardSample, rewrite: str) -> float | None:
-        return None if sample.prompt == "broken" else 0.5
+        return None if sample.request == "broken" else 0.5
 
     with serving(FakeReward(script)) as url:
         with pytest.raises(BackendError, match=r"2 of 2 judgements .* max_failed.*as scripted"):
@@ -191,7 +196,7 @@ async def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="REDRAFT_TEST_TOKEN is not set"):
         RemoteReward("http://127.0.0.1:1", token_env="REDRAFT_TEST_TOKEN")
     with pytest.raises(ConfigError, match="REDRAFT_TEST_TOKEN is not set"):
-        make_server(FakeReward(), ServerArguments(port=0, token_env="REDRAFT_TEST_TOKEN"))
+        RewardServer(FakeReward(), ServerArguments(port=0, token_env="REDRAFT_TEST_TOKEN"))
 
 
 async def _no_wait(seconds: float) -> None:
@@ -241,11 +246,11 @@ def test_addresses_that_are_none(url: str) -> None:
     ("path", "body", "headers", "status", "said"),
     [
         ("/score", b"{", {}, 400, "no request for scores"),
-        ("/score", b'{"samples": [{"prompt": "x"}]}', {}, 400, "reply"),
-        ("/score", b'{"samples": [{"prompt": "x", "reply": 3}]}', {}, 400, "samples.0.reply"),
+        ("/score", b'{"samples": [{"request": "x"}]}', {}, 400, "reply"),
+        ("/score", b'{"samples": [{"request": "x", "reply": 3}]}', {}, 400, "samples.0.reply"),
         ("/draw", b'{"wishes": [["x"]]}', {}, 400, "no request for pictures"),
         ("/none", b"{}", {}, 404, "no POST /none"),
-        ("/score", b"{}", {"Content-Length": "x"}, 411, "Content-Length"),
+        ("/score", b"2\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}, 411, "Content-Length"),
         ("/score", b"{}", {"Content-Length": str(10**12)}, 413, "64 MiB"),
         ("/draw", json.dumps({"wishes": [["x", "y", None]] * 9000}).encode(), {}, 413, "8192 samples"),
     ],
@@ -260,6 +265,14 @@ def test_requests_that_are_refused(path: str, body: bytes, headers: dict[str, st
         assert said in json.loads(response.read())["error"]
         link.close()
     assert source.calls == []
+
+
+def test_a_length_that_is_no_number_is_refused() -> None:
+    with serving(FakeReward()) as url:
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        link.request("POST", "/score", b"{}", {"Content-Length": "x"})
+        assert link.getresponse().status == 400
+        link.close()
 
 
 class _Odd(BaseHTTPRequestHandler):
@@ -283,7 +296,7 @@ class _Odd(BaseHTTPRequestHandler):
         (b'{"samples": []}', "none of a reward server"),
         (
             b'{"samples":[],"judgements":0,"failed":0,"cached":0,"reasons":[],"draw_s":0,"judge_s":0,"wall_s":0}',
-            "0 rewards for 1 rewrites",
+            "0 rewards for 1 samples",
         ),
     ],
 )
@@ -315,7 +328,7 @@ def test_a_port_that_is_taken() -> None:
         serving(FakeReward()) as url,
         pytest.raises(InputError, match=r"cannot listen on .*choose another --port"),
     ):
-        make_server(FakeReward(), ServerArguments(port=int(url.rpartition(":")[2])))
+        RewardServer(FakeReward(), ServerArguments(port=int(url.rpartition(":")[2])))
 
 
 def test_the_script_serves_a_profile_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -346,13 +359,13 @@ def test_the_script_serves_a_profile_until_it_is_told_to_stop(tmp_path: Path) ->
 
 
 def test_pictures_survive_the_wire() -> None:
-    from rewriter.train.reward_server import packed, unpacked
+    from rewriter.train.reward_server import pack_picture, unpack_picture
 
     image = Image.new("RGB", (3, 2), (1, 2, 3))
-    again = unpacked(packed(image))
+    again = unpack_picture(pack_picture(image))
     assert again is not None
     assert again.tobytes() == image.tobytes()
-    assert unpacked(packed(None)) is None
+    assert unpack_picture(pack_picture(None)) is None
     for bad in ("%%%", "aGVsbG8="):
         with pytest.raises(ValueError, match="no PNG picture"):
-            unpacked(bad)
+            unpack_picture(bad)

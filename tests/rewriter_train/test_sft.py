@@ -14,7 +14,7 @@ from redraft.training import last_checkpoint
 from rewriter.train import sft
 
 TRIPLETS = [
-    {"prompt": f"{number} stars", "thought": f"{number} of them", "rewrite": f"{number} red stars"}
+    {"request": f"{number} stars", "thought": f"{number} of them", "prompt": f"{number} red stars"}
     for number in ("two", "three", "four", "five")
 ]
 
@@ -74,7 +74,7 @@ def test_two_steps_and_going_on_after_a_kill(config: Path, model: Path, capsys: 
     (out / "model.safetensors").unlink()
     assert last_checkpoint(out) == out / "checkpoint-1"
     assert sft.main(["--config", str(config), "--max-steps", "2"]) == 0
-    assert "going on from" in capsys.readouterr().err
+    assert "resuming from" in capsys.readouterr().err
     assert _weights(out) == whole
 
 
@@ -137,7 +137,7 @@ def test_configs_that_are_none(tmp_path: Path, text: str, capsys: pytest.Capture
 
 
 def test_records_that_are_cut_off_are_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    longer = {"prompt": "six stars", "thought": "six of them " * 40, "rewrite": "six red stars"}
+    longer = {"request": "six stars", "thought": "six of them " * 40, "prompt": "six red stars"}
     records = config.parent / "triplets.jsonl"
     records.write_text("\n".join(json.dumps(one) for one in [*TRIPLETS, longer]), encoding="utf-8")
     assert sft.main(["--config", str(config), "--max_length", "100", "--max-steps", "1"]) == 0

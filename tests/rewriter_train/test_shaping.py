@@ -21,7 +21,15 @@ def row(
 ) -> ShapingRow:
     """A row as `ImageReward` makes it: reward = alignment + 0.1 format - penalty."""
     reward = None if alignment is None else alignment + 0.1 * form - penalty
-    return ShapingRow(prompt, task, reward, alignment, form, penalty, certainty)
+    return ShapingRow(
+        request=prompt,
+        task=task,
+        reward=reward,
+        alignment=alignment,
+        format=form,
+        penalty=penalty,
+        certainty=certainty,
+    )
 
 
 def shaped(rows: Sequence[ShapingRow], **settings: object) -> list[Reward]:

@@ -14,10 +14,11 @@ from PIL import Image
 
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BadReply, ServerError
+from redraft.journal import Journal
 from redraft.testing import FakeChat, text_of
 from rewriter.styles import load_style
 from rewriter.train import teach
-from rewriter.train.data import Triplet, asked, load_triplets
+from rewriter.train.data import Triplet, load_triplets, make_chat
 from rewriter.train.teach import Rejected, Teacher, TeachSettings, TeachSource
 
 STYLE = load_style("promptenhancer")
@@ -35,8 +36,8 @@ async def test_a_triplet_is_asked_for_in_the_students_own_words() -> None:
     [one] = await Teacher(chat, critic, STYLE)(TeachSource("k", "two red stars"))
     assert one == Triplet("two red stars", "Two of them, both red.", "Two red stars side by side on a plain night sky.")
     sent = [{"role": m.role, "content": m.content} for m in chat.requests[0].messages]
-    assert sent == asked(STYLE, "two red stars")
-    assert all(part in text_of(critic.requests[0]) for part in (one.prompt, one.thought, one.rewrite))
+    assert sent == make_chat(STYLE, "two red stars")
+    assert all(part in text_of(critic.requests[0]) for part in (one.request, one.thought, one.prompt))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ async def test_a_triplet_is_asked_for_in_the_students_own_words() -> None:
         ("<answer>Two red stars in the sky.</answer>", "thought: there is none"),
         (GOOD.replace("both red", "both red " * 40), "thought: "),
         ("<think>I write: two  red stars, wide apart</think><answer>Two red stars, wide apart</answer>", "thought: it"),
-        ("<think>Fine as it is.</think><answer>two red stars</answer>", "rewrite: it is the request"),
+        ("<think>Fine as it is.</think><answer>two red stars</answer>", "prompt: it is the request"),
         ("<think>Five.</think><answer>Five red stars in the sky.</answer>", "guard: "),
     ],
 )
@@ -56,7 +57,7 @@ async def test_what_is_refused_before_the_critic(reply: Any, reason: str) -> Non
     [one] = await teacher([reply], thought_chars=200)(TeachSource("k", "two red stars"))
     assert isinstance(one, Rejected)
     assert one.reason.startswith(reason)
-    assert one.prompt == "two red stars"
+    assert one.request == "two red stars"
 
 
 async def test_what_the_critic_refuses() -> None:
@@ -87,7 +88,7 @@ async def test_a_picture_gets_a_request_first_and_is_shown_for_the_rewrite() -> 
     chat = FakeChat(["“two red stars”", GOOD])
     [one] = await Teacher(chat, None, STYLE)(TeachSource("k", None, picture))
     assert isinstance(one, Triplet)
-    assert one.prompt == "two red stars"
+    assert one.request == "two red stars"
     assert all(picture in (request.messages[-1].content) for request in chat.requests)
     assert "two red stars" in text_of(chat.requests[1])
     [none] = await teacher(["  "])(TeachSource("k", None, picture))
@@ -175,20 +176,20 @@ def test_triplets_and_refusals_are_written_as_they_come_and_gone_on_with(
     assert "2 sources, 0 of them done before" in told
     assert "1 triplets, 1 rejected (guard 1)" in told
     [kept] = rows(out)
-    assert (kept["prompt"], kept["teacher"]) == ("two red stars", "t")
+    assert (kept["request"], kept["teacher"]) == ("two red stars", "t")
     [refused] = rows(out.with_name("out.jsonl.rejected.jsonl"))
     assert refused["reason"].startswith("guard: ")
     assert len(load_triplets([out]).records) == 1
 
     asked_before = len(server.said)
     # A kill cut a line in half: it goes, and only what it was about is asked again.
-    with out.with_name("out.jsonl.journal").open("a", encoding="utf-8") as file:
-        file.write('{"crc": "half')
+    journal = out.with_name("out.jsonl.journal")
+    journal.write_text(journal.read_text(encoding="utf-8") + '{"crc": "half', encoding="utf-8")
     source.write_text("two red stars\none blue circle\ntwo red planets\n", encoding="utf-8")
     assert run(source, out, server.url, "--no-critic") == 0
     assert "3 sources, 2 of them done before" in capsys.readouterr().err
     assert len(server.said) == asked_before + 1
-    assert [row["prompt"] for row in rows(out)] == ["two red stars", "two red planets"]
+    assert [row["request"] for row in rows(out)] == ["two red stars", "two red planets"]
 
 
 def test_what_a_server_failed_on_is_tried_again(tmp_path: Path, api: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,14 +209,14 @@ def test_what_a_server_failed_on_is_tried_again(tmp_path: Path, api: Any, capsys
     assert len(rows(out)) == 2
     broken.clear()
     assert run(source, out, server.url, "--no-critic") == 0
-    assert sorted(row["prompt"] for row in rows(out)) == sorted(prompts)
+    assert sorted(row["request"] for row in rows(out)) == sorted(prompts)
 
 
 async def test_a_server_that_is_away_stops_the_run_soon(tmp_path: Path) -> None:
     chat = FakeChat(lambda request: ServerError("away"))
     items = [teach.TeachItem(str(i), f"{i} stars", None) for i in range(50)]
-    with teach.open_journal(tmp_path / "out") as journal:
-        tally = await teach.teach_all(Teacher(chat, None, STYLE), items, journal, "t", concurrency=2, patience=5)
+    with Journal(tmp_path / "journal", "teach") as journal:
+        tally = await teach.teach_all(Teacher(chat, None, STYLE), items, journal, concurrency=2, patience=5)
     assert 5 <= tally.failed <= 7
     assert tally.last == "away"
 
@@ -233,7 +234,7 @@ def test_pictures_of_a_folder_and_of_records(tmp_path: Path, api: Any, capsys: p
     server = api(answer)
     out = tmp_path / "out.jsonl"
     assert run(folder, out, server.url, "--no-critic") == 0
-    assert [row["prompt"] for row in rows(out)] == ["two red stars"] * 2
+    assert [row["request"] for row in rows(out)] == ["two red stars"] * 2
     assert "rejected (picture 1)" in capsys.readouterr().err
     assert sum("image_url" in text for text in server.said) == 4
 

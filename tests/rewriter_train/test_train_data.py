@@ -17,10 +17,10 @@ from rewriter import cot, reply, styles
 from rewriter.cot import CoTRewriter
 from rewriter.styles import load_style
 from rewriter.train import data, image_reward
-from rewriter.train.data import Missed, RLPrompt, Triplet, load_prompts, load_triplets
+from rewriter.train.data import Missed, RLRequest, Triplet, load_requests, load_triplets
 from rewriter.types import Feedback
 
-GOOD = {"prompt": "two stars", "thought": "two of them", "rewrite": "two red stars"}
+GOOD = {"request": "two stars", "thought": "two of them", "prompt": "two red stars"}
 
 
 def write(path: Path, lines: Sequence[object]) -> Path:
@@ -29,7 +29,7 @@ def write(path: Path, lines: Sequence[object]) -> Path:
 
 
 def test_jsonl_triplets_keep_order_and_unknown_fields(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.jsonl", [{**GOOD, "theme": "art", "n": [1]}, "", {"prompt": "x", "rewrite": "an x"}])
+    first = write(tmp_path / "a.jsonl", [{**GOOD, "theme": "art", "n": [1]}, "", {"request": "x", "prompt": "an x"}])
     second = write(tmp_path / "b.jsonl", [{**GOOD, "thought": None}])
     loaded = load_triplets([first, second])
     assert loaded.records == (
@@ -42,15 +42,15 @@ def test_jsonl_triplets_keep_order_and_unknown_fields(tmp_path: Path) -> None:
 
 
 def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
-    rows = [GOOD | {"theme": "art"}, {"prompt": "x", "thought": None, "rewrite": "an x", "theme": None}]
+    rows = [GOOD | {"theme": "art"}, {"request": "x", "thought": None, "prompt": "an x", "theme": None}]
     table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     assert load_triplets([tmp_path / "a.parquet"]).records == load_triplets([write(tmp_path / "a.jsonl", rows)]).records
 
 
-def test_prompts(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": " two stars\r\n", "checks": ["a"]}])
-    assert load_prompts([path]).records == (RLPrompt("two stars", {"checks": ["a"]}),)
+def test_requests(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"request": " two stars\r\n", "checks": ["a"]}])
+    assert load_requests([path]).records == (RLRequest("two stars", {"checks": ["a"]}),)
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_prompts(tmp_path: Path) -> None:
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[1]", "list, not an object"),
-        ({"rewrite": "x"}, "'prompt' is missing; there are rewrite"),
-        ({"prompt": "x"}, "'rewrite' is missing"),
-        ({**GOOD, "prompt": 3}, "'prompt' is not text but int"),
+        ({"prompt": "x"}, "'request' is missing; there are prompt"),
+        ({"request": "x"}, "'prompt' is missing"),
+        ({**GOOD, "request": 3}, "'request' is not text but int"),
         ({**GOOD, "thought": ["a"]}, "'thought' is not text but list"),
-        ({**GOOD, "prompt": "  "}, "the request is empty"),
-        ({**GOOD, "prompt": "a\u0000b"}, "control character"),
-        ({**GOOD, "prompt": "x" * 5000}, "shorten it"),
-        ({**GOOD, "rewrite": " "}, "'rewrite' is empty"),
-        ({**GOOD, "rewrite": "..."}, "could not read"),
-        ({**GOOD, "rewrite": '"two red stars"'}, "another rewrite from a reply ('two red stars')"),
-        ({**GOOD, "rewrite": "Here is the prompt: two stars"}, "another rewrite"),
-        ({**GOOD, "rewrite": "two </answer> stars"}, "rewrite"),
+        ({**GOOD, "request": "  "}, "the request is empty"),
+        ({**GOOD, "request": "a\u0000b"}, "control character"),
+        ({**GOOD, "request": "x" * 5000}, "shorten it"),
+        ({**GOOD, "prompt": " "}, "'prompt' is empty"),
+        ({**GOOD, "prompt": "..."}, "could not read"),
+        ({**GOOD, "prompt": '"two red stars"'}, "another prompt from a reply ('two red stars')"),
+        ({**GOOD, "prompt": "Here is the prompt: two stars"}, "another prompt"),
+        ({**GOOD, "prompt": "two </answer> stars"}, "prompt"),
         ({**GOOD, "thought": "a</think>b"}, "thought"),
         ({**GOOD, "before": "a star"}, "'failed' must be a list"),
         ({**GOOD, "before": "a star", "failed": []}, "'failed' must be a list"),
@@ -99,10 +99,10 @@ def test_a_line_that_is_no_utf8_hides_no_other(tmp_path: Path) -> None:
 
 
 def test_bad_rows_of_parquet_are_named_across_its_row_groups(tmp_path: Path) -> None:
-    rows = [GOOD] * 5 + [{**GOOD, "prompt": None}]
+    rows = [GOOD] * 5 + [{**GOOD, "request": None}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=2)
     loaded = load_triplets([tmp_path], max_bad=0.5)
-    assert [(bad.line, bad.reason.split(";")[0]) for bad in loaded.bad] == [(6, "field 'prompt' is missing")]
+    assert [(bad.line, bad.reason.split(";")[0]) for bad in loaded.bad] == [(6, "field 'request' is missing")]
 
 
 def test_too_many_bad_records_refuse_the_load(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(na
 
     chat = FakeChat([completion["content"]])
     config = RewriterConfig(model=ModelConfig(kind="transformers", model="tiny"), style=name)
-    [rewrite] = await CoTRewriter(chat, config)(one.prompt)
+    [rewrite] = await CoTRewriter(chat, config)(one.request)
     assert [{"role": m.role, "content": m.content} for m in chat.requests[0].messages] == row["prompt"]
-    assert (rewrite.prompt, rewrite.thought, rewrite.fallback) == (one.rewrite, one.thought, False)
+    assert (rewrite.prompt, rewrite.thought, rewrite.fallback) == (one.prompt, one.thought, False)
     assert completion["role"] == "assistant"
 
 
@@ -155,7 +155,9 @@ async def test_training_asks_what_the_rewriter_asks_and_teaches_what_it_reads(na
 async def test_repairs_are_asked_for_as_the_loop_does(name: str, tmp_path: Path) -> None:
     row = {**GOOD, "before": "stars", "failed": ["Are there two stars?", "Are the stars red?"], "theme": "art"}
     [one] = load_triplets([write(tmp_path / "a.jsonl", [row])]).records
-    [wish] = load_prompts([write(tmp_path / "b.jsonl", [{k: row[k] for k in ("prompt", "before", "failed")}])]).records
+    [wish] = load_requests(
+        [write(tmp_path / "b.jsonl", [{k: row[k] for k in ("request", "before", "failed")}])]
+    ).records
     assert one.missed == wish.missed == Missed("stars", ("Are there two stars?", "Are the stars red?"))
     assert (one.extra, wish.extra) == ({"theme": "art"}, {})
     style = load_style(name)
@@ -164,10 +166,10 @@ async def test_repairs_are_asked_for_as_the_loop_does(name: str, tmp_path: Path)
     chat = FakeChat([sft["completion"][0]["content"]])
     config = RewriterConfig(model=ModelConfig(kind="transformers", model="tiny"), style=name)
     feedback = Feedback(one.missed.before, one.missed.failed)
-    await CoTRewriter(chat, config)(one.prompt, feedback=feedback)
+    await CoTRewriter(chat, config)(one.request, feedback=feedback)
     sent = [{"role": m.role, "content": m.content} for m in chat.requests[0].messages]
     assert sft["prompt"] == rl["prompt"] == sent
-    assert rl["user_prompt"] == "two stars"
+    assert rl["request"] == "two stars"
 
 
 def test_training_and_use_share_one_parser_and_one_guard() -> None:
@@ -185,7 +187,7 @@ def test_without_thoughts_only_the_answer_is_taught() -> None:
 
 def test_rl_rows_carry_the_users_own_words() -> None:
     style = load_style("promptenhancer")
-    row, other = data.rl_rows([RLPrompt("two stars", {"theme": "art"}), RLPrompt("x", {"task": "counting"})], style)
-    assert row == {"prompt": data.asked(style, "two stars"), "user_prompt": "two stars", "task": ""}
+    row, other = data.rl_rows([RLRequest("two stars", {"theme": "art"}), RLRequest("x", {"task": "counting"})], style)
+    assert row == {"prompt": data.make_chat(style, "two stars"), "request": "two stars", "task": ""}
     assert other["task"] == "counting"
     assert [message["role"] for message in row["prompt"]] == ["system", "user"]
