@@ -118,7 +118,7 @@ def test_a_model_folder_without_weights_says_how_to_get_them(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--config"], "--config needs the name"),
+        (["--config"], "--config must be followed by"),
         (["--config", "gone.yaml"], "cannot read the config gone.yaml"),
         (["--use_cpu", "true", "--bf16", "false", "--no-such-option", "1"], "no-such-option"),
     ],
