@@ -31,7 +31,7 @@ from rewriter.cot import Asking
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-PROMPTS = [row["prompt"] for row in prompts(30, "test", seed=7)]
+PROMPTS = [row["request"] for row in prompts(30, "test", seed=7)]
 
 
 def redraft(*arguments: str | Path | int, cwd: Path, python: Path | str = sys.executable) -> dict[str, Any]:
