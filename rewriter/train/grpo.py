@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redraft.errors import ConfigError
 from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run
@@ -27,9 +27,6 @@ from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
 from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
-
-if TYPE_CHECKING:
-    from rewriter.train.pages import SampleArguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +40,6 @@ def train(argv: Sequence[str]) -> None:
     Raises ConfigError, InputError, ModelMissing, and BackendError if too many judgements failed.
     """
     from trl import GRPOConfig, ModelConfig
-
-    from rewriter.train.pages import SampleArguments
 
     kinds = (
         DataArguments,
