@@ -26,11 +26,10 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from agent.graph import build_graph
+from agent.graph import Clock, Context, Node, State, build_graph
 from agent.models import Models, open_models
 from agent.runfolder import RunFolder
 from agent.runlog import RunLog
-from agent.state import Clock, Context, Node, State
 from agent.types import stable_key
 from redraft.errors import InputError
 from redraft.limits import Limits

@@ -21,11 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
 from agent.events import Asked, Event, RunFinished, RunStarted, Warned
-from agent.graph import build_graph
+from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
 from agent.runfolder import RunFolder, finished_record, new_record, save_picture
 from agent.runlog import RunLog
-from agent.state import STATE_TYPES, Clock, Context, State
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, StopReason
 from evaluator.types import Check

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.editing import mask_of_box
 from agent.events import Planned
+from agent.graph import mask_of_box
 from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import CHECKS, fake_models, paint

@@ -13,7 +13,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
-from agent.state import STATE_TYPES
+from agent.graph import STATE_TYPES
 from agent.types import StopReason
 from redraft.errors import InputError
 

@@ -15,9 +15,9 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from PIL import Image
 
 from agent.events import ChecklistMade, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
+from agent.graph import STATE_TYPES
 from agent.models import CallLimit
 from agent.run import Run, RunResult, resume, run_draw
-from agent.state import STATE_TYPES
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import Decision, StopReason, Task
 from editors.backend import ImageTask, StepCallback
