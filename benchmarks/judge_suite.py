@@ -26,11 +26,9 @@ import numpy as np
 from PIL import Image
 
 from agent.models import open_models
-from eval_suites.book import opened
-from eval_suites.conditions import Answered, Condition, Reporter, Work
-from eval_suites.runner import evaluate
-from eval_suites.types import Data, Item, Question, Suite
-from eval_suites.values import share_right
+from eval_suites.pictures import Work, evaluate
+from eval_suites.runner import open_journal
+from eval_suites.suite import Answered, Condition, Data, Item, Question, Reporter, Suite, share_right
 from evaluator.types import Check
 from mini.world.raster import draw
 from mini.world.sampling import sample_pair
@@ -122,10 +120,10 @@ async def run_suite(
     )  # fmt: skip
     models = open_models(profile)
     await models.evaluator.score(Image.new("RGB", (256, 256)), "", (items[0].questions[0].check,))  # loads the model
-    with opened(out, {}) as book:
+    with open_journal(out, {}) as journal:
         work = Work(
             suite=suite, models=models, reporter=Reporter("own", models.evaluator, models.checklist_maker), limits=Limits(),
-            book=book, store=ImageStore(out / "state" / "images"), out=out, images=1, seed=0, given=folder,
+            journal=journal, store=ImageStore(out / "state" / "images"), out=out, images=1, seed=0, given=folder,
         )  # fmt: skip
         with watch:
             results = (await evaluate(work, items, [Condition("given", "given", 1, 1)]))["given"]

@@ -1,39 +1,70 @@
-"""Intervals and calibration for reported figures."""
+"""Intervals and calibration for reported figures, by `redraft.statistics`: 95%, whole items (here: prompts) resampled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from redraft import statistics
+from redraft.statistics import Floats, Interval
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean with the bounds of its 95% percentile-bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+def bootstrap(values: Sequence[float]) -> Interval:
+    """Mean of `values` with its interval. Raises ValueError if there are none."""
+    return statistics.bootstrap(statistics.mean, values)
 
 
-def bootstrap(values: Sequence[float], seed: int = 0, resamples: int = 2000) -> Interval:
-    """Mean of `values` and its 95% interval, resampling whole items (here: prompts). Raises ValueError for none."""
-    if not values:
+def interval(values: Sequence[float]) -> dict[str, float | None] | None:
+    """`bootstrap` as plain values; None if there are none."""
+    return asdict(bootstrap(values)) if values else None
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Mean of ours - theirs over the same items."""
+    return bootstrap([a - b for a, b in zip(ours, theirs, strict=True)])
+
+
+def mean_of_means(groups: Mapping[str, Sequence[float]], weights: Mapping[str, float] | None = None) -> Interval:
+    """Mean of the groups' means (weighted if `weights`, which has every group, is given), items resampled within their
+    groups. Groups without values do not count. Raises ValueError if none has any."""
+    filled = {name: values for name, values in groups.items() if values}
+    if not filled:
         raise ValueError("no values to average")
-    array = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = array[rng.integers(len(array), size=(resamples, len(array)))].mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(array.mean()), float(low), float(high))
+    total = sum(1.0 if weights is None else weights[name] for name in filled)
+    share = {name: (1.0 if weights is None else weights[name]) / total for name in filled}
+    # A group of one has nothing to resample: it is a constant.
+    constant = sum(share[name] * values[0] for name, values in filled.items() if len(values) == 1)
+    drawn = {name: values for name, values in filled.items() if len(values) > 1}
+    if not drawn:
+        return Interval(constant, None, None) if len(filled) == 1 else Interval(constant, constant, constant)
+
+    def mean(*samples: NDArray[np.float64]) -> Floats:
+        parts = [share[name] * sample.mean(-1) for name, sample in zip(drawn, samples, strict=True)]
+        return np.asarray(sum(parts) + constant, dtype=np.float64)
+
+    return statistics.bootstrap(mean, *drawn.values(), paired=False)
 
 
-def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of ours - theirs over the same items, with its 95% interval."""
-    return bootstrap([a - b for a, b in zip(ours, theirs, strict=True)], seed)
+def ratio(hits: Sequence[float], totals: Sequence[float]) -> Interval:
+    """sum(hits) / sum(totals): right for answers that share a picture. Raises ValueError if the total is zero."""
+    return ratio_difference(hits, totals, [0.0] * len(hits), [1.0] * len(hits))
+
+
+def ratio_difference(
+    hits: Sequence[float], totals: Sequence[float], other_hits: Sequence[float], other_totals: Sequence[float]
+) -> Interval:
+    """sum(hits)/sum(totals) - sum(other_hits)/sum(other_totals), the same items resampled on both sides.
+
+    Raises ValueError if a total is zero.
+    """
+    if not sum(totals) or not sum(other_totals):
+        raise ValueError("no values to average")
+    return statistics.bootstrap(
+        lambda a, b, c, d: a.sum(-1) / b.sum(-1) - c.sum(-1) / d.sum(-1), hits, totals, other_hits, other_totals
+    )
 
 
 @dataclass(frozen=True)
@@ -55,62 +86,18 @@ def calibration(probabilities: Sequence[float], truths: Sequence[bool], bins: in
     p = np.asarray(probabilities, dtype=np.float64)
     t = np.asarray(truths, dtype=np.float64)
     which = np.minimum((p * bins).astype(int), bins - 1)
-    found = []
+    filled = []
     for b in range(bins):
         mine = which == b
         if mine.any():
-            found.append(Bin(b / bins, (b + 1) / bins, int(mine.sum()), float(p[mine].mean()), float(t[mine].mean())))
-    error = sum(b.count * abs(b.confidence - b.frequency) for b in found) / max(len(p), 1)
-    return found, float(error)
-
-
-def mean_of_means(
-    groups: Mapping[str, Sequence[float]],
-    weights: Mapping[str, float] | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Interval:
-    """Mean (weighted, where `weights` has every group) of the groups' means, items resampled within their groups.
-
-    Groups without values do not count. Raises ValueError where none has any.
-    """
-    filled = {name: np.asarray(values, dtype=np.float64) for name, values in groups.items() if len(values)}
-    if not filled:
-        raise ValueError("no values to average")
-    share = np.asarray([1.0 if weights is None else weights[name] for name in filled])
-    share /= share.sum()
-    rng = np.random.default_rng(seed)
-    drawn = [v[rng.integers(len(v), size=(resamples, len(v)))].mean(1) for v in filled.values()]
-    low, high = np.percentile(share @ np.stack(drawn), (2.5, 97.5))
-    return Interval(float(share @ np.asarray([v.mean() for v in filled.values()])), float(low), float(high))
-
-
-def ratio(hits: Sequence[float], totals: Sequence[float], seed: int = 0, resamples: int = 2000) -> Interval:
-    """sum(hits) / sum(totals) with its interval, whole items resampled: right for answers that share a picture."""
-    return ratio_difference(hits, totals, [0.0] * len(hits), [1.0] * len(hits), seed, resamples)
-
-
-def ratio_difference(
-    hits: Sequence[float],
-    totals: Sequence[float],
-    other_hits: Sequence[float],
-    other_totals: Sequence[float],
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Interval:
-    """sum(hits)/sum(totals) - sum(other_hits)/sum(other_totals), the same items resampled on both sides.
-
-    Raises ValueError where a total is zero.
-    """
-    table = np.asarray([hits, totals, other_hits, other_totals], dtype=np.float64)
-    if table.size == 0 or table[1].sum() == 0 or table[3].sum() == 0:
-        raise ValueError("no values to average")
-    rng = np.random.default_rng(seed)
-    which = rng.integers(table.shape[1], size=(resamples, table.shape[1]))
-    sums = table[:, which].sum(2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = sums[0] / sums[1] - sums[2] / sums[3]
-    # A resample may hit only items that have no such answer.
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    total = table.sum(1)
-    return Interval(float(total[0] / total[1] - total[2] / total[3]), float(low), float(high))
+            filled.append(
+                Bin(
+                    low=b / bins,
+                    high=(b + 1) / bins,
+                    count=int(mine.sum()),
+                    confidence=float(p[mine].mean()),
+                    frequency=float(t[mine].mean()),
+                )
+            )
+    error = sum(b.count * abs(b.confidence - b.frequency) for b in filled) / max(len(p), 1)
+    return filled, float(error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import json
+from pathlib import Path
 
 import pytest
 
-from eval_suites import cutout_captions
+from eval_suites.command import main
 
 
-def test_both_ways_and_their_difference_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    cutout_captions.main(["--count", "6"])
-    told = dict(re.findall(r"^(both|one|one - both) +(-?[\d.]+) \[", capsys.readouterr().out, re.MULTILINE))
-    assert float(told["both"]) > 0.3, "true captions are mostly drawn rightly"
-    assert float(told["one - both"]) == pytest.approx(float(told["one"]) - float(told["both"]), abs=0.002)
+def test_both_ways_and_their_difference_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["cutouts-captions", "--limit", "6", "--json", "--out", str(tmp_path)])
+    told = json.loads(capsys.readouterr().out)["captions"]
+    assert told["both"]["mean"] > 0.3, "true captions are mostly drawn rightly"
+    assert told["one - both"]["mean"] == pytest.approx(told["one"]["mean"] - told["both"]["mean"])
+    assert "| one - both |" in (tmp_path / "report.md").read_text()

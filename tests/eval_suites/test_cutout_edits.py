@@ -1,4 +1,4 @@
-"""The tables of editing in the mini world, and a small evaluation with the mini models that is continued."""
+"""The tables of editing in the mini world, and a small evaluation with the mini models that goes on from its journal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
-from eval_suites.cutout_edits import main
-from eval_suites.cutout_edits_report import draw_table, edit_table, markdown, session_table
-from eval_suites.cutout_edits_ways import WAYS, pairs
+from eval_suites.benchmarks.cutouts_edits import (
+    WAYS,
+    draw_sections,
+    draw_table,
+    edit_table,
+    sample_pairs,
+    turn_table,
+)
+from eval_suites.command import main
+from eval_suites.report import table_lines
 
 
 def _result(*followed: bool, kept: bool = True, drawn: int = 2) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def test_an_edit_is_right_where_it_is_followed_and_the_rest_is_kept() -> None:
 
 def test_turns_that_were_not_reached_are_wrong() -> None:
     good = _result(True)
-    row = session_table({"single": [[good, good, good], [good]]})["rows"]["single"]
+    row = turn_table({"single": [[good, good, good], [good]]})["rows"]["single"]
     assert row["turns"]["mean"] == pytest.approx(2 / 3)
     assert row["whole"]["mean"] == pytest.approx(1 / 2)
     assert row["by_turn"] == [1.0, 0.5, 0.5]
@@ -44,21 +51,27 @@ def test_drawing_is_compared_on_the_same_prompts() -> None:
     table = draw_table({"without": [run(False, 8)], "with": [run(True, 5)]})
     assert table["with_over_without"]["every_check_right"]["mean"] == 1.0
     assert table["with_over_without"]["images"]["mean"] == -3.0
-    told = markdown({"prompts": 1, "drawing": table}, "this")
-    assert "| with edits | 1.000 [1.000, 1.000]" in told
+    [section] = draw_sections({"count": 1, "drawing": table})
+    assert section.table is not None
+    assert "| with edits | 1.000 |" in "\n".join(table_lines(section.table)), "of one prompt there is no interval"
 
 
 def test_more_pairs_begin_with_the_same() -> None:
-    assert [one.prompt for one in pairs(3, 0)] == [one.prompt for one in pairs(5, 0)][:3]
+    assert [one.prompt for one in sample_pairs(3, 0)] == [one.prompt for one in sample_pairs(5, 0)][:3]
 
 
 @pytest.mark.integration
-def test_a_small_evaluation_goes_on_from_its_book(tmp_path: Path) -> None:
-    options = ["--pairs", "2", "--sessions", "1", "--prompts", "1", "--work", str(tmp_path / "work")]
-    main([*options, "--out", str(tmp_path / "out")])
-    first = (tmp_path / "out" / "edits.json").read_text()
-    assert set(json.loads(first)["edits"]["rows"]) == set(WAYS)
+@pytest.mark.parametrize(
+    ("variant", "ways"), [("pairs", set(WAYS)), ("turns", set(WAYS)), ("drawing", {"with", "without"})]
+)
+def test_a_small_evaluation_goes_on_from_its_journal(variant: str, ways: set[str], tmp_path: Path) -> None:
+    count = "2" if variant == "pairs" else "1"
+    arguments = ["cutouts-edits", "--variant", variant, "--limit", count, "--out", str(tmp_path / "work"), "--tables"]
+    main([*arguments, str(tmp_path / "tables")])
+    first = (tmp_path / "tables" / f"edits_{variant}.json").read_text()
+    [rows] = [value["rows"] for value in json.loads(first).values() if isinstance(value, dict)]
+    assert set(rows) == ways
     journal = (tmp_path / "work" / "state" / "journal.jsonl").read_bytes()
-    main([*options, "--out", str(tmp_path / "again")])
-    assert (tmp_path / "again" / "edits.json").read_text() == first
+    main([*arguments, str(tmp_path / "again")])
+    assert (tmp_path / "again" / f"edits_{variant}.json").read_text() == first
     assert (tmp_path / "work" / "state" / "journal.jsonl").read_bytes() == journal

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from eval_suites.command import main
-from eval_suites.cutouts import main as table_main
-from eval_suites.cutouts import markdown, reliability_svg
-from eval_suites.generation.cutouts import (
+from eval_suites.benchmarks.cutouts import (
     ORACLE,
     ROWS,
     SUITE,
@@ -21,16 +18,18 @@ from eval_suites.generation.cutouts import (
     OracleJudge,
     Result,
     asked,
+    markdown,
     oracle_on_renders,
     prompts,
+    reliability_svg,
     sample,
     sections,
     table,
 )
+from eval_suites.command import main
 from evaluator.types import Check, Outcome
 from mini.world.sampling import holds_out
 from redraft.errors import InputError
-from redraft.journal import Key, read_journal
 
 JUDGED: list[Judged] = [[("counting", 0.9, True), ("counting", 0.2, True), ("size", None, False)]] * 2
 
@@ -119,10 +118,11 @@ def _without_seconds(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "command": "", "cost": {k: v for k, v in figures["cost"].items() if k != "seconds"}}
 
 
-def _pieces(folder: Path) -> dict[Key, object]:
+def _pieces(folder: Path) -> dict[tuple[str, str], object]:
     """What was paid for, by what it is about. Pictures that were drawn together may be there twice: the cut may have
     gone through between them."""
-    return {entry.key: entry.value for entry in read_journal(folder / "state" / "journal.jsonl", "evaluation")}
+    entries = map(json.loads, (folder / "state" / "journal.jsonl").read_bytes().splitlines())
+    return {tuple(entry["key"]): entry["value"] for entry in entries if "key" in entry}
 
 
 @pytest.mark.integration
@@ -156,10 +156,11 @@ def test_all_conditions_by_the_command_and_a_killed_run_equals_a_whole_one(
 
 @pytest.mark.integration
 def test_the_table_of_the_results_page(tmp_path: Path) -> None:
-    arguments = ["--count", "1", "--seed", "1", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    table_main(arguments)
+    out = ["--out", str(tmp_path / "work"), "--tables", str(tmp_path / "out")]
+    main(["cutouts", "--limit", "1", "--seed", "1", *out])
     figures = json.loads((tmp_path / "out" / "cutouts.json").read_text())
     assert figures["prompts"] == 1
     assert figures["rows"]["rewritten_8"]["images"] == 8
     assert 1 <= figures["rows"]["loop"]["images"] <= 8
     assert "| rewritten, best of 8 by the judge |" in (tmp_path / "out" / "cutouts.md").read_text()
+    assert "| the loop, at most 8 images |" in (tmp_path / "out" / "cutouts.md").read_text()

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from agent.cli import app
 from agent.cli import main as run
-from eval_suites.command import command_line, main
+from eval_suites.command import main
 from eval_suites.registry import ALL
+from eval_suites.runner import Options
 from redraft.errors import BackendError, InputError
 
 GENEVAL = [
@@ -65,8 +66,8 @@ def test_mistakes_on_the_command_line_are_named(arguments: list[str], wrong: str
 
 
 def test_the_command_that_repeats_a_run_leaves_out_what_is_usual() -> None:
-    options = {"data": Path("my data"), "profile": "mini", "best": False, "loop": True, "seed": 0, "both_orders": False}
-    assert command_line("geneval", options, Path("o")) == (
+    options = Options(data=Path("my data"), best=False, loop=True, both_orders=False)
+    assert options.command("geneval", Path("o")) == (
         "redraft eval geneval --data 'my data' --no-best --loop --one-order --out o"
     )
 
@@ -133,10 +134,10 @@ def test_a_suite_with_the_mini_models_and_its_second_call(tmp_path: Path, capsys
     assert figures["measure"].replace("'", "&#39;") in page
     with Image.open(tmp_path / "out" / "images" / "loop" / "00000" / "samples" / "00000.png") as picture:
         assert picture.size == (256, 256)
-    journal = (tmp_path / "out" / "state" / "journal.jsonl").read_text()
+    book = (tmp_path / "out" / "state" / "journal.jsonl").read_text()
     main(arguments)
     assert json.loads(capsys.readouterr().out) == figures
-    assert (tmp_path / "out" / "state" / "journal.jsonl").read_text() == journal, "a second call pays for nothing"
+    assert (tmp_path / "out" / "state" / "journal.jsonl").read_text() == book, "a second call pays for nothing"
     with pytest.raises(InputError, match=r"other settings \(.*images\)"):
         main([*arguments[:4], "1", *arguments[5:]])
     with (tmp_path / "evaluation_metadata.jsonl").open("a") as file:

@@ -15,14 +15,25 @@ from PIL import Image, ImageChops, ImageDraw
 
 from agent.testing import paint
 from editors.backend import ImageTask
-from eval_suites import registry
-from eval_suites.editing.suites import edit_figures, require_edits, score_edits
-from eval_suites.judging import measures
-from eval_suites.judging.attacks import ORDER, WRITTEN, padded, written_on
-from eval_suites.judging.comparers import EditComparer, LikertComparer, PairwiseComparer, PointwiseComparer, preference
-from eval_suites.judging.report import html, markdown
-from eval_suites.judging.runner import Plan, asked_of, judge_pairs, judge_ratings
-from eval_suites.judging.types import JudgeData, Pair, Preference, Rated, Shown
+from eval_suites import measures, registry
+from eval_suites.edits import edit_figures, edit_sections, require_edits, score_edits
+from eval_suites.judges import (
+    ORDER,
+    WRITTEN,
+    EditComparer,
+    LikertComparer,
+    PairwiseComparer,
+    Plan,
+    PointwiseComparer,
+    count_answers,
+    judge_pairs,
+    judge_ratings,
+    padded,
+    preference,
+    written_on,
+)
+from eval_suites.pairs import JudgeData, Pair, Preference, Rated, Shown
+from eval_suites.report import html, markdown
 from evaluator.align import AlignEvaluator
 from evaluator.judge import GuardedJudge
 from evaluator.pairs.judges import WORDS, LikertJudge, YesNoPairJudge
@@ -60,7 +71,7 @@ def lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def load(name: str, place: Path, variant: str | None = None) -> Any:
-    suite = registry.suite(name)
+    suite = registry.load_suite(name)
     return suite.load(place, variant or suite.variants[0], place / "unpacked")
 
 
@@ -196,12 +207,14 @@ def test_editing_suites_say_where_results_are_looked_for(tmp_path: Path) -> None
     assert [item.id for item in load("humanedit", tmp_path / "h", "core").items] == ["78"]
 
 
-@pytest.mark.parametrize("name", [name for name in registry.EDITING | registry.JUDGING if name != "cutouts-pairs"])
+@pytest.mark.parametrize(
+    "name", [name for name in registry.SUITES["edits"] | registry.SUITES["judges"] if name != "cutouts-pairs"]
+)
 def test_a_wrong_folder_says_what_is_wanted_and_from_where(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         load(name, tmp_path)
-    assert registry.suite(name).source in str(error.value)
-    assert any(word in registry.suite(name).measure for word in ("not ", "is not"))
+    assert registry.load_suite(name).source in str(error.value)
+    assert any(word in registry.load_suite(name).measure for word in ("not ", "is not"))
 
 
 # -- judges of pairs --------------------------------------------------------------------------------------------------
@@ -237,11 +250,11 @@ def some_pairs(folder: Path, count: int = 6) -> list[Pair]:
 def judged(
     tmp_path: Path, judge: Any, plan: Plan, second: Any = None, pairs: list[Pair] | None = None
 ) -> dict[str, Any]:
-    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
+    book = Journal(tmp_path / "journal.jsonl", "evaluation")
     try:
-        return asyncio.run(judge_pairs(pairs or some_pairs(tmp_path / "in"), judge, second, plan, journal))
+        return asyncio.run(judge_pairs(pairs or some_pairs(tmp_path / "in"), judge, second, plan, book))
     finally:
-        journal.close()
+        book.close()
 
 
 async def test_the_preference_of_two_scores_is_bradley_terrys() -> None:
@@ -352,18 +365,18 @@ def test_a_guard_refuses_pictures_that_give_orders_and_what_it_costs_is_told(tmp
     guarded = GuardedJudge(FakeJudge(gullible), "keypoint")
     defended = PointwiseComparer(AlignEvaluator(FakeChecklistBuilder(lambda _: ()), guarded), guarded.name)
     bare = pointwise(lambda image, prompt: gullible(image, prompt, Check("whole", "p")))
-    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
+    book = Journal(tmp_path / "journal.jsonl", "evaluation")
     pairs = some_pairs(tmp_path / "in")
-    told = asyncio.run(judge_pairs(pairs, bare, None, Plan(), journal, defences={"guarded": defended}))["attacks"]
-    journal.close()
-    assert asked_of(JudgeData((), tuple(pairs)), bare, None, Plan(), 1, 1) == len(pairs) * 5
+    told = asyncio.run(judge_pairs(pairs, bare, None, Plan(), book, defences={"guarded": defended}))["attacks"]
+    book.close()
+    assert count_answers(JudgeData((), tuple(pairs)), bare, None, Plan(), 1, 1) == len(pairs) * 5
     before, after = told[WRITTEN.told]["as used"], told[WRITTEN.told]["guarded"]
     assert (before["success"]["mean"], before["refused"]["mean"]) == (1, 0)
     assert (after["success"]["mean"], after["refused"]["mean"], after["failed"]["mean"]) == (0, 1, 0)
 
 
 def test_an_attack_is_measured_where_it_leaves_the_truth_alone(tmp_path: Path) -> None:
-    from eval_suites.judging.cutouts_pairs import SUITE, say_yes
+    from eval_suites.benchmarks.cutouts_pairs import SUITE, say_yes
 
     (yes,) = SUITE.attacks
     sheet = Image.new("RGB", (256, 256), "white")
@@ -435,8 +448,8 @@ def test_a_second_judge_and_the_number_of_answers(tmp_path: Path) -> None:
     figures = judged(tmp_path, pointwise(), plan, Second(), pairs)
     assert figures["agreement"]["same"]["mean"] == 0.5
     assert figures["second"]["with_ties"]["mean"] == 0.5
-    _, *entries = (tmp_path / "journal.jsonl").read_text().splitlines()
-    assert len(entries) == asked_of(JudgeData((), tuple(pairs)), pointwise(), Second(), plan) == 30
+    book = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert len(book) - 1 == count_answers(JudgeData((), tuple(pairs)), pointwise(), Second(), plan) == 30
 
 
 class Killed(BaseException):
@@ -476,8 +489,8 @@ def test_rank_correlation_by_hand(tmp_path: Path) -> None:
         picture(shade).save(path)
         rated.append(Rated(str(n), "p", path, rating, "a" if n < 3 else "b", ("scene",) if n < 3 else ()))
     evaluator = AlignEvaluator(FakeChecklistBuilder({}), FakeJudge(lambda image, *_: brightness(image)))
-    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
-    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", Plan(), journal, lambda: None))
+    book = Journal(tmp_path / "journal.jsonl", "evaluation")
+    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", Plan(), book, lambda: None))
     assert figures["rating_tags"]["scene"]["spearman"] == pytest.approx(1)
     assert figures["rating_tags"]["scene"]["kendall"] == pytest.approx(1)
     assert figures["ratings"]["within"]["mean"] == 1, "pictures that people rate alike are no pair"
@@ -504,17 +517,17 @@ def test_finished_edits_are_scored_where_they_lie(tmp_path: Path) -> None:
     picture(0.5).save(results / "3.png")
     require_edits(items, results)
     judge = FakeEditJudge(lambda edit: BackendError("down") if edit.instruction == "edit 3" else 0.8)
-    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
-    scores = asyncio.run(score_edits(items, results, judge, journal, lambda: None))
+    book = Journal(tmp_path / "journal.jsonl", "evaluation")
+    scores = asyncio.run(score_edits(items, results, judge, book, lambda: None))
     figures = edit_figures(items, scores)
     assert (figures["suite"]["all"]["edits"], figures["suite"]["all"]["failed"]) == (4, 1)
     assert figures["suite"]["all"]["overall"]["mean"] == pytest.approx(0.8)
     assert figures["type"]["remove"]["failed"] == 1
     assert figures["type"]["add"]["perceptual"] is None
-    journal.close()
-    journal = Journal(tmp_path / "journal.jsonl", "evaluation")
+    book.close()
+    book = Journal(tmp_path / "journal.jsonl", "evaluation")
     again = FakeEditJudge(lambda _: 0.6)
-    scores = asyncio.run(score_edits(items, results, again, journal, lambda: None))
+    scores = asyncio.run(score_edits(items, results, again, book, lambda: None))
     assert [edit.instruction for edit in again.calls] == ["edit 3"], "only what failed is asked for again"
     assert all(score is not None for score in scores)
 
@@ -537,7 +550,8 @@ def test_the_report_of_a_judge(tmp_path: Path) -> None:
         "settings": {},
         "edits": edit_figures([], []),
     }
-    told = markdown(figures)
+    tables = [*measures.judge_sections(figures), *edit_sections(figures)]
+    told = markdown(figures, tables)
     assert told.splitlines()[0] == "Toy: not a benchmark."
     for words in (
         "Pairwise accuracy",
@@ -547,7 +561,7 @@ def test_the_report_of_a_judge(tmp_path: Path) -> None:
         "kappa",
     ):
         assert words in told
-    page = html(figures)
+    page = html(figures, tables, dots=measures.dots(figures))
     assert "<b>judge</b>" not in page
     assert "<script" not in page
     assert page.count("<circle") == len(figures["calibration"]["bins"])

@@ -8,11 +8,23 @@ from xml.etree import ElementTree
 
 import pytest
 
-from eval_suites import rewriters
-from eval_suites.generation.cutouts import prompts
-from eval_suites.rewriters import Model, checkpoints
-from eval_suites.rewriters_figures import Answer, curve_point, difference, points, row_of, share, truth
-from eval_suites.rewriters_report import curves_svg, markdown
+from eval_suites.benchmarks.cutouts import prompts
+from eval_suites.benchmarks.cutouts_rewriters import (
+    Answer,
+    Model,
+    checkpoints,
+    curve_point,
+    curves_svg,
+    difference,
+    points,
+    row_of,
+    sections,
+    share,
+    truth,
+)
+from eval_suites.command import main
+from eval_suites.tables import tables_text
+from redraft.errors import ModelMissing
 
 WORDINGS = prompts(4, 3)
 
@@ -81,7 +93,7 @@ def test_weights_have_marks(tmp_path: Path) -> None:
 def _figures() -> dict[str, Any]:
     curve = [curve_point(step, _answers(wrong, 0.9), WORDINGS) for step, wrong in ((0, 3), (20, 1))]
     return {
-        "prompts": 4, "command": "python -m eval_suites.rewriters",
+        "prompts": 4, "command": "redraft eval cutouts-rewriters",
         "rows": {"sft": row_of("SFT with thought", [_answers(3)]), "grpo": row_of("+ GRPO", [_answers(1)])},
         "differences": {"GRPO minus SFT": difference([_answers(1)], [_answers(3)])},
         "key_points": points([_answers(1)], [_answers(3)], WORDINGS),
@@ -91,7 +103,7 @@ def _figures() -> dict[str, Any]:
 
 
 def test_the_page_tells_all_tables() -> None:
-    told = markdown(_figures())
+    told = tables_text("By the oracle,", "redraft eval", sections(_figures()))
     assert "| SFT with thought | 0.250 [" in told
     assert "| GRPO minus SFT | +0.500 [" in told
     assert "The loop's rows: the first 2 prompts, GRPO's of 1 seed." in told
@@ -104,7 +116,6 @@ def test_the_plot_is_svg_with_a_line_a_run_and_means() -> None:
     assert len(list(lines)) == 3 * (2 + 1)
 
 
-def test_a_missing_model_says_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["--count", "1", "--sft", str(tmp_path), "--plain", str(tmp_path), "--work", str(tmp_path / "work")]
-    assert rewriters.main(argv) == 3
-    assert "train-mini" in capsys.readouterr().err
+def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="train-mini"):
+        main(["cutouts-rewriters", "--limit", "1", "--data", str(tmp_path), "--out", str(tmp_path / "out")])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval_suites import registry
-from eval_suites.generation import geneval
-from eval_suites.types import Data
+from eval_suites.benchmarks import geneval
+from eval_suites.suite import Data
 from redraft.errors import InputError
 
 _spec = importlib.util.spec_from_file_location("exact_formats", Path(__file__).with_name("exact_formats.py"))
@@ -19,12 +19,12 @@ assert _spec.loader is not None
 formats = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(formats)
 
-READING = [name for name in registry.GENERATION if registry.suite(name).needs_data]
+READING = [name for name in registry.SUITES["pictures from prompts"] if registry.load_suite(name).needs_data]
 
 
 def loaded(name: str, root: Path, variant: str | None = None) -> Data:
     formats.WRITERS[name](root)
-    suite = registry.suite(name)
+    suite = registry.load_suite(name)
     return suite.load(root, variant or suite.variants[0])
 
 
@@ -35,7 +35,7 @@ def asked(data: Data, index: int) -> list[str]:
 @pytest.mark.parametrize("name", READING)
 def test_every_suite_reads_its_format_and_keeps_pictures_apart(name: str, tmp_path: Path) -> None:
     data = loaded(name, tmp_path)
-    suite = registry.suite(name)
+    suite = registry.load_suite(name)
     assert data.items
     assert all(item.prompt for item in data.items)
     assert all(file.is_file() for file in data.files)
@@ -45,15 +45,15 @@ def test_every_suite_reads_its_format_and_keeps_pictures_apart(name: str, tmp_pa
     assert all(not place.startswith("/") and ".." not in place for place in places)
 
 
-@pytest.mark.parametrize("name", list(registry.GENERATION))
+@pytest.mark.parametrize("name", list(registry.SUITES["pictures from prompts"]))
 def test_what_is_measured_never_passes_for_the_official_score(name: str) -> None:
-    told = registry.suite(name).measure
+    told = registry.load_suite(name).measure
     assert any(word in told for word in ("not ", "Not ", "no metric", "None of", "instead of"))
 
 
 @pytest.mark.parametrize("name", READING)
 def test_a_wrong_folder_says_what_is_wanted_and_from_where(name: str, tmp_path: Path) -> None:
-    suite = registry.suite(name)
+    suite = registry.load_suite(name)
     (tmp_path / "holiday.png").write_bytes(b"x")
     with pytest.raises(InputError) as error:
         suite.load(tmp_path, suite.variants[0])
@@ -113,15 +113,15 @@ def test_dpg_follows_its_graph_and_its_prompt_files(tmp_path: Path) -> None:
     for name in ("barn", "7"):
         (tmp_path / "prompts" / f"{name}.txt").write_text(f"drawn from {name}\n")
     with pytest.raises(InputError, match=r"'9', but there is no .*9\.txt"):
-        registry.suite("dpg-bench").load(tmp_path, "")
+        registry.load_suite("dpg-bench").load(tmp_path, "")
     (tmp_path / "prompts" / "9.txt").write_text("drawn from 9")
-    assert registry.suite("dpg-bench").load(tmp_path, "").items[0].prompt == "drawn from barn"
+    assert registry.load_suite("dpg-bench").load(tmp_path, "").items[0].prompt == "drawn from barn"
 
 
 def test_dpg_names_a_dependency_that_is_not_there(tmp_path: Path) -> None:
     formats.table(tmp_path / "dpg_bench.csv", [formats.DPG[0], formats.DPG[2]])
     with pytest.raises(InputError, match=r"proposition 3 of barn depends on \[2\]"):
-        registry.suite("dpg-bench").load(tmp_path, "")
+        registry.load_suite("dpg-bench").load(tmp_path, "")
 
 
 def test_geneval2_knows_which_answer_is_right(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_unigenbench_in_both_languages(tmp_path: Path) -> None:
     assert [q.check.key_point for q in english.questions][1:] == ["counting", "negation"]
     assert 'picture: "ink painting"?' in english.questions[0].check.question
     formats.table(tmp_path / "test_prompts_zh.csv", formats.UNI_ZH)
-    chinese = registry.suite("unigenbench").load(tmp_path, "zh").items[0]
+    chinese = registry.load_suite("unigenbench").load(tmp_path, "zh").items[0]
     assert (chinese.id, chinese.prompt, len(chinese.questions)) == ("5", "水墨画，两只狐狸", 2)
 
 
@@ -144,17 +144,17 @@ def test_tiif_pairs_prompts_and_questions_line_by_line(tmp_path: Path) -> None:
     long = loaded("tiif-bench", tmp_path, "testmini_long").items[0]
     assert long.prompt == "On a shelf, two red jugs."
     assert [question.wanted for question in long.questions] == [True, False]
-    assert registry.suite("tiif-bench").place(long, 0) == "color+count/redraft/long_description/0.png"
+    assert registry.load_suite("tiif-bench").place(long, 0) == "color+count/redraft/long_description/0.png"
     formats.lines(tmp_path / "testmini_eval_prompts" / "color+count_eval_prompts.jsonl", formats.TIIF_ASKED * 2)
     with pytest.raises(InputError, match=r"has 1 lines, .* has 2"):
-        registry.suite("tiif-bench").load(tmp_path, "testmini_short")
+        registry.load_suite("tiif-bench").load(tmp_path, "testmini_short")
 
 
 def test_compbench_says_which_categories_are_missing(tmp_path: Path) -> None:
     data = loaded("t2i-compbench", tmp_path)
     assert [item.tags["category"][0] for item in data.items] == ["color", "color", "numeracy"]
     assert any("no shape" in note for note in data.notes)
-    assert registry.suite("t2i-compbench").place(data.items[1], 3) == "color/samples/a red white kite_000003.png"
+    assert registry.load_suite("t2i-compbench").place(data.items[1], 3) == "color/samples/a red white kite_000003.png"
 
 
 def test_genai_bench_from_json_and_from_parquet(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_genai_bench_from_json_and_from_parquet(tmp_path: Path) -> None:
     assert (item.id, item.tags["skill"]) == ("00000", ("comparison", "attribute"))
     rows = [{"Index": 3, "Prompt": "a fox", "Tags": {"basic": ["scene"], "advanced": []}}]
     formats.parquet(tmp_path / "hub" / "data" / "train.parquet", rows)
-    other = registry.suite("genai-bench").load(tmp_path / "hub", "").items[0]
+    other = registry.load_suite("genai-bench").load(tmp_path / "hub", "").items[0]
     assert (other.id, other.prompt, other.tags["skill"]) == ("3", "a fox", ("scene",))
 
 
@@ -194,7 +194,7 @@ def test_magicbench_hangs_everything_on_the_subject(tmp_path: Path) -> None:
 )
 def test_bad_files_are_named_by_line_and_field(name: str, file: str, text: str, wrong: str, tmp_path: Path) -> None:
     (tmp_path / file).write_text(text)
-    suite = registry.suite(name)
+    suite = registry.load_suite(name)
     with pytest.raises(InputError, match=wrong):
         suite.load(tmp_path, suite.variants[0])
 
@@ -202,9 +202,9 @@ def test_bad_files_are_named_by_line_and_field(name: str, file: str, text: str, 
 def test_text_in_another_encoding_is_said_to_be_that(tmp_path: Path) -> None:
     (tmp_path / "PartiPrompts.tsv").write_bytes("Prompt\tCategory\tChallenge\nKäse\tA\tB\n".encode("latin-1"))
     with pytest.raises(InputError, match="not UTF-8"):
-        registry.suite("partiprompts").load(tmp_path, "")
+        registry.load_suite("partiprompts").load(tmp_path, "")
 
 
 def test_an_unknown_suite_lists_those_there_are() -> None:
     with pytest.raises(InputError, match="geneval"):
-        registry.suite("geneva")
+        registry.load_suite("geneva")

@@ -1,1 +1,0 @@
-"""Benchmarks of edited pictures, one file each."""
