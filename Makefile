@@ -52,7 +52,7 @@ bench: $(VENV)/.dev  ## the benchmarks, each against its baseline (benchmarks/en
 	$(BIN)/python benchmarks/serve_conversations.py --repeats 1
 
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
-	$(BIN)/python -m eval_suites.benchmarks.cutouts --count 500 --out docs/results
+	$(BIN)/redraft eval cutouts --limit 500 --tables docs/results --out work/eval/cutouts
 
 train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its figures (some hours)
 	$(BIN)/python -m mini.generator.train
@@ -67,7 +67,7 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	$(BIN)/python -m rewriter.train.undecided work/mini/prompts.jsonl work/mini/undecided.jsonl --model work/mini/sft \
 	  --style package:mini/rewriter/style --top-p 0.95 --max-tokens 256 --count 1300
 	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config package:mini/rewriter/grpo.yaml --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
-	$(BIN)/python -m eval_suites.benchmarks.cutouts_rewriters --out docs/training
+	$(BIN)/redraft eval cutouts-rewriters --data work/mini --tables docs/training --out work/eval/rewriters
 
 vllm: vllm-install  ## serve the mini rewriter by vLLM on the CPU, at 127.0.0.1:8000 (--profile scripts/vllm_cpu/profile.toml)
 	scripts/vllm_cpu/serve.sh rewriter
