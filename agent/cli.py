@@ -1,4 +1,4 @@
-"""The command line: draw, edit, chat, judge, resume, enhance, serve, profiles.
+"""The command line: draw, edit, chat, judge, check, resume, enhance, serve, profiles.
 
 stdout holds the result and nothing else (one JSON object with --json); all that is told on the way goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
@@ -192,6 +192,18 @@ def judge(
     from agent.commands import judge as run
 
     run(image, request, profile_name=profile, as_json=as_json)
+
+
+@app.command()
+def check(
+    request: Annotated[str, typer.Argument(help="What the user asked for.")],
+    rewrite: Annotated[str, typer.Argument(help="The prompt that was made of it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a rewrite against its request: lost text, other numbers, colours, names, language. Needs no model."""
+    from agent.check_command import check as run
+
+    run(request, rewrite, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Better prompts from Python, in one call.
+"""Better prompts for requests, from Python, in one call.
 
     from rewriter.api import enhance, enhance_pipeline
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Enhanced:
-    """A prompt and what was made of it. `str()` of it is the better prompt.
+    """A request and the prompt that was made of it. `str()` of it is the prompt.
 
-    `prompt` is the user's own, cleaned, where `status` is KEPT (no rewrite could be used: see `findings`) or FAILED.
+    `prompt` is the request itself, cleaned, if `status` is KEPT (no rewrite could be used: see `findings`) or FAILED.
     """
 
-    original: str
+    request: str
     prompt: str
     status: Status
     negative_prompt: str | None = None
@@ -55,12 +55,12 @@ class Enhanced:
 class Enhancer:
     """An open rewriter, for many calls: its model is loaded once.
 
-    `profile` is a name, a file or a Profile; `target` the image model the prompts are for, the profile's own or
-    `generic` where it is None; `engine` as for `redraft enhance`, or a BatchEngine of one's own. With `n` rewrites a
-    prompt, `select` names the scorer that picks one. Equal prompts of a call are rewritten once, and equal calls with
-    the same `seed` give the same.
+    `profile` is a name, a file or a Profile. `target` is the image model that the prompts are for; if it is None, the
+    profile's own or `generic`. `engine` as for `redraft enhance`, or a BatchEngine. With `n` rewrites of a request,
+    `select` names the scorer that picks one. Equal requests of a call are rewritten once, and equal calls with the same
+    `seed` give the same prompts.
 
-    Raises ConfigError where a setting cannot be used, ModelMissing where a model folder is not there.
+    Raises ConfigError if a setting cannot be used, ModelMissing if a model folder is not there.
     """
 
     def __init__(
@@ -84,23 +84,26 @@ class Enhancer:
     def target(self) -> Target | None:
         return self._kit.target
 
-    async def enhance(self, prompts: Sequence[str]) -> list[Enhanced]:
-        """One Enhanced for each prompt, in order. Raises InputError for prompts that cannot be used, before any model
-        is asked; BackendError where the model failed on every one of them."""
-        cleaned = [clean_request(prompt) for prompt in prompts]
+    async def enhance(self, requests: Sequence[str]) -> list[Enhanced]:
+        """One Enhanced for each request, in order.
+
+        Raises InputError if a request cannot be used, before any model is asked, and BackendError if the model failed on
+        every one of them.
+        """
+        cleaned = [clean_request(request) for request in requests]
         todo = iter(dict.fromkeys(cleaned))
         made: dict[str, Record] = {}
         errors: list[BackendError] = []
 
         async def serve() -> None:
-            for prompt in todo:
+            for request in todo:
                 try:
-                    made[prompt] = await self._maker(prompt)
+                    made[request] = await self._maker(request)
                 except ModelMissing:
                     raise
                 except BackendError as error:
                     errors.append(error)
-                    made[prompt] = failed(prompt, Keys.seed(self._keys.key(prompt)), error)
+                    made[request] = failed(request, Keys.seed(self._keys.key(request)), error)
 
         served = (serve() for _ in range(min(len(cleaned), self._kit.engine.window)))
         # All of them end before the first error is raised.
@@ -109,49 +112,49 @@ class Enhancer:
                 raise outcome
         if errors and len(errors) == len(made):
             raise errors[0]
-        return [_enhanced(prompt, made[prompt]) for prompt in cleaned]
+        return [_enhanced(request, made[request]) for request in cleaned]
 
     async def aclose(self) -> None:
-        """Lets go of the model or the connections."""
+        """Let go of the model or the connections."""
         await self._kit.aclose()
 
 
 @overload
-async def enhance_async(prompts: str, **settings: Any) -> Enhanced: ...
+async def enhance_async(requests: str, **settings: Any) -> Enhanced: ...
 @overload
-async def enhance_async(prompts: Iterable[str], **settings: Any) -> list[Enhanced]: ...
-async def enhance_async(prompts: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
-    """`enhance` for a program that has an event loop of its own."""
+async def enhance_async(requests: Iterable[str], **settings: Any) -> list[Enhanced]: ...
+async def enhance_async(requests: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
+    """`enhance` for a program with an event loop."""
     enhancer = Enhancer(**settings)
     try:
-        results = await enhancer.enhance([prompts] if isinstance(prompts, str) else list(prompts))
+        results = await enhancer.enhance([requests] if isinstance(requests, str) else list(requests))
     finally:
         await enhancer.aclose()
-    return results[0] if isinstance(prompts, str) else results
+    return results[0] if isinstance(requests, str) else results
 
 
 @overload
-def enhance(prompts: str, **settings: Any) -> Enhanced: ...
+def enhance(requests: str, **settings: Any) -> Enhanced: ...
 @overload
-def enhance(prompts: Iterable[str], **settings: Any) -> list[Enhanced]: ...
-def enhance(prompts: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
+def enhance(requests: Iterable[str], **settings: Any) -> list[Enhanced]: ...
+def enhance(requests: str | Iterable[str], **settings: Any) -> Enhanced | list[Enhanced]:
     """Better prompts: one Enhanced for a string, a list of them for several. `settings` are those of Enhancer
-    (`profile`, `target`, `n`, ...). Works inside a running event loop too, a notebook's for instance.
+    (`profile`, `target`, `n`, ...). Works inside a running event loop too, such as a notebook's.
 
     >>> import redraft
     >>> better = redraft.enhance("Could you draw two little scarlet stars?", profile="mini")
-    >>> str(better.status), redraft.check(better.original, better.prompt)
+    >>> str(better.status), redraft.check(better.request, better.prompt)
     ('rewritten', ())
 
     Opens the model, and lets go of it; for many calls keep an Enhancer. Raises as Enhancer and its `enhance` do.
     """
-    return run_coroutine(enhance_async(prompts, **settings))
+    return run_coroutine(enhance_async(requests, **settings))
 
 
 class EnhancedPipeline:
     """A diffusers pipeline that enhances the prompts it is called with; all else is the pipeline's own.
 
-    `last` holds what was made of the prompts of the latest call. A negative prompt of the rewriter is passed on where
+    `last` holds what was made of the prompts of the latest call. A negative prompt of the rewriter is passed on if
     the pipeline takes one and the caller gave none.
     """
 
@@ -168,10 +171,10 @@ class EnhancedPipeline:
         single = isinstance(prompt, str)
         self.last = self._loop.run(self._enhancer.enhance([prompt] if isinstance(prompt, str) else list(prompt)))
         if self._takes_negative and kwargs.get("negative_prompt") is None:
-            negatives = [one.negative_prompt or "" for one in self.last]
+            negatives = [enhanced.negative_prompt or "" for enhanced in self.last]
             if any(negatives):
                 kwargs["negative_prompt"] = negatives[0] if single else negatives
-        prompts = [one.prompt for one in self.last]
+        prompts = [enhanced.prompt for enhanced in self.last]
         return self._pipeline(prompts[0] if single else prompts, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -185,19 +188,26 @@ class EnhancedPipeline:
 def enhance_pipeline(
     pipeline: Any, *, profile: str | Profile = "mini", target: str | Target | None = None, **settings: Any
 ) -> EnhancedPipeline:
-    """`pipeline` in a wrapper that enhances first. `target` None takes the one that names the pipeline's class, else
-    the profile's. Raises as Enhancer does."""
+    """`pipeline` in a wrapper that enhances first. If `target` is None, the one that names the pipeline's
+    class, else the profile's. Raises as Enhancer does."""
     opened = load_profile(profile) if isinstance(profile, str) else profile
     chosen = load_target(target) if isinstance(target, str) else target
     chosen = chosen or target_of_pipeline(pipeline) or pick_target(opened.rewriter, None)
     return EnhancedPipeline(pipeline, Enhancer(opened, chosen, **settings))
 
 
-def _enhanced(prompt: str, record: Record) -> Enhanced:
+def _enhanced(request: str, record: Record) -> Enhanced:
     return Enhanced(
-        prompt, record.rewrite, record.status, record.negative_prompt, record.thought, record.model,
-        record.findings, record.candidates, record.seed,
-    )  # fmt: skip
+        request=request,
+        prompt=record.rewrite,
+        status=record.status,
+        negative_prompt=record.negative_prompt,
+        thought=record.thought,
+        model=record.model,
+        findings=record.findings,
+        candidates=record.candidates,
+        seed=record.seed,
+    )
 
 
 class _Loop:

@@ -1,4 +1,9 @@
-"""The chain-of-thought rewriter: ask, parse, guard, ask once more, or keep the user's own prompt."""
+"""The chain-of-thought rewriter: ask, parse, guard, ask once more, or keep the user's request as the prompt.
+
+rewriter = CoTRewriter(open_chat(config.model), config)
+[rewrite] = await rewriter("three red stars")
+rewrite.prompt, rewrite.thought, rewrite.findings
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ SECOND_TRY = 1_000_003
 @dataclass(frozen=True)
 class Asking:
     """How a rewriter is asked and its replies are read: everything but the model. Pure, and the same for a single
-    prompt, a batch and a cluster.
+    request, a batch and a cluster.
 
     Candidate i is sampled with seed + i at the config's temperature. Candidate 0 is greedy instead, so that one rewrite
     is the model's best guess and the same each time; with feedback it is sampled like the others, since the greedy
@@ -34,7 +39,7 @@ class Asking:
 
     @classmethod
     def of(cls, config: RewriterConfig, target: Target | None = None) -> Asking:
-        """`target` None takes the config's. Raises ConfigError where style or target cannot be used."""
+        """If `target` is None, the config's is used. Raises ConfigError if style or target cannot be used."""
         if target is None and config.target is not None:
             target = load_target(config.target)
         style = load_style(config.style)
@@ -42,21 +47,21 @@ class Asking:
             style = style.with_notes(target.notes)
         return cls(config, style, Rules.of(style.settings.guard, target))
 
-    def first(self, prompt: str, index: int, seed: int, feedback: Feedback | None = None) -> ChatRequest:
-        """The request for candidate `index` of `prompt`."""
+    def first(self, request: str, index: int, seed: int, feedback: Feedback | None = None) -> ChatRequest:
+        """What the model is asked for candidate `index` of `request`."""
         if feedback is None:
-            messages = self.style.ask(prompt)
+            messages = self.style.rewrite_messages(request)
         else:
-            messages = self.style.ask_repair(prompt, feedback.prompt, feedback.failed)
+            messages = self.style.repair_messages(request, feedback.prompt, feedback.failed)
         greedy = index == 0 and feedback is None
-        return self._request(messages, seed + index, 0.0 if greedy else self.config.temperature)
+        return self._chat_request(messages, seed + index, 0.0 if greedy else self.config.temperature)
 
-    def second(self, prompt: str, index: int, seed: int, first: Review) -> ChatRequest:
-        """The request for another try, after the first reply had faults."""
-        messages = self.style.ask_guard_repair(prompt, first.prompt or prompt, first.faults)
-        return self._request(messages, seed + index + SECOND_TRY, self.config.temperature)
+    def second(self, request: str, index: int, seed: int, first: Review) -> ChatRequest:
+        """What the model is asked after its first reply had faults."""
+        messages = self.style.guard_repair_messages(request, first.prompt or request, first.faults)
+        return self._chat_request(messages, seed + index + SECOND_TRY, self.config.temperature)
 
-    def _request(self, messages: tuple[Message, ...], seed: int, temperature: float) -> ChatRequest:
+    def _chat_request(self, messages: tuple[Message, ...], seed: int, temperature: float) -> ChatRequest:
         return ChatRequest(
             messages, max_tokens=self.config.max_tokens, temperature=temperature, top_p=self.config.top_p, seed=seed
         )
@@ -71,10 +76,10 @@ class Try:
     usage: Usage = field(default_factory=Usage)
 
 
-def conclude(prompt: str, first: Try, second: Try | None = None) -> Rewrite:
-    """What the tries come to: the first that has no faults, else the user's own prompt with all that was found.
+def conclude(request: str, first: Try, second: Try | None = None) -> Rewrite:
+    """What the tries come to: the first that has no faults, else the request itself with all findings.
 
-    `second` is None where the first had no faults.
+    `second` is None if the first had no faults.
     """
     last, usage = first, first.usage
     findings: tuple[str, ...] = ()
@@ -82,18 +87,32 @@ def conclude(prompt: str, first: Try, second: Try | None = None) -> Rewrite:
         last, usage, findings = second, first.usage + second.usage, first.review.findings
     read, tries = last.review, 1 if second is None else 2
     if not read.faults and read.prompt is not None:
-        told = findings + read.notices
-        return Rewrite(read.prompt, read.thought, read.negative_prompt, last.model, usage, told, tries=tries)
-    told = tuple(dict.fromkeys(findings + read.findings + read.notices))
-    return Rewrite(prompt, read.thought, None, last.model, usage, told, fallback=True, tries=tries)
+        return Rewrite(
+            prompt=read.prompt,
+            thought=read.thought,
+            negative_prompt=read.negative_prompt,
+            model=last.model,
+            usage=usage,
+            findings=findings + read.notices,
+            tries=tries,
+        )
+    return Rewrite(
+        prompt=request,
+        thought=read.thought,
+        model=last.model,
+        usage=usage,
+        findings=tuple(dict.fromkeys(findings + read.findings + read.notices)),
+        fallback=True,
+        tries=tries,
+    )
 
 
 class CoTRewriter:
     """A Rewriter over any chat model, in the style that the config names; seeds and sampling as in `Asking`.
 
-    A reply that cannot be read, or that the intent guard refuses, is answered by one more request with what was wrong;
-    after that the user's own prompt stands in, with `fallback` set and findings kept. Replies are read by `reviewer`,
-    in this process by default.
+    If a reply cannot be read, or the guard refuses it, the model is asked once more with what was wrong; after that the
+    request itself is the prompt, with `fallback` set and the findings kept. Replies are read by `reviewer`, in this
+    process by default.
     """
 
     def __init__(
@@ -104,26 +123,26 @@ class CoTRewriter:
         target: Target | None = None,
         reviewer: Reviewer | None = None,
     ) -> None:
-        """Raises ConfigError where the style or the target cannot be used."""
+        """Raises ConfigError if the style or the target cannot be used."""
         self._model = model
         self._reviewer = reviewer
         self.asking = Asking.of(config, target)
 
     async def __call__(
-        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
+        self, request: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
     ) -> list[Rewrite]:
-        """At most `n` rewrites, at least one; equal prompts are told once, with their usage added up.
+        """At most `n` rewrites, at least one; of equal prompts one is kept, with their usage added up.
 
-        Raises InputError for a prompt that cannot be used, and the model's BackendError where no candidate came
-        through; where some did, the others are dropped and named in the findings of the first.
+        Raises InputError if the request cannot be used, and the model's BackendError if every candidate failed; if only
+        some failed, they are dropped and named in the findings of the first rewrite.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
-        prompt = clean_request(prompt)
+        request = clean_request(request)
         if n == 1:  # no task of its own: in a batch there are millions of these
-            results = [await self._candidate(prompt, 0, seed, feedback)]
+            results = [await self._candidate(request, 0, seed, feedback)]
         else:
-            results = await asyncio.gather(*(self._candidate(prompt, i, seed, feedback) for i in range(n)))
+            results = await asyncio.gather(*(self._candidate(request, i, seed, feedback) for i in range(n)))
         rewrites = [result for result in results if isinstance(result, Rewrite)]
         errors = [(i, result) for i, result in enumerate(results) if isinstance(result, BackendError)]
         if not rewrites:
@@ -133,32 +152,34 @@ class CoTRewriter:
         unique[0] = replace(unique[0], findings=unique[0].findings + dropped)
         return unique
 
-    async def _candidate(self, prompt: str, index: int, seed: int, feedback: Feedback | None) -> Rewrite | BackendError:
+    async def _candidate(
+        self, request: str, index: int, seed: int, feedback: Feedback | None
+    ) -> Rewrite | BackendError:
         try:
-            first = await self._try(prompt, self.asking.first(prompt, index, seed, feedback))
+            first = await self._try(request, self.asking.first(request, index, seed, feedback))
         except BackendError as error:
             return error
         if not first.review.faults:
-            return conclude(prompt, first)
+            return conclude(request, first)
         try:
-            second = await self._try(prompt, self.asking.second(prompt, index, seed, first.review))
+            second = await self._try(request, self.asking.second(request, index, seed, first.review))
         except BackendError as error:
             failed = replace(first.review, prompt=None, faults=(str(error),), findings=(f"server: {error}",))
             second = Try(failed, first.model)
-        return conclude(prompt, first, second)
+        return conclude(request, first, second)
 
-    async def _try(self, prompt: str, request: ChatRequest) -> Try:
+    async def _try(self, request: str, chat_request: ChatRequest) -> Try:
         try:
-            reply = await self._model(request)
+            reply = await self._model(chat_request)
         except BadReply as error:  # the model is there, so this is a bad reply, not a failed backend
             return Try(Review(faults=(str(error),), findings=(f"reply: {error}",)), self._model.name)
-        read = await self._read(prompt, reply)
+        read = await self._read(request, reply)
         return Try(read, reply.model or self._model.name, reply.usage)
 
-    async def _read(self, prompt: str, reply: ChatReply) -> Review:
+    async def _read(self, request: str, reply: ChatReply) -> Review:
         if self._reviewer is None:
-            return review(prompt, reply, self.asking.rules)
-        return await self._reviewer(prompt, reply)
+            return review(request, reply, self.asking.rules)
+        return await self._reviewer(request, reply)
 
 
 def _unique(rewrites: list[Rewrite]) -> list[Rewrite]:

@@ -62,7 +62,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a reply is held against: the intent guard's settings, and the image model's wishes."""
+    """What a reply is checked against: the guard's settings, and what the image model wants."""
 
     guard: GuardSettings = _DEFAULT
     target: Target | None = None
@@ -78,11 +78,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Review:
-    """A reply, read and checked. Its prompt may be used where `faults` is empty.
+    """A reply, read and checked. Its prompt may be used if `faults` is empty.
 
     faults:   plain sentences, fit to be shown to the model.
     findings: the same with the names of the rules before them.
-    notices:  what the user should know and no rewrite mends.
+    notices:  what the user should know, which no rewrite mends.
     """
 
     thought: str = ""
@@ -94,7 +94,7 @@ class Review:
 
 
 Reviewer = Callable[[str, ChatReply], Awaitable[Review]]
-"""Reads the reply to a request for a rewrite of the given original."""
+"""Reads the reply to the request that it is given."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
     return Parsed(_thought(text, tags, rest_at, hidden, reasoning), prompt, problem)
 
 
-def review(original: str, reply: ChatReply, rules: Rules) -> Review:
+def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     """Never raises for the texts."""
     parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
     if parsed.prompt is None:
@@ -132,10 +132,10 @@ def review(original: str, reply: ChatReply, rules: Rules) -> Review:
     prompt, negative, target = parsed.prompt, None, rules.target
     if target is not None:
         prompt, negative = target.split(prompt)
-    found = [(finding.rule, finding.message) for finding in check_intent(original, prompt, rules.guard)]
+    found = [(finding.rule, finding.message) for finding in check_intent(request, prompt, rules.guard)]
     if target is not None:
-        found += target.faults(original, prompt, negative)
-    notice = None if target is None else target.notice(original)
+        found += target.faults(request, prompt, negative)
+    notice = None if target is None else target.notice(request)
     return Review(
         thought=parsed.thought,
         prompt=prompt,

@@ -1,12 +1,12 @@
 """Styles: how a rewriter model is asked, and how its rewrites are checked. A style is a folder:
 
-rewrite.txt       {{prompt}}                          asks for a rewrite
-repair.txt        {{prompt}} {{before}} {{failed}}    asks again, with what was wrong with the picture
-guard_repair.txt  {{prompt}} {{before}} {{failed}}    asks again, with what the intent guard found
+rewrite.txt       {{request}}                          asks for a rewrite
+repair.txt        {{request}} {{before}} {{failed}}    asks again, with what was wrong with the picture
+guard_repair.txt  {{request}} {{before}} {{failed}}    asks again, with what the guard found
 system.txt        no placeholder; only with `system = true`
 style.toml        the settings below
 
-A template may leave placeholders out, except {{prompt}}.
+A template may leave placeholders out, except {{request}}. `mini/rewriter/style` is the smallest example.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ class Style:
     repair: str
     guard_repair: str
 
-    def ask(self, prompt: str) -> tuple[Message, ...]:
-        """The conversation that asks for a rewrite of `prompt`."""
-        return self._messages(self.rewrite, prompt, "", ())
+    def rewrite_messages(self, request: str) -> tuple[Message, ...]:
+        """Ask for a rewrite of `request`."""
+        return self._messages(self.rewrite, request, "", ())
 
-    def ask_repair(self, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
-        """Asks again: the picture that `before` drew failed these checks."""
-        return self._messages(self.repair, prompt, before, failed)
+    def repair_messages(self, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        """Ask again: the picture that `before` drew failed these checks."""
+        return self._messages(self.repair, request, before, failed)
 
-    def ask_guard_repair(self, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
-        """Asks again: the guard refused the rewrite `before` for these reasons."""
-        return self._messages(self.guard_repair, prompt, before, failed)
+    def guard_repair_messages(self, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        """Ask again: the guard refused the rewrite `before` for these reasons."""
+        return self._messages(self.guard_repair, request, before, failed)
 
     def with_notes(self, notes: str) -> Style:
-        """The style with `notes` on the image model behind its system message. Raises ConfigError where it has none."""
+        """The style with `notes` on the image model behind its system message. Raises ConfigError if it has none."""
         if not notes:
             return self
         if self.system is None:
             raise ConfigError("this rewriter reads no notes on image models (its style has no system.txt)")
         return replace(self, system=f"{self.system}\n\n{notes.strip()}")
 
-    def _messages(self, template: str, prompt: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
-        said = {"prompt": prompt, "before": before, "failed": self.settings.join.join(failed)}
-        values = {name: said[name] for name in placeholders(template)}
+    def _messages(self, template: str, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        texts = {"request": request, "before": before, "failed": self.settings.join.join(failed)}
+        values = {name: texts[name] for name in placeholders(template)}
         if self.settings.fence:
-            labels = {"prompt": "user_prompt", "before": "last_rewrite", "failed": "found"}
+            labels = {"request": "user_prompt", "before": "last_rewrite", "failed": "found"}
             values = {name: fence(value, labels[name]) for name, value in values.items()}
         filled = fill(template, **values)
         system = () if self.system is None else (Message("system", self.system),)
@@ -85,9 +85,9 @@ def load_style(name: str) -> Style:
     templates = {part: load_template(_PACKAGE, name, part) for part in ("rewrite", "repair", "guard_repair")}
     for part, text in templates.items():
         found = placeholders(text)
-        if "prompt" not in found or not found <= {"prompt", "before", "failed"}:
+        if "request" not in found or not found <= {"request", "before", "failed"}:
             raise ConfigError(
-                f"{part}.txt of style {name!r} must hold {{{{prompt}}}} and may hold {{{{before}}}} and "
+                f"{part}.txt of style {name!r} must hold {{{{request}}}} and may hold {{{{before}}}} and "
                 f"{{{{failed}}}}; it holds {', '.join(sorted(found)) or 'no placeholder'}"
             )
     system = load_template(_PACKAGE, name, "system") if settings.system else None

@@ -50,9 +50,9 @@ class Target(BaseModel):
     """What the text encoder reads of a prompt, without its special tokens."""
     tokenizer: str | None = None
     """Which tokenizer counts them: a folder, a hub id (with a subfolder behind a second "/"), package:NAME/FOLDER. It
-    is used where its tokenizer.json is on this machine; nothing is ever downloaded. Otherwise tokens are estimated."""
+    is used if its tokenizer.json is on this machine; nothing is ever downloaded. Otherwise tokens are estimated."""
     reads: tuple[str, ...] = ()
-    """Languages that the text encoder reads, as two letters; () where it reads most."""
+    """Languages that the text encoder reads, as two letters; () if it reads most."""
     negative_prompt: bool = False
     """Whether the rewriter writes a negative prompt too."""
     quality_words: bool = False
@@ -63,7 +63,7 @@ class Target(BaseModel):
     """diffusers pipelines that draw with it."""
 
     def count(self, text: str) -> int:
-        """Tokens of `text`, counted where the tokenizer is at hand and estimated otherwise."""
+        """Tokens of `text`, counted if the tokenizer is at hand, else estimated."""
         encode = _encoder(self.tokenizer)
         return estimate_tokens(text) if encode is None else encode(text)
 
@@ -78,14 +78,14 @@ class Target(BaseModel):
         negative = ", ".join(" ".join(part.split()) for part in rest if part.strip())
         return prompt.strip(), negative or None
 
-    def faults(self, original: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
+    def faults(self, request: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
         """(rule, plain sentence) for all that `prompt` does not do as this model wants it."""
         found = []
-        tokens, most = self.count(prompt), max(self.max_tokens, self.count(original))
+        tokens, most = self.count(prompt), max(self.max_tokens, self.count(request))
         if tokens > most:
             found.append(("budget", f"The prompt has {tokens} tokens; the image model reads {most}. Make it shorter."))
         if not self.quality_words:
-            known = original.casefold()
+            known = request.casefold()
             words = dict.fromkeys(m[0] for m in _QUALITY.finditer(prompt) if m[0].casefold() not in known)
             if words:
                 listed = ", ".join(repr(word) for word in words)
@@ -99,17 +99,17 @@ class Target(BaseModel):
                 found.append(("negative_prompt", f"The prompt and the negative prompt both name {listed}."))
         if self.form == "tags" and _is_prose(prompt):
             found.append(("form", "This image model wants short tags between commas, not sentences."))
-        if self.form == "prose" and _is_tags(prompt) and not _is_tags(original):
+        if self.form == "prose" and _is_tags(prompt) and not _is_tags(request):
             found.append(("form", "This image model wants running text in sentences, not a list of tags."))
         return found
 
-    def notice(self, original: str) -> str | None:
-        """What a user should know about `original` and no rewrite mends: that the model may not read its language."""
-        language = detect_language(original) if self.reads else None
+    def notice(self, request: str) -> str | None:
+        """What a user should know about `request` and no rewrite mends: that the model may not read its language."""
+        language = detect_language(request) if self.reads else None
         if language is None or language in self.reads:
             return None
         known = " and ".join(load_languages().name(code) for code in self.reads)
-        return f"target: {self.name} reads {known}; this prompt is in {load_languages().name(language)}"
+        return f"target: {self.name} reads {known}; this request is in {load_languages().name(language)}"
 
 
 def builtin_targets() -> dict[str, Path]:
@@ -154,7 +154,7 @@ def load_target(name: str) -> Target:
 
 
 def target_of_pipeline(pipeline: object) -> Target | None:
-    """The target whose file names the class of a diffusers pipeline, or one of its bases; None where none does."""
+    """The target whose file names the class of a diffusers pipeline, or one of its bases; None if none does."""
     targets = [load_target(name) for name in known_targets()]
     for base in type(pipeline).__mro__:
         for target in targets:

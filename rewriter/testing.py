@@ -1,4 +1,4 @@
-"""A stand-in for the rewriter, for tests and dry runs: scripted, deterministic, no model."""
+"""Stand-ins for the rewriter and the planner, for tests and dry runs: scripted, deterministic, no model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = Sequence[Rewrite | str] | Exception
 class RewriterCall:
     """What a rewriter was asked."""
 
-    prompt: str
+    request: str
     n: int
     seed: int
     feedback: Feedback | None
@@ -25,7 +25,7 @@ class FakeRewriter:
     """A Rewriter that answers from a script: a list, used up call by call, or a function of the call.
 
     An answer is what comes back for one call, rewrites or bare prompts (cut to `n`), or an exception to raise.
-    Without a script each call gets `n` rewrites: the prompt with its seed, and what had failed, behind it. `calls`
+    Without a script each call gets `n` rewrites: the request with its seed, and what had failed, behind it. `calls`
     holds every call in order. An AssertionError says that a list is used up: a mistake in the test.
     """
 
@@ -34,9 +34,9 @@ class FakeRewriter:
         self._script = script
 
     async def __call__(
-        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
+        self, request: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
     ) -> list[Rewrite]:
-        call = RewriterCall(prompt, n, seed, feedback)
+        call = RewriterCall(request=request, n=n, seed=seed, feedback=feedback)
         self.calls.append(call)
         answer = self._answer(call)
         if isinstance(answer, Exception):
@@ -47,7 +47,7 @@ class FakeRewriter:
     def _answer(self, call: RewriterCall) -> Answer:
         if self._script is None:
             again = "" if call.feedback is None else ", " + " ".join(call.feedback.failed)
-            return [f"{call.prompt}, in detail {call.seed + i}{again}" for i in range(call.n)]
+            return [f"{call.request}, in detail {call.seed + i}{again}" for i in range(call.n)]
         if callable(self._script):
             return self._script(call)
         if len(self.calls) > len(self._script):

@@ -1,4 +1,4 @@
-"""The words of the rewriter."""
+"""What a rewriter is given and what it gives: a request, and a Rewrite of it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Rewrite:
     model: str = ""
     usage: Usage = field(default_factory=Usage)
     findings: tuple[str, ...] = ()
-    """What the intent guard found and mended, and notices to the user; empty where the rewrite passed as it came."""
+    """What the guard found and a second try mended, and notices to the user; empty if the rewrite passed at once."""
     fallback: bool = False
-    """True where the rewrite was given up and `prompt` is the user's own."""
+    """Whether the rewrite was given up: then `prompt` is the request itself."""
     tries: int = 1
-    """How often the model was asked: 2 where the first reply could not be used."""
+    """How often the model was asked: 2 if the first reply could not be used."""
 
 
 @dataclass(frozen=True)
 class Feedback:
     """What was wrong with a picture: the prompt that drew it, and the question of each failed check, with the judge's
-    reason behind it where there is one."""
+    reason behind it if there is one."""
 
     prompt: str
     failed: tuple[str, ...]
 
 
 class Rewriter(Protocol):
-    """Prompt in, better prompts out. Never raises for a bad reply: it falls back to the original and says so."""
+    """Request in, prompts out. Never raises for a bad reply: then the request itself is the prompt, and `fallback` is set."""
 
     async def __call__(
-        self, prompt: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
+        self, request: str, *, n: int = 1, seed: int = 0, feedback: Feedback | None = None
     ) -> list[Rewrite]: ...

@@ -97,9 +97,9 @@ class _Bound:
 
 
 def colours(case: Comparison) -> Iterator[Finding]:
-    """A noun that has a colour in the original has no other in the rewrite, unless it has that one too."""
-    palette = _palette(case.original.grammar, case.languages)
-    asked = list(_bound(case.original, palette))
+    """A noun that has a colour in the request has no other in the rewrite, unless it has that one too."""
+    palette = _palette(case.request.grammar, case.languages)
+    asked = list(_bound(case.request, palette))
     if not asked:
         return
     # A red umbrella among black umbrellas: there the number tells which is meant.

@@ -54,7 +54,7 @@ def empty(case: Comparison) -> Iterator[Finding]:
 
 def length(case: Comparison) -> Iterator[Finding]:
     """A rewrite that no text encoder reads to its end. A user's own long prompt may stay as long as it was."""
-    limit = max(case.settings.max_tokens, int(1.5 * estimate_tokens(case.original.text)))
+    limit = max(case.settings.max_tokens, int(1.5 * estimate_tokens(case.request.text)))
     tokens = estimate_tokens(case.rewrite.text)
     if tokens > limit:
         text = case.rewrite.text
@@ -65,7 +65,7 @@ def length(case: Comparison) -> Iterator[Finding]:
 
 def repetition(case: Comparison) -> Iterator[Finding]:
     """A model caught in a loop says the same words four times in a row, or ends on what it has said twice before."""
-    text, known = case.rewrite.plain, case.original.text.casefold()
+    text, known = case.rewrite.plain, case.request.text.casefold()
     patterns = [pattern for pattern, may in ((_LOOP, _says_a_word_often(text)), (_CJK_LOOP, not text.isascii())) if may]
     spans = [(m[1], m.start(), m.end()) for pattern in patterns if (m := pattern.search(text))]
     tail = text.rstrip()[-_TAIL:]
@@ -88,7 +88,7 @@ def _says_a_word_often(text: str) -> bool:
 def apostrophes(case: Comparison) -> Iterator[Finding]:
     """The old mistake of turning don't into don"t."""
     match = _BROKEN_APOSTROPHE.search(case.rewrite.text)
-    if match and match[0] not in case.original.text:
+    if match and match[0] not in case.request.text:
         start = max(0, match.start() - 12)
         shown = case.rewrite.text[start : match.end()].split()[-1]
         yield Finding(
@@ -99,8 +99,8 @@ def apostrophes(case: Comparison) -> Iterator[Finding]:
 
 def remnants(case: Comparison) -> Iterator[Finding]:
     """Whatever is no description of a picture; what the user wrote is excused."""
-    text, plain = _without(case.original, case.rewrite.text), case.rewrite.plain
-    known = case.original.plain.casefold()
+    text, plain = _without(case.request, case.rewrite.text), case.rewrite.plain
+    known = case.request.plain.casefold()
     chats = [_chat(language) for language in _languages(case)]
     looked_at = [
         (_TAGS, text),
@@ -116,14 +116,14 @@ def remnants(case: Comparison) -> Iterator[Finding]:
                 message = f"The rewrite holds {words!r}, which is not a description of the picture."
                 yield Finding("remnants", message, match[0], "rewrite", match.start(), match.end())
                 break
-    if not _QUESTION.search(case.original.plain) and (mark := _QUESTION.search(plain)):
+    if not _QUESTION.search(case.request.plain) and (mark := _QUESTION.search(plain)):
         message = "The rewrite asks a question; it has to describe the picture."
         yield Finding("remnants", message, mark[0], "rewrite", mark.start(), mark.end())
 
 
-def _without(original: Passage, text: str) -> str:
-    """`text` with what the original quotes blanked out, in its places."""
-    for quote in original.quotes:
+def _without(request: Passage, text: str) -> str:
+    """`text` with what the request quotes blanked out, in its places."""
+    for quote in request.quotes:
         text = text.replace(quote.text, " " * len(quote.text))
     return text
 
@@ -131,7 +131,7 @@ def _without(original: Passage, text: str) -> str:
 def _languages(case: Comparison) -> list[Language]:
     """The languages to look for chat in: that of the request, that of the rewrite, and English."""
     found = {"en": case.languages.english}
-    for passage in (case.original, case.rewrite):
+    for passage in (case.request, case.rewrite):
         if passage.language is not None or passage.spaced:
             found[passage.grammar.code] = passage.grammar
         if not passage.spaced:  # short text in Han letters is easily taken for the other language

@@ -81,14 +81,14 @@ class _Name:
 
 
 def names(case: Comparison) -> Iterator[Finding]:
-    """Every name of the original comes back, whole or shortened, inflected or not; no other takes its place."""
+    """Every name of the request comes back, whole or shortened, inflected or not; no other takes its place."""
     reported = set()
-    for name in list(_names(case.original))[:_MOST]:
-        text = case.original.text[name.start : name.end]
+    for name in list(_names(case.request))[:_MOST]:
+        text = case.request.text[name.start : name.end]
         if text not in reported and not _is_kept(name, case):
             reported.add(text)
             message = f"The name {text!r} of the request is missing or changed."
-            yield Finding("names", message, text, "original", name.start, name.end)
+            yield Finding("names", message, text, "request", name.start, name.end)
 
 
 def _names(passage: Passage) -> Iterator[_Name]:
@@ -245,7 +245,7 @@ def _is_kept(name: _Name, case: Comparison) -> bool:
 def _is_renamed(found: dict[str, list[int]], case: Comparison) -> bool:
     """Whether a new capitalised word has joined what is left of a name: Michael Jackson, Janet Jackson."""
     words, common = case.rewrite.words, _common(case.languages)
-    known = {word.text for word in case.original.words}
+    known = {word.text for word in case.request.words}
     for i in (i for places in found.values() for i in places):
         before = words[i - 1] if i and words[i - 1].gap in (" ", "-") else None
         after = words[i + 1] if i + 1 < len(words) and words[i].gap in (" ", "-") else None

@@ -31,11 +31,11 @@ class _Denied:
 
 
 def negations(case: Comparison) -> Iterator[Finding]:
-    """Nothing that the original denies is described as present."""
+    """Nothing that the request denies is described as present."""
     reported = set()
-    original = case.original
-    language = original.grammar
-    if original.language is None and not original.spaced:
+    request = case.request
+    language = request.grammar
+    if request.language is None and not request.spaced:
         language = case.languages.unspaced[0]
     found = _in_words(case, language) if language.absence is None else _in_characters(case, language.absence)
     for thing, start, end in found:
@@ -143,8 +143,8 @@ def _in_words(case: Comparison, language: Language) -> Iterator[tuple[str, int, 
     """Denied things that the rewrite describes as present: the thing, and its place in the rewrite."""
     common = _common(case.languages)
     inflected = language.inflected
-    denied = list(islice(_denied(case.original, language), _MOST))
-    wanted, got = case.original.words, case.rewrite.words
+    denied = list(islice(_denied(case.request, language), _MOST))
+    wanted, got = case.request.words, case.rewrite.words
     spans = [(thing.start, thing.end) for thing in denied]
     for words in dict.fromkeys(thing.words for thing in denied):
         if any(
@@ -302,7 +302,7 @@ def _is_denied(words: tuple[Word, ...], at: int, common: _Common) -> bool:
 
 def _in_characters(case: Comparison, table: Absence) -> Iterator[tuple[str, int, int]]:
     """Denied things that the rewrite describes as present: the thing, and its place in the rewrite."""
-    for match in table.denied.finditer(case.original.plain):
+    for match in table.denied.finditer(case.request.plain):
         thing = next(group for group in match.groups() if group)
         if table.mention and thing not in table.skipped:
             stem = thing[:-1] if len(thing) >= table.stem_from else thing  # Hindi मोमबत्ती, मोमबत्तियाँ
@@ -315,9 +315,9 @@ def _in_characters(case: Comparison, table: Absence) -> Iterator[tuple[str, int,
 
 
 def _shown(thing: str, denied: re.Match[str], table: Absence, case: Comparison) -> Iterator[tuple[str, int, int]]:
-    """The first place in the rewrite at which the thing stands without a cue, unless the original has one too."""
-    original, rewrite = case.original.plain, case.rewrite.plain
-    elsewhere = original[: denied.start()] + "。" + original[denied.end() :]
+    """The first place in the rewrite at which the thing stands without a cue, unless the request has one too."""
+    request, rewrite = case.request.plain, case.rewrite.plain
+    elsewhere = request[: denied.start()] + "。" + request[denied.end() :]
     if any(not _is_denied_at(elsewhere, at, len(thing), table) for at in _lone(thing, elsewhere)):
         return
     for at in _lone(thing, rewrite):
@@ -335,7 +335,7 @@ def _is_denied_at(text: str, at: int, size: int, table: Absence) -> bool:
 
 def _done(not_done: re.Pattern[str], cues: re.Pattern[str], case: Comparison) -> Iterator[tuple[str, int, int]]:
     """A hat that is not worn: the noun may come back, but not with its verb affirmed."""
-    for match in not_done.finditer(case.original.plain):
+    for match in not_done.finditer(case.request.plain):
         pattern = rf"{re.escape(match[1])}[をがは][^。、]{{0,8}}?{re.escape(match[2])}[^。、]{{0,6}}"
         for again in re.finditer(pattern, case.rewrite.plain):
             if not cues.search(case.rewrite.plain[again.start() : again.end() + 4]):
@@ -354,12 +354,12 @@ def _lone(thing: str, text: str) -> Iterator[int]:
 def _affirmed(
     thing: str, pattern: re.Pattern[str], cues: re.Pattern[str], case: Comparison
 ) -> Iterator[tuple[str, int, int]]:
-    """The first clause of the rewrite that names the thing and denies nothing, unless the original has one too."""
+    """The first clause of the rewrite that names the thing and denies nothing, unless the request has one too."""
 
     def places(text: str) -> Iterator[re.Match[str]]:
         for clause in _CLAUSES.finditer(text):
             if not cues.search(clause[0]):
                 yield from pattern.finditer(text, clause.start(), clause.end())
 
-    if next(places(case.original.plain), None) is None and (match := next(places(case.rewrite.plain), None)):
+    if next(places(case.request.plain), None) is None and (match := next(places(case.rewrite.plain), None)):
         yield thing, match.start(), match.end()

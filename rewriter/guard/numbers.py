@@ -46,8 +46,8 @@ class _Number:
 
 
 def numbers(case: Comparison) -> Iterator[Finding]:
-    """Each exact number of the original comes back, as digits or as a word."""
-    wanted = [*_required(case.original), *_pairs(case.original)]
+    """Each exact number of the request comes back, as digits or as a word."""
+    wanted = [*_required(case.request), *_pairs(case.request)]
     if not wanted:
         return
     named = _present(case.rewrite)
@@ -55,19 +55,19 @@ def numbers(case: Comparison) -> Iterator[Finding]:
     for number in wanted:
         if number.values & named or number.values in reported or _added_up(number, case):
             continue
-        if not case.settings.compounds and _COMPOUND.match(case.original.text, number.end):
+        if not case.settings.compounds and _COMPOUND.match(case.request.text, number.end):
             continue
         reported.add(number.values)
-        text = case.original.text[number.start : number.end]
+        text = case.request.text[number.start : number.end]
         message = f"The number {text!r} of the request is missing or changed."
-        yield Finding("numbers", message, text, "original", number.start, number.end)
+        yield Finding("numbers", message, text, "request", number.start, number.end)
 
 
 def counts(case: Comparison) -> Iterator[Finding]:
     """No noun gets another number: two cats and three dogs are not three cats and two dogs."""
-    if case.original.grammar.counts is None:
+    if case.request.grammar.counts is None:
         return
-    asked = _by_noun(case.original)
+    asked = _by_noun(case.request)
     if not asked:
         return
     got = _by_noun(case.rewrite)
@@ -76,8 +76,8 @@ def counts(case: Comparison) -> Iterator[Finding]:
         found = {value: number for value, number in got.get(noun, ()) if value >= 2}
         values = {value for value, _ in wanted}
         if not got.get(noun) and (number := _uncounted(noun, wanted, case)):
-            text = case.original.text[number.start : number.end]
-            yield Finding("counts", f"The number of {noun!r} is lost.", text, "original", number.start, number.end)
+            text = case.request.text[number.start : number.end]
+            yield Finding("counts", f"The number of {noun!r} is lost.", text, "request", number.start, number.end)
         if not found or values & found.keys() or sum(value for value, _ in wanted) in found:
             continue
         if sum(value for value, _ in got[noun]) in values | {sum(v for v, _ in wanted)}:
@@ -148,28 +148,28 @@ def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: Comparison)
         return None
     if any(_is_number(word.text, common) for i in places for word in words[max(0, i - _NEAR) : i]):
         return None
-    return number if 0 < _times_named(case.rewrite, value) < _times_counted(case.original, value) else None
+    return number if 0 < _times_named(case.rewrite, value) < _times_counted(case.request, value) else None
 
 
 def _mentioned_singly(noun: str, case: Comparison) -> bool:
-    """Whether one alone of it is in the rewrite too, or several in the original: then there is more than one kind."""
+    """Whether one alone of it is in the rewrite too, or several in the request: then there is more than one kind."""
     alone = any(word.text == noun for word in case.rewrite.words)
-    several = any(word.text != noun and singular(word.text) == noun for word in case.original.words)
+    several = any(word.text != noun and singular(word.text) == noun for word in case.request.words)
     return alone or several
 
 
 def _added_up(number: _Number, case: Comparison) -> bool:
     """Three stars told one by one, or a star and two more told as three; two people told as a man and a woman."""
-    words = case.original.words
+    words = case.request.words
     if number.last < 0:
         return False
     nouns = {singular(word.text) for word in words[number.last + 1 : number.last + 4]}
     common = _common(case.languages)
     if number.values == {2.0} and any(word.text in common.people for word in words[number.last + 1 : number.last + 4]):
         return any(pattern.search(case.rewrite.plain) for pattern in common.one_and_another)
-    if case.original.grammar.counts is None or case.original.grammar.counts.noun != "plural":
+    if case.request.grammar.counts is None or case.request.grammar.counts.noun != "plural":
         return False
-    asked, got = _by_noun(case.original), _by_noun(case.rewrite)
+    asked, got = _by_noun(case.request), _by_noun(case.rewrite)
     for noun in nouns & asked.keys() & got.keys():
         if number.start not in {other.start for _, other in asked[noun]}:
             continue
@@ -183,7 +183,7 @@ def _added_up(number: _Number, case: Comparison) -> bool:
 
 
 def _required(passage: Passage) -> list[_Number]:
-    """The numbers of an original that a rewrite has to keep: two and more, said exactly, about the picture."""
+    """The numbers of a request that a rewrite has to keep: two and more, said exactly, about the picture."""
     hidden = [match.span() for match in _SETTINGS.finditer(passage.plain)]
     found = [*_digits(passage, strict=True), *_spelled(passage, passage.grammar, strict=True), *_unspaced(passage)]
     return [

@@ -47,13 +47,13 @@ class GuardSettings(BaseModel):
 class Finding:
     """One thing that a rewrite broke. `message` is a plain sentence, fit to be shown to the model.
 
-    `text` is the offending words: `start` to `end` of the original (something was lost) or the rewrite (added).
+    `text` is the offending words: `start` to `end` of the request (something was lost) or the rewrite (added).
     """
 
     rule: str
     message: str
     text: str = ""
-    side: Literal["original", "rewrite"] = "rewrite"
+    side: Literal["request", "rewrite"] = "rewrite"
     start: int = 0
     end: int = 0
 
@@ -139,13 +139,13 @@ class Passage:
 class Comparison:
     """A rewrite, and the request that it is held against."""
 
-    original: Passage
+    request: Passage
     rewrite: Passage
     settings: GuardSettings
 
     @property
     def languages(self) -> Languages:
-        return self.original.languages
+        return self.request.languages
 
 
 Rule = Callable[[Comparison], Iterator[Finding]]

@@ -12,10 +12,10 @@ _INNER = re.compile(r"['‘“\"「『](.+?)['’”\"」』](?!\w)")
 
 
 def quoted_text(case: Comparison) -> Iterator[Finding]:
-    """Every quoted string of the original comes back byte for byte, in quotation marks of any kind."""
+    """Every quoted string of the request comes back byte for byte, in quotation marks of any kind."""
     written = {quote.text for quote in case.rewrite.quotes}
     inner = {match[1] for quote in written for match in _INNER.finditer(quote)}
-    for quote in dict.fromkeys(case.original.quotes):
+    for quote in dict.fromkeys(case.request.quotes):
         # In "OPEN," the comma belongs to the sentence as often as to the sign.
         forms = {quote.text, quote.text.rstrip(",."), quote.text.strip()} - {""}
         if forms & (written | inner):
@@ -28,14 +28,14 @@ def quoted_text(case: Comparison) -> Iterator[Finding]:
             if found
             else f"The quoted text {quote.text!r} must be kept, character by character."
         )
-        yield Finding("quoted_text", message, quote.text, "original", quote.start, quote.end)
+        yield Finding("quoted_text", message, quote.text, "request", quote.start, quote.end)
 
 
 def added_text(case: Comparison) -> Iterator[Finding]:
     """If the user said which text the picture shows, no other quoted text is added beside it."""
-    if not any(not quote.is_title for quote in case.original.quotes):
+    if not any(not quote.is_title for quote in case.request.quotes):
         return
-    known = case.original.text.casefold()
+    known = case.request.text.casefold()
     for quote in case.rewrite.quotes:
         if not quote.is_title and quote.text.strip(" ,.;:!?。，").casefold() not in known:
             yield Finding(

@@ -17,7 +17,7 @@ _MOST_SENTENCES = 32
 
 def language(case: Comparison) -> Iterator[Finding]:
     """At most one finding: the whole is in another language, or in other letters, or drifts off."""
-    asked, got = case.original.language, case.rewrite.language
+    asked, got = case.request.language, case.rewrite.language
     if asked is not None and got is not None and asked != got and not _mixed(case) and not _shares_its_words(case):
         yield _finding(
             case, f"The request is in {case.languages.name(asked)}; the rewrite is in {case.languages.name(got)}."
@@ -28,7 +28,7 @@ def language(case: Comparison) -> Iterator[Finding]:
             yield _finding(case, message)
             return
         # What says nothing else is most often English.
-        guess = guess_language(case.original.plain, case.languages) if got == "en" else "en"
+        guess = guess_language(case.request.plain, case.languages) if got == "en" else "en"
         if asked is None and got in case.languages.spelled and guess not in (None, got) and not _shares_its_words(case):
             yield _finding(
                 case, f"The rewrite is in {case.languages.name(got)} and has no word in common with the request."
@@ -42,7 +42,7 @@ def _drift(case: Comparison) -> Iterator[Finding]:
     sentences = [m for m in _SENTENCE.finditer(case.rewrite.plain) if _letters(m[0]) >= _MIN_LETTERS]
     if len(sentences) < 2:
         return
-    asked = case.original.language
+    asked = case.request.language
     allowed: set[str | None] = {asked, None}
     if asked is None:
         allowed.add(detect_language(sentences[0][0], case.languages))
@@ -69,27 +69,27 @@ def _letters(text: str) -> int:
 
 def _other_letters(case: Comparison) -> str | None:
     """What is wrong with the script of the rewrite, if the languages cannot be told."""
-    ours, theirs = _merged(script_shares(case.original.plain)), _merged(script_shares(case.rewrite.plain))
+    ours, theirs = _merged(script_shares(case.request.plain)), _merged(script_shares(case.rewrite.plain))
     if not ours or not theirs:
         return None
     mine = max(ours, key=lambda name: ours[name])
     other = max(theirs, key=lambda name: theirs[name])
     # A few letters (a name, a unit) do not make a language.
-    few = sum(ch.isalpha() for ch in case.original.plain) < 2
+    few = sum(ch.isalpha() for ch in case.request.plain) < 2
     if few or ours.get(other, 0) >= 0.15 or theirs[other] <= 0.6:
         return None
     return f"The request is written in {mine} letters; the rewrite in {other} letters."
 
 
 def _shares_its_words(case: Comparison) -> bool:
-    """Whether the longer words of the original, or their beginnings, mostly come back.
+    """Whether the longer words of the request, or their beginnings, mostly come back.
 
     Then the rewrite is no translation, and one of the two languages was guessed wrong. If there is no longer word,
     nothing can be said: that is a yes unless the language is known.
     """
-    long = {word.text[:4] for word in case.original.words if len(word.text) >= 4 and word.text.isalpha()}
+    long = {word.text[:4] for word in case.request.words if len(word.text) >= 4 and word.text.isalpha()}
     if not long:
-        return case.original.language is None
+        return case.request.language is None
     return len(long & {word.text[:4] for word in case.rewrite.words}) > 0.6 * len(long)
 
 
@@ -101,6 +101,6 @@ def _merged(share: dict[str, float]) -> dict[str, float]:
 
 def _mixed(case: Comparison) -> bool:
     """Prompts that mix scripts may be answered in either."""
-    ours, theirs = _merged(script_shares(case.original.plain)), _merged(script_shares(case.rewrite.plain))
+    ours, theirs = _merged(script_shares(case.request.plain)), _merged(script_shares(case.rewrite.plain))
     other = max(theirs, key=lambda name: theirs[name])
     return len(ours) > 1 and 0.15 <= ours.get(other, 0) < 0.85

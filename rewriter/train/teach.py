@@ -134,7 +134,7 @@ class Teacher:
 
     async def _answer(self, source: TeachSource, request: str, index: int) -> Triplet | Rejected:
         s = self._settings
-        messages = self._style.ask(request)
+        messages = self._style.rewrite_messages(request)
         if source.picture is not None:
             last = messages[-1]
             content = (f"{last.content}\n\n{_template('picture')}", source.picture)

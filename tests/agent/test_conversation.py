@@ -28,7 +28,7 @@ def models(**changes: object) -> Models:
     planner = FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),)))
     made = fake_models(
         lambda prompt, seed: GOOD if "star" in prompt else (0.2, 0.3, 0.4),
-        rewriter=FakeRewriter(lambda call: [f"{call.prompt}, finely"]),
+        rewriter=FakeRewriter(lambda call: [f"{call.request}, finely"]),
         planner=planner,
     )
     return replace(made, **changes)  # type: ignore[arg-type]

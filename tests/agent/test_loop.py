@@ -187,7 +187,7 @@ async def test_equal_seeds_give_equal_runs(tmp_path: Path) -> None:
 
 
 async def test_two_runs_may_share_their_parts(tmp_path: Path) -> None:
-    models = fake_models(by_word(fine=GOOD), rewriter=FakeRewriter(lambda call: [f"{call.prompt} fine"]))
+    models = fake_models(by_word(fine=GOOD), rewriter=FakeRewriter(lambda call: [f"{call.request} fine"]))
     results = await asyncio.gather(*(run(models, tmp_path, prompt=f"ask {i}") for i in range(4)))
     assert {result.best_attempt.prompt for result, _ in results if result.best_attempt} == {
         f"ask {i} fine" for i in range(4)

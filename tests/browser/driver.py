@@ -90,7 +90,7 @@ def main(data: Path, port: int) -> None:
         lambda prompt, seed: (),
         checks=tuple(CHECKS),
         rewriter=FakeRewriter(
-            lambda call: [f"{call.prompt}, finely" if call.feedback is None else "once more, finely"]
+            lambda call: [f"{call.request}, finely" if call.feedback is None else "once more, finely"]
         ),
         planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.ask, **step),))),
         backend=Painter("painter", hold),

@@ -186,7 +186,7 @@ async def test_fake_rewriter_plays_its_script() -> None:
     with pytest.raises(AssertionError, match="2 answers"):
         await rewriter("p")
     assert fake.calls[0] == RewriterCall("p", 1, 0, None)
-    told = FakeRewriter(lambda call: [f"{call.prompt} {call.seed}"])
+    told = FakeRewriter(lambda call: [f"{call.request} {call.seed}"])
     assert (await told("p", seed=3))[0].prompt == "p 3"
     free = await FakeRewriter()("p", n=2, seed=4, feedback=Feedback("q", ("no star",)))
     assert [r.prompt for r in free] == ["p, in detail 4, no star", "p, in detail 5, no star"]

@@ -33,12 +33,12 @@ class Down(FakeEngine):
 
 def test_one_prompt_and_several() -> None:
     one = enhance("three red stars", profile=WORKSTATION, engine="fake")
-    assert (one.original, one.status, one.model) == ("three red stars", Status.REWRITTEN, "fake")
+    assert (one.request, one.status, one.model) == ("three red stars", Status.REWRITTEN, "fake")
     assert str(one) == one.prompt
     assert one.prompt.startswith("three red stars, ")
     engine = FakeEngine()
     many = enhance(["a fox", "a hen", " a fox "], profile=WORKSTATION, target="flux", engine=engine)
-    assert [m.original for m in many] == ["a fox", "a hen", "a fox"]
+    assert [m.request for m in many] == ["a fox", "a hen", "a fox"]
     assert engine.requests == 2
     assert many[0] == many[2]
     assert enhance([], profile=WORKSTATION, engine="fake") == []
@@ -109,7 +109,7 @@ def test_a_pipeline_enhances_first() -> None:
     pipe = enhance_pipeline(inner, profile=WORKSTATION, engine=Negative())
     assert pipe("a fox", num_inference_steps=3) == "picture"
     assert inner.calls == [("red fox, on a wall", {"negative_prompt": "blurry", "num_inference_steps": 3})]
-    assert pipe.last[0].original == "a fox"
+    assert pipe.last[0].request == "a fox"
     pipe(prompt=["a fox", "a red fox"], negative_prompt="mine")
     assert inner.calls[1] == (["red fox, on a wall"] * 2, {"negative_prompt": "mine"})
     pipe(["a fox", "a red fox"])

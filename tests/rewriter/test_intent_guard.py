@@ -170,7 +170,7 @@ def test_bad_rewrites_are_caught(language: str, prompt: str, bad: str) -> None:
 def test_findings_name_what_they_found() -> None:
     for _, prompt, bad in BY_HAND:
         for finding in check_intent(prompt, bad):
-            side = prompt if finding.side == "original" else bad
+            side = prompt if finding.side == "request" else bad
             assert finding.text
             assert side[finding.start : finding.end] == finding.text or finding.rule == "quoted_text"
             assert finding.message.endswith(".")

@@ -12,9 +12,9 @@ from rewriter.styles import load_style
 
 FILES = {
     "style.toml": 'system = false\n[guard]\nquotes = "content"\n',
-    "rewrite.txt": "Better: {{prompt}}",
-    "repair.txt": "{{prompt}} {{failed}}",
-    "guard_repair.txt": "{{prompt}} {{before}}",
+    "rewrite.txt": "Better: {{request}}",
+    "repair.txt": "{{request}} {{failed}}",
+    "guard_repair.txt": "{{request}} {{before}}",
 }
 
 
@@ -44,13 +44,13 @@ def test_built_in_styles_load(name: str) -> None:
     ("changes", "complaint"),
     [
         ({"rewrite": "no place for the prompt"}, "rewrite.txt.*must hold"),
-        ({"repair": "{{prompt}} {{color}}"}, "repair.txt"),
+        ({"repair": "{{request}} {{color}}"}, "repair.txt"),
         ({"style_toml": "sytem = true"}, "sytem"),
         ({"style_toml": "[guard]\nquotes = 'none'"}, r"guard\.quotes"),
         ({"style_toml": "[guard]\noff = ['languages']"}, "languages"),
         ({"style_toml": "= 3"}, "not valid TOML"),
         ({"style_toml": "system = true"}, "system"),
-        ({"style_toml": "system = true", "system": "You are {{prompt}}"}, "placeholders"),
+        ({"style_toml": "system = true", "system": "You are {{request}}"}, "placeholders"),
     ],
 )
 def test_mistakes_in_a_style_are_named(tmp_path: Path, changes: dict[str, str], complaint: str) -> None:

@@ -99,7 +99,7 @@ def test_what_the_model_cannot_read_is_told_but_not_repaired() -> None:
     said = f"<think>so</think><answer>{original}, im weichen Licht des Morgens</answer>"
     read = review(original, ChatReply(said), Rules.of(GuardSettings(), FLUX))
     assert read.faults == ()
-    assert read.notices == ("target: flux reads English; this prompt is in German",)
+    assert read.notices == ("target: flux reads English; this request is in German",)
 
 
 async def test_the_rewriter_is_told_and_asked_again() -> None:

@@ -32,7 +32,7 @@ def fake_served(
     """Draws as `agent.testing.paint` does; prompts with a star are accepted, others run out of rounds."""
     models = fake_models(
         opinion,
-        rewriter=FakeRewriter(lambda call: [f"{call.prompt}, finely"]),
+        rewriter=FakeRewriter(lambda call: [f"{call.request}, finely"]),
         planner=FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),))),
         backend=backend,
         batch_size=batch_size,
