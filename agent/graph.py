@@ -580,7 +580,7 @@ async def _situation(
         return [verdict.probability for verdict in seen.verdicts]
 
     situation = Situation(
-        ask=state["request"],
+        request=state["request"],
         editing=state.get("source") is not None,
         prompt=prompt,
         faults=tuple(Fault(v.check.question, v.reason, v.region) for v in wrong),

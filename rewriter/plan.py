@@ -1,6 +1,6 @@
 """Planning what comes after a picture was judged: a new prompt, or edits of the best picture so far.
 
-A planner decides between the two; for an edit it lists sub-tasks. There are two: `ChatPlanner`, the rewriter's model
+A planner decides between the two; for an edit it lists steps. There are two: `ChatPlanner`, the rewriter's model
 with a prompt of its own, and `RulePlanner`, fixed rules for models that cannot plan and for replies that cannot be
 read. A profile can name another one:
 
@@ -48,7 +48,7 @@ _ANY_INSTRUCTION = "Change the picture so that the answer to this question is ye
 
 @dataclass(frozen=True)
 class Fault:
-    """A question about the picture that was not answered with yes, and what the judge said to it."""
+    """A question about the picture that was not answered with yes, and what the judge answered."""
 
     question: str
     reason: str = ""
@@ -57,12 +57,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Step:
-    """One sub-task of an edit.
+    """One step of an edit.
 
-    `instruction` is what the editor is told. `questions`: those that should be answered with yes afterwards.
-    `region`: where to look for it, None where nobody said. `local`: nothing outside of what it names should change.
-    `after`: positions in the plan of sub-tasks that must be done before this one.
-    `draft`: what is new in the picture then, as a prompt that draws it by itself; "" where nothing is.
+    `instruction` goes to the editor. `questions`: those that should be answered with yes afterwards.
+    `region`: where to look for it, None if nobody said. `local`: nothing outside of what it names should change.
+    `after`: positions in the plan of steps that must be done before this one.
+    `draft`: what is new in the picture then, as a prompt that draws it by itself; "" if nothing is.
     """
 
     instruction: str
@@ -76,21 +76,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Situation:
-    """What the planner is told.
+    """What the planner knows.
 
-    ask:        the user's own words: a prompt, or the instruction of an edit.
-    editing:    True where the user gave a picture to be edited; there is nothing to redraw then.
+    request:    what the user wrote: what to draw, or the instruction of an edit.
+    editing:    True if the user gave a picture to be edited; there is nothing to redraw then.
     prompt:     what drew the best picture so far; None before anything was drawn.
     faults:     what is wrong with the picture, the surest first. Before the first edit: all that is wanted.
     passed:     questions that are answered with yes, which an edit must leave so.
-    done:       the sub-tasks that led from the source picture to the best one.
-    refused:    a sub-task of which no result was good enough; it is to be put in other words or in smaller parts.
-    edits_left: how many more sub-tasks may be put on top of `done`.
-    chain:      the story so far, text and pictures by turns, the picture in question last. For models that see.
+    done:       the steps that led from the source picture to the best one.
+    refused:    a step of which no result was good enough; it is to be put in other words or in smaller parts.
+    edits_left: how many more steps may be put on top of `done`.
+    chain:      the trace so far, text and pictures by turns, the picture in question last. For models that see.
     look:       asks the judge about that picture.
     """
 
-    ask: str
+    request: str
     editing: bool = False
     prompt: str | None = None
     faults: tuple[Fault, ...] = ()
@@ -104,9 +104,9 @@ class Situation:
 
 @dataclass(frozen=True)
 class Plan:
-    """What comes next, and why. `steps` is empty exactly where the choice is to redraw.
+    """What comes next, and why. `steps` is empty exactly if the choice is to redraw.
 
-    `by` is the model's name, or "rules"; `fault` says why rules stood in for a model, empty where they did not.
+    `by` is the model's name, or "rules"; `fault` says why rules stood in for a model, empty if they did not.
     """
 
     choice: Choice
@@ -120,7 +120,7 @@ class Plan:
 class Planner(Protocol):
     """Decides what comes next. Never raises for a bad reply: fixed rules stand in, and the plan says so.
 
-    Raises BackendError where the model cannot be reached.
+    Raises BackendError if the model cannot be reached.
     """
 
     async def __call__(self, situation: Situation, *, seed: int = 0) -> Plan: ...
@@ -218,10 +218,10 @@ class RulePlanner:
         return ". ".join([*(text.rstrip(".") for text in bare[:-1]), *bare[-1:]])
 
     def _plan_request(self, situation: Situation) -> Plan:
-        steps = self._steps(situation.ask, situation.faults)
+        steps = self._steps(situation.request, situation.faults)
         if len(steps) == 1:
-            steps = (replace(steps[0], instruction=situation.ask),)
-        count = "one sub-task" if len(steps) == 1 else f"{len(steps)} sub-tasks"
+            steps = (replace(steps[0], instruction=situation.request),)
+        count = "one step" if len(steps) == 1 else f"{len(steps)} steps"
         return Plan("edit", f"the instruction has {count}", steps)
 
     def _plan_again(self, situation: Situation, refused: Step) -> Plan:
@@ -277,12 +277,12 @@ def redraw_or_retry(situation: Situation, reason: str) -> Plan:
     if not situation.editing:
         return Plan("redraw", reason)
     questions = tuple(fault.question for fault in situation.faults)
-    return Plan("edit", f"{reason}; the instruction is tried once more", (Step(situation.ask, "", questions),))
+    return Plan("edit", f"{reason}; the instruction is tried once more", (Step(situation.request, "", questions),))
 
 
 class ChatPlanner:
     """A Planner that asks `model` for JSON. A reply that cannot be used is asked for once more; after that `rules`
-    stand in, and the plan's `fault` says so. Pictures are shown where the config says that the model sees.
+    stand in, and the plan's `fault` says so. Pictures are shown if the config says that the model sees.
 
     Raises ConfigError for templates that cannot be used when it is made, and BackendError if the model is down.
     """
@@ -397,10 +397,10 @@ class _Reply(BaseModel):
 
 
 def describe_situation(situation: Situation) -> str:
-    """The situation in words. What users, judges and models said is fenced."""
+    """The situation in words. What users, judges and models wrote is fenced."""
     what = "instruction" if situation.editing else "user_prompt"
     head = "The user gave a picture and asks for this edit of it:" if situation.editing else "The user asked for this:"
-    parts = [f"{head}\n{fence(situation.ask, what)}"]
+    parts = [f"{head}\n{fence(situation.request, what)}"]
     if situation.prompt is not None and not situation.editing:
         parts.append(f"The best picture so far was made from:\n{fence(situation.prompt, 'drawn_from')}")
     if situation.done:
@@ -416,8 +416,8 @@ def describe_situation(situation: Situation) -> str:
         ]
         parts.append(f"Questions that are not answered with yes yet:\n{fence(chr(10).join(lines), 'wrong')}")
     if situation.refused is not None:
-        told_before = fence(situation.refused.instruction, "refused")
-        parts.append(f"No result of this sub-task was good enough. Plan it anew, and only it:\n{told_before}")
+        refused = fence(situation.refused.instruction, "refused")
+        parts.append(f"No result of this sub-task was good enough. Plan it anew, and only it:\n{refused}")
     parts.append(f"Sub-tasks that are left: at most {situation.edits_left}.")
     if situation.editing:
         parts.append('The choice is "edit": a new picture is not wanted.')

@@ -1,7 +1,9 @@
-"""What a person wants with a sentence in a conversation about pictures: a new drawing, a change, an answer, …
+"""What a user wants with a request in a conversation about pictures: a new drawing, a change, an answer, …
 
-Two readers: `ChatReader`, the rewriter's model with a prompt of its own (`turn.txt` with `{{situation}}`, and
-`turn_system.txt`, in the style's folder), and `RuleReader`, fixed rules for models that cannot read.
+There are two readers: `ChatReader` asks the rewriter's model, with `turn.txt` (which holds `{{situation}}`) and
+`turn_system.txt` of the style's folder; `RuleReader` goes by fixed rules, for models that cannot read.
+
+    await RuleReader()(TurnContext("make it blue", pictures=1, current=1))     # Turn("edit", "make it blue", ...)
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ _ANSWERS: tuple[tuple[TurnKind, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True)
 class Turn:
-    """What is wanted. `text`: the prompt, instruction or question, or a path to save to. `numbers`: pictures that are
+    """What is wanted. `text`: the request, instruction or question, or a path to save to. `numbers`: pictures that are
     spoken of. `unclear` comes with a `question` to the user and `choices` for the answer."""
 
     kind: TurnKind
@@ -77,42 +79,42 @@ class Turn:
     fault: str = ""
 
     def __post_init__(self) -> None:
-        # Checkpoints give lists back where they were given tuples.
+        # Checkpoints give lists back for tuples.
         for name in ("numbers", "choices"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 @dataclass(frozen=True)
-class Talk:
-    """What a reader is told.
+class TurnContext:
+    """A request, and what a reader must know to read it.
 
-    said:     what the user wrote.
+    request:  what the user wrote.
     pictures: how many pictures there are; they are numbered from 1.
-    current:  number of the picture that the user looks at, 0 where there is none; `shows`: what it was made from.
-    earlier:  what the user said before, the latest last.
+    current:  number of the picture that the user looks at, 0 if there is none; `made_from` is its prompt or instruction.
+    earlier:  what the user wrote before, the latest last.
     may_ask:  whether the user may be asked a question.
-    asked, answer: the question that was asked about `said`, and what the user answered.
+    question, answer: what the user was asked about the request, and the answer.
     picture:  the current one, for models that see.
     """
 
-    said: str
+    request: str
     pictures: int = 0
     current: int = 0
-    shows: str = ""
+    made_from: str = ""
     earlier: tuple[str, ...] = ()
     may_ask: bool = True
-    asked: str = ""
+    question: str = ""
     answer: str = ""
     picture: Image.Image | None = None
 
 
 class TurnReader(Protocol):
-    """Says what the user wants. Never raises for a bad reply: fixed rules stand in, and the turn says so.
+    """Reads what the user wants. Never raises for a bad reply: fixed rules stand in, and the turn says so.
 
-    Raises BackendError where the model cannot be reached. Where the user may not be asked, nothing is unclear.
+    Raises BackendError if the model cannot be reached. If the user may not be asked, nothing is unclear.
     """
 
-    async def __call__(self, talk: Talk) -> Turn: ...
+    async def __call__(self, context: TurnContext) -> Turn: ...
 
 
 def open_turn_reader(model: ChatModel, config: RewriterConfig) -> TurnReader:
@@ -129,43 +131,43 @@ class RuleReader:
         """Whether `text` is certainly an instruction for an edit; of "paint …" the patterns cannot tell."""
         return False
 
-    async def __call__(self, talk: Talk) -> Turn:
-        said = " ".join(talk.said.split())
-        if talk.asked:
-            return await self._answered(talk)
-        if not talk.current:
-            return Turn("draw", talk.said.strip(), reason="there is no picture yet")
-        numbers = _numbers(said, talk.pictures)
-        if _UNDO.fullmatch(said):
+    async def __call__(self, context: TurnContext) -> Turn:
+        request = " ".join(context.request.split())
+        if context.question:
+            return await self._answered(context)
+        if not context.current:
+            return Turn("draw", context.request.strip(), reason="there is no picture yet")
+        numbers = _numbers(request, context.pictures)
+        if _UNDO.fullmatch(request):
             return Turn("undo")
-        if match := _SAVE.fullmatch(said):
+        if match := _SAVE.fullmatch(request):
             return Turn("save", match["path"] or "")
-        if _ACCEPT.fullmatch(said):
+        if _ACCEPT.fullmatch(request):
             return Turn("accept")
-        if _COMPARE.fullmatch(said) and (len(numbers) == 2 or (numbers and talk.current not in numbers)):
-            return Turn("compare", numbers=numbers if len(numbers) == 2 else (talk.current, numbers[0]))
-        if numbers and _BACK.fullmatch(said):
+        if _COMPARE.fullmatch(request) and (len(numbers) == 2 or (numbers and context.current not in numbers)):
+            return Turn("compare", numbers=numbers if len(numbers) == 2 else (context.current, numbers[0]))
+        if numbers and _BACK.fullmatch(request):
             return Turn("back", numbers=numbers[:1])
-        known = self.knows_edit(said)
-        if _DRAW.match(said) and not (known and _PAINT.match(said)):
-            return Turn("draw", talk.said.strip(), reason="it asks for a drawing")
-        if known or _EDIT.match(said):
-            return Turn("edit", talk.said.strip(), reason="it names a change")
-        if _ASK.fullmatch(said):
-            return Turn("ask", talk.said.strip(), reason="it is a question")
-        if not talk.may_ask:
-            return Turn("draw", talk.said.strip(), reason="it names no change of the picture")
-        if _OTHER.fullmatch(said):
-            return Turn("unclear", talk.said.strip(), question="The other one of what? Say it in full, please.")
+        known = self.knows_edit(request)
+        if _DRAW.match(request) and not (known and _PAINT.match(request)):
+            return Turn("draw", context.request.strip(), reason="it asks for a drawing")
+        if known or _EDIT.match(request):
+            return Turn("edit", context.request.strip(), reason="it names a change")
+        if _ASK.fullmatch(request):
+            return Turn("ask", context.request.strip(), reason="it is a question")
+        if not context.may_ask:
+            return Turn("draw", context.request.strip(), reason="it names no change of the picture")
+        if _OTHER.fullmatch(request):
+            return Turn("unclear", context.request.strip(), question="The other one of what? Say it in full, please.")
         question = f"Shall I draw {NEW} from this, or {CHANGE}?"
-        return Turn("unclear", talk.said.strip(), question=question, choices=(NEW, CHANGE))
+        return Turn("unclear", context.request.strip(), question=question, choices=(NEW, CHANGE))
 
-    async def _answered(self, talk: Talk) -> Turn:
-        answer = " ".join(talk.answer.split())
+    async def _answered(self, context: TurnContext) -> Turn:
+        answer = " ".join(context.answer.split())
         for kind, pattern in _ANSWERS:
             if pattern.fullmatch(answer):
-                return Turn(kind, talk.said.strip(), reason="as the user answered")
-        return await self(replace(talk, said=talk.answer, asked="", answer="", may_ask=False))
+                return Turn(kind, context.request.strip(), reason="as the user answered")
+        return await self(replace(context, request=context.answer, question="", answer="", may_ask=False))
 
 
 class ChatReader:
@@ -183,9 +185,9 @@ class ChatReader:
                 f"turn.txt of style {config.style!r} must hold {{{{situation}}}}, turn_system.txt no placeholder"
             )
 
-    async def __call__(self, talk: Talk) -> Turn:
-        text = fill(self._template, situation=told(talk))
-        shown = talk.picture if self._config.sees else None
+    async def __call__(self, context: TurnContext) -> Turn:
+        text = fill(self._template, situation=describe_context(context))
+        shown = context.picture if self._config.sees else None
         content = text if shown is None else (shown, text)
         messages = (Message("system", self._system), Message("user", content))
         request = ChatRequest(messages, max_tokens=self._config.max_tokens, schema=_Reply.model_json_schema())
@@ -193,7 +195,7 @@ class ChatReader:
         for attempt in range(_TRIES):
             try:
                 reply = await self._model(request)
-                turn = self._turn(_Reply.model_validate_json(reply.text), talk)
+                turn = self._turn(_Reply.model_validate_json(reply.text), context)
                 return replace(turn, by=reply.model or self._model.name)
             except BadReply as error:
                 fault = str(error)
@@ -202,20 +204,20 @@ class ChatReader:
             except ValueError as error:
                 fault = str(error)
             request = replace(request, temperature=0.7, seed=attempt + 1)
-        turn = await self._rules(talk)
+        turn = await self._rules(context)
         return replace(turn, fault=f"the reading of this turn could not be used ({fault}); rules stand in")
 
-    def _turn(self, reply: _Reply, talk: Talk) -> Turn:
-        if reply.kind == "unclear" and (talk.asked or not talk.may_ask or not reply.question.strip()):
+    def _turn(self, reply: _Reply, context: TurnContext) -> Turn:
+        if reply.kind == "unclear" and (context.question or not context.may_ask or not reply.question.strip()):
             raise ValueError("the user cannot be asked, so something has to be chosen")
-        if not talk.current and reply.kind not in ("draw", "unclear"):
+        if not context.current and reply.kind not in ("draw", "unclear"):
             raise ValueError("there is no picture yet")
-        if any(not 1 <= number <= talk.pictures for number in reply.numbers):
-            raise ValueError(f"there are {talk.pictures} pictures")
+        if any(not 1 <= number <= context.pictures for number in reply.numbers):
+            raise ValueError(f"there are {context.pictures} pictures")
         wanted = {"back": 1, "compare": 2}.get(reply.kind, 0)
         if len(reply.numbers) < wanted:
             raise ValueError(f"{reply.kind} needs {wanted} picture numbers")
-        text = reply.text.strip() or (talk.said if reply.kind in ("draw", "edit", "ask") else "")
+        text = reply.text.strip() or (context.request if reply.kind in ("draw", "edit", "ask") else "")
         return Turn(reply.kind, text, reply.numbers, reply.reason, reply.question.strip(), reply.choices)
 
 
@@ -230,27 +232,29 @@ class _Reply(BaseModel):
     choices: tuple[str, ...] = Field(default=(), max_length=6)
 
 
-def told(talk: Talk) -> str:
-    """The talk in words, with all that was said fenced."""
+def describe_context(context: TurnContext) -> str:
+    """The context in words, with all that the user wrote fenced."""
     parts = []
-    if talk.current:
-        parts.append(f"There are {talk.pictures} pictures. The user looks at number {talk.current}, made from:")
-        parts.append(fence(talk.shows, "made_from"))
+    if context.current:
+        parts.append(f"There are {context.pictures} pictures. The user looks at number {context.current}, made from:")
+        parts.append(fence(context.made_from, "made_from"))
     else:
         parts.append("There is no picture yet.")
-    if talk.earlier:
-        parts.append(f"What the user said before:\n{fence(chr(10).join(talk.earlier), 'earlier')}")
-    parts.append(f"What the user says now:\n{fence(talk.said, 'said')}")
-    if talk.asked:
-        parts.append(f"You asked:\n{fence(talk.asked, 'asked')}\nThe user answered:\n{fence(talk.answer, 'answer')}")
-    if talk.asked or not talk.may_ask:
+    if context.earlier:
+        parts.append(f"What the user said before:\n{fence(chr(10).join(context.earlier), 'earlier')}")
+    parts.append(f"What the user says now:\n{fence(context.request, 'said')}")
+    if context.question:
+        parts.append(
+            f"You asked:\n{fence(context.question, 'asked')}\nThe user answered:\n{fence(context.answer, 'answer')}"
+        )
+    if context.question or not context.may_ask:
         parts.append('The user cannot be asked (again): "unclear" is not allowed.')
     return "\n\n".join(parts)
 
 
-def _numbers(said: str, pictures: int) -> tuple[int, ...]:
-    """The numbers of pictures that a sentence names, in its order."""
-    found: Sequence[str] = re.findall(rf"\b(\d{{1,3}}|{'|'.join(_ORDINALS)}|last)\b", said.casefold())
+def _numbers(text: str, pictures: int) -> tuple[int, ...]:
+    """The numbers of pictures that a text names, in its order."""
+    found: Sequence[str] = re.findall(rf"\b(\d{{1,3}}|{'|'.join(_ORDINALS)}|last)\b", text.casefold())
     numbers = [
         pictures if word == "last" else _ORDINALS.index(word) + 1 if word in _ORDINALS else int(word) for word in found
     ]

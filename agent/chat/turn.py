@@ -41,7 +41,7 @@ from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import open_image, open_mask, save_png
 from redraft.limits import Limits
 from redraft.store import ImageStore
-from rewriter.turns import Talk, Turn
+from rewriter.turns import Turn, TurnContext
 
 EARLIER = 6
 """Turns of which the reader is told what the user said."""
@@ -64,16 +64,16 @@ async def understand(state: TalkState, runtime: Node) -> TalkState:
     return {"wanted": wanted}
 
 
-def _talk(state: TalkState, ctx: TalkContext) -> Talk:
+def _talk(state: TalkState, ctx: TalkContext) -> TurnContext:
     now = current(state)
-    return Talk(
-        said=state["said"],
+    return TurnContext(
+        request=state["said"],
         pictures=len(state["pictures"]),
         current=state["current"],
-        shows="" if now is None else shows(state, now),
+        made_from="" if now is None else shows(state, now),
         earlier=tuple(entry.said for entry in state["entries"][-EARLIER:]),
         may_ask=state["may_ask"] and not state["question"],
-        asked=state["question"],
+        question=state["question"],
         answer=state["answer"],
         picture=None if now is None else ctx.store.get(now.image),
     )
@@ -112,7 +112,7 @@ async def act(state: TalkState, runtime: Node) -> TalkState:
     changes = outcome.changes
     entry = Entry(
         turn=state["turn"],
-        said=state["said"],
+        request=state["said"],
         kind=outcome.kind,
         reply=outcome.reply,
         current=changes.get("current", state["current"]),

@@ -32,11 +32,11 @@ class PhrasePlanner:
 
     def _as_told(self, situation: Situation) -> Plan:
         """The user's own words, in sub-tasks."""
-        steps = self._steps(self._phrases.read(situation.ask), situation.faults)
+        steps = self._steps(self._phrases.read(situation.request), situation.faults)
         if len(steps) == 1:
             # Nothing to take apart, so nothing to put in other words either.
             questions = tuple(fault.question for fault in situation.faults)
-            steps = (replace(steps[0], instruction=situation.ask, questions=questions),)
+            steps = (replace(steps[0], instruction=situation.request, questions=questions),)
         count = "one sub-task" if len(steps) == 1 else f"{len(steps)} sub-tasks"
         return Plan("edit", f"the instruction has {count}", steps)
 
@@ -52,7 +52,7 @@ class PhrasePlanner:
         if unknown and not situation.editing:
             return redraw_or_retry(situation, f"no edit is known for {unknown[0]!r}")
         known = [(fault, clause) for fault, clause in clauses if clause is not None]
-        mending = self._together(known, self._phrases.read(situation.ask) if situation.editing else ())
+        mending = self._together(known, self._phrases.read(situation.request) if situation.editing else ())
         steps = [
             _step(clause, tuple(fault.question for fault in faults), faults[0].region, f"Mends: {faults[0].question}")
             for clause, faults in mending

@@ -25,7 +25,7 @@ GOOD = (0.97, 0.98, 0.99)
 
 
 def models(**changes: object) -> Models:
-    planner = FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),)))
+    planner = FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.request),)))
     made = fake_models(
         lambda prompt, seed: GOOD if "star" in prompt else (0.2, 0.3, 0.4),
         rewriter=FakeRewriter(lambda call: [f"{call.request}, finely"]),

@@ -75,7 +75,7 @@ async def test_a_picture_is_edited_judged_and_accepted(tmp_path: Path) -> None:
     assert isinstance(started, RunStarted)
     assert started.source == result.source
     [situation] = planner.situations
-    assert (situation.editing, situation.ask, situation.passed) == (True, "make it so", (Q3,))
+    assert (situation.editing, situation.request, situation.passed) == (True, "make it so", (Q3,))
     assert situation.faults == (Fault(Q1), Fault(Q2))
     record = json.loads((result.folder / "run.json").read_text())
     assert record["source"] == best.parent

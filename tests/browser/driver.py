@@ -92,7 +92,7 @@ def main(data: Path, port: int) -> None:
         rewriter=FakeRewriter(
             lambda call: [f"{call.request}, finely" if call.feedback is None else "once more, finely"]
         ),
-        planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.ask, **step),))),
+        planner=FakePlanner(lambda situation: Plan("edit", "one step", (Step(situation.request, **step),))),
         backend=Painter("painter", hold),
         editor=Painter("editor", hold),
     )

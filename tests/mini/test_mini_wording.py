@@ -324,7 +324,7 @@ def test_rewrite_prompts_are_those_of_the_loop() -> None:
     for one in _of("rewrite"):
         text = one.prompt.removeprefix("Rewrite: ")
         assert fill(template, prompt=text) == one.prompt
-        assert _sent(style.ask(text)) == one.prompt
+        assert _sent(style.rewrite_messages(text)) == one.prompt
 
 
 def test_repair_prompts_are_those_of_the_loop() -> None:
@@ -333,13 +333,15 @@ def test_repair_prompts_are_those_of_the_loop() -> None:
     for one in _of("repair"):
         before, failed = _before_and_failed(one)
         assert fill(template, prompt=one.wording.text, before=before, failed=" ".join(failed)) == one.prompt
-        assert _sent(style.ask_repair(one.wording.text, before, failed)) == one.prompt
+        assert _sent(style.repair_messages(one.wording.text, before, failed)) == one.prompt
 
 
 def test_what_the_guard_refused_is_asked_for_as_at_first() -> None:
     """The model knows no third kind of prompt."""
     style = load_style("package:mini/rewriter/style")
-    assert style.ask_guard_repair("a red star", "one blue star", ("Keep red.",)) == style.ask("a red star")
+    assert style.guard_repair_messages("a red star", "one blue star", ("Keep red.",)) == style.rewrite_messages(
+        "a red star"
+    )
 
 
 async def test_checklist_prompts_are_those_of_the_loop() -> None:

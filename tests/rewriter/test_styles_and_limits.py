@@ -28,9 +28,9 @@ def test_a_style_of_ones_own(tmp_path: Path) -> None:
     style = load_style(write(tmp_path))
     assert style.system is None
     assert style.settings.guard.quotes == "content"
-    (message,) = style.ask("a cat")
+    (message,) = style.rewrite_messages("a cat")
     assert message.content == "Better: <user_prompt>\na cat\n</user_prompt>"
-    (message,) = style.ask_repair("a cat", "before", ("x", "y"))
+    (message,) = style.repair_messages("a cat", "before", ("x", "y"))
     assert message.content == "<user_prompt>\na cat\n</user_prompt> <found>\nx\ny\n</found>"
 
 

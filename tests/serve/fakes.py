@@ -33,7 +33,7 @@ def fake_served(
     models = fake_models(
         opinion,
         rewriter=FakeRewriter(lambda call: [f"{call.request}, finely"]),
-        planner=FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.ask),))),
+        planner=FakePlanner(lambda situation: Plan("edit", "as told", (Step(situation.request),))),
         backend=backend,
         batch_size=batch_size,
     )

@@ -19,7 +19,7 @@ from agent.serve.openai.wire import ChatBody, ChatMessage
 from agent.serve.service import Service
 from redraft.chat import Usage
 from redraft.errors import InputError
-from rewriter.turns import Talk, Turn
+from rewriter.turns import Turn, TurnContext
 
 _EARLIER = 6
 
@@ -60,9 +60,9 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
     if parts.turn_reader is None:
         return Turn("edit" if own else "draw", text), picture
     earlier = tuple(_without_pictures(message.text) for message in said[-1 - _EARLIER : -1])
-    talk = Talk(said=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
+    context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
     async with parts.calls:
-        turn = await parts.turn_reader(talk)
+        turn = await parts.turn_reader(context)
     if turn.kind == "ask" and parts.answerer is not None:
         return Turn("ask", turn.text or text), picture
     if turn.kind == "edit" and (own or parts.editing is not None):
