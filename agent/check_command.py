@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from agent.console import escape, open_console, write_json
+from agent.terminal import escape, open_console, write_json
 from rewriter.guard import check_intent, findings_json
 from rewriter.request import clean_request
 

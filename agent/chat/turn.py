@@ -112,7 +112,7 @@ async def act(state: TalkState, runtime: Node) -> TalkState:
     changes = outcome.changes
     entry = Entry(
         turn=state["turn"],
-        request=state["said"],
+        said=state["said"],
         kind=outcome.kind,
         reply=outcome.reply,
         current=changes.get("current", state["current"]),

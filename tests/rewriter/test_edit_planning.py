@@ -260,7 +260,7 @@ class TestTurns:
     async def test_a_model_may_not_ask_where_the_user_may_not_be_asked(self) -> None:
         unclear = json.dumps({"reason": "r", "kind": "unclear", "question": "Which?"})
         context = TurnContext("two hearts", pictures=1, current=1, may_ask=False)
-        turn = await ChatReader(FakeChat([unclear, unclear]), CONFIG, self.reader)(talk)
+        turn = await ChatReader(FakeChat([unclear, unclear]), CONFIG, self.reader)(context)
         assert turn.kind == "draw"
         asked = await ChatReader(FakeChat([unclear]), CONFIG, self.reader)(
             TurnContext("two hearts", pictures=1, current=1)
