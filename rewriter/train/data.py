@@ -108,7 +108,11 @@ def style_and_rules(style: str, target: str | None) -> tuple[Style, Rules]:
 
 def make_chat(style: Style, request: str, missed: Missed | None = None) -> Chat:
     """The rewriter's own conversation for `request`, or for its repair, as TRL and chat templates want it."""
-    messages = style.rewrite_messages(request) if missed is None else style.repair_messages(request, missed.before, missed.failed)
+    messages = (
+        style.rewrite_messages(request)
+        if missed is None
+        else style.repair_messages(request, missed.before, missed.failed)
+    )
     return [{"role": message.role, "content": _text(message.content)} for message in messages]
 
 
