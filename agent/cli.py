@@ -1,6 +1,6 @@
 """The command line: draw, edit, chat, judge, check, resume, enhance, serve, profiles.
 
-stdout holds the result and nothing else (one JSON object with --json); all that is told on the way goes to stderr.
+stdout holds the result and nothing else (one JSON object with --json); progress goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
 Everything heavy is imported inside the commands, so that `redraft --help` answers at once.
 """
@@ -118,14 +118,16 @@ def edit(
     context: typer.Context,
     image: Annotated[Path, typer.Argument(help="Picture file.")],
     instruction: Annotated[str, typer.Argument(help="What to change in it.")],
-    mask: Annotated[Path | None, typer.Option("--mask", help="Picture that is white where to change.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Picture of the same size, white for the part that may change.")
+    ] = None,
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
-    """Change a picture as told, step by step, and keep the rest."""
+    """Change a picture as the instruction says, and keep the rest."""
     from agent.commands import edit as run
 
     run(
@@ -213,7 +215,7 @@ def enhance(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl, .csv, .tsv, .parquet or .txt file.")],
     field: Annotated[
-        str | None, typer.Option("--field", help="Column of the prompts; found by itself if possible.")
+        str | None, typer.Option("--field", help="Column of the requests; found automatically if possible.")
     ] = None,
     profile: ProfileOption = "mini",
     target: Annotated[
@@ -239,14 +241,14 @@ def enhance(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, ask no model, write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rewrite a file of prompts. Killed or interrupted, the same command goes on where it was."""
+    """Rewrite a file of prompts. Killed or interrupted, the same command continues."""
     import os
 
     from agent.enhance_command import Options
     from agent.enhance_command import enhance as run
 
     if workers is None:
-        workers = min(8, os.cpu_count() or 1)  # they only work where replies come faster than one process reads them
+        workers = min(8, os.cpu_count() or 1)  # they only help if replies come faster than one process reads them
     run(
         Options(
             source, out, field, profile, target, engine, concurrency, n, select, judge, thought, seed, limit, shard,
@@ -286,7 +288,7 @@ def serve(
     from agent.serve.command import serve as run
     from agent.serve.command import serve_mcp, settings_from
 
-    if mcp:  # each agent starts a process of its own, and a folder of data has one server
+    if mcp:  # each agent starts its own process, and a folder of data has one server
         data = data / f"mcp-{os.getpid()}"
 
     settings = settings_from(
@@ -321,7 +323,7 @@ def _from_above(place: str, arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are told in plain words.
+    """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are printed in plain words.
 
     `arguments` None takes those of the process.
     """

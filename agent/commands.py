@@ -46,7 +46,7 @@ def draw(
     ask: bool,
     as_json: bool,
 ) -> None:
-    """`redraft draw`. Raises RedraftError, or typer.Exit(130) where it is interrupted."""
+    """`redraft draw`. Raises RedraftError, or typer.Exit(130) if it is interrupted."""
     request = clean_request(request)
     profile = load_profile(profile_name)
     limits = _limits(profile, changes)
@@ -111,7 +111,7 @@ def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> Non
         run_dir = out / records[0]["run"]
     record = RunFolder.open(run_dir).read_record()
     if record.get("profile") is None:
-        raise InputError(f"{run_dir} was started from Python with models of its own; resume it there, with Run.open")
+        raise InputError(f"{run_dir} was started from Python with its own models; resume it there, with Run.open")
     try:
         profile = Profile.model_validate(record["profile"])
     except ValidationError as error:
@@ -146,7 +146,7 @@ def runs(out: Path, *, as_json: bool) -> None:
 
 
 def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> None:
-    """`redraft judge`. Raises BackendError where the judge could not answer a single check."""
+    """`redraft judge`. Raises BackendError if the judge could not answer a single check."""
     request = clean_request(request)
     picture = open_image(image)
     profile = load_profile(profile_name)
@@ -238,7 +238,7 @@ def _load(profile: Profile, *, editing: bool = True) -> Models:
 
 
 def _follow(run: Run) -> RunResult:
-    """Runs a run to its end, asking the user where it asks. Ctrl-C leaves it where it is, to be resumed."""
+    """Runs to the end, passing the run's questions to the user. After Ctrl-C the run can be resumed."""
     folder = run.folder.path
     last: Event | None = None
     answer: Answer | None = None
@@ -298,7 +298,7 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
     console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
     console.print(f"{score}, {passed} of {len(applying)} checks passed, {len(result.attempts)} pictures drawn")
     console.print(f"picture  {escape(str(result.image))}", soft_wrap=True)
-    console.print(f"story    {escape(str(result.trace))}", soft_wrap=True)
+    console.print(f"trace    {escape(str(result.trace))}", soft_wrap=True)
 
 
 def _require_a_person() -> None:

@@ -11,7 +11,7 @@ from redraft.limits import Limits
 
 
 def acceptable(report: Report, limits: Limits) -> bool:
-    """True where a picture may end the run by itself.
+    """True if a picture may end the run without asking the user.
 
     The score must reach `accept_at`, every check that applies must have been answered (a check the judge FAILED on
     could hide a fault), and every answer must pass: an average never buys off a check that is plainly wrong.
@@ -23,10 +23,10 @@ def acceptable(report: Report, limits: Limits) -> bool:
 
 
 def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
-    """Index of the best attempt, None where there is none.
+    """Index of the best attempt, None if there is none.
 
     Acceptable pictures come before others (a higher score with unanswered checks in it does not beat them), then the
-    higher score, then the earlier attempt. Attempts without a score never win over scored ones. Where the best by that
+    higher score, then the earlier attempt. Attempts without a score never win over scored ones. If the best by that
     was compared with others whose scores are as good (`tied`), the one that won most of these comparisons is the best.
     """
 

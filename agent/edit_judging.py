@@ -20,7 +20,7 @@ _FAR = Image.Resampling.BILINEAR
 class EditEvaluator:
     """Scores the results of an edit against the questions that were made of it.
 
-    The report's verdicts are the judge's answers, how far the rest was kept, by pixels (KEPT), and where there is a
+    The report's verdicts are the judge's answers, how far the rest was kept, by pixels (KEPT), and if there is a
     judge of edits its word on the whole (DONE). Their score is `evaluator.align.aggregate` by `aggregation`.
 
     KEPT, with s the structural similarity to the source outside the mask: 1 - (1 - s)^2, our own choice. Without a mask

@@ -1,6 +1,6 @@
-"""What a run tells while it works: small frozen values, in the order in which things happen.
+"""The events of a run: small frozen values, in the order in which things happen.
 
-They pass through LangGraph's custom stream to whoever iterates over `Run.stream()`: the command line, a chat, a
+They pass through LangGraph's custom stream to the caller of `Run.stream()`: the command line, a chat, a
 server. They carry everything a viewer needs; a picture is a path to a PNG file.
 """
 
@@ -16,7 +16,7 @@ from rewriter.types import Rewrite
 
 @dataclass(frozen=True)
 class RunStarted:
-    """`attempts`: how many pictures there were already, more than 0 only where a run is resumed."""
+    """`attempts`: how many pictures there were already, more than 0 only if a run is resumed."""
 
     run: str
     folder: Path
@@ -30,7 +30,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepProgress:
-    """A step has begun (`done` 0) or moved on. `total` 0 where it is not known."""
+    """A step has begun (`done` 0) or moved on. `total` is 0 if it is not known."""
 
     step: str
     round: int
@@ -115,7 +115,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """`number`, `attempt` and `path` are those of the best picture, None where none was drawn."""
+    """`number`, `attempt` and `path` are those of the best picture, None if none was drawn."""
 
     stop: StopReason
     why: str

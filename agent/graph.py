@@ -6,7 +6,7 @@
                                                        +-> ask   (a user approves each round)
                                                        +-> end
 
-Only runs that have an editor plan, and drawings only where the limits let them (`edit_draws`). A run that edits a
+Only runs that have an editor plan, and drawings only if the limits let them (`edit_draws`). A run that edits a
 picture of the user's goes from the checklist to the plan.
 
 State holds what a restart needs to know where the run is: small values and the keys of the attempts, never pixels.
@@ -86,7 +86,7 @@ class State(TypedDict, total=False):
     attempts: list[str]
     """Keys of all tasks that were drawn, in order; `RunLog.attempt` has the rest."""
     edit_plan: EditPlan | None
-    """What the planner wants; None where nothing was planned yet, or there is no editor."""
+    """What the planner wants; None if nothing was planned yet, or there is no editor."""
     decision: Decision | None
     elapsed_s: float
 
@@ -110,8 +110,8 @@ class Clock:
 class Context:
     """What the nodes work with.
 
-    `stop` is set from any thread to end the run after the current piece of work; `left` where nobody follows the run
-    any more: a drawing under way is given up then, and the run stays where it is.
+    `stop` is set from any thread to end the run after the current piece of work; `left` when nobody follows the run
+    any more: a drawing under way is then given up, and the run can be resumed.
     """
 
     models: Models
@@ -124,13 +124,13 @@ class Context:
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
-    def stop_if_told(self) -> None:
-        """For a backend's step callbacks. Raises Stopped where what is being drawn is wanted no more."""
+    def stop_if_unwanted(self) -> None:
+        """For a backend's step callbacks. Raises Stopped if the drawing is no longer wanted."""
         if self.stop.is_set() or self.left.is_set():
             raise Stopped
 
     def cancel_if_left(self) -> None:
-        """After Stopped: raises CancelledError where nobody follows the run any more."""
+        """After Stopped: raises CancelledError if nobody follows the run any more."""
         if self.left.is_set():
             raise asyncio.CancelledError
 
@@ -140,7 +140,7 @@ Node = Runtime[Context]
 
 @asynccontextmanager
 async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
-    """Tells that a step has begun, times it, and says where a server's fault is about to be tried again."""
+    """Sends the event that a step has begun, times it, and warns if it is tried again after a server's fault."""
     event: Event = StepProgress(name, number)
     runtime.stream_writer(event)
     started = time.monotonic()
@@ -165,7 +165,7 @@ async def make_checklist(state: State, runtime: Node) -> State:
                 ctx.log.put_checklist(await ctx.models.checklist_maker(state["request"]))
         checks = ctx.log.checklist or ()
     if any(check.key_point == OVERALL for check in checks):
-        runtime.stream_writer(Warned("no checklist could be made of the prompt; the picture is judged as a whole"))
+        runtime.stream_writer(Warned("no checklist could be made of the request; the picture is judged as a whole"))
     runtime.stream_writer(ChecklistMade(checks))
     return {"checks": list(checks)}
 
@@ -232,12 +232,12 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
         backend = ctx.models.editing.editor
 
     def on_step(done: int, total: int) -> None:
-        ctx.stop_if_told()
+        ctx.stop_if_unwanted()
         progress = StepProgress("render", batch[0].round, done, total)
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 
     def work() -> tuple[list[str], set[str]]:
-        asked = [_asked(task, ctx, backend) for task in batch]
+        asked = [_image_task(task, ctx, backend) for task in batch]
         pictures = render(backend, asked, on_step)
         same = set()
         for index, (task, picture) in enumerate(zip(batch, pictures, strict=True)):
@@ -254,7 +254,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
     return await loop.run_in_executor(ctx.models.renderer, work)
 
 
-def _asked(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
+def _image_task(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
     source = None if task.source is None else ctx.store.get(task.source)
     # An editor that knows no masks edits the whole, and what lies outside is laid over it afterwards.
     mask = None if task.mask is None or "inpaint" not in backend.modes else ctx.store.get(task.mask)
@@ -271,10 +271,10 @@ async def judge(state: State, runtime: Node) -> State:
     by_image: dict[str, list[tuple[int, str]]] = {}
     for n, key in mine:
         by_image.setdefault(log.images[key], []).append((n, key))
-    same = {image for image, those in by_image.items() if all(key in log.unchanged for _, key in those)}
+    same = {image for image, tasks in by_image.items() if all(key in log.unchanged for _, key in tasks)}
     checks = tuple(state["checks"])
 
-    async def one(image: str) -> None:
+    async def judge_image(image: str) -> None:
         picture: Image.Image = await asyncio.to_thread(ctx.store.get, image)
         if image not in log.reports and image not in same:
             async with ctx.models.calls:
@@ -291,7 +291,7 @@ async def judge(state: State, runtime: Node) -> State:
 
     async with step("judge", number, runtime):
         # All of them end before the first error is raised: what other judges found is kept.
-        outcomes = await asyncio.gather(*(one(image) for image in by_image), return_exceptions=True)
+        outcomes = await asyncio.gather(*(judge_image(image) for image in by_image), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -317,8 +317,8 @@ async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
     if len(images) < 2 or set(images) == ctx.log.standings.keys():
         return
     pictures = [await asyncio.to_thread(ctx.store.get, image) for image in images]
-    given = state.get("source")
-    source = None if given is None else await asyncio.to_thread(ctx.store.get, given)
+    image = state.get("source")
+    source = None if image is None else await asyncio.to_thread(ctx.store.get, image)
     async with ctx.models.calls:
         rates = await chooser.judge(state["request"], pictures, source)
     ctx.log.put_standings(dict(zip(images, rates, strict=True)))
@@ -432,7 +432,7 @@ async def make_branches(state: State, runtime: Node) -> State:
 
 
 def view_of(state: State, ctx: Context) -> View:
-    """What strategies are told of the run."""
+    """What strategies know of the run."""
     keys, log = state.get("attempts", []), ctx.log
     number = state.get("round", 0)
     drawn = [task.key for task in state.get("tasks", []) if task.key in log.images]
@@ -466,7 +466,7 @@ def _note_branches(branches: tuple[Branch, ...], state: State, runtime: Node) ->
 
 
 async def _with_area(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
-    """The plan with a picture of where its sub-task is to be made, where anybody knows."""
+    """The plan with a picture of where its step is to be made, if anybody knows."""
     now = plan.steps[plan.at]
     if now.area is not None:
         return plan
@@ -493,7 +493,7 @@ async def _with_area(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
 
 
 async def _with_draft(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
-    """The plan with a picture of what its sub-task brings into the picture, drawn by the generator by itself."""
+    """The plan with a drawing of what its step adds to the picture."""
     now = plan.steps[plan.at]
     if not ctx.limits.edit_drafts or not now.draft or now.drafted is not None:
         return plan
@@ -503,7 +503,7 @@ async def _with_draft(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
         backend = ctx.models.generator
 
         def work() -> str:
-            [picture] = render(backend, [ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_told())
+            [picture] = render(backend, [ImageTask(now.draft, seed)], lambda done, total: ctx.stop_if_unwanted())
             return ctx.store.put(picture)
 
         try:
@@ -518,8 +518,8 @@ async def _with_draft(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
 
 
 async def _plan_again(plan: EditPlan, state: State, runtime: Node) -> EditPlan | None:
-    """The plan with its sub-task planned anew, once. None where the planner has no other words for it and a new
-    picture can be drawn instead."""
+    """The plan with its step planned anew, once. None if the planner has no other words for it and a new picture
+    can be drawn instead."""
     ctx = runtime.context
     now = plan.steps[plan.at]
     keys = plan.kept
@@ -530,12 +530,12 @@ async def _plan_again(plan: EditPlan, state: State, runtime: Node) -> EditPlan |
     done = base.steps if base is not None else plan.done
     situation, key = await _situation(state, ctx, picture, done, None, refused)
     made = await _ask_planner(situation, key, state, runtime)
-    if state.get("source") is None and [one.instruction for one in made.steps] in ([], [now.instruction]):
+    if state.get("source") is None and [each.instruction for each in made.steps] in ([], [now.instruction]):
         return None
-    asked = {question for one in made.steps for question in one.questions}
+    covered = {question for each in made.steps for question in each.questions}
     steps = list(_edit_steps(made.steps, ctx, ctx.limits.tree.depth)) or [now]
-    # What the new sub-tasks do not speak of is still to be mended by the last of them.
-    rest = tuple(question for question in now.questions if question not in asked)
+    # What the new steps do not speak of is still to be mended by the last of them.
+    rest = tuple(question for question in now.questions if question not in covered)
     last = steps[-1]
     steps[-1] = replace(last, questions=(*last.questions, *rest))
     kept_steps = (*plan.steps[: plan.at], *steps, *plan.steps[plan.at + 1 :])
@@ -560,7 +560,7 @@ async def _plan_steps(plan: EditPlan, prompt: str | None, state: State, runtime:
 async def _situation(
     state: State, ctx: Context, picture: str, done: tuple[str, ...], prompt: str | None, refused: Step | None = None
 ) -> tuple[Situation, str]:
-    """What the planner is told of the picture with that hash, and a stable key for it."""
+    """What the planner reads about the picture with that hash, and a stable key for it."""
     limits = ctx.limits
     report = _seen(picture, state, ctx)
     assert report is not None, "only pictures that were judged are planned for"
@@ -571,7 +571,7 @@ async def _situation(
     if refused is not None:
         wrong = [v for v in wrong if v.check.question in refused.questions] or wrong
     image = await asyncio.to_thread(ctx.store.get, picture)
-    chain = await asyncio.to_thread(_story, picture, refused, state, ctx)
+    chain = await asyncio.to_thread(_list_chain, picture, refused, state, ctx)
 
     async def look(questions: Sequence[str]) -> list[float | None]:
         checks = [Check("probe", question) for question in questions]
@@ -603,37 +603,37 @@ async def _situation(
     return situation, key
 
 
-def _story(picture: str, refused: Step | None, state: State, ctx: Context) -> tuple[str | Image.Image, ...]:
+def _list_chain(picture: str, refused: Step | None, state: State, ctx: Context) -> tuple[str | Image.Image, ...]:
     """How a picture came about, text and pictures by turns, the picture last."""
     by_image = {attempt.image: attempt for attempt in ctx.log.attempts(state.get("attempts", []))}
-    told: list[str | Image.Image] = []
+    chain: list[str | Image.Image] = []
     at: str | None = picture
     seen: set[str] = set()
     while at is not None and at not in seen:  # an editor may come back to a picture of before
         seen.add(at)
         attempt = by_image.get(at)
-        told.append(ctx.store.get(at))
+        chain.append(ctx.store.get(at))
         if attempt is None:
-            told.append("The picture that the user gave:")
+            chain.append("The picture that the user gave:")
             break
         plan = ctx.log.edit_plans.get(attempt.round)
         if attempt.kind == "generate" or plan is None or not plan.steps:
-            told.append(f"Drawn from:\n{fence(attempt.prompt, 'drawn_from')}")
+            chain.append(f"Drawn from:\n{fence(attempt.prompt, 'drawn_from')}")
             break
         now = plan.steps[min(plan.at, len(plan.steps) - 1)]
         where = ""
         if now.area is not None:
-            told.append(ctx.store.get(now.area))
+            chain.append(ctx.store.get(now.area))
             where = "Where, in white:"
         if now.drafted is not None:
-            told.append(ctx.store.get(now.drafted))
-            told.append("What was to come, drawn by itself:")
-        told.append(f"{now.thought}\nEdited:\n{fence(attempt.prompt, 'edit')}\n{where}".strip())
+            chain.append(ctx.store.get(now.drafted))
+            chain.append("What was to come, drawn by itself:")
+        chain.append(f"{now.thought}\nEdited:\n{fence(attempt.prompt, 'edit')}\n{where}".strip())
         at = attempt.parent
     if refused is not None and (worst := _latest(state, ctx)) is not None:
-        said = f"Not good enough, a result of:\n{fence(refused.instruction, 'refused')}"
-        return (said, ctx.store.get(worst), *reversed(told))
-    return tuple(reversed(told))
+        refusal = f"Not good enough, a result of:\n{fence(refused.instruction, 'refused')}"
+        return (refusal, ctx.store.get(worst), *reversed(chain))
+    return tuple(reversed(chain))
 
 
 def _latest(state: State, ctx: Context) -> str | None:
@@ -676,7 +676,7 @@ def _source(state: State) -> str:
 
 
 Bring = Callable[[State, Runtime[Any]], AbstractContextManager[Node]]
-"""Gives a node or an edge its Context, where whoever starts the graph cannot."""
+"""Gives a node or an edge its Context, if the caller of the graph cannot."""
 
 
 def _bringing(function: Callable[[State, Node], Any], bring: Bring | None) -> Callable[..., Any]:
@@ -734,10 +734,10 @@ def build_graph(
     bring: Bring | None = None,
 ) -> StateGraph[State, Any, Any, State]:
     """The graph, to be compiled with a checkpointer. A step in which a server failed is tried once more after
-    `retry_wait_s` seconds (clients retry single calls by themselves); other errors end the run.
+    `retry_wait_s` seconds (clients retry single calls); other errors end the run.
 
-    Whoever cannot hand in a Context names a `context_schema` and an `input_schema` of its own, makes a whole state of
-    the input with a first node `begin`, and opens each step's Context with `bring`.
+    A caller that cannot hand in a Context names its own `context_schema` and `input_schema`, makes a whole state of the
+    input with a first node `begin`, and opens each step's Context with `bring`.
     """
     graph: StateGraph[State, Any, Any, State] = StateGraph(
         State, context_schema=context_schema, input_schema=input_schema, output_schema=State

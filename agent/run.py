@@ -65,7 +65,7 @@ _BEGUN = TypeAdapter(_Begun)
 class RunResult:
     """How a run ended. `best` is an index into `attempts`; `images` are their files, in the same order.
 
-    `image` is a copy of the best picture, None where none was drawn. `error`: what failed, where stop is FAILED.
+    `image` is a copy of the best picture, None if none was drawn. `error`: what failed, if stop is FAILED.
     """
 
     folder: Path
@@ -85,7 +85,7 @@ class RunResult:
     """What went wrong on the way without ending the run."""
     error: str | None = None
     source: Path | None = None
-    """The picture that was edited, where the user gave one; `request` is then the instruction."""
+    """The picture that was edited, if the user gave one; `request` is then the instruction."""
 
     @property
     def best_attempt(self) -> Attempt | None:
@@ -135,8 +135,8 @@ class Run:
         that cannot be used.
 
         `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
-        `request` says, inside `mask` where there is one (L, white = change, of the source's size); that raises
-        ConfigError where the models cannot edit.
+        `request` says, inside `mask` if there is one (L, white = change, of the source's size); that raises
+        ConfigError if the models cannot edit.
         """
         request = clean_request(request)
         if source is not None and models.editing is None:
@@ -159,7 +159,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, models: Models, *, retry_wait_s: float = 1.0) -> Run:
-        """The run in the folder `path`, wherever it stands. Raises InputError where there is none."""
+        """The run in the folder `path`, finished or not. Raises InputError if there is none."""
         folder = RunFolder.open(path)
         record = folder.read_record()
         try:
@@ -174,7 +174,7 @@ class Run:
         self._stop.set()
 
     async def run(self) -> RunResult:
-        """Works to the end without telling anything. Raises as `stream` does, and InputError where the run asks."""
+        """Works to the end without events. Raises as `stream` does, and InputError if the run asks the user."""
         async for event in self.stream():
             if isinstance(event, Asked):
                 raise InputError(f"the run {self.folder.path} waits for an answer; use stream, or start it without ask")
@@ -186,7 +186,7 @@ class Run:
 
         A failing model or server ends the run with StopReason.FAILED, never with an exception; such a run can be
         opened and streamed again, and so can one whose process was killed or whose stream was left early.
-        Raises UsageError where a setting turns out to be unusable, or where another process works on this run.
+        Raises UsageError if a setting turns out to be unusable, or if another process works on this run.
         """
         if answer is not None and answer not in _CHOICES:
             raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")

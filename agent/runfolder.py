@@ -4,8 +4,8 @@ runs/20261123T061012Z-three-red-circles-4f9a1c/
     run.json                      what was asked, seen and decided; no keys
     01-round1-seed7.png ...       every picture, with its provenance in PNG text chunks
     best.png                      the best of them
-    source.png                    the picture that was edited, where the user gave one
-    trace.html                    the whole story on one page
+    source.png                    the picture that was edited, if the user gave one
+    trace.html                    the whole run on one page
     state/                        what `redraft resume` needs: checkpoints, journal, image store
 """
 
@@ -49,7 +49,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path, request: str) -> RunFolder:
-        """A new folder under `out`. Raises InputError where it cannot be written."""
+        """A new folder under `out`. Raises InputError if it cannot be written."""
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{slug(request)}-{secrets.token_hex(3)}"
         folder = cls(out / name)
         try:
@@ -62,7 +62,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:
-        """A new run in the folder `path` itself. Raises InputError where it cannot be written."""
+        """A new run in the folder `path` itself. Raises InputError if it cannot be written."""
         try:
             (path / "state").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -71,7 +71,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of an earlier run. Raises InputError where there is none."""
+        """The folder of an earlier run. Raises InputError if there is none."""
         try:
             found = (path / "run.json").is_file()
         except OSError as error:
@@ -114,14 +114,14 @@ class RunFolder:
         self.write(self.path / "run.json", text)
 
     def write(self, path: Path, text: str) -> None:
-        """Writes a text file of this folder. Raises InputError where that fails, the disk being full for instance."""
+        """Writes a text file of this folder. Raises InputError if that fails, for instance because the disk is full."""
         try:
             write_atomically(path, text.encode())
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
 
     def read_record(self) -> dict[str, Any]:
-        """run.json. Raises InputError where it cannot be read or has another format."""
+        """run.json. Raises InputError if it cannot be read or has another format."""
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def best_score(record: Mapping[str, Any]) -> float | None:
 
 
 def require_writable(out: Path) -> None:
-    """Raises InputError where no folder can be made under `out`; makes `out` and leaves nothing else behind."""
+    """Raises InputError if no folder can be made under `out`; makes `out` and leaves nothing else behind."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".redraft-{secrets.token_hex(4)}"

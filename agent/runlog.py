@@ -66,7 +66,7 @@ class RunLog:
         self.places: dict[str, Box | None] = {}
         """Where an instruction is to be carried out, by the key of picture and instruction."""
         self.drafts: dict[str, str] = {}
-        """Hashes of what the generator drew of new content by itself, by the key of prompt and seed."""
+        """Hashes of drawings of new content alone, by the key of prompt and seed."""
         self.edit_plans: dict[int, EditPlan] = {}
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}

@@ -95,7 +95,7 @@ _CHUNK = 4096
 
 
 def way_of(env: Mapping[str, str], is_tty: bool) -> Way | None:
-    """How the terminal described by `env` shows pictures; None where it does not, or is no terminal."""
+    """How the terminal described by `env` shows pictures; None if it does not, or is no terminal."""
     wish = env.get("REDRAFT_IMAGES", "").lower()
     if not is_tty or wish == "none":
         return None
@@ -172,7 +172,7 @@ def _runs(columns: list[int]) -> str:
 
 
 _STEPS = {
-    "checklist": "reading the ask",
+    "checklist": "reading the request",
     "plan": "planning",
     "rewrite": "thinking about the prompt",
     "render": "drawing",
@@ -284,7 +284,7 @@ class LiveView:
         self._console.print(markup, soft_wrap=True, emoji=False)
 
     def _wait(self, text: str | None) -> None:
-        """Shows a spinner with `text`, None takes it away. Where stderr is no terminal nothing is shown."""
+        """Shows a spinner with `text`, None takes it away. If stderr is no terminal, nothing is shown."""
         if not self._console.is_terminal:
             return
         if text is None:

@@ -1,4 +1,4 @@
-"""Stand-ins for models, for tests and for measuring the loop by itself.
+"""Stand-ins for models, for tests and for measuring the loop alone.
 
 A fake picture carries the prompt and seed it was drawn from in its pixels, so a fake judge in another process (after a
 restart, say) can still tell what it looks at.
@@ -41,7 +41,7 @@ Opinion = Callable[[str, int], tuple[JudgeAnswer, ...]]
 
 def paint(task: ImageTask) -> Image.Image:
     """A picture that holds the task's prompt and seed in its first pixels, room for 12,284 bytes of them, and is grey
-    below, with a bar of a colour of its own."""
+    below, with a bar of its own colour."""
     text = json.dumps({"prompt": task.prompt, "seed": task.seed}).encode()
     data = len(text).to_bytes(4, "big") + text
     grey, colour = b"\x80" * (SIZE * SIZE * 3), hashlib.sha256(text).digest()[:3]

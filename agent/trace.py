@@ -1,4 +1,4 @@
-"""trace.html: the story of a run on one page that needs nothing but itself."""
+"""trace.html: a run on one page that needs nothing but itself."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, A
         "cards": mine,
         "area": shown("area"),
         "draft": shown("drafted"),
-        "told": mine[0]["prompt"] if mine else "",
+        "instruction": mine[0]["prompt"] if mine else "",
     }
 
 
@@ -91,7 +91,7 @@ def _source(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _before(record: Mapping[str, Any], pass_at: float) -> dict[str, dict[str, Any]]:
-    """What the judge said of that picture: question to line, where it has an answer."""
+    """What the judge said of that picture: question to line, if it has an answer."""
     lines = _lines(record.get("source_report", {"verdicts": ()}), pass_at)
     return {line["question"]: line for line in lines if line["p"] is not None}
 
@@ -179,7 +179,7 @@ def chart(scores: Sequence[tuple[int, float | None]], accept_at: float) -> dict[
 
 
 def data_uri(path: Path) -> str | None:
-    """The picture for an `img` element; None where its file is gone or unreadable."""
+    """The picture for an `img` element; None if its file is gone or unreadable."""
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as picture:

@@ -38,8 +38,8 @@ class StopReason(StrEnum):
 class Task:
     """One picture that a round is to make.
 
-    For an edit `prompt` is what the editor is told, `source` the hash of the picture that it is given, and `mask` that
-    of where it may change it, None for everywhere. `root` is the picture that the first of a chain of edits started
+    For an edit `prompt` is what the editor reads, `source` the hash of the picture that it is given, and `mask` that
+    of the part that may change, None for everything. `root` is the picture that the first of a chain of edits started
     from, and `steps` are all instructions that lead from there to this picture. `reference` is the hash of a picture of
     what is to come into it.
     """
@@ -79,7 +79,7 @@ class Attempt:
     """A picture that was made and judged. `image`, `parent` and `root` are hashes in the run's image store.
 
     `unchanged`: the editor gave its source back; such an attempt has failed, and has no score. `standing`: win rate
-    among the best, where they were compared two by two.
+    among the best, if they were compared two by two.
     """
 
     round: int
@@ -169,13 +169,13 @@ class Decision:
 
 
 def _as_tuples(value: object, *names: str) -> None:
-    """Checkpoints give lists back where they were given tuples."""
+    """Checkpoints turn tuples into lists."""
     for name in names:
         object.__setattr__(value, name, tuple(getattr(value, name)))
 
 
 def passes(verdict: Verdict, pass_at: float) -> bool:
-    """True where the judge answered, and answered yes. A check that does not apply neither passes nor fails."""
+    """True if the judge answered, and answered yes. A check that does not apply neither passes nor fails."""
     return verdict.outcome is Outcome.SCORED and verdict.probability is not None and verdict.probability >= pass_at
 
 

@@ -39,7 +39,7 @@ class View:
 
     `source` is the picture that the user gave to be edited and `source_report` what the judge said of it; `reports` are
     those of the other pictures. `plan`: the edit under way; `earlier`: all plans of the rounds before. `ready`: the edit
-    that this round makes, once its steps are planned; `mask`: where the user lets it change the picture; `inpaints`:
+    that this round makes, once its steps are planned; `mask`: the part of the picture that the user lets it change; `inpaints`:
     whether the editor keeps to a mask; `join`: puts several instructions into one.
     """
 

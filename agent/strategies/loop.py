@@ -1,4 +1,4 @@
-"""The strategy `loop`: each round rewrites the request, told what the best picture misses, and draws."""
+"""The strategy `loop`: each round rewrites the request, with what the best picture misses as feedback, and draws."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
 
 
 def feedback_on(best: Attempt, limits: Limits) -> Feedback:
-    """What the rewriter is told about the best picture so far: the questions that were answered with no, the surest no
+    """What the rewriter learns about the best picture so far: the questions that were answered with no, the surest no
     first, each with the judge's reason if it gave one.
 
     If every answer passed but the score is too low, the weakest check is named.
@@ -84,7 +84,7 @@ def plan_round(
     spent: int,
     best: Attempt | None = None,
 ) -> list[Task]:
-    """The tasks of round `number` (from 1), at most `slots` of them, each with a seed of its own.
+    """The tasks of round `number` (from 1), at most `slots` of them, each with its own seed.
 
     Round 1: the request itself once, the other places to the rewrites in turn. Later rounds: the rewrites and the
     best prompt so far in turn, so that a repair is always hedged by a fresh draw of what worked best. The same prompt

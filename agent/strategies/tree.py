@@ -131,7 +131,7 @@ def questions_so_far(plan: EditPlan) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Start:
-    """A picture to be edited, what the editor is told, and the chain that the result will end."""
+    """A picture to be edited, the instruction, and the chain that the result will end."""
 
     source: str
     prompt: str
