@@ -15,7 +15,7 @@ from PIL import Image
 
 from evaluator.judge import YES_NO
 from redraft.chat import ChatRequest, Message
-from redraft.local_models import LocalModel, Row, load_local
+from redraft.local_models import LocalModel, Row, cache_argument, cache_of, load_local
 from redraft.profiles import ModelConfig
 
 Tensors = dict[str, torch.Tensor]
@@ -108,7 +108,7 @@ def answer_shared(vlm: VLM, batch: Sequence[Encoded], *, packed: bool = True) ->
     rows = [(picture, suffix) for picture, encoded in enumerate(batch) for suffix in encoded.suffixes]
     answers: list[list[YesNo]] = [[] for _ in batch]
     with torch.inference_mode():
-        cache = vlm.local.model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
+        cache = cache_of(vlm.local.model(**prefix, use_cache=True, logits_to_keep=1))
         if packed and _packs(vlm.local.model, cache, batch):
             return _answer_packed(vlm, prefix, cache, batch)
         chunks = [rows[start : start + _MAX_ROWS] for start in range(0, len(rows), _MAX_ROWS)]
@@ -168,9 +168,9 @@ def _answer_packed(vlm: VLM, prefix: Tensors, cache: Any, batch: Sequence[Encode
         input_ids=ids.to(device),
         attention_mask=mask[:, None].to(device),
         position_ids=positions.to(device),
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=kept,
+        **{cache_argument(model): cache},
     ).logits
     told = iter(_yes_no(vlm, logits[rows, which]))
     return [[next(told) for _ in encoded.suffixes] for encoded in batch]
@@ -191,7 +191,7 @@ def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int
     if positions is not None:
         inputs["position_ids"] = positions
     ends, which = torch.unique(lengths - 1, return_inverse=True)
-    logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=ends).logits
+    logits = model(**inputs, **{cache_argument(model): cache}, use_cache=True, logits_to_keep=ends).logits
     return _yes_no(vlm, logits[torch.arange(len(rows), device=device), which])
 
 

@@ -6,6 +6,7 @@ Importing this module is cheap; torch and transformers load with the first model
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,6 +176,17 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
             f"they belong to another config.json, or are incomplete"
         )
     return _finished(config.model, model, processor.tokenizer if sees else processor, processor if sees else None)
+
+
+def cache_argument(model: Any) -> str:
+    """The name under which `model` takes its keys and values: `cache` from transformers 5.24 on, before that (and for
+    code that comes with a checkpoint) `past_key_values`."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def cache_of(output: Any) -> Any:
+    """The keys and values that a forward pass returned, under either name."""
+    return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 def pick_device(device: str) -> str:

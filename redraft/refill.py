@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redraft.local_models import cache_argument, cache_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -60,7 +62,7 @@ def can_refill(model: Any) -> bool:
     from transformers.cache_utils import DynamicLayer
 
     takes = inspect.signature(model.forward).parameters
-    if not {"position_ids", "past_key_values", "attention_mask", "logits_to_keep"} <= takes.keys():
+    if not {"position_ids", cache_argument(model), "attention_mask", "logits_to_keep"} <= takes.keys():
         return False
     if getattr(model, "_is_stateful", False) or model.config.is_encoder_decoder:
         return False
@@ -74,6 +76,7 @@ class Refill:
 
     def __init__(self, model: Any, size: int, draw: Callable[[Sequence[Any]], Draw]) -> None:
         self._model = model
+        self._takes_cache = cache_argument(model)
         self._size = size
         self._make_draw = draw
         self._rows: list[Running] = []
@@ -114,7 +117,7 @@ class Refill:
             logits_to_keep=1,
         )
         first = self._make_draw([row.job for row in rows])(made.logits[:, -1])
-        self._arrange((made.past_key_values, mask, first))
+        self._arrange((cache_of(made), mask, first))
         self._rows.extend(rows)
         self._draw = self._make_draw([row.job for row in self._rows])
         return self._take(first.tolist(), range(len(self._rows) - len(rows), len(self._rows)))
@@ -134,11 +137,11 @@ class Refill:
             input_ids=self._next[:, None],
             attention_mask=self._mask,
             position_ids=self._mask.sum(-1, keepdim=True) - 1,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._takes_cache: self._cache},
         )
-        self._cache = made.past_key_values
+        self._cache = cache_of(made)
         self._next = self._draw(made.logits[:, -1])
         left = [at for at in range(len(self._rows)) if at not in self._done]
         tokens = self._next.tolist()
