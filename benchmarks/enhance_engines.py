@@ -47,8 +47,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat
+from redraft.chat import ChatModel, ChatReply, ChatRequest
 from redraft.local_models import load_local
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
 from redraft.transformers_chat import TransformersChat
 from rewriter.batch.engines import ChatEngine, VllmEngine

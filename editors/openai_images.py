@@ -11,11 +11,10 @@ import binascii
 import json
 import logging
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -23,9 +22,9 @@ from PIL import Image
 
 from editors.backend import ImageTask, Mode, StepCallback
 from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size, within
-from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError, one_line
+from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
 from redraft.profiles import BackendConfig
-from redraft.wire import error_detail, is_passing, refusal, retry_after, wait_s
+from redraft.servers import RefusedError, ServerClient
 
 if TYPE_CHECKING:
     import openai
@@ -39,12 +38,15 @@ MAX_SENT: Final = 2048 * 2048
 """Largest source that is sent, in pixels; a larger one is scaled down first. No served model draws more, and servers
 limit what they take (OpenAI: 50 MB a picture)."""
 
+_LOOK_S = 0.1
+"""How often a call looks whether it was interrupted."""
+
 OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size"})
 """Fields that are left out where a server refuses them. A size that is left out is made afterwards, by resizing."""
 
 
 class OpenAIImagesBackend:
-    """One request for each picture, several at a time (`server.concurrency`), retried with growing waits.
+    """One request for each picture, several at a time (`server.concurrency`), each tried again as `redraft.servers` says.
 
     Pictures have exactly the size their task asks for; where the server draws another, they are resized. Pictures that
     come as an address are fetched only from the server itself.
@@ -57,11 +59,11 @@ class OpenAIImagesBackend:
         if (config.width is None) != (config.height is None):
             raise ConfigError("set both width and height in the profile, or neither")
         self._config = config
-        self._server = config.server
-        self._key = config.server.api_key()
+        self._server = ServerClient(config.server, config.model, MAX_BYTES)
         self._address = config.server.base_url
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
+        self._here = threading.local()
         self._refused: frozenset[str] = frozenset()
         self._accepted: frozenset[str] = frozenset()
         self._stop = threading.Event()
@@ -97,32 +99,38 @@ class OpenAIImagesBackend:
         for task in tasks:
             mode_of(task)
         self._stop = stop = threading.Event()
-        pool = ThreadPoolExecutor(min(self._server.concurrency, len(tasks)), thread_name_prefix="redraft-images")
+        pool = ThreadPoolExecutor(min(self._server.server.concurrency, len(tasks)), thread_name_prefix="redraft-images")
         try:
             positions = {pool.submit(self._picture, task, stop): at for at, task in enumerate(tasks)}
             pictures: dict[int, Image.Image] = {}
-            for future in as_completed(positions):
-                pictures[positions[future]] = future.result()
-                if on_step is not None:
-                    on_step(len(pictures), len(tasks))
+            left = set(positions)
+            while left:
+                done, left = wait(left, _LOOK_S, FIRST_COMPLETED)
+                for future in done:
+                    pictures[positions[future]] = future.result()
+                    if on_step is not None:
+                        on_step(len(pictures), len(tasks))
+                if left and stop.is_set():
+                    raise BackendError("the drawing was interrupted")
             return [pictures[at] for at in range(len(tasks))]
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _picture(self, task: ImageTask, stop: threading.Event) -> Image.Image:
+        self._here.stop = stop
         left_out = self._refused
         sent = within(task, MAX_SENT)
         while True:
             fields = {name: value for name, value in self._fields(sent).items() if name not in left_out}
             try:
-                reply = self._ask(sent, fields, stop)
+                reply = self._ask(sent, fields)
                 break
-            except _RefusedError as error:
+            except RefusedError as error:
                 doubtful = OPTIONAL & fields.keys() - self._accepted
-                named = frozenset(name for name in OPTIONAL & fields.keys() if name in error.names)
-                if not (named or doubtful):
-                    raise ServerError(str(error)) from None
+                named = frozenset(name for name in OPTIONAL & fields.keys() if name in error.fields)
+                if error.status not in (400, 422) or not (named or doubtful):
+                    raise
                 left_out |= named or doubtful
         with self._lock:
             for name in sorted(left_out - self._refused):
@@ -152,48 +160,12 @@ class OpenAIImagesBackend:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    def _ask(self, task: ImageTask, fields: Mapping[str, Any], stop: threading.Event) -> bytes:
-        """The body of the server's answer. Raises _RefusedError for a 400 or 422, ServerError, BackendError."""
-        import openai
-
-        failures = 0
-        while True:
-            if stop.is_set():
-                raise BackendError("the drawing was interrupted")
-            asked: float | None = None
-            try:
-                return self._request(task, fields)
-            except (TimeoutError, openai.APITimeoutError):
-                trouble = f"did not answer within {self._server.timeout_s:g} s; raise timeout_s in the profile"
-            except openai.APIConnectionError as error:
-                detail = self._scrubbed(error.__cause__ or error)
-                trouble = f"cannot be reached ({detail}); start it, or check base_url in the profile"
-            except openai.APIStatusError as error:
-                status, detail = error.status_code, self._scrubbed(error_detail(error.body, error.message))
-                said = f"the server {self._address} {refusal(status, detail, self._server.api_key_env)}"
-                if status in (400, 422):
-                    raise _RefusedError(said, f"{error.param} {detail}") from None
-                if not is_passing(status):
-                    raise ServerError(said) from None
-                asked = retry_after(error.response.headers)
-                trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
-            except RedraftError:
-                raise
-            except Exception as error:  # noqa: BLE001 (boundary to openai and its HTTP library: the answer broke off)
-                trouble = f"broke off its answer ({type(error).__name__}: {self._scrubbed(error)})"
-            failures += 1
-            wait = wait_s(failures, asked)
-            if failures > self._server.max_retries or wait > max(60.0, self._server.timeout_s):
-                trouble += f" (it asks to wait {asked:.0f} s)" if asked else ""
-                raise ServerError(f"the server {self._address} {trouble}; gave up after try {failures}") from None
-            stop.wait(wait)
-
-    def _request(self, task: ImageTask, fields: Mapping[str, Any]) -> bytes:
-        images = self._opened().images.with_streaming_response
-        deadline = time.monotonic() + self._server.timeout_s
-        if task.source is None:
-            request = images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields))
-        else:
+    def _ask(self, task: ImageTask, fields: Mapping[str, Any]) -> bytes:
+        """The body of the server's answer. Raises RefusedError, ServerError, BadReply, BackendError."""
+        images = self._open_client().images.with_raw_response
+        try:
+            if task.source is None:
+                return images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields)).content
             files = [
                 (f"image{number or ''}.png", png(picture.convert("RGB")), "image/png")
                 for number, picture in enumerate((task.source, *task.references))
@@ -201,43 +173,29 @@ class OpenAIImagesBackend:
             pictures: dict[str, Any] = {"image": files if task.references else files[0]}
             if task.mask is not None:
                 pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
-            request = images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures)
-        with request as response:
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise BadReply(f"{self.name} at {self._address} answered with more than {MAX_BYTES >> 20} MiB")
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-        return bytes(body)
+            return images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures).content
+        except RedraftError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
+            raise self._server.error(error) from None
 
-    def _opened(self) -> openai.OpenAI:
-        import openai
-
+    def _open_client(self) -> openai.OpenAI:
         with self._lock:
             if self._client is None:
-                self._client = openai.OpenAI(
-                    # Never the OPENAI_… variables: they are meant for another server than the profile's.
-                    api_key=self._key or "none",
-                    default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},  # type: ignore[dict-item]
-                    base_url=self._server.base_url,
-                    timeout=self._server.timeout_s,
-                    max_retries=0,
-                )
+                self._client = self._server.open(lambda: self._here.stop.is_set())
             return self._client
 
     def _image_bytes(self, body: bytes) -> bytes:
-        said = f"{self.name} at {self._address} answered"
+        said = self._server.said
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError):
-            start = self._scrubbed(body[:200].decode("utf-8", "replace") or "nothing")
+            start = self._server.scrub(body[:200].decode("utf-8", "replace") or "nothing")
             raise BadReply(f"{said}: {start}, not JSON") from None
         data = reply.get("data") if isinstance(reply, dict) else None
         first = data[0] if isinstance(data, list) and data else None
         if not isinstance(first, dict):
-            raise BadReply(f"{said} without a picture: {self._scrubbed(reply)}")
+            raise BadReply(f"{said} without a picture: {self._server.scrub(reply)}")
         text, address = first.get("b64_json"), first.get("url")
         if not isinstance(text, str) and isinstance(address, str) and address.startswith("data:"):
             text = address
@@ -249,12 +207,12 @@ class OpenAIImagesBackend:
                 raise BadReply(f"{said} with something that is not base64") from None
         if isinstance(address, str):
             return self._fetched(address)
-        raise BadReply(f"{said} without a picture: {self._scrubbed(first)}")
+        raise BadReply(f"{said} without a picture: {self._server.scrub(first)}")
 
     def _fetched(self, address: str) -> bytes:
         """The bytes at an address that the server gave. Only from the server itself: an answer must not make this
         machine call others."""
-        base = self._server.base_url
+        base = self._address
         try:
             url = urljoin(base, address)
             same = _origin(url) == _origin(base)
@@ -263,29 +221,20 @@ class OpenAIImagesBackend:
         if not same:
             raise BadReply(
                 f"{self.name} at {self._address} answered with the address of a picture on another server "
-                f"({self._scrubbed(address)}), which is not fetched; use a server that sends b64_json"
+                f"({self._server.scrub(address)}), which is not fetched; use a server that sends b64_json"
             )
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        headers = {"Authorization": f"Bearer {self._server.key}"} if self._server.key else {}
         opener = urllib.request.build_opener(_NoRedirects)
         try:
-            with opener.open(urllib.request.Request(url, headers=headers), timeout=self._server.timeout_s) as response:
+            with opener.open(
+                urllib.request.Request(url, headers=headers), timeout=self._server.server.timeout_s
+            ) as response:
                 data: bytes = response.read(MAX_BYTES + 1)
         except (OSError, ValueError, urllib.error.URLError) as error:
-            raise ServerError(f"the picture at {self._scrubbed(url)} cannot be fetched ({error})") from None
+            raise ServerError(f"the picture at {self._server.scrub(url)} cannot be fetched ({error})") from None
         if len(data) > MAX_BYTES:
-            raise BadReply(f"the picture at {self._scrubbed(url)} has more than {MAX_BYTES >> 20} MiB")
+            raise BadReply(f"the picture at {self._server.scrub(url)} has more than {MAX_BYTES >> 20} MiB")
         return data
-
-    def _scrubbed(self, error: object) -> str:
-        return one_line(error, [self._key] if self._key else ())
-
-
-class _RefusedError(ServerError):
-    """The server will not do this as it was asked; `names` is where it may name the field that it does not take."""
-
-    def __init__(self, message: str, names: str) -> None:
-        super().__init__(message)
-        self.names = names
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

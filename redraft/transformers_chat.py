@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from redraft.chat import ChatReply, ChatRequest, Usage
+from redraft.chat import ChatReply, ChatRequest, Usage, json_in
 from redraft.choices import add_logs
 from redraft.errors import BackendError, BadReply, RedraftError
 from redraft.extras import require
 from redraft.local_models import LocalModel, Row, load_local
 from redraft.profiles import ModelConfig, model_place
 from redraft.refill import Draw, Refill, Running, can_refill
-from redraft.wire import json_in
 from redraft.worker import GATHER_S, Job, Worker
 
 if TYPE_CHECKING:

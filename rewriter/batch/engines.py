@@ -10,9 +10,10 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, Protocol
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, OpenAIChat, Usage
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Usage
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, one_line
 from redraft.extras import require
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import ModelConfig, model_place
 from redraft.worker import GATHER_S, Job, Worker
 

@@ -24,8 +24,8 @@ from typing import Any
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.extras import require
+from redraft.openai_chat import wire_messages
 from redraft.profiles import RewriterConfig, model_place
-from redraft.wire import wire_messages
 from rewriter.batch.maker import Choice, own_columns, pick_target, record_of, result_of, settings_of
 from rewriter.batch.work import Keys
 from rewriter.cot import Asking, Try, conclude

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from redraft.chat import is_unicode
 from redraft.errors import InputError, one_line, printable
 from redraft.extras import require
 from redraft.files import open_atomically
-from redraft.wire import is_unicode
 from rewriter.request import MAX_CHARS, clean_request
 
 

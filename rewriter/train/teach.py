@@ -31,11 +31,12 @@ from pathlib import Path
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from redraft.chat import ChatModel, ChatRequest, Message, OpenAIChat
+from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError, BadReply, ConfigError, InputError
 from redraft.files import open_atomically
 from redraft.images import open_image
 from redraft.journal import Journal
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import ModelConfig, ServerConfig
 from redraft.records import DATASETS, BadRecord, LoadedRecords, Row, is_missing, load_records, text_field
 from redraft.templates import fence, fill

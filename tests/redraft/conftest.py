@@ -42,6 +42,7 @@ class Server:
 
     url: str = ""
     calls: list[Call] = field(default_factory=list)
+    busy: int = 0
     most_at_once: int = 0
 
 
@@ -52,17 +53,15 @@ def serve() -> Iterator[Callable[[Handler], Server]]:
     def start(handler: Handler) -> Server:
         server = Server()
         lock = threading.Lock()
-        now = 0
 
         class Reply(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                nonlocal now
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 call = Call(self.path, json.loads(raw), {key.lower(): value for key, value in self.headers.items()})
                 with lock:
                     server.calls.append(call)
-                    now += 1
-                    server.most_at_once = max(server.most_at_once, now)
+                    server.busy += 1
+                    server.most_at_once = max(server.most_at_once, server.busy)
                 try:
                     answer = handler(call)
                     if answer is None:
@@ -71,7 +70,7 @@ def serve() -> Iterator[Callable[[Handler], Server]]:
                     stop.wait(answer.delay_s)
                 finally:
                     with lock:
-                        now -= 1
+                        server.busy -= 1
                 body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
                 try:
                     self.send_response(answer.status)

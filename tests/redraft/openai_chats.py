@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from redraft.chat import ChatRequest, Message, OpenAIChat
+from redraft.chat import ChatRequest, Message
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import ModelConfig, ServerConfig
 from tests.redraft.conftest import Answer, Handler, Server
 
 Serve = Callable[[Handler], Server]
 ASK = ChatRequest((Message("user", "a cat"),))
-
-
-class Sleeps(list[float]):
-    """A sleep that does not, and remembers."""
-
-    async def __call__(self, seconds: float) -> None:
-        self.append(seconds)
 
 
 def reply(text: Any = "hello", **choice: Any) -> Answer:
@@ -27,12 +21,12 @@ def reply(text: Any = "hello", **choice: Any) -> Answer:
 
 
 def error(status: int, message: str = "no", **fields: Any) -> Answer:
-    headers = fields.pop("headers", {})
+    headers = fields.pop("headers", {"Retry-After-Ms": "1"})
     return Answer({"error": {"message": message, **fields}}, status, headers)
 
 
-def chat_to(server: Server, sleep: Any = None, **settings: Any) -> OpenAIChat:
+def chat_to(server: Server, **settings: Any) -> OpenAIChat:
     template_args = settings.pop("template_args", {})
     config = ServerConfig(base_url=server.url, **settings)
     model = ModelConfig(kind="openai", model="m", server=config, template_args=template_args)
-    return OpenAIChat(model, sleep=Sleeps() if sleep is None else sleep)
+    return OpenAIChat(model)

@@ -1,4 +1,4 @@
-"""redraft.pace: how many calls a server gets at once."""
+"""redraft.servers: how many calls a server gets at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from redraft.pace import Pace
+from redraft.servers import Pace
 
 
 class Clock:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from redraft.chat import OpenAIChat, open_chat
+from redraft.chat import open_chat
 from redraft.errors import ConfigError, ModelMissing
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import Profile, ServerConfig, builtin_profiles, load_profile, model_place
 from redraft.transformers_chat import TransformersChat
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import threading
@@ -14,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from redraft.chat import OpenAIChat
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import ModelConfig, ServerConfig
 from rewriter.batch.engines import ChatEngine, FakeEngine
 from tests.rewriter.batches import read_jsonl, run, write_jsonl
@@ -63,7 +62,7 @@ class Reply(BaseHTTPRequestHandler):
         text, finish = f"<think>so</think><answer>{prompt}, in fog — naïve</answer>", "stop"
         match kind:
             case "500":
-                return self._send(b'{"error": {"message": "boom"}}', 500)
+                return self._send(b'{"error": {"message": "boom"}}', 500, {"Retry-After": "0.02"})
             case "429":
                 return self._send(b'{"error": {"message": "slow down"}}', 429, {"Retry-After": "0.02"})
             case "slow":
@@ -124,7 +123,7 @@ def engine_to(server: Server, most: int = 24, start: int = 8) -> ChatEngine:
         base_url=f"http://127.0.0.1:{server.server_port}/v1", timeout_s=0.6, max_retries=RETRIES, concurrency=start
     )
     model = ModelConfig(kind="openai", model="m", server=config)
-    return ChatEngine(OpenAIChat(model, most=most, sleep=lambda s: asyncio.sleep(min(s, 0.03))), most)
+    return ChatEngine(OpenAIChat(model, most=most), most)
 
 
 def expected(prompt: str) -> str:

@@ -23,7 +23,8 @@ from mini.judge.questioning import ask
 from mini.rewriter.write_data import prompts
 from mini.world.raster import draw
 from mini.world.sampling import sample_pair
-from redraft.chat import ChatReply, OpenAIChat
+from redraft.chat import ChatReply
+from redraft.openai_chat import OpenAIChat
 from redraft.profiles import load_profile
 from redraft.transformers_chat import TransformersChat
 from rewriter.cot import Asking

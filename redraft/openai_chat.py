@@ -1,0 +1,294 @@
+"""A chat model behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+from PIL import Image
+
+from redraft.chat import ChatReply, ChatRequest, Message, Usage, is_unicode, json_in
+from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
+from redraft.errors import BadReply
+from redraft.servers import Pace, RefusedError, ServerClient
+
+if TYPE_CHECKING:
+    import openai
+
+    from redraft.profiles import ModelConfig
+
+MAX_BYTES = 16 * 2**20
+"""Longest reply that is read."""
+
+_SPECIAL = re.compile(
+    r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(?:s|image|video)>|(?:start|end)_of_(?:turn|image)>)|\[(?=/?INST\])"
+)
+"""Where a special token of a common chat template begins: Qwen, Llama, Phi, GLM, DeepSeek, Gemma, Mistral."""
+
+
+class OpenAIChat:
+    """A ChatModel behind an OpenAI-compatible server: vLLM first, others as far as they go.
+
+    `redraft.servers` says when a call is tried again. `timeout_s` bounds each try, `concurrency` how many are under way
+    at once: fewer while the server pushes back, and up to `most` if it does not. One instance may serve several event
+    loops, one after another.
+
+    Raises ServerError if the server is unreachable, too slow or refuses; BadReply if it answers with something that is
+    no answer: not JSON, not UTF-8, empty, not of the schema's kind, or without the log probabilities asked for.
+
+    `request.choices`: vLLM gives the log probability of any token by its id (`logprob_token_ids`, ids from /tokenize);
+    elsewhere the 20 likeliest tokens must do, and a choice that is not among them counts as never (`choices.NEVER`).
+    Which of the two a server can do is found out at the first such request.
+    """
+
+    def __init__(self, config: ModelConfig, *, most: int | None = None) -> None:
+        assert config.server is not None, "ModelConfig sees to it"
+        self._config = config
+        self._most = most or config.server.concurrency
+        self._server = ServerClient(config.server, config.model, MAX_BYTES)
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+        self._reads_by_id: bool | None = None
+        self._ids: dict[str, tuple[int, ...]] = {}
+        self._unsupported: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self._config.model
+
+    def __repr__(self) -> str:
+        return f"OpenAIChat({self.name!r}, {self._server.server.base_url!r})"
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
+        messages = await asyncio.to_thread(wire_messages, request.messages)
+        if request.choices:
+            return await self._choose(request, messages)
+        body: dict[str, object] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
+        if request.temperature > 0:
+            body["top_p"] = request.top_p
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.schema is not None:
+            # OpenAI enforces a schema only with "strict", which it takes for closed ones alone; vLLM always enforces.
+            closed = request.schema.get("additionalProperties") is False
+            schema = {"name": "reply", "schema": request.schema, "strict": closed}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        data = await self._chat(messages, body)
+        choice = self._first_choice(data)
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            raise BadReply(f"{self._server.said}: a reply without a message")
+        text = message.get("content") or ""
+        reasoning = message.get("reasoning") or message.get("reasoning_content") or None
+        if not isinstance(text, str) or not isinstance(reasoning, str | None):
+            raise BadReply(f"{self._server.said}: a message whose content is not text")
+        truncated = choice.get("finish_reason") == "length"
+        if not text.strip():
+            why = why_empty(choice, message, truncated, request.max_tokens)
+            raise BadReply(f"{self._server.said}: an empty reply ({self._server.scrub(why)})")
+        if not (is_unicode(text) and is_unicode(reasoning or "")):
+            raise BadReply(f"{self._server.said}: text in broken Unicode")
+        if request.schema is not None:
+            try:
+                text = json_in(text, truncated=truncated)
+            except ValueError as error:
+                raise BadReply(f"{self._server.said}: {self._server.scrub(error)}") from None
+        return ChatReply(text, reasoning, truncated, Usage(*token_counts(data)), self._model_of(data))
+
+    async def aclose(self) -> None:
+        """Closes the connections that the running event loop holds. The instance can be used again afterwards."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    async def _choose(self, request: ChatRequest, messages: list[dict[str, object]]) -> ChatReply:
+        """Reads the first token's log probabilities. A reasoning model is asked not to think first."""
+        body: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "logprobs": True}
+        if self._reads_by_id is not False and (ids := await self._ids_of(request.choices)):
+            every = sorted({token for tokens in ids.values() for token in tokens})
+            by_id = body | {"logprob_token_ids": every, "return_tokens_as_token_ids": True}
+            by_id["chat_template_kwargs"] = {"enable_thinking": False} | self._config.template_args
+            data = None
+            try:
+                data = await self._chat(messages, by_id)
+            except RefusedError:
+                if self._reads_by_id:
+                    raise
+            if data is not None:
+                logs = {key.removeprefix("token_id:"): value for key, value in self._logprobs(data).items()}
+                if all(str(token) in logs for token in every):
+                    self._reads_by_id = True
+                    summed = {choice: add_logs([logs[str(t)] for t in tokens]) for choice, tokens in ids.items()}
+                    return self._chosen(data, summed)
+        data = await self._chat(messages, body | {"top_logprobs": 20})
+        logs = self._logprobs(data)
+        if not logs:
+            raise BadReply(f"{self._server.said}: no log probabilities, which a judge needs; serve the model with vLLM")
+        self._reads_by_id = False
+        return self._chosen(data, by_spelling(request.choices, logs))
+
+    def _first_choice(self, data: Mapping[str, object]) -> dict[str, object]:
+        choices = data.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            return choices[0]
+        raise BadReply(f"{self._server.said}: {self._server.scrub(data.get('error') or 'no choices in its reply')}")
+
+    def _logprobs(self, data: Mapping[str, object]) -> dict[str, float]:
+        try:
+            return first_logprobs(self._first_choice(data))
+        except ValueError as error:
+            raise BadReply(f"{self._server.said}: {self._server.scrub(error)}") from None
+
+    def _chosen(self, data: Mapping[str, object], logprobs: Mapping[str, float]) -> ChatReply:
+        message = self._first_choice(data).get("message")
+        text = message.get("content") if isinstance(message, dict) else None
+        likeliest = max(logprobs, key=lambda choice: logprobs[choice])
+        said = text if isinstance(text, str) and text and is_unicode(text) else likeliest
+        return ChatReply(said, usage=Usage(*token_counts(data)), model=self._model_of(data), logprobs=logprobs)
+
+    async def _ids_of(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+        """Token ids of each choice, from the server's /tokenize; None where it has no such thing."""
+        for word in (word for words in spellings(choices).values() for word in words):
+            if word in self._ids:
+                continue
+            body: dict[str, object] = {"model": self.name, "prompt": word, "add_special_tokens": False}
+            try:
+                data = await self._tokenize(body)
+            except RefusedError:
+                return None
+            tokens = data.get("tokens") if isinstance(data, dict) else None
+            if not isinstance(tokens, list) or not tokens or not all(type(token) is int for token in tokens):
+                return None
+            self._ids[word] = tuple(tokens)
+        return choice_ids(choices, self._ids.__getitem__, self.name)
+
+    async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
+        import openai
+
+        while True:
+            supported = {renamed(key, self._unsupported): value for key, value in body.items()}
+            extra = {key: value for key, value in supported.items() if key not in self._unsupported}
+            if self._config.template_args and "chat_template_kwargs" not in extra:
+                extra["chat_template_kwargs"] = self._config.template_args
+            create = self._client().chat.completions.with_raw_response.create
+            try:
+                content = (await create(model=self.name, messages=cast(Any, messages), extra_body=extra)).content
+                break
+            except openai.BadRequestError as error:
+                if not self._learns_from(error):
+                    raise self._server.error(error) from None
+            except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
+                raise self._server.error(error) from None
+        try:
+            data = json.loads(content.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise BadReply(f"{self._server.said}: bytes that are not UTF-8") from None
+        except (ValueError, RecursionError):
+            start = self._server.scrub(content.decode()[:200]) or "nothing"
+            raise BadReply(f"{self._server.said}: {start}, not JSON") from None
+        if not isinstance(data, dict):
+            raise BadReply(f"{self._server.said}: {type(data).__name__} in place of a JSON object")
+        return data
+
+    async def _tokenize(self, body: Mapping[str, object]) -> object:
+        """The server's answer at /tokenize, which vLLM has beside /v1; None if that is no JSON."""
+        root = self._server.server.base_url.rstrip("/").removesuffix("/v1")
+        try:
+            return await self._client().post(f"{root}/tokenize", body=body, cast_to=object)
+        except ValueError:
+            return None  # some page or other
+        except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
+            raise self._server.error(error) from None
+
+    def _client(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = self._server.open_async(Pace(self._server.server.concurrency, self._most))
+        return self._clients[loop]
+
+    def _learns_from(self, error: openai.APIStatusError) -> bool:
+        """Newer OpenAI models refuse some settings by name; each is left out (or renamed) from then on."""
+        for name in ("max_tokens", "temperature", "top_p", "seed"):
+            refused = error.param == name and error.code in ("unsupported_parameter", "unsupported_value")
+            if refused and name not in self._unsupported:
+                self._unsupported.add(name)
+                return True
+        return False
+
+    def _model_of(self, data: Mapping[str, object]) -> str:
+        model = data.get("model")
+        return model if isinstance(model, str) and model else self.name
+
+
+def wire_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """Messages as the server takes them: text defused, pictures as PNG data addresses."""
+    wire: list[dict[str, object]] = []
+    for message in messages:
+        content: object
+        if isinstance(message.content, str):
+            content = defused(message.content)
+        else:
+            content = [
+                {"type": "text", "text": defused(part)}
+                if isinstance(part, str)
+                else {"type": "image_url", "image_url": {"url": _data_url(part)}}
+                for part in message.content
+            ]
+        wire.append({"role": message.role, "content": content})
+    return wire
+
+
+def defused(text: str) -> str:
+    """`text` with a space put into what spells a special token. Servers such as vLLM read those inside messages too, so
+    that a user's text, or a picture's, could end its own turn and open another's."""
+    return _SPECIAL.sub(r"\g<0> ", text)
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def renamed(key: str, unsupported: set[str]) -> str:
+    return "max_completion_tokens" if key == "max_tokens" and key in unsupported else key
+
+
+def token_counts(data: Mapping[str, object]) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) of a reply; 0 for what the server does not say."""
+    usage = data.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    return (prompt if type(prompt) is int else 0, completion if type(completion) is int else 0)
+
+
+def first_logprobs(choice: Mapping[str, object]) -> dict[str, float]:
+    """Token string to log probability at the first reply token; empty where there are none. Raises ValueError."""
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    first = content[0] if isinstance(content, list) and content else None
+    entries = first.get("top_logprobs") if isinstance(first, dict) else None
+    found: dict[str, float] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, dict) else (None, None)
+        # A rounding error above 0 is let pass; NaN is not.
+        if not isinstance(token, str) or not isinstance(value, int | float) or not value <= 1e-3:
+            raise ValueError(f"{entry} for a log probability")
+        found[token] = max(min(float(value), 0.0), NEVER)
+    return found
+
+
+def why_empty(choice: Mapping[str, object], message: Mapping[str, object], truncated: bool, max_tokens: int) -> str:
+    if truncated:
+        return f"all of max_tokens = {max_tokens} went into its reasoning; raise it"
+    if message.get("refusal") or choice.get("finish_reason") == "content_filter":
+        return "it declined"
+    return f"finish_reason {choice.get('finish_reason')!r}"

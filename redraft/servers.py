@@ -1,0 +1,270 @@
+"""OpenAI-style servers: how they are called, how many calls they get at once, and when a call is tried again.
+
+The openai client tries again by itself: on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most
+`max_retries` times, after a wait that doubles (with jitter) or that the server asks for with Retry-After (up to two
+minutes; a server that asks for more is given up). The clients made here see to the rest for each of these tries: it ends
+after `timeout_s`, its answer is read whole and is not too long, and it has a slot of the server's pace.
+
+Importing this module is cheap; openai loads with the first client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from redraft.errors import BackendError, BadReply, ServerError, one_line
+
+if TYPE_CHECKING:
+    import openai
+
+    from redraft.profiles import ServerConfig
+
+
+class Pace:
+    """Slots for calls: `start` at first, one more for each answer (twice as many each round trip) until the server
+    pushes back; that halves them, and from then on they grow by one a round trip. Never more than `most`.
+
+    Additive increase, multiplicative decrease (Chiu and Jain, 1989) behind a slow start, as TCP does. Calls that were
+    under way when the slots were halved say nothing new when they are pushed back too, and do not halve them again.
+    Belongs to one event loop; callers get slots in the order in which they came.
+    """
+
+    def __init__(self, start: int, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = float(min(start, most))
+        self._most = most
+        self._clock = clock
+        self._busy = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._probing = True
+        self._cut_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        return int(self._limit)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Waits for a slot and holds it. Gives the time of entry, for `pushed_back`."""
+        if self._busy >= self.limit or self._waiting:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._busy -= 1  # the slot came with the cancellation
+                elif turn in self._waiting:
+                    self._waiting.remove(turn)
+                self._wake()
+                raise
+        else:
+            self._busy += 1
+        try:
+            yield self._clock()
+        finally:
+            self._busy -= 1
+            self._wake()
+
+    def answered(self) -> None:
+        """A call came back well."""
+        self._limit = min(float(self._most), self._limit + (1.0 if self._probing else 1.0 / self._limit))
+
+    def pushed_back(self, begun: float) -> None:
+        """A call that began at `begun` was refused for now, or not answered in time."""
+        if begun > self._cut_at:
+            self._cut_at = self._clock()
+            self._limit = max(1.0, self._limit / 2)
+        self._probing = False
+
+    def _wake(self) -> None:
+        while self._waiting and self._busy < self.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._busy += 1
+                turn.set_result(None)
+
+
+class RefusedError(ServerError):
+    """The server answered, but will not do this as it was asked; asking again is useless.
+
+    fields: where it may name the field that it does not take.
+    """
+
+    def __init__(self, message: str, status: int, fields: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.fields = fields
+
+
+class ServerClient:
+    """What clients for chat and for pictures have in common: settings, the key, and errors in our words."""
+
+    def __init__(self, server: ServerConfig, model: str, most_bytes: int) -> None:
+        """Raises ConfigError if the key is not in the environment."""
+        self.server = server
+        self.key = server.api_key()
+        self.model = model
+        self._most_bytes = most_bytes
+
+    def open_async(self, pace: Pace) -> openai.AsyncOpenAI:
+        """A client for one event loop. Its calls have slots of `pace`, which it tells how the server answers."""
+        import openai
+
+        http, server = _http(), self.server
+
+        class Bounded(openai.DefaultAsyncHttpxClient):
+            async def send(_, request: Any, **options: Any) -> Any:  # noqa: N805
+                async with pace.slot() as begun:
+                    try:
+                        async with asyncio.timeout(server.timeout_s):
+                            answer = await super().send(request, **{**options, "stream": True})
+                            try:
+                                body = bytearray()
+                                async for chunk in answer.aiter_bytes():
+                                    body += chunk
+                                    self._check_length(body)
+                            except http.RequestError as error:
+                                error.broke_off = True
+                                raise
+                            finally:
+                                await answer.aclose()
+                    except TimeoutError:
+                        pace.pushed_back(begun)
+                        raise http.ReadTimeout("no answer in time", request=request) from None
+                    except http.RequestError:
+                        pace.pushed_back(begun)
+                        raise
+                    if is_passing(answer.status_code):
+                        pace.pushed_back(begun)
+                    else:
+                        pace.answered()
+                return _whole(answer, body)
+
+        return openai.AsyncOpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+
+    def open(self, stopped: Callable[[], bool]) -> openai.OpenAI:
+        """A client for threads. No call is tried again once `stopped` says so."""
+        import openai
+
+        http, server = _http(), self.server
+
+        class Bounded(openai.DefaultHttpxClient):
+            def send(_, request: Any, **options: Any) -> Any:  # noqa: N805
+                if stopped():
+                    raise BackendError("the drawing was interrupted")
+                deadline = time.monotonic() + server.timeout_s
+                answer = super().send(request, **{**options, "stream": True})
+                try:
+                    body = bytearray()
+                    for chunk in answer.iter_bytes():
+                        body += chunk
+                        self._check_length(body)
+                        if time.monotonic() > deadline:
+                            raise http.ReadTimeout("no answer in time", request=request)
+                except http.RequestError as error:
+                    error.broke_off = True
+                    raise
+                finally:
+                    answer.close()
+                return _whole(answer, body)
+
+        return openai.OpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        import openai
+
+        return {
+            # Never the OPENAI_... variables: they are meant for another server than the profile's.
+            "api_key": self.key or "none",
+            "default_headers": {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
+            "base_url": self.server.base_url,
+            "timeout": self.server.timeout_s,
+            "max_retries": self.server.max_retries,
+        }
+
+    def _check_length(self, body: bytearray) -> None:
+        if len(body) > self._most_bytes:  # a few packed bytes can unpack to any length
+            raise BadReply(f"{self.said} with more than {self._most_bytes >> 20} MiB")
+
+    @property
+    def said(self) -> str:
+        """The beginning of the sentence "MODEL at URL answered ..."."""
+        return f"{self.model} at {self.server.base_url} answered"
+
+    def scrub(self, error: object) -> str:
+        """What an error or a reply says, on one line and without the key."""
+        return one_line(error, [self.key] if self.key else ())
+
+    def error(self, error: Exception) -> BackendError:
+        """The error in our words: RefusedError, ServerError or BackendError. Raise it `from None`: the cause may hold the
+        key."""
+        import openai
+
+        server = self.server
+        if isinstance(error, BackendError):
+            return error
+        if isinstance(error, openai.APITimeoutError):
+            trouble = f"did not answer within {server.timeout_s:g} s; raise timeout_s, or use a smaller model"
+        elif isinstance(error, openai.APIConnectionError):
+            cause = error.__cause__ or error
+            if getattr(cause, "broke_off", False):
+                trouble = f"broke off its answer ({self.scrub(cause)})"
+            else:
+                trouble = f"cannot be reached ({self.scrub(cause)}); start it, or check base_url in the profile"
+        elif isinstance(error, openai.APIStatusError):
+            status, detail = error.status_code, self.scrub(error_detail(error.body, error.message))
+            if not is_passing(status):
+                refused = f"the server {server.base_url} {refusal(status, detail, server.api_key_env)}"
+                return RefusedError(refused, status, f"{error.param} {detail}")
+            trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
+            asked = error.response.headers.get("retry-after")
+            trouble += f" (it asks to wait {asked} s)" if asked else ""
+        else:
+            what = f"{type(error).__name__}: {self.scrub(error)}"
+            return BackendError(f"the request to {server.base_url} failed ({what})")
+        tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
+        return ServerError(f"the server {server.base_url} {trouble}; gave up after try {tries}")
+
+
+@cache
+def _http() -> ModuleType:
+    """The HTTP library that openai stands on (httpx, or its successor)."""
+    import openai
+
+    return import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+
+
+def _whole(answer: Any, body: bytearray) -> Any:
+    """The answer with its body, which has been read and unpacked."""
+    packed = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in packed]
+    return type(answer)(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
+
+
+def error_detail(body: object, message: str) -> object:
+    """What a server says for itself in the body of an error; `message` where that is empty."""
+    return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or message
+
+
+def refusal(status: int, detail: str, api_key_env: str | None) -> str:
+    """The end of the sentence "the server ... " for a status that asking again does not mend."""
+    if status in (401, 403):
+        key = api_key_env
+        mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"
+        return f"refuses the API key ({status}: {detail}); {mend}"
+    if status == 404:
+        return f"does not have this (404: {detail}); check `model`, and that base_url ends in /v1"
+    return f"refuses the request ({status}: {detail})"
+
+
+def is_passing(status: int) -> bool:
+    """Whether an error of that status may be gone at the next try."""
+    return status in (408, 409, 429) or status >= 500
