@@ -14,7 +14,7 @@ from typing import Any, get_args
 from eval_suites.report import Section, Table, percent
 from eval_suites.runner import Evaluation, hash_data, note_count, spread_evenly
 from eval_suites.stats import interval
-from evaluator.edits.judges import Method, edit_judge
+from evaluator.edits.judges import Method, build_edit_judge
 from evaluator.edits.types import Edit, EditJudge
 from evaluator.judge import open_judge
 from evaluator.types import Judge
@@ -186,4 +186,4 @@ def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:
         raise InputError(f"--judge {method} does not fit edits: {', '.join(EDIT_METHODS)}")
     judge: Judge | None = open_judge(profile.judge) if method == "checks" else None
     chat = open_chat(profile.rewriter.model if method == "checks" else profile.judge.model)
-    return edit_judge(fitting[0], chat=chat, judge=judge, passes=passes, pass_at=profile.limits.pass_at)
+    return build_edit_judge(fitting[0], chat=chat, judge=judge, passes=passes, pass_at=profile.limits.pass_at)

@@ -18,7 +18,7 @@ from redraft.chat import ChatModel, open_chat
 from redraft.profiles import EvaluatorConfig, Profile
 
 Scored = Sequence[tuple[str, float]]
-"""(key point id, probability) of each SCORED verdict; never empty when a formula is applied."""
+"""(key point id, probability) of each SCORED verdict. Formulas get at least one."""
 
 
 class AlignEvaluator:

@@ -1,9 +1,12 @@
 """From the user's request to the questions that every picture of a run is judged by.
 
-A style is a folder of templates: `checklist.txt` (the user message; `{{request}}` as it is, or `{{fenced_request}}`) and
-`reply.txt`, one word that names the format of the reply:
+    builder = ChecklistBuilder(open_chat(profile.checklist.model), profile.checklist)
+    checks = await builder("two red stars above a boat")
 
-    json    {"reason": ..., "checks": [{"key_point": ..., "question": ...}]}, asked for by schema; the style also has a
+A style is a folder of templates: `checklist.txt` (the user message, with `{{request}}` as it is or `{{fenced_request}}`)
+and `reply.txt`, one word that names the format of the reply:
+
+    json    {"reason": ..., "checks": [{"key_point": ..., "question": ...}]}, requested by schema. The style also has a
             `checklist_system.txt` with `{{keypoints}}` and `{{max_checks}}`. For models that follow instructions.
     lines   one `key_point | question` a line, no system message. For models that are trained on exactly this.
 """
@@ -25,7 +28,7 @@ from redraft.profiles import ChecklistConfig
 from redraft.templates import fence, fill, load_template, placeholders
 
 OVERALL = "overall"
-"""Key point of the one question about the whole picture that stands in for a checklist that could not be had."""
+"""Key point of the one question about the whole picture that is asked if no checklist could be had."""
 
 MAX_QUESTION = 400
 """Longest question in characters; a longer one is a model that lost its thread."""
@@ -44,10 +47,10 @@ _FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
 
 @dataclass(frozen=True)
 class ChecklistResult:
-    """A checklist and how it was come by.
+    """A checklist and how it was made.
 
-    `dropped` counts what the reply held beyond usable checks (malformed, doubled or over the limit); `fallback` is
-    True where `checks` is the one question about the whole picture.
+    `dropped` counts the entries of the reply that were not used (malformed, repeated or over the limit). `fallback` is
+    True if `checks` is the one question about the whole picture.
     """
 
     checks: Checklist
@@ -58,7 +61,7 @@ class ChecklistResult:
 
 
 class ChecklistBuilder:
-    """Asks a chat model for the checklist. Raises ConfigError for an unusable style when it is made."""
+    """Asks a chat model for the checklist. Raises ConfigError, when it is made, if the style cannot be used."""
 
     def __init__(self, model: ChatModel, config: ChecklistConfig) -> None:
         self._model = model
@@ -82,11 +85,11 @@ class ChecklistBuilder:
     async def build(self, request: str) -> ChecklistResult:
         """The checks for `request` with the model's raw reply.
 
-        A reply without a usable check is asked for once more; after that the one question about the whole picture
-        stands in. Raises InputError for an empty request, and BackendError where the model cannot be reached.
+        If the reply has no usable check, the model is asked once more, and then the one question about the whole picture
+        is used. Raises InputError if the request is empty, and BackendError if the model cannot be reached.
         """
         if not request.strip():
-            raise InputError("the request is empty; say what the picture is to show")
+            raise InputError("the request is empty; say what the picture should show")
         chat_request = self._chat_request(request)
         raw, dropped, usage = "", 0, Usage()
         for attempt in range(_TRIES):
@@ -96,9 +99,9 @@ class ChecklistBuilder:
                 raw = str(error)
             else:
                 raw, usage = reply.text, usage + reply.usage
-                found, malformed = parse_json(raw) if self._reply == "json" else parse_lines(raw)
-                checks = tuple(dict.fromkeys(found))[: self._config.max_checks]
-                dropped = malformed + len(found) - len(checks)
+                entries, malformed = parse_json(raw) if self._reply == "json" else parse_lines(raw)
+                checks = tuple(dict.fromkeys(entries))[: self._config.max_checks]
+                dropped = malformed + len(entries) - len(checks)
                 if checks:
                     return ChecklistResult(checks, dropped=dropped, raw=raw, usage=usage)
             chat_request = replace(chat_request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
@@ -116,12 +119,12 @@ class ChecklistBuilder:
 
 
 def overall_check(request: str) -> Check:
-    """The one question that stands in for a checklist."""
+    """The one question about the whole picture."""
     return Check(OVERALL, f"Does the picture show what was asked for?\n{fence(request)}")
 
 
 def is_yes_no(question: str) -> bool:
-    """Whether `question` can be answered with yes or no, as far as its form tells."""
+    """Whether `question` can be answered with yes or no, as far as its form shows."""
     if not question or len(question) > MAX_QUESTION or not question.endswith(("?", "？")):
         return False
     if _CHINESE.match(question):
@@ -130,24 +133,24 @@ def is_yes_no(question: str) -> bool:
 
 
 def parse_lines(text: str) -> tuple[list[Check], int]:
-    """The checks in lines of `key_point | question`, and how many lines were none. Empty lines do not count."""
+    """The checks in lines of `key_point | question`, and how many other lines there were. Empty lines do not count."""
     lines = [line for line in text.splitlines() if line.strip()]
-    found = []
+    checks = []
     for line in lines:
         label, bar, question = _BULLET.sub("", line).partition("|")
         check = _check(label, question) if bar else None
         if check is not None:
-            found.append(check)
-    return found, len(lines) - len(found)
+            checks.append(check)
+    return checks, len(lines) - len(checks)
 
 
 def parse_json(text: str) -> tuple[list[Check], int]:
-    """The checks in a JSON reply, and how many entries were none.
+    """The checks in a JSON reply, and how many entries were unusable.
 
-    Words or code fences around the JSON do not matter; of a reply that was cut off, the whole entries still count.
+    Words and code fences around the JSON are ignored. If a reply was cut off, its complete entries still count.
     """
     items = _items(text)
-    found = []
+    checks = []
     for item in items:
         try:
             entry = _Entry.model_validate(item)
@@ -155,8 +158,8 @@ def parse_json(text: str) -> tuple[list[Check], int]:
             continue
         check = _check(entry.key_point, entry.question)
         if check is not None:
-            found.append(check)
-    return found, len(items) - len(found)
+            checks.append(check)
+    return checks, len(items) - len(checks)
 
 
 class _Entry(BaseModel):
@@ -167,7 +170,7 @@ class _Entry(BaseModel):
 
 
 class _Reply(BaseModel):
-    """What the model is asked for; the reason comes first, so that it is thought of first."""
+    """The requested reply. The reason comes first, so that the model thinks before it lists."""
 
     model_config = ConfigDict(frozen=True)
 

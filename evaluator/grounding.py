@@ -1,4 +1,4 @@
-"""Where in a picture something is: a box from a vision-language model that was trained to point."""
+"""The place in a picture that an instruction is about: a box from a vision-language model that can point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 """(left, top, right, bottom) as fractions of width and height."""
 
 Coordinates = Literal["thousandths", "pixels", "fractions"]
-"""What a model was trained to point in."""
+"""The numbers in which a model was trained to point."""
 
 _UNITS = {
     "thousandths": "each from 0 to 1000, where 1000 is the picture's full width or height",
@@ -25,28 +25,28 @@ _UNITS = {
 }
 
 
-def units_of(coordinates: Coordinates, size: tuple[int, int]) -> str:
-    """What a prompt says of the numbers of a box in a picture of `size`, behind "left, top, right, bottom, "."""
+def describe_units(coordinates: Coordinates, size: tuple[int, int]) -> str:
+    """How a template describes the numbers of a box in a picture of `size`, after "left, top, right, bottom, "."""
     return _UNITS[coordinates].format(width=size[0], height=size[1])
 
 
-def in_fractions(box: Box, coordinates: Coordinates, size: tuple[int, int]) -> Box:
-    """A box as a model gave it, in fractions of the sides; where it lies outside the picture it still does."""
+def to_fractions(box: Box, coordinates: Coordinates, size: tuple[int, int]) -> Box:
+    """A box as a model gave it, in fractions of the sides. It is not clipped to the picture."""
     width, height = {"thousandths": (1000, 1000), "pixels": size, "fractions": (1, 1)}[coordinates]
     return (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
 
 
-def put_right(box: Box) -> Box | None:
-    """The box with its corners in order, and cut to the picture. None where nothing is left of it."""
+def clip_box(box: Box) -> Box | None:
+    """The box with its corners in order, clipped to the picture. None if nothing is left of it."""
     left, right = sorted(min(1.0, max(0.0, x)) for x in (box[0], box[2]))
     top, bottom = sorted(min(1.0, max(0.0, y)) for y in (box[1], box[3]))
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 class Grounder(Protocol):
-    """Finds the place that an instruction is about. None where it concerns the whole picture, or cannot be found.
+    """Finds the place that an instruction is about. None if it concerns the whole picture, or cannot be found.
 
-    Raises BackendError where the model cannot be reached, never for a bad reply.
+    Raises BackendError if the model cannot be reached, never for a bad reply.
     """
 
     @property
@@ -59,18 +59,18 @@ class ChatGrounder:
     """A Grounder over a chat model that sees pictures, in the coordinates that it was trained on (`config`)."""
 
     def __init__(self, model: ChatModel, config: GrounderConfig) -> None:
-        """Raises ConfigError for a style that cannot be used."""
+        """Raises ConfigError if the style cannot be used."""
         self._model = model
         self._config = config
         self._template = load_template("evaluator", config.style, "ground")
-        fill(self._template, fenced_instruction="", units="")  # complains now rather than at the first edit
+        fill(self._template, fenced_instruction="", units="")  # raises now rather than at the first edit
 
     @property
     def name(self) -> str:
         return self._model.name
 
     async def __call__(self, image: Image.Image, instruction: str) -> Box | None:
-        units = units_of(self._config.coordinates, image.size)
+        units = describe_units(self._config.coordinates, image.size)
         text = fill(self._template, fenced_instruction=fence(instruction, "change"), units=units)
         request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=_Reply.model_json_schema())
         try:
@@ -79,11 +79,11 @@ class ChatGrounder:
             return None
         if reply.box is None:
             return None
-        return put_right(in_fractions(reply.box, self._config.coordinates, image.size))
+        return clip_box(to_fractions(reply.box, self._config.coordinates, image.size))
 
 
 def open_grounder(config: GrounderConfig) -> Grounder:
-    """Raises ConfigError as `ChatGrounder` does, and where the API key is not set."""
+    """Raises ConfigError as `ChatGrounder` does, and if the API key is not set."""
     return ChatGrounder(open_chat(config.model), config)
 
 

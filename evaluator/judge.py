@@ -1,10 +1,13 @@
-"""What all judges share: the words a check is asked in, and how a probability becomes a verdict.
+"""Judges of checks: the words in which a check is put to one, how a probability becomes a verdict, and `open_judge`.
 
-A judge style is a folder of templates. `judge.txt` is the text behind the picture: `{{question}}`, and where wanted
+    judge = open_judge(load_profile("mini").judge)
+    [verdict] = await judge(image, "two red stars", [Check("counting", "Are there exactly two red stars?")])
+
+A judge style is a folder of templates. `judge.txt` is the text after the picture: `{{question}}`, and if wanted
 `{{fenced_request}}`, `{{key_point}}` and `{{definition}}`. What is the same for all checks of a picture comes first and
-the question last, so that servers and the in-process judge compute the shared part once. Where `judge.txt` uses
+the question last, so that servers and the in-process judge compute the shared part once. If `judge.txt` uses
 `{{definition}}`, `structural.txt` is added to the definition of key points that malformed bodies count against.
-`explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it. Where it also
+`explain.txt`, with the same placeholders, asks for a reason in JSON; only judges that explain read it. If it also
 has `{{units}}`, which says what the numbers of a box are, it asks for the region that the reason is about.
 """
 
@@ -25,7 +28,7 @@ YES_NO = ("yes", "no")
 
 
 class CheckWording:
-    """The text in which a check is put to a judge. Raises ConfigError where the style's template cannot be used."""
+    """The text in which a check is put to a judge. Raises ConfigError if the style's template cannot be used."""
 
     def __init__(self, style: str, template: str = "judge") -> None:
         self._template = load_template("evaluator", style, template)
@@ -65,8 +68,8 @@ class CheckWording:
 def scored_verdict(check: Check, yes: float, no: float, config: JudgeConfig, raw: str = "") -> Verdict:
     """The verdict from the probabilities, over the whole vocabulary, that the answer is yes and that it is no.
 
-    SCORED with probability yes / (yes + no), calibrated; FAILED where yes + no is below `config.min_label_mass`, or
-    where the numbers are none (NaN from a model in too low a precision, for example).
+    SCORED with probability yes / (yes + no), calibrated; FAILED if yes + no is below `config.min_label_mass`, or if
+    they are no numbers (NaN from a model in too low a precision, for example).
     """
     mass = yes + no
     if not math.isfinite(mass) or min(yes, no) < 0:
@@ -82,7 +85,7 @@ def scored_verdict(check: Check, yes: float, no: float, config: JudgeConfig, raw
 
 
 def failed_verdict(check: Check, reason: str, *, label_mass: float | None = None, raw: str = "") -> Verdict:
-    """The verdict where no answer could be had."""
+    """The verdict if no answer could be had."""
     return Verdict(check, Outcome.FAILED, label_mass=label_mass, reason=reason, raw=raw)
 
 
@@ -102,11 +105,11 @@ REASON = "the picture bears writing that tells its judge how to answer"
 
 
 class GuardedJudge:
-    """Asks one more question with every picture, that of the style's `guard.txt`. Where its answer is yes, every check
+    """Asks one more question with every picture, that of the style's `guard.txt`. If its answer is yes, every check
     FAILED: a picture that gives orders cannot be trusted to be seen for what it shows.
 
-    Where the checks themselves ask that question, the user wants such writing, and nothing is guarded. A guard that has
-    no answer lets the verdicts through. Raises ConfigError where the style has no guard.
+    If the checks themselves ask that question, the user wants such writing, and nothing is guarded. A guard without an
+    answer lets the verdicts through. Raises ConfigError if the style has no guard.
     """
 
     def __init__(self, judge: Judge, style: str) -> None:
@@ -122,7 +125,7 @@ class GuardedJudge:
             return await self._judge(image, request, checks)
         verdicts = await self._judge(image, request, [*checks, Check(KEY_POINT, self.question)])
         guard = verdicts.pop()
-        if guard.outcome is Outcome.SCORED and guard.probability is not None and guard.probability >= GUARD_AT:
+        if guard.passes(GUARD_AT):
             return [
                 failed_verdict(check, f"{REASON} (p={guard.probability:.2f})", raw=v.raw)
                 for check, v in zip(checks, verdicts, strict=True)
@@ -135,12 +138,10 @@ def open_judge(config: JudgeConfig, pass_at: float = 0.5) -> Judge:
 
     `pass_at`: the checks below it are explained, if the judge explains.
 
-    Raises ConfigError for a style or a key that cannot be used, ModelMissing where local weights are not there.
+    Raises ConfigError for a style or a key that cannot be used, ModelMissing if local weights are not there.
     """
     judge = _open(config, pass_at)
     if config.guard:
-        from evaluator.judge import GuardedJudge
-
         return GuardedJudge(judge, config.style)
     return judge
 

@@ -1,4 +1,4 @@
-"""The key points: what a request can ask of a picture, and the names that data sets and models give to them."""
+"""The 24 key points: the kinds of things that a request can ask for, and the names that data sets and models use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CATEGORY = re.compile(r"\s*[-–—―:：/]\s*")
 class KeyPoint(BaseModel):
     """One kind of thing that a request can ask for.
 
-    `definition` says when it is met; `question` is a sample yes/no question whose "yes" means as asked; `structural`
+    `definition` says when it is met; `question` is a sample yes/no question whose "yes" means as requested; `structural`
     says that a malformed body counts against it. `aliases` are the labels that data sets use for it.
     """
 
@@ -65,12 +65,12 @@ def find_keypoint(label: str) -> KeyPoint:
     its own in the group `other`.
     """
     names = _names()
-    found = names.get(_normal(label))
-    if found is None:
+    point = names.get(_normal(label))
+    if point is None:
         parts = _CATEGORY.split(label.strip(), maxsplit=1)
-        found = names.get(_normal(parts[-1]))
-    if found is not None:
-        return found
+        point = names.get(_normal(parts[-1]))
+    if point is not None:
+        return point
     name = " ".join(label.split())
     words = _NO_LETTER.sub("_", unicodedata.normalize("NFKC", name).casefold()).strip("_")
     return KeyPoint(id=words or OTHER, name=name or OTHER, group=OTHER)

@@ -7,8 +7,8 @@
     MJ-Bench               "IMAGE-1 RATING: Good", "IMAGE-2 RATING: 3", "BETTER IMAGE: 2"
     EditScore, VIEScore    {"reasoning": "...", "score": [20, 25]}
 
-Words around them do not matter, and of several that say the same the last counts: models think before they answer.
-Scores are as the reply has them; whoever asked knows their scale.
+Words around them are ignored. If a reply holds several answers the last counts, since models think before they answer.
+Scores are as the reply has them; the caller knows their scale.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _RATING = re.compile(
 
 @dataclass(frozen=True)
 class Reply:
-    """What a reply says. `winner`: 1, 2, or 0 for a tie; None where none is named. `scores`: by name (final, alignment,
+    """What a reply says. `winner`: 1, 2, or 0 for a tie; None if none is named. `scores`: by name (final, alignment,
     coherence, style; "1" and "2" for each image's rating, a Likert word as 1 to 5; "score 1", "score 2" for the numbers
-    of a JSON reply). `elements`: what was found (True) or missed."""
+    of a JSON reply). `elements`: whether each element is in the picture."""
 
     winner: int | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -51,22 +51,22 @@ class Reply:
 
 
 def read_reply(text: str) -> Reply:
-    """What the reply says, in whichever of the formats. Raises BadReply where it is none of them."""
+    """What the reply says, in any of the formats. Raises BadReply if it is in none of them."""
     thoughts = "".join(match[0] for match in _THINK.finditer(text))
-    told = _THINK.sub("", text)
-    answers = _ANSWER.findall(told)
-    said = answers[-1] if answers else told
-    scores = {match[1].lower(): float(match[2]) for match in _SCORE.finditer(said)}
-    for match in _RATING.finditer(said):
+    spoken = _THINK.sub("", text)
+    answers = _ANSWER.findall(spoken)
+    answer = answers[-1] if answers else spoken
+    scores = {match[1].lower(): float(match[2]) for match in _SCORE.finditer(answer)}
+    for match in _RATING.finditer(answer):
         scores[match[1]] = float(match[2]) if match[2] else 1.0 + [w.lower() for w in LIKERT].index(match[3].lower())
-    elements = {match[1].strip(): match[3] == "1" for match in _ELEMENT.finditer(said)}
+    elements = {match[1].strip(): match[3] == "1" for match in _ELEMENT.finditer(answer)}
     reasoning = re.sub(r"</?think>", "", thoughts, flags=re.IGNORECASE).strip()
-    for value in json_objects(said):
+    for value in json_objects(answer):
         numbers = value.get("score")
         if isinstance(numbers, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             scores |= {f"score {k}": float(number) for k, number in enumerate(numbers, start=1)}
             reasoning = str(value.get("reasoning", reasoning))
-    winner = _winner(said)
+    winner = _winner(answer)
     if winner is None and {"1", "2"} <= scores.keys():
         winner = 0 if scores["1"] == scores["2"] else 1 if scores["1"] > scores["2"] else 2
     if winner is None and not scores and not elements:
@@ -74,14 +74,14 @@ def read_reply(text: str) -> Reply:
     return Reply(winner, scores, elements, reasoning)
 
 
-def _winner(said: str) -> int | None:
-    found = [(match.start(), int(match[1] or match[2])) for match in _BETTER.finditer(said)]
-    found += [(match.start(), 0) for match in _EQUAL.finditer(said)]
-    return max(found)[1] if found else None
+def _winner(answer: str) -> int | None:
+    named = [(match.start(), int(match[1] or match[2])) for match in _BETTER.finditer(answer)]
+    named += [(match.start(), 0) for match in _EQUAL.finditer(answer)]
+    return max(named)[1] if named else None
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, in order, whatever stands around them."""
+    """The JSON objects in a text, in order; other text is skipped."""
     start = text.find("{")
     while start >= 0:
         end = start + 1

@@ -12,7 +12,7 @@ from typing import Annotated
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from evaluator.grounding import Box, Coordinates, in_fractions, put_right, units_of
+from evaluator.grounding import Box, Coordinates, clip_box, describe_units, to_fractions
 from evaluator.judge import YES_NO, CheckWording, failed_verdict, scored_verdict
 from evaluator.replies import json_objects
 from evaluator.types import Check, Outcome, Verdict
@@ -25,9 +25,9 @@ class ServerJudge:
     """Judges by P(yes) / (P(yes) + P(no)) of the first reply token.
 
     The picture and the text that all checks share come first and the question last, so that a server's prefix cache
-    serves all but the question; all checks of a picture are asked at once (the chat model limits how many run). With
-    `explain`, each check that did not pass is asked about once more, for a one-sentence reason and the region that it
-    is about, in the `coordinates` that the model was trained on; that second answer never changes a probability.
+    serves all but the question. All checks of a picture are asked at once (the chat model limits how many run). With
+    `explain`, the model is asked once more about each check that did not pass, for a one-sentence reason and its region,
+    in the `coordinates` that the model was trained on. That second answer never changes a probability.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ServerJudge:
         coordinates: Coordinates = "thousandths",
         pass_at: float = 0.5,
     ) -> None:
-        """Raises ConfigError for a style that cannot be used."""
+        """Raises ConfigError if the style cannot be used."""
         self._chat = chat
         self._config = config
         self._wording = CheckWording(config.style)
@@ -56,15 +56,14 @@ class ServerJudge:
         verdicts = await asyncio.gather(*(self._judge(image, *pair) for pair in zip(checks, texts, strict=True)))
         if self._explain is None:
             return verdicts
-        texts = self._explain(request, checks, units_of(self._coordinates, image.size))
-        points = self._explain.points
-        asked = (self._reasoned(image, *pair, points) for pair in zip(verdicts, texts, strict=True))
-        return await asyncio.gather(*asked)
+        texts = self._explain(request, checks, describe_units(self._coordinates, image.size))
+        explained = (self._add_reason(image, *pair) for pair in zip(verdicts, texts, strict=True))
+        return await asyncio.gather(*explained)
 
     async def _judge(self, image: Image.Image, check: Check, text: str) -> Verdict:
-        request = ChatRequest((Message("user", (image, text)),), max_tokens=1, choices=YES_NO)
+        chat_request = ChatRequest((Message("user", (image, text)),), max_tokens=1, choices=YES_NO)
         try:
-            reply = await self._chat(request)
+            reply = await self._chat(chat_request)
         except BackendError as error:
             return failed_verdict(check, str(error))
         if not reply.logprobs:
@@ -72,30 +71,32 @@ class ServerJudge:
         yes, no = (math.exp(reply.logprobs.get(choice, -math.inf)) for choice in YES_NO)
         return scored_verdict(check, yes, no, self._config, raw=reply.text)
 
-    async def _reasoned(self, image: Image.Image, verdict: Verdict, text: str, points: bool) -> Verdict:
-        passed = verdict.probability is not None and verdict.probability >= self._pass_at
-        if verdict.outcome is not Outcome.SCORED or passed:
+    async def _add_reason(self, image: Image.Image, verdict: Verdict, text: str) -> Verdict:
+        assert self._explain is not None
+        if verdict.outcome is not Outcome.SCORED or verdict.passes(self._pass_at):
             return verdict
         try:
-            said = await self._said(image, text, points)
+            reply = await self._request_reason(image, text, points=self._explain.points)
         except BackendError as error:
             return replace(verdict, raw=f"{verdict.raw}\n(no reason: {error})")
-        found = read_explanation(said, self._coordinates, image.size)
-        # Where a style does not say in which units a box is wanted, nobody could tell what its numbers mean.
-        region = found.region if points else None
-        return replace(verdict, reason=found.reason, region=region, raw=f"{verdict.raw}\n{said}")
+        explanation = read_explanation(reply, self._coordinates, image.size)
+        # If a style does not say in which units a box is wanted, nobody can tell what its numbers mean.
+        region = explanation.region if self._explain.points else None
+        return replace(verdict, reason=explanation.reason, region=region, raw=f"{verdict.raw}\n{reply}")
 
-    async def _said(self, image: Image.Image, text: str, points: bool) -> str:
-        request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=schema(points=points))
+    async def _request_reason(self, image: Image.Image, text: str, *, points: bool) -> str:
+        chat_request = ChatRequest(
+            (Message("user", (image, text)),), max_tokens=300, schema=explanation_schema(points=points)
+        )
         try:
-            return (await self._chat(request)).text
+            return (await self._chat(chat_request)).text
         except BadReply:
-            # No JSON, in spite of the schema. A model that cannot write it may still say in its own words why.
-            return (await self._chat(replace(request, schema=None))).text
+            # No JSON, in spite of the schema. A model that cannot write it may still give a reason in plain text.
+            return (await self._chat(replace(chat_request, schema=None))).text
 
 
 MAX_REASON = 500
-"""Characters of a reason that are kept: the rewriter and the planner read it, and some judges never end."""
+"""Longest reason in characters: the rewriter and the planner read it, and some judges never stop."""
 
 _REASON = re.compile(r'"reason"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _YES = re.compile(r"^\W*yes\b|\bverdict\W+yes\b", re.IGNORECASE)
@@ -105,14 +106,14 @@ _BOX = TypeAdapter(tuple[_Number, _Number, _Number, _Number], config=ConfigDict(
 
 @dataclass(frozen=True)
 class Explanation:
-    """`reason` is one line, "" where the judge gave none. `region`: what it is about, None where it has no place."""
+    """`reason` is one line, "" if the judge gave none. `region`: its place in the picture, None if it has none."""
 
     reason: str = ""
     region: Box | None = None
 
 
-def schema(*, points: bool) -> Mapping[str, object]:
-    """The JSON schema of the reply, with a box where `points`. The reason comes first, so that the rest follows it."""
+def explanation_schema(*, points: bool) -> Mapping[str, object]:
+    """The JSON schema of the reply, with a box if `points`. The reason comes first, so that the rest follows from it."""
     box = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
     properties: dict[str, object] = {
         "reason": {"type": "string"},
@@ -124,26 +125,26 @@ def schema(*, points: bool) -> Mapping[str, object]:
 
 
 def read_explanation(text: str, coordinates: Coordinates, size: tuple[int, int]) -> Explanation:
-    """What a judge said of a check that did not pass; `size` is that of the picture, (width, height).
+    """The explanation in a judge's reply about a check that did not pass. `size` is the picture's (width, height).
 
-    A box that is none, has its corners out of order or reaches outside the picture is dropped, since a wrong place
-    misleads more than none, and the reason is kept. Plain text is a reason, too, and so is that of broken JSON. One for
-    "yes" would contradict the verdict that it is to explain, and is none.
+    A box that is malformed, has its corners out of order or reaches outside the picture is dropped, since a wrong place
+    misleads more than none; the reason is kept. Plain text counts as a reason, and so does the reason of broken JSON. A
+    reply that says "yes" contradicts the verdict, and gives no explanation.
     """
-    said = text.rpartition("</think>")[2].strip()
-    if said.startswith("<think>"):
-        return Explanation()  # cut off in the midst of its thoughts
-    replies = [reply for reply in json_objects(said) if isinstance(reply.get("reason"), str)]
+    answer = text.rpartition("</think>")[2].strip()
+    if answer.startswith("<think>"):
+        return Explanation()  # cut off while it was thinking
+    replies = [reply for reply in json_objects(answer) if isinstance(reply.get("reason"), str)]
     if replies:
         reply = replies[-1]
         if str(reply.get("verdict")).strip().lower() == "yes":
             return Explanation()
         return Explanation(_line(reply["reason"]), _region(reply.get("box"), coordinates, size))
-    if _YES.search(said):
+    if _YES.search(answer):
         return Explanation()
-    if broken := _REASON.search(said):
+    if broken := _REASON.search(answer):
         return Explanation(_line(broken[1].replace('\\"', '"')))
-    return Explanation("" if said.startswith(("{", "[", "`")) else _line(said))
+    return Explanation("" if answer.startswith(("{", "[", "`")) else _line(answer))
 
 
 def _line(reason: str) -> str:
@@ -153,9 +154,9 @@ def _line(reason: str) -> str:
     return one_line(reason.encode(errors="replace").decode(), length=MAX_REASON)
 
 
-def _region(told: object, coordinates: Coordinates, size: tuple[int, int]) -> Box | None:
+def _region(box: object, coordinates: Coordinates, size: tuple[int, int]) -> Box | None:
     try:
-        box = in_fractions(_BOX.validate_python(told), coordinates, size)
+        box = to_fractions(_BOX.validate_python(box), coordinates, size)
     except ValidationError:
         return None
-    return box if box == put_right(box) else None
+    return box if box == clip_box(box) else None

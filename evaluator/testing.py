@@ -1,4 +1,4 @@
-"""Stand-ins for judges, checklists and vision-language models, for tests and dry runs: scripted, or with random weights."""
+"""Stand-ins for judges, checklists and vision-language models: scripted, or with random weights. For tests and dry runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JudgeAnswer = float | Outcome | BackendError
 class FakeJudge:
     """A Judge that answers each check by a function of (image, request, check).
 
-    `calls` holds what was asked: (image, request, checks).
+    `calls` holds the arguments of each call: (image, request, checks).
     An error that the function gives becomes a FAILED verdict with its text as the reason, as with real judges; one
     that it raises comes through, as a programming error would.
     """
@@ -42,9 +42,9 @@ class FakeJudge:
 
 
 class FakeChecklistBuilder:
-    """A ChecklistMaker that looks requests up in `script`, or asks it where it is a function.
+    """A ChecklistMaker that looks requests up in `script`, or calls it if it is a function.
 
-    `requests` holds what was asked. A BackendError that the script gives is raised.
+    `requests` holds the requests. A BackendError that the script gives is raised.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FakeChecklistBuilder:
 
 
 class FakeGrounder:
-    """A Grounder that asks a function of the instruction for the box. `instructions` holds what was asked."""
+    """A Grounder that calls a function of the instruction for the box. `instructions` holds the instructions."""
 
     name = "fake-grounder"
 
@@ -120,7 +120,7 @@ class FakeEditJudge:
 
 
 class FakeEditChecklistBuilder:
-    """An EditChecklistMaker that asks a function of the instruction. `instructions` holds what was asked."""
+    """An EditChecklistMaker that calls a function of the instruction. `instructions` holds the instructions."""
 
     def __init__(self, script: Callable[[str], EditChecks | BackendError]) -> None:
         self.instructions: list[str] = []

@@ -1,4 +1,4 @@
-"""Scoring an edit by yes/no questions about the picture after it: their making, and the judge that asks them."""
+"""Scoring an edit by yes/no questions about the picture after it: how they are made, and the judge that asks them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from evaluator.align import aggregate, write_feedback
 from evaluator.checklist import OVERALL, parse_json
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
-from evaluator.types import Check, Checklist, Judge, Outcome, Verdict
+from evaluator.types import Check, Checklist, Judge, Outcome
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError, BadReply, ConfigError, InputError
 from redraft.templates import fence, fill, load_template
@@ -39,7 +39,7 @@ _SCHEMA = {
 class EditChecklistBuilder:
     """Asks a vision-language chat model, which is shown the source picture, for the questions of an edit.
 
-    A reply without a usable wanted check is asked for once more; after that one question about the whole stands in.
+    If a reply has no usable wanted check, the model is asked once more; then one question about the whole is used.
     """
 
     def __init__(self, chat: ChatModel, *, max_checks: int = 8, max_tokens: int = 1024, style: str = "edit") -> None:
@@ -50,10 +50,10 @@ class EditChecklistBuilder:
         self._max_checks = max_checks
         self._max_tokens = max_tokens
         self._template = load_template("evaluator", style, "checks")
-        fill(self._template, fenced_instruction="", max_checks="")  # complains now rather than at the first edit
+        fill(self._template, fenced_instruction="", max_checks="")  # raises now rather than at the first edit
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
-        """Raises InputError for an empty instruction, BackendError where the model cannot be reached."""
+        """Raises InputError for an empty instruction, BackendError if the model cannot be reached."""
         if not instruction.strip():
             raise InputError("the instruction is empty; say what is to change in the picture")
         text = fill(
@@ -81,13 +81,13 @@ class EditChecklistBuilder:
         if not isinstance(data, dict):
             return EditChecks(())
         wanted = self._list(data.get("wanted"))
-        # Asked for both ways, a question would reward leaving the picture alone.
+        # A question that is both wanted and kept would reward leaving the picture alone.
         return EditChecks(wanted, tuple(check for check in self._list(data.get("kept")) if check not in wanted))
 
     def _list(self, entries: object) -> Checklist:
         """The usable checks among `entries`, by the rules of all checklists."""
-        found, _ = parse_json(json.dumps({"checks": entries})) if isinstance(entries, list) else ([], 0)
-        return tuple(dict.fromkeys(found))[: self._max_checks]
+        checks, _ = parse_json(json.dumps({"checks": entries})) if isinstance(entries, list) else ([], 0)
+        return tuple(dict.fromkeys(checks))[: self._max_checks]
 
 
 class OverallEditChecks:
@@ -110,7 +110,7 @@ class CheckedEditJudge:
 
         followed = aggregate of the wanted checks' probabilities, on the picture after
         kept     = the same over the kept checks that the picture BEFORE passes: what was not there cannot be kept
-        overall  = semantic = min(followed, kept), or followed alone where no kept check counts
+        overall  = semantic = min(followed, kept), or followed alone if no kept check counts
 
     Checks are the edit's own, else `maker`'s. `aggregation` is one of `evaluator.align`'s. A check without an answer is
     left out and counted in `failed`; with no wanted one left, the score FAILED. Perceptual quality is not measured.
@@ -134,7 +134,7 @@ class CheckedEditJudge:
         return f"{METHOD}:{self._judge.name}"
 
     async def __call__(self, edit: Edit) -> EditScore:
-        """Raises ValueError for an edit without checks where there is nobody to make some, and what the maker raises
+        """Raises ValueError for an edit without checks if there is nobody to make them, and what the maker raises
         for an instruction that is none (InputError)."""
         checks = edit.checks
         if checks is None:
@@ -145,12 +145,12 @@ class CheckedEditJudge:
             except BackendError as error:
                 failure = EditPass(Outcome.FAILED, failure=f"no checklist: {error}")
                 return EditScore(METHOD, Outcome.FAILED, failed=1, passes=(failure,))
-        # Asked about one picture after the other: a judge in this process would run them so in any case.
+        # One picture after the other: a judge in this process would run them so in any case.
         before = await self._judge(edit.source, edit.instruction, checks.kept) if checks.kept else []
-        asked = (*checks.wanted, *checks.kept)
-        after = await self._judge(edit.result, edit.instruction, asked) if asked else []
+        both = (*checks.wanted, *checks.kept)
+        after = await self._judge(edit.result, edit.instruction, both) if both else []
         wanted, kept = after[: len(checks.wanted)], after[len(checks.wanted) :]
-        countable = [now for was, now in zip(before, kept, strict=True) if self._passes(was)]
+        countable = [now for was, now in zip(before, kept, strict=True) if was.passes(self._pass_at)]
         lost = [v for v in before if v.outcome is Outcome.FAILED]
         lost += [v for v in (*wanted, *countable) if v.outcome is Outcome.FAILED]
         followed, still = aggregate(wanted, self._aggregation), aggregate(countable, self._aggregation)
@@ -168,9 +168,6 @@ class CheckedEditJudge:
             verdicts=tuple(after),
             feedback=write_feedback([*wanted, *countable], self._pass_at),
         )
-
-    def _passes(self, verdict: Verdict) -> bool:
-        return verdict.probability is not None and verdict.probability >= self._pass_at
 
 
 def split_checks(before: Sequence[Check], after: Sequence[Check]) -> EditChecks:

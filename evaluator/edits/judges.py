@@ -1,4 +1,8 @@
-"""Chat models that score edits: by rubrics in words and numbers, or by one digit."""
+"""Chat models that score edits, by rubrics in words and numbers or by one digit, and `build_edit_judge`.
+
+judge = build_edit_judge("editscore", chat=open_chat(config))
+score = await judge(Edit(before, after, "make the hat red"))
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ from redraft.templates import fence, fill, load_template, placeholders
 class EditJudgeWording:
     """One template of a judging style, filled for an edit.
 
-    Placeholders: `{{fenced_instruction}}` (needed where `asks_instruction`), `{{requirement}}` (the edit's, in the
-    words of `requirement.txt`; empty where it has none), and with `scale` `{{low}}` and `{{high}}`. Raises ConfigError
+    Placeholders: `{{fenced_instruction}}` (needed if `asks_instruction`), `{{requirement}}` (the edit's, in the words of
+    `requirement.txt`; empty if it has none), and with `scale` `{{low}}` and `{{high}}`. Raises ConfigError
     for others, and for a template that lacks what it needs.
     """
 
@@ -132,9 +136,9 @@ class RubricEditJudge:
     ...), and takes them together: S = mean over passes of the overall score (EditScore's self-ensemble; formulas in
     `evaluator/edits/judges.py`). All passes are asked at once; the chat model limits how many run.
 
-    A reply that cannot be read, or whose numbers lie outside the scale, is asked for once more with another seed, then
-    its pass FAILED. It is never replaced by a number. A pass counts only whole: with a semantic score but no perceptual
-    one it FAILED. Where no pass is left, the score FAILED.
+    If a reply cannot be read, or its numbers lie outside the scale, the model is asked once more with another seed; then
+    the pass FAILED. It is never replaced by a number. A pass counts only whole: with a semantic score but no perceptual
+    one it FAILED. If no pass is left, the score FAILED.
     """
 
     def __init__(
@@ -186,7 +190,7 @@ class RubricEditJudge:
         return EditPass(Outcome.SCORED, numbers, reasons, raw)
 
     async def _ask(self, edit: Edit, call: RubricCall, number: int) -> EditPass:
-        """One call of a pass, by itself."""
+        """One call of a pass."""
         low, high = f"{self._rubric.low:g}", f"{self._rubric.high:g}"
         text = self._wordings[call.template](edit, low=low, high=high)
         request = ChatRequest(
@@ -246,19 +250,19 @@ def ensemble(rubric: Rubric, passes: list[EditPass], reduction: Reduction = "mea
 
 
 def read_scores(text: str, rubric: Rubric) -> tuple[str, tuple[float, float]]:
-    """(reasoning, the two numbers) of a reply: its last JSON object that has them; words around it do not matter.
+    """(reasoning, the two numbers) of a reply: its last JSON object that has them; other text is ignored.
 
-    Raises BadReply where there is none, or a number lies outside the rubric's scale.
+    Raises BadReply if there is none, or a number lies outside the rubric's scale.
     """
-    found: _Reply | None = None
+    reply: _Reply | None = None
     for value in json_objects(text):
         with contextlib.suppress(ValidationError):
-            found = _Reply.model_validate(value)
-    if found is None:
+            reply = _Reply.model_validate(value)
+    if reply is None:
         raise BadReply(f"no JSON with reasoning and two numbers in {one_line(text)!r}")
-    if not all(rubric.low <= value <= rubric.high for value in found.score):
-        raise BadReply(f"scores {list(found.score)} outside {rubric.low:g} to {rubric.high:g}")
-    return " ".join(found.reasoning.split()), found.score
+    if not all(rubric.low <= value <= rubric.high for value in reply.score):
+        raise BadReply(f"scores {list(reply.score)} outside {rubric.low:g} to {rubric.high:g}")
+    return " ".join(reply.reasoning.split()), reply.score
 
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -339,7 +343,7 @@ class DigitEditJudge:
 
 
 def expectation(chances: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation of k = 0, 1, ..., where k has probability proportional to `chances[k]`."""
+    """Mean and standard deviation of k = 0, 1, ..., if k has probability proportional to `chances[k]`."""
     mass = sum(chances)
     mean = sum(k * chance for k, chance in enumerate(chances)) / mass
     variance = sum((k - mean) ** 2 * chance for k, chance in enumerate(chances)) / mass
@@ -354,7 +358,7 @@ def _failed(why: str, raw: str = "") -> EditScore:
 Method = Literal["editscore", "viescore", "editreward", "digit", "checks"]
 
 
-def edit_judge(
+def build_edit_judge(
     method: Method,
     *,
     chat: ChatModel | None = None,
@@ -371,7 +375,7 @@ def edit_judge(
     """
     if method == "checks":
         if judge is None:
-            raise ConfigError('edits are scored by "checks" only where there is a judge for them')
+            raise ConfigError('edits are scored by "checks" only if there is a judge for them')
         maker = EditChecklistBuilder(chat) if chat is not None else None
         return CheckedEditJudge(judge, maker, aggregation=aggregation, pass_at=pass_at)
     if chat is None:

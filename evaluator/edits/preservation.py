@@ -1,4 +1,4 @@
-"""How far what lies outside an edited region stayed as it was: structural similarity, and differences of pixels."""
+"""How much changed outside an edited region: structural similarity, and differences of pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ or a model's autoencoder does to flat areas."""
 class Preservation:
     """What became of the pixels outside a region.
 
-    `ssim`: mean structural similarity of brightness, 1 = the same, about 0 (down to -1) = nothing in common; None where
+    `ssim`: mean structural similarity of brightness, 1 = the same, about 0 (down to -1) = nothing in common; None if
     the whole outside lies so near the region that every window reaches into it. `difference`: mean absolute difference
     over pixels and channels, in [0, 1]. `changed`: share of pixels with a channel that is `NOTICEABLE` steps off or
     more. `share`: how much of the picture lies outside.
@@ -45,7 +45,7 @@ def preserved_outside(
 ) -> Preservation | None:
     """Compares the pictures outside `region`: a mask (white = was to change), a box, or None for all of the picture.
 
-    Pixels of a mask's soft edge, anything above 0, belong to the region. None where nothing lies outside. Raises
+    Pixels of a mask's soft edge, anything above 0, belong to the region. None if nothing lies outside. Raises
     InputError for pictures of different sizes, and for a mask that does not fit.
     """
     if before.size != after.size:
@@ -80,7 +80,7 @@ def ssim_map(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np
 
         (2 mu1 mu2 + C1) (2 cov + C2) / ((mu1^2 + mu2^2 + C1) (var1 + var2 + C2)),  C1 = (K1 L)^2, C2 = (K2 L)^2
 
-    At the picture's edge the window sees it mirrored, where the paper leaves these pixels out.
+    At the picture's edge the window sees it mirrored; the paper leaves these pixels out.
     """
     mean1, mean2 = _blur(one), _blur(other)
     # Rounding can leave the variance of a flat area a hair below 0.

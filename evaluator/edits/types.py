@@ -1,4 +1,4 @@
-"""The words of judging edits."""
+"""Edits, their checks and scores, and the protocols of those who judge them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EditChecks:
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit to be judged: the picture before, the picture after, and what was asked, in the user's words.
+    """One edit to be judged: the picture before, the picture after, and the instruction, in the user's words.
 
     `requirement` is a note on what to look at, for judges that take one (Edit-R1's data has one per sample).
     """
@@ -38,9 +38,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditPass:
-    """One time that a judge was asked, all its calls together.
+    """One pass of a judge over an edit, all its calls together.
 
-    `numbers` are the judge's own, by name, on its own scale; empty where the pass FAILED, and `failure` then says why.
+    `numbers` are the judge's own, by name, on its own scale; empty if the pass FAILED, and `failure` then says why.
     """
 
     outcome: Outcome
@@ -55,8 +55,8 @@ class EditScore:
     """What a judge says of an edit. All scores lie in [0, 1], higher is better, whatever scale the judge used.
 
     `followed`: was the instruction carried out; `kept`: did nothing else change; `semantic`: both together;
-    `perceptual`: does the result look right by itself. None is "this judge does not measure it". `overall` is None
-    exactly where `outcome` is FAILED: no pass could be scored. That is never 0, and such an edit is no example.
+    `perceptual`: does the result look right on its own. None is "this judge does not measure it". `overall` is None
+    exactly if `outcome` is FAILED: no pass could be scored. That is never 0, and such an edit is no example.
 
     `spread` is the standard deviation of `overall`: between passes (n - 1; None with fewer than two), or, for a judge
     that is read off its token probabilities, that of the distribution. `failed` counts passes (or checks) without an
@@ -78,8 +78,7 @@ class EditScore:
 
 
 class EditJudge(Protocol):
-    """Scores edits. A FAILED score rather than an exception where a reply cannot be had or read; raises nothing but
-    programming errors."""
+    """Scores edits. If a reply cannot be had or read, the score is FAILED; raises nothing but programming errors."""
 
     @property
     def name(self) -> str: ...
@@ -90,7 +89,7 @@ class EditJudge(Protocol):
 class EditChecklistMaker(Protocol):
     """Turns an instruction into questions about the picture after it, at least one of them wanted.
 
-    Never raises for a bad reply (it falls back to one question); raises BackendError where the model cannot be reached.
+    Never raises for a bad reply (it falls back to one question); raises BackendError if the model cannot be reached.
     """
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks: ...

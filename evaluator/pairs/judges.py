@@ -21,8 +21,8 @@ from redraft.templates import fence, fill, load_template
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which of two pictures is better. `p_first`: probability that the first is, 0.5 for a tie; None where the judge
-    FAILED, and `failure` then says why. `raw`: the judge's own words."""
+    """Which of two pictures is better. `p_first`: probability that the first is, 0.5 for a tie; None if the judge FAILED,
+    and `failure` then says why. `raw`: the judge's own words."""
 
     p_first: float | None
     failure: str = ""
@@ -54,8 +54,8 @@ class PairJudge(Protocol):
 
 
 class GroupJudge(Protocol):
-    """Judges pictures of one request against one another, edits of `source` where there is one: of each the probability
-    that it is better than another of them. None where it FAILED."""
+    """Judges pictures of one request (or edits of one `source`) against one another: for each the probability that it is
+    better than another of them. None if it FAILED."""
 
     @property
     def name(self) -> str: ...
@@ -71,8 +71,8 @@ _MAX_TOKENS = 1024
 class YesNoPairJudge:
     """ "Is the second better?", read as P(yes) / (P(yes) + P(no)) off the first token (RewardDance, arXiv 2509.08826).
 
-    `bare` leaves out what defends it: the fence around the request, the word about writing in pictures, the question
-    coming last, and the least label mass. For measuring what these are worth.
+    `bare` leaves out its defences, to measure what they are worth: the fence around the request, the sentence about
+    writing in pictures, the question at the end, and the least label mass.
     """
 
     def __init__(self, chat: ChatModel, min_label_mass: float = 0.5, *, bare: bool = False) -> None:
@@ -146,7 +146,7 @@ async def both_orders(judge: PairJudge, pair: PicturePair) -> Comparison:
 
 class WinRates:
     """Each picture's win rate in its group (Pref-GRPO): all pairs, both orders; a picture wins as surely as the judge
-    of pairs says. None where every comparison of a picture failed."""
+    of pairs says. None if every comparison of a picture failed."""
 
     def __init__(self, judge: PairJudge) -> None:
         self._judge = judge
@@ -160,8 +160,8 @@ class WinRates:
     ) -> list[float | None]:
         pairs = list(combinations(range(len(pictures)), 2))
         shown = [PicturePair(request, pictures[i], pictures[j], source) for i, j in pairs]
-        told = await asyncio.gather(*(both_orders(self._judge, pair) for pair in shown))
-        return win_rates(len(pictures), {pair: one.p_first for pair, one in zip(pairs, told, strict=True)})
+        comparisons = await asyncio.gather(*(both_orders(self._judge, pair) for pair in shown))
+        return win_rates(len(pictures), {pair: c.p_first for pair, c in zip(pairs, comparisons, strict=True)})
 
 
 def _shown(pair: PicturePair) -> tuple[Image.Image, ...]:
@@ -174,7 +174,7 @@ WORDS = ("terrible", "poor", "average", "good", "excellent")
 
 @dataclass(frozen=True)
 class Rating:
-    """`score` in [0, 1], None where the judge FAILED; `variance` of the answer over the words, on that scale."""
+    """`score` in [0, 1], None if the judge FAILED; `variance` of the answer over the words, on that scale."""
 
     score: float | None
     variance: float = 0.0
@@ -183,7 +183,7 @@ class Rating:
 
 class LikertJudge:
     """score = sum over words of P(word) k / (n - 1), k = 0 for the worst, over P of all words together (as Edit-R1
-    reads its digits, arXiv 2510.16888). Where the words together have less than `min_label_mass`, it FAILED.
+    reads its digits, arXiv 2510.16888). If the words together have less than `min_label_mass`, it FAILED.
 
     The variance goes with it: two ratings are compared by `evaluator.pairs.ranking`'s Thurstone model.
     """
@@ -215,7 +215,7 @@ class LikertJudge:
 
 class ThurstoneRanks:
     """Orders a group by one rating of each picture and its spread (`evaluator.pairs.ranking.thurstone`): one request a
-    picture, where win rates take two a pair. It sees no source, and so judges edits by their results alone."""
+    picture, while win rates take two a pair. It sees no source, and so judges edits by their results alone."""
 
     def __init__(self, judge: LikertJudge) -> None:
         self._judge = judge
@@ -227,5 +227,5 @@ class ThurstoneRanks:
     async def __call__(
         self, request: str, pictures: Sequence[Image.Image], source: Image.Image | None = None
     ) -> list[float | None]:
-        told = await asyncio.gather(*(self._judge(picture, request) for picture in pictures))
-        return thurstone([None if one.score is None else (one.score, one.variance) for one in told])
+        ratings = await asyncio.gather(*(self._judge(picture, request) for picture in pictures))
+        return thurstone([None if r.score is None else (r.score, r.variance) for r in ratings])

@@ -12,9 +12,9 @@ _EPS = 1e-6
 def win_rates(count: int, outcomes: Mapping[tuple[int, int], float | None]) -> list[float | None]:
     """Each item's share of won comparisons: wins / comparisons, a tie being half a win (Pref-GRPO, arXiv 2508.20751).
 
-    `outcomes[i, j]` is 1 where i is better than j, 0 where j is, 0.5 for a tie, between them for a probability, None
-    where the comparison failed. Unlike the source, which calls an unreadable comparison a tie, failed ones are left
-    out; with none left it is None.
+    `outcomes[i, j]` is 1 if i is better than j, 0 if j is, 0.5 for a tie, between them for a probability, None if the
+    comparison failed. Unlike the source, which calls an unreadable comparison a tie, failed ones are left out. The rate
+    is None if none is left.
     """
     won: list[list[float]] = [[] for _ in range(count)]
     for (i, j), outcome in outcomes.items():
@@ -30,11 +30,11 @@ def thurstone(scores: Sequence[tuple[float, float] | None]) -> list[float | None
     VisualQuality-R1 takes single answers of i against the mean of j; here both sides are means, so that p(i, j) and
     p(j, i) add up to 1. None for an item without a score (None), and for one that is alone.
     """
-    found: list[float | None] = []
+    ranks: list[float | None] = []
     for i, own in enumerate(scores):
         others = [] if own is None else [other for j, other in enumerate(scores) if j != i and other is not None]
-        found.append(fmean(better(*own, *other) for other in others) if own is not None and others else None)
-    return found
+        ranks.append(fmean(better(*own, *other) for other in others) if own is not None and others else None)
+    return ranks
 
 
 def better(mean: float, variance: float, other_mean: float, other_variance: float) -> float:

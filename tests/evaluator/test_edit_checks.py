@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evaluator.edits.checks import CheckedEditJudge, EditChecklistBuilder, split_checks
-from evaluator.edits.judges import edit_judge
+from evaluator.edits.judges import build_edit_judge
 from evaluator.edits.types import Edit, EditChecks, EditScore
 from evaluator.testing import FakeEditChecklistBuilder, FakeEditJudge, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
@@ -86,7 +86,7 @@ async def test_checks_are_made_where_an_edit_brings_none() -> None:
     found = await unreachable(Edit(SOURCE, RESULT, "blue"))
     assert (found.outcome, found.passes[0].failure) == (Outcome.FAILED, "no checklist: down")
     with pytest.raises(ValueError, match="EditChecklistMaker"):
-        await edit_judge("checks", judge=judge({}, {}))(Edit(SOURCE, RESULT, "blue"))
+        await build_edit_judge("checks", judge=judge({}, {}))(Edit(SOURCE, RESULT, "blue"))
 
 
 def test_checks_of_two_prompts() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluator.edits.judges import DIGITS, RUBRICS, DigitEditJudge, RubricEditJudge, edit_judge, read_scores
+from evaluator.edits.judges import DIGITS, RUBRICS, DigitEditJudge, RubricEditJudge, build_edit_judge, read_scores
 from evaluator.edits.types import Edit
 from evaluator.types import Outcome
 from redraft.chat import ChatReply, ChatRequest
@@ -226,9 +226,9 @@ async def test_digits_that_fail(reply: ChatReply | ServerError, words: str) -> N
 
 def test_choosing_a_judge() -> None:
     chat = FakeChat([], name="m")
-    names = {edit_judge(method, chat=chat).name for method in ("editscore", "viescore", "editreward", "digit")}
+    names = {build_edit_judge(method, chat=chat).name for method in ("editscore", "viescore", "editreward", "digit")}
     assert names == {"editscore:m", "viescore:m", "editreward:m", "digit:m"}
     with pytest.raises(ConfigError, match='"checks" does not'):
-        edit_judge("digit")
+        build_edit_judge("digit")
     with pytest.raises(ConfigError, match="only where there is a judge"):
-        edit_judge("checks", chat=chat)
+        build_edit_judge("checks", chat=chat)
