@@ -31,7 +31,7 @@ ENOUGH = 50
 
 @dataclass(frozen=True)
 class RecordAnswer:
-    """A judge's answer to a record. `probability` before calibration; it and `mass` are None where the judge FAILED."""
+    """A judge's answer to a record. `probability` before calibration; it and `mass` are None if the judge FAILED."""
 
     key_point: str
     picture: str
@@ -45,7 +45,7 @@ class Figures:
     """`count` records, of which `failed` had no usable answer; the other figures are of those that had one.
 
     accepted     share of records that are to be accepted (what a judge that always says the likelier gets, or 1 minus)
-    accuracy     share of answers on the right side of 1/2, where no temperature moves them
+    accuracy     share of answers on the right side of 1/2, which no temperature changes
     ece          expected calibration error: sum over bins of (share of answers in the bin) * |mean probability - share
                  that were to be accepted| (Guo et al. 2017)
     nll          mean of -log P(the right verdict), in nats
@@ -63,7 +63,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are to be divided by, and why it is 1 where it could not be fitted."""
+    """What logits are divided by. If it could not be fitted it is 1, and `problem` says why."""
 
     value: float
     problem: str = ""
@@ -77,29 +77,29 @@ def fit_temperature(answers: Sequence[RecordAnswer]) -> Temperature:
     if len(logits) < ENOUGH:
         return Temperature(1.0, f"{len(logits)} usable answers are too few to fit a temperature; {ENOUGH} are needed")
     low, high = map(math.log, _TEMPERATURES)
-    found = minimize_scalar(lambda t: _nll(logits / math.exp(t), truth), bounds=(low, high), method="bounded")
-    value = round(math.exp(float(found.x)), 3)
+    fit = minimize_scalar(lambda t: _nll(logits / math.exp(t), truth), bounds=(low, high), method="bounded")
+    value = round(math.exp(float(fit.x)), 3)
     if not 1.02 * _TEMPERATURES[0] < value < 0.98 * _TEMPERATURES[1]:
         return Temperature(1.0, f"no temperature between {_TEMPERATURES[0]} and {_TEMPERATURES[1]} fits best")
     return Temperature(value)
 
 
-def figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int = 0) -> Figures:
+def compute_figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int = 0) -> Figures:
     """Figures of at least one answer, with probabilities calibrated by `temperature`."""
-    usable = [(one, one.probability) for one in answers if one.probability is not None]
-    masses = [one.mass for one in answers if one.mass is not None]
+    usable = [(answer, answer.probability) for answer in answers if answer.probability is not None]
+    masses = [answer.mass for answer in answers if answer.mass is not None]
     p = np.array([calibrated(probability, temperature) for _, probability in usable])
-    truth = np.array([one.accept for one, _ in usable], dtype=np.float64)
+    truth = np.array([answer.accept for answer, _ in usable], dtype=np.float64)
     accuracy = ece = None
     if usable:
-        pictures = [one.picture for one, _ in usable]
+        pictures = [answer.picture for answer, _ in usable]
         right = ((p >= 0.5) == (truth == 1)).astype(np.float64)
         accuracy = _mean_over_pictures(pictures, right, seed=seed)
         ece = _calibration_error(pictures, p, truth, seed=seed)
     return Figures(
         count=len(answers),
         failed=len(answers) - len(usable),
-        accepted=float(np.mean([one.accept for one in answers])),
+        accepted=float(np.mean([answer.accept for answer in answers])),
         accuracy=accuracy,
         ece=ece,
         nll=_nll(*_logits(answers, temperature)) if usable else None,
@@ -109,16 +109,16 @@ def figures(answers: Sequence[RecordAnswer], temperature: float = 1.0, seed: int
 
 def by_key_point(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each key point that occurs, in the order of `keypoints.toml`'s groups."""
-    return _by(lambda one: find_keypoint(one.key_point).id, answers, temperature)
+    return _by(lambda answer: find_keypoint(answer.key_point).id, answers, temperature)
 
 
 def by_group(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[str, Figures]:
     """Figures of each group of key points that occurs."""
-    return _by(lambda one: find_keypoint(one.key_point).group, answers, temperature)
+    return _by(lambda answer: find_keypoint(answer.key_point).group, answers, temperature)
 
 
-def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: int = 0) -> Interval | None:
-    """Accuracy of `after` minus that of `before` on the same records, where both have answers: paired."""
+def compute_gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: int = 0) -> Interval | None:
+    """Accuracy of `after` minus that of `before` on the records to which both have answers, paired. None if there are none."""
     both = [
         (
             ours.picture,
@@ -136,18 +136,19 @@ def gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: in
 
 def _by(name: Callable[[RecordAnswer], str], answers: Sequence[RecordAnswer], temperature: float) -> dict[str, Figures]:
     groups = list(group_names())
-    found = sorted({name(one) for one in answers})
-    order = {
-        one: (groups.index(one) if one in groups else groups.index(find_keypoint(one).group), one) for one in found
-    }
+    names = sorted({name(answer) for answer in answers})
+
+    def rank(name: str) -> tuple[int, str]:
+        return groups.index(name if name in groups else find_keypoint(name).group), name
+
     return {
-        one: figures([answer for answer in answers if name(answer) == one], temperature)
-        for one in sorted(found, key=order.__getitem__)
+        one: compute_figures([answer for answer in answers if name(answer) == one], temperature)
+        for one in sorted(names, key=rank)
     }
 
 
 def _logits(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> tuple[Floats, Floats]:
-    usable = [(one.probability, one.accept) for one in answers if one.probability is not None]
+    usable = [(answer.probability, answer.accept) for answer in answers if answer.probability is not None]
     # A probability of exactly 0 or 1 is rounding; without a bound one such mistake would weigh infinitely much.
     p = np.clip([probability for probability, _ in usable], 1e-9, 1 - 1e-9)
     return np.log(p / (1 - p)) / temperature, np.array([accept for _, accept in usable], dtype=np.float64)
@@ -182,21 +183,21 @@ def _sum_by_picture(pictures: Sequence[str], rows: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredJudge:
     """Answers to the report part, before calibration: by the trained model, and by the one that training began with
-    (None: not asked)."""
+    (None if it was not measured)."""
 
     report: Sequence[RecordAnswer]
     before: Sequence[RecordAnswer] | None
 
 
-def write_report(folder: Path, facts: Mapping[str, Any], measured: Measured, temperature: Temperature) -> str:
+def write_report(folder: Path, facts: Mapping[str, Any], measured: MeasuredJudge, temperature: Temperature) -> str:
     """Writes report.json and report.md to `folder`; returns a line that sums them up. `facts` say what was trained how:
     `base`, `style`, `records` (part to number) and what else is to be kept."""
-    raw, whole = figures(measured.report), figures(measured.report, temperature.value)
+    raw, whole = compute_figures(measured.report), compute_figures(measured.report, temperature.value)
     points, groups = by_key_point(measured.report, temperature.value), by_group(measured.report, temperature.value)
-    before = figures(measured.before) if measured.before is not None else None
-    gained = gain(measured.before, measured.report) if measured.before is not None else None
+    before = compute_figures(measured.before) if measured.before is not None else None
+    gained = compute_gain(measured.before, measured.report) if measured.before is not None else None
     record = {
         **facts,
         "temperature": temperature.value,
@@ -236,7 +237,7 @@ def write_profile_table(folder: Path, style: str, temperature: float, min_label_
     """Writes judge.toml: the [judge] table that a profile needs to use the model in `folder`."""
     local = ", local = { trust_remote_code = true }" if remote_code else ""
     text = (
-        "# The [judge] table of a profile for this model. Where a server serves it, keep style, temperature and\n"
+        "# The [judge] table of a profile for this model. If a server serves it, keep style, temperature and\n"
         '# min_label_mass, and give `model` kind = "openai", the name it is served under, and the server.\n'
         "[judge]\n"
         f"style = {json.dumps(style, ensure_ascii=False)}\n"

@@ -1,4 +1,4 @@
-"""Judgements to learn from: a picture, what was asked, one check, accept or reject.
+"""Judgements to learn from: a picture, a request, one check, accept or reject.
 
 A record has these fields; others are left alone:
 
@@ -67,18 +67,18 @@ def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float
     loaded = load_records(places, _Reader(spool), max_bad)
     pictures = _pictures({draft.image for draft in loaded.records})
     records: list[Judgement] = []
-    found: list[tuple[str, int]] = []
+    places_of_records: list[tuple[str, int]] = []
     bad = list(loaded.bad)
     for draft, place in zip(loaded.records, loaded.places, strict=True):
         picture = pictures[draft.image]
         if isinstance(picture, PictureFile):
             records.append(Judgement(picture, draft.request, draft.check, draft.accept, draft.reason))
-            found.append(place)
+            places_of_records.append(place)
         else:
             bad.append(BadRecord(*place, picture))
     order = {source: number for number, source in enumerate(dict.fromkeys(one.file for one in bad))}
     bad.sort(key=lambda one: (order[one.file], one.line))
-    return LoadedRecords(tuple(records), tuple(bad), tuple(found)).within(max_bad)
+    return LoadedRecords(tuple(records), tuple(bad), tuple(places_of_records)).within(max_bad)
 
 
 def question_of(description: str) -> str:
@@ -88,7 +88,7 @@ def question_of(description: str) -> str:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A record whose picture nobody has looked at."""
+    """A record whose picture has not been opened yet."""
 
     image: Path
     request: str
@@ -98,7 +98,7 @@ class _Draft:
 
 
 class _Reader:
-    """Reads rows."""
+    """Makes drafts of rows."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool

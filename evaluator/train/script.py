@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from evaluator.judge import CheckWording, open_judge
-from evaluator.train.figures import Measured, RecordAnswer, fit_temperature, write_profile_table, write_report
+from evaluator.train.figures import MeasuredJudge, RecordAnswer, fit_temperature, write_profile_table, write_report
 from evaluator.train.records import Judgement, RecordParts, load_judgements, split
 from evaluator.types import Judge, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
@@ -47,7 +47,7 @@ class JudgeArguments:
     split_seed: int = field(default=0, metadata={"help": "Which records fall into which share."})
     max_bad: float = field(default=0.01, metadata={"help": "Share of malformed records that is allowed."})
     style: str = field(default="keypoint", metadata={"help": "The judge style whose template to train with."})
-    reasons: bool = field(default=True, metadata={"help": "Whether reasons, where there are any, are learnt too."})
+    reasons: bool = field(default=True, metadata={"help": "Whether reasons, if there are any, are learnt too."})
     reason_weight: float = field(default=0.1, metadata={"help": "Weight of the reasons' loss; the verdict has 1."})
     frozen: list[str] = field(
         default_factory=list, metadata={"help": "Patterns of parameter names to leave as they are (re.search)."}
@@ -97,7 +97,7 @@ def train(argv: Sequence[str]) -> None:
 def _measure(
     base: str, out: Path, parts: RecordParts, data: JudgeArguments, local: Mapping[str, object], steps: int
 ) -> None:
-    """Calibrates and reports on the model in `out`, asked as profiles would ask it."""
+    """Calibrates and reports on the model in `out`, used as profiles would use it."""
 
     def answers(place: str, what: str, records: Sequence[Judgement]) -> list[RecordAnswer]:
         own = {"micro_batch": data.measure_batch, "trust_remote_code": data.trust_remote_code}
@@ -108,7 +108,7 @@ def _measure(
     temperature = fit_temperature(answers(str(out), "calibration", parts.calibrate))
     if temperature.problem:
         console.print(f"warning: the temperature is left at 1: {temperature.problem}")
-    measured = Measured(
+    measured = MeasuredJudge(
         report=answers(str(out), "report", parts.report),
         before=answers(base, "before training", parts.report) if data.measure_before else None,
     )
@@ -241,13 +241,13 @@ def _trainer(
 def _freeze(model: Any, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         try:
-            found = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
+            matching = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
         except re.error as error:
             raise ConfigError(f"frozen: {pattern!r} is not a regular expression: {error}") from error
-        if not found:
+        if not matching:
             some = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name, _ in model.named_parameters()))
             raise ConfigError(f"frozen: {pattern!r} fits no parameter; there are {some}")
-        for parameter in found:
+        for parameter in matching:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("frozen: nothing is left to be trained")
@@ -283,7 +283,7 @@ async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement])
     await judge.load()
     progress = _Progress(what, len(records))
     try:
-        return await ask(judge, records, at_once=config.model.local.micro_batch, told=progress)
+        return await ask_judge(judge, records, at_once=config.model.local.micro_batch, on_progress=progress)
     finally:
         await judge.aclose()
 
@@ -300,13 +300,13 @@ class _Progress:
             console.print(f"measuring, {self._what}: {done:,} of {self._total:,}")
 
 
-async def ask(
-    judge: Judge, records: Sequence[Judgement], *, at_once: int = 8, told: Callable[[int], None] | None = None
+async def ask_judge(
+    judge: Judge, records: Sequence[Judgement], *, at_once: int = 8, on_progress: Callable[[int], None] | None = None
 ) -> list[RecordAnswer]:
     """An answer for each record, in order. The judge's temperature must be 1: answers are calibrated afterwards.
 
     Records about one picture and request are asked together, so that the judge computes the picture once; `at_once`
-    pictures run side by side. `told` is called with the number of records answered so far.
+    pictures run side by side. `on_progress` is called with the number of records answered so far.
     """
     together: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, record in enumerate(records):
@@ -315,10 +315,10 @@ async def ask(
     answers: dict[int, RecordAnswer] = {}
     for start in range(0, len(groups), at_once):
         chunk = groups[start : start + at_once]
-        for indices, found in zip(chunk, await asyncio.gather(*(_one(judge, records, g) for g in chunk)), strict=True):
-            answers.update(zip(indices, found, strict=True))
-        if told is not None:
-            told(len(answers))
+        for indices, some in zip(chunk, await asyncio.gather(*(_one(judge, records, g) for g in chunk)), strict=True):
+            answers.update(zip(indices, some, strict=True))
+        if on_progress is not None:
+            on_progress(len(answers))
     return [answers[index] for index in range(len(records))]
 
 

@@ -39,7 +39,7 @@ class Collator:
 
     `labels[:, 0]` is the verdict, 1 for accept and 0 for reject: what the first token of the reply decides, at the very
     position where the judge reads it. The other columns are the tokens of a reason that is learnt too, which follows
-    the verdict and so cannot change it; IGNORED where there is none.
+    the verdict and so cannot change it; IGNORED if there is none.
     """
 
     def __init__(self, vlm: VLM, wording: CheckWording, *, reasons: bool) -> None:
@@ -49,43 +49,46 @@ class Collator:
         self._dtype = vlm.local.model.dtype
 
     def __call__(self, batch: Sequence[Judgement]) -> Tensors:
-        rows = [self._vlm.row(one.picture.open(), *self._wording(one.request, [one.check])) for one in batch]
+        rows = [self._vlm.row(r.picture.open(), *self._wording(r.request, [r.check])) for r in batch]
         inputs = {n: t.to(self._dtype) if t.is_floating_point() else t for n, t in self._vlm.local.encode(rows).items()}
-        replies = [self._reply(one) for one in batch]
+        replies = [self._encode_reply(record) for record in batch]
         width = max(map(len, replies), default=0)
         own = torch.full((len(batch), width), IGNORED)
         for row, reply in zip(own, replies, strict=True):
             row[: len(reply)] = torch.tensor(reply, dtype=torch.long)
-        verdicts = torch.tensor([[int(one.accept)] for one in batch])
+        verdicts = torch.tensor([[int(record.accept)] for record in batch])
         # Nothing follows the last token, so the model need not read it.
-        return self._behind(inputs, own[:, :-1]) | {"labels": torch.cat([verdicts, own[:, 1:]], dim=1)}
+        return self._append(inputs, own[:, :-1]) | {"labels": torch.cat([verdicts, own[:, 1:]], dim=1)}
 
-    def _reply(self, one: Judgement) -> list[int]:
+    def _encode_reply(self, record: Judgement) -> list[int]:
         """The tokens of a reply with a reason; without one the verdict is read off the request alone."""
-        if not (self._reasons and one.reason):
+        if not (self._reasons and record.reason):
             return []
         tokenizer = self._vlm.local.tokenizer
-        said = tokenizer.encode(f"\n{self._vlm.local.defused(one.reason)}", add_special_tokens=False)
-        return [(self._vlm.yes if one.accept else self._vlm.no)[0], *said, *self._vlm.local.eos[:1]]
+        reason = tokenizer.encode(f"\n{self._vlm.local.defused(record.reason)}", add_special_tokens=False)
+        return [(self._vlm.yes if record.accept else self._vlm.no)[0], *reason, *self._vlm.local.eos[:1]]
 
-    def _behind(self, inputs: Tensors, own: torch.Tensor) -> Tensors:
-        """`inputs` with the tokens `own` behind each row: padded on the right, where no causal model looks."""
+    def _append(self, inputs: Tensors, own: torch.Tensor) -> Tensors:
+        """`inputs` with the tokens `own` after each row, padded on the right, which a causal model never reads."""
         more = own.clamp(min=0)
         taken = own != IGNORED
         padding = torch.zeros_like(more)
-        behind = {
+        appended = {
             "input_ids": torch.where(taken, more, self._vlm.local.tokenizer.pad_token_id),
             "attention_mask": taken,
         }
         shape = inputs["input_ids"].shape
         return {
-            name: torch.cat([value, behind.get(name, padding).to(value)], dim=1) if value.shape == shape else value
+            name: torch.cat([value, appended.get(name, padding).to(value)], dim=1) if value.shape == shape else value
             for name, value in inputs.items()
         }
 
 
-def loss_of(vlm: VLM, logits: torch.Tensor, labels: torch.Tensor, reason_weight: float) -> dict[str, torch.Tensor]:
-    """Losses and running figures of a batch: logits (B, K, V) where the replies begin, labels (B, K) as from Collator.
+def compute_losses(
+    vlm: VLM, logits: torch.Tensor, labels: torch.Tensor, reason_weight: float
+) -> dict[str, torch.Tensor]:
+    """Losses and running figures of a batch: logits (B, K, V) from the position at which replies begin, labels (B, K)
+    as from Collator.
 
         loss = mean of -log P(the right verdict) + reason_weight * mean of -log P(reason token)
 
@@ -107,7 +110,7 @@ def loss_of(vlm: VLM, logits: torch.Tensor, labels: torch.Tensor, reason_weight:
 
 
 class JudgeTrainer(Trainer):
-    """Learns batches of `lessons.Collator`; logs accuracy, label mass and the loss of the verdict beside the loss."""
+    """Learns batches of `Collator`; logs accuracy, label mass and the loss of the verdict beside the loss."""
 
     loss_is_scaled_for_ga = False
     """The loss is a mean of its batch: Trainer divides it by the steps that it accumulates."""
@@ -125,11 +128,11 @@ class JudgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss of `lessons.loss_of`. Logits are computed where the replies stand, and nowhere else."""
-        given = dict(inputs)
-        labels = given.pop("labels")
-        outputs = model(**given, logits_to_keep=labels.shape[1], use_cache=False)
-        parts = loss_of(self._vlm, outputs.logits, labels, self._reason_weight)
+        """The loss of `compute_losses`. Logits are computed for the positions of the replies only."""
+        features = dict(inputs)
+        labels = features.pop("labels")
+        outputs = model(**features, logits_to_keep=labels.shape[1], use_cache=False)
+        parts = compute_losses(self._vlm, outputs.logits, labels, self._reason_weight)
         if model.training:
             for name, value in parts.items():
                 if name != "loss":

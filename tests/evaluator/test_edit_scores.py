@@ -230,5 +230,5 @@ def test_choosing_a_judge() -> None:
     assert names == {"editscore:m", "viescore:m", "editreward:m", "digit:m"}
     with pytest.raises(ConfigError, match='"checks" does not'):
         build_edit_judge("digit")
-    with pytest.raises(ConfigError, match="only where there is a judge"):
+    with pytest.raises(ConfigError, match="a judge"):
         build_edit_judge("checks", chat=chat)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from evaluator.judge import calibrated
 from evaluator.testing import FakeJudge
-from evaluator.train.figures import RecordAnswer, by_group, by_key_point, figures, fit_temperature, gain
+from evaluator.train.figures import RecordAnswer, by_group, by_key_point, compute_figures, compute_gain, fit_temperature
 from evaluator.train.records import Judgement, PictureFile
-from evaluator.train.script import ask
+from evaluator.train.script import ask_judge
 from evaluator.types import Check
 
 
@@ -24,7 +24,7 @@ def answer(
 
 
 def test_figures_by_hand() -> None:
-    found = figures([
+    found = compute_figures([
         answer(0.75, True, "a"), answer(0.75, False, "a"), answer(0.95, True, "b"), answer(0.15, False, "b", mass=0.6),
         answer(None, True, "c", mass=0.1),
     ])  # fmt: skip
@@ -40,8 +40,8 @@ def test_figures_by_hand() -> None:
 
 def test_a_temperature_moves_probabilities_but_no_answer() -> None:
     mine = [answer(0.9, True, "a"), answer(0.8, False, "b")]
-    cool = figures(mine, temperature=2.0)
-    assert cool.accuracy == figures(mine).accuracy
+    cool = compute_figures(mine, temperature=2.0)
+    assert cool.accuracy == compute_figures(mine).accuracy
     p, q = calibrated(0.9, 2.0), calibrated(0.8, 2.0)
     assert cool.nll == pytest.approx(-(math.log(p) + math.log(1 - q)) / 2)
 
@@ -55,7 +55,7 @@ def test_the_temperature_that_answers_were_made_with_is_found() -> None:
     found = fit_temperature(made)
     assert found.value == pytest.approx(2.5, abs=0.1)
     assert not found.problem
-    before, after = figures(made), figures(made, found.value)
+    before, after = compute_figures(made), compute_figures(made, found.value)
     assert before.ece is not None
     assert after.ece is not None
     assert after.ece.high is not None
@@ -77,7 +77,7 @@ def test_where_no_temperature_can_be_fitted_it_stays_1(answers: list[RecordAnswe
 
 
 def test_certainty_that_is_wrong_weighs_much_but_not_infinitely() -> None:
-    assert figures([answer(1.0, False)]).nll == pytest.approx(9 * math.log(10), rel=1e-3)
+    assert compute_figures([answer(1.0, False)]).nll == pytest.approx(9 * math.log(10), rel=1e-3)
 
 
 def test_whole_pictures_are_resampled() -> None:
@@ -86,7 +86,7 @@ def test_whole_pictures_are_resampled() -> None:
     apart = [answer(0.9, i % 2 == 0, str(i)) for i in range(400)]
     widths = []
     for mine in (together, apart):
-        found = figures(mine).accuracy
+        found = compute_figures(mine).accuracy
         assert found is not None
         assert found.mean == 0.5
         assert found.low is not None
@@ -97,7 +97,7 @@ def test_whole_pictures_are_resampled() -> None:
 
 
 def test_one_picture_has_no_interval() -> None:
-    found = figures([answer(0.9, True), answer(0.2, True)]).accuracy
+    found = compute_figures([answer(0.9, True), answer(0.2, True)]).accuracy
     assert found is not None
     assert (found.mean, found.low, found.high) == (0.5, None, None)
     assert str(found) == "0.500"
@@ -115,10 +115,10 @@ def test_figures_of_key_points_and_groups() -> None:
 def test_what_was_gained_is_paired_and_leaves_out_what_failed() -> None:
     before = [answer(0.2, True, "a"), answer(0.9, True, "b"), answer(0.0, False, "c"), answer(None, True, "d")]
     after = [answer(0.8, True, "a"), answer(0.9, True, "b"), answer(0.9, False, "c"), answer(0.9, True, "d")]
-    found = gain(before, after)
+    found = compute_gain(before, after)
     assert found is not None
     assert found.mean == pytest.approx((1 + 0 - 1) / 3)
-    assert gain(before[3:], after[3:]) is None
+    assert compute_gain(before[3:], after[3:]) is None
 
 
 async def test_records_of_one_picture_and_prompt_are_asked_together(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_records_of_one_picture_and_prompt_are_asked_together(tmp_path: Pa
     probabilities = {f"Question {i}?": i / 10 for i in range(5)}
     judge = FakeJudge(lambda _image, _prompt, check: probabilities[check.question])
     told: list[int] = []
-    found = await ask(judge, mine, at_once=1, told=told.append)
+    found = await ask_judge(judge, mine, at_once=1, on_progress=told.append)
     assert [one.probability for one in found] == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert [one.accept for one in found] == [True, True, True, False, False]
     assert [one.picture for one in found] == ["a", "b", "a", "b", "a"]

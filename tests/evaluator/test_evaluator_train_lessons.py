@@ -16,7 +16,7 @@ from evaluator.prefix import VLM, load_vlm, verdict_logs
 from evaluator.testing import save_random_qwen
 from evaluator.train import script, trainer
 from evaluator.train.records import Judgement, PictureFile
-from evaluator.train.trainer import IGNORED, Collator, Lessons, loss_of
+from evaluator.train.trainer import IGNORED, Collator, Lessons, compute_losses
 from evaluator.types import Check
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
@@ -75,7 +75,7 @@ async def test_the_judge_and_the_loss_read_the_same_probability(
     assert [v.probability for v in verdicts] == pytest.approx((yes / (yes + no)).tolist(), abs=1e-5)
     assert [v.label_mass for v in verdicts] == pytest.approx((yes + no).tolist(), rel=1e-3)
     right = [v.probability if one.accept else 1 - v.probability for v, one in zip(verdicts, records, strict=True)]  # type: ignore[operator]
-    told = loss_of(vlm, logits, labels, 0.1)
+    told = compute_losses(vlm, logits, labels, 0.1)
     by_hand = [p * v.label_mass for p, v in zip(right, verdicts, strict=True)]  # type: ignore[operator]
     assert float(told["loss"]) == pytest.approx(-float(torch.tensor(by_hand).log().mean()), rel=1e-3)
     assert float(told["accuracy"]) == sum(p > 0.5 for p in right) / 4
@@ -117,7 +117,7 @@ def test_a_reason_comes_behind_the_verdict_and_does_not_change_it(
     # The reason's loss by hand: each token from the position before it.
     logs = logits[1:3, 1:].log_softmax(-1)
     by_hand = -logs.gather(-1, labels[1:3, 1:, None]).mean()
-    apart = loss_of(vlm, logits, labels, 0.5)["loss"] - loss_of(vlm, logits, labels, 0.0)["loss"]
+    apart = compute_losses(vlm, logits, labels, 0.5)["loss"] - compute_losses(vlm, logits, labels, 0.0)["loss"]
     assert float(apart) == pytest.approx(0.5 * float(by_hand), rel=1e-4)
 
 
