@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
 
-.PHONY: help draw serve test check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
+.PHONY: help draw serve test test-wheel check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile a
 
 test: $(VENV)/.dev  ## set up and run the tests, on WORKERS processes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-wheel: $(VENV)/.dev  ## build the wheel and use it in clean environments: with servers, serving, with mini
+	scripts/ci_wheel.sh
 
 check: $(VENV)/.dev  ## lint, types, layering
 	$(BIN)/ruff check .

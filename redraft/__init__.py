@@ -62,9 +62,12 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        value: Any = version("redraft")
+        try:
+            value: Any = version("redraft")
+        except PackageNotFoundError:  # a checkout on PYTHONPATH
+            value = "unknown"
     elif name in _MODULES:
         value = getattr(import_module(_MODULES[name]), name)
     else:

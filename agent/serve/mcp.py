@@ -13,7 +13,6 @@ import binascii
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from importlib import metadata
 from typing import Annotated, Any, TextIO
 
 import anyio
@@ -28,6 +27,7 @@ from PIL import Image as PILImage
 from pydantic import Field
 from starlette.routing import Mount, Route
 
+import redraft
 from agent.decide import acceptable
 from agent.events import Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress
 from agent.run import RunResult
@@ -63,7 +63,7 @@ Tools = Context[Any, Any]
 def create_mcp(service: Service) -> MCPServer[Any]:
     """The server with its tools."""
     mcp: MCPServer[Any] = MCPServer(
-        "redraft", instructions=_INSTRUCTIONS, version=metadata.version("redraft"), log_level="WARNING"
+        "redraft", instructions=_INSTRUCTIONS, version=redraft.__version__, log_level="WARNING"
     )
 
     @mcp.tool(structured_output=False)

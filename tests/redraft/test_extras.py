@@ -85,6 +85,23 @@ def test_a_training_script_without_its_extra_ends_with_the_sentence_and_2(script
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_talks_to_servers_needs_no_extra() -> None:
+    """Nothing that the base install is for imports a package of an extra. scripts/ci_wheel.sh does it for real."""
+    packages = [package for packages in EXTRAS.values() for package in packages]
+    modules = [
+        "agent.cli",
+        "agent.commands",
+        "agent.api",
+        "agent.enhance_command",
+        "agent.chat.terminal",
+        "rewriter.api",
+    ]
+    modules += ["editors.openai_images", "evaluator.server_judge", "eval_suites.command", "rewriter.train.teach"]
+    start = f"import sys; sys.modules.update(dict.fromkeys({packages!r})); import {', '.join(modules)}"
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_extra_of_the_project_is_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(EXTRAS) <= set(project["optional-dependencies"])
