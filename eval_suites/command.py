@@ -16,7 +16,12 @@ from eval_suites.registry import list_suites, load_suite
 from eval_suites.report import table_lines
 from eval_suites.runner import Evaluation, Options, check_options
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.command()
