@@ -30,7 +30,7 @@ from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ConfigError
-from redraft.images import fit_mask, open_image, open_mask
+from redraft.images import fit_mask, open_image, open_mask, to_rgb
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
 from rewriter.guard import Finding, check_intent
@@ -220,7 +220,7 @@ def _with_limits(profile: str | Path | Profile, limits: Limits | None) -> Profil
 
 
 def _open(picture: Picture) -> Image.Image:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else open_image(Path(picture))
+    return to_rgb(picture) if isinstance(picture, Image.Image) else open_image(Path(picture))
 
 
 def _open_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:

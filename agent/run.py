@@ -29,7 +29,7 @@ from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, StopReason
 from evaluator.types import Check
 from redraft.errors import BackendError, ConfigError, InputError
-from redraft.images import fit_mask, save_png
+from redraft.images import fit_mask, save_png, to_rgb
 from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
@@ -151,9 +151,10 @@ class Run:
         record = new_record(run, request=request, seed=seed, ask=ask, limits=limits, profile=profile)
         if source is not None:
             store = ImageStore(run.images)
-            record["source"] = store.put(source.convert("RGB"))
+            source = to_rgb(source)
+            record["source"] = store.put(source)
             record["mask"] = None if mask is None else store.put(fit_mask(mask, source.size))
-            save_png(source.convert("RGB"), run.source, {})
+            save_png(source, run.source, {})
         run.write_record(record)
         return cls(run, models, record, retry_wait_s)
 

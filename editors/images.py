@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from editors.backend import ImageTask, Mode
 from redraft.errors import BadReply, InputError
-from redraft.images import fit_mask
+from redraft.images import fit_mask, to_rgb
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest picture that is decoded (8192 x 8192)."""
@@ -84,14 +84,17 @@ def kept_outside_mask(picture: Image.Image, task: ImageTask) -> Image.Image:
 
 
 def decoded(data: bytes, what: str) -> Image.Image:
-    """The RGB picture in `data` (PNG, JPEG, WebP, …). Raises BadReply where it is none, is broken, or is too large."""
+    """The RGB picture in `data` (PNG, JPEG, WebP, …), transparency laid onto white.
+
+    Raises BadReply if it is none, is broken, or is too large.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the check below is the stricter one
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF", "BMP")) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadReply(f"{what}: a picture of {image.width} x {image.height} pixels is too large")
-                return image.convert("RGB")
+                return to_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadReply(f"{what}: this is not a picture ({type(error).__name__}, {len(data)} bytes)") from error
 

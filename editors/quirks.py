@@ -156,9 +156,14 @@ def working_size(pipe: Any, size: tuple[int, int], mode: Mode = "generate") -> t
 def _editable(size: tuple[int, int], quirk: Quirk, pipeline_class: type) -> tuple[int, int]:
     ratio = max(size) / min(size)
     if quirk.most_ratio is not None and ratio > quirk.most_ratio:
+        taken = (
+            "square pictures"
+            if quirk.most_ratio == 1
+            else f"pictures whose longer side is at most {quirk.most_ratio:g} times the shorter"
+        )
         raise InputError(
-            f"{pipeline_class.__name__} edits pictures whose longer side is at most {quirk.most_ratio:g} times the "
-            f"shorter; {size[0]} x {size[1]} is {ratio:.0f} times: crop it, or choose another editor"
+            f"{pipeline_class.__name__} edits {taken}; this one has {size[0]} x {size[1]} pixels: crop it, or choose "
+            "another editor"
         )
     area = size[0] * size[1]
     wanted = min(max(area, quirk.least_area), quirk.most_area)

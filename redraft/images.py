@@ -37,12 +37,22 @@ def open_image(
     decoded. Raises InputError for anything but a single still picture within the bounds.
     """
     bounds = _Bounds(bytes=max_bytes, pixels=max_pixels, longest=max_side, shortest=min_side)
-    return _on_white(_upright(_read(path, bounds), str(path), bounds))
+    return to_rgb(_upright(_read(path, bounds), str(path), bounds))
 
 
 def read_image(data: bytes, *, what: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes the bytes of a file as `open_image` does; `what` names the picture in errors."""
-    return _on_white(_upright(data, what, _Bounds(pixels=max_pixels)))
+    return to_rgb(_upright(data, what, _Bounds(pixels=max_pixels)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` as RGB, transparency laid onto white, without the file's metadata."""
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, clear)
+    rgb = image.convert("RGB")
+    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
 
 
 def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
@@ -66,7 +76,7 @@ def _as_mask(upright: Image.Image, what: str) -> Image.Image:
     if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]  # one band: a pair of numbers
         mask = ImageOps.invert(alpha)
     else:
-        mask = _on_white(upright).convert("L")
+        mask = to_rgb(upright).convert("L")
     if mask.getextrema()[1] < 128:  # type: ignore[operator]
         raise InputError(f"{what} marks nothing; paint white, or make transparent, what is to change")
     return mask
@@ -176,7 +186,8 @@ def _still(image: Image.Image, what: str, bounds: _Bounds) -> Image.Image:
         raise InputError(f"{what} has {width} x {height} pixels; at most {bounds.longest:,} on a side are taken")
     if min(width, height) < bounds.shortest:
         raise InputError(f"{what} has {width} x {height} pixels; at least {bounds.shortest} on a side are needed")
-    if getattr(image, "n_frames", 1) > 1:
+    # Phones write a second picture (a depth map, a preview) into a JPEG, which Pillow then calls MPO: the first counts.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise InputError(f"{what} is animated or has several pages; give a single still picture")
     image.load()
     upright = ImageOps.exif_transpose(image)
@@ -185,16 +196,6 @@ def _still(image: Image.Image, what: str, bounds: _Bounds) -> Image.Image:
         high = 256 if upright.mode.startswith("I;16") or upright.getextrema()[1] > 255 else 1  # type: ignore[operator]
         upright = upright.convert("I").point(lambda value: value * (1 / high)).convert("L")
     return upright
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """RGB without the file's metadata."""
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, clear)
-    rgb = image.convert("RGB")
-    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
 
 
 def _kind(data: bytes) -> str:

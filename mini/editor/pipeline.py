@@ -128,7 +128,7 @@ class CutoutsEditPipeline(DiffusionPipeline):
     """A picture of paper cut-outs and an instruction to an edited picture."""
 
     model_cpu_offload_seq = "text_encoder->transformer"
-    quirk = Quirk(sources="each", mask_optional=True)
+    quirk = Quirk(sources="each", mask_optional=True, most_ratio=1)
 
     def __init__(
         self,

@@ -44,6 +44,12 @@ def test_a_picture_is_edited(tmp_path: Path) -> None:
     assert "Is there exactly one green circle?" in (tmp_path / result["trace"]).read_text()
 
 
+def test_a_picture_that_the_editor_cannot_take_is_refused_with_the_reason(tmp_path: Path) -> None:
+    draw(SCENE).resize((300, 200)).save(tmp_path / "photo.png")
+    done = redraft("edit", "photo.png", "make the star blue", "--images", "1", cwd=tmp_path)
+    assert (done.returncode, "square pictures; this one has 300 x 200" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_session_edits_and_goes_back(tmp_path: Path) -> None:
     draw(SCENE).save(tmp_path / "given.png")
     said = "/open given.png\nmake the star blue\n/save edited.png\n/undo\n/save before.png\n"

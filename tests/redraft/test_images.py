@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from editors.images import decoded
 from redraft.errors import InputError
-from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png
+from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png, to_rgb
 
 RED = (255, 0, 0)
 
@@ -129,6 +130,24 @@ def test_animations(tmp_path: Path, ending: str) -> None:
     path = saved(tmp_path / f"a.{ending}", frames[0], save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="animated or has several pages"):
         open_image(path)
+
+
+def test_a_phones_jpeg_with_two_pictures_is_its_first(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    picture = open_image(tmp_path / "a.jpg")
+    assert picture.size == (16, 8)
+    red, green, blue = picture.getpixel((8, 4))  # type: ignore[misc]
+    assert (red > 240, green < 16, blue < 16) == (True, True, True)
+
+
+def test_transparency_becomes_white_wherever_a_picture_comes_from(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    path = saved(tmp_path / "a.png", clear)
+    white = (255, 255, 255)
+    assert open_image(path).getpixel((0, 0)) == white
+    assert decoded(path.read_bytes(), "a server's answer").getpixel((0, 0)) == white
+    assert to_rgb(clear).getpixel((0, 0)) == white
 
 
 def test_provenance_round_trip(tmp_path: Path) -> None:
