@@ -59,7 +59,7 @@ async def turn(
     http: httpx.AsyncClient, conversation: str, prompt: str, seed: int, started: float, last: str
 ) -> tuple[Turn, str]:
     """A drawing, and the id of its last event; `last`: that of the turn before."""
-    body = {"text": f"/draw {prompt}", "seed": seed}
+    body = {"request": f"/draw {prompt}", "seed": seed}
     (await http.post(f"/api/conversations/{conversation}/turns", json=body)).raise_for_status()
     first = picture = 0.0
     pictures = 0

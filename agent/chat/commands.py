@@ -9,7 +9,7 @@ from typing import Literal
 from redraft.errors import InputError
 
 CommandName = Literal[
-    "draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "fork", "seed", "questions", "open", "mask",
+    "draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "branch", "seed", "questions", "open", "mask",
     "again", "list", "export", "help", "quit",
 ]  # fmt: skip
 
@@ -22,12 +22,12 @@ HELP: dict[CommandName, tuple[str, str]] = {
     "compare": ("A B", "two pictures side by side"),
     "accept": ("[SCORE]", "take the current picture; with a score, accept pictures from there on"),
     "save": ("[FILE]", "save the current picture"),
-    "fork": ("[NAME]", "go on in a copy of this conversation"),
+    "branch": ("[NAME]", "continue in a branch of this conversation"),
     "seed": ("[N|off]", "draw with this seed, or with a new one each time"),
-    "questions": ("on|off", "whether you are asked where something is unclear"),
+    "questions": ("on|off", "whether you are asked if something is unclear"),
     "open": ("FILE", "bring a picture of your own"),
     "mask": ("FILE|off", "the next changes only where this picture is white"),
-    "again": ("", "go on with a drawing that failed"),
+    "again": ("", "continue a drawing that failed"),
     "list": ("", "the pictures of this conversation, and the other conversations"),
     "export": ("[FILE]", "this conversation as one HTML page"),
     "help": ("", "this list"),
@@ -79,7 +79,7 @@ def help_text() -> str:
     return "\n".join(["Say what you want, or:", *lines])
 
 
-def number_of(text: str, what: str, low: float, high: float) -> float:
+def read_number(text: str, what: str, low: float, high: float) -> float:
     """The number that a user typed. Raises InputError."""
     try:
         value = float(text)

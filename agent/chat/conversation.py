@@ -1,54 +1,43 @@
-"""Conversations about pictures: begin one, say something, follow what happens, open it again after a kill.
-
-A conversation is a thread of the graph in `agent.chat.turn`, with a name, on a SQLite checkpointer:
+"""Conversations about pictures: begin one, say what you want, follow what happens, open it again after a kill.
 
 home/
   images/                     pictures of all conversations, by hash
   <name>/
-    conversation.json         name, when it began, its profile; no keys
-    state/                    checkpoints, lock
-    turn-0001/ ...            the run that a turn was, as `redraft draw` leaves it
+    conversation.jsonl        the log: everything that was said, and what came of it (`agent.chat.journal`); no keys
+    turn-0001/ ...            the run of a turn, as `redraft draw` leaves it
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
 import json
 import re
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from langchain_core.runnables import RunnableConfig
-from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command as GraphCommand
-from langgraph.types import StateSnapshot
+from pydantic import ValidationError
 
-from agent.chat.turn import build_talk_graph
-from agent.chat.values import (
-    TALK_TYPES,
-    Brought,
-    Clarify,
-    Entry,
-    Picture,
-    TalkContext,
-    TalkEvent,
-    TalkState,
-    begin,
-    new_state,
+from agent.chat.journal import Changes as TurnChanges
+from agent.chat.journal import (
+    ConversationLog,
+    ConversationState,
+    FileLog,
+    Record,
+    answer_record,
+    begun_record,
+    end_record,
+    fold_records,
+    turn_record,
 )
-from agent.checkpoints import Checkpoints, SqliteFiles, settled
+from agent.chat.turn import TurnWork, clarify_of, reply_of
+from agent.chat.values import Clarify, Enclosed, Picture, Replied, Tell, TurnEntry, TurnEvent
 from agent.models import Models
-from agent.runfolder import RunFolder
 from agent.trace import data_uri
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -56,19 +45,13 @@ from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.store import ImageStore
 
-FORMAT = 1
+LOG = "conversation.jsonl"
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-_Graph = CompiledStateGraph[TalkState, TalkContext, TalkState, TalkState]
-
-
-@functools.cache
-def _compiled() -> _Graph:
-    return build_talk_graph().compile()
 
 
 @dataclass(frozen=True)
-class Known:
-    """A conversation that is there. `turns` None where its state cannot be read."""
+class ConversationSummary:
+    """A conversation in a list."""
 
     name: str
     created: str
@@ -78,12 +61,12 @@ class Known:
 
 @dataclass(frozen=True)
 class View:
-    """How a conversation stands. `waiting`: the question it waits with; `pending`: what was said in a turn that was cut
-    off by a kill, which `Conversation.turn(None)` goes on with."""
+    """How a conversation stands. `turn`: number of the latest turn. `waiting`: the question it waits with. `pending`:
+    the request of a turn that was cut off, which `Conversation.turn(None)` continues. `replied`: the latest reply."""
 
     name: str
     turn: int
-    entries: tuple[Entry, ...]
+    entries: tuple[TurnEntry, ...]
     pictures: tuple[Picture, ...]
     current: int
     accept_at: float
@@ -91,29 +74,46 @@ class View:
     may_ask: bool
     waiting: Clarify | None
     pending: str | None
+    replied: Replied | None
 
 
 @dataclass(frozen=True)
-class Housing:
-    """How conversations are kept, where it is not as usual: in files below `home`, for a user of this machine.
+class Storage:
+    """Where conversations are kept, if it is not as usual: in files below `home`, for a user of this machine.
 
-    store:       their pictures; None for `home`/images.
-    threads:     put before a conversation's name where checkpoints of several homes lie together.
+    open_log:    the log of the conversation of that name.
+    store:       their pictures.
     own_files:   whether the user may name files of this machine, to be read or written.
-    name_branch: gives a copy its name, from the one that was asked for.
+    name_branch: gives a branch its name, from the one that was asked for.
     """
 
-    checkpoints: Checkpoints = field(default_factory=SqliteFiles)
-    store: ImageStore | None = None
-    threads: str = ""
-    own_files: bool = True
-    name_branch: Callable[[str | None], str] | None = None
+    open_log: Callable[[str], ConversationLog]
+    store: ImageStore
+    own_files: bool
+    name_branch: Callable[[str, str | None], str]
+
+    @classmethod
+    def in_files(cls, home: Path) -> Storage:
+        def name_branch(name: str, wish: str | None) -> str:
+            taken = {summary.name for summary in list_conversations(home)}
+            return check_name(wish or next(f"{name}-{n}" for n in range(2, 10_000) if f"{name}-{n}" not in taken))
+
+        return cls(
+            open_log=lambda name: FileLog(home / name / LOG),
+            store=ImageStore(home / "images"),
+            own_files=True,
+            name_branch=name_branch,
+        )
+
+
+async def _tell_nobody(event: TurnEvent) -> None:
+    del event
 
 
 class Conversation:
     """One conversation. It belongs to one event loop at a time; `cancel` alone may be called from any thread.
 
-    Each call works under a lock on the conversation's folder, so that several processes may have it open by turns.
+    Each turn holds the conversation's log, so that several processes may have it open by turns.
     """
 
     def __init__(
@@ -121,18 +121,20 @@ class Conversation:
         home: Path,
         name: str,
         models: Models,
+        *,
         limits: Limits,
         profile: Profile | None,
-        housing: Housing | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.home = home
         self.name = name
         self.models = models
         self.limits = limits
         self.profile = profile
-        self.housing = housing or Housing()
-        self.store = self.housing.store or ImageStore(home / "images")
-        self._folder = RunFolder(home / name)
+        self.storage = storage or Storage.in_files(home)
+        self.store = self.storage.store
+        self.path = home / name
+        self._log = self.storage.open_log(name)
         self._stop = threading.Event()
 
     @classmethod
@@ -145,22 +147,18 @@ class Conversation:
         limits: Limits,
         profile: Profile | None = None,
         may_ask: bool = True,
-        housing: Housing | None = None,
+        storage: Storage | None = None,
     ) -> Conversation:
         """A new conversation. Raises InputError for a name that cannot be used or is taken."""
-        made = cls(home, check_name(name), models, limits, profile, housing)
-        await made._begin(None, new_state(may_ask))
+        made = cls(home, check_name(name), models, limits=limits, profile=profile, storage=storage)
+        await made._begin(None, ConversationState(may_ask=may_ask))
         return made
 
     @classmethod
     def open(cls, home: Path, name: str, models: Models, *, limits: Limits, profile: Profile | None) -> Conversation:
-        """A conversation that is there. Raises InputError where there is none of that name."""
+        """A conversation in files. Raises InputError if there is none of that name."""
         read_conversation(home, name)
-        return cls(home, name, models, limits, profile)
-
-    @property
-    def path(self) -> Path:
-        return self._folder.path
+        return cls(home, name, models, limits=limits, profile=profile)
 
     def cancel(self) -> None:
         """Ends the turn under way after the current piece of work; the best picture so far is kept."""
@@ -168,154 +166,150 @@ class Conversation:
 
     async def view(self) -> View:
         """How it stands, also while a turn is worked on."""
-        async with self._opened(locked=False) as graph:
-            return self._view(await graph.aget_state(self._thread))
+        state = await self._read()
+        turn = state.open
+        return View(
+            name=self.name,
+            turn=state.turn,
+            entries=state.entries,
+            pictures=state.pictures,
+            current=state.current,
+            accept_at=self.limits.accept_at if state.accept_at is None else state.accept_at,
+            seed=state.seed,
+            may_ask=state.may_ask,
+            waiting=clarify_of(turn) if turn is not None and turn.asks else None,
+            pending=None if turn is None or turn.asks else turn.request,
+            replied=reply_of(state, self.store) if state.entries else None,
+        )
 
-    async def turn(self, said: str | None, brought: Brought | None = None) -> AsyncGenerator[TalkEvent]:
-        """Works on what the user says until it is done (last event Replied) or a question is to be answered (last event
-        Clarify); where one is, `said` is taken for its answer, unless it is a command. None goes on with a turn that
-        was cut off. What is `brought` holds for this turn; it has to be given again where the turn is gone on with.
+    async def turn(
+        self, request: str | None, enclosed: Enclosed | None = None, *, tell: Tell = _tell_nobody
+    ) -> Replied | Clarify | None:
+        """Works on a request until it is done, or until a question is to be answered. `tell` is given what happens on
+        the way.
 
-        What goes wrong in a turn is told in its reply. Raises UsageError where the conversation itself cannot be used,
-        by a second process for instance.
+        If a question waits, `request` is the answer, unless it is a command, which begins a turn in its place. None
+        continues a turn that was cut off, and gives None if there is none. What goes wrong in a turn is told in its
+        reply. Raises UsageError if the conversation cannot be used, for example because another process works on it.
         """
         self._stop.clear()
-        async with self._opened() as graph:
-            snapshot = await settled(graph, self._thread)
-            view = self._view(snapshot)
-            entry: Any = None
-            if view.waiting is not None:
-                if said is None:
-                    yield view.waiting
-                    return
-                if said.lstrip().startswith("/"):  # a command is no answer: the turn that asked is dropped
-                    entry = begin(said, cast(TalkState, snapshot.values), brought)
-                else:
-                    entry = GraphCommand(resume=said)
-            elif view.pending is not None:
-                if said is not None:
-                    raise InputError(f"the turn {view.pending!r} is not finished; go on with it first")
-            elif said is None:
-                return
-            else:
-                entry = begin(said, cast(TalkState, snapshot.values), brought)
-            context = self._context(brought or Brought())
-            steps = graph.astream(entry, self._thread, context=context, stream_mode="custom", durability="sync")
-            async with aclosing(cast("AsyncGenerator[TalkEvent]", steps)) as events:
-                async for event in events:
-                    yield event
-            view = self._view(await graph.aget_state(self._thread))
-            if view.waiting is not None:
-                yield view.waiting
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._hold():
+            work = self._work(await self._read(), tell)
+            turn = work.state.open
+            if turn is not None and turn.asks and request is not None and not request.lstrip().startswith("/"):
+                await work.record(answer_record(turn.number, request, enclosed))
+            elif request is not None:
+                if turn is not None and not turn.asks:
+                    raise InputError(f"the turn {turn.request!r} is not finished; go on with it first")
+                await work.record(turn_record(work.state.turn + 1, request, enclosed))
+            elif turn is None:
+                return None
+            return await work.finish()
 
-    async def fork(self, name: str | None = None) -> Conversation:
-        """A copy of this conversation under another name, as it stands now."""
-        async with self._opened() as graph:
-            snapshot = await graph.aget_state(self._thread)
-        return await self._forked(cast(TalkState, snapshot.values), name)
+    async def give_up(self, why: str) -> None:
+        """Ends a turn that was cut off, with `why` as its reply. Does nothing if there is none."""
+        with self._hold():
+            state = await self._read()
+            if state.open is not None:
+                entry = TurnEntry(
+                    turn=state.open.number, request=state.open.request, kind="mistake", reply=why,
+                    current=state.current, error=True,
+                )  # fmt: skip
+                await self._log.append(state.records, end_record(entry, TurnChanges()))
+
+    async def set_may_ask(self, may_ask: bool) -> None:
+        """Whether the user may be asked if something is unclear."""
+        with self._hold():
+            state = await self._read()
+            await self._log.append(state.records, {"is": "settings", "settings": {"may_ask": may_ask}})
+
+    async def branch(self, name: str | None = None) -> Conversation:
+        """A branch: a copy of this conversation under another name, as it stands now."""
+        with self._hold():
+            state = await self._read()
+        return await self._branch(self.storage.name_branch(self.name, name), state)
 
     async def export(self, target: Path | None = None) -> Path:
         """Writes the conversation as one HTML page that needs nothing but itself."""
-        async with self._opened() as graph:
-            snapshot = await graph.aget_state(self._thread)
-        return self._export(cast(TalkState, snapshot.values), target)
+        return self._export(await self._read(), target)
 
-    @property
-    def _thread(self) -> RunnableConfig:
-        return {"configurable": {"thread_id": f"{self.housing.threads}{self.name}"}}
+    async def _read(self) -> ConversationState:
+        return fold_records(await self._log.read())
 
-    def _context(self, brought: Brought) -> TalkContext:
-        async def fork(state: TalkState, name: str | None) -> str:
-            # In a context of its own: this is asked for inside of a node, and the copy is another thread.
-            task = asyncio.get_running_loop().create_task(self._forked(state, name), context=contextvars.Context())
-            return (await task).name
+    @contextmanager
+    def _hold(self) -> Iterator[None]:
+        with self._log.hold():
+            yield
 
-        return TalkContext(
+    def _work(self, state: ConversationState, tell: Tell) -> TurnWork:
+        async def make_branch(name: str, state: ConversationState) -> None:
+            assert state.open is not None
+            await self._branch(name, state, turn=state.open.number)
+
+        return TurnWork(
+            log=self._log,
+            state=state,
             name=self.name,
             home=self.home,
             runs=self.path,
             store=self.store,
             models=self.models,
-            limits=brought.limits or self.limits,
+            limits=self.limits,
             profile=self.profile,
-            fork=fork,
+            own_files=self.storage.own_files,
+            name_branch=lambda wish: self.storage.name_branch(self.name, wish),
+            make_branch=make_branch,
             export=self._export,
-            others=lambda: [known.name for known in list_conversations(self.home)],
-            seed=brought.seed,
-            own_files=self.housing.own_files,
+            list_others=lambda: [summary.name for summary in list_conversations(self.home)],
+            tell=tell,
             stop=self._stop,
         )
 
-    async def _begin(self, parent: str | None, state: TalkState) -> None:
+    async def _begin(self, parent: str | None, state: ConversationState, *, turn: int | None = None) -> None:
+        """Writes the first record. A branch that a turn of its parent makes may be there from before a kill."""
         try:
-            self.path.mkdir(parents=True)
-            (self.path / "state").mkdir()
-        except FileExistsError:
-            raise InputError(f"there is a conversation {self.name!r} already; choose another name") from None
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write to {self.home}: {error.strerror}; choose another folder") from error
-        async with self._opened() as graph:
-            await graph.aupdate_state(self._thread, state, as_node="act")
-        record = {
-            "format": FORMAT,
-            "name": self.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "parent": parent,
-            "profile": None if self.profile is None else self.profile.model_dump(mode="json"),
-        }
-        # Last: a conversation without this file was never begun.
-        self._folder.write(self.path / "conversation.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        record = begun_record(
+            self.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            profile=None if self.profile is None else self.profile.model_dump(mode="json"),
+            parent=parent,
+            made_in=turn,
+            state=state,
+        )
+        with self._hold():
+            records = await self._log.read()
+            if (
+                records
+                and turn is not None
+                and [records[0].get(key) for key in ("parent", "made_in")] == [parent, turn]
+            ):
+                return
+            if records:
+                raise InputError(f"there is a conversation {self.name!r} already; choose another name")
+            await self._log.append(0, record)
 
-    async def _forked(self, state: TalkState, name: str | None) -> Conversation:
-        if self.housing.name_branch is not None:
-            name = self.housing.name_branch(name)
-        else:
-            taken = {known.name for known in list_conversations(self.home)}
-            name = name or next(f"{self.name}-{n}" for n in range(2, 10_000) if f"{self.name}-{n}" not in taken)
-        other = Conversation(self.home, check_name(name), self.models, self.limits, self.profile, self.housing)
-        kept = {key: value for key, value in state.items() if key in new_state(True)}
-        # A copy that is made in a turn does not know that turn.
-        kept["turn"] = state["entries"][-1].turn if state["entries"] else 0
-        await other._begin(self.name, cast(TalkState, kept))
+    async def _branch(self, name: str, state: ConversationState, *, turn: int | None = None) -> Conversation:
+        other = Conversation(
+            self.home, check_name(name), self.models, limits=self.limits, profile=self.profile, storage=self.storage
+        )
+        # A branch that is made in a turn does not know that turn.
+        await other._begin(self.name, replace(state, turn=state.entries[-1].turn if state.entries else 0), turn=turn)
         return other
 
-    def _export(self, state: TalkState, target: Path | None) -> Path:
+    def _export(self, state: ConversationState, target: Path | None) -> Path:
         path = (target or self.path / f"{self.name}.html").expanduser()
-        page = render_page(self.name, self.home, self.store, state["entries"], state["pictures"])
+        page = render_page(self.name, self.home, self.store, state.entries, state.pictures)
         try:
+            if target is None:
+                path.parent.mkdir(parents=True, exist_ok=True)  # another server may have begun it elsewhere
             write_atomically(path, page.encode())
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
         return path
-
-    def _view(self, snapshot: StateSnapshot) -> View:
-        state = cast(TalkState, snapshot.values)
-        waiting = None
-        if snapshot.interrupts:
-            asked = snapshot.interrupts[0].value
-            waiting = Clarify(state["turn"], asked["question"], tuple(asked["choices"]))
-        accept = state["accept_at"]
-        # A turn of which a kill has left the input alone has not begun: saying it again takes its place.
-        begun = any(task.name != "__start__" for task in snapshot.tasks)
-        return View(
-            name=self.name,
-            turn=state["turn"],
-            entries=tuple(state["entries"]),
-            pictures=tuple(state["pictures"]),
-            current=state["current"],
-            accept_at=self.limits.accept_at if accept is None else accept,
-            seed=state["seed"],
-            may_ask=state["may_ask"],
-            waiting=waiting,
-            pending=state["said"] if begun and not snapshot.interrupts else None,
-        )
-
-    @asynccontextmanager
-    async def _opened(self, locked: bool = True) -> AsyncIterator[_Graph]:
-        checkpoints = self.path / "state" / "checkpoints.sqlite"
-        with self._folder.lock() if locked else nullcontext():
-            async with self.housing.checkpoints.open(checkpoints, TALK_TYPES) as saver:
-                yield _compiled().copy({"checkpointer": saver})
 
 
 def check_name(name: str) -> str:
@@ -330,53 +324,73 @@ def check_name(name: str) -> str:
 
 def random_name() -> str:
     """A name for a conversation that was given none."""
-    return f"talk-{secrets.token_hex(3)}"
+    return f"chat-{secrets.token_hex(3)}"
 
 
-def list_conversations(home: Path) -> list[Known]:
+def list_conversations(home: Path) -> list[ConversationSummary]:
     """The conversations under `home`, the latest first; folders that are none are passed over."""
-    found = []
-    for path in home.glob("*/conversation.json"):
+    summaries = []
+    for path in home.glob(f"*/{LOG}"):
         try:
-            found.append(read_conversation(home, path.parent.name))
+            begun = FileLog(path).read_begun()
         except InputError:
             continue
-    return sorted(found, key=lambda known: (known.created, known.name), reverse=True)
+        if begun is not None:
+            summaries.append(_summary(path.parent.name, begun))
+    return sorted(summaries, key=lambda summary: (summary.created, summary.name), reverse=True)
 
 
-def read_conversation(home: Path, name: str) -> Known:
-    """Raises InputError where there is no conversation of that name, or its record cannot be read."""
-    record = read_record(home, name)
-    profile = record.get("profile")
-    return Known(name, str(record.get("created", "")), record.get("parent"), profile["name"] if profile else None)
+def conversation_exists(home: Path, name: str) -> bool:
+    """Whether a conversation of that name was begun. Raises InputError for a name that cannot be one."""
+    folder = home / check_name(name)
+    return (folder / "conversation.json").is_file() or FileLog(folder / LOG).read_begun() is not None
 
 
-def read_record(home: Path, name: str) -> dict[str, Any]:
-    """conversation.json. Raises InputError as `read_conversation` does."""
-    path = home / check_name(name) / "conversation.json"
+def read_conversation(home: Path, name: str) -> ConversationSummary:
+    """Raises InputError if there is no conversation of that name, or it cannot be read."""
+    return _summary(name, _read_begun(home, name))
+
+
+def read_profile(home: Path, name: str) -> Profile | None:
+    """The profile that a conversation was begun with. Raises InputError."""
+    profile = _read_begun(home, name)["profile"]
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(k.name for k in list_conversations(home)[:10]) if home.is_dir() else ""
-        raise InputError(f"there is no conversation {name!r}; there are: {known or 'none yet'}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f"{path} is of another version of redraft, or damaged")
-    return record
+        return None if profile is None else Profile.model_validate_json(json.dumps(profile))
+    except ValidationError as error:
+        raise InputError(f"the profile of the conversation {name!r} cannot be read: {error}") from None
+
+
+def _read_begun(home: Path, name: str) -> Record:
+    path = home / check_name(name) / LOG
+    begun = FileLog(path).read_begun()
+    if begun is not None:
+        return begun
+    if (path.parent / "conversation.json").is_file():
+        raise InputError(f"the conversation {name!r} is of an earlier version of redraft, which this one cannot read")
+    known = ", ".join(summary.name for summary in list_conversations(home)[:10]) if home.is_dir() else ""
+    raise InputError(f"there is no conversation {name!r}; there are: {known or 'none yet'}")
+
+
+def _summary(name: str, begun: Record) -> ConversationSummary:
+    profile = begun["profile"]
+    return ConversationSummary(
+        name=name, created=begun["created"], parent=begun["parent"], profile=profile["name"] if profile else None
+    )
 
 
 def delete_conversation(home: Path, name: str) -> None:
-    """Removes a conversation and its runs; pictures stay in the store, which others may share. Raises InputError where
+    """Removes a conversation and its runs; pictures stay in the store, which others may share. Raises InputError if
     there is none, or another process works on it."""
-    read_record(home, name)
-    folder = RunFolder(home / name)
-    with folder.lock():
-        shutil.rmtree(folder.path)
+    _read_begun(home, name)
+    with FileLog(home / name / LOG).hold():
+        shutil.rmtree(home / name)
 
 
-def render_page(name: str, home: Path, store: ImageStore, entries: Sequence[Entry], pictures: Sequence[Picture]) -> str:
-    """The page as text. What users and models said is escaped."""
+def render_page(
+    name: str, home: Path, store: ImageStore, entries: Sequence[TurnEntry], pictures: Sequence[Picture]
+) -> str:
+    """A conversation as one HTML page that needs nothing but itself and runs no script. Everything that users and
+    models wrote is escaped."""
     environment = Environment(
         loader=PackageLoader("agent", "templates"),
         autoescape=True,

@@ -1,22 +1,26 @@
-"""`redraft chat`: a conversation in the terminal. Replies go to stdout, all that is told on the way to stderr."""
+"""`redraft chat`: a conversation in the terminal. Replies go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-from contextlib import aclosing
 from pathlib import Path
 from typing import TextIO
 
 import typer
 from PIL import Image
-from pydantic import ValidationError
 
-from agent.chat.conversation import Conversation, View, list_conversations, random_name, read_record
-from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
+from agent.chat.conversation import (
+    Conversation,
+    View,
+    conversation_exists,
+    list_conversations,
+    random_name,
+    read_profile,
+)
+from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
 from agent.models import open_models
 from agent.runfolder import require_writable
 from agent.terminal import (
@@ -46,32 +50,31 @@ def chat(
     listed: bool,
     export: Path | None,
 ) -> None:
-    """Talks until the input ends or the user quits. Raises RedraftError where the conversation cannot be used."""
+    """Reads requests until the input ends or the user quits. Raises RedraftError if the conversation cannot be used."""
     profile = load_profile(profile_name or "mini")
     home = (Path(profile.runs) if out is None else out) / HOME
     if listed:
-        _list(home)
+        _print_list(home)
         return
-    known = conversation is not None and (home / conversation / "conversation.json").is_file()
+    known = conversation is not None and conversation_exists(home, conversation)
     if conversation is not None and known:
-        record = read_record(home, conversation)
-        if profile_name is None and record.get("profile") is not None:
-            profile = _profile_of(record["profile"], conversation)
+        own = read_profile(home, conversation)
+        profile = own if own is not None and profile_name is None else profile
     elif export is not None:
         raise InputError("name the conversation that is to be exported: redraft chat --conversation NAME --export FILE")
     require_writable(home)
     with stdout_for_results() as stdout:
-        talk = _Talk(profile, home, conversation or random_name(), known, ask, stdout)
+        terminal = TerminalChat(profile, home, conversation or random_name(), known=known, ask=ask, stdout=stdout)
         if export is not None:
-            stdout.write(f"{asyncio.run(talk.export(export))}\n")
+            stdout.write(f"{asyncio.run(terminal.export(export))}\n")
             return
-        talk.run()
+        terminal.run()
 
 
-class _Talk:
+class TerminalChat:
     """The terminal's side of a conversation."""
 
-    def __init__(self, profile: Profile, home: Path, name: str, known: bool, ask: bool, stdout: TextIO) -> None:
+    def __init__(self, profile: Profile, home: Path, name: str, *, known: bool, ask: bool, stdout: TextIO) -> None:
         self._profile = profile
         self._home = home
         self._name = name
@@ -91,23 +94,23 @@ class _Talk:
         person = stdin_is_a_person()
         with asyncio.Runner() as runner:
             try:
-                talk = runner.run(self._open(self._name, self._known))
-                view = runner.run(talk.view())
+                conversation = runner.run(self._open(self._name, self._known))
+                view = runner.run(conversation.view())
                 self._greet(view)
                 waiting = view.waiting
                 if view.pending is not None:
-                    self._say(f"[dim]going on with:[/] {escape(view.pending)}")
-                    talk, waiting, _ = self._turn(runner, talk, None)
+                    self._say(f"[dim]continuing:[/] {escape(view.pending)}")
+                    conversation, waiting, _ = self._turn(runner, conversation, None)
                 elif waiting is not None:
                     self._question(waiting)
                 while (line := self._read(person, waiting)) is not None:
                     if not line.strip() and waiting is None:
                         continue
-                    talk, waiting, quits = self._turn(runner, talk, line)
+                    conversation, waiting, quits = self._turn(runner, conversation, line)
                     if quits:
                         break
             except KeyboardInterrupt:
-                sys.stderr.write(f"\ninterrupted; go on with: redraft chat --conversation {self._name}\n")
+                sys.stderr.write(f"\ninterrupted; continue with: redraft chat --conversation {self._name}\n")
                 sys.stderr.flush()
                 leave_soon()
                 self._models.close()
@@ -122,60 +125,53 @@ class _Talk:
         )
 
     def _turn(
-        self, runner: asyncio.Runner, talk: Conversation, said: str | None
+        self, runner: asyncio.Runner, conversation: Conversation, request: str | None
     ) -> tuple[Conversation, Clarify | None, bool]:
         """Works on a turn. Ctrl-C ends its drawing with the best picture so far; a second one leaves."""
-        last: TalkEvent | None = None
+        interrupted = False
 
-        async def work() -> None:
-            nonlocal last
-            asked = False
-            main = asyncio.current_task()
-            assert main is not None
+        async def work() -> Replied | Clarify | None:
+            task = asyncio.current_task()
+            assert task is not None
 
             def interrupt() -> None:
-                nonlocal asked
-                if asked:
-                    main.cancel()
-                asked = True
-                talk.cancel()
+                nonlocal interrupted
+                if interrupted:
+                    task.cancel()
+                interrupted = True
+                conversation.cancel()
+
+            async def tell(event: TurnEvent) -> None:
+                self._show(event, live)
 
             with handle_signals(signal.SIGINT, call=interrupt):
-                async with aclosing(talk.turn(said)) as events:
-                    async for event in events:
-                        last = event
-                        self._show(event, live)
+                return await conversation.turn(request, tell=tell)
 
+        last: Replied | Clarify | None = None
         with LiveView(self._limits) as live:
             try:
-                runner.run(work())
+                last = runner.run(work())
             except asyncio.CancelledError:
                 raise KeyboardInterrupt from None
             except RedraftError as error:
                 self._say(f"[red]{escape(str(error))}[/]")
         if isinstance(last, Clarify):
             self._question(last)
-            return talk, last, False
+            return conversation, last, False
         if isinstance(last, Replied):
-            if last.fork is not None:
-                self._name = last.fork
-                talk = runner.run(self._open(last.fork, known=True))
-            return talk, None, last.entry.said.strip().lower() == "/quit"
-        return talk, None, False
+            self._reply(last)
+            if last.branch is not None:
+                self._name = last.branch
+                conversation = runner.run(self._open(last.branch, known=True))
+            return conversation, None, last.entry.request.strip().lower() == "/quit"
+        return conversation, None, False
 
-    def _show(self, event: TalkEvent, live: LiveView) -> None:
-        match event:
-            case TurnBegan():
-                if event.by not in ("", "command"):
-                    why = f": {event.reason}" if event.reason else ""
-                    sys.stderr.write(printable(f"{event.kind}{why} ({event.by})\n"))
-            case Replied():
-                live.__exit__()
-                self._reply(event)
-            case Clarify():
-                live.__exit__()
-            case _:
-                live.show(event)
+    def _show(self, event: TurnEvent, live: LiveView) -> None:
+        if not isinstance(event, TurnBegan):
+            live.show(event)
+        elif event.by not in ("", "command"):
+            why = f": {event.reason}" if event.reason else ""
+            sys.stderr.write(printable(f"{event.kind}{why} ({event.by})\n"))
 
     def _reply(self, event: Replied) -> None:
         colour = "red" if event.entry.error else "default"
@@ -195,9 +191,9 @@ class _Talk:
             self._stdout.write(inline(picture, self._way) + "\n")
         self._stdout.flush()
 
-    def _question(self, asked: Clarify) -> None:
-        self._say(f"[bold]{escape(asked.question)}[/]")
-        for number, choice in enumerate(asked.choices, start=1):
+    def _question(self, question: Clarify) -> None:
+        self._say(f"[bold]{escape(question.question)}[/]")
+        for number, choice in enumerate(question.choices, start=1):
             self._say(f"  {number} {escape(choice)}")
 
     def _greet(self, view: View) -> None:
@@ -211,7 +207,7 @@ class _Talk:
                 now = view.pictures[view.current - 1]
                 path = self._home / "images" / now.image[:2] / f"{now.image}.png"
                 self._picture(path)
-                self._say(f"you look at picture {now.number} {escape(str(path))}")
+                self._say(f"you are looking at picture {now.number} {escape(str(path))}")
 
     def _read(self, person: bool, waiting: Clarify | None) -> str | None:
         """The next line, None at the end of the input."""
@@ -226,18 +222,12 @@ class _Talk:
         self._stdout.flush()
 
 
-def _list(home: Path) -> None:
+def _print_list(home: Path) -> None:
     console = open_console(sys.stdout)
-    known = list_conversations(home) if home.is_dir() else []
-    for one in known:
-        of = f", a copy of {one.parent}" if one.parent else ""
-        console.print(escape(f"{one.name}  {one.created}, {one.profile or 'own models'}{of}"), soft_wrap=True)
-    if not known:
+    summaries = list_conversations(home) if home.is_dir() else []
+    for summary in summaries:
+        of = f", a branch of {summary.parent}" if summary.parent else ""
+        line = f"{summary.name}  {summary.created}, {summary.profile or 'models of its own'}{of}"
+        console.print(escape(line), soft_wrap=True)
+    if not summaries:
         console.print(escape(f"no conversations under {home} yet"), soft_wrap=True)
-
-
-def _profile_of(record: object, name: str) -> Profile:
-    try:
-        return Profile.model_validate_json(json.dumps(record))
-    except ValidationError as error:
-        raise InputError(f"the profile of the conversation {name!r} cannot be read: {error}") from None

@@ -1,451 +1,478 @@
-"""A turn of a conversation as a LangGraph graph; the conversation is the thread.
+"""A turn of a conversation: an async function over the conversation's log and the run graph.
 
-    understand -+-> clarify (asks the user) -> understand
-                +-> act -> end
+    read the request -+-> ask the user (the turn waits; the answer is read together with the request)
+                      +-> do it: draw, edit, answer, undo, ... -> the turn's entry
 
-What a turn draws is a run of its own (`agent.run`) in a folder that follows from the turn's number, so that a turn that
-was killed takes its run up again. State holds small values and hashes; pictures lie in the conversation's store.
+Each step is written to the log before the next begins (`agent.chat.journal`), and is not repeated when the turn is taken
+up after a kill. What draws is a run of its own (`agent.run`), in a folder that follows from the turn's number.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from langgraph.graph import END, START, StateGraph
-from langgraph.types import interrupt
 from PIL import Image
 
-from agent.chat.commands import Command, help_text, number_of, parse_command
-from agent.chat.values import (
-    Entry,
-    EntryKind,
-    Node,
-    Outcome,
-    Picture,
-    Replied,
-    TalkContext,
-    TalkState,
-    TurnBegan,
-    current,
-    looked_at,
-    looking_at,
-    shows,
+from agent.chat.commands import Command, help_text, parse_command, read_number
+from agent.chat.journal import (
+    Changes,
+    ConversationLog,
+    ConversationState,
+    OpenTurn,
+    Record,
+    add_record,
+    end_record,
+    reading_record,
 )
-from agent.detached import detached
+from agent.chat.values import Clarify, EntryKind, Picture, Replied, Tell, TurnBegan, TurnEntry
+from agent.models import Models
 from agent.run import Run, RunResult
 from agent.types import StopReason
 from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import open_image, open_mask, save_png
+from redraft.journal import Occupied
 from redraft.limits import Limits
+from redraft.profiles import Profile
 from redraft.store import ImageStore
 from rewriter.turns import Turn, TurnContext
 
 EARLIER = 6
-"""Turns of which the reader is told what the user said."""
+"""The reader is given the requests of so many earlier turns."""
 
 
-async def understand(state: TalkState, runtime: Node) -> TalkState:
-    ctx = runtime.context
-    try:
-        command = parse_command(state["said"])
+@dataclass(frozen=True)
+class TurnOutcome:
+    """What a turn came to. `shown`: numbers of the pictures to show."""
+
+    kind: EntryKind
+    reply: str
+    changes: Changes = field(default_factory=Changes)
+    shown: tuple[int, ...] = ()
+    run: str | None = None
+    error: bool = False
+    file: Path | None = None
+    branch: str | None = None
+
+
+@dataclass
+class TurnWork:
+    """Works on the open turn of a conversation.
+
+    runs:        folder for the runs of this conversation, within `home`.
+    own_files:   whether the user may name files of this machine.
+    name_branch: gives a branch its name, from the one that was asked for.
+    make_branch: makes the branch of that name, as the state says; does nothing if it is there.
+    """
+
+    log: ConversationLog
+    state: ConversationState
+    name: str
+    home: Path
+    runs: Path
+    store: ImageStore
+    models: Models
+    limits: Limits
+    profile: Profile | None
+    own_files: bool
+    name_branch: Callable[[str | None], str]
+    make_branch: Callable[[str, ConversationState], Awaitable[None]]
+    export: Callable[[ConversationState, Path | None], Path]
+    list_others: Callable[[], list[str]]
+    tell: Tell
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def turn(self) -> OpenTurn:
+        assert self.state.open is not None
+        return self.state.open
+
+    async def record(self, record: Record) -> None:
+        await self.log.append(self.state.records, record)
+        self.state = add_record(self.state, record)
+
+    async def finish(self) -> Replied | Clarify:
+        """Goes on with the turn until it is finished or waits for an answer. Raises Occupied if another process works
+        on it; what else goes wrong becomes the reply."""
+        if not self.turn.is_read:
+            await self._read()
+        if self.turn.asks:
+            return clarify_of(self.turn)
+        turn, reading = self.turn, self.turn.reading
+        command = None if turn.problem else parse_command(turn.request)
+        kind: EntryKind = "mistake"
+        text = reason = by = ""
         if command is not None:
-            return {"command": command}
-        if not state["said"].strip():
-            raise InputError("say what you want, or /help")
-        if ctx.models.turn_reader is None:
-            raise InputError("these models read no free text; use the commands, /help lists them")
-        async with ctx.models.calls:
-            wanted = await ctx.models.turn_reader(await asyncio.to_thread(_talk, state, ctx))
-    except RedraftError as error:
-        return {"problem": str(error)}
-    return {"wanted": wanted}
+            kind, text, by = _kind_of(command), " ".join(command.arguments), "command"
+        elif reading is not None:
+            kind, text, reason, by = reading.kind, reading.text, reading.reason, reading.by
+        await self.tell(TurnBegan(turn=turn.number, request=turn.request, kind=kind, text=text, reason=reason, by=by))
+        try:
+            if turn.problem:
+                raise InputError(turn.problem)
+            outcome = await self._do(reading, command)
+        except Occupied:
+            raise
+        except RedraftError as error:
+            outcome = TurnOutcome(kind, str(error), error=True)
+        entry = TurnEntry(
+            turn=turn.number,
+            request=turn.request,
+            kind=outcome.kind,
+            reply=outcome.reply,
+            current=outcome.changes.apply(self.state).current,
+            pictures=outcome.shown,
+            reason=reason,
+            by=by,
+            question=turn.question,
+            answer=turn.answer,
+            run=outcome.run,
+            error=outcome.error,
+        )
+        await self.record(end_record(entry, outcome.changes, file=outcome.file, branch=outcome.branch))
+        return reply_of(self.state, self.store)
+
+    async def _read(self) -> None:
+        turn = self.turn
+        try:
+            if parse_command(turn.request) is not None:
+                return
+            if not turn.request.strip():
+                raise InputError("say what you want, or /help")
+            if self.models.turn_reader is None:
+                raise InputError("these models read no free text; use the commands, /help lists them")
+            async with self.models.calls:
+                reading = await self.models.turn_reader(await asyncio.to_thread(self._situation))
+        except RedraftError as error:
+            await self.record(reading_record(turn.number, None, problem=str(error)))
+            return
+        asks = reading.kind == "unclear" and self.state.may_ask and not turn.question
+        await self.record(reading_record(turn.number, reading, asks=asks))
+
+    def _situation(self) -> TurnContext:
+        state, turn, picture = self.state, self.turn, self.state.current_picture
+        return TurnContext(
+            request=turn.request,
+            pictures=len(state.pictures),
+            current=state.current,
+            made_from="" if picture is None else state.origin(picture),
+            earlier=tuple(entry.request for entry in state.entries[-EARLIER:]),
+            may_ask=state.may_ask and not turn.question,
+            question=turn.question,
+            answer=turn.answer,
+            picture=None if picture is None else self.store.get(picture.image),
+        )
+
+    async def _do(self, reading: Turn | None, command: Command | None) -> TurnOutcome:
+        if command is not None:
+            return await self._do_command(command)
+        assert reading is not None
+        match reading.kind:
+            case "draw":
+                return await self._draw(reading.text)
+            case "edit":
+                return await self._edit(reading.text)
+            case "ask":
+                return await self._answer(reading.text)
+            case "undo":
+                return self._undo()
+            case "back":
+                return self._back(reading.numbers[0])
+            case "compare":
+                return await asyncio.to_thread(self._compare, reading.numbers[0], reading.numbers[1])
+            case "accept":
+                return self._accept()
+            case "save":
+                return await asyncio.to_thread(self._save, reading.text or None)
+        return TurnOutcome("unclear", reading.question or "I do not understand; /help lists what I know.")
+
+    async def _do_command(self, command: Command) -> TurnOutcome:
+        arguments = command.arguments
+        first = arguments[0] if arguments else None
+        match command.name:
+            case "draw":
+                return await self._draw(arguments[0])
+            case "edit":
+                return await self._edit(arguments[0])
+            case "ask":
+                return await self._answer(arguments[0])
+            case "undo":
+                return self._undo()
+            case "back":
+                return self._back(self._picture_number(arguments[0]))
+            case "compare":
+                left, right = (self._picture_number(text) for text in arguments)
+                return await asyncio.to_thread(self._compare, left, right)
+            case "accept":
+                return self._accept() if first is None else self._accept_from(first)
+            case "save":
+                return await asyncio.to_thread(self._save, first)
+            case "branch":
+                return await self._branch(first)
+            case "seed":
+                return self._seed(first)
+            case "questions":
+                if first not in ("on", "off"):
+                    raise InputError("/questions is used so: /questions on|off")
+                may = "may" if first == "on" else "will not"
+                return _set(f"you {may} be asked if something is unclear", may_ask=first == "on")
+            case "open":
+                return await asyncio.to_thread(self._open, arguments[0])
+            case "mask":
+                return await asyncio.to_thread(self._mask, arguments[0])
+            case "again":
+                return await self._again()
+            case "list":
+                return TurnOutcome("setting", self._list())
+            case "export":
+                if not self.own_files:
+                    raise InputError("files of the server cannot be named here; download the conversation")
+                path = await asyncio.to_thread(self.export, self.state, None if first is None else Path(first))
+                return TurnOutcome("setting", f"exported to {path}", file=path)
+            case "help":
+                return TurnOutcome("setting", help_text())
+            case "quit":
+                return TurnOutcome("setting", "everything is kept")
+
+    # Turns that draw
+
+    async def _draw(self, request: str) -> TurnOutcome:
+        return await self._run("draw", self._run_folder(), request)
+
+    async def _edit(self, instruction: str) -> TurnOutcome:
+        source = await asyncio.to_thread(self.store.get, self._looked_at().image)
+        mask = None if self.state.mask is None else await asyncio.to_thread(self.store.get, self.state.mask)
+        if mask is not None and mask.size != source.size:
+            raise InputError("the mask is for a picture of another size; give another, or /mask off")
+        return await self._run("edit", self._run_folder(), instruction, source=source, mask=mask)
+
+    async def _again(self) -> TurnOutcome:
+        """Takes up the latest run, which failed."""
+        last = next((entry for entry in reversed(self.state.entries) if entry.run is not None), None)
+        if last is None or not last.error or last.run is None:
+            raise InputError("the latest drawing did not fail; there is nothing to go on with")
+        return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
+
+    def _run_folder(self) -> Path:
+        return self.runs / f"turn-{self.turn.number:04d}"
+
+    async def _run(
+        self,
+        kind: EntryKind,
+        folder: Path,
+        request: str | None,
+        *,
+        source: Image.Image | None = None,
+        mask: Image.Image | None = None,
+    ) -> TurnOutcome:
+        """Works on the run in `folder` to its end. One that is there already goes on where it was left."""
+        if request is None or (folder / "run.json").is_file():
+            run = Run.open(folder, self.models)
+        else:
+            enclosed = self.turn.enclosed
+            run = await asyncio.to_thread(
+                Run.start,
+                request,
+                self.models,
+                limits=(enclosed.limits or self.limits).changed(accept_at=self.state.accept_at),
+                out=self.runs,
+                folder=folder,
+                profile=self.profile,
+                seed=self.state.seed if enclosed.seed is None else enclosed.seed,
+                source=source,
+                mask=mask,
+            )
+        async with aclosing(run.stream()) as events:
+            async for event in events:
+                await self.tell(event)
+                if self.stop.is_set():
+                    run.cancel()
+        result = run.result
+        assert result is not None
+        where, best = str(folder.relative_to(self.home)), result.best_attempt
+        if result.stop is StopReason.FAILED or best is None or best.unchanged:
+            hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
+            return TurnOutcome(kind, f"{result.error or result.why}{hint}", run=where, error=True)
+        picture = Picture(
+            number=len(self.state.pictures) + 1,
+            image=await asyncio.to_thread(_keep_best, result, self.store),
+            made="drawn" if result.source is None else "edited",
+            made_from=result.request,
+            parent=(self.state.current or None) if result.source is not None else None,
+            score=best.score,
+            accepted=result.stop is StopReason.ACCEPTED,
+            run=where,
+        )
+        reply = _describe_result(result, picture)
+        return TurnOutcome(kind, reply, Changes(picture=picture), (picture.number,), where)
+
+    # Turns that draw nothing
+
+    async def _answer(self, question: str) -> TurnOutcome:
+        picture = self._looked_at()
+        if self.models.answerer is None:
+            raise BackendError("there is no model here that answers questions about pictures")
+        image = await asyncio.to_thread(self.store.get, picture.image)
+        async with self.models.calls:
+            return TurnOutcome("ask", await self.models.answerer(image, question))
+
+    def _undo(self) -> TurnOutcome:
+        if not self.state.trail:
+            raise InputError("there is nothing to undo")
+        before = self.state.trail[-1]
+        if before == 0:
+            return TurnOutcome("undo", "back at the beginning, before any picture", Changes(undo=True))
+        return TurnOutcome("undo", f"back at picture {before}", Changes(undo=True), (before,))
+
+    def _back(self, number: int) -> TurnOutcome:
+        return TurnOutcome("back", f"back at picture {number}", Changes(look_at=number), (number,))
+
+    def _compare(self, left: int, right: int) -> TurnOutcome:
+        from editors.changes import change_between
+
+        pictures = [self.state.pictures[number - 1] for number in (left, right)]
+        a, b = (self.store.get(picture.image).convert("RGB") for picture in pictures)
+        scaled = b.resize((max(1, round(b.width * a.height / b.height)), a.height)) if b.height != a.height else b
+        both = Image.new("RGB", (a.width + scaled.width + 8, a.height), "white")
+        both.paste(a, (0, 0))
+        both.paste(scaled, (a.width + 8, 0))
+        path = self.runs / f"compare-{left}-{right}.png"
+        save_png(both, path, {"Software": "redraft"})
+        lines = [f"picture {p.number} ({p.made}): {_score_text(p)}, from: {self.state.origin(p)}" for p in pictures]
+        change = change_between(a, b)
+        same = "they look the same"
+        lines.append(same if change.unchanged else f"they differ by {100 * change.mean:.1f}% on the whole")
+        return TurnOutcome("compare", "\n".join(lines), shown=(left, right), file=path)
+
+    def _accept(self) -> TurnOutcome:
+        number = self._looked_at().number
+        return TurnOutcome("accept", f"picture {number} is accepted", Changes(accepted=number))
+
+    def _accept_from(self, text: str) -> TurnOutcome:
+        score = read_number(text, "the score", 0.01, 1)
+        return _set(f"pictures are accepted from a score of {score:g} on", accept_at=score)
+
+    def _save(self, target: str | None) -> TurnOutcome:
+        picture = self._looked_at()
+        if not self.own_files:
+            return TurnOutcome("save", f"picture {picture.number} is kept here; download it", shown=(picture.number,))
+        own_name = f"{self.name}-{picture.number}.png"
+        path = Path(target).expanduser() if target else Path(own_name)
+        if path.is_dir():
+            path = path / own_name
+        if path.suffix.lower() != ".png":
+            path = path.with_name(f"{path.name}.png")
+        origin = self.state.origin(picture)
+        chunks = {"Software": "redraft", "redraft:conversation": self.name, "redraft:made-from": origin}
+        save_png(self.store.get(picture.image), path, chunks)
+        return TurnOutcome("save", f"saved as {path}", file=path)
+
+    async def _branch(self, wish: str | None) -> TurnOutcome:
+        if self.turn.branch is None:
+            await self.record({"is": "branch", "turn": self.turn.number, "name": self.name_branch(wish)})
+        name = self.turn.branch
+        assert name is not None
+        await self.make_branch(name, self.state)
+        return TurnOutcome("branch", f"from here on this is the conversation {name}", branch=name)
+
+    def _seed(self, text: str | None) -> TurnOutcome:
+        if text is None:
+            seed = self.state.seed
+            return TurnOutcome(
+                "setting", "each drawing has a seed of its own" if seed is None else f"the seed is {seed}"
+            )
+        if text == "off":
+            return _set("each drawing has a seed of its own", seed=None)
+        seed = int(read_number(text, "the seed", 0, 2**31 - 1))
+        return _set(f"the seed is {seed}", seed=seed)
+
+    def _open(self, file: str) -> TurnOutcome:
+        path = self._own_file(file)
+        number = len(self.state.pictures) + 1
+        picture = Picture(number=number, image=self.store.put(open_image(path)), made="given", made_from=path.name)
+        return TurnOutcome("given", f"picture {number} is {path.name}", Changes(picture=picture), (number,))
+
+    def _mask(self, file: str) -> TurnOutcome:
+        if file == "off":
+            return _set("changes may be anywhere", mask=None)
+        size = self.store.get(self._looked_at().image).size
+        return _set("changes only where the mask is white", mask=self.store.put(open_mask(self._own_file(file), size)))
+
+    def _list(self) -> str:
+        lines = []
+        for p in self.state.pictures:
+            here = "> " if p.number == self.state.current else "  "
+            of = f" of {p.parent}" if p.parent else ""
+            accepted = ", accepted" if p.accepted else ""
+            lines.append(f"{here}{p.number} {p.made}{of}, {_score_text(p)}{accepted}: {p.made_from}")
+        lines = lines or ["no pictures yet"]
+        if self.own_files:
+            lines.append("conversations: " + ", ".join(self.list_others()))
+        return "\n".join(lines)
+
+    def _looked_at(self) -> Picture:
+        """The picture that the user looks at. Raises InputError if there is none."""
+        picture = self.state.current_picture
+        if picture is None:
+            raise InputError("there is no picture yet; say what to draw, or bring one with /open FILE")
+        return picture
+
+    def _picture_number(self, text: str) -> int:
+        if not self.state.pictures:
+            raise InputError("there is no picture yet")
+        value = read_number(text, "a picture's number", 1, len(self.state.pictures))
+        if value != int(value):
+            raise InputError(f"there is no picture {text}")
+        return int(value)
+
+    def _own_file(self, file: str) -> Path:
+        if not self.own_files:
+            raise InputError("files of the server cannot be named here; give the picture along with your request")
+        return Path(file).expanduser()
 
 
-def _talk(state: TalkState, ctx: TalkContext) -> TurnContext:
-    now = current(state)
-    return TurnContext(
-        request=state["said"],
-        pictures=len(state["pictures"]),
-        current=state["current"],
-        made_from="" if now is None else shows(state, now),
-        earlier=tuple(entry.said for entry in state["entries"][-EARLIER:]),
-        may_ask=state["may_ask"] and not state["question"],
-        question=state["question"],
-        answer=state["answer"],
-        picture=None if now is None else ctx.store.get(now.image),
-    )
+def clarify_of(turn: OpenTurn) -> Clarify:
+    """The question that a turn waits with."""
+    assert turn.reading is not None
+    return Clarify(turn.number, turn.reading.question, turn.reading.choices)
 
 
-async def clarify(state: TalkState, runtime: Node) -> TalkState:
-    """Waits for the user, in this process or a later one."""
-    wanted = state["wanted"]
-    assert wanted is not None
-    answer: str = interrupt({"question": wanted.question, "choices": list(wanted.choices)})
-    return {"question": wanted.question, "answer": answer, "wanted": None}
-
-
-def after_understand(state: TalkState) -> str:
-    wanted = state.get("wanted")
-    unclear = wanted is not None and wanted.kind == "unclear"
-    return "clarify" if unclear and state["may_ask"] and not state["question"] else "act"
-
-
-async def act(state: TalkState, runtime: Node) -> TalkState:
-    ctx = runtime.context
-    wanted, command = state.get("wanted"), state.get("command")
-    kind: EntryKind = "mistake"
-    text = reason = by = ""
-    if command is not None:
-        kind, text, by = _kind_of(command), " ".join(command.arguments), "command"
-    elif wanted is not None:
-        kind, text, reason, by = wanted.kind, wanted.text, wanted.reason, wanted.by
-    runtime.stream_writer(TurnBegan(state["turn"], state["said"], kind, text, reason, by))
-    try:
-        if state["problem"]:
-            raise InputError(state["problem"])
-        outcome = await _follow(state, runtime, wanted, command)
-    except RedraftError as error:
-        outcome = Outcome(kind, str(error), error=True)
-    changes = outcome.changes
-    entry = Entry(
-        turn=state["turn"],
-        said=state["said"],
-        kind=outcome.kind,
-        reply=outcome.reply,
-        current=changes.get("current", state["current"]),
-        pictures=outcome.shown,
-        reason=reason,
-        by=by,
-        question=state["question"],
-        answer=state["answer"],
-        run=outcome.run,
-        error=outcome.error,
-    )
-    pictures = changes.get("pictures", state["pictures"])
-    shown = tuple((pictures[n - 1], ctx.store.path(pictures[n - 1].image)) for n in outcome.shown)
-    runtime.stream_writer(Replied(entry, shown, outcome.file, outcome.fork))
-    return {**changes, "entries": [*state["entries"], entry]}
+def reply_of(state: ConversationState, store: ImageStore) -> Replied:
+    """The reply of the latest finished turn."""
+    entry = state.entries[-1]
+    pictures = [state.pictures[number - 1] for number in entry.pictures]
+    shown = tuple((picture, store.path(picture.image)) for picture in pictures)
+    return Replied(entry, shown, None if state.file is None else Path(state.file), state.branch)
 
 
 def _kind_of(command: Command) -> EntryKind:
     match command.name:
-        case "draw" | "edit" | "ask" | "undo" | "back" | "compare" | "accept" | "save" | "fork" | "again":
+        case "draw" | "edit" | "ask" | "undo" | "back" | "compare" | "accept" | "save" | "branch" | "again":
             return command.name
         case "open":
             return "given"
     return "setting"
 
 
-async def _follow(state: TalkState, runtime: Node, wanted: Turn | None, command: Command | None) -> Outcome:
-    ctx = runtime.context
-    if command is not None:
-        return await _command(state, runtime, command)
-    assert wanted is not None
-    match wanted.kind:
-        case "draw":
-            return await draw(state, runtime, wanted.text)
-        case "edit":
-            return await edit(state, runtime, wanted.text)
-        case "ask":
-            return await answer(state, ctx, wanted.text)
-        case "undo":
-            return undo(state)
-        case "back":
-            return back(state, wanted.numbers[0])
-        case "compare":
-            return await asyncio.to_thread(compare, state, ctx, wanted.numbers[0], wanted.numbers[1])
-        case "accept":
-            return accept(state)
-        case "save":
-            return await asyncio.to_thread(save, state, ctx, wanted.text or None)
-    return Outcome("unclear", wanted.question or "I do not understand; /help lists what I know.")
+def _set(reply: str, **settings: object) -> TurnOutcome:
+    return TurnOutcome("setting", reply, Changes(settings=settings))
 
 
-async def _command(state: TalkState, runtime: Node, command: Command) -> Outcome:
-    ctx, arguments = runtime.context, command.arguments
-    first = arguments[0] if arguments else None
-    match command.name:
-        case "draw":
-            return await draw(state, runtime, arguments[0])
-        case "edit":
-            return await edit(state, runtime, arguments[0])
-        case "ask":
-            return await answer(state, ctx, arguments[0])
-        case "undo":
-            return undo(state)
-        case "back":
-            return back(state, picture_number(arguments[0], state))
-        case "compare":
-            one, other = (picture_number(text, state) for text in arguments)
-            return await asyncio.to_thread(compare, state, ctx, one, other)
-        case "accept":
-            return accept(state) if first is None else accept_from(first)
-        case "save":
-            return await asyncio.to_thread(save, state, ctx, first)
-        case "fork":
-            name = await ctx.fork(state, first)
-            return Outcome("fork", f"from here on this is the conversation {name}", fork=name)
-        case "seed":
-            return seed(state, first)
-        case "questions":
-            if first not in ("on", "off"):
-                raise InputError("/questions is used so: /questions on|off")
-            may = "may" if first == "on" else "will not"
-            return Outcome("setting", f"you {may} be asked where something is unclear", {"may_ask": first == "on"})
-        case "open":
-            return await asyncio.to_thread(given, state, ctx, arguments[0])
-        case "mask":
-            return await asyncio.to_thread(mask, state, ctx, arguments[0])
-        case "again":
-            return await again(state, runtime)
-        case "list":
-            return Outcome("setting", listing(state, ctx))
-        case "export":
-            if not ctx.own_files:
-                raise InputError("files of the server cannot be named here; download the conversation")
-            path = await asyncio.to_thread(ctx.export, state, None if first is None else Path(first))
-            return Outcome("setting", f"exported to {path}", file=path)
-        case "help":
-            return Outcome("setting", help_text())
-        case "quit":
-            return Outcome("setting", "everything is kept")
-
-
-def build_talk_graph() -> StateGraph[TalkState, TalkContext, TalkState, TalkState]:
-    """The graph of a turn, to be compiled with a checkpointer."""
-    graph: StateGraph[TalkState, TalkContext, TalkState, TalkState] = StateGraph(TalkState, context_schema=TalkContext)
-    graph.add_node("understand", understand)
-    graph.add_node("clarify", clarify)
-    graph.add_node("act", act)
-    graph.add_edge(START, "understand")
-    graph.add_conditional_edges("understand", after_understand, ["clarify", "act"])
-    graph.add_edge("clarify", "understand")
-    graph.add_edge("act", END)
-    return graph
-
-
-async def answer(state: TalkState, ctx: TalkContext, question: str) -> Outcome:
-    now = looked_at(state)
-    if ctx.models.answerer is None:
-        raise BackendError("there is no model here that answers questions about pictures")
-    picture = await asyncio.to_thread(ctx.store.get, now.image)
-    async with ctx.models.calls:
-        return Outcome("ask", await ctx.models.answerer(picture, question))
-
-
-def undo(state: TalkState) -> Outcome:
-    if not state["trail"]:
-        raise InputError("there is nothing to undo")
-    *rest, before = state["trail"]
-    changes: TalkState = {"current": before, "trail": rest}
-    if before == 0:
-        return Outcome("undo", "back at the beginning, before any picture", changes)
-    return Outcome("undo", f"back at picture {before}", changes, (before,))
-
-
-def back(state: TalkState, number: int) -> Outcome:
-    changes: TalkState = {"current": number, "trail": [*state["trail"], state["current"]]}
-    return Outcome("back", f"back at picture {number}", changes, (number,))
-
-
-def compare(state: TalkState, ctx: TalkContext, one: int, other: int) -> Outcome:
-    from editors.changes import change_between
-
-    left, right = (state["pictures"][n - 1] for n in (one, other))
-    a, b = ctx.store.get(left.image).convert("RGB"), ctx.store.get(right.image).convert("RGB")
-    b = b.resize((max(1, round(b.width * a.height / b.height)), a.height)) if b.height != a.height else b
-    both = Image.new("RGB", (a.width + b.width + 8, a.height), "white")
-    both.paste(a, (0, 0))
-    both.paste(b, (a.width + 8, 0))
-    path = ctx.runs / f"compare-{one}-{other}.png"
-    save_png(both, path, {"Software": "redraft"})
-    lines = [f"picture {p.number} ({p.made}): {_scored(p)}, from: {shows(state, p)}" for p in (left, right)]
-    change = change_between(a, ctx.store.get(right.image))
-    lines.append("they look the same" if change.unchanged else f"they differ by {100 * change.mean:.1f}% on the whole")
-    return Outcome("compare", "\n".join(lines), shown=(one, other), file=path)
-
-
-def accept(state: TalkState) -> Outcome:
-    now = looked_at(state)
-    pictures = [replace(p, accepted=True) if p.number == now.number else p for p in state["pictures"]]
-    return Outcome("accept", f"picture {now.number} is accepted", {"pictures": pictures})
-
-
-def accept_from(text: str) -> Outcome:
-    bar = number_of(text, "the score", 0.01, 1)
-    return Outcome("setting", f"pictures are accepted from a score of {bar:g} on", {"accept_at": bar})
-
-
-def save(state: TalkState, ctx: TalkContext, target: str | None) -> Outcome:
-    now = looked_at(state)
-    if not ctx.own_files:
-        return Outcome("save", f"picture {now.number} is kept here; download it", shown=(now.number,))
-    path = Path(target).expanduser() if target else Path(f"{ctx.name}-{now.number}.png")
-    if path.is_dir():
-        path = path / f"{ctx.name}-{now.number}.png"
-    if path.suffix.lower() != ".png":
-        path = path.with_name(f"{path.name}.png")
-    text = {"Software": "redraft", "redraft:conversation": ctx.name, "redraft:made-from": shows(state, now)}
-    save_png(ctx.store.get(now.image), path, text)
-    return Outcome("save", f"saved as {path}", file=path)
-
-
-def seed(state: TalkState, text: str | None) -> Outcome:
-    if text is None:
-        now = state["seed"]
-        return Outcome("setting", "each drawing has a seed of its own" if now is None else f"the seed is {now}")
-    if text == "off":
-        return Outcome("setting", "each drawing has a seed of its own", {"seed": None})
-    seed = int(number_of(text, "the seed", 0, 2**31 - 1))
-    return Outcome("setting", f"the seed is {seed}", {"seed": seed})
-
-
-def given(state: TalkState, ctx: TalkContext, file: str) -> Outcome:
-    path = _own_file(ctx, file)
-    image = ctx.store.put(open_image(path))
-    made = Picture(len(state["pictures"]) + 1, image, "given", path.name)
-    return Outcome("given", f"picture {made.number} is {path.name}", looking_at(state, made), (made.number,))
-
-
-def mask(state: TalkState, ctx: TalkContext, file: str) -> Outcome:
-    if file == "off":
-        return Outcome("setting", "changes may be anywhere", {"mask": None})
-    now = looked_at(state)
-    mask = open_mask(_own_file(ctx, file), ctx.store.get(now.image).size)
-    return Outcome("setting", "changes only where the mask is white", {"mask": ctx.store.put(mask)})
-
-
-def listing(state: TalkState, ctx: TalkContext) -> str:
-    lines = []
-    for p in state["pictures"]:
-        here = "> " if p.number == state["current"] else "  "
-        of = f" of {p.parent}" if p.parent else ""
-        lines.append(f"{here}{p.number} {p.made}{of}, {_scored(p)}{', accepted' if p.accepted else ''}: {p.told}")
-    lines = lines or ["no pictures yet"]
-    if ctx.own_files:
-        lines.append("conversations: " + ", ".join(ctx.others()))
-    return "\n".join(lines)
-
-
-def _own_file(ctx: TalkContext, file: str) -> Path:
-    if not ctx.own_files:
-        raise InputError("files of the server cannot be named here; give the picture along with what you say")
-    return Path(file).expanduser()
-
-
-def _scored(picture: Picture) -> str:
-    return "no score" if picture.score is None else f"score {picture.score:.2f}"
-
-
-def picture_number(text: str, state: TalkState) -> int:
-    if not state["pictures"]:
-        raise InputError("there is no picture yet")
-    value = number_of(text, "a picture's number", 1, len(state["pictures"]))
-    if value != int(value):
-        raise InputError(f"there is no picture {text}")
-    return int(value)
-
-
-async def draw(state: TalkState, runtime: Node, prompt: str) -> Outcome:
-    run = _run_folder(state, runtime.context)
-    return await _run(state, runtime, "draw", run, lambda limits, seed: _start(runtime, run, prompt, limits, seed))
-
-
-async def edit(state: TalkState, runtime: Node, instruction: str) -> Outcome:
-    ctx, now = runtime.context, looked_at(state)
-    source = await asyncio.to_thread(ctx.store.get, now.image)
-    mask = None if state["mask"] is None else await asyncio.to_thread(ctx.store.get, state["mask"])
-    if mask is not None and mask.size != source.size:
-        raise InputError("the mask is for a picture of another size; give another, or /mask off")
-    run = _run_folder(state, ctx)
-    return await _run(
-        state, runtime, "edit", run, lambda limits, seed: _start(runtime, run, instruction, limits, seed, source, mask)
-    )
-
-
-async def again(state: TalkState, runtime: Node) -> Outcome:
-    """Takes up the latest run that failed."""
-    last = next((entry for entry in reversed(state["entries"]) if entry.run is not None), None)
-    if last is None or not last.error or last.run is None:
-        raise InputError("the latest drawing did not fail; there is nothing to go on with")
-    kind: EntryKind = "edit" if last.kind == "edit" else "draw"
-    return await _run(state, runtime, kind, runtime.context.home / last.run, None)
-
-
-def _start(
-    runtime: Node,
-    run: Path,
-    prompt: str,
-    limits: Limits,
-    seed: int | None,
-    source: Image.Image | None = None,
-    mask: Image.Image | None = None,
-) -> Run:
-    ctx = runtime.context
-    return Run.start(
-        prompt, ctx.models, limits=limits, out=ctx.runs, folder=run, profile=ctx.profile, seed=seed, source=source,
-        mask=mask,
-    )  # fmt: skip
-
-
-async def _run(
-    state: TalkState,
-    runtime: Node,
-    kind: EntryKind,
-    folder: Path,
-    start: Callable[[Limits, int | None], Run] | None,
-) -> Outcome:
-    """Works on a run to its end, taking it up where a kill has left it. `start` None: it is there already."""
-    ctx = runtime.context
-    if start is None or (folder / "run.json").is_file():
-        run = Run.open(folder, ctx.models)
-    else:
-        accept = state["accept_at"]
-        limits = ctx.limits.changed(accept_at=accept)
-        seed = state["seed"] if ctx.seed is None else ctx.seed
-        run = await asyncio.to_thread(start, limits, seed)
-    async for event in detached(run.stream()):
-        runtime.stream_writer(event)
-        if ctx.stop.is_set():
-            run.cancel()
-    result = run.result
-    assert result is not None
-    where = str(folder.relative_to(ctx.home))
-    best = result.best_attempt
-    if result.stop is StopReason.FAILED or best is None or best.unchanged:
-        why = result.error or result.why
-        hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
-        return Outcome(kind, f"{why}{hint}", run=where, error=True)
-    image = await asyncio.to_thread(_kept, result, ctx)
-    parent = state["current"] if result.source is not None else None
-    made = Picture(
-        number=len(state["pictures"]) + 1,
-        image=image,
-        made="drawn" if result.source is None else "edited",
-        told=result.request,
-        parent=parent or None,
-        score=best.score,
-        accepted=result.stop is StopReason.ACCEPTED,
-        run=where,
-    )
-    return Outcome(kind, _said_of(result, made), looking_at(state, made), (made.number,), where)
-
-
-def _kept(result: RunResult, ctx: TalkContext) -> str:
-    """The best picture of a run in the conversation's own store; its hash."""
+def _keep_best(result: RunResult, store: ImageStore) -> str:
+    """Puts the best picture of a run into the conversation's own store. Returns its hash."""
     best = result.best_attempt
     assert best is not None
-    return ctx.store.put(ImageStore(result.folder / "state" / "images").get(best.image))
+    return store.put(ImageStore(result.folder / "state" / "images").get(best.image))
 
 
-def _said_of(result: RunResult, made: Picture) -> str:
-    score = "without a score" if made.score is None else f"score {made.score:.2f}"
-    count = f"{len(result.attempts)} drawn" if len(result.attempts) != 1 else "1 drawn"
-    return f"picture {made.number}: {score}, {result.stop.value} ({result.why}); {count}"
+def _describe_result(result: RunResult, picture: Picture) -> str:
+    score = "without a score" if picture.score is None else f"score {picture.score:.2f}"
+    return f"picture {picture.number}: {score}, {result.stop.value} ({result.why}); {len(result.attempts)} drawn"
 
 
-def _run_folder(state: TalkState, ctx: TalkContext) -> Path:
-    return ctx.runs / f"turn-{state['turn']:04d}"
+def _score_text(picture: Picture) -> str:
+    return "no score" if picture.score is None else f"score {picture.score:.2f}"

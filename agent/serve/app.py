@@ -20,7 +20,7 @@ from agent.serve.mcp import mount as mount_mcp
 from agent.serve.openai.routes import router as openai_router
 from agent.serve.service import Service
 from agent.serve.settings import Settings
-from agent.serve.wire import Fault, FaultBody
+from agent.serve.wire import ErrorBody, ErrorInfo
 from redraft.errors import BackendError, RedraftError
 
 PAGE = Path(__file__).parent / "page"
@@ -116,17 +116,17 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RedraftError)
     async def ours(request: Request, error: RedraftError) -> JSONResponse:
         status, code, kind = kind_of(error)
-        return fault(status, str(error), code, kind)
+        return error_response(status, str(error), code, kind)
 
     @app.exception_handler(RequestValidationError)
     async def body(request: Request, error: RequestValidationError) -> JSONResponse:
         message, param = first_of(error.errors())
-        return fault(422, message, "bad_body", param=param)
+        return error_response(422, message, "bad_body", param=param)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-        return fault(error.status_code, str(error.detail), _CODES.get(error.status_code, "bad_request"), kind)
+        return error_response(error.status_code, str(error.detail), _CODES.get(error.status_code, "bad_request"), kind)
 
 
 def first_of(mistakes: Sequence[Any]) -> tuple[str, str | None]:
@@ -137,11 +137,11 @@ def first_of(mistakes: Sequence[Any]) -> tuple[str, str | None]:
     return f"{param or 'the body'}: {first['msg']}", param
 
 
-def fault(
+def error_response(
     status: int, message: str, code: str, kind: str = "invalid_request_error", param: str | None = None
 ) -> JSONResponse:
     """An error in the shape that all doors share."""
-    body = FaultBody(error=Fault(message=message, type=kind, param=param, code=code))
+    body = ErrorBody(error=ErrorInfo(message=message, type=kind, param=param, code=code))
     headers = {"Retry-After": "2"} if status in (429, 503) else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

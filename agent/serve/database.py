@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from redraft.errors import BackendError, ConfigError, one_line
 from redraft.extras import require
+from redraft.journal import Occupied
 
 T = TypeVar("T")
 LEASE_S = 20.0
@@ -101,12 +102,29 @@ class Database:
 
         def work(c: Connection) -> list[str]:
             folders = c.execute("SELECT folder FROM redraft_runs WHERE conversation = ?", (id,)).fetchall()
-            for table in ("redraft_turns", "redraft_events", "redraft_runs"):
+            for table in ("redraft_turns", "redraft_events", "redraft_runs", "redraft_records"):
                 c.execute(f"DELETE FROM {table} WHERE conversation = ?", (id,))
             c.execute("DELETE FROM redraft_conversations WHERE id = ?", (id,))
             return [folder for (folder,) in folders]
 
         return await self._do(work)
+
+    # Records of conversations
+
+    def log(self, conversation: str) -> DatabaseLog:
+        """The log of a conversation."""
+        return DatabaseLog(self, conversation)
+
+    async def records(self, conversation: str) -> list[dict[str, Any]]:
+        sql = "SELECT record FROM redraft_records WHERE conversation = ? ORDER BY number"
+        rows = await self._do(lambda c: c.execute(sql, (conversation,)).fetchall())
+        return [json.loads(record) for (record,) in rows]
+
+    async def add_record(self, conversation: str, number: int, record: Mapping[str, Any]) -> bool:
+        """False if there is a record of that number already."""
+        sql = "INSERT INTO redraft_records (conversation, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        values = (conversation, number, _dump(record))
+        return bool(await self._do(lambda c: c.execute(sql, values).rowcount))
 
     # Turns
 
@@ -120,7 +138,15 @@ class Database:
             added = c.execute(
                 "INSERT INTO redraft_turns (id, conversation, client, number, body, owner, lease) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (turn.id, turn.conversation, turn.client, turn.number, _dump(turn.body), owner, time.time() + LEASE_S),
+                (
+                    turn.id,
+                    turn.conversation,
+                    turn.client,
+                    turn.number,
+                    _dump(turn.body),
+                    owner,
+                    self._engine.now(c) + LEASE_S,
+                ),
             ).rowcount
             return "" if added else "busy"
 
@@ -141,7 +167,7 @@ class Database:
         well, where no other server can be there."""
 
         def work(c: Connection) -> list[TurnRow]:
-            now = time.time()
+            now = self._engine.now(c)
             rows = c.execute(
                 f"UPDATE redraft_turns SET owner = ?, lease = ? WHERE id IN (SELECT id FROM redraft_turns "
                 f"WHERE lease < ?{self._engine.skip_locked}) AND lease < ? "
@@ -157,7 +183,7 @@ class Database:
 
         def work(c: Connection) -> dict[str, bool]:
             sql = "UPDATE redraft_turns SET lease = ? WHERE owner = ? RETURNING id, cancelled"
-            rows = c.execute(sql, (time.time() + LEASE_S, owner)).fetchall()
+            rows = c.execute(sql, (self._engine.now(c) + LEASE_S, owner)).fetchall()
             return {id: bool(cancelled) for id, cancelled in rows}
 
         return await self._do(work)
@@ -257,6 +283,10 @@ class Engine(Protocol):
     threads: ThreadPoolExecutor
     skip_locked: str
 
+    def now(self, connection: Connection) -> float:
+        """Seconds on a clock that all servers of this database share."""
+        ...
+
     def transaction(self, work: Callable[[Connection], T]) -> T: ...
 
     def close(self) -> None: ...
@@ -267,6 +297,10 @@ class Sqlite:
     nothing, a machine that loses its power the last moments."""
 
     skip_locked = ""
+
+    def now(self, connection: Connection) -> float:
+        del connection
+        return time.monotonic()  # one server: leases of an earlier one do not count when it starts
 
     def __init__(self, path: Path) -> None:
         self.threads = ThreadPoolExecutor(1, thread_name_prefix="redraft-database")
@@ -297,6 +331,9 @@ class Postgres:
     """A pool of connections. Errors never show the URL: it may hold a password."""
 
     skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def now(self, connection: Connection) -> float:
+        return float(connection.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())").fetchone()[0])
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
         require("postgres", "REDRAFT_DATABASE_URL is set")
@@ -367,6 +404,8 @@ CREATE TABLE IF NOT EXISTS redraft_conversations (
   id TEXT PRIMARY KEY, client TEXT NOT NULL, title TEXT NOT NULL, profile TEXT NOT NULL, parent TEXT,
   created TEXT NOT NULL, updated TEXT NOT NULL, turns INTEGER NOT NULL DEFAULT 0, thumb TEXT,
   last_event INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS redraft_records (
+  conversation TEXT NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (conversation, number));
 CREATE INDEX IF NOT EXISTS redraft_conversations_client ON redraft_conversations (client, updated);
 CREATE TABLE IF NOT EXISTS redraft_turns (
   id TEXT PRIMARY KEY, conversation TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
@@ -413,3 +452,22 @@ class EventRow:
     turn: int
     name: str
     data: dict[str, Any]
+
+
+class DatabaseLog:
+    """The log of a conversation in the database (`agent.chat.journal.ConversationLog`). Nobody is kept out: of two
+    servers that work on one turn, the second to write a record gets Occupied, and reads what the first has written."""
+
+    def __init__(self, database: Database, conversation: str) -> None:
+        self._database = database
+        self._conversation = conversation
+
+    def hold(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+    async def read(self) -> list[Mapping[str, Any]]:
+        return list(await self._database.records(self._conversation))
+
+    async def append(self, number: int, record: Mapping[str, Any]) -> None:
+        if not await self._database.add_record(self._conversation, number, record):
+            raise Occupied("another server works on this conversation; wait for it")

@@ -1,47 +1,43 @@
 """Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
 
-data/
-    server.sqlite                 conversations, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
-    lock
-    clients/<client>/
-        conversations/<id>/            a conversation, as `redraft chat` keeps it; conversations/images/ has its pictures
-        draws/<run>/              runs outside of conversations
+    data/
+        server.sqlite                 conversations, turns, events, runs (or PostgreSQL, see `agent.serve.database`)
+        lock
+        clients/<client>/
+            conversations/<id>/       the runs of a conversation's turns; conversations/images/ has its pictures
+            draws/<run>/              runs outside of conversations
+
+Pictures may also lie on a store that several machines share: a bucket, for example, through fsspec.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from PIL import Image
 
-from agent.chat.conversation import Housing
-from agent.checkpoints import Checkpoints, SqliteFiles
+from agent.chat.conversation import Storage
+from agent.serve.database import Database
 from agent.serve.settings import Settings
-from redraft.errors import BackendError, ConfigError, InputError, one_line
-from redraft.extras import require
+from redraft.errors import ConfigError, InputError, one_line
 from redraft.files import write_atomically
 from redraft.store import ImageStore
 
 
 def new_id() -> str:
-    """A conversation's id: nobody guesses it, and a folder can have its name."""
-    return f"s{secrets.token_hex(8)}"
+    """A conversation's id: nobody can guess it, and a folder can have its name."""
+    return f"c{secrets.token_hex(8)}"
 
 
-class Places:
-    """`checkpoints` are those of conversations; runs keep theirs in their own folders."""
+class ClientFiles:
+    """The folders and pictures of clients. Raises ConfigError if the shared store cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self._data = settings.data
-        self._far = None if settings.images is None else open_far(settings.images)
-        self.checkpoints: Checkpoints = SqliteFiles()
+        self._shared = None if settings.images is None else open_shared(settings.images)
 
     def home(self, client: str) -> Path:
         """The client's conversations."""
@@ -53,75 +49,22 @@ class Places:
     def store(self, client: str) -> ImageStore:
         """The client's pictures."""
         folder = self.home(client) / "images"
-        if self._far is None:
+        if self._shared is None:
             return ImageStore(folder)
-        filesystem, path = self._far
-        return MirroredStore(folder, filesystem, f"{path}/{client}")
+        filesystem, path = self._shared
+        return SharedImageStore(folder, filesystem, f"{path}/{client}")
 
-    def housing(self, client: str) -> Housing:
-        return Housing(
-            checkpoints=self.checkpoints,
+    def storage(self, client: str, database: Database) -> Storage:
+        """Where the client's conversations are kept."""
+        return Storage(
+            open_log=database.log,
             store=self.store(client),
-            threads=f"{client}/" if not isinstance(self.checkpoints, SqliteFiles) else "",
             own_files=False,
-            name_branch=lambda _: new_id(),
+            name_branch=lambda name, wish: new_id(),
         )
 
 
-class PostgresCheckpoints:
-    """Threads in PostgreSQL, over one pool. Belongs to one event loop."""
-
-    def __init__(self, url: str) -> None:
-        require("postgres", "REDRAFT_DATABASE_URL is set")
-        from psycopg.rows import dict_row
-        from psycopg_pool import AsyncConnectionPool
-
-        settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-        self._pool = AsyncConnectionPool(url, min_size=1, max_size=16, open=False, kwargs=settings)
-
-    async def start(self) -> None:
-        """Makes the tables where there are none. Raises ConfigError where the database cannot be reached."""
-        import psycopg
-        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-        from psycopg_pool import PoolTimeout
-
-        try:
-            await self._pool.open(wait=True, timeout=15)
-            async with self._pool.connection() as connection:
-                # Servers that start together: one makes the tables, the others wait.
-                await connection.execute("SELECT pg_advisory_lock(7264662)")
-                try:
-                    await AsyncPostgresSaver(connection).setup()  # type: ignore[arg-type]
-                finally:
-                    await connection.execute("SELECT pg_advisory_unlock(7264662)")
-        except (psycopg.Error, PoolTimeout) as error:
-            raise ConfigError(f"cannot use the database of REDRAFT_DATABASE_URL ({type(error).__name__})") from error
-
-    def open(self, file: Path, types: Sequence[type]) -> AbstractAsyncContextManager[BaseCheckpointSaver[Any]]:
-        del file
-        return self._opened(types)
-
-    @asynccontextmanager
-    async def _opened(self, types: Sequence[type]) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-        import psycopg
-        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-        from psycopg_pool import PoolTimeout
-
-        serde = JsonPlusSerializer(allowed_msgpack_modules=list(types))
-        try:
-            yield AsyncPostgresSaver(self._pool, serde=serde)  # type: ignore[arg-type]
-        except (psycopg.Error, PoolTimeout) as error:
-            raise BackendError(f"the database of checkpoints failed: {type(error).__name__}") from error
-
-    async def forget(self, thread: str) -> None:
-        async with self._opened(()) as saver:
-            await saver.adelete_thread(thread)
-
-    async def close(self) -> None:
-        await self._pool.close()
-
-
-def open_far(url: str) -> tuple[Any, str]:
+def open_shared(url: str) -> tuple[Any, str]:
     """The file system and the path of an fsspec URL (s3://bucket/folder, gs://…, file:///…). Raises ConfigError."""
     try:
         import fsspec
@@ -134,14 +77,14 @@ def open_far(url: str) -> tuple[Any, str]:
         ) from error
 
 
-class MirroredStore(ImageStore):
-    """A folder of images in front of such a store: what is put here goes there as well, and what is not here is brought
-    from there. A picture is never changed, so neither side can be out of date."""
+class SharedImageStore(ImageStore):
+    """A folder of images in front of a shared store: what is put here goes there as well, and what is not here is
+    fetched from there. A picture is never changed, so neither side can be out of date."""
 
-    def __init__(self, folder: Path, filesystem: Any, far: str) -> None:
+    def __init__(self, folder: Path, filesystem: Any, shared: str) -> None:
         super().__init__(folder)
         self._filesystem = filesystem
-        self._far = far
+        self._shared = shared
 
     def put(self, image: Image.Image) -> str:
         digest = super().put(image)
@@ -153,19 +96,19 @@ class MirroredStore(ImageStore):
         self._send(digest)
 
     def get(self, digest: str) -> Image.Image:
-        self.bring(digest)
+        self.fetch(digest)
         return super().get(digest)
 
     def __contains__(self, digest: str) -> bool:
-        return self.bring(digest)
+        return self.fetch(digest)
 
-    def bring(self, digest: str) -> bool:
-        """Makes `path` of that hash a file here, where there is one on either side."""
+    def fetch(self, digest: str) -> bool:
+        """Makes `path` of that hash a file here. False if neither side has it."""
         path = self.path(digest)
         if path.is_file():
             return True
         try:
-            data: bytes = self._filesystem.cat_file(self._there(digest))
+            data: bytes = self._filesystem.cat_file(self._remote_path(digest))
         except FileNotFoundError:
             return False
         except Exception as error:  # the boundary to whatever fsspec stands on
@@ -177,13 +120,13 @@ class MirroredStore(ImageStore):
         return True
 
     def _send(self, digest: str) -> None:
-        there = self._there(digest)
+        path = self._remote_path(digest)
         try:
-            if not self._filesystem.exists(there):
-                self._filesystem.makedirs(there.rpartition("/")[0], exist_ok=True)
-                self._filesystem.pipe_file(there, self.path(digest).read_bytes())
+            if not self._filesystem.exists(path):
+                self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._filesystem.pipe_file(path, self.path(digest).read_bytes())
         except Exception as error:  # as above
             raise InputError(f"the store of pictures failed: {one_line(error)}") from error
 
-    def _there(self, digest: str) -> str:
-        return f"{self._far}/{digest[:2]}/{digest}.png"
+    def _remote_path(self, digest: str) -> str:
+        return f"{self._shared}/{digest[:2]}/{digest}.png"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +32,7 @@ _PICTURES = ("/api/images", "/v1/", "/mcp")
 """Where bodies may hold pictures."""
 _LONG = ("/v1/", "/mcp")
 """Answers that take as long as a drawing, which has limits of its own."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -71,6 +70,8 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._path: str = scope["path"]
+        self._method = scope["method"] if scope["method"] in _METHODS else "other"
+        """For labels and logs, which hold nothing that a client made up."""
         self._headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
         self._started = time.monotonic()
         self._status = 0
@@ -107,10 +108,7 @@ class _Exchange:
 
     def _admit(self) -> None:
         headers, door = self._headers, self._guard._door
-        cookies: dict[str, str] = {}
-        with contextlib.suppress(CookieError):
-            cookies = {name: value.value for name, value in SimpleCookie(headers.get("cookie", "")).items()}
-        client = door.who(headers, cookies)
+        client = door.who(headers)
         self._scope["redraft.client"] = client
         door.check_origin(self._scope["method"], headers)
         if client is None and self._path not in OPEN and not self._path.startswith("/page/"):
@@ -149,7 +147,7 @@ class _Exchange:
             message = {**message, "headers": [*message.get("headers", ()), *more]}
             if self._patience is not None:
                 self._patience.reschedule(None)  # from here on the answer is on its way, streams take their time
-            self._guard._metrics.request(self._scope["method"], self._status, time.monotonic() - self._started)
+            self._guard._metrics.request(self._method, self._status, time.monotonic() - self._started)
         await self._send(message)
 
     async def _refuse(self, error: Exception) -> None:
@@ -170,14 +168,14 @@ class _Exchange:
     def _route(self) -> str:
         """The path as it was declared, without what a client put into it."""
         route = self._scope.get("route")
-        return str(getattr(route, "path", self._path.split("/")[1] if self._path != "/" else "/"))
+        return "unknown" if route is None else str(route.path)
 
     def _log(self) -> None:
         if self._path in ("/healthz", "/readyz", "/metrics"):
             return
         log(
             "request",
-            method=self._scope["method"],
+            method=self._method,
             route=self._route(),
             status=self._status,
             client=self._scope.get("redraft.client"),
@@ -224,14 +222,15 @@ class Doorkeeper:
             return None
         return client if hmac.compare_digest(proof.encode(), self._proof(client).encode()) else None
 
-    def who(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> str | None:
-        """The client of a request, None where it has shown no token. Headers in lower case."""
+    def who(self, headers: Mapping[str, str]) -> str | None:
+        """The client that sends these headers (in lower case), None if they show no token."""
         if not self._tokens:
             return LOCAL
         kind, _, token = headers.get("authorization", "").partition(" ")
         if token:
             return self.client_of(token.strip()) if kind.lower() == "bearer" else None
-        return self._of_cookie(cookies[COOKIE]) if COOKIE in cookies else None
+        cookie = read_cookie(headers.get("cookie", ""), COOKIE)
+        return None if cookie is None else self._of_cookie(cookie)
 
     def check_origin(self, method: str, headers: Mapping[str, str]) -> None:
         """Raises Forbidden for what another site's page asks, and, without tokens, for a Host that is not ours: a name
@@ -242,6 +241,15 @@ class Doorkeeper:
         origin = headers.get("origin")
         if method not in _SAFE and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Forbidden("pages of another site may not ask this server")
+
+
+def read_cookie(header: str, name: str) -> str | None:
+    """One cookie of a Cookie header, in time that grows linearly with it: this is read before anybody is known."""
+    for pair in header.split(";"):
+        key, equals, value = pair.partition("=")
+        if equals and key.strip() == name:
+            return value.strip().strip('"')
+    return None
 
 
 def _name_of(host: str) -> str:

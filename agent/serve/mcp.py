@@ -31,8 +31,8 @@ import redraft
 from agent.decide import acceptable
 from agent.events import Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress
 from agent.run import RunResult
-from agent.serve.events import verdicts
-from agent.serve.openai.drawing import Drawing, Seen, extra
+from agent.serve.events import describe_verdicts
+from agent.serve.openai.drawing import Drawing, DrawingState, extra
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
 from agent.serve.wire import LimitChanges
@@ -124,7 +124,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         except RedraftError as error:
             raise ToolError(str(error)) from None
         await ctx.report_progress(1, 1, "judged")
-        checks = verdicts(report.verdicts, limits.pass_at)
+        checks = describe_verdicts(report.verdicts, limits.pass_at)
         value = {
             "score": report.score,
             "accepted": acceptable(report, limits),
@@ -212,7 +212,7 @@ async def _picture(service: Service, who: str, given: str) -> PILImage.Image:
 
 async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing]) -> CallToolResult:
     """A drawing to its end, with its progress told."""
-    seen, progress = Seen(), _Progress(ctx)
+    seen, progress = DrawingState(), _Progress(ctx)
     try:
         async with aclosing(begin()) as events:
             async for event in events:

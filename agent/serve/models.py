@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from agent.models import CallLimit, Models, open_models
-from agent.serve.events import bounds
+from agent.serve.events import client_limits
 from agent.serve.metrics import Metrics
 from agent.serve.queue import RenderQueue
 from agent.serve.wire import ProfileInfo
@@ -111,7 +111,9 @@ class Served:
 
     def info(self) -> ProfileInfo:
         description = "" if self.profile is None else self.profile.description
-        return ProfileInfo(name=self.name, description=description, can_edit=self.can_edit, limits=bounds(self.limits))
+        return ProfileInfo(
+            name=self.name, description=description, can_edit=self.can_edit, limits=client_limits(self.limits)
+        )
 
     async def warm(self) -> None:
         """Loads the models of this process, so that the first to ask does not wait. Raises BackendError."""

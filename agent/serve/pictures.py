@@ -23,7 +23,7 @@ _CONNECT_S = 5.0
 _WHOLE_S = 20.0
 
 
-class Pictures:
+class PictureReader:
     """Opens pictures within the server's bounds. Decoding runs in threads."""
 
     def __init__(self, settings: Settings) -> None:

@@ -142,14 +142,14 @@ class Drawings:
         run: Run | None = None
         try:
             run = await asyncio.to_thread(
-                Run.start, prompt, served.for_run(client), limits=limits, out=service.places.draws(client),
+                Run.start, prompt, served.for_run(client), limits=limits, out=service.files.draws(client),
                 profile=served.profile, seed=seed, source=source, mask=mask,
             )  # fmt: skip
             self._drawn.add(run)
             self._idle.clear()
             folder = run.folder
             await service.runs.note(client, folder.path.name, None, folder.path)
-            store, meter = service.places.store(client), service.metrics.run()
+            store, meter = service.files.store(client), service.metrics.run()
             async with aclosing(run.stream()) as events:
                 async for event in events:
                     meter.see(event)

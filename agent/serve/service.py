@@ -14,13 +14,14 @@ from typing import Any
 from PIL import Image
 
 from agent.chat.conversation import Conversation
+from agent.models import Models
 from agent.serve.database import ConversationRow, Database, Postgres, Sqlite, TurnRow, sole_server
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
-from agent.serve.events import Broker, picture_of, turn
-from agent.serve.files import Places, PostgresCheckpoints, new_id
+from agent.serve.events import Broker, WireEvent, describe_entry, describe_picture
+from agent.serve.files import ClientFiles, new_id
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
-from agent.serve.pictures import Pictures
+from agent.serve.pictures import PictureReader
 from agent.serve.runs import Drawings, Runs
 from agent.serve.settings import Settings
 from agent.serve.turns import TurnWorker
@@ -60,8 +61,8 @@ class Service:
         self.settings = settings
         self.bounds = settings.bounds
         self.metrics = metrics or Metrics()
-        self.pictures = Pictures(settings)
-        self.places = Places(settings)
+        self.pictures = PictureReader(settings)
+        self.files = ClientFiles(settings)
         self.drawings = Drawings(self)
         self.draining = False
         self.ready = False
@@ -89,11 +90,6 @@ class Service:
         self.database = Database(engine)
         stack.push_async_callback(self.database.close)
         self.runs = Runs(self.database, self.settings.data)
-        if url is not None:
-            checkpoints = PostgresCheckpoints(url)
-            stack.push_async_callback(checkpoints.close)
-            await checkpoints.start()
-            self.places.checkpoints = checkpoints
         if self._given is None:
             opened = [await asyncio.to_thread(Served.open, name, self.metrics) for name in self.settings.profiles]
         else:
@@ -108,7 +104,7 @@ class Service:
         m.gauge("redraft_image_queue", "Pictures that wait to be drawn.", lambda: sum(s.waiting() for s in opened))
         m.gauge("redraft_turns_under_way", "Turns that this server works on.", lambda: len(self.turns))
         m.gauge("redraft_draws_under_way", "Drawings outside of conversations.", lambda: len(self.drawings))
-        m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.listeners)
+        m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.count_listeners)
         await self.turns.start(alone=url is None)
 
     async def warm(self) -> None:
@@ -165,11 +161,11 @@ class Service:
         id = new_id()
         # Before its row: a conversation that can be found is whole.
         await Conversation.create(
-            self.places.home(client), id, served.models, limits=served.limits, profile=served.profile, may_ask=may_ask,
-            housing=self.places.housing(client),
+            self.files.home(client), id, served.models, limits=served.limits, profile=served.profile, may_ask=may_ask,
+            storage=self.files.storage(client, self.database),
         )  # fmt: skip
         await self._register(client, id, title or "", served.name, None)
-        return _wire(await self.conversation_row(client, id))
+        return _info(await self.conversation_row(client, id))
 
     async def _register(self, client: str, id: str, title: str, profile: str, parent: str | None) -> None:
         if not await self.database.add_conversation(id, client, title, profile, parent, self.bounds.max_conversations):
@@ -180,7 +176,7 @@ class Service:
             raise TooMany(f"you have {self.bounds.max_conversations} conversations, which is the most; delete one")
 
     async def conversations(self, client: str) -> list[ConversationInfo]:
-        return [_wire(row) for row in await self.database.conversations(client)]
+        return [_info(row) for row in await self.database.conversations(client)]
 
     async def conversation_row(self, client: str, id: str) -> ConversationRow:
         row = await self.database.conversation(client, id)
@@ -188,24 +184,26 @@ class Service:
             raise NotFound(f"there is no conversation {id!r}")
         return row
 
-    def conversation(self, row: ConversationRow, models: Any = None) -> Conversation:
-        """The conversation of a conversation, as its profile has it now."""
+    def conversation(self, row: ConversationRow, models: Models | None = None) -> Conversation:
+        """The conversation of a row, with its profile as it is now."""
         served = self.served(row.profile)
-        home = self.places.home(row.client)
-        (home / row.id / "state").mkdir(parents=True, exist_ok=True)  # another server may have begun it elsewhere
-        housing = self.places.housing(row.client)
-        return Conversation(home, row.id, models or served.models, served.limits, served.profile, housing)
+        return Conversation(
+            self.files.home(row.client), row.id, models or served.models, limits=served.limits,
+            profile=served.profile, storage=self.files.storage(row.client, self.database),
+        )  # fmt: skip
 
     async def view(self, client: str, id: str) -> ConversationView:
         row = await self.conversation_row(client, id)
         view = await self.conversation(row).view()
         under_way = await self.database.turn_of(id)
-        working = None if under_way is None else Working(turn=under_way.number, said=under_way.body.get("text", ""))
+        working = (
+            None if under_way is None else Working(turn=under_way.number, request=under_way.body.get("request", ""))
+        )
         waiting = view.waiting
         return ConversationView(
-            **_wire(row).model_dump(exclude={"turns", "working", "thumb"}),
-            turns=[turn(entry) for entry in view.entries],
-            pictures=[picture_of(picture) for picture in view.pictures],
+            **_info(row).model_dump(exclude={"turns", "working", "thumb"}),
+            turns=[describe_entry(entry) for entry in view.entries],
+            pictures=[describe_picture(picture) for picture in view.pictures],
             current=view.current,
             accept_at=view.accept_at,
             seed=view.seed,
@@ -222,9 +220,8 @@ class Service:
         if title is not None:
             await self.database.change_conversation(id, title=title)
         if may_ask is not None:
-            async for _ in self.conversation(row).turn(f"/questions {'on' if may_ask else 'off'}"):
-                pass
-        return _wire(await self.conversation_row(client, id))
+            await self.conversation(row).set_may_ask(may_ask)
+        return _info(await self.conversation_row(client, id))
 
     async def branch(self, client: str, id: str, title: str | None = None) -> ConversationInfo:
         self.require_open()
@@ -232,9 +229,9 @@ class Service:
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
         await self._require_room(client)
-        copy = await self.conversation(row).fork()
+        copy = await self.conversation(row).branch()
         await self.adopt_branch(row, copy.name, title)
-        return _wire(await self.conversation_row(client, copy.name))
+        return _info(await self.conversation_row(client, copy.name))
 
     async def adopt_branch(self, row: ConversationRow, id: str, title: str | None = None) -> None:
         """Makes a conversation of a copy that the conversation of `row` has made of itself."""
@@ -247,9 +244,7 @@ class Service:
             raise Busy("a turn is under way; cancel it first")
         await self.database.delete_conversation(id)
         self.broker.end(id)
-        await asyncio.to_thread(shutil.rmtree, self.places.home(client) / id, ignore_errors=True)
-        if isinstance(self.places.checkpoints, PostgresCheckpoints):
-            await self.places.checkpoints.forget(f"{client}/{id}")
+        await asyncio.to_thread(shutil.rmtree, self.files.home(client) / id, ignore_errors=True)
 
     async def export(self, client: str, id: str) -> Path:
         """The conversation as one HTML page."""
@@ -263,10 +258,10 @@ class Service:
     async def post(self, client: str, id: str, new: NewTurn) -> tuple[int, int]:
         """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
         self.require_open()
-        text = clean_request(new.text, self.bounds.max_prompt)
+        request = clean_request(new.request, self.bounds.max_prompt)
         row = await self.conversation_row(client, id)
         limits = self.limits(row.profile, new.limits)
-        store = self.places.store(client)
+        store = self.files.store(client)
         for what, digest in (("image", new.image), ("mask", new.mask)):
             if digest is not None and not await asyncio.to_thread(store.__contains__, digest):
                 raise InputError(f"there is no {what} {digest}; upload it first")
@@ -279,14 +274,14 @@ class Service:
             case "many":
                 raise TooMany(f"{self.bounds.max_turns} of your turns are under way, which is the most")
         try:
-            body, number = await self._body(row, new, text, limits, store)
+            body, number = await self._body(row, new, request, limits, store)
             await self.database.set_turn(place.id, number, body)
             before = (await self.conversation_row(client, id)).last_event
-            if not row.title and not text.startswith("/"):
-                await self.database.change_conversation(id, title=_title(text))
-            told = {"said": text, "image": new.image, "mask": new.mask}
+            if not row.title and not request.startswith("/"):
+                await self.database.change_conversation(id, title=_title(request))
+            event = {"request": request, "image": new.image, "mask": new.mask}
             key = "answered" if body["answers"] else "queued"
-            await self.broker.tell(id, number, key, "turn_queued", told)
+            await self.broker.publish(id, number, WireEvent(key, "turn_queued", event))
         except BaseException:
             await asyncio.shield(self.database.end_turn(place.id))
             raise
@@ -294,11 +289,11 @@ class Service:
         return number, before
 
     async def _body(
-        self, row: ConversationRow, new: NewTurn, text: str, limits: Limits, store: ImageStore
+        self, row: ConversationRow, new: NewTurn, request: str, limits: Limits, store: ImageStore
     ) -> tuple[dict[str, Any], int]:
         """What is kept of a turn, and its number in the conversation."""
         view = await self.conversation(row).view()
-        answers = view.waiting is not None and not text.startswith("/")
+        answers = view.waiting is not None and not request.startswith("/")
         mask = new.mask
         if answers and (new.image is not None or mask is not None):
             raise InputError("a question waits; answer it first, or begin anew with /draw or /edit")
@@ -309,7 +304,7 @@ class Service:
             mask = await asyncio.to_thread(_fitted, store, mask, image)
         kept = limits.model_dump(include=set(CLIENT_LIMITS) - {"accept_at"})
         body = {
-            "text": text, "image": new.image, "mask": mask, "seed": new.seed, "limits": kept,
+            "request": request, "image": new.image, "mask": mask, "seed": new.seed, "limits": kept,
             "accept_at": new.limits.accept_at, "answers": answers,
         }  # fmt: skip
         return body, view.turn + (0 if answers else 1)
@@ -335,37 +330,37 @@ class Service:
 
     async def keep(self, client: str, picture: Image.Image) -> Uploaded:
         """Puts a picture into the client's store."""
-        digest = await asyncio.to_thread(self.places.store(client).put, picture)
+        digest = await asyncio.to_thread(self.files.store(client).put, picture)
         return Uploaded(image=digest, width=picture.width, height=picture.height)
 
     async def image(self, client: str, digest: str) -> Path:
         """The file of one of the client's pictures. Raises NotFound, for whatever else is named too."""
-        store = self.places.store(client)
+        store = self.files.store(client)
         if is_digest(digest) and await asyncio.to_thread(store.__contains__, digest):
             return store.path(digest)
         raise NotFound("there is no such picture")
 
     # Single questions to models
 
-    async def judge(self, client: str, image: Image.Image, prompt: str, profile: str | None = None) -> Report:
+    async def judge(self, client: str, image: Image.Image, request: str, profile: str | None = None) -> Report:
         """The judge's verdicts on a picture."""
         del client
-        prompt = clean_request(prompt, self.bounds.max_prompt)
+        request = clean_request(request, self.bounds.max_prompt)
         self.require_open()
         models = self.served(profile).models
         async with models.calls:
-            checks = await models.checklist_maker(prompt)
+            checks = await models.checklist_maker(request)
         async with models.calls:
-            return await models.evaluator.score(image, prompt, checks)
+            return await models.evaluator.score(image, request, checks)
 
-    async def enhance(self, client: str, prompt: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
+    async def enhance(self, client: str, request: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
         """A better prompt."""
         del client
-        prompt = clean_request(prompt, self.bounds.max_prompt)
+        request = clean_request(request, self.bounds.max_prompt)
         self.require_open()
         models = self.served(profile).models
         async with models.calls:
-            [rewrite] = await models.rewriter(prompt, n=1, seed=seed or 0)
+            [rewrite] = await models.rewriter(request, n=1, seed=seed or 0)
         return rewrite
 
     # What its models ask
@@ -376,7 +371,7 @@ class Service:
             raise Draining("the server is going down; ask again in a moment")
 
 
-def _wire(row: ConversationRow) -> ConversationInfo:
+def _info(row: ConversationRow) -> ConversationInfo:
     return ConversationInfo(
         id=row.id, title=row.title or "New conversation", profile=row.profile, created=row.created, updated=row.updated,
         parent=row.parent, turns=row.turns, working=bool(row.working), thumb=row.thumb,

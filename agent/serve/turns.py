@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from agent.chat.conversation import Conversation, View, list_conversations
-from agent.chat.values import Brought, Clarify, Replied, TalkEvent, TurnBegan
+from agent.chat.conversation import Conversation, View
+from agent.chat.values import Clarify, Enclosed, Replied, Tell, TurnBegan, TurnEvent
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import RunFolder
 from agent.serve.database import LEASE_S, ConversationRow, TurnRow
-from agent.serve.events import Told, run_id, tell
+from agent.serve.events import WireEvent, run_id, to_wire
 from agent.serve.metrics import log, log_mistake
+from agent.serve.wire import ServerEvent
 from agent.types import Attempt
 from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError
@@ -31,24 +31,23 @@ if TYPE_CHECKING:
     from agent.serve.service import Service
 
 _REPORT = TypeAdapter(Report)
-_NOWHERE = Path()
 _SCAN_S = 2.0
-"""How often a server looks for turns that nobody holds any more, where there are several servers."""
+"""How often a server looks for turns that nobody holds any more, if there are several servers."""
 _OCCUPIED_S = 30.0
-"""How long a turn waits for the folder of its conversation: a server that lost it may not have noticed yet."""
+"""How long a turn waits for its conversation and its run: a server that lost them may not have noticed yet."""
 
 
 @dataclass
 class _UnderWay:
     turn: TurnRow
     task: asyncio.Task[None]
-    talk: Conversation | None = None
+    conversation: Conversation | None = None
     cancelled: bool = False
 
     def cancel(self) -> None:
         self.cancelled = True
-        if self.talk is not None:
-            self.talk.cancel()
+        if self.conversation is not None:
+            self.conversation.cancel()
 
 
 class TurnWorker:
@@ -74,7 +73,7 @@ class TurnWorker:
         for turn in await self._service.database.claim_turns(self.owner, everything=everything):
             if turn.id in self._turns:
                 continue
-            if turn.number == 0:  # it was never said to anybody that this turn was taken
+            if turn.number == 0:  # its client was never told that it was accepted
                 await self._service.database.end_turn(turn.id)
                 continue
             log("turn taken up", conversation=turn.conversation, turn=turn.number)
@@ -87,13 +86,13 @@ class TurnWorker:
         task.add_done_callback(lambda _: self._turns.pop(turn.id, None))
 
     def cancel(self, conversation: str) -> None:
-        for one in list(self._turns.values()):
-            if one.turn.conversation == conversation:
-                one.cancel()
+        for under_way in list(self._turns.values()):
+            if under_way.turn.conversation == conversation:
+                under_way.cancel()
 
     async def finish(self, seconds: float) -> None:
         """Waits until all turns are done, at most so long; then leaves the rest where it is."""
-        tasks = [one.task for one in self._turns.values()]
+        tasks = [under_way.task for under_way in self._turns.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         await self.stop()
@@ -105,7 +104,7 @@ class TurnWorker:
             with suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        tasks = [one.task for one in self._turns.values()]
+        tasks = [under_way.task for under_way in self._turns.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -121,18 +120,18 @@ class TurnWorker:
             try:
                 held = await self._service.database.renew(self.owner)
                 renewed = time.monotonic()
-                for id, one in list(self._turns.items()):
-                    if held.get(id) and not one.cancelled:
-                        one.cancel()
-                    if id not in held and not one.task.done():
-                        one.task.cancel()  # another server has taken it, or it has just ended
+                for id, under_way in list(self._turns.items()):
+                    if held.get(id) and not under_way.cancelled:
+                        under_way.cancel()
+                    if id not in held and not under_way.task.done():
+                        under_way.task.cancel()  # another server has taken it, or it has just ended
                 if not self._alone and not self._service.draining:
                     await self._claim(everything=False)
             except BackendError as error:
                 log_mistake("database", error)
                 if time.monotonic() - renewed > LEASE_S:
-                    for one in list(self._turns.values()):
-                        one.task.cancel()  # others take them for left by now
+                    for under_way in list(self._turns.values()):
+                        under_way.task.cancel()  # other servers have taken them by now
 
     async def _work(self, turn: TurnRow) -> None:
         service, started = self._service, time.monotonic()
@@ -159,123 +158,116 @@ class TurnWorker:
             log("turn", client=turn.client, conversation=turn.conversation, turn=turn.number, end=end, seconds=seconds)
 
     async def _fail(self, turn: TurnRow, error: str) -> None:
-        await self._service.broker.tell(
-            turn.conversation, turn.number, f"failed {turn.id}", "failed", {"error": error}, ends=turn.id
-        )
+        event = WireEvent(f"failed {turn.id}", "failed", {"error": error})
+        await self._service.broker.publish(turn.conversation, turn.number, event, ends=turn.id)
 
     async def _converse(self, turn: TurnRow, row: ConversationRow) -> str:
         """Works on a turn to its end: "replied" or "clarify"."""
         service, body = self._service, turn.body
         served = service.served(row.profile)
-        limits = served.limits.changed(**body["limits"])
-        brought = Brought(body["image"], body["mask"], body["seed"], limits, body["accept_at"])
         loop = asyncio.get_running_loop()
 
         def queued(ahead: int) -> None:
-            loop.call_soon_threadsafe(
-                lambda: service.broker.whisper(turn.conversation, turn.number, "queue", {"ahead": ahead})
-            )
+            event = ServerEvent(id=None, event="queue", data={"turn": turn.number, "ahead": ahead})
+            loop.call_soon_threadsafe(service.broker.send, turn.conversation, event)
 
-        talk = service.conversation(row, served.for_run(turn.client, queued))
-        if turn.id in self._turns:
-            self._turns[turn.id].talk = talk
-        view = await talk.view()
-        limits = limits.changed(accept_at=body["accept_at"] or view.accept_at)
-        last = _over(view, turn)
-        if last is None:
-            said = body["text"] if view.turn < turn.number or view.waiting is not None else None
-            last = await self._follow(turn, talk, said, brought, limits)
-        file = None
+        conversation = service.conversation(row, served.for_run(turn.client, queued))
+        under_way = self._turns[turn.id]
+        under_way.conversation = conversation
+        view = await conversation.view()
+        limits = served.limits.changed(**body["limits"])
+        publish = TurnPublisher(
+            service, under_way, conversation, limits.changed(accept_at=body["accept_at"] or view.accept_at)
+        )
+        enclosed = Enclosed(
+            image=body["image"], mask=body["mask"], seed=body["seed"], limits=limits, accept_at=body["accept_at"]
+        )
+        last = await _rest(conversation, turn, enclosed, publish)
         if isinstance(last, Replied):
-            if last.entry.kind == "fork" and not last.entry.error:
-                last = await asyncio.to_thread(_with_fork, last, talk)
-            if last.fork is not None:
-                await service.adopt_branch(row, last.fork)
-            if (made := last.file) is not None and last.entry.kind == "compare":
-                file = await asyncio.to_thread(lambda: talk.store.put(open_image(made)))
-            pictures = (*view.pictures, *(picture for picture, _ in last.shown))
-            thumb = next((p.image for p in reversed(pictures) if p.number == last.entry.current), None)
-            await service.database.change_conversation(row.id, turns=turn.number, thumb=thumb)
-        told = tell(last, row.id, limits, file=file)
-        key = f"{told.key} {turn.id}" if isinstance(last, Clarify) else str(told.key)
-        await service.broker.tell(row.id, turn.number, key, told.name, told.data, ends=turn.id)
+            await self._settle(last, conversation, row)
+        await publish.end(last)
         return "replied" if isinstance(last, Replied) else "clarify"
 
-    async def _follow(
-        self, turn: TurnRow, talk: Conversation, said: str | None, brought: Brought, limits: Limits
-    ) -> Replied | Clarify:
-        """The turn's last event, when the conversation is at rest again; the others are told as they come."""
-        teller = _Teller(self._service, turn, talk, limits)
-        deadline = time.monotonic() + _OCCUPIED_S
-        last: Replied | Clarify | None = None
-        while True:
-            try:
-                async with aclosing(talk.turn(said, brought)) as events:
-                    async for event in events:
-                        if turn.id in self._turns and self._turns[turn.id].cancelled:
-                            talk.cancel()
-                        if isinstance(event, Replied | Clarify):
-                            last = event
-                        else:
-                            await teller(event)
-                # A kill may have kept the reply of a step whose results were saved: it is not made, nor told, again.
-                last = last or _over(await talk.view(), turn)
-                if last is None:
-                    raise BackendError("the turn came to no end; say it again")
-                return last
-            except Occupied:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.5)
+    async def _settle(self, replied: Replied, conversation: Conversation, row: ConversationRow) -> None:
+        """What a finished turn changes in the list of conversations."""
+        if replied.branch is not None:
+            await self._service.adopt_branch(row, replied.branch)
+        pictures = (await conversation.view()).pictures
+        entry = replied.entry
+        thumb = pictures[entry.current - 1].image if entry.current else None
+        await self._service.database.change_conversation(row.id, turns=entry.turn, thumb=thumb)
 
 
-def _over(view: View, turn: TurnRow) -> Replied | Clarify | None:
-    """How a turn ended that is taken up and was over before its end was written down; None where it is not over."""
+async def _rest(conversation: Conversation, turn: TurnRow, enclosed: Enclosed, tell: Tell) -> Replied | Clarify:
+    """Works on a turn, from wherever it stands, until the conversation is at rest again."""
+    deadline = time.monotonic() + _OCCUPIED_S
+    while True:
+        try:
+            view = await conversation.view()
+            if view.turn < turn.number and view.pending is not None:
+                await conversation.give_up("the server could not finish this turn")
+            last = _last_of(view, turn)
+            if last is None:
+                request = turn.body["request"] if view.turn < turn.number or view.waiting is not None else None
+                last = await conversation.turn(request, enclosed, tell=tell)
+            assert last is not None
+            return last
+        except Occupied:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+def _last_of(view: View, turn: TurnRow) -> Replied | Clarify | None:
+    """How a turn ended that was over before its end could be published; None if it is not over."""
     if view.turn < turn.number or view.pending is not None:
         return None
     if view.waiting is not None:
         return None if turn.body["answers"] else view.waiting
-    entry = view.entries[-1]
-    return Replied(entry, tuple((view.pictures[n - 1], _NOWHERE) for n in entry.pictures))
+    return view.replied
 
 
-def _with_fork(replied: Replied, talk: Conversation) -> Replied:
-    """With the name of the copy, where a kill has left nothing of it but the words of the reply."""
-    if replied.fork is not None:
-        return replied
-    copies = (known.name for known in list_conversations(talk.home) if known.parent == talk.name)
-    return replace(replied, fork=next((name for name in copies if replied.entry.reply.endswith(name)), None))
+class TurnPublisher:
+    """Publishes the events of one turn, and puts the pictures of which they tell where the client can get them."""
 
-
-class _Teller:
-    """Tells the events of one turn, and has the pictures they speak of where the client can get them."""
-
-    def __init__(self, service: Service, turn: TurnRow, talk: Conversation, limits: Limits) -> None:
+    def __init__(self, service: Service, under_way: _UnderWay, conversation: Conversation, limits: Limits) -> None:
         self._service = service
-        self._turn = turn
-        self._talk = talk
+        self._under_way = under_way
+        self._turn = under_way.turn
+        self._conversation = conversation
         self._limits = limits
         self._meter = service.metrics.run()
         self._run: RunFolder | None = None
-        self._told: set[int] = set()
-        """Numbers of the attempts of which this server has told."""
+        self._published: set[int] = set()
+        """Numbers of the attempts that this server has published."""
 
-    async def __call__(self, event: TalkEvent) -> None:
+    async def __call__(self, event: TurnEvent) -> None:
+        if self._under_way.cancelled:
+            self._conversation.cancel()
         source = None
-        if not isinstance(event, TurnBegan | Clarify | Replied):
+        if not isinstance(event, TurnBegan):
             self._meter.see(event)
-            source = await self._kept(event)
-        await self._tell(tell(event, self._turn.conversation, self._limits, source=source))
+            source = await self._keep_pictures(event)
+        await self._publish(event, source)
 
-    async def _tell(self, told: Told) -> None:
-        broker, conversation, number = self._service.broker, self._turn.conversation, self._turn.number
-        if told.key is None:
-            broker.whisper(conversation, number, told.name, told.data)
-        else:
-            await broker.tell(conversation, number, told.key, told.name, told.data)
+    async def _publish(self, event: TurnEvent, source: str | None = None) -> None:
+        made = to_wire(event, self._turn.conversation, self._limits, source=source)
+        await self._service.broker.publish(self._turn.conversation, self._turn.number, made)
 
-    async def _kept(self, event: Event) -> str | None:
-        store = self._talk.store
+    async def end(self, last: Replied | Clarify) -> None:
+        """Publishes what the turn ends with, and ends it."""
+        turn, file, store = self._turn, None, self._conversation.store
+        if isinstance(last, Replied) and last.entry.kind == "compare" and last.file is not None and last.file.is_file():
+            path = last.file
+            file = await asyncio.to_thread(lambda: store.put(open_image(path)))
+        event = to_wire(last, turn.conversation, self._limits, file=file)
+        if isinstance(last, Clarify):  # an answer continues the turn under another id
+            event = replace(event, key=f"{event.key} {turn.id}")
+        await self._service.broker.publish(turn.conversation, turn.number, event, ends=turn.id)
+
+    async def _keep_pictures(self, event: Event) -> str | None:
+        """Copies an event's pictures into the client's store. Returns the hash of the picture that a run edits."""
+        store = self._conversation.store
         match event:
             case RunStarted():
                 self._run = RunFolder(event.folder)
@@ -294,20 +286,20 @@ class _Teller:
             case Judged():
                 # Again: of a picture that was drawn before a kill, it may be the first that is heard.
                 await asyncio.to_thread(store.adopt, event.attempt.image, self._images())
-                self._told.add(event.number)
+                self._published.add(event.number)
             case RunFinished():
                 await self._catch_up()
         return None
 
     async def _catch_up(self) -> None:
-        """Tells of attempts that were made, and of which a kill kept the word from going out."""
+        """Publishes attempts that were made, and whose events were lost in a kill."""
         assert self._run is not None
         record = await asyncio.to_thread(self._run.read_record)
-        for one in record["attempts"]:
-            if one["number"] not in self._told:
-                made = _judged(one, self._run)
-                await asyncio.to_thread(self._talk.store.adopt, made.attempt.image, self._images())
-                await self._tell(tell(made, self._turn.conversation, self._limits))
+        for attempt in record["attempts"]:
+            if attempt["number"] not in self._published:
+                judged = _judged(attempt, self._run)
+                await asyncio.to_thread(self._conversation.store.adopt, judged.attempt.image, self._images())
+                await self._publish(judged)
 
     def _images(self) -> ImageStore:
         assert self._run is not None
@@ -316,7 +308,7 @@ class _Teller:
 
 def _judged(record: dict[str, Any], run: RunFolder) -> Judged:
     """The event of an attempt, from run.json."""
-    given = {"image": record["sha256"], "report": _REPORT.validate_python(record["report"])}
+    required = {"image": record["sha256"], "report": _REPORT.validate_python(record["report"])}
     names = ("round", "kind", "prompt", "seed", "parent", "negative_prompt", "root", "steps", "unchanged")
-    attempt = Attempt(**given, **{name: record[name] for name in names if name in record})
+    attempt = Attempt(**required, **{name: record[name] for name in names if name in record})
     return Judged(record["number"], attempt, run.picture(record["number"], attempt))

@@ -13,7 +13,7 @@ Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class _Body(BaseModel):
-    """A request: unknown fields are mistakes."""
+    """The body of an HTTP request. Unknown fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class NewBranch(_Body):
 
 
 class NewTurn(_Body):
-    text: str
+    request: str
     image: Hash | None = None
     mask: Hash | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -94,20 +94,20 @@ class ConversationList(BaseModel):
     conversations: list[ConversationInfo]
 
 
-class Picture(BaseModel):
+class PictureInfo(BaseModel):
     number: int
     image: str
     made: str
-    told: str
+    made_from: str
     parent: int | None
     score: float | None
     accepted: bool
     run: str | None
 
 
-class Turn(BaseModel):
+class TurnInfo(BaseModel):
     turn: int
-    said: str
+    request: str
     kind: str
     reply: str
     current: int
@@ -128,7 +128,7 @@ class Waiting(BaseModel):
 
 class Working(BaseModel):
     turn: int
-    said: str
+    request: str
 
 
 class ConversationView(BaseModel):
@@ -138,8 +138,8 @@ class ConversationView(BaseModel):
     created: str
     updated: str
     parent: str | None
-    turns: list[Turn]
-    pictures: list[Picture]
+    turns: list[TurnInfo]
+    pictures: list[PictureInfo]
     current: int
     accept_at: float
     seed: int | None
@@ -164,15 +164,15 @@ class Uploaded(BaseModel):
     height: int
 
 
-class Fault(BaseModel):
+class ErrorInfo(BaseModel):
     message: str
     type: str = "invalid_request_error"
     param: str | None = None
     code: str
 
 
-class FaultBody(BaseModel):
-    error: Fault
+class ErrorBody(BaseModel):
+    error: ErrorInfo
 
 
 class ServerEvent(BaseModel):

@@ -72,7 +72,7 @@ is there a star?
 /back 1
 /save kept.png
 /export talk.html
-/fork second
+/branch second
 /help
 """
     with model_server(FINE, good="finely") as server:
@@ -137,7 +137,7 @@ def test_killed_in_the_middle_of_a_drawing_nothing_is_lost(tmp_path: Path, model
         rewrites = server.turn
         again = chat("--conversation", "s", cwd=tmp_path, said="/list\n")
         assert again.returncode == 0, again.stderr
-        assert f"going on with: {ASK}" in again.stdout
+        assert f"continuing: {ASK}" in again.stdout
         assert "picture 1: score 0.98, accepted" in again.stdout
         assert server.turn == rewrites, "the rewrite was made already"
         record = json.loads((tmp_path / "runs" / "conversations" / "s" / "turn-0002" / "run.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
-from agent.chat.values import Clarify, Replied, TalkEvent, TurnBegan
+from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
 from agent.events import Judged, RunFinished, StepProgress
 from agent.models import Models
 from agent.testing import fake_models, paint
@@ -38,19 +39,46 @@ async def created(home: Path, **changes: object) -> Conversation:
     return await Conversation.create(home, "one", models(**changes), limits=Limits())
 
 
-async def say(talk: Conversation, said: str | None) -> list[TalkEvent]:
-    return [event async for event in talk.turn(said)]
+async def say(chat: Conversation, request: str | None) -> list[TurnEvent | Replied | Clarify | None]:
+    """What happens in a turn, and what it ends with."""
+    events: list[TurnEvent | Replied | Clarify | None] = []
+
+    async def tell(event: TurnEvent) -> None:
+        events.append(event)
+
+    last = await chat.turn(request, tell=tell)
+    return [*events, last]
 
 
-async def reply(talk: Conversation, said: str | None) -> Replied:
-    last = (await say(talk, said))[-1]
+async def leave_at(chat: Conversation, request: str, kind: type) -> asyncio.Task[object]:
+    """A turn that is held at its first event of that kind. Cancel it to leave it there."""
+    held = asyncio.Event()
+
+    async def tell(event: TurnEvent) -> None:
+        if isinstance(event, kind):
+            held.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(chat.turn(request, tell=tell))
+    await asyncio.wait_for(held.wait(), 30)
+    return task
+
+
+async def leave(task: asyncio.Task[object]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def reply(chat: Conversation, request: str | None) -> Replied:
+    last = (await say(chat, request))[-1]
     assert isinstance(last, Replied)
     return last
 
 
 async def test_a_drawing_is_changed_asked_about_and_taken_back(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    first = await say(talk, "a star")
+    chat = await created(tmp_path)
+    first = await say(chat, "a star")
     began = next(event for event in first if isinstance(event, TurnBegan))
     assert (began.kind, began.by) == ("draw", "rules")
     assert any(isinstance(event, Judged) for event in first), "what the run tells comes through"
@@ -60,28 +88,28 @@ async def test_a_drawing_is_changed_asked_about_and_taken_back(tmp_path: Path) -
     assert [picture.number for picture, _ in drawn.shown] == [1]
     assert drawn.shown[0][1].is_file()
 
-    changed = await reply(talk, "make the star blue")
+    changed = await reply(chat, "make the star blue")
     assert changed.entry.kind == "edit"
     [(picture, _)] = changed.shown
     assert (picture.number, picture.made, picture.parent) == (2, "edited", 1)
-    asked = await reply(talk, "how many stars are there?")
+    asked = await reply(chat, "how many stars are there?")
     assert (asked.entry.kind, asked.entry.current) == ("ask", 2)
     assert "make the star blue" in asked.entry.reply
-    assert (await reply(talk, "undo")).entry.current == 1
-    assert (await reply(talk, "/undo")).entry.current == 0
-    nothing = await reply(talk, "/undo")
+    assert (await reply(chat, "undo")).entry.current == 1
+    assert (await reply(chat, "/undo")).entry.current == 0
+    nothing = await reply(chat, "/undo")
     assert nothing.entry.error
     assert "nothing to undo" in nothing.entry.reply
-    assert (await reply(talk, "/back 2")).entry.current == 2
-    assert (await reply(talk, "go back to the first picture")).entry.current == 1
+    assert (await reply(chat, "/back 2")).entry.current == 2
+    assert (await reply(chat, "go back to the first picture")).entry.current == 1
 
 
 async def test_everything_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star")
-    await say(talk, "/accept 0.5")
-    await say(talk, "/seed 12")
-    before = await talk.view()
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    await say(chat, "/accept 0.5")
+    await say(chat, "/seed 12")
+    before = await chat.view()
     again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     view = await again.view()
     assert view == before
@@ -93,73 +121,73 @@ async def test_everything_is_there_when_it_is_opened_again(tmp_path: Path) -> No
 
 
 async def test_one_question_is_asked_where_it_is_unclear(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star")
-    asked = (await say(talk, "two hearts"))[-1]
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    asked = (await say(chat, "two hearts"))[-1]
     assert isinstance(asked, Clarify)
     assert len(asked.choices) == 2
     again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     assert (await again.view()).waiting == asked
     done = await reply(again, "change this one")
-    assert (done.entry.kind, done.entry.said, done.entry.answer) == ("edit", "two hearts", "change this one")
+    assert (done.entry.kind, done.entry.request, done.entry.answer) == ("edit", "two hearts", "change this one")
     assert done.entry.question == asked.question
 
 
 async def test_an_answer_that_is_another_wish_is_followed(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star")
-    assert isinstance((await say(talk, "two hearts"))[-1], Clarify)
-    assert (await reply(talk, "undo")).entry.kind == "undo"
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    assert isinstance((await say(chat, "two hearts"))[-1], Clarify)
+    assert (await reply(chat, "undo")).entry.kind == "undo"
 
 
 async def test_a_command_is_no_answer(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star")
-    assert isinstance((await say(talk, "two hearts"))[-1], Clarify)
-    assert (await reply(talk, "/undo")).entry.current == 0
-    view = await talk.view()
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    assert isinstance((await say(chat, "two hearts"))[-1], Clarify)
+    assert (await reply(chat, "/undo")).entry.current == 0
+    view = await chat.view()
     assert (view.waiting, view.pending) == (None, None)
-    assert [entry.said for entry in view.entries] == ["a star", "/undo"]
+    assert [entry.request for entry in view.entries] == ["a star", "/undo"]
 
 
 async def test_nobody_is_asked_who_does_not_want_to_be(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "/questions off")
-    await say(talk, "a star")
-    assert (await reply(talk, "two stars")).entry.kind == "draw"
+    chat = await created(tmp_path)
+    await say(chat, "/questions off")
+    await say(chat, "a star")
+    assert (await reply(chat, "two stars")).entry.kind == "draw"
 
 
 async def test_a_copy_goes_its_own_way(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star")
-    forked = await reply(talk, "/fork other")
-    assert forked.fork == "other"
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    branched = await reply(chat, "/branch other")
+    assert branched.branch == "other"
     other = Conversation.open(tmp_path, "other", models(), limits=Limits(), profile=None)
     await say(other, "make the star blue")
     assert len((await other.view()).pictures) == 2
-    assert len((await talk.view()).pictures) == 1
+    assert len((await chat.view()).pictures) == 1
     assert {known.name: known.parent for known in list_conversations(tmp_path)} == {"one": None, "other": "one"}
-    assert (await reply(talk, "/fork")).fork == "one-2"
-    taken = await reply(talk, "/fork other")
+    assert (await reply(chat, "/branch")).branch == "one-2"
+    taken = await reply(chat, "/branch other")
     assert taken.entry.error
 
 
 async def test_pictures_side_by_side_saved_listed_and_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    talk = await created(tmp_path / "home")
-    await say(talk, "a star")
-    await say(talk, "make the star blue")
-    compared = await reply(talk, "compare picture 1 and 2")
+    chat = await created(tmp_path / "home")
+    await say(chat, "a star")
+    await say(chat, "make the star blue")
+    compared = await reply(chat, "compare picture 1 and 2")
     assert compared.file is not None
     with Image.open(compared.file) as both:
         assert both.size == (64 + 8 + 64, 64)
     assert "they differ by" in compared.entry.reply
-    assert (await reply(talk, "perfect, thanks!")).entry.kind == "accept"
-    assert [picture.accepted for picture in (await talk.view()).pictures][-1]
-    saved = await reply(talk, "save it as mine.png")
+    assert (await reply(chat, "perfect, thanks!")).entry.kind == "accept"
+    assert [picture.accepted for picture in (await chat.view()).pictures][-1]
+    saved = await reply(chat, "save it as mine.png")
     assert saved.file == Path("mine.png")
     assert read_provenance(tmp_path / "mine.png")["redraft:made-from"] == "a star\nmake the star blue"
-    listed = (await reply(talk, "/list")).entry.reply
+    listed = (await reply(chat, "/list")).entry.reply
     assert "> 2 edited of 1" in listed
     assert "conversations: one" in listed
 
@@ -169,41 +197,42 @@ async def test_a_picture_of_ones_own_and_a_mask(tmp_path: Path) -> None:
     mask = Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 64, 40))
     mask.save(tmp_path / "mask.png")
-    talk = await created(tmp_path / "home")
-    opened = await reply(talk, f"/open {tmp_path / 'mine.png'}")
+    chat = await created(tmp_path / "home")
+    opened = await reply(chat, f"/open {tmp_path / 'mine.png'}")
     assert opened.shown[0][0].made == "given"
-    assert not (await reply(talk, f"/mask {tmp_path / 'mask.png'}")).entry.error
-    await say(talk, "make the star blue")
+    assert not (await reply(chat, f"/mask {tmp_path / 'mask.png'}")).entry.error
+    await say(chat, "make the star blue")
     with Image.open(next((tmp_path / "home" / "one" / "turn-0003").glob("best.png"))) as best:
         assert best.crop((0, 40, 64, 64)).tobytes() == paint(ImageTask("mine", 1)).crop((0, 40, 64, 64)).tobytes()
-    assert (await reply(talk, "/open nosuch.png")).entry.error
+    assert (await reply(chat, "/open nosuch.png")).entry.error
 
 
 async def test_a_drawing_that_failed_is_taken_up_again(tmp_path: Path) -> None:
     broken = FakeBackend(paint=paint, script=[BackendError("the image server is down; start it")])
-    talk = await created(tmp_path, generator=broken)
-    failed = await reply(talk, "a star")
+    chat = await created(tmp_path, generator=broken)
+    failed = await reply(chat, "a star")
     assert failed.entry.error
     assert "the image server is down" in failed.entry.reply
-    assert (await talk.view()).pictures == ()
-    assert (await reply(talk, "/again")).shown[0][0].told == "a star"
-    assert (await reply(talk, "/again")).entry.error
+    assert (await chat.view()).pictures == ()
+    assert (await reply(chat, "/again")).shown[0][0].made_from == "a star"
+    assert (await reply(chat, "/again")).entry.error
 
 
 async def test_a_drawing_can_be_stopped_and_keeps_the_best(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    stopped = None
-    async for event in talk.turn("a circle"):
+    chat = await created(tmp_path)
+
+    async def tell(event: TurnEvent) -> None:
         if isinstance(event, StepProgress) and event.step == "judge":
-            talk.cancel()
-        stopped = event
+            chat.cancel()
+
+    stopped = await chat.turn("a circle", tell=tell)
     assert isinstance(stopped, Replied)
     assert "cancelled" in stopped.entry.reply
     assert len(stopped.shown) == 1
 
 
 async def test_mistakes_are_told_and_leave_nothing_broken(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
+    chat = await created(tmp_path)
     for said, told in (
         ("/nosuch", "no command /nosuch"),
         ("/back", "used so: /back N"),
@@ -215,17 +244,17 @@ async def test_mistakes_are_told_and_leave_nothing_broken(tmp_path: Path) -> Non
         ("/export /nosuch/x.html", "cannot write"),
         ("   ", "say what you want"),
     ):
-        answered = await reply(talk, said)
+        answered = await reply(chat, said)
         assert answered.entry.error
         assert told in answered.entry.reply
-    assert not (await reply(talk, "a star")).entry.error
+    assert not (await reply(chat, "a star")).entry.error
 
 
 async def test_the_page_tells_the_whole_conversation_and_runs_nothing(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    await say(talk, "a star <script>alert(1)</script>")
-    await say(talk, "make the star blue")
-    page = (await talk.export(tmp_path / "talk.html")).read_text()
+    chat = await created(tmp_path)
+    await say(chat, "a star <script>alert(1)</script>")
+    await say(chat, "make the star blue")
+    page = (await chat.export(tmp_path / "talk.html")).read_text()
     assert "<script" not in page
     assert page.count('src="data:image/') == 2
     assert page.index("a star &lt;script") < page.index("make the star blue")
@@ -233,28 +262,23 @@ async def test_the_page_tells_the_whole_conversation_and_runs_nothing(tmp_path: 
 
 
 async def test_a_second_process_is_kept_out_while_a_turn_is_worked_on(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
+    chat = await created(tmp_path)
     other = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
-    stream = talk.turn("a star")
-    await anext(stream)
+    task = await leave_at(chat, "a star", TurnBegan)
     with pytest.raises(InputError, match="another process"):
         await say(other, "a star")
     assert (await other.view()).pending == "a star", "but it may look"
-    await stream.aclose()
+    await leave(task)
 
 
 async def test_a_turn_that_is_left_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
-    talk = await created(tmp_path)
-    stream = talk.turn("a star")
-    async for event in stream:
-        if isinstance(event, Judged):
-            break
-    await stream.aclose()
+    chat = await created(tmp_path)
+    await leave(await leave_at(chat, "a star", Judged))
     again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
     assert (await again.view()).pending == "a star"
     with pytest.raises(InputError, match="not finished"):
         await say(again, "another star")
-    assert (await reply(again, None)).shown[0][0].told == "a star"
+    assert (await reply(again, None)).shown[0][0].made_from == "a star"
     assert (await again.view()).pending is None
 
 
@@ -268,7 +292,7 @@ def test_names_are_checked() -> None:
 async def test_deleting_and_listing(tmp_path: Path) -> None:
     await created(tmp_path)
     (tmp_path / "junk").mkdir()
-    (tmp_path / "junk" / "conversation.json").write_text("{")
+    (tmp_path / "junk" / "conversation.jsonl").write_text("{")
     assert [known.name for known in list_conversations(tmp_path)] == ["one"]
     delete_conversation(tmp_path, "one")
     assert list_conversations(tmp_path) == []

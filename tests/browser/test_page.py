@@ -147,7 +147,7 @@ def test_an_upload_a_mask_and_markup(server: Process, new_page: Callable[..., An
     said = "/ask <img src=x onerror=alert(1)><script>alert(2)</script> what is it?"
     say(page, said)
     article = answered(page, 1)
-    assert said in article.locator(".said").inner_text()
+    assert said in article.locator(".request").inner_text()
     article.get_by_role("img", name="Your picture").wait_for()
     assert page.locator("article script, img[src='x']").count() == 0
 

@@ -98,7 +98,7 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     page = new_page(painted.url)
     say(page, "a star")
     drawn = unfold(answered(page, 1))
-    assert drawn.locator("summary").inner_text() == "Story · 2 drawn in 1 round"
+    assert drawn.locator("summary").inner_text() == "Trace · 2 drawn in 1 round"
     strip = drawn.get_by_role("group", name="Attempts").get_by_role("button")
     strip.nth(0).click()
     drawn.get_by_role("group", name="Attempt 1").get_by_text("Prompt, in your own words").wait_for()
@@ -125,7 +125,7 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     assert middle / picture["width"] == pytest.approx(float(slider.input_value()) / 100, abs=0.01)
 
     edited = unfold(article)
-    assert edited.locator("summary").inner_text() == "Story · 2 edited in 1 round"
+    assert edited.locator("summary").inner_text() == "Trace · 2 edited in 1 round"
     edited.get_by_text("Instruction", exact=True).wait_for()
     areas = edited.locator(".areas figure")
     assert [figure.inner_text() for figure in areas.all()] == ["Where, in white", "To come: a star"]
@@ -139,7 +139,7 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     branch(page)
     copied = unfold(answered(page, 2))
     copied.get_by_role("button", name="one step").wait_for()
-    assert copied.locator("summary").inner_text() == "Story · 2 edited in 1 round"
+    assert copied.locator("summary").inner_text() == "Trace · 2 edited in 1 round"
 
 
 def test_questions_undo_and_comparison(painted: Painted, new_page: NewPage) -> None:
@@ -152,7 +152,7 @@ def test_questions_undo_and_comparison(painted: Painted, new_page: NewPage) -> N
     assert page.get_by_role("textbox").get_attribute("placeholder") == "Your answer"
     asked.get_by_role("button", name="a new picture").click()
     article = answered(page, 2)
-    assert "two hearts" in article.locator(".said").inner_text()
+    assert "two hearts" in article.locator(".request").inner_text()
     assert article.get_by_text("Shall I draw a new picture").is_visible()
     assert page.evaluate("document.activeElement.id") == "words", "the button is gone, the focus is not"
     say(page, "three hearts")
@@ -164,7 +164,7 @@ def test_questions_undo_and_comparison(painted: Painted, new_page: NewPage) -> N
     answered(page, 4).get_by_text("back at picture 2").wait_for()
     article.get_by_role("button", name="Compare with picture 2").click()
     compared = answered(page, 5)
-    assert "Compare picture 2 with picture 3" in compared.locator(".said").inner_text()
+    assert "Compare picture 2 with picture 3" in compared.locator(".request").inner_text()
     assert compared.get_by_role("slider").get_attribute("aria-label") == "Slider between picture 2 and picture 3"
     wait(
         page,

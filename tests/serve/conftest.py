@@ -40,7 +40,7 @@ class Running:
         return str(answer.json()["id"])
 
     async def post(self, conversation: str, text: str, **more: Any) -> httpx.Response:
-        return await self.http.post(f"/api/conversations/{conversation}/turns", json={"text": text, **more})
+        return await self.http.post(f"/api/conversations/{conversation}/turns", json={"request": text, **more})
 
     async def say(self, conversation: str, text: str, **more: Any) -> list[dict[str, Any]]:
         """A turn to its end: its events, each with `id` and `event` beside its data."""

@@ -81,7 +81,7 @@ async def begin(http: httpx.AsyncClient, words: Sequence[str], **body: Any) -> l
 
     async def one(said: str) -> str:
         id = str((await http.post("/api/conversations", json={})).json()["id"])
-        answer = await http.post(f"/api/conversations/{id}/turns", json={"text": said, **body})
+        answer = await http.post(f"/api/conversations/{id}/turns", json={"request": said, **body})
         assert answer.status_code == 202, answer.text
         return id
 
@@ -101,7 +101,7 @@ async def nothing_lost(http: httpx.AsyncClient, ids: Sequence[str], words: Seque
         assert [event["id"] for event in events] == list(range(1, len(events) + 1))
         for name in ("turn_queued", "turn_began", "run_started", "checklist", "run_finished", "replied"):
             assert names.count(name) == 1, (name, names)
-        assert events[-1]["entry"]["said"] == said
+        assert events[-1]["entry"]["request"] == said
         assert not events[-1]["entry"]["error"]
         attempts = [event for event in events if event["event"] == "attempt"]
         run = next(event["run"] for event in events if event["event"] == "run_started")
@@ -112,5 +112,5 @@ async def nothing_lost(http: httpx.AsyncClient, ids: Sequence[str], words: Seque
         for attempt in attempts:
             assert (await http.get(f"/api/images/{attempt['image']}")).status_code == 200
         view = (await http.get(f"/api/conversations/{id}")).json()
-        assert [turn["said"] for turn in view["turns"]] == [said]
+        assert [turn["request"] for turn in view["turns"]] == [said]
         assert view["working"] is None

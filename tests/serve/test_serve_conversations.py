@@ -138,7 +138,7 @@ async def test_a_question_is_answered_by_the_next_turn(server: Running) -> None:
     view = (await server.http.get(f"/api/conversations/{id}")).json()
     assert view["waiting"] == {"turn": 2, "question": asked["question"], "choices": asked["choices"]}
     done = (await server.say(id, asked["choices"][1]))[-1]
-    assert (done["event"], done["entry"]["kind"], done["entry"]["said"]) == ("replied", "edit", "two hearts")
+    assert (done["event"], done["entry"]["kind"], done["entry"]["request"]) == ("replied", "edit", "two hearts")
     assert (await server.http.get(f"/api/conversations/{id}")).json()["waiting"] is None
 
 
@@ -161,7 +161,7 @@ async def test_one_turn_at_a_time_and_it_can_be_cancelled(start: Start) -> None:
         assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 409
         assert (await server.http.post(f"/api/conversations/{id}/branch", json={})).status_code == 409
         view = (await server.http.get(f"/api/conversations/{id}")).json()
-        assert view["working"] == {"turn": 1, "said": "a heart"}
+        assert view["working"] == {"turn": 1, "request": "a heart"}
         assert (await server.http.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
         events = await server.follow(id)
         assert last(events, "run_finished")["stop"] == "cancelled"
@@ -178,7 +178,7 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     await server.say(copy["id"], "make the star blue")
     assert len((await server.http.get(f"/api/conversations/{copy['id']}")).json()["pictures"]) == 2
     assert len((await server.http.get(f"/api/conversations/{id}")).json()["pictures"]) == 1
-    said = (await server.say(id, "/fork ../../x"))[-1]
+    said = (await server.say(id, "/branch ../../x"))[-1]
     assert (await server.http.get(f"/api/conversations/{said['branch']}")).json()["parent"] == id
 
     stream = asyncio.create_task(server.follow(id, until=("deleted",)))
@@ -186,7 +186,7 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
     assert (await stream)[-1]["event"] == "deleted"
     assert (await server.http.get(f"/api/conversations/{id}")).status_code == 404
-    assert not list(server.service.places.home("local").glob(f"{id}*"))
+    assert not list(server.service.files.home("local").glob(f"{id}*"))
 
 
 async def test_titles_follow_the_first_words_and_can_be_changed(server: Running) -> None:
@@ -231,7 +231,7 @@ async def test_many_conversations_work_at_once_and_each_is_told_its_own(server: 
     words = [f"a star number {n}" for n in range(12)]
     all_events = await asyncio.gather(*(server.say(id, said) for id, said in zip(ids, words, strict=True)))
     for said, events in zip(words, all_events, strict=True):
-        assert last(events, "replied")["entry"]["said"] == said
+        assert last(events, "replied")["entry"]["request"] == said
         assert all(said in event["prompt"] for event in events if event["event"] == "image")
 
 

@@ -49,7 +49,7 @@ async def test_a_conversation_goes_on_in_another_process(database: str, tmp_path
             image = told[-1]["pictures"][0]["image"]
             assert (await there.get(f"/api/images/{image}")).status_code == 200
 
-            posted = await there.post(f"/api/conversations/{id}/turns", json={"text": "make the star blue"})
+            posted = await there.post(f"/api/conversations/{id}/turns", json={"request": "make the star blue"})
             assert posted.status_code == 202
             told = await follow(here, id, after=posted.json()["last_event"])
             assert told[-1]["entry"]["kind"] == "edit"
@@ -57,9 +57,9 @@ async def test_a_conversation_goes_on_in_another_process(database: str, tmp_path
                 await there.get(f"/api/conversations/{id}")
             ).json()
 
-            posted = await here.post(f"/api/conversations/{id}/turns", json={"text": "/draw a heart"})
+            posted = await here.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
             await follow(there, id, after=posted.json()["last_event"], until=("run_started",))
-            busy = await there.post(f"/api/conversations/{id}/turns", json={"text": "/draw a heart"})
+            busy = await there.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
             assert busy.status_code == 409
             assert (await there.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
             told = await follow(there, id, after=posted.json()["last_event"])
@@ -106,7 +106,7 @@ async def test_servers_without_a_common_folder_share_pictures_by_a_store(databas
     with Process.driver(tmp_path / "two", env=env) as two:
         async with two.client() as http:
             assert (await http.get(f"/api/images/{image}")).status_code == 200
-            posted = await http.post(f"/api/conversations/{id}/turns", json={"text": "make the star blue"})
+            posted = await http.post(f"/api/conversations/{id}/turns", json={"request": "make the star blue"})
             told = await follow(http, id, after=posted.json()["last_event"])
             assert told[-1]["entry"]["kind"] == "edit"
             assert next(e["source"] for e in told if e["event"] == "run_started") == image

@@ -40,7 +40,7 @@ async def test_nothing_is_lost_when_it_is_killed_again_and_again_under_load(tmp_
         server.start()
         async with server.client() as http:
             await nothing_lost(http, ids, WORDS)
-            more = await http.post(f"/api/conversations/{ids[0]}/turns", json={"text": "/draw a star"})
+            more = await http.post(f"/api/conversations/{ids[0]}/turns", json={"request": "/draw a star"})
             assert more.status_code == 202
             events = await follow(http, ids[0], after=more.json()["last_event"])
             assert (events[-1]["event"], events[-1]["turn"]) == ("replied", 2)

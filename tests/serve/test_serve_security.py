@@ -19,7 +19,7 @@ from agent.serve.app import PAGE
 from agent.serve.errors import kind_of
 from agent.serve.guard import Doorkeeper
 from agent.serve.metrics import LOGGER, Lines
-from agent.serve.pictures import Pictures, public_address
+from agent.serve.pictures import PictureReader, public_address
 from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
 from agent.testing import paint
 from editors.backend import ImageTask
@@ -77,7 +77,7 @@ async def test_one_client_sees_nothing_of_another(start: Start) -> None:
             ("GET", f"/api/runs/{run}"), ("GET", f"/api/runs/{run}/trace"),
         ]  # fmt: skip
         bodies = [
-            ("POST", f"/api/conversations/{id}/turns", {"text": "a star"}),
+            ("POST", f"/api/conversations/{id}/turns", {"request": "a star"}),
             ("POST", f"/api/conversations/{id}/branch", {}),
             ("PATCH", f"/api/conversations/{id}", {"title": "mine"}),
         ]
@@ -90,7 +90,7 @@ async def test_one_client_sees_nothing_of_another(start: Start) -> None:
                 assert answer.status_code == 404, path
             assert (await bob.get("/api/conversations")).json() == {"conversations": []}
             own = (await bob.post("/api/conversations", json={})).json()["id"]
-            answer = await bob.post(f"/api/conversations/{own}/turns", json={"text": "make it blue", "image": image})
+            answer = await bob.post(f"/api/conversations/{own}/turns", json={"request": "make it blue", "image": image})
             assert answer.status_code == 400, "nor can another's picture be named in a turn"
         for method, path in paths[:1]:
             assert (await server.http.request(method, path)).status_code == 200
@@ -358,7 +358,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(start: Start) -> None:
 
 
 async def test_pictures_are_not_fetched_by_url_unless_their_host_is_allowed(tmp_path: Path) -> None:
-    closed = Pictures(Settings(data=tmp_path))
+    closed = PictureReader(Settings(data=tmp_path))
     urls = (
         "http://127.0.0.1/x.png", "http://169.254.169.254/latest/meta-data/", "https://example.org/x.png",
         "file:///etc/passwd", "ftp://example.org/x", "gopher://x", "http://[::1]/x", "http://example.org:22/", "//x/y",
@@ -367,7 +367,7 @@ async def test_pictures_are_not_fetched_by_url_unless_their_host_is_allowed(tmp_
     for url in urls:
         with pytest.raises(InputError, match="not fetched"):
             await closed.fetch(url)
-    few = Pictures(Settings(data=tmp_path, image_hosts=("example.org", "localhost")))
+    few = PictureReader(Settings(data=tmp_path, image_hosts=("example.org", "localhost")))
     for url in (
         "http://example.org.evil.example/x", "http://evil.example/example.org", "http://example.org@evil.example/x",
         "http://u:p@example.org/x", "http://example.org:8080/x",
@@ -390,7 +390,7 @@ def test_addresses_inside_of_networks_are_known() -> None:
 async def test_data_urls_hold_pictures_and_nothing_else(tmp_path: Path) -> None:
     import base64
 
-    pictures = Pictures(Settings(data=tmp_path, bounds=Bounds(max_image_bytes=3000)))
+    pictures = PictureReader(Settings(data=tmp_path, bounds=Bounds(max_image_bytes=3000)))
     whole = base64.b64encode(png(Image.new("RGB", (8, 8), "red"))).decode()
     assert (await pictures.fetch(f"data:image/png;base64,{whole}")).size == (8, 8)
     for url in (

@@ -14,8 +14,8 @@ from PIL import Image
 
 from agent.events import ChecklistMade, Decided, Event, Judged, Planned, RewriteMade, Warned
 from agent.run import RunResult
-from agent.serve.openai.drawing import Drawing, Seen, encoded, extra, sse, streamed, while_there
-from agent.serve.openai.wire import ChatBody, ChatMessage
+from agent.serve.openai.drawing import Drawing, DrawingState, encoded, extra, sse, streamed, while_there
+from agent.serve.openai.wire import ChatBody, ChatMessage, markdown_pictures
 from agent.serve.service import Service
 from redraft.chat import Usage
 from redraft.errors import InputError
@@ -77,7 +77,11 @@ def _latest(messages: list[ChatMessage]) -> str | None:
 
 
 def _without_pictures(text: str) -> str:
-    return re.sub(r"!\[[^\]]*\]\([^)\s]*\)", "", text).strip()
+    kept, at = [], 0
+    for start, end, _ in markdown_pictures(text):
+        kept.append(text[at:start])
+        at = end
+    return "".join([*kept, text[at:]]).strip()
 
 
 def _begin(
@@ -117,7 +121,7 @@ def thought(event: Event | RunResult) -> str:
     return ""
 
 
-async def _answer(seen: Seen) -> tuple[str, str]:
+async def _answer(seen: DrawingState) -> tuple[str, str]:
     """The answer in Markdown, and the picture's data: URL. Chat front ends show such a URL wherever they run, with no
     token of this server's."""
     result, path = seen.finished()
@@ -130,7 +134,7 @@ async def _answer(seen: Seen) -> tuple[str, str]:
 
 
 async def _to_end(service: Service, drawing: Drawing, about: dict[str, Any], base: str) -> dict[str, Any]:
-    seen, thoughts = Seen(), ""
+    seen, thoughts = DrawingState(), ""
     async with aclosing(drawing) as events:
         async for event in events:
             seen.see(event)
@@ -159,7 +163,7 @@ def _whole(
 async def _chunks(
     service: Service, drawing: Drawing, about: dict[str, Any], base: str, body: ChatBody
 ) -> AsyncGenerator[bytes]:
-    seen = Seen()
+    seen = DrawingState()
     async with aclosing(drawing) as events:
         async for event in events:
             if not seen.run:

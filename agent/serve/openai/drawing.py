@@ -19,7 +19,7 @@ from PIL import Image
 from agent.events import Event, RewriteMade, RunStarted
 from agent.run import RunResult
 from agent.serve.errors import kind_of
-from agent.serve.events import verdicts
+from agent.serve.events import describe_verdicts
 from agent.serve.metrics import log_mistake
 from agent.serve.openai.wire import Format
 from agent.serve.service import Service
@@ -35,7 +35,7 @@ _AWAY_S = 0.5
 
 
 @dataclass
-class Seen:
+class DrawingState:
     """What was seen of a drawing so far."""
 
     run: str = ""
@@ -62,16 +62,16 @@ class Seen:
         return result, result.image
 
 
-async def to_end(drawing: Drawing) -> Seen:
+async def to_end(drawing: Drawing) -> DrawingState:
     """Raises RedraftError."""
-    seen = Seen()
+    seen = DrawingState()
     async with aclosing(drawing) as events:
         async for event in events:
             seen.see(event)
     return seen
 
 
-def extra(seen: Seen, service: Service, base_url: str) -> dict[str, Any]:
+def extra(seen: DrawingState, service: Service, base_url: str) -> dict[str, Any]:
     """`redraft` of an answer."""
     result = seen.result
     assert result is not None
@@ -86,7 +86,7 @@ def extra(seen: Seen, service: Service, base_url: str) -> dict[str, Any]:
         "stop": result.stop.value,
         "why": result.why,
         "prompt": best.prompt,
-        "checks": verdicts(best.report.verdicts, result.limits.pass_at),
+        "checks": describe_verdicts(best.report.verdicts, result.limits.pass_at),
         "attempts": len(result.attempts),
         "rounds": max(attempt.round for attempt in result.attempts),
         "seconds": round(result.elapsed_s, 3),

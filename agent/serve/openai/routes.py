@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import wraps
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from agent.serve.guard import client
 from agent.serve.openai.chat import complete
 from agent.serve.openai.drawing import (
     Drawing,
-    Seen,
+    DrawingState,
     encoded,
     extra,
     opened,
@@ -102,14 +102,14 @@ def _in_their_shape(handler: Handler) -> Handler:
 
     @wraps(handler)
     async def answered(*args: Any, **kwargs: Any) -> Response | dict[str, Any]:
-        from agent.serve.app import fault
+        from agent.serve.app import error_response
 
         try:
             return await handler(*args, **kwargs)
         except UnreadableError as error:
-            return fault(400, str(error), "bad_body", param=error.param)
+            return error_response(400, str(error), "bad_body", param=error.param)
         except ModelNotFound as error:
-            return fault(404, str(error), "model_not_found", param="model")
+            return error_response(404, str(error), "model_not_found", param="model")
 
     return answered
 
@@ -131,18 +131,24 @@ async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Im
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
             body = parsed(EditsBody, {name: value for name, value in fields.items() if name not in ("images", "mask")})
             files = [one for name in ("image", "image[]") for one in form.getlist(name) if isinstance(one, UploadFile)]
+            _require_one(files)
             pictures = [await service.pictures.read(await one.read()) for one in files]
             given = form.get("mask")
             mask = await service.pictures.read_mask(await given.read()) if isinstance(given, UploadFile) else None
     else:
         body = parsed(EditsBody, await _json(request))
+        _require_one(body.images)
         pictures = [await service.pictures.fetch(one.image_url) for one in body.images]
         mask = None if body.mask is None else (await service.pictures.fetch(body.mask.image_url)).convert("L")
-    if len(pictures) != 1:
-        raise InputError(f"image: give one picture to edit, not {len(pictures)}")
     if mask is not None:
         mask = await asyncio.to_thread(fit_mask, mask, pictures[0].size)
     return body, pictures[0], mask
+
+
+def _require_one(uploads: Sequence[object]) -> None:
+    """Counts the pictures before any of them is decoded: many small files can be very large pictures."""
+    if len(uploads) != 1:
+        raise InputError(f"image: give one picture to edit, not {len(uploads)}")
 
 
 async def _answer(
@@ -180,9 +186,9 @@ async def _answer(
     }
 
 
-async def _all(drawings: list[Drawing]) -> list[Seen]:
+async def _all(drawings: list[Drawing]) -> list[DrawingState]:
     """All of them to their ends; the first error gives up the others."""
-    tasks: list[asyncio.Task[Seen]] = []
+    tasks: list[asyncio.Task[DrawingState]] = []
     try:
         async with asyncio.TaskGroup() as together:
             tasks = [together.create_task(to_end(one)) for one in drawings]
@@ -193,7 +199,7 @@ async def _all(drawings: list[Drawing]) -> list[Seen]:
 
 async def _told(service: Service, body: ImagesBody, drawing: Drawing, name: str, base: str) -> AsyncGenerator[bytes]:
     """A drawing as the Images API streams it: each judged attempt is a partial image."""
-    seen, sent = Seen(), 0
+    seen, sent = DrawingState(), 0
     most = body.partial_images
 
     def event(kind: str, picture: str, size: tuple[int, int], **more: Any) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -138,16 +138,34 @@ class ChatMessage(BaseModel):
     @property
     def pictures(self) -> list[str]:
         """Their URLs, those in Markdown too."""
-        found = _MARKDOWN.findall(self.text)
+        urls = [url for _, _, url in markdown_pictures(self.text) if url.startswith("data:image/")]
         for part in self.content if isinstance(self.content, list) else ():
             place = part.get("image_url")
             url = place.get("url") if isinstance(place, dict) else place
             if part.get("type") == "image_url" and isinstance(url, str):
-                found.append(url)
-        return found
+                urls.append(url)
+        return urls
 
 
-_MARKDOWN = re.compile(r"!\[[^\]]*\]\((data:image/[^)\s]+)\)")
+def markdown_pictures(text: str) -> Iterator[tuple[int, int, str]]:
+    """The pictures of a Markdown text, `![name](url)`: where each begins and ends, and its URL. Takes time that grows
+    linearly with the text, whatever is in it."""
+    at = url_end = 0
+    while (start := text.find("![", at)) >= 0:
+        middle = text.find("]", start + 2)
+        if middle < 0:
+            return
+        at = middle + 1
+        if not text.startswith("](", middle):
+            continue
+        if at >= url_end:  # else it would end at the space where the one before it ended
+            url_end = _URL.match(text, middle + 2).end()  # type: ignore[union-attr]
+        if text.startswith(")", url_end):
+            at = url_end + 1
+            yield start, at, text[middle + 2 : url_end]
+
+
+_URL = re.compile(r"[^)\s]*")
 
 
 class StreamOptions(BaseModel):

@@ -105,7 +105,7 @@ export function listenToComposer({ say, cancel }) {
   const dragged = (here) => {
     clearTimeout(over);
     $("drop").hidden = !here;
-    if (here) over = setTimeout(dragged, 700, false); // a drag that is given up is not told by all browsers
+    if (here) over = setTimeout(dragged, 700, false); // a drag that is cancelled is not reported by all browsers
   };
   document.addEventListener("dragover", (event) => {
     if (!files(event)) return;

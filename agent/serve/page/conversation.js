@@ -1,12 +1,12 @@
-// The conversation that is open: its turns as they are told, and what is said in it.
+// The conversation that is open: its turns as their events come in, and sending requests.
 
 import { api, follow } from "./api.js";
 import { attached, budget, controls, grow, limits, restFocus } from "./composer.js";
 import { $ } from "./dom.js";
 import { failed, live, tried } from "./notices.js";
-import { conversations, side } from "./sidebar.js";
+import { showConversations, side } from "./sidebar.js";
 import { busy, list, page } from "./state.js";
-import { fromView, newTurn } from "./story.js";
+import { fromView, newTurn } from "./fold.js";
 import { TurnPart, doing } from "./turn.js";
 
 // Drawing
@@ -66,7 +66,7 @@ export const open = tried(async (id) => {
     budget(page.me.profiles[0].limits);
     $("may-ask").checked = true;
     draw();
-    await conversations();
+    await showConversations();
     return;
   }
   page.id = id;
@@ -77,7 +77,7 @@ export const open = tried(async (id) => {
     if (error.status !== 404) throw error;
     page.id = null;
     history.replaceState(null, "", "#");
-    await conversations();
+    await showConversations();
     return failed(new Error("That conversation is not there any more."));
   }
   if (page.id !== id) return;
@@ -85,18 +85,18 @@ export const open = tried(async (id) => {
   page.current = view.current;
   for (const one of view.pictures) page.pictures.set(one.number, one);
   for (const turn of fromView(view).values()) add(turn);
-  if (view.working) Object.assign(part(view.working.turn).turn, { said: view.working.said, working: true });
+  if (view.working) Object.assign(part(view.working.turn).turn, { request: view.working.request, working: true });
   if (view.waiting) part(view.waiting.turn).turn.waiting = { question: view.waiting.question, choices: view.waiting.choices };
   const profile = page.me.profiles.find((one) => one.name === view.profile) ?? page.me.profiles[0];
   budget({ ...profile.limits, accept_at: view.accept_at });
   $("may-ask").checked = view.may_ask;
   $("export").href = api.exported(id);
-  // The events tell all again from the first on: what the view knew already is told by them once more.
-  for (const one of list()) Object.assign(one.turn, { asked: one.turn.asked, before: true });
+  // The events come again from the first on, with what the view holds already.
+  for (const one of list()) Object.assign(one.turn, { before: true });
   page.stop = follow(id, heard, link);
   following = true;
   draw();
-  await conversations();
+  await showConversations();
 });
 
 function heard(name, data, number) {
@@ -106,7 +106,7 @@ function heard(name, data, number) {
   }
   const one = part(data.turn);
   if (one.turn.before && name === "turn_queued") {
-    // The whole of this turn comes in order, and replaces what the view said of it.
+    // The whole of this turn comes in order, and replaces what the view held of it.
     one.turn = Object.assign(newTurn(data.turn), { pictures: one.turn.pictures, entry: one.turn.entry });
   }
   one.see(name, data);
@@ -115,13 +115,13 @@ function heard(name, data, number) {
     page.current = data.current;
   }
   const fresh = number === null || number > page.view.last_event;
-  if (fresh) tell(name, data, one.turn);
-  // Of what was over when the page was opened, the view is shown until all of it is told.
+  if (fresh) announce(name, data, one.turn);
+  // Of what was over when the page was opened, the view is shown until all of its events have come.
   if (number === null || number >= page.view.last_event) draw();
 }
 
-function tell(name, data, turn) {
-  if ((name === "progress" || name === "queue") && turn.told !== doing(turn)) live((turn.told = doing(turn)));
+function announce(name, data, turn) {
+  if ((name === "progress" || name === "queue") && turn.announced !== doing(turn)) live((turn.announced = doing(turn)));
   if (name === "attempt") live(`Attempt ${data.number}: ${data.score === null ? "no score" : `score ${data.score.toFixed(2)}`}`);
   if (name === "clarify") live(`A question: ${data.question}`);
   if (name === "failed") live(`It failed: ${data.error}`);
@@ -130,7 +130,7 @@ function tell(name, data, turn) {
     page.mask = null;
     if (data.branch) location.hash = data.branch;
   }
-  if (["turn_queued", "replied", "clarify", "failed"].includes(name)) conversations();
+  if (["turn_queued", "replied", "clarify", "failed"].includes(name)) showConversations();
 }
 
 function link(state) {
@@ -138,9 +138,9 @@ function link(state) {
   $("link").textContent = { open: "Connected", lost: "Connection lost, trying again", none: "" }[state];
 }
 
-// What is said
+// Requests
 
-export const say = tried(async (text) => {
+export const say = tried(async (request) => {
   if (page.sending || busy()) return;
   page.sending = following = true;
   failed("");
@@ -150,8 +150,8 @@ export const say = tried(async (text) => {
       history.replaceState(null, "", `#${made.id}`);
       const kept = { image: page.image, mask: page.mask, changed: new Set(page.changed), limits: limits() };
       await open(made.id);
-      await post(text, kept.image, kept.mask, kept.limits);
-    } else await post(text, page.image, page.mask, limits());
+      await post(request, kept.image, kept.mask, kept.limits);
+    } else await post(request, page.image, page.mask, limits());
     page.image = page.mask = null;
     attached();
     $("words").value = "";
@@ -162,10 +162,10 @@ export const say = tried(async (text) => {
   }
 });
 
-async function post(text, image, mask, chosen) {
-  const asked = await api.say(page.id, { text, ...(image && { image }), ...(mask && { mask }), limits: chosen });
-  const turn = part(asked.turn).turn;
-  if (!turn.entry && !turn.failed && !turn.waiting) Object.assign(turn, { working: true, said: turn.said || text });
+async function post(request, image, mask, chosen) {
+  const accepted = await api.say(page.id, { request, ...(image && { image }), ...(mask && { mask }), limits: chosen });
+  const turn = part(accepted.turn).turn;
+  if (!turn.entry && !turn.failed && !turn.waiting) Object.assign(turn, { working: true, request: turn.request || request });
   draw();
 }
 

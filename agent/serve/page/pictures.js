@@ -12,7 +12,7 @@ export function picture(hash, alt, marks = []) {
   return h("div", { class: "picture" }, h("img", { src: api.image(hash), alt, decoding: "async" }), boxes);
 }
 
-// The same for who does not see it.
+// The same for screen readers.
 export function where([left, top, right, bottom]) {
   const third = (low, high, names) => names[Math.min(2, Math.floor(1.5 * (low + high)))];
   const down = third(top, bottom, ["top", "middle", "bottom"]);
@@ -38,9 +38,9 @@ export function pointer(key, region, ...content) {
   return button;
 }
 
-// `names`: what the pictures are called, on them; `told`: the same for who does not see them.
-export function slider(before, after, names = ["before", "after"], told = names) {
-  const top = h("img", { src: api.image(before), alt: told[0], class: "over" });
+// `names`: what the pictures are called, on them; `descriptions`: the same for screen readers.
+export function slider(before, after, names = ["before", "after"], descriptions = names) {
+  const top = h("img", { src: api.image(before), alt: descriptions[0], class: "over" });
   const line = h("span", { class: "line", "aria-hidden": "true" }, h("span", { class: "knob" }, "⇔"));
   const range = h("input", { type: "range", min: 0, max: 100, value: 50,
     "aria-label": `Slider between ${names[0]} and ${names[1]}` });
@@ -51,6 +51,6 @@ export function slider(before, after, names = ["before", "after"], told = names)
   };
   range.addEventListener("input", move);
   move();
-  return h("div", { class: "picture compare" }, h("img", { src: api.image(after), alt: told[1] }), top, line,
+  return h("div", { class: "picture compare" }, h("img", { src: api.image(after), alt: descriptions[1] }), top, line,
     h("span", { class: "tag left", "aria-hidden": "true" }, names[0]), h("span", { class: "tag right", "aria-hidden": "true" }, names[1]), range);
 }

@@ -7,7 +7,7 @@ import { page } from "./state.js";
 
 const shortly = (title) => title || "New conversation";
 
-export const conversations = tried(async () => {
+export const showConversations = tried(async () => {
   const rows = await api.conversations();
   const had = $("conversations").contains(document.activeElement) ? document.activeElement : null;
   const [place, kind] = [had && [...$("conversations").children].indexOf(had.closest("li")), had?.tagName];
@@ -32,7 +32,7 @@ const remove = tried(async (row) => {
   if ($("sure").returnValue !== "yes") return;
   await api.remove(row.id);
   if (row.id === page.id) location.hash = "";
-  await conversations();
+  await showConversations();
 });
 
 export function side(open) {

@@ -3,16 +3,16 @@
 import { api } from "./api.js";
 import { h, score } from "./dom.js";
 import { picture, slider } from "./pictures.js";
-import { fold, frames, fromRecord } from "./story.js";
-import { marks, story } from "./telling.js";
+import { fold, frames, fromRecord } from "./fold.js";
+import { marks, traceOf } from "./trace.js";
 
-const STEPS = { checklist: "Reading what you asked for", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
+const STEPS = { checklist: "Reading your request", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
   judge: "Judging" };
 
 // What buttons say, in words.
 const COMMANDS = [[/^\/compare (\d+) (\d+)$/, "Compare picture $1 with picture $2"], [/^\/back (\d+)$/, "Back to picture $1"],
   [/^\/undo$/, "Undo"], [/^\/again$/, "Go on with it"]];
-const inWords = (said) => COMMANDS.reduce((text, [pattern, words]) => text.replace(pattern, words), said);
+const inWords = (request) => COMMANDS.reduce((text, [pattern, words]) => text.replace(pattern, words), request);
 
 export function doing(turn) {
   if (turn.ahead > 0) return `Waiting: ${turn.ahead === 1 ? "1 picture is" : `${turn.ahead} pictures are`} drawn first`;
@@ -29,7 +29,7 @@ function counted(run) {
   return made && `${made} in ${rounds === 1 ? "1 round" : `${rounds} rounds`}`;
 }
 
-// `act`: what the page does for a turn: say(text), branch(), failed(error), before(turn) → hash or null, and facts.
+// `act`: what the page does for a turn: say(request), branch(), failed(error), before(turn) → hash or null, and facts.
 export class TurnPart {
   constructor(turn, act) {
     this.turn = turn;
@@ -37,15 +37,15 @@ export class TurnPart {
     this.chosen = null;
     this.open = null;
     this.loading = false;
-    this.said = h("div", { class: "said" });
+    this.request = h("div", { class: "request" });
     this.answer = h("div", { class: "answer" });
     this.bar = h("progress", { max: 1, "aria-label": "Progress of this step" });
     this.element = h("article", { class: "turn", "aria-label": `Turn ${turn.number}` }, h("h3", { class: "sr" }, `Turn ${turn.number}`),
-      this.said, this.answer);
-    this.parts = { figure: h("div"), reply: h("div"), story: h("div"), tools: h("div") };
+      this.request, this.answer);
+    this.parts = { figure: h("div"), reply: h("div"), trace: h("div"), tools: h("div") };
     this.step = h("p", { class: "step" });
     this.progress = h("div", { class: "progress", hidden: true }, this.step, this.bar);
-    this.answer.append(this.progress, this.parts.figure, this.parts.reply, this.parts.tools, this.parts.story);
+    this.answer.append(this.progress, this.parts.figure, this.parts.reply, this.parts.tools, this.parts.trace);
     this.shown = {};
   }
 
@@ -63,13 +63,13 @@ export class TurnPart {
 
   draw(facts) {
     const { turn } = this;
-    const said = JSON.stringify([turn.said, turn.image, turn.mask, turn.asked]);
-    if (this.shown.said !== said) {
-      this.shown.said = said;
-      this.said.replaceChildren(...[
+    const request = JSON.stringify([turn.request, turn.image, turn.mask, turn.asked]);
+    if (this.shown.request !== request) {
+      this.shown.request = request;
+      this.request.replaceChildren(...[
         turn.image ? h("img", { src: api.image(turn.image, 320), alt: "Your picture" }) : null,
         turn.mask ? h("img", { src: api.image(turn.mask, 160), alt: "Your mask", class: "mask" }) : null,
-        h("p", {}, h("span", { class: "sr" }, "You: "), inWords(turn.said)),
+        h("p", {}, h("span", { class: "sr" }, "You: "), inWords(turn.request)),
         ...turn.asked.flatMap((one) => [h("p", { class: "question" }, one.question),
           h("p", {}, h("span", { class: "sr" }, "You: "), one.answer)])].filter(Boolean));
     }
@@ -88,14 +88,14 @@ export class TurnPart {
     this.put("figure", [shown?.image, second?.image, turn.kind, before, best?.number], () => {
       if (!shown) return null;
       if (turn.kind === "compare" && second) return slider(first.image, second.image,
-        [`picture ${first.number}`, `picture ${second.number}`], [first, second].map((one) => `Picture ${one.number}: ${one.told}`));
-      const told = `Picture ${shown.number}: ${shown.told}`;
-      if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${told}`, told]);
-      return picture(shown.image, told, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
+        [`picture ${first.number}`, `picture ${second.number}`], [first, second].map((one) => `Picture ${one.number}: ${one.made_from}`));
+      const description = `Picture ${shown.number}: ${shown.made_from}`;
+      if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${description}`, description]);
+      return picture(shown.image, description, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
     });
     this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last], () => this.reply(shown, facts));
     this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working], () => this.tools(shown, facts));
-    this.drawStory();
+    this.drawTrace();
   }
 
   reply(shown, facts) {
@@ -127,31 +127,31 @@ export class TurnPart {
       h("a", { class: "quiet", href: api.image(shown.image), download: `redraft-${shown.number}.png` }, "Download"));
   }
 
-  drawStory() {
+  drawTrace() {
     const { turn } = this;
     const run = turn.run;
     const id = run?.id ?? turn.entry?.run;
     if (!id) return;
     const open = this.open ?? turn.working;
     const counts = run ? counted(run) : "";
-    this.put("story", [id, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
-      const focused = this.parts.story.querySelector(".strip")?.contains(document.activeElement);
+    this.put("trace", [id, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
+      const focused = this.parts.trace.querySelector(".strip")?.contains(document.activeElement);
       const toggled = (event) => {
         event.preventDefault();
         this.open = !(this.open ?? turn.working);
         this.refresh();
       };
-      const details = h("details", { open }, h("summary", { onclick: toggled }, "Story", h("span", { class: "dim" }, counts ? ` · ${counts}` : "")));
-      if (open && run) details.append(story(run, this.chosen, (index) => {
+      const details = h("details", { open }, h("summary", { onclick: toggled }, "Trace", h("span", { class: "dim" }, counts ? ` · ${counts}` : "")));
+      if (open && run) details.append(traceOf(run, this.chosen, (index) => {
         this.chosen = index;
         this.focus = true;
-        this.drawStory();
+        this.drawTrace();
       }));
       if (open && !run) this.load(id);
       const focus = focused || this.focus;
       this.focus = false;
       queueMicrotask(() => {
-        const strip = this.parts.story.querySelector(".strip");
+        const strip = this.parts.trace.querySelector(".strip");
         const pressed = strip?.querySelector("[aria-pressed=true]");
         if (!pressed) return;
         strip.scrollLeft = Math.max(pressed.offsetLeft + pressed.offsetWidth + 8 - strip.clientWidth, Math.min(strip.scrollLeft, pressed.offsetLeft - 8));
@@ -162,18 +162,18 @@ export class TurnPart {
   }
 
   refresh() {
-    const had = this.parts.story.contains(document.activeElement);
-    this.drawStory();
-    if (had) this.parts.story.querySelector("summary")?.focus({ preventScroll: true });
+    const had = this.parts.trace.contains(document.activeElement);
+    this.drawTrace();
+    if (had) this.parts.trace.querySelector("summary")?.focus({ preventScroll: true });
   }
 
-  // The story of a run that was made before this conversation was branched: from its record.
+  // The trace of a run that was made before this conversation was branched, from its record.
   async load(id) {
     if (this.loading) return;
     this.loading = true;
     try {
       this.turn.run = fromRecord(id, await api.run(id));
-      this.drawStory();
+      this.drawTrace();
     } catch (error) {
       this.act.failed(error);
       this.loading = false;

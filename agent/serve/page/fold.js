@@ -3,7 +3,7 @@
 const newRun = () => ({ id: null, request: "", source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
   warnings: [], best: null, stop: null, why: "", error: null });
 
-export const newTurn = (number) => ({ number, said: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
+export const newTurn = (number) => ({ number, request: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
   pictures: [], file: null, waiting: null, asked: [], failed: null, working: false, progress: null, ahead: 0 });
 
 export function round(run, number) {
@@ -17,10 +17,10 @@ export function fold(turn, name, data) {
   switch (name) {
     case "turn_queued":
       if (turn.waiting) {
-        turn.asked.push({ question: turn.waiting.question, answer: data.said });
+        turn.asked.push({ question: turn.waiting.question, answer: data.request });
         turn.waiting = null;
       } else {
-        turn.said = data.said;
+        turn.request = data.request;
         turn.image = data.image;
         turn.mask = data.mask;
       }
@@ -76,7 +76,7 @@ export function fold(turn, name, data) {
       break;
     case "replied":
       turn.entry = data.entry;
-      turn.said ||= data.entry.said;
+      turn.request ||= data.entry.request;
       turn.pictures = data.pictures;
       turn.file = data.file;
       turn.working = false;
@@ -88,12 +88,12 @@ export function fold(turn, name, data) {
   }
 }
 
-// The turns of a view, which has replies and no stories.
+// The turns of a view, which has replies and no traces.
 export function fromView(view) {
   const turns = new Map();
   for (const entry of view.turns) {
     const turn = newTurn(entry.turn);
-    turn.said = entry.said;
+    turn.request = entry.request;
     turn.kind = entry.kind;
     turn.entry = entry;
     turn.pictures = entry.pictures.map((number) => view.pictures.find((one) => one.number === number)).filter(Boolean);
@@ -103,7 +103,7 @@ export function fromView(view) {
   return turns;
 }
 
-// A run from its run.json, as the events would have told it.
+// A run from its run.json, as its events would have made it.
 export function fromRecord(id, record) {
   const run = { ...newRun(), id, request: record.request, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
   for (const one of record.rounds) {

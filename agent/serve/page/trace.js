@@ -1,9 +1,9 @@
-// The story of a run: thoughts, attempts as a filmstrip, verdicts, scores.
+// The trace of a run: thoughts, attempts as a filmstrip, verdicts, scores.
 
 import { api } from "./api.js";
 import { h, s, score } from "./dom.js";
 import { picture, pointer } from "./pictures.js";
-import { frames } from "./story.js";
+import { frames } from "./fold.js";
 
 const words = (text) => text.replaceAll("_", " ");
 // Questions about the whole quote the user between tags that are meant for the judge.
@@ -25,9 +25,9 @@ export function plot(run) {
     return `${x(one.number).toFixed(1)},${y(high).toFixed(1)}`;
   });
   const firsts = dots.filter((one, i) => i === 0 || dots[i - 1].round !== one.round);
-  const told = dots.map((one) => `attempt ${one.number} of round ${one.round}: ${score(one.score)}`).join("; ");
+  const summary = dots.map((one) => `attempt ${one.number} of round ${one.round}: ${score(one.score)}`).join("; ");
   return h("figure", { class: "plot" },
-    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Scores. ${told}` },
+    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Scores. ${summary}` },
       s("path", { class: "axis", d: `M${pad},${y(1)}V${y(0)}H${width - pad / 2}` }),
       [0, 1].map((value) => s("text", { x: pad - 6, y: y(value) + 4, "text-anchor": "end" }, String(value))),
       firsts.map((one) => s("g", {}, s("path", { class: "round", d: `M${x(one.number) - 8},${y(0)}V${y(1)}` }),
@@ -86,7 +86,7 @@ function frame(run, one) {
 }
 
 // `chosen`: index of the frame that is looked at, null for the best or latest. Gives the element.
-export function story(run, chosen, choose) {
+export function traceOf(run, chosen, choose) {
   const all = frames(run);
   const best = all.findIndex((one) => one.number !== null && one.number === run.best);
   const index = chosen !== null && chosen < all.length ? chosen : best >= 0 ? best : all.length - 1;
@@ -104,7 +104,7 @@ export function story(run, chosen, choose) {
     if (to >= 0 && to < all.length) choose(to, true);
   });
   const checks = h("ul", { class: "checks" }, run.checks.map((one) => h("li", {}, readable(one.question))));
-  return h("div", { class: "story" },
+  return h("div", { class: "trace" },
     all.length === 0 && thought?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), thought.thought) : null,
     all.length === 0 && run.checks.length ? h("div", {}, h("p", { class: "label" }, "What will be judged"), checks) : null,
     all.length ? strip : null,
@@ -113,5 +113,5 @@ export function story(run, chosen, choose) {
     run.warnings.map((text) => h("p", { class: "warning" }, text)),
     run.why ? h("p", { class: "dim" }, `Stopped: ${run.stop} — ${run.why}.`) : null,
     run.error ? h("p", { class: "warning" }, run.error) : null,
-    run.id && run.stop ? h("p", {}, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole story as a page")) : null);
+    run.id && run.stop ? h("p", {}, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole trace as a page")) : null);
 }

@@ -1,0 +1,166 @@
+"""A conversation that is killed at any of its records goes on as if nothing had happened, whatever the clock says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.chat.conversation import LOG, Conversation, Storage, View, list_conversations
+from agent.chat.journal import FileLog, Record, fold_records
+from agent.chat.values import Enclosed
+from redraft.errors import InputError
+from redraft.journal import Entry, JournalFile
+from redraft.limits import Limits
+from tests.agent.test_conversation import models
+
+REQUESTS = (
+    "/seed 5",
+    "a star",
+    "make the star blue",
+    "two hearts",
+    "change this one",  # the answer to a question
+    "undo",
+    "/branch other",
+    "/back 2",
+    "perfect, thanks!",
+    "/accept 0.5",
+)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+class Deadly(FileLog):
+    """Dies at its `at`-th record, before it is written or right after."""
+
+    written = 0
+
+    def __init__(self, path: Path, at: int, *, after: bool) -> None:
+        super().__init__(path)
+        self._at = at
+        self._after = after
+
+    async def append(self, number: int, record: Record) -> None:
+        Deadly.written += 1
+        if Deadly.written == self._at and not self._after:
+            raise Killed
+        await super().append(number, record)
+        if Deadly.written == self._at:
+            raise Killed
+
+
+def reopened(home: Path, at: int = 0, *, after: bool = False) -> Conversation:
+    storage = replace(
+        Storage.in_files(home),
+        open_log=lambda name: Deadly(home / name / LOG, at, after=after) if at else FileLog(home / name / LOG),
+    )
+    return Conversation(home, "one", models(), limits=Limits(), profile=None, storage=storage)
+
+
+async def converse(chat: Conversation, requests: Sequence[str]) -> None:
+    """Says what was not yet said, as a user does who sees how the conversation stands."""
+    while True:
+        view = await chat.view()
+        said = sum(1 + bool(entry.answer) for entry in view.entries) + (view.waiting is not None)
+        if view.pending is not None:
+            await chat.turn(None)
+        elif said == len(requests):
+            return
+        else:
+            await chat.turn(requests[said])
+
+
+async def left(home: Path) -> tuple[View, object]:
+    view = await reopened(home).view()
+    others = sorted((summary.name, summary.parent) for summary in list_conversations(home))
+    other = Conversation.open(home, "other", models(), limits=Limits(), profile=None)
+    return replace(view, replied=None), (others, replace(await other.view(), replied=None))
+
+
+async def created(home: Path) -> None:
+    await Conversation.create(home, "one", models(), limits=Limits())
+
+
+async def test_killed_at_any_record_it_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    await created(whole)
+    await converse(reopened(whole), REQUESTS)
+    expected = await left(whole)
+    records = len(list(await FileLog(whole / "one" / LOG).read())) + 1  # and the first of the branch
+    assert records > 2 * len(REQUESTS)
+    for after in (False, True):
+        for at in range(1, records):
+            home = tmp_path / f"{at}{after}"
+            await created(home)
+            Deadly.written = 0
+            with pytest.raises(Killed):
+                await converse(reopened(home, at, after=after), REQUESTS)
+            await converse(reopened(home), REQUESTS)
+            assert await left(home) == expected, (at, after)
+
+
+async def test_a_torn_record_was_never_written(tmp_path: Path) -> None:
+    await created(tmp_path)
+    await reopened(tmp_path).turn("a star")
+    before = await reopened(tmp_path).view()
+    with (tmp_path / "one" / LOG).open("ab") as file:
+        file.write(b'{"crc": "0000')
+    assert await reopened(tmp_path).view() == before
+    await reopened(tmp_path).turn("/undo")
+    assert (await reopened(tmp_path).view()).current == 0
+
+
+async def test_a_damaged_record_is_one_clear_sentence(tmp_path: Path) -> None:
+    await created(tmp_path)
+    path = tmp_path / "one" / LOG
+    path.write_bytes(path.read_bytes().replace(b'"may_ask": true', b'"may_ask": null'))
+    with pytest.raises(InputError, match="damaged"):
+        await reopened(tmp_path).view()
+    with pytest.raises(InputError, match="cannot be read"):
+        fold_records([{"is": "nosuch"}])
+
+
+async def test_a_turn_that_cannot_be_finished_can_be_given_up(tmp_path: Path) -> None:
+    await created(tmp_path)
+    at = 3  # the record of the end
+    Deadly.written = 0
+    with pytest.raises(Killed):
+        await reopened(tmp_path, at).turn("a star")
+    chat = reopened(tmp_path)
+    await chat.give_up("the disk was full")
+    view = await chat.view()
+    assert (view.pending, view.entries[-1].reply, view.entries[-1].error) == (None, "the disk was full", True)
+    assert (await chat.turn("/draw a star")) is not None
+    assert (await chat.view()).turn == 2, "the number of the turn is not used again"
+
+
+async def test_what_is_enclosed_holds_after_a_kill(tmp_path: Path) -> None:
+    await created(tmp_path)
+    Deadly.written = 0
+    enclosed = Enclosed(seed=7, limits=Limits(max_images=1), accept_at=0.5)
+    with pytest.raises(Killed):
+        await reopened(tmp_path, 1, after=True).turn("a star", enclosed)
+    await reopened(tmp_path).turn(None)
+    run = (tmp_path / "one" / "turn-0001" / "run.json").read_text()
+    assert '"seed": 7' in run
+    assert '"max_images": 1,' in run
+    assert (await reopened(tmp_path).view()).accept_at == 0.5
+
+
+async def test_an_earlier_version_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "conversation.json").write_text("{}")
+    with pytest.raises(InputError, match="version"):
+        Conversation.open(tmp_path, "old", models(), limits=Limits(), profile=None)
+    await created(tmp_path)
+    path = tmp_path / "one" / LOG
+    path.unlink()
+    with JournalFile(path, "conversation", version=99) as file:
+        list(file.load())
+        file.append([Entry("x", {})])
+    with pytest.raises(InputError, match="version"):
+        Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
