@@ -97,7 +97,7 @@ is there a star?
         assert "never read" not in again.stdout
     listed = chat("--list", cwd=tmp_path)
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["second", "first"]
-    assert "a copy of first" in listed.stdout
+    assert "a branch of first" in listed.stdout
     exported = chat("--conversation", "first", "--export", "page.html", cwd=tmp_path)
     assert exported.stdout.strip() == "page.html"
     assert (tmp_path / "page.html").is_file()
