@@ -111,10 +111,9 @@ class Models:
 
     def close(self) -> None:
         """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
-        for backend in (self.generator, self.editing and self.editing.editor):
-            interrupt = getattr(backend, "interrupt", None)
-            if interrupt is not None:
-                interrupt()
+        self.generator.interrupt()
+        if self.editing is not None:
+            self.editing.editor.interrupt()
         self.renderer.shutdown(wait=False, cancel_futures=True)
 
 

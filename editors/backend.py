@@ -44,7 +44,9 @@ class ImageTask:
 class ImageBackend(Protocol):
     """A frozen generator or editor. The one synchronous role: callers run it in one worker thread.
 
-    `render` returns one RGB image for each task, in order, and raises BackendError where it cannot.
+    `render` returns one RGB image for each task, in order, and raises BackendError if it cannot. `interrupt`, from any
+    thread, makes the `render` under way, if any, raise BackendError soon. `close` lets go of weights and connections; a
+    later `render` gets them again.
     """
 
     @property
@@ -54,6 +56,10 @@ class ImageBackend(Protocol):
     def modes(self) -> frozenset[Mode]: ...
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def render(backend: ImageBackend, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:

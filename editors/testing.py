@@ -58,6 +58,12 @@ class FakeBackend:
                 on_step(step + 1, self._steps)
         return [self._draw(task) for task in tasks]
 
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
     def _draw(self, task: ImageTask) -> Image.Image:
         size = wanted_size(task, self._size) or self._size
         if self._paint is not None:

@@ -85,6 +85,10 @@ class ChatModel(Protocol):
 
     async def __call__(self, request: ChatRequest) -> ChatReply: ...
 
+    async def aclose(self) -> None:
+        """Lets go of weights and connections, once what is under way is done."""
+        ...
+
 
 def open_chat(config: ModelConfig) -> ChatModel:
     """The chat model of `config`. Weights load and servers are asked at its first call.

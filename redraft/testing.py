@@ -45,6 +45,9 @@ class FakeChat:
             raise answer
         return ChatReply(text=answer, model=self._name) if isinstance(answer, str) else answer
 
+    async def aclose(self) -> None:
+        pass
+
     def _answer(self, request: ChatRequest, index: int) -> Answer:
         if callable(self._script):
             return self._script(request)

@@ -39,6 +39,9 @@ class Metered:
         self.metrics.tokens(self.name, reply.usage)
         return reply
 
+    async def aclose(self) -> None:
+        await self.model.aclose()
+
 
 @dataclass(frozen=True)
 class Served:

@@ -66,7 +66,7 @@ class RenderQueue:
             self._draw,
             size=max(1, batch_size),
             retry_alone=lambda error: True,
-            interrupt=self._interrupt,
+            interrupt=backend.interrupt,
             closed="the server is going down",
         )
 
@@ -106,11 +106,6 @@ class RenderQueue:
                 drawing.step(0, 0)
                 if drawing.given_up is not None and self._worker.withdraw(job):
                     raise drawing.given_up from None
-
-    def _interrupt(self) -> None:
-        interrupt = getattr(self.backend, "interrupt", None)
-        if interrupt is not None:
-            interrupt()
 
     def _draw(self, jobs: Sequence[DrawingJob]) -> None:
         """On the worker."""
@@ -174,3 +169,9 @@ class Handle:
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         return self.queue.draw(self.client, tasks, on_step, self.queued)
+
+    def interrupt(self) -> None:
+        """Does nothing: the queue draws for other runs too. A run is left through its `on_step`."""
+
+    def close(self) -> None:
+        """Does nothing: the queue closes its backend."""

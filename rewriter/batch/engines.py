@@ -26,8 +26,6 @@ class BatchEngine(ChatModel, Protocol):
         """How many requests it can use at once; more would only wait in it."""
         ...
 
-    async def aclose(self) -> None: ...
-
 
 EngineName = Literal["auto", "server", "transformers", "vllm", "fake"]
 ENGINES: tuple[EngineName, ...] = ("auto", "server", "transformers", "vllm", "fake")
@@ -55,9 +53,7 @@ class ChatEngine:
         return await self._chat(request)
 
     async def aclose(self) -> None:
-        close = getattr(self._chat, "aclose", None)
-        if close is not None:
-            await close()
+        await self._chat.aclose()
 
 
 def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int | None = None) -> BatchEngine:
