@@ -66,7 +66,7 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What a chat model answered. `truncated` is True where it stopped at max_tokens, not of its own accord."""
+    """What a chat model answered. `truncated`: it was cut off, by max_tokens or by whatever else (`is_cut_off`)."""
 
     text: str
     reasoning: str | None = None
@@ -105,7 +105,8 @@ def open_chat(config: ModelConfig) -> ChatModel:
 
 
 def json_in(text: str, *, truncated: bool = False) -> str:
-    """The JSON of a reply, without a Markdown fence around it. Raises ValueError where it is none."""
+    """The JSON of a reply, without thoughts before it or a Markdown fence around it. Raises ValueError if it is none."""
+    text = text.rpartition("</think>")[2]
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
     body = fenced[1] if fenced else text.strip()
     try:
@@ -119,3 +120,19 @@ def json_in(text: str, *, truncated: bool = False) -> str:
 def is_unicode(text: str) -> bool:
     """False where JSON escapes brought in half a surrogate pair, which no file or database would take."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_cut_off(finish_reason: object, text: str) -> bool:
+    """Whether a reply that is read as text is not whole: if it ended for any reason but "stop" (in any case: length,
+    MAX_TOKENS, content_filter, abort, error), or for no reason that is told with a tag left open."""
+    if finish_reason is None:
+        return any(text.count(f"<{tag}>") > text.count(f"</{tag}>") for tag in ("think", "answer"))
+    return str(finish_reason).lower() != "stop"
+
+
+def with_think_tags(text: str) -> str:
+    """The text with the thinking tags of other model families ([THINK], ◁think▷) written as <think>."""
+    for opens, closes in (("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷")):
+        if closes in text or text.lstrip().startswith(opens):
+            text = text.replace(opens, "<think>").replace(closes, "</think>")
+    return text

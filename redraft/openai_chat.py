@@ -6,14 +6,15 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from PIL import Image
 
-from redraft.chat import ChatReply, ChatRequest, Message, Usage, is_unicode, json_in
+from redraft.chat import ChatReply, ChatRequest, Message, Usage, is_cut_off, is_unicode, json_in, with_think_tags
 from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
 from redraft.errors import BadReply
 from redraft.servers import Pace, RefusedError, ServerClient
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import openai
 
     from redraft.profiles import ModelConfig
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 2**20
 """Longest reply that is read."""
@@ -55,7 +58,7 @@ class OpenAIChat:
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
         self._reads_by_id: bool | None = None
         self._ids: dict[str, tuple[int, ...]] = {}
-        self._unsupported: set[str] = set()
+        self._unsupported: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -86,13 +89,12 @@ class OpenAIChat:
         message = choice.get("message")
         if not isinstance(message, dict):
             raise BadReply(f"{self._server.said}: a reply without a message")
-        text = message.get("content") or ""
-        reasoning = message.get("reasoning") or message.get("reasoning_content") or None
-        if not isinstance(text, str) or not isinstance(reasoning, str | None):
+        text, reasoning = read_message(message)
+        if text is None:
             raise BadReply(f"{self._server.said}: a message whose content is not text")
-        truncated = choice.get("finish_reason") == "length"
+        truncated = is_cut_off(choice.get("finish_reason"), text)
         if not text.strip():
-            why = why_empty(choice, message, truncated, request.max_tokens)
+            why = why_empty(choice, message, request.max_tokens)
             raise BadReply(f"{self._server.said}: an empty reply ({self._server.scrub(why)})")
         if not (is_unicode(text) and is_unicode(reasoning or "")):
             raise BadReply(f"{self._server.said}: text in broken Unicode")
@@ -171,22 +173,25 @@ class OpenAIChat:
         return choice_ids(choices, self._ids.__getitem__, self.name)
 
     async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
-        import openai
-
+        left_out = self._unsupported
         while True:
-            supported = {renamed(key, self._unsupported): value for key, value in body.items()}
-            extra = {key: value for key, value in supported.items() if key not in self._unsupported}
+            supported = {renamed(key, left_out): value for key, value in body.items()}
+            extra = {key: value for key, value in supported.items() if key not in left_out}
             if self._config.template_args and "chat_template_kwargs" not in extra:
                 extra["chat_template_kwargs"] = self._config.template_args
             create = self._client().chat.completions.with_raw_response.create
             try:
                 content = (await create(model=self.name, messages=cast(Any, messages), extra_body=extra)).content
                 break
-            except openai.BadRequestError as error:
-                if not self._learns_from(error):
-                    raise self._server.error(error) from None
             except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
-                raise self._server.error(error) from None
+                mapped = self._server.error(error)
+                field = refused_field(mapped, body.keys() - left_out) if isinstance(mapped, RefusedError) else None
+                if field is None:
+                    raise mapped from None
+                left_out = left_out | {field}
+        for field in sorted(left_out - self._unsupported):
+            log.warning("%s refuses `%s`; it is left out from now on", self._server.server.base_url, field)
+        self._unsupported |= left_out
         try:
             data = json.loads(content.decode("utf-8"))
         except UnicodeDecodeError:
@@ -213,15 +218,6 @@ class OpenAIChat:
         if loop not in self._clients:
             self._clients[loop] = self._server.open_async(Pace(self._server.server.concurrency, self._most))
         return self._clients[loop]
-
-    def _learns_from(self, error: openai.APIStatusError) -> bool:
-        """Newer OpenAI models refuse some settings by name; each is left out (or renamed) from then on."""
-        for name in ("max_tokens", "temperature", "top_p", "seed"):
-            refused = error.param == name and error.code in ("unsupported_parameter", "unsupported_value")
-            if refused and name not in self._unsupported:
-                self._unsupported.add(name)
-                return True
-        return False
 
     def _model_of(self, data: Mapping[str, object]) -> str:
         model = data.get("model")
@@ -258,7 +254,50 @@ def _data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def renamed(key: str, unsupported: set[str]) -> str:
+def read_message(message: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """A message's text and the reasoning that the server split off. Content may come as a list of parts, some of which
+    are thoughts. The text is None if it cannot be read."""
+    content = message.get("content") or ""
+    reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
+    if isinstance(content, list):
+        thoughts = [_part_text(part.get("thinking")) for part in content if _is_part(part, "thinking")]
+        texts = [part.get("text") for part in content if _is_part(part, "text")]
+        if not all(isinstance(part, dict) for part in content) or not all(isinstance(text, str) for text in texts):
+            return None, None
+        content, reasoning = "".join(map(str, texts)), reasoning or "\n".join(thoughts)
+    if not isinstance(content, str) or not isinstance(reasoning, str):
+        return None, None
+    return with_think_tags(content), reasoning or None
+
+
+def _is_part(part: object, kind: str) -> bool:
+    return isinstance(part, dict) and part.get("type") == kind
+
+
+def _part_text(thinking: object) -> str:
+    if isinstance(thinking, list):
+        return "".join(str(part.get("text", "")) for part in thinking if isinstance(part, dict))
+    return str(thinking or "")
+
+
+OPTIONAL = ("response_format", "seed", "top_p", "temperature", "max_tokens")
+"""Fields that are left out (max_tokens: renamed) if a server refuses them, the one to give up first at the front."""
+
+_REFUSES = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|unavailable|cannot"
+    r"|can't|deprecated|max_completion_tokens",
+    re.IGNORECASE,
+)
+
+
+def refused_field(error: RefusedError, sent: Collection[str]) -> str | None:
+    """The field that a server refuses with a 400 or 422, whatever the shape of its error; None if it names none."""
+    if error.status not in (400, 422) or not _REFUSES.search(error.fields):
+        return None
+    return next((name for name in OPTIONAL if name in sent and re.search(rf"\b{name}\b", error.fields)), None)
+
+
+def renamed(key: str, unsupported: frozenset[str]) -> str:
     return "max_completion_tokens" if key == "max_tokens" and key in unsupported else key
 
 
@@ -286,8 +325,8 @@ def first_logprobs(choice: Mapping[str, object]) -> dict[str, float]:
     return found
 
 
-def why_empty(choice: Mapping[str, object], message: Mapping[str, object], truncated: bool, max_tokens: int) -> str:
-    if truncated:
+def why_empty(choice: Mapping[str, object], message: Mapping[str, object], max_tokens: int) -> str:
+    if str(choice.get("finish_reason")).lower() in ("length", "max_tokens"):
         return f"all of max_tokens = {max_tokens} went into its reasoning; raise it"
     if message.get("refusal") or choice.get("finish_reason") == "content_filter":
         return "it declined"

@@ -223,7 +223,7 @@ class ServerClient:
             status, detail = error.status_code, self.scrub(error_detail(error.body, error.message))
             if not is_passing(status):
                 refused = f"the server {server.base_url} {refusal(status, detail, server.api_key_env)}"
-                return RefusedError(refused, status, f"{error.param} {detail}")
+                return RefusedError(refused, status, f"{error.param} {error.code} {error.body}")
             trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
             asked = error.response.headers.get("retry-after")
             trouble += f" (it asks to wait {asked} s)" if asked else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from redraft.chat import ChatReply, ChatRequest, Usage, json_in
+from redraft.chat import ChatReply, ChatRequest, Usage, json_in, with_think_tags
 from redraft.choices import add_logs
 from redraft.errors import BackendError, BadReply, RedraftError
 from redraft.extras import require
@@ -252,12 +252,13 @@ def _reply(job: ChatJob, tokens: list[int], prompt_tokens: int) -> ChatReply:
     truncated = count is None and not job.stopped
     text = str(model.tokenizer.decode(tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False))
     text = text[: min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=len(text))]
+    text = with_think_tags(text)
     said = f"{model.name} answered"
     if not text.strip():
         raise BadReply(f"{said}: an empty reply")
     if request.schema is not None:
         try:
-            text = json_in(text.rpartition("</think>")[2], truncated=truncated)
+            text = json_in(text, truncated=truncated)
         except ValueError as error:
             raise BadReply(f"{said}: {error}") from None
     usage = Usage(prompt_tokens, len(tokens) if count is None else count + 1)

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, Protocol
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, Usage
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Usage, is_cut_off, with_think_tags
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, one_line
 from redraft.extras import require
 from redraft.openai_chat import OpenAIChat
@@ -224,7 +224,9 @@ class VllmEngine:
         if not made.text.strip():
             raise BadReply(f"{self.name} answered: an empty reply")
         usage = Usage(len(output.prompt_token_ids or ()), len(made.token_ids))
-        return ChatReply(made.text, truncated=made.finish_reason == "length", usage=usage, model=self.name)
+        text = with_think_tags(made.text)
+        truncated = is_cut_off(made.finish_reason, text)
+        return ChatReply(text, truncated=truncated, usage=usage, model=self.name)
 
     def _load(self) -> None:
         if self._llm is None or self._sampling is None:

@@ -340,3 +340,80 @@ async def test_template_variables(serve: Serve) -> None:
 async def test_a_prompt_that_is_no_unicode(serve: Serve) -> None:
     with pytest.raises(BackendError, match="surrogates"):
         await chat_to(serve(lambda call: reply()))(ChatRequest((Message("user", "\ud800"),)))
+
+
+@pytest.mark.parametrize(
+    ("field", "refusal"),
+    [
+        ("response_format", error(400, "This response_format type is unavailable now", param=None, code="invalid")),
+        ("seed", error(400, 'Invalid JSON payload received. Unknown name "seed": Cannot find field.', code=400)),
+        (
+            "seed",
+            Answer(
+                {
+                    "object": "error",
+                    "message": {
+                        "detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs"}]
+                    },
+                    "param": None,
+                },
+                422,
+            ),
+        ),
+        ("top_p", error(400, "`temperature` and `top_p` cannot both be specified for this model.", type="invalid")),
+        ("temperature", error(422, "temperature is deprecated for this model")),
+    ],
+)
+async def test_a_field_that_a_server_refuses_is_left_out_and_remembered(
+    serve: Serve, field: str, refusal: Answer
+) -> None:
+    server = serve(lambda call: refusal if field in call.body else reply('{"a": 1}'))
+    chat = chat_to(server)
+    request = ChatRequest(ASK.messages, temperature=0.5, seed=3, schema={"type": "object"})
+    for _ in range(2):
+        assert (await chat(request)).text == '{"a": 1}'
+    assert [field in call.body for call in server.calls] == [True, False, False]
+
+
+async def test_a_refusal_that_names_no_field_of_ours_is_not_asked_again(serve: Serve) -> None:
+    server = serve(lambda call: error(400, "the seed must be below 100"))
+    with pytest.raises(ServerError, match="below 100"):
+        await chat_to(server)(ChatRequest(ASK.messages, seed=300))
+    assert len(server.calls) == 1
+
+
+async def test_content_in_parts(serve: Serve) -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "a red"},
+        {"type": "text", "text": " fox"},
+    ]
+    got = await chat_to(serve(lambda call: reply(parts)))(ASK)
+    assert (got.text, got.reasoning) == ("a red fox", "hm")
+
+
+@pytest.mark.parametrize(
+    ("finish", "text", "cut"),
+    [
+        ("stop", "fine", False),
+        ("STOP", "fine", False),
+        (None, "fine", False),
+        (None, "<think>half", True),
+        (None, "<think>so</think><answer>half", True),
+        ("MAX_TOKENS", "half", True),
+        ("content_filter", "half", True),
+        ("abort", "half", True),
+        ("error", "half", True),
+    ],
+)
+async def test_any_finish_reason_but_stop_is_a_cut_reply(
+    serve: Serve, finish: str | None, text: str, cut: bool
+) -> None:
+    assert (await chat_to(serve(lambda call: reply(text, finish_reason=finish)))(ASK)).truncated is cut
+
+
+@pytest.mark.parametrize("tags", [("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷")])
+async def test_thinking_tags_of_other_families(serve: Serve, tags: tuple[str, str]) -> None:
+    server = serve(lambda call: reply(f'{tags[0]}hm{tags[1]}{{"a": 1}}'))
+    assert (await chat_to(server)(ASK)).text == '<think>hm</think>{"a": 1}'
+    assert (await chat_to(server)(ChatRequest(ASK.messages, schema={"type": "object"}))).text == '{"a": 1}'
