@@ -64,7 +64,7 @@ from redraft.errors import InputError, ServerError
 from redraft.limits import Limits
 from redraft.store import ImageStore
 from redraft.templates import fence
-from rewriter.plan import RULES, Fault, Plan, Situation, Step, in_order, merged
+from rewriter.plan import RULES, FailedQuestion, Plan, Situation, Step, in_order, merged
 from rewriter.types import Rewrite
 
 STATE_TYPES = (Check, Task, Decision, StopReason, EditPlan, EditStep)
@@ -583,7 +583,7 @@ async def _situation(
         request=state["request"],
         editing=state.get("source") is not None,
         prompt=prompt,
-        faults=tuple(Fault(v.check.question, v.reason, v.region) for v in wrong),
+        faults=tuple(FailedQuestion(v.check.question, v.reason, v.region) for v in wrong),
         passed=tuple(v.check.question for v in verdicts if passes(v, limits.pass_at)),
         done=done,
         refused=refused,

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from eval_suites.registry import list_suites, load_suite
 from eval_suites.report import table_lines
-from eval_suites.runner import Evaluation, Options, check_options
+from eval_suites.runner import EvalOptions, Evaluation, check_options
 
 app = typer.Typer(
     add_completion=False,
@@ -76,7 +76,7 @@ def evaluate(
     if suite is None:
         sys.stdout.write(list_suites())
         return
-    options = Options(
+    options = EvalOptions(
         data=data,
         profile=profile,
         images=images,

@@ -179,7 +179,7 @@ def preference(first: float, second: float) -> Preference:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JudgePlan:
     """What is measured. `tie`: margins up to this are no preference; `passes`: times that each pair is asked anew."""
 
     tie: float = 0.0
@@ -193,7 +193,7 @@ async def judge_pairs(
     pairs: Sequence[Pair],
     judge: Comparer,
     second: Comparer | None,
-    plan: Plan,
+    plan: JudgePlan,
     journal: Journal,
     done: Callable[[], None] = lambda: None,
     *,
@@ -267,7 +267,7 @@ async def judge_pairs(
 
 
 async def judge_ratings(
-    rated: Sequence[Rated], evaluator: Evaluator, name: str, plan: Plan, journal: Journal, done: Callable[[], None]
+    rated: Sequence[Rated], evaluator: Evaluator, name: str, plan: JudgePlan, journal: Journal, done: Callable[[], None]
 ) -> dict[str, Any]:
     """Rank correlation of the judge's scores with people's ratings."""
     gate = asyncio.Semaphore(plan.at_once)
@@ -292,7 +292,7 @@ async def judge_ratings(
 
 
 def count_answers(
-    data: JudgeData, judge: Comparer, second: Comparer | None, plan: Plan, attacks: int = 1, defences: int = 0
+    data: JudgeData, judge: Comparer, second: Comparer | None, plan: JudgePlan, attacks: int = 1, defences: int = 0
 ) -> int:
     """How many answers the plan takes."""
     times = 1 + (judge.ordered and plan.both_orders) + (plan.passes - 1) + (second is not None)
@@ -325,7 +325,7 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
     profile = load_profile(options.profile)
     second = load_profile(options.second_profile) if options.second_profile else None
     method = options.judge or ("editscore" if edits else "pointwise")
-    plan = Plan(
+    plan = JudgePlan(
         tie=options.tie,
         passes=options.passes,
         attacks=options.attacks,

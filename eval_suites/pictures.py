@@ -22,8 +22,8 @@ from agent.types import Attempt, StopReason, missed, stable_key
 from editors.backend import ImageTask, render
 from eval_suites.figures import bars, gallery, legend, picture_sections, summary
 from eval_suites.runner import (
+    EvalOptions,
     Evaluation,
-    Options,
     hash_data,
     note_count,
     spread_evenly,
@@ -45,7 +45,7 @@ PATIENCE = 3
 
 
 @dataclass(frozen=True)
-class Draw:
+class Drawing:
     """One picture to draw."""
 
     prompt: str
@@ -72,7 +72,7 @@ class Easel:
         self._pictures: dict[str, asyncio.Future[str]] = {}
         self._failures = 0
 
-    def promise(self, draws: Sequence[Draw]) -> list[Draw]:
+    def promise(self, draws: Sequence[Drawing]) -> list[Drawing]:
         """Takes on what nobody has taken on yet, and returns it in order, for `work`."""
         loop = asyncio.get_running_loop()
         mine = [draw for draw in dict.fromkeys(draws) if draw.key not in self._pictures]
@@ -80,11 +80,11 @@ class Easel:
             self._pictures[draw.key] = loop.create_future()
         return mine
 
-    async def picture(self, draw: Draw) -> str:
+    async def picture(self, draw: Drawing) -> str:
         """The picture's hash, once it is drawn. Raises BackendError where it could not be."""
         return await asyncio.shield(self._pictures[draw.key])
 
-    async def work(self, mine: Sequence[Draw]) -> None:
+    async def work(self, mine: Sequence[Drawing]) -> None:
         """Draws what `promise` returned. Raises BackendError when PATIENCE batches in a row have failed."""
         size = self._models.batch_size
         for start in range(0, len(mine), size):
@@ -111,11 +111,11 @@ class Easel:
             for draw, value in zip(batch, hashes, strict=True):
                 self._pictures[draw.key].set_result(value)
 
-    def _draw(self, batch: Sequence[Draw]) -> list[str]:
+    def _draw(self, batch: Sequence[Drawing]) -> list[str]:
         tasks = [ImageTask(draw.prompt, draw.seed, negative_prompt=draw.negative_prompt) for draw in batch]
         return [self._store.put(picture) for picture in render(self._models.generator, tasks)]
 
-    def _give_up(self, draws: Sequence[Draw], error: BackendError) -> None:
+    def _give_up(self, draws: Sequence[Drawing], error: BackendError) -> None:
         for draw in draws:
             future = self._pictures[draw.key]
             future.set_exception(error)
@@ -173,8 +173,8 @@ class Work:
 
     # -- making ---------------------------------------------------------------------------------------------------
 
-    def draws(self, item: Item, prompt: str, negative: str | None = None) -> list[Draw]:
-        return [Draw(prompt, seed_of(self.seed, item.prompt, k), negative) for k in range(self.images)]
+    def draws(self, item: Item, prompt: str, negative: str | None = None) -> list[Drawing]:
+        return [Drawing(prompt, seed_of(self.seed, item.prompt, k), negative) for k in range(self.images)]
 
     async def rewrite(self, item: Item) -> dict[str, Any]:
         """The first rewrite of the item's prompt. Falls back to the prompt itself as the rewriter does."""
@@ -538,7 +538,7 @@ def run_pictures(suite: Suite, evaluation: Evaluation) -> dict[str, Any]:
     return whole
 
 
-def _load(suite: Suite, options: Options, variant: str) -> Data:
+def _load(suite: Suite, options: EvalOptions, variant: str) -> Data:
     if suite.sample is not None:
         return suite.sample(options.limit, options.seed)
     assert suite.load is not None, "a suite reads its prompts or makes them"

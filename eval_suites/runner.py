@@ -36,7 +36,7 @@ _GRACE_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EvalOptions:
     """The options of `redraft eval`, with their defaults. Which of them a suite takes is for the suite to say."""
 
     data: Path | None = None
@@ -113,7 +113,7 @@ class AnySuite(Protocol):
 class Evaluation:
     """One run of a suite, in the folder `out`. Raises InputError for a variant that the suite does not have."""
 
-    def __init__(self, suite: AnySuite, options: Options, out: Path) -> None:
+    def __init__(self, suite: AnySuite, options: EvalOptions, out: Path) -> None:
         self.suite = suite
         self.options = options
         self.out = out
@@ -227,7 +227,7 @@ def choose_variant(suite: AnySuite, variant: str | None) -> str:
     return variant
 
 
-def check_options(suite: AnySuite, options: Options) -> None:
+def check_options(suite: AnySuite, options: EvalOptions) -> None:
     """Raises InputError if data is missing, or if options are given for which the suite has no use."""
     takes = (*(("data",) if suite.needs_data else ()), "profile", "limit", "variant", *suite.takes)
     others = [name for name in options.changed() if name not in takes]

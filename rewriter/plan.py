@@ -47,7 +47,7 @@ _ANY_INSTRUCTION = "Change the picture so that the answer to this question is ye
 
 
 @dataclass(frozen=True)
-class Fault:
+class FailedQuestion:
     """A question about the picture that was not answered with yes, and what the judge answered."""
 
     question: str
@@ -93,7 +93,7 @@ class Situation:
     request: str
     editing: bool = False
     prompt: str | None = None
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[FailedQuestion, ...] = ()
     passed: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
     refused: Step | None = None
@@ -244,7 +244,7 @@ class RulePlanner:
             steps[instruction] = replace(step, questions=(*step.questions, fault.question))
         return repair_plan(situation, list(steps.values())[: situation.edits_left])
 
-    def _steps(self, instruction: str, faults: Sequence[Fault]) -> tuple[Step, ...]:
+    def _steps(self, instruction: str, faults: Sequence[FailedQuestion]) -> tuple[Step, ...]:
         """A step for each sentence. No rule tells which question is about which: all go with the last."""
         pieces = [" ".join(piece.split()).strip(" ,;.!?") for piece in _SENTENCES.split(instruction)]
         steps = [Step(piece) for piece in pieces if any(char.isalnum() for char in piece)] or [Step(instruction)]

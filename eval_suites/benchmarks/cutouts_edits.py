@@ -37,7 +37,7 @@ from eval_suites.stats import bootstrap, paired_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
 from evaluator.edits.types import Edit
 from mini.editor.edits import EditSpec
-from mini.editor.figures import items
+from mini.editor.figures import sample_examples
 from mini.editor.sampling import sample_edit
 from mini.editor.truth import kept, ops_followed
 from mini.editor.wording import say_edit
@@ -84,7 +84,7 @@ def limits_of(way: str, profile: Profile) -> Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EditRequest:
     """An instruction, the edit that it says, and the picture it is about."""
 
     name: str
@@ -94,7 +94,7 @@ class Asked:
     seed: int
 
 
-class Editing:
+class EditWays:
     """Edits by every way, each once, and notes what came of it."""
 
     def __init__(self, models: Models, profile: Profile, journal: Journal, out: Path) -> None:
@@ -102,7 +102,7 @@ class Editing:
         self.store = ImageStore(out / "state" / "images")
         self._gate = asyncio.Semaphore(AT_ONCE)
 
-    async def edit(self, way: str, asked: Asked) -> dict[str, Any]:
+    async def edit(self, way: str, asked: EditRequest) -> dict[str, Any]:
         """{"image": hash, "drawn": pictures made, "stop": why, "followed": of each sub-task, "kept": the rest}."""
 
         async def make() -> dict[str, Any]:
@@ -121,10 +121,10 @@ class Editing:
         made: dict[str, Any] = await self._journal.aonce(("edit", f"{way} {asked.name}"), make)
         return made
 
-    def _ways(self) -> Mapping[str, Callable[[str, Asked], Awaitable[tuple[Image.Image, int, str]]]]:
+    def _ways(self) -> Mapping[str, Callable[[str, EditRequest], Awaitable[tuple[Image.Image, int, str]]]]:
         return {"single": self._single, "best": self._best, "loop": self._run, "tree": self._run}
 
-    async def _drawn(self, asked: Asked, count: int) -> list[Image.Image]:
+    async def _drawn(self, asked: EditRequest, count: int) -> list[Image.Image]:
         assert self._models.editing is not None
         editor = self._models.editing.editor
         tasks = [
@@ -132,10 +132,10 @@ class Editing:
         ]
         return await asyncio.get_running_loop().run_in_executor(self._models.renderer, render, editor, tasks)
 
-    async def _single(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
+    async def _single(self, way: str, asked: EditRequest) -> tuple[Image.Image, int, str]:
         return (await self._drawn(asked, 1))[0], 1, ""
 
-    async def _best(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
+    async def _best(self, way: str, asked: EditRequest) -> tuple[Image.Image, int, str]:
         """The best result by the questions and the order of `redraft edit`: acceptable ones first, then by score."""
         models = self._models
         assert models.editing is not None
@@ -153,7 +153,7 @@ class Editing:
         best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))
         return results[best], len(results), ""
 
-    async def _run(self, way: str, asked: Asked) -> tuple[Image.Image, int, str]:
+    async def _run(self, way: str, asked: EditRequest) -> tuple[Image.Image, int, str]:
         """As `redraft edit` does it. A run that a kill cut short begins anew."""
         folder = self._out / "runs" / way / asked.name
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,15 +209,15 @@ class Editing:
         return made
 
 
-def sample_pairs(count: int, seed: int) -> list[Asked]:
+def sample_pairs(count: int, seed: int) -> list[EditRequest]:
     """Held-out instructions with their pictures; the first ones of any greater count."""
     return [
-        Asked(f"p{n:04d}", item.case.spec, item.source, item.prompt, seed_of(seed, item.prompt, 0))
-        for n, item in enumerate(items(count, _SEED + seed, "test", "human"))
+        EditRequest(f"p{n:04d}", item.case.spec, item.source, item.prompt, seed_of(seed, item.prompt, 0))
+        for n, item in enumerate(sample_examples(count, _SEED + seed, "test", "human"))
     ]
 
 
-def next_asked(seed: int, number: int, turn: int, picture: Image.Image, way: str) -> Asked | None:
+def next_asked(seed: int, number: int, turn: int, picture: Image.Image, way: str) -> EditRequest | None:
     """What the user of a conversation says next, None where no held-out edit of the picture was found: it holds what the
     oracle cannot name."""
     rng = np.random.default_rng((_SEED, seed, number, turn))
@@ -226,11 +226,11 @@ def next_asked(seed: int, number: int, turn: int, picture: Image.Image, way: str
         text = say_edit(rng, case.spec, case.before).text
     except (ValueError, KeyError):
         return None
-    return Asked(f"{way}-s{number:04d}-t{turn}", case.spec, picture, text, seed_of(seed, text, turn))
+    return EditRequest(f"{way}-s{number:04d}-t{turn}", case.spec, picture, text, seed_of(seed, text, turn))
 
 
-async def converse(editing: Editing, way: str, seed: int, number: int) -> list[dict[str, Any]]:
-    """The turns of a conversation, as `Editing.edit` has them."""
+async def converse(editing: EditWays, way: str, seed: int, number: int) -> list[dict[str, Any]]:
+    """The turns of a conversation, as `EditWays.edit` has them."""
     picture = draw(sample_pair(np.random.default_rng((_SEED, seed, number)), "train")[1])
     turns: list[dict[str, Any]] = []
     for turn in range(TURNS):
@@ -384,18 +384,18 @@ def _title(way: str) -> str:
 Advance = Callable[[str], None]
 
 
-async def measure_pairs(editing: Editing, count: int, seed: int, advance: Advance) -> dict[str, Any]:
+async def measure_pairs(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
     asked = sample_pairs(count, seed)
     found = {way: await _gather(way, advance, (editing.edit(way, one) for one in asked)) for way in WAYS}
     return {"edits": edit_table(found)}
 
 
-async def measure_turns(editing: Editing, count: int, seed: int, advance: Advance) -> dict[str, Any]:
+async def measure_turns(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
     found = {way: await _gather(way, advance, (converse(editing, way, seed, n) for n in range(count))) for way in WAYS}
     return {"turns": turn_table(found)}
 
 
-async def measure_drawing(editing: Editing, count: int, seed: int, advance: Advance) -> dict[str, Any]:
+async def measure_drawing(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
     wordings = prompts(count, seed)
     found = {
         way: await _gather(
@@ -432,7 +432,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
     # The count may grow from one call to the next; what was measured stays.
     with evaluation.open(profile=profile.model_dump(mode="json"), seed=options.seed, most=MOST) as journal:
         models = open_models(profile)
-        editing = Editing(models, profile, journal, evaluation.out)
+        editing = EditWays(models, profile, journal, evaluation.out)
         try:
             measured = evaluation.wait_for(
                 {way: (f"{evaluation.variant}, {way}", count) for way in ways},

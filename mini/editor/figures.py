@@ -59,7 +59,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Item:
+class EditExample:
     """An edit to be asked for: its case, its source picture, and the instruction."""
 
     case: EditCase
@@ -67,14 +67,14 @@ class Item:
     prompt: str
 
 
-def items(count: int, seed: int, split: Split, wording: Wording) -> list[Item]:
+def sample_examples(count: int, seed: int, split: Split, wording: Wording) -> list[EditExample]:
     """The same edits for the same seed and split, in either wording."""
     rng = np.random.default_rng((_SEED, seed))
     made = []
     for _ in range(count):
         case = sample_edit(rng, split)
         said = say_edit(rng, case.spec, case.before)
-        made.append(Item(case, draw(case.before), said.text if wording == "human" else said.canonical))
+        made.append(EditExample(case, draw(case.before), said.text if wording == "human" else said.canonical))
     return made
 
 
@@ -89,7 +89,7 @@ def figures(
     """Shares of edits that are "followed", "kept" and "both"; of edits with n sub-tasks that are both ("both, n"); of
     sub-tasks that were done, by kind."""
     counts: dict[str, list[bool]] = defaultdict(list)
-    asked = items(count, seed, split, wording)
+    asked = sample_examples(count, seed, split, wording)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, _BATCH):
         part = asked[start : start + _BATCH]

@@ -14,7 +14,7 @@ from mini.world import codec
 from mini.world.questions import at_place, stands
 from mini.world.raster import REACH
 from mini.world.sampling import Rng
-from mini.world.scene import COLORS, CONTAINERS, FILLS, MAX_CUTOUTS, RADII, SIZES, CutOut, Scene, Word
+from mini.world.scene import COLORS, CONTAINERS, FILLS, MAX_CUTOUTS, RADII, SIZES, CutOut, PrintedWord, Scene
 
 T = TypeVar("T")
 SURE = 0.015
@@ -68,7 +68,7 @@ def _apart(a: CutOut, b: CutOut) -> bool:
     return small.color != big.color and away + REACH[small.shape] * small.radius + 0.01 <= room
 
 
-def _on_sheet(cut: CutOut, word: Word | None) -> bool:
+def _on_sheet(cut: CutOut, word: PrintedWord | None) -> bool:
     edge = cut.radius + _MARGIN
     low = 0.18 if word and word.y < 0.5 else _MARGIN
     high = 0.82 if word and word.y > 0.5 else 1 - _MARGIN
@@ -105,7 +105,7 @@ def _well_placed(op: Op, cut: CutOut, anchors: list[CutOut]) -> bool:
 
 
 def _put(
-    rng: Rng, op: Op, cut: CutOut, others: list[CutOut], anchors: list[CutOut], word: Word | None, stay: bool
+    rng: Rng, op: Op, cut: CutOut, others: list[CutOut], anchors: list[CutOut], word: PrintedWord | None, stay: bool
 ) -> CutOut | None:
     """The cut-out at a place of the sub-task's; `stay`: along one axis it stays where it was, if it can."""
     upright = op.place in ("top", "bottom") or op.relation in ("above", "below")
@@ -121,7 +121,7 @@ def _put(
     return None
 
 
-def _word_after(rng: Rng, spec: EditSpec, before: Word | None) -> Word | None:
+def _word_after(rng: Rng, spec: EditSpec, before: PrintedWord | None) -> PrintedWord | None:
     op = next((op for op in spec.ops if op.kind == "write"), None)
     if op is None:
         return before
@@ -132,7 +132,7 @@ def _word_after(rng: Rng, spec: EditSpec, before: Word | None) -> Word | None:
         return replace(before, text=op.value or before.text)
     y = float(rng.uniform(0.08, 0.12) if top else rng.uniform(0.88, 0.92))
     x = before.x if before is not None else float(rng.uniform(0.38, 0.62))
-    return Word(op.value or (before.text if before else ""), x, y)
+    return PrintedWord(op.value or (before.text if before else ""), x, y)
 
 
 def _changed(rng: Rng, cut: CutOut, ops: list[Op]) -> CutOut:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from mini.judge.looking import PatchBatch, PatchHeads, Pictures, pictures
+from mini.judge.looking import PatchBatch, PatchHeads, PictureSource, pictures
 from mini.judge.packing import LENGTH, NO, PREFIX, QUESTIONS, VOCABULARY, YES, QuestionBatch, question_batch
 from mini.judge.questioning import THINGS
 from mini.world.questions import plural
@@ -38,7 +38,7 @@ def packed_attention(
     own = own_q @ own_k.transpose(-1, -2) + causal[:LENGTH, :LENGTH]
     weights = _weigh(torch.cat([back, own], -1))
     if module.layer_idx in (GROUND_LAYER, RELATION_LAYER):
-        module.ground = weights[:, :GROUND_HEADS, ..., :PREFIX]  # for Ask.losses
+        module.ground = weights[:, :GROUND_HEADS, ..., :PREFIX]  # for JudgeWithHeads.losses
     mixed = (weights[..., :PREFIX].flatten(2, 3) @ pre_v) + (weights[..., PREFIX:] @ own_v).flatten(2, 3)
     return torch.cat([prefix, mixed], 2).transpose(1, 2), None
 
@@ -88,7 +88,7 @@ def start_projector(model: LlavaForConditionalGeneration, heads: PatchHeads) -> 
         projector.linear_2.weight[:, unit] = word
 
 
-class Ask(nn.Module):
+class JudgeWithHeads(nn.Module):
     """The whole judge with throw-away heads at noun phrases. The vision tower stays as it has learnt to look: trained
     on, it lost what it knew of shapes to the noise of early answers."""
 
@@ -162,7 +162,7 @@ class Ask(nn.Module):
 
 
 @dataclass(frozen=True)
-class Measured:
+class AnswerFigures:
     """Accuracy on pictures and questions that were not trained on, in all and by kind of question; label mass on
     questions and on nonsense; and the temperature by which the logit of P(yes) is to be divided, which makes the
     answers likeliest (Guo et al. 2017)."""
@@ -175,7 +175,7 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 32) -> Measured:
+def measure(whole: JudgeWithHeads, source: PictureSource, seed: int, batches: int, size: int = 32) -> AnswerFigures:
     whole.eval()
     rng = np.random.default_rng((seed, 3))
     gaps: list[Tensor] = []
@@ -203,7 +203,7 @@ def measure(whole: Ask, source: Pictures, seed: int, batches: int, size: int = 3
         kind: float(right[torch.tensor([k == kind for k in kinds])].float().mean())
         for kind in sorted(set(kinds) - {"nonsense", "open"})
     }
-    return Measured(
+    return AnswerFigures(
         accuracy=float(right[sure].float().mean()),
         kinds=by_kind,
         mass=float(mass[sure].mean()),

@@ -97,7 +97,7 @@ def _mirrored(scene: Scene) -> Scene:
     return Scene(scene.sheet, tuple(replace(cut, x=1 - cut.x) for cut in scene.cutouts), word)
 
 
-class Pictures:
+class PictureSource:
     """Where training pictures come from: the pool, messes made of it, and the generator's own where there are any."""
 
     def __init__(self, rows: NDArray[np.float32], generated: NDArray[np.float32] | None, messy: float) -> None:
@@ -119,7 +119,7 @@ class Pictures:
         return scene, draw(scene), False
 
 
-class Look(nn.Module):
+class VisionWithHeads(nn.Module):
     """The vision tower with patch heads."""
 
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
@@ -135,7 +135,7 @@ class Look(nn.Module):
         return {"loss": torch.stack([v for k, v in parts.items() if k != "shape_right"]).sum(), **parts}
 
 
-def pictures(rng: Rng, source: Pictures, n: int, exact: bool) -> tuple[list[Scene], list[Scene], Tensor]:
+def pictures(rng: Rng, source: PictureSource, n: int, exact: bool) -> tuple[list[Scene], list[Scene], Tensor]:
     """Drawn scenes, the scenes as the oracle reads them off the pictures, and the pictures' pixels."""
     drawn, read, images = [], [], []
     for _ in range(n):

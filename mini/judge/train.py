@@ -10,7 +10,7 @@ alone: patches are to look like the words for what lies in them; a third of the 
 "red"); nouns, values and relations are told at which cut-outs to look; and from the last word of each noun phrase a
 throw-away head must read how many it names and where they lie.
 
-Pictures are training scenes as they are, scenes left messy, and, where `--generated` names a file of them, the
+PictureSource are training scenes as they are, scenes left messy, and, where `--generated` names a file of them, the
 generator's own.
 """
 
@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from mini.judge.asking import Ask, measure, packed_attention, start_projector
-from mini.judge.looking import Look, PatchBatch, Pictures, patch_batch, pictures
+from mini.judge.asking import JudgeWithHeads, measure, packed_attention, start_projector
+from mini.judge.looking import PatchBatch, PictureSource, VisionWithHeads, patch_batch, pictures
 from mini.judge.model import build_model, save
 from mini.judge.packing import question_batch
 from mini.training import Trainer, console
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model()
     console.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
 
-    look = Look(model)
-    plain = Pictures(rows, None, messy=0.5)
+    look = VisionWithHeads(model)
+    plain = PictureSource(rows, None, messy=0.5)
 
     def look_step(i: int) -> Mapping[str, Tensor]:
         drawn, _, images = pictures(np.random.default_rng((options.seed, 1, i)), plain, 2 * options.batch, False)
@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     look.load_state_dict(looking.average)
 
     start_projector(model, look.heads)
-    whole = Ask(model)
-    source = Pictures(rows, generated, messy=0.5)
+    whole = JudgeWithHeads(model)
+    source = PictureSource(rows, generated, messy=0.5)
 
     seen: dict[int, tuple[list[Scene], Tensor, PatchBatch]] = {}
 

@@ -17,7 +17,7 @@ from PIL import Image
 from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Judge
-from mini.phrasebook.phrases import Ask, Clause, Phrases, Thing, load_phrases
+from mini.phrasebook.phrases import Clause, Phrases, QualityQuestion, Thing, load_phrases
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
@@ -29,7 +29,7 @@ _SURE = 0.8
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenThing:
     """A thing that is in the picture. `answers`: P(yes) by question, of those of `thing`."""
 
     thing: Thing
@@ -44,7 +44,7 @@ class Seen:
         ]
         return max(known)[1] if known and max(known)[0] >= bar else None
 
-    def asks(self, bar: float) -> tuple[Ask, ...]:
+    def asks(self, bar: float) -> tuple[QualityQuestion, ...]:
         """The questions of what it is like, or of what all of them are."""
         number = self.number(bar)
         if self.thing.counts and number is None:
@@ -82,7 +82,7 @@ class Aftermath:
 
     phrases: Phrases
     clauses: Sequence[Clause]
-    seen: Sequence[Seen]
+    seen: Sequence[SeenThing]
     bar: float = 0.5
     _names: list[Name] = field(init=False)
 
@@ -416,15 +416,15 @@ class PhraseEditChecks:
         kept = [question for question in after.kept(_SURE) if question not in asked]
         return EditChecks(tuple(wanted), tuple(Check(_KEPT, question) for question in kept))
 
-    async def _look(self, source: Image.Image, instruction: str) -> list[Seen]:
+    async def _look(self, source: Image.Image, instruction: str) -> list[SeenThing]:
         """All that is in the picture, with what the judge says of it."""
         things = self._phrases.things
         sure = await self._sure(source, instruction, [thing.there for thing in things])
         there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
         sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])
-        seen = [Seen(thing, sure) for thing in there]
+        seen = [SeenThing(thing, sure) for thing in there]
         more = await self._sure(source, instruction, [ask.question for one in seen for ask in one.asks(self._pass_at)])
-        return [Seen(one.thing, sure | more) for one in seen]
+        return [SeenThing(one.thing, sure | more) for one in seen]
 
     async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
         """P(yes) of each question that the judge could answer."""

@@ -169,7 +169,7 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class Ask:
+class QualityQuestion:
     """A question that tells more of a thing: whether it has that value of that quality."""
 
     quality: str
@@ -186,8 +186,8 @@ class Thing:
     values: Mapping[str, str]
     there: str
     counts: tuple[str, ...] = ()
-    asks: tuple[Ask, ...] = ()
-    asks_all: tuple[Ask, ...] = ()
+    asks: tuple[QualityQuestion, ...] = ()
+    asks_all: tuple[QualityQuestion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,10 +261,10 @@ class Phrases:
                     found.append(Thing(name, values, there, tuple(ask.question for ask in counts), one, several))
         return tuple(found)
 
-    def _asks(self, asks: Mapping[str, Sequence[str]], values: Mapping[str, str]) -> tuple[Ask, ...]:
+    def _asks(self, asks: Mapping[str, Sequence[str]], values: Mapping[str, str]) -> tuple[QualityQuestion, ...]:
         """The questions of a thing, for each value of each quality."""
         return tuple(
-            Ask(quality, next(iter(more.values()), ""), text)
+            QualityQuestion(quality, next(iter(more.values()), ""), text)
             for quality, templates in asks.items()
             for ask in templates
             for more in self._values_of(ask, values)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mini.phrasebook.phrases import Clause, Counting, load_phrases
-from rewriter.plan import Fault, Look, Plan, Situation, Step, in_order, redraw_or_retry, repair_plan
+from rewriter.plan import FailedQuestion, Look, Plan, Situation, Step, in_order, redraw_or_retry, repair_plan
 
 
 class PhrasePlanner:
@@ -60,13 +60,13 @@ class PhrasePlanner:
         return repair_plan(situation, _linked(steps, [clause for clause, _ in mending]))
 
     def _together(
-        self, known: Sequence[tuple[Fault, Clause]], told: Sequence[Clause]
-    ) -> list[tuple[Clause, list[Fault]]]:
+        self, known: Sequence[tuple[FailedQuestion, Clause]], told: Sequence[Clause]
+    ) -> list[tuple[Clause, list[FailedQuestion]]]:
         """The instructions, each once, with all that they mend. What is missing though the user asked for it (`told`)
         is added as the user told it: what mends "is there a heart" is silent on its size and place."""
         missing = {clause.more for _, clause in known if clause.more is not None and clause.more[1] > 0}
         again = [(clause, self._asks(clause)) for clause in told if clause.more in missing]
-        mending: dict[str, tuple[Clause, list[Fault]]] = {}
+        mending: dict[str, tuple[Clause, list[FailedQuestion]]] = {}
         for fault, clause in known:
             own = next((one for one, asks in again if one.more == clause.more or fault.question in asks), clause)
             mending.setdefault(own.canonical, (own, []))[1].append(fault)
@@ -77,7 +77,7 @@ class PhrasePlanner:
         counting = None if clause.more is None else self._phrases.counting(clause.more[0])
         return {question for _, question in clause.checks} | set(counting.asks if counting is not None else ())
 
-    async def _mending(self, fault: Fault, look: Look | None) -> Clause | None:
+    async def _mending(self, fault: FailedQuestion, look: Look | None) -> Clause | None:
         found = self._phrases.mend(fault.question)
         if not isinstance(found, Counting):
             return found
@@ -102,7 +102,7 @@ class PhrasePlanner:
         said = "in other words" if other != refused.instruction else "the same words, drawn anew"
         return Plan("edit", said, (replace(refused, instruction=other, after=()),))
 
-    def _steps(self, clauses: Sequence[Clause], faults: Sequence[Fault]) -> tuple[Step, ...]:
+    def _steps(self, clauses: Sequence[Clause], faults: Sequence[FailedQuestion]) -> tuple[Step, ...]:
         """A step for each clause; clauses that speak of the same thing stay together, because each names it as it is
         before all of them. Questions that no clause accounts for go with the last."""
         groups: list[list[Clause]] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mini.world.scene import COLORS, FILLS, MAX_CUTOUTS, SHAPES, SHEETS, WORDS, CutOut, Scene, Word
+from mini.world.scene import COLORS, FILLS, MAX_CUTOUTS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
 
 Floats = NDArray[np.float32]
 TOKENS = MAX_CUTOUTS + 2
@@ -66,7 +66,7 @@ def from_rows(rows: Floats) -> Scene:
         if s > 0
     )
     x, y, _, text = rows[WORD_TOKEN, :4]
-    word = Word(WORDS[int(text) - 1], float(x), float(y)) if text > 0 else None
+    word = PrintedWord(WORDS[int(text) - 1], float(x), float(y)) if text > 0 else None
     return Scene(_SHEETS[int(rows[SHEET_TOKEN, 3])], cutouts, word)
 
 

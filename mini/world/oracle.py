@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from mini.world import questions
 from mini.world.raster import DARK, EXTENT, INK, SHADOW, darker, font, pattern, polygon
-from mini.world.scene import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, Scene, Word
+from mini.world.scene import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
 
 SIDE = 256
 MIN_AREA = 60
@@ -105,7 +105,7 @@ def _thick(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(np.pad(mask, 1)), dtype=np.bool_)
 
 
-def _word(ink: NDArray[np.bool_]) -> Word | None:
+def _word(ink: NDArray[np.bool_]) -> PrintedWord | None:
     if ink.sum() < MIN_AREA / 2:
         return None
     mask, top, left = _cropped(ink)
@@ -121,7 +121,7 @@ def _word(ink: NDArray[np.bool_]) -> Word | None:
         if score > best_score:
             best, best_score = text, score
     text = best if best_score >= MIN_WORD_MATCH else "?"
-    return Word(text, (left + mask.shape[1] / 2) / SIDE, (top + mask.shape[0] / 2) / SIDE)
+    return PrintedWord(text, (left + mask.shape[1] / 2) / SIDE, (top + mask.shape[0] / 2) / SIDE)
 
 
 def read_scene(image: Image.Image, min_match: float = MIN_MATCH) -> Scene:

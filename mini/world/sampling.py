@@ -27,10 +27,10 @@ from mini.world.scene import (
     CutOut,
     Group,
     Place,
+    PrintedWord,
     Relation,
     Scene,
     Spec,
-    Word,
     held_out,
 )
 
@@ -192,7 +192,7 @@ def _try_scene(rng: Rng, spec: Spec) -> Scene | None:
     word = None
     if spec.word is not None:
         top = rng.random() < 0.5 if spec.word_place is None else spec.word_place == "top"
-        word = Word(
+        word = PrintedWord(
             spec.word,
             float(rng.uniform(0.38, 0.62)),
             float(rng.uniform(0.08, 0.12) if top else rng.uniform(0.88, 0.92)),

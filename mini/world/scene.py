@@ -77,7 +77,7 @@ class CutOut:
 
 
 @dataclass(frozen=True)
-class Word:
+class PrintedWord:
     """A short word printed on the sheet; x, y is the middle of its box."""
 
     text: str
@@ -89,7 +89,7 @@ class Word:
 class Scene:
     sheet: str
     cutouts: tuple[CutOut, ...]
-    word: Word | None = None
+    word: PrintedWord | None = None
 
 
 @dataclass(frozen=True)

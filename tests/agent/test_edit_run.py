@@ -19,7 +19,7 @@ from editors.testing import FakeBackend
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.limits import Limits, TreeLimits
-from rewriter.plan import Fault, Plan, Step
+from rewriter.plan import FailedQuestion, Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
 
 Q1, Q2, Q3 = (check.question for check in CHECKS)
@@ -76,7 +76,7 @@ async def test_a_picture_is_edited_judged_and_accepted(tmp_path: Path) -> None:
     assert started.source == result.source
     [situation] = planner.situations
     assert (situation.editing, situation.request, situation.passed) == (True, "make it so", (Q3,))
-    assert situation.faults == (Fault(Q1), Fault(Q2))
+    assert situation.faults == (FailedQuestion(Q1), FailedQuestion(Q2))
     record = json.loads((result.folder / "run.json").read_text())
     assert record["source"] == best.parent
     assert record["source_report"]["score"] == pytest.approx(0.4)
@@ -105,7 +105,7 @@ async def test_a_repair_starts_again_from_the_source_with_all_instructions(tmp_p
     assert (best.prompt, best.steps) == ("first; second", ("first", "second"))
     assert best.parent == best.root == result.attempts[0].parent
     assert planner.situations[1].done == ("first",)
-    assert planner.situations[1].faults == (Fault(Q2),)
+    assert planner.situations[1].faults == (FailedQuestion(Q2),)
     given = [task.source for task in backend.calls[-1]]
     assert all(picture is not None and picture.tobytes() == source().tobytes() for picture in given)
 
@@ -209,7 +209,7 @@ class TestInTheDrawLoop:
         assert (best.kind, best.round, best.prompt) == ("edit", 2, "mend")
         assert best.parent == result.attempts[1].image
         [situation] = planner.situations
-        assert (situation.editing, situation.prompt, situation.faults) == (False, "nearly", (Fault(Q2),))
+        assert (situation.editing, situation.prompt, situation.faults) == (False, "nearly", (FailedQuestion(Q2),))
         [planned] = [event for event in events if isinstance(event, Planned)]
         assert planned.plan.reason == "as told"
         rounds = json.loads((result.folder / "run.json").read_text())["rounds"]

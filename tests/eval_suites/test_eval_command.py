@@ -13,7 +13,7 @@ from agent.cli import app
 from agent.cli import main as run
 from eval_suites.command import main
 from eval_suites.registry import ALL
-from eval_suites.runner import Options
+from eval_suites.runner import EvalOptions
 from redraft.errors import BackendError, InputError
 
 GENEVAL = [
@@ -66,7 +66,7 @@ def test_mistakes_on_the_command_line_are_named(arguments: list[str], wrong: str
 
 
 def test_the_command_that_repeats_a_run_leaves_out_what_is_usual() -> None:
-    options = Options(data=Path("my data"), best=False, loop=True, both_orders=False)
+    options = EvalOptions(data=Path("my data"), best=False, loop=True, both_orders=False)
     assert options.command("geneval", Path("o")) == (
         "redraft eval geneval --data 'my data' --no-best --loop --one-order --out o"
     )

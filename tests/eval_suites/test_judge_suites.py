@@ -21,9 +21,9 @@ from eval_suites.judges import (
     ORDER,
     WRITTEN,
     EditComparer,
+    JudgePlan,
     LikertComparer,
     PairwiseComparer,
-    Plan,
     PointwiseComparer,
     count_answers,
     judge_pairs,
@@ -248,7 +248,7 @@ def some_pairs(folder: Path, count: int = 6) -> list[Pair]:
 
 
 def judged(
-    tmp_path: Path, judge: Any, plan: Plan, second: Any = None, pairs: list[Pair] | None = None
+    tmp_path: Path, judge: Any, plan: JudgePlan, second: Any = None, pairs: list[Pair] | None = None
 ) -> dict[str, Any]:
     book = Journal(tmp_path / "journal.jsonl", "evaluation")
     try:
@@ -299,7 +299,7 @@ async def test_edits_are_compared_in_the_dimension_asked_for() -> None:
 
 
 def test_a_good_judge_is_right_and_calibration_is_measured(tmp_path: Path) -> None:
-    figures = judged(tmp_path, pointwise(), Plan(attacks=False))
+    figures = judged(tmp_path, pointwise(), JudgePlan(attacks=False))
     assert figures["accuracy"]["with_ties"]["mean"] == 1
     assert sorted(figures["perspectives"]) == ["even", "odd"]
     assert figures["calibration"]["ece"] < 0.2
@@ -308,11 +308,13 @@ def test_a_good_judge_is_right_and_calibration_is_measured(tmp_path: Path) -> No
 
 def test_a_judge_that_always_says_the_first_is_found_out(tmp_path: Path) -> None:
     chat = FakeChat(lambda _: ChatReply("no", logprobs={"yes": math.log(0.1), "no": math.log(0.9)}))
-    figures = judged(tmp_path, PairwiseComparer(YesNoPairJudge(chat)), Plan(attacks=False, tie=0.01))
+    figures = judged(tmp_path, PairwiseComparer(YesNoPairJudge(chat)), JudgePlan(attacks=False, tie=0.01))
     assert figures["position"]["consistent"]["mean"] == 0
     assert figures["position"]["shown_first"]["mean"] == 1
     assert figures["accuracy"]["judge_ties"] == 6, "both orders together cancel out"
-    one_order = judged(tmp_path / "one", PairwiseComparer(YesNoPairJudge(chat)), Plan(attacks=False, both_orders=False))
+    one_order = judged(
+        tmp_path / "one", PairwiseComparer(YesNoPairJudge(chat)), JudgePlan(attacks=False, both_orders=False)
+    )
     assert one_order["accuracy"]["with_ties"]["mean"] == 0.5
 
 
@@ -345,13 +347,13 @@ def test_a_judge_that_obeys_the_picture_is_found_out(tmp_path: Path) -> None:
         white = image.convert("L").getpixel((159, 159)) == 255
         return 0.99 if white else brightness(image)
 
-    figures = judged(tmp_path, pointwise(gullible), Plan())
+    figures = judged(tmp_path, pointwise(gullible), JudgePlan())
     assert figures["attacks"][WRITTEN.told]["as used"]["success"]["mean"] == 1
     assert figures["attacks"][WRITTEN.told]["as used"]["gain"]["mean"] > 0.3
-    steady = judged(tmp_path / "steady", pointwise(), Plan())
+    steady = judged(tmp_path / "steady", pointwise(), JudgePlan())
     assert steady["attacks"][WRITTEN.told]["as used"]["success"]["mean"] == 0
     assert steady["verbosity"]["changed"]["mean"] == 0
-    wordy = judged(tmp_path / "wordy", pointwise(lambda i, p: 0.5 if "grateful" in p else brightness(i)), Plan())
+    wordy = judged(tmp_path / "wordy", pointwise(lambda i, p: 0.5 if "grateful" in p else brightness(i)), JudgePlan())
     assert wordy["verbosity"]["changed"]["mean"] == 1
 
 
@@ -367,9 +369,9 @@ def test_a_guard_refuses_pictures_that_give_orders_and_what_it_costs_is_told(tmp
     bare = pointwise(lambda image, prompt: gullible(image, prompt, Check("whole", "p")))
     book = Journal(tmp_path / "journal.jsonl", "evaluation")
     pairs = some_pairs(tmp_path / "in")
-    told = asyncio.run(judge_pairs(pairs, bare, None, Plan(), book, defences={"guarded": defended}))["attacks"]
+    told = asyncio.run(judge_pairs(pairs, bare, None, JudgePlan(), book, defences={"guarded": defended}))["attacks"]
     book.close()
-    assert count_answers(JudgeData((), tuple(pairs)), bare, None, Plan(), 1, 1) == len(pairs) * 5
+    assert count_answers(JudgeData((), tuple(pairs)), bare, None, JudgePlan(), 1, 1) == len(pairs) * 5
     before, after = told[WRITTEN.told]["as used"], told[WRITTEN.told]["guarded"]
     assert (before["success"]["mean"], before["refused"]["mean"]) == (1, 0)
     assert (after["success"]["mean"], after["refused"]["mean"], after["failed"]["mean"]) == (0, 1, 0)
@@ -429,7 +431,7 @@ def test_self_consistency_sees_a_judge_that_wavers(tmp_path: Path) -> None:
         async def __call__(self, pair: Shown, run: int) -> Preference:
             return Preference(0.9 if run == 0 else 0.1)
 
-    figures = judged(tmp_path, Wavering(), Plan(passes=4, attacks=False))
+    figures = judged(tmp_path, Wavering(), JudgePlan(passes=4, attacks=False))
     assert figures["consistency"] == {"passes": 4, "pairs": 6, "agreement": {"mean": 0.75, "low": 0.75, "high": 0.75}}
 
 
@@ -444,7 +446,7 @@ def test_a_second_judge_and_the_number_of_answers(tmp_path: Path) -> None:
             calls.append(run)
             return Preference(0.4)
 
-    plan = Plan(passes=2)
+    plan = JudgePlan(passes=2)
     figures = judged(tmp_path, pointwise(), plan, Second(), pairs)
     assert figures["agreement"]["same"]["mean"] == 0.5
     assert figures["second"]["with_ties"]["mean"] == 0.5
@@ -465,7 +467,7 @@ def test_a_killed_measurement_goes_on_and_failures_are_asked_again(tmp_path: Pat
             raise Killed
         return brightness(image)
 
-    plan = Plan(at_once=1)
+    plan = JudgePlan(at_once=1)
     with pytest.raises(Killed):
         judged(tmp_path, pointwise(dies), plan)
     calls: list[str] = []
@@ -490,7 +492,7 @@ def test_rank_correlation_by_hand(tmp_path: Path) -> None:
         rated.append(Rated(str(n), "p", path, rating, "a" if n < 3 else "b", ("scene",) if n < 3 else ()))
     evaluator = AlignEvaluator(FakeChecklistBuilder({}), FakeJudge(lambda image, *_: brightness(image)))
     book = Journal(tmp_path / "journal.jsonl", "evaluation")
-    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", Plan(), book, lambda: None))
+    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", JudgePlan(), book, lambda: None))
     assert figures["rating_tags"]["scene"]["spearman"] == pytest.approx(1)
     assert figures["rating_tags"]["scene"]["kendall"] == pytest.approx(1)
     assert figures["ratings"]["within"]["mean"] == 1, "pictures that people rate alike are no pair"
@@ -537,7 +539,7 @@ def test_finished_edits_are_scored_where_they_lie(tmp_path: Path) -> None:
 
 def test_the_report_of_a_judge(tmp_path: Path) -> None:
     chat = FakeChat(lambda _: ChatReply("no", logprobs={"yes": math.log(0.3), "no": math.log(0.6)}))
-    figures = judged(tmp_path, PairwiseComparer(YesNoPairJudge(chat)), Plan(passes=2), pointwise())
+    figures = judged(tmp_path, PairwiseComparer(YesNoPairJudge(chat)), JudgePlan(passes=2), pointwise())
     figures |= {
         "measure": "Toy: not a benchmark.",
         "title": "Toy",

@@ -6,7 +6,7 @@ import numpy as np
 
 from mini.world import codec
 from mini.world.sampling import sample_pair
-from mini.world.scene import CutOut, Scene, Word
+from mini.world.scene import CutOut, PrintedWord, Scene
 
 
 def _scenes(seed: int, n: int) -> list[Scene]:
@@ -61,7 +61,7 @@ def test_an_empty_sheet() -> None:
 
 
 def test_one_hot_fields_are_plus_and_minus_one() -> None:
-    scene = Scene("white", (CutOut("circle", "red", "plain", 0.5, 0.5, 0.095),), Word("HELLO", 0.5, 0.1))
+    scene = Scene("white", (CutOut("circle", "red", "plain", 0.5, 0.5, 0.095),), PrintedWord("HELLO", 0.5, 0.1))
     vector = codec.to_vectors(codec.to_rows(scene)[None])[0]
     for token, field, chosen in (
         (0, codec.SHAPE, 1),

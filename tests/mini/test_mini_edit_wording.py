@@ -12,7 +12,7 @@ from mini.editor.layout import EditCase
 from mini.editor.sampling import sample_edit
 from mini.editor.wording import EditWording, say_edit
 from mini.world import synonyms
-from mini.world.scene import COLORS, CutOut, Scene, Word
+from mini.world.scene import COLORS, CutOut, PrintedWord, Scene
 
 BEFORE = Scene(
     "sky",
@@ -22,7 +22,7 @@ BEFORE = Scene(
         CutOut("circle", "green", "plain", 0.25, 0.75, 0.06),
         CutOut("circle", "green", "dotted", 0.5, 0.7, 0.1),
     ),
-    Word("TEA", 0.5, 0.1),
+    PrintedWord("TEA", 0.5, 0.1),
 )
 WRONG = re.compile(r"  |\.\.| \.|,,|\bthe the\b|\ball all\b|\bof of\b|\ba [aeio]|None|them should")
 

@@ -28,7 +28,7 @@ from mini.generator.pipeline import to_x0
 from mini.world import codec, oracle
 from mini.world.pools import make_pool
 from mini.world.raster import draw
-from mini.world.scene import CutOut, Scene, Word
+from mini.world.scene import CutOut, PrintedWord, Scene
 from redraft.profiles import BackendConfig
 
 STEPS = 3
@@ -39,7 +39,7 @@ SCENE = Scene(
         CutOut("heart", "pink", "striped", 0.5, 0.3, 0.1),
         CutOut("circle", "green", "plain", 0.8, 0.75, 0.15),
     ),
-    Word("TEA", 0.5, 0.1),
+    PrintedWord("TEA", 0.5, 0.1),
 )
 OTHER = Scene("white", (CutOut("moon", "blue", "plain", 0.5, 0.5, 0.15),))
 TEXTS = ("make the star blue", "recolour star to blue; remove two circles", "please get rid of the moon")

@@ -15,14 +15,14 @@ from mini.world import oracle
 from mini.world.codec import from_rows
 from mini.world.raster import draw
 from mini.world.sampling import Split, sample_pair
-from mini.world.scene import MAX_CUTOUTS, CutOut, Group, Scene, Word
+from mini.world.scene import MAX_CUTOUTS, CutOut, Group, PrintedWord, Scene
 
 STAR = CutOut("star", "red", "plain", 0.2, 0.3, 0.10)
 HEART = CutOut("heart", "pink", "striped", 0.7, 0.3, 0.10)
 ONE = CutOut("circle", "green", "plain", 0.25, 0.75, 0.06)
 TWO = CutOut("circle", "green", "dotted", 0.5, 0.7, 0.10)
 MOON = CutOut("moon", "blue", "plain", 0.8, 0.7, 0.10)
-BEFORE = Scene("sky", (STAR, HEART, ONE, TWO, MOON), Word("TEA", 0.5, 0.1))
+BEFORE = Scene("sky", (STAR, HEART, ONE, TWO, MOON), PrintedWord("TEA", 0.5, 0.1))
 
 
 def _edit(text: str) -> EditSpec:
@@ -111,9 +111,9 @@ DONE: list[tuple[str, Scene]] = [
     ("add one small red cross", _with(added=(CutOut("cross", "red", "plain", 0.45, 0.45, 0.06),))),
     ("add one cross left of heart", _with(added=(CutOut("cross", "brown", "dotted", 0.45, 0.45, 0.1),))),
     ("add one cross at the top", _with(added=(CutOut("cross", "red", "plain", 0.45, 0.25, 0.06),))),
-    ("write ZOO", replace(BEFORE, word=Word("ZOO", 0.5, 0.1))),
-    ("write ZOO at the bottom", replace(BEFORE, word=Word("ZOO", 0.4, 0.9))),
-    ("move word to the bottom", replace(BEFORE, word=Word("TEA", 0.5, 0.9))),
+    ("write ZOO", replace(BEFORE, word=PrintedWord("ZOO", 0.5, 0.1))),
+    ("write ZOO at the bottom", replace(BEFORE, word=PrintedWord("ZOO", 0.4, 0.9))),
+    ("move word to the bottom", replace(BEFORE, word=PrintedWord("TEA", 0.5, 0.9))),
     ("erase word", replace(BEFORE, word=None)),
     ("change sheet to mint", replace(BEFORE, sheet="mint")),
     ("recolour star to blue; refill star to dotted; move star to the bottom",
@@ -160,7 +160,9 @@ def test_done_with_something_else(text: str, after: Scene) -> None:
     if all(op.kind != "sheet" for op in spec.ops):
         spoiled.append(replace(after, sheet="grey"))
     if all(op.kind != "write" for op in spec.ops):
-        spoiled += [replace(after, word=word) for word in (None, Word("ZOO", 0.5, 0.1), Word("TEA", 0.5, 0.2))]
+        spoiled += [
+            replace(after, word=word) for word in (None, PrintedWord("ZOO", 0.5, 0.1), PrintedWord("TEA", 0.5, 0.2))
+        ]
     for scene in spoiled:
         assert not kept(spec, BEFORE, scene), scene
 
@@ -183,8 +185,8 @@ def test_done_with_something_else(text: str, after: Scene) -> None:
         ("add one cross", _with(added=tuple(CutOut("cross", "red", "plain", x, 0.5, 0.06) for x in (0.4, 0.6)))),
         ("add one large cross", _with(added=(CutOut("cross", "red", "plain", 0.4, 0.4, 0.06),))),
         ("add one cross at the top", _with(added=(CutOut("cross", "red", "plain", 0.4, 0.5, 0.06),))),
-        ("write ZOO at the bottom", replace(BEFORE, word=Word("ZOO", 0.5, 0.1))),
-        ("move word to the bottom", replace(BEFORE, word=Word("ZOO", 0.5, 0.9))),
+        ("write ZOO at the bottom", replace(BEFORE, word=PrintedWord("ZOO", 0.5, 0.1))),
+        ("move word to the bottom", replace(BEFORE, word=PrintedWord("ZOO", 0.5, 0.9))),
         ("recolour cross to blue", BEFORE),
         ("remove crosses", BEFORE),
     ],

@@ -12,8 +12,8 @@ from transformers import AttentionInterface, AutoModelForImageTextToText, AutoPr
 
 from evaluator.local_judge import TransformersJudge
 from evaluator.types import Check, Outcome
-from mini.judge.asking import Ask, packed_attention
-from mini.judge.looking import Look, patch_batch, pixels
+from mini.judge.asking import JudgeWithHeads, packed_attention
+from mini.judge.looking import VisionWithHeads, patch_batch, pixels
 from mini.judge.model import ANSWER, IMAGE_TOKENS, PATCH, SIDE, build_model, build_processor, build_tokenizer, save
 from mini.judge.packing import LENGTH, PREFIX, QUESTIONS, question_batch
 from mini.judge.questioning import GRID, THINGS, ask, patch_labels
@@ -47,11 +47,11 @@ def _scenes(seed: int, n: int) -> list[Scene]:
 
 
 @pytest.fixture(scope="module")
-def whole() -> Ask:
+def whole() -> JudgeWithHeads:
     """A judge with the attention that training uses, in place of a trained one: every weight random."""
     torch.manual_seed(0)
     AttentionInterface.register("packed", packed_attention)
-    made = Ask(build_model(width=64, layers=3))
+    made = JudgeWithHeads(build_model(width=64, layers=3))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -59,7 +59,7 @@ def whole() -> Ask:
 
 
 @pytest.fixture(scope="module")
-def folder(whole: Ask, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(whole: JudgeWithHeads, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("judge")
     save(whole.judge, path)
     return path
@@ -69,7 +69,7 @@ def _packed(question: str) -> list[int]:
     return [VOCABULARY[word] for word in question.replace("?", " ?").split()] + [VOCABULARY[ANSWER]]
 
 
-def test_packed_questions_are_answered_like_single_ones(whole: Ask, folder: Path) -> None:
+def test_packed_questions_are_answered_like_single_ones(whole: JudgeWithHeads, folder: Path) -> None:
     """The logits of training, and those of the saved model asked one question in its own chat template."""
     assert len(ASKED) == QUESTIONS
     images = [draw(scene) for scene in _scenes(701, 2)]
@@ -94,7 +94,7 @@ def test_packed_questions_are_answered_like_single_ones(whole: Ask, folder: Path
                 torch.testing.assert_close(trained[b, q, len(_packed(question)) - 1], asked, atol=1e-4, rtol=1e-4)
 
 
-def test_a_question_sees_the_picture_and_not_its_neighbours(whole: Ask) -> None:
+def test_a_question_sees_the_picture_and_not_its_neighbours(whole: JudgeWithHeads) -> None:
     one, other = (pixels([draw(scene)]) for scene in _scenes(702, 2))
     ids = torch.zeros(1, QUESTIONS, LENGTH, dtype=torch.long)
     ids[0, 0, : len(_packed(ASKED[0]))] = torch.tensor(_packed(ASKED[0]))
@@ -213,10 +213,10 @@ def test_batches_of_patch_labels() -> None:
     assert seen == {1 + SHAPES.index(cut.shape) for cut in scenes[0].cutouts}
 
 
-def test_losses_are_finite_and_reach_every_part(whole: Ask) -> None:
+def test_losses_are_finite_and_reach_every_part(whole: JudgeWithHeads) -> None:
     scenes = _scenes(710, 4)
     images, labels = pixels([draw(scene) for scene in scenes]), patch_batch(scenes)
-    looked = Look(build_model(width=64, layers=1)).losses(images, labels)
+    looked = VisionWithHeads(build_model(width=64, layers=1)).losses(images, labels)
     asked = whole.losses(whole.look(images), question_batch(np.random.default_rng(711), scenes), labels)
     for losses in (looked, asked):
         assert all(bool(torch.isfinite(value)) for value in losses.values())
@@ -228,7 +228,7 @@ def test_losses_are_finite_and_reach_every_part(whole: Ask) -> None:
     assert all("vision_tower" in name for name in without)
 
 
-async def test_as_a_judge(folder: Path, whole: Ask) -> None:
+async def test_as_a_judge(folder: Path, whole: JudgeWithHeads) -> None:
     """Through the code that judges for the loop: the probabilities are those of training."""
     model = ModelConfig(kind="transformers", model=str(folder), local=LocalConfig(device="cpu", dtype="float32"))
     judge = TransformersJudge(JudgeConfig(model=model, style="package:mini/judge/style", min_label_mass=0.0))

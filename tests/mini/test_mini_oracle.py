@@ -9,7 +9,7 @@ from PIL import Image
 from mini.world import oracle, questions
 from mini.world.raster import draw
 from mini.world.sampling import Split, sample_pair, truths
-from mini.world.scene import SHAPES, SHEETS, WORDS, CutOut, Scene, Spec, Word
+from mini.world.scene import SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene, Spec
 
 SEEDS: dict[Split, int] = {"train": 101, "test": 102}
 
@@ -70,7 +70,7 @@ def test_an_empty_sheet(sheet: str) -> None:
 @pytest.mark.parametrize("text", WORDS)
 def test_every_word_at_both_ends_of_the_sheet(text: str) -> None:
     for y in (0.08, 0.92):
-        word = oracle.read_scene(draw(Scene("grey", (), Word(text, 0.45, y)))).word
+        word = oracle.read_scene(draw(Scene("grey", (), PrintedWord(text, 0.45, y)))).word
         assert word is not None
         assert word.text == text
         assert abs(word.x - 0.45) < 0.02
@@ -78,7 +78,7 @@ def test_every_word_at_both_ends_of_the_sheet(text: str) -> None:
 
 
 def test_a_word_that_is_none_of_the_sheet_is_not_guessed() -> None:
-    scene = Scene("white", (), Word("XYLOPHON", 0.5, 0.5))
+    scene = Scene("white", (), PrintedWord("XYLOPHON", 0.5, 0.5))
     word = oracle.read_scene(draw(scene)).word
     assert word is not None
     assert word.text == "?"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from mini.phrasebook.planner import PhrasePlanner
-from rewriter.plan import Fault, Situation, Step
+from rewriter.plan import FailedQuestion, Situation, Step
 
 
 class TestPlanner:
@@ -15,7 +15,7 @@ class TestPlanner:
 
     async def test_mostly_right_is_edited(self) -> None:
         situation = Situation(
-            "ask", prompt="p", faults=(Fault("Is the star blue?"),), passed=("Is there a star?",), edits_left=3
+            "ask", prompt="p", faults=(FailedQuestion("Is the star blue?"),), passed=("Is there a star?",), edits_left=3
         )
         plan = await self.planner(situation)
         assert (plan.choice, plan.by) == ("edit", "rules")
@@ -23,13 +23,17 @@ class TestPlanner:
         assert plan.steps[0].questions == ("Is the star blue?",)
 
     async def test_mostly_wrong_is_drawn_anew(self) -> None:
-        faults = (Fault("Is the star blue?"), Fault("Is there a moon?"), Fault("Is the sheet mint?"))
+        faults = (
+            FailedQuestion("Is the star blue?"),
+            FailedQuestion("Is there a moon?"),
+            FailedQuestion("Is the sheet mint?"),
+        )
         plan = await self.planner(Situation("ask", prompt="p", faults=faults, passed=("Is there a star?",)))
         assert (plan.choice, plan.steps) == ("redraw", ())
         assert "1 of 4" in plan.reason
 
     async def test_a_question_that_no_edit_mends_is_drawn_anew(self) -> None:
-        faults = (Fault("Do the star and the moon have the same colour?"),)
+        faults = (FailedQuestion("Do the star and the moon have the same colour?"),)
         plan = await self.planner(Situation("ask", prompt="p", faults=faults, passed=("Is there a star?",)))
         assert plan.choice == "redraw"
 
@@ -40,12 +44,16 @@ class TestPlanner:
         async def look(asked: Sequence[str]) -> list[float | None]:
             return [0.9 if number == there else 0.1 for number in range(len(asked))]
 
-        faults = (Fault("Are there exactly three circles?"),)
+        faults = (FailedQuestion("Are there exactly three circles?"),)
         plan = await self.planner(Situation("x", prompt="p", faults=faults, passed=("Is there a star?",), look=look))
         assert [step.instruction for step in plan.steps] == [edit]
 
     async def test_the_users_words_come_in_sub_tasks_with_their_questions(self) -> None:
-        faults = (Fault("Is there a blue star?"), Fault("Is the picture free of moons?"), Fault("Is it right?"))
+        faults = (
+            FailedQuestion("Is there a blue star?"),
+            FailedQuestion("Is the picture free of moons?"),
+            FailedQuestion("Is it right?"),
+        )
         ask = "make the star blue, remove the moon"
         plan = await self.planner(Situation(ask, editing=True, faults=faults, edits_left=4))
         assert [(step.instruction, step.questions) for step in plan.steps] == [
@@ -54,7 +62,7 @@ class TestPlanner:
         ]
 
     async def test_a_single_wish_is_told_in_the_users_own_words(self) -> None:
-        plan = await self.planner(Situation("Make the star blue!", editing=True, faults=(Fault("Q?"),)))
+        plan = await self.planner(Situation("Make the star blue!", editing=True, faults=(FailedQuestion("Q?"),)))
         assert [step.instruction for step in plan.steps] == ["Make the star blue!"]
         assert plan.steps[0].questions == ("Q?",)
 
@@ -74,7 +82,7 @@ class TestPlanner:
         assert plan.steps[texts.index("move heart left of yellow cross")].after
 
     async def test_a_number_goes_with_the_sub_task_that_changes_it(self) -> None:
-        faults = (Fault("Is there a yellow star?"), Fault("Is there exactly one circle?"))
+        faults = (FailedQuestion("Is there a yellow star?"), FailedQuestion("Is there exactly one circle?"))
         ask = "remove one circle; recolour star to yellow"
         plan = await self.planner(Situation(ask, editing=True, faults=faults, edits_left=4))
         assert [(step.instruction, step.questions) for step in plan.steps] == [
@@ -101,7 +109,7 @@ class TestPlanner:
             return [0.9 if number == 0 else 0.1 for number in range(len(asked))]
 
         ask = "put a little green heart at the top, and make the sheet mint"
-        faults = tuple(Fault(question) for question in wrong)
+        faults = tuple(FailedQuestion(question) for question in wrong)
         plan = await self.planner(
             Situation(
                 ask, editing=True, done=(ask,), faults=faults, passed=("Is the sheet mint?",), look=look, edits_left=4
@@ -118,6 +126,6 @@ class TestPlanner:
         assert [step.instruction for step in parts.steps] == ["remove moon", "change sheet to mint"]
 
     async def test_a_users_picture_is_never_drawn_anew(self) -> None:
-        situation = Situation("make it so", editing=True, done=("make it so",), faults=(Fault("Hm?"),))
+        situation = Situation("make it so", editing=True, done=("make it so",), faults=(FailedQuestion("Hm?"),))
         plan = await self.planner(situation)
         assert [step.instruction for step in plan.steps] == ["make it so"]

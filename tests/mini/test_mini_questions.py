@@ -9,7 +9,7 @@ from mini.judge.questioning import ask
 from mini.world import questions
 from mini.world.questions import Noun, Query, parse
 from mini.world.sampling import sample_pair, truths
-from mini.world.scene import COLORS, FILLS, PLACES, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, Scene, Word
+from mini.world.scene import COLORS, FILLS, PLACES, RELATIONS, SHAPES, SHEETS, SIZES, WORDS, CutOut, PrintedWord, Scene
 
 KINDS = {
     "exists", "count", "size", "fill", "color", "place", *RELATIONS, "absent", "word", "word_place", "sheet",
@@ -24,7 +24,7 @@ SHEET = Scene(
         CutOut("moon", "red", "striped", 0.80, 0.75, 0.10),
         CutOut("moon", "red", "dotted", 0.75, 0.30, 0.06),
     ),
-    Word("TEA", 0.5, 0.1),
+    PrintedWord("TEA", 0.5, 0.1),
 )
 ANSWERS = {
     # exists, absent: a thing, a thing of a colour, anything of a colour

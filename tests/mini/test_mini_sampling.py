@@ -23,10 +23,10 @@ from mini.world.scene import (
     WORDS,
     CutOut,
     Group,
+    PrintedWord,
     Relation,
     Scene,
     Spec,
-    Word,
     held_out,
 )
 from mini.world.wording import turned
@@ -182,7 +182,7 @@ def test_smaller_cutouts_lie_on_top() -> None:
 
 @pytest.mark.parametrize("side", [96, 256, 300])
 def test_a_picture_is_square_and_rgb(side: int) -> None:
-    image = draw(Scene("sky", (CutOut("star", "red", "dotted", 0.5, 0.5, 0.1),), Word("TEA", 0.5, 0.1)), side)
+    image = draw(Scene("sky", (CutOut("star", "red", "dotted", 0.5, 0.5, 0.1),), PrintedWord("TEA", 0.5, 0.1)), side)
     assert image.size == (side, side)
     assert image.mode == "RGB"
 
@@ -197,7 +197,7 @@ def test_cutouts_may_reach_over_the_edge() -> None:
 
 def test_patches_are_labelled_with_what_lies_in_them() -> None:
     cut = CutOut("square", "blue", "striped", 0.5 + 0.5 / GRID, 0.5 + 0.5 / GRID, 0.17)
-    labels = patch_labels(Scene("mint", (cut,), Word("ZOO", 0.5, 0.1)))
+    labels = patch_labels(Scene("mint", (cut,), PrintedWord("ZOO", 0.5, 0.1)))
     here = (GRID // 2) * GRID + GRID // 2  # the middle of the square is the middle of this patch
     assert labels.thing[here] == 1 + SHAPES.index("square")
     assert labels.color[here] == list(COLORS).index("blue")
