@@ -53,7 +53,7 @@ def test_a_picture_that_the_editor_cannot_take_is_refused_with_the_reason(tmp_pa
 def test_a_session_edits_and_goes_back(tmp_path: Path) -> None:
     draw(SCENE).save(tmp_path / "given.png")
     said = "/open given.png\nmake the star blue\n/save edited.png\n/undo\n/save before.png\n"
-    done = redraft("chat", "--session", "talk", cwd=tmp_path, said=said)
+    done = redraft("chat", "--conversation", "talk", cwd=tmp_path, said=said)
     assert done.returncode == 0, done.stderr
     assert colours(tmp_path / "edited.png") == {"star": "blue", "circle": "green"}
     assert colours(tmp_path / "before.png") == {"star": "red", "circle": "green"}
