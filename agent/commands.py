@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import typer
 from pydantic import ValidationError
 
-from agent.events import Asked, Event
+from agent.events import Event, NeedsAnswer
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
 from agent.runfolder import RunFolder, best_score, list_runs, require_writable
@@ -253,7 +253,7 @@ def _follow(run: Run) -> RunResult:
         try:
             while run.result is None:
                 last = runner.run(work())
-                if isinstance(last, Asked):
+                if isinstance(last, NeedsAnswer):
                     answer = _answer()
         except (KeyboardInterrupt, EOFError):
             view.__exit__()

@@ -97,7 +97,7 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Asked:
+class NeedsAnswer:
     """The run waits for an answer: give it to `Run.stream(answer=...)`, now or after `Run.open(folder)`."""
 
     round: int
@@ -136,7 +136,7 @@ Event = (
     | ImageDrawn
     | Judged
     | Decided
-    | Asked
+    | NeedsAnswer
     | Warned
     | RunFinished
 )

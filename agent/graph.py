@@ -50,7 +50,7 @@ from agent.events import (
 from agent.models import Chooser, Models
 from agent.runfolder import RunFolder, save_picture
 from agent.runlog import RunLog
-from agent.strategies import Cost, Draw, MakeEdit, MakeRewrites, View, load_strategy
+from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, load_strategy
 from agent.strategies.loop import derive_seed
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
 from editors.backend import ImageBackend, ImageTask, render
@@ -177,7 +177,7 @@ async def rewrite(state: State, runtime: Node) -> State:
         move = loop(view)
         if isinstance(move, MakeRewrites):
             move = loop(replace(view, rewrites=await _make_rewrites(move, view, runtime)))
-    assert isinstance(move, Draw)
+    assert isinstance(move, MakePictures)
     return {"round": view.round, "tasks": list(move.tasks)}
 
 
@@ -427,7 +427,7 @@ async def make_branches(state: State, runtime: Node) -> State:
         join=editing.planner.join,
     )
     move = load_strategy("tree")(view)
-    assert isinstance(move, Draw)
+    assert isinstance(move, MakePictures)
     return {"round": view.round, "tasks": list(move.tasks)}
 
 

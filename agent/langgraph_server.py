@@ -38,7 +38,7 @@ from redraft.store import ImageStore
 from rewriter.request import clean_request
 
 
-class Asked(TypedDict):
+class ThreadInput(TypedDict):
     """What a thread is started with. Without a seed, one is drawn and kept in the state."""
 
     request: str
@@ -46,7 +46,7 @@ class Asked(TypedDict):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ThreadSettings:
     """What may be set for a run; limits that are None are the profile's."""
 
     profile: str = "mini"
@@ -59,10 +59,12 @@ class Settings:
 
 def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
     """The factory that `langgraph.json` names. Cheap: models are opened by the first run."""
-    return build_graph(context_schema=Settings, input_schema=Asked, begin=_begin, bring=_bring).compile(name="redraft")
+    return build_graph(context_schema=ThreadSettings, input_schema=ThreadInput, begin=_begin, bring=_bring).compile(
+        name="redraft"
+    )
 
 
-async def _begin(state: Asked, runtime: Runtime[Any]) -> State:
+async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
     """A whole state from what was asked; what an earlier run of the thread left is put aside."""
     await asyncio.to_thread(_opened, _settings(runtime).profile)  # takes a while the first time
     seed = state.get("seed")
@@ -111,11 +113,11 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
             raise
 
 
-def _settings(runtime: Runtime[Any]) -> Settings:
-    return runtime.context if isinstance(runtime.context, Settings) else Settings(**(runtime.context or {}))
+def _settings(runtime: Runtime[Any]) -> ThreadSettings:
+    return runtime.context if isinstance(runtime.context, ThreadSettings) else ThreadSettings(**(runtime.context or {}))
 
 
-def _limits(profile: Profile, settings: Settings) -> Limits:
+def _limits(profile: Profile, settings: ThreadSettings) -> Limits:
     changes = {name: value for name, value in dataclasses.asdict(settings).items() if name in Limits.model_fields}
     return profile.limits.changed(**changes)
 

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
-from agent.events import Asked, Event, RunFinished, RunStarted, Warned
+from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
 from agent.runfolder import RunFolder, finished_record, new_record, save_picture
@@ -177,13 +177,13 @@ class Run:
     async def run(self) -> RunResult:
         """Works to the end without events. Raises as `stream` does, and InputError if the run asks the user."""
         async for event in self.stream():
-            if isinstance(event, Asked):
+            if isinstance(event, NeedsAnswer):
                 raise InputError(f"the run {self.folder.path} waits for an answer; use stream, or start it without ask")
         assert self.result is not None
         return self.result
 
     async def stream(self, answer: Answer | None = None) -> AsyncGenerator[Event]:
-        """Works until the run is finished (last event RunFinished) or waits for the user (last event Asked).
+        """Works until the run is finished (last event RunFinished) or waits for the user (last event NeedsAnswer).
 
         A failing model or server ends the run with StopReason.FAILED, never with an exception; such a run can be
         opened and streamed again, and so can one whose process was killed or whose stream was left early.
@@ -272,14 +272,14 @@ class Run:
         await graph.aupdate_state(_THREAD, {"decision": None}, as_node="render")
         return await graph.aget_state(_THREAD)
 
-    def _question(self, log: RunLog, snapshot: StateSnapshot) -> Asked:
+    def _question(self, log: RunLog, snapshot: StateSnapshot) -> NeedsAnswer:
         decision: Decision = snapshot.values["decision"]
         attempts = log.attempts(snapshot.values["attempts"])
         best = decision.best
         attempt = None if best is None else attempts[best]
         path = None if best is None or attempt is None else self.folder.picture(best + 1, attempt)
         number = None if best is None else best + 1
-        return Asked(snapshot.values["round"], number, attempt, path, decision.why, _CHOICES)
+        return NeedsAnswer(snapshot.values["round"], number, attempt, path, decision.why, _CHOICES)
 
     def _finish(self, log: RunLog, snapshot: StateSnapshot, context: Context, error: str | None) -> RunFinished:
         """Writes what the run leaves behind. Done again, it writes the same."""

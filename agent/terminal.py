@@ -26,12 +26,12 @@ from rich.status import Status
 
 from agent.decide import acceptable
 from agent.events import (
-    Asked,
     ChecklistMade,
     Decided,
     Event,
     ImageDrawn,
     Judged,
+    NeedsAnswer,
     Planned,
     Pruned,
     RewriteMade,
@@ -225,7 +225,7 @@ class LiveView:
                 self._say(f"[bold cyan]{head}[/]: {escape(decision.why)}")
             case Warned():
                 self._say(f"[yellow]warning:[/] {escape(event.text)}")
-            case Asked():
+            case NeedsAnswer():
                 self._asked(event)
             case RunFinished():
                 self._wait(None)
@@ -263,7 +263,7 @@ class LiveView:
         for line in verdict_lines(report, self._limits.pass_at):
             self._say(line)
 
-    def _asked(self, event: Asked) -> None:
+    def _asked(self, event: NeedsAnswer) -> None:
         if event.attempt is None or event.path is None:
             return
         self._picture(event.path)

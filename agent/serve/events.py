@@ -13,11 +13,11 @@ from PIL import Image
 
 from agent.chat.values import Clarify, Picture, Replied, TurnBegan, TurnEntry, TurnEvent
 from agent.events import (
-    Asked,
     ChecklistMade,
     Decided,
     ImageDrawn,
     Judged,
+    NeedsAnswer,
     Planned,
     Pruned,
     RewriteMade,
@@ -232,7 +232,7 @@ def to_wire(
                 "current": event.entry.current, "file": file, "branch": event.branch,
             }  # fmt: skip
             return WireEvent("replied", "replied", replied)
-        case Asked():  # runs of conversations do not ask
+        case NeedsAnswer():  # runs of conversations do not ask
             return WireEvent("asked", "warning", {"text": event.why})
 
 

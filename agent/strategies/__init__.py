@@ -4,7 +4,7 @@ A strategy is a pure function of what the journal holds, so that a run that was 
 
     view = View(request="a red star", seed=7, limits=Limits())
     load_strategy("loop")(view)                                  # MakeRewrites(n=1, ...)
-    load_strategy("loop")(replace(view, rewrites=(rewrite,)))    # Draw(tasks=(the request itself, the rewrite))
+    load_strategy("loop")(replace(view, rewrites=(rewrite,)))    # MakePictures(tasks=(the request itself, the rewrite))
 
 `loop` rewrites and draws, round by round; `tree` edits in steps. Whether a run ends is not theirs to say: `agent.decide`.
 """
@@ -78,7 +78,7 @@ class MakeRewrites:
 
 
 @dataclass(frozen=True)
-class Draw:
+class MakePictures:
     """Make these pictures."""
 
     tasks: tuple[Task, ...]
@@ -99,7 +99,7 @@ class MakeEdit:
     again: bool = False
 
 
-Move = MakeRewrites | Draw | MakeEdit
+Move = MakeRewrites | MakePictures | MakeEdit
 Strategy = Callable[[View], Move]
 
 STRATEGIES: Mapping[str, str] = {"loop": "agent.strategies.loop:loop", "tree": "agent.strategies.tree:tree"}

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Sequence
 
 from agent.decide import best_of
-from agent.strategies import Draw, MakeRewrites, View
+from agent.strategies import MakePictures, MakeRewrites, View
 from agent.types import Attempt, Task, missed
 from evaluator.types import Outcome
 from redraft.limits import Limits
 from rewriter.types import Feedback, Rewrite
 
 
-def loop(view: View) -> MakeRewrites | Draw:
+def loop(view: View) -> MakeRewrites | MakePictures:
     """Asks for the round's rewrites, and when they are there for its pictures."""
     attempts = list(view.attempts.values())
     index = best_of(attempts, view.limits)
@@ -31,7 +31,7 @@ def loop(view: View) -> MakeRewrites | Draw:
         spent=view.spent.images,
         best=best,
     )
-    return Draw(tuple(tasks))
+    return MakePictures(tuple(tasks))
 
 
 def derive_seed(seed: int, number: int, index: int) -> int:

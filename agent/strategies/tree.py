@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from agent.decide import best_of
-from agent.strategies import Draw, Joiner, MakeEdit, View
+from agent.strategies import Joiner, MakeEdit, MakePictures, View
 from agent.strategies.loop import derive_seed
 from agent.types import Attempt, Branch, EditPlan, Fate, Task, missed, passes
 from evaluator.types import Outcome, Report
 from redraft.limits import Limits, TreeLimits
 
 
-def tree(view: View) -> MakeEdit | Draw:
+def tree(view: View) -> MakeEdit | MakePictures:
     """Takes the edit under way one step further, or says which picture is to be edited next."""
     if view.ready is not None:
-        return Draw(tuple(plan_branches(view, view.ready)))
+        return MakePictures(tuple(plan_branches(view, view.ready)))
     plan, branches = view.plan, None
     if plan is not None and plan.is_under_way:
         branches = judge_branches(view, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.events import Asked, Event
+from agent.events import Event, NeedsAnswer
 from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import Opinion
@@ -42,7 +42,7 @@ async def run(
     )
     events = [event async for event in session.stream()]
     for answer in answers:
-        assert isinstance(events[-1], Asked)
+        assert isinstance(events[-1], NeedsAnswer)
         events += [event async for event in session.stream(answer)]
     assert session.result is not None
     return session.result, events

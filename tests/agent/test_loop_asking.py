@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import Asked, RunFinished
+from agent.events import NeedsAnswer, RunFinished
 from agent.run import Run
 from agent.testing import fake_models
 from agent.types import StopReason
@@ -18,7 +18,7 @@ from tests.agent.loop_runs import GOOD, by_word, run
 async def test_accepted_by_the_user(tmp_path: Path) -> None:
     result, events = await run(fake_models(by_word()), tmp_path, answers=["accept"])
     assert (result.stop, result.why) == (StopReason.ACCEPTED, "accepted by the user")
-    asked = next(event for event in events if isinstance(event, Asked))
+    asked = next(event for event in events if isinstance(event, NeedsAnswer))
     assert asked.path is not None
     assert asked.path.is_file()
 
@@ -37,10 +37,10 @@ async def test_a_picture_the_judge_likes_still_needs_the_user(tmp_path: Path) ->
 async def test_a_pending_question_waits_for_a_later_process(tmp_path: Path) -> None:
     session = Run.start("ask", fake_models(by_word()), limits=Limits(), out=tmp_path, seed=1, ask=True)
     events = [event async for event in session.stream()]
-    assert isinstance(events[-1], Asked)
+    assert isinstance(events[-1], NeedsAnswer)
     later = Run.open(session.folder.path, fake_models(by_word()))
     events = [event async for event in later.stream()]
-    assert isinstance(events[-1], Asked)
+    assert isinstance(events[-1], NeedsAnswer)
     events = [event async for event in later.stream("accept")]
     assert isinstance(events[-1], RunFinished)
 
