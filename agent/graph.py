@@ -55,7 +55,7 @@ from agent.strategies.loop import derive_seed
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
 from editors.backend import ImageBackend, ImageTask, render
 from editors.changes import is_unchanged
-from editors.images import fitted, kept_outside_mask
+from editors.images import fit_image, restore_outside_mask
 from evaluator.checklist import OVERALL
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
@@ -246,7 +246,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
             source = ctx.store.get(task.source)
             if task.mask is not None:
                 whole = ImageTask(task.prompt, task.seed, source=source, mask=ctx.store.get(task.mask))
-                pictures[index] = kept_outside_mask(fitted(picture, source.size), whole)
+                pictures[index] = restore_outside_mask(fit_image(picture, source.size), whole)
             if is_unchanged(source, pictures[index]):
                 same.add(task.key)
         return [ctx.store.put(picture) for picture in pictures], same

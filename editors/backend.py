@@ -20,12 +20,12 @@ Mode = Literal["generate", "edit", "inpaint"]
 StepCallback = Callable[[int, int], None]
 """Called with (steps done, steps in all) while a call of `render` is under way; a server's steps are its pictures.
 
-The total may change between calls, and the count fall back, where a batch has to be drawn again in smaller parts."""
+The total may change between calls, and the count fall back, if a batch has to be drawn again in smaller parts."""
 
 
 @dataclass(frozen=True)
 class ImageTask:
-    """One picture to make. `source` None means generate; else edit it, inside `mask` (white = change) where given.
+    """One picture to make. `source` None means generate; else edit it, inside `mask` (white = change) if there is one.
 
     `size` is (width, height) in pixels; None leaves it to the backend (for edits: the source's). `references` are
     further pictures that an edit may draw upon ("the hat of the second picture"); editors that take one picture alone
@@ -94,8 +94,8 @@ def render(backend: ImageBackend, tasks: Sequence[ImageTask], on_step: StepCallb
 def open_backend(config: BackendConfig) -> ImageBackend:
     """The backend that `config` describes. Weights load at the first `render` (or an explicit `load`).
 
-    Raises ConfigError where a setting contradicts another or the named key is not in the environment, ModelMissing
-    where a model folder is not there.
+    Raises ConfigError if a setting contradicts another or the named key is not in the environment, ModelMissing
+    if a model folder is not there.
     """
     if config.kind == "openai_images":
         from editors.openai_images import OpenAIImagesBackend

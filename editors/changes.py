@@ -29,25 +29,25 @@ class Change:
 
     @property
     def unchanged(self) -> bool:
-        """True where nothing was done: little difference on the whole, and in no place much. What a trip through an
+        """True if nothing was done: little difference on the whole, and in no place much. What a trip through an
         autoencoder does stays below; a recoloured thing of a few pixels across does not."""
         return self.mean < MEAN_AT and self.peak < PEAK_AT
 
 
 def change_between(before: Image.Image, after: Image.Image, mask: Image.Image | None = None) -> Change:
-    """How much `after` differs from `before`, to whose size it is brought; inside `mask` (white) alone where given.
+    """How much `after` differs from `before`, to whose size it is brought; only inside `mask` (white) if there is one.
 
     Raises InputError for a mask that does not fit, ValueError for one that marks nothing.
     """
     size = before.size
-    one = before.convert("RGB")
+    first = before.convert("RGB")
     other = after.convert("RGB")
     if other.size != size:
         other = other.resize(size, Image.Resampling.LANCZOS)
     inside = np.asarray(fit_mask(mask, size)) >= 128 if mask is not None else np.ones(size[::-1], dtype=bool)
     if not inside.any():
         raise ValueError("the mask marks nothing to compare")
-    gaps = np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32)
+    gaps = np.asarray(first, dtype=np.float32) - np.asarray(other, dtype=np.float32)
     gaps[~inside] = 0
     rows, columns = (np.arange(0, side, BLOCK) for side in gaps.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(gaps, rows, axis=0), columns, axis=1)
@@ -59,5 +59,5 @@ def change_between(before: Image.Image, after: Image.Image, mask: Image.Image | 
 
 
 def is_unchanged(before: Image.Image, after: Image.Image, mask: Image.Image | None = None) -> bool:
-    """True where an editor handed back its source, or as good as: such an edit failed, whatever a judge says of it."""
+    """True if an editor handed back its source, or as good as: such an edit failed, whatever a judge says of it."""
     return change_between(before, after, mask).unchanged

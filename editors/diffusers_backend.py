@@ -18,7 +18,7 @@ from PIL import Image
 
 from editors import pipelines, quirks
 from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import fitted, kept_outside_mask, mode_of, source_and_mask, wanted_size
+from editors.images import fit_image, mode_of, restore_outside_mask, source_and_mask, wanted_size
 from redraft.errors import BackendError, ConfigError, RedraftError
 from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig
@@ -42,7 +42,7 @@ class DiffusersBackend:
     Weights load at the first `render`, or at `load`. Every picture has its own CPU generator, seeded with its task's
     seed, so that it depends on its own task and not on what is drawn beside it (batched and single drawings still
     differ in the last bits). Modes the loaded class does not serve are served by its siblings, of the same weights.
-    Pictures have exactly the size their task asks for (its source's where it asks for none): drawn at the nearest
+    Pictures have exactly the size their task asks for (its source's if it asks for none): drawn at the nearest
     size the model can draw, then resized. Calls from several threads wait for one another.
 
     Masks work with every editor: one that takes none edits the whole, and what is not masked is put back. Negative
@@ -127,8 +127,8 @@ class DiffusersBackend:
                     continue
                 progress.end()
                 for (position, task), picture in zip(job.tasks, drawn, strict=True):
-                    picture = fitted(picture, wanted_size(task, self._default_size()))
-                    pictures[position] = kept_outside_mask(picture, task)
+                    picture = fit_image(picture, wanted_size(task, self._default_size()))
+                    pictures[position] = restore_outside_mask(picture, task)
             return [pictures[position] for position in range(len(tasks))]
 
     def _classes(self) -> dict[Mode, type]:
@@ -180,7 +180,7 @@ class DiffusersBackend:
             self._told.add(what)
 
     def _draw(self, job: _Job, progress: _Progress) -> list[Image.Image] | None:
-        """The job's pictures; None where memory ran out and a smaller batch may do."""
+        """The job's pictures; None if memory ran out and a smaller batch may do."""
         pipe = self._pipeline_for(job.mode)
         cls: type = type(pipe)
         arguments = self._arguments(pipe, job)

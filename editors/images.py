@@ -41,8 +41,8 @@ def wanted_size(task: ImageTask, default: tuple[int, int] | None) -> tuple[int, 
     return task.source.size if task.source is not None else default
 
 
-def fitted(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """The picture in RGB at exactly `size`: resized where the shapes are (nearly) alike, else its middle is cut out."""
+def fit_image(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """The picture in RGB at exactly `size`: resized if the shapes are (nearly) alike, else its middle is cut out."""
     image = image.convert("RGB")
     if size is None or image.size == size:
         return image
@@ -60,7 +60,7 @@ def source_and_mask(task: ImageTask, size: tuple[int, int]) -> tuple[Image.Image
     return source, mask
 
 
-def within(task: ImageTask, area: int) -> ImageTask:
+def limit_area(task: ImageTask, area: int) -> ImageTask:
     """The task with its source, and so its mask and the size that follows from it, scaled down to at most `area`
     pixels."""
     if task.source is None or task.source.width * task.source.height <= area:
@@ -71,7 +71,7 @@ def within(task: ImageTask, area: int) -> ImageTask:
     return replace(task, source=source, mask=mask)
 
 
-def kept_outside_mask(picture: Image.Image, task: ImageTask) -> Image.Image:
+def restore_outside_mask(picture: Image.Image, task: ImageTask) -> Image.Image:
     """The picture inside the task's mask, the untouched source outside it.
 
     Models paint the whole canvas again (the VAE alone changes every pixel a little), while an inpainting task
@@ -83,7 +83,7 @@ def kept_outside_mask(picture: Image.Image, task: ImageTask) -> Image.Image:
     return picture if mask is None else Image.composite(picture, source, mask)
 
 
-def decoded(data: bytes, what: str) -> Image.Image:
+def decode_image(data: bytes, what: str) -> Image.Image:
     """The RGB picture in `data` (PNG, JPEG, WebP, …), transparency laid onto white.
 
     Raises BadReply if it is none, is broken, or is too large.

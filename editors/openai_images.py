@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 from PIL import Image
 
 from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import decoded, fitted, kept_outside_mask, mode_of, png, wanted_size, within
+from editors.images import decode_image, fit_image, limit_area, mode_of, png, restore_outside_mask, wanted_size
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
 from redraft.profiles import BackendConfig
 from redraft.servers import RefusedError, ServerClient
@@ -42,18 +42,18 @@ _LOOK_S = 0.1
 """How often a call looks whether it was interrupted."""
 
 OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size"})
-"""Fields that are left out where a server refuses them. A size that is left out is made afterwards, by resizing."""
+"""Fields that are left out if a server refuses them. A size that is left out is made afterwards, by resizing."""
 
 
 class OpenAIImagesBackend:
     """One request for each picture, several at a time (`server.concurrency`), each tried again as `redraft.servers` says.
 
-    Pictures have exactly the size their task asks for; where the server draws another, they are resized. Pictures that
+    Pictures have exactly the size their task asks for: they are resized if the server draws another. Pictures that
     come as an address are fetched only from the server itself.
     """
 
     def __init__(self, config: BackendConfig) -> None:
-        """Raises ConfigError where the profile names a key that is not in the environment; connects to nothing."""
+        """Raises ConfigError if the profile names a key that is not in the environment; connects to nothing."""
         if config.server is None:
             raise ConfigError('kind = "openai_images" needs a [server] table with base_url')
         if (config.width is None) != (config.height is None):
@@ -120,7 +120,7 @@ class OpenAIImagesBackend:
     def _picture(self, task: ImageTask, stop: threading.Event) -> Image.Image:
         self._here.stop = stop
         left_out = self._refused
-        sent = within(task, MAX_SENT)
+        sent = limit_area(task, MAX_SENT)
         while True:
             fields = {name: value for name, value in self._fields(sent).items() if name not in left_out}
             try:
@@ -137,8 +137,8 @@ class OpenAIImagesBackend:
                 log.warning("%s refuses `%s`; it is left out", self._address, name)
             self._refused |= left_out
             self._accepted |= OPTIONAL & fields.keys()
-        picture = decoded(self._image_bytes(reply), f"{self.name} at {self._address}")
-        return kept_outside_mask(fitted(picture, wanted_size(task, self._default_size())), task)
+        picture = decode_image(self._image_bytes(reply), f"{self.name} at {self._address}")
+        return restore_outside_mask(fit_image(picture, wanted_size(task, self._default_size())), task)
 
     def _default_size(self) -> tuple[int, int] | None:
         config = self._config
@@ -177,7 +177,7 @@ class OpenAIImagesBackend:
         except RedraftError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
-            raise self._server.error(error) from None
+            raise self._server.map_error(error) from None
 
     def _open_client(self) -> openai.OpenAI:
         with self._lock:

@@ -35,7 +35,7 @@ OUT_OF_MEMORY_ADVICE = (
 
 
 def device_of(config: BackendConfig) -> torch.device:
-    """The device a profile names; "auto" is the best there is. Raises ConfigError where it is not there."""
+    """The device a profile names; "auto" is the best there is. Raises ConfigError if it is not there."""
     name = pick_device(config.device)
     try:
         device = torch.device(name)
@@ -59,7 +59,7 @@ def dtype_of(config: BackendConfig, device: torch.device) -> torch.dtype:
 
 
 def pipeline_class(config: BackendConfig) -> type | None:
-    """The class of a profile's pipeline, found without loading weights; None where its code lies beside the weights.
+    """The class of a profile's pipeline, found without loading weights; None if its code lies beside the weights.
 
     Reads the folder's `model_index.json`; for a hub id fetches that one file. Raises ModelMissing, ConfigError.
     """
@@ -219,7 +219,7 @@ def _needs(cls: type) -> frozenset[str]:
 
 
 def _check_whole(pipe: Any, config: BackendConfig) -> None:
-    """Raises ModelMissing where a weight file lacked tensors: diffusers leaves them empty and goes on."""
+    """Raises ModelMissing if a weight file lacked tensors: diffusers leaves them empty and goes on."""
     for part, module in pipe.components.items():
         if isinstance(module, torch.nn.Module):
             empty = [name for name, tensor in module.named_parameters() if tensor.is_meta]

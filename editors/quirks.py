@@ -29,27 +29,27 @@ class Quirk:
     """What a pipeline class's signature does not say (None: go by the signature)."""
 
     guidance: str | None = None
-    """The argument that takes the guidance setting, where it is neither `guidance_scale` nor `true_cfg_scale`, or where
+    """The argument that takes the guidance setting, if it is neither `guidance_scale` nor `true_cfg_scale`, or if
     a class has both and only one of them works."""
     negative: bool | None = None
-    """False where `negative_prompt` exists but does nothing at the settings we use."""
+    """False if `negative_prompt` exists but does nothing at the settings we use."""
     empty_negative: bool = False
-    """True where guidance is off unless a negative prompt is given: an empty one (" ") is given then."""
+    """True if guidance is off unless a negative prompt is given: an empty one (" ") is given then."""
     source: str = "image"
     sources: Sources | None = None
     also_generates: bool = False
-    """True where the class takes source pictures but draws without them too."""
+    """True if the class takes source pictures but draws without them too."""
     references: bool = False
-    """True where the class takes further pictures behind the source, as one list."""
+    """True if the class takes further pictures behind the source, as one list."""
     mask_optional: bool = False
-    """True where a class that takes a mask edits without one too. (In diffusers' own, a mask's default of None does not
+    """True if a class that takes a mask edits without one too. (In diffusers' own, a mask's default of None does not
     mean that it may be left out.)"""
     inpainter: str | None = None
-    """The class that fills masks with the same parts, where diffusers' Auto tables do not know it."""
+    """The class that fills masks with the same parts, if diffusers' Auto tables do not know it."""
     packing: int | None = None
     """Latent pixels that are packed into one token along each side; sizes are multiples of VAE factor times this."""
     multiple: int | None = None
-    """Sides are multiples of this, where it is not VAE factor times packing."""
+    """Sides are multiples of this, if it is not VAE factor times packing."""
     least_area: int = 0
     """Edits of smaller pictures are drawn at this many pixels, and scaled back. For classes that lay out their source
     at an area of their own: drawn at another, the picture shifts and zooms."""
@@ -128,13 +128,13 @@ def native_modes(pipeline_class: type) -> frozenset[Mode]:
 
 
 def sources_of(pipeline_class: type) -> Sources:
-    """How the class takes source pictures. One at a time where nothing says that it can take one for each prompt:
+    """How the class takes source pictures. One at a time if nothing says that it can take one for each prompt:
     to classes that noise the source (`strength`) a list is a batch, to most others it is a set of references."""
     return quirk_of(pipeline_class).sources or ("each" if "strength" in takes(pipeline_class) else "one")
 
 
 def takes_negative(pipeline_class: type) -> bool:
-    """True where a negative prompt has an effect."""
+    """True if a negative prompt has an effect."""
     return quirk_of(pipeline_class).negative is not False and "negative_prompt" in takes(pipeline_class)
 
 
@@ -229,23 +229,23 @@ def sources_for(
     pictures of a call with one source. A class that takes no mask gets none: it paints the whole, of which the caller
     keeps what is masked."""
     quirk = quirk_of(pipeline_class)
-    given: Any
+    pictures: Any
     match sources_of(pipeline_class):
         case "each":
-            given = list(sources)
+            pictures = list(sources)
         case "nested":
-            given = [[source] for source in sources]
+            pictures = [[source] for source in sources]
         case "one":
             (source,) = sources
-            given = [source, *references] if quirk.references and references else source
-    arguments = {quirk.source: given}
+            pictures = [source, *references] if quirk.references and references else source
+    arguments = {quirk.source: pictures}
     if masks is not None and "mask_image" in takes(pipeline_class):
-        arguments["mask_image"] = list(masks) if isinstance(given, list) else masks[0]
+        arguments["mask_image"] = list(masks) if isinstance(pictures, list) else masks[0]
     return arguments
 
 
 def steps_in(pipeline_class: type, arguments: Mapping[str, Any]) -> int:
-    """How many steps a call with these arguments takes; 0 where the class does not say."""
+    """How many steps a call with these arguments takes; 0 if the class does not say."""
     parameter = inspect.signature(pipeline_class.__call__).parameters.get("num_inference_steps")
     steps = arguments.get("num_inference_steps", parameter.default if parameter is not None else 0)
     return steps if isinstance(steps, int) else 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image, ImageDraw
 
 from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import kept_outside_mask, mode_of, wanted_size
+from editors.images import mode_of, restore_outside_mask, wanted_size
 from redraft.errors import BackendError
 
 
@@ -68,14 +68,14 @@ class FakeBackend:
         size = wanted_size(task, self._size) or self._size
         if self._paint is not None:
             return self._paint(task).convert("RGB")
-        return kept_outside_mask(_tiles(task, size), task)
+        return restore_outside_mask(_tiles(task, size), task)
 
 
 def _tiles(task: ImageTask, size: tuple[int, int]) -> Image.Image:
-    given = [picture for picture in (task.source, *task.references) if picture is not None]
-    source = b"".join(picture.convert("RGB").tobytes() for picture in given)
-    told = "\0".join((task.prompt, task.negative_prompt or "", str(task.seed)))
-    digest = hashlib.sha256(told.encode() + source).digest()
+    pictures = [picture for picture in (task.source, *task.references) if picture is not None]
+    source = b"".join(picture.convert("RGB").tobytes() for picture in pictures)
+    words = "\0".join((task.prompt, task.negative_prompt or "", str(task.seed)))
+    digest = hashlib.sha256(words.encode() + source).digest()
     image = Image.new("RGB", size)
     draw = ImageDraw.Draw(image)
     for row in range(3):

@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 YesNo = tuple[float, float]
 
 _MAX_ROWS = 64
-"""Most questions in one forward pass where each row holds a copy of its picture's keys and values."""
+"""Most questions in one forward pass if each row holds a copy of its picture's keys and values."""
 
 _MAX_PACKED = 1024
 """Most tokens of a picture's questions in one row: the mask is as wide as that and as high."""
@@ -63,8 +63,8 @@ class Encoded:
 
 
 def load_vlm(config: ModelConfig, **settings: object) -> VLM:
-    """Loads as `redraft.local_models.load_local` does. Raises ModelMissing where the weights are not there, BackendError
-    where they cannot be used."""
+    """Loads as `redraft.local_models.load_local` does. Raises ModelMissing if the weights are not there, BackendError
+    if they cannot be used."""
     local = load_local(config, **settings)
     ids = local.choice_ids(YES_NO)
     return VLM(local, ids["yes"], ids["no"], dict(config.template_args))
@@ -172,8 +172,8 @@ def _answer_packed(vlm: VLM, prefix: Tensors, cache: Any, batch: Sequence[Encode
         logits_to_keep=kept,
         **{cache_argument(model): cache},
     ).logits
-    told = iter(_yes_no(vlm, logits[rows, which]))
-    return [[next(told) for _ in encoded.suffixes] for encoded in batch]
+    answers = iter(_yes_no(vlm, logits[rows, which]))
+    return [[next(answers) for _ in encoded.suffixes] for encoded in batch]
 
 
 def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int, tuple[int, ...]]]) -> list[YesNo]:
@@ -197,7 +197,7 @@ def _answer_rows(vlm: VLM, prefix: Tensors, cache: Any, rows: Sequence[tuple[int
 
 def _repeat(cache: Any, pictures: torch.Tensor) -> None:
     """Gives each row its picture's states. Unlike the cache's own batch_repeat_interleave, this reaches the states of
-    every kind of layer, takes several pictures, and copies nothing where there is one picture in plain layers."""
+    every kind of layer, takes several pictures, and copies nothing if there is one picture in plain layers."""
     from transformers.cache_utils import DynamicLayer
 
     for layer in cache.layers:

@@ -118,7 +118,7 @@ def json_in(text: str, *, truncated: bool = False) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """False where JSON escapes brought in half a surrogate pair, which no file or database would take."""
+    """False if JSON escapes brought in half a surrogate pair, which no file or database would take."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -42,7 +42,7 @@ def choice_ids(
 ) -> dict[str, tuple[int, ...]]:
     """The token ids that count as each choice: those of its spellings that `encode` (text to ids, without special
     tokens) makes one token of. No token counts for two choices: one that spells several, as the unknown token of a
-    small vocabulary does, says nothing. Raises BackendError where a choice has none; with `strict` False it gets ()."""
+    small vocabulary does, says nothing. Raises BackendError if a choice has none; with `strict` False it gets ()."""
     single: dict[str, list[int]] = {}
     for choice, words in spellings(choices).items():
         encoded = (tuple(encode(word)) for word in words)
@@ -56,7 +56,7 @@ def choice_ids(
 
 
 def add_logs(logprobs: Sequence[float]) -> float:
-    """log of the sum of exp: the log probability that any of several tokens comes. NEVER where there are none."""
+    """log of the sum of exp: the log probability that any of several tokens comes. NEVER if there are none."""
     top = max(logprobs, default=NEVER)
     if top <= NEVER:
         return NEVER

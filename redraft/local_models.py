@@ -33,7 +33,7 @@ Two threads that import transformers and diffusers at once get half a module: Py
 locks that way ("module 'transformers' has no attribute 'AutoConfig'").
 
 Two threads that meet inside one break it, in ways that outlast both: transformers switches `tie_weights` off for all
-models while one loads and puts back what it found, which is the switched-off one where another load was under way.
+models while one loads and puts back what it found, which is the switched-off one if another load was under way.
 From then on no model of the process has its tied weights. diffusers loads its text encoders through transformers.
 """
 
@@ -58,7 +58,7 @@ class LocalModel:
     eos: tuple[int, ...]
 
     def row(self, request: ChatRequest, template_args: Mapping[str, object]) -> Row:
-        """Fills in the chat template. Raises BackendError where the model cannot take such a request."""
+        """Fills in the chat template. Raises BackendError if the model cannot take such a request."""
         from jinja2 import TemplateError
 
         images: list[Image.Image] = []
@@ -67,11 +67,11 @@ class LocalModel:
             parts = (message.content,) if isinstance(message.content, str) else message.content
             pictures = [part for part in parts if not isinstance(part, str)]
             images += [one if one.mode == "RGB" else one.convert("RGB") for one in pictures]
-            content: object = "\n".join(self.defused(part) for part in parts if isinstance(part, str))
+            content: object = "\n".join(self.defuse(part) for part in parts if isinstance(part, str))
             if self.processor is not None:
-                # Templates of vision-language models want lists, some of them even where there is no picture.
+                # Templates of vision-language models want lists, some of them even if there is no picture.
                 content = [
-                    {"type": "text", "text": self.defused(part)} if isinstance(part, str) else {"type": "image"}
+                    {"type": "text", "text": self.defuse(part)} if isinstance(part, str) else {"type": "image"}
                     for part in parts
                 ]
             conversation.append({"role": message.role, "content": content})
@@ -90,7 +90,7 @@ class LocalModel:
             raise BackendError(f"the chat template of {self.name} refuses the messages: {error}") from error
         return Row(str(text), tuple(images))
 
-    def defused(self, text: str) -> str:
+    def defuse(self, text: str) -> str:
         """`text` with a space put into each special token it spells out, so that what a user or a picture's text says
         can neither end its own turn nor open another's, nor claim pictures that are not there."""
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._special else text
@@ -133,7 +133,7 @@ def load_local(config: ModelConfig, **settings: object) -> LocalModel:
 
     A folder or hub id whose configuration belongs to an image-text-to-text model gets its processor too. dtype "auto"
     is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. `settings` go to the
-    model's `from_pretrained`. Raises ModelMissing where weights are missing or incomplete, BackendError where they
+    model's `from_pretrained`. Raises ModelMissing if weights are missing or incomplete, BackendError if they
     cannot be used. One model is loaded at a time, whatever thread asks.
     """
     with LOADING:

@@ -69,7 +69,7 @@ class OpenAIChat:
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
         # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
-        messages = await asyncio.to_thread(wire_messages, request.messages)
+        messages = await asyncio.to_thread(encode_messages, request.messages)
         if request.choices:
             return await self._choose(request, messages)
         body: dict[str, object] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
@@ -157,7 +157,7 @@ class OpenAIChat:
         return ChatReply(said, usage=Usage(*token_counts(data)), model=self._model_of(data), logprobs=logprobs)
 
     async def _ids_of(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
-        """Token ids of each choice, from the server's /tokenize; None where it has no such thing."""
+        """Token ids of each choice, from the server's /tokenize; None if it has no such thing."""
         for word in (word for words in spellings(choices).values() for word in words):
             if word in self._ids:
                 continue
@@ -175,7 +175,7 @@ class OpenAIChat:
     async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
         left_out = self._unsupported
         while True:
-            supported = {renamed(key, left_out): value for key, value in body.items()}
+            supported = {rename_field(key, left_out): value for key, value in body.items()}
             extra = {key: value for key, value in supported.items() if key not in left_out}
             if self._config.template_args and "chat_template_kwargs" not in extra:
                 extra["chat_template_kwargs"] = self._config.template_args
@@ -184,7 +184,7 @@ class OpenAIChat:
                 content = (await create(model=self.name, messages=cast(Any, messages), extra_body=extra)).content
                 break
             except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
-                mapped = self._server.error(error)
+                mapped = self._server.map_error(error)
                 field = refused_field(mapped, body.keys() - left_out) if isinstance(mapped, RefusedError) else None
                 if field is None:
                     raise mapped from None
@@ -211,7 +211,7 @@ class OpenAIChat:
         except ValueError:
             return None  # some page or other
         except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
-            raise self._server.error(error) from None
+            raise self._server.map_error(error) from None
 
     def _client(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
@@ -224,16 +224,16 @@ class OpenAIChat:
         return model if isinstance(model, str) and model else self.name
 
 
-def wire_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """Messages as the server takes them: text defused, pictures as PNG data addresses."""
+def encode_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
+    """Messages as the server takes them: text defuse, pictures as PNG data addresses."""
     wire: list[dict[str, object]] = []
     for message in messages:
         content: object
         if isinstance(message.content, str):
-            content = defused(message.content)
+            content = defuse(message.content)
         else:
             content = [
-                {"type": "text", "text": defused(part)}
+                {"type": "text", "text": defuse(part)}
                 if isinstance(part, str)
                 else {"type": "image_url", "image_url": {"url": _data_url(part)}}
                 for part in message.content
@@ -242,7 +242,7 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
     return wire
 
 
-def defused(text: str) -> str:
+def defuse(text: str) -> str:
     """`text` with a space put into what spells a special token. Servers such as vLLM read those inside messages too, so
     that a user's text, or a picture's, could end its own turn and open another's."""
     return _SPECIAL.sub(r"\g<0> ", text)
@@ -281,7 +281,7 @@ def _part_text(thinking: object) -> str:
 
 
 OPTIONAL = ("response_format", "seed", "top_p", "temperature", "max_tokens")
-"""Fields that are left out (max_tokens: renamed) if a server refuses them, the one to give up first at the front."""
+"""Fields that are left out (max_tokens: rename_field) if a server refuses them, the one to give up first at the front."""
 
 _REFUSES = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra|not permitted|not allowed|unavailable|cannot"
@@ -297,7 +297,7 @@ def refused_field(error: RefusedError, sent: Collection[str]) -> str | None:
     return next((name for name in OPTIONAL if name in sent and re.search(rf"\b{name}\b", error.fields)), None)
 
 
-def renamed(key: str, unsupported: frozenset[str]) -> str:
+def rename_field(key: str, unsupported: frozenset[str]) -> str:
     return "max_completion_tokens" if key == "max_tokens" and key in unsupported else key
 
 
@@ -310,7 +310,7 @@ def token_counts(data: Mapping[str, object]) -> tuple[int, int]:
 
 
 def first_logprobs(choice: Mapping[str, object]) -> dict[str, float]:
-    """Token string to log probability at the first reply token; empty where there are none. Raises ValueError."""
+    """Token string to log probability at the first reply token; empty if there are none. Raises ValueError."""
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     first = content[0] if isinstance(content, list) and content else None

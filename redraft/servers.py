@@ -203,7 +203,7 @@ class ServerClient:
         """What an error or a reply says, on one line and without the key."""
         return one_line(error, [self.key] if self.key else ())
 
-    def error(self, error: Exception) -> BackendError:
+    def map_error(self, error: Exception) -> BackendError:
         """The error in our words: RefusedError, ServerError or BackendError. Raise it `from None`: the cause may hold the
         key."""
         import openai
@@ -222,7 +222,7 @@ class ServerClient:
         elif isinstance(error, openai.APIStatusError):
             status, detail = error.status_code, self.scrub(error_detail(error.body, error.message))
             if not is_passing(status):
-                refused = f"the server {server.base_url} {refusal(status, detail, server.api_key_env)}"
+                refused = f"the server {server.base_url} {explain_refusal(status, detail, server.api_key_env)}"
                 return RefusedError(refused, status, f"{error.param} {error.code} {error.body}")
             trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
             asked = error.response.headers.get("retry-after")
@@ -250,11 +250,11 @@ def _whole(answer: Any, body: bytearray) -> Any:
 
 
 def error_detail(body: object, message: str) -> object:
-    """What a server says for itself in the body of an error; `message` where that is empty."""
+    """What a server says for itself in the body of an error; `message` if that is empty."""
     return (body.get("message") or body.get("detail") or body) if isinstance(body, dict) else body or message
 
 
-def refusal(status: int, detail: str, api_key_env: str | None) -> str:
+def explain_refusal(status: int, detail: str, api_key_env: str | None) -> str:
     """The end of the sentence "the server ... " for a status that asking again does not mend."""
     if status in (401, 403):
         key = api_key_env

@@ -67,7 +67,7 @@ class TransformersChat:
     """A ChatModel of any causal or image-text-to-text class of transformers, run in one worker thread.
 
     The model loads at the first call. A batch of at most `local.micro_batch` rows runs; requests that arrive meanwhile
-    join it where others have finished (`redraft.refill`), or, where a model or a request with pictures does not allow
+    join it when others have finished (`redraft.refill`), or, if a model or a request with pictures does not allow
     that, make up the next batch. Each row has its own temperature, top_p, seed, stop strings and length; what is
     sampled depends on the row's own seed and not on its company, up to the rounding of batched arithmetic (about 1e-6
     in float32: a token may flip once in a very long while; half precisions flip sooner).
@@ -75,7 +75,7 @@ class TransformersChat:
     A `schema` is not forced on the model, only checked: the prompt has to ask for JSON. `choices` are read over the
     whole vocabulary. One instance may serve several event loops and threads.
 
-    Raises ModelMissing and BackendError; BadReply for an empty reply, or one that is not JSON where a schema is given.
+    Raises ModelMissing and BackendError; BadReply for an empty reply, or one that is not JSON if a schema is given.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -146,7 +146,7 @@ class TransformersChat:
                     self._fail([job.call for job in batch], error)
 
     def _running_batch(self, model: LocalModel) -> Refill | None:
-        """None where the model has no plain cache, or reads pictures: then batches are made and ended together."""
+        """None if the model has no plain cache, or reads pictures: then batches are made and ended together."""
         if model.processor is not None or not can_refill(model.model):
             return None
         return Refill(model.model, self._config.local.micro_batch, _drawing)
@@ -195,7 +195,7 @@ def _settle(job: ChatJob, tokens: list[int], prompt_tokens: int) -> None:
 
 
 def _read(model: LocalModel, job: ChatJob) -> Running:
-    """A row for the running batch. Raises BackendError where its prompt is too long."""
+    """A row for the running batch. Raises BackendError if its prompt is too long."""
     ids = model.tokenizer(job.row.text, add_special_tokens=False, return_token_type_ids=False)["input_ids"]
     if len(ids) >= model.context:
         raise BackendError(_too_long(model, len(ids)))

@@ -65,7 +65,7 @@ class Collator:
         if not (self._reasons and record.reason):
             return []
         tokenizer = self._vlm.local.tokenizer
-        reason = tokenizer.encode(f"\n{self._vlm.local.defused(record.reason)}", add_special_tokens=False)
+        reason = tokenizer.encode(f"\n{self._vlm.local.defuse(record.reason)}", add_special_tokens=False)
         return [(self._vlm.yes if record.accept else self._vlm.no)[0], *reason, *self._vlm.local.eos[:1]]
 
     def _append(self, inputs: Tensors, own: torch.Tensor) -> Tensors:

@@ -24,7 +24,7 @@ from typing import Any
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.extras import require
-from redraft.openai_chat import wire_messages
+from redraft.openai_chat import encode_messages
 from redraft.profiles import RewriterConfig, model_place
 from rewriter.batch.maker import Choice, own_columns, pick_target, record_of, result_of, settings_of
 from rewriter.batch.work import Keys
@@ -158,7 +158,7 @@ def _request(request: ChatRequest) -> Row:
     sampling = {"max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed}
     if request.temperature > 0:
         sampling["top_p"] = request.top_p
-    return {"messages": wire_messages(request.messages), "sampling_params": sampling}
+    return {"messages": encode_messages(request.messages), "sampling_params": sampling}
 
 
 def _reply(row: Row) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from editors.images import decoded
+from editors.images import decode_image
 from redraft.errors import InputError
 from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png, to_rgb
 
@@ -146,7 +146,7 @@ def test_transparency_becomes_white_wherever_a_picture_comes_from(tmp_path: Path
     path = saved(tmp_path / "a.png", clear)
     white = (255, 255, 255)
     assert open_image(path).getpixel((0, 0)) == white
-    assert decoded(path.read_bytes(), "a server's answer").getpixel((0, 0)) == white
+    assert decode_image(path.read_bytes(), "a server's answer").getpixel((0, 0)) == white
     assert to_rgb(clear).getpixel((0, 0)) == white
 
 
