@@ -119,7 +119,7 @@ def _print_report(evaluation: Evaluation, figures: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the command on its arguments. Raises RedraftError, and typer.Exit where it is interrupted."""
+    """Runs the command on its arguments. Raises RedraftError, and typer.Exit if it is interrupted."""
     code = app(list(arguments), prog_name="redraft eval", standalone_mode=False)
     if code:
         raise typer.Exit(code)

@@ -71,7 +71,7 @@ class EditSuite:
 
 
 def require_edits(items: Sequence[EditItem], pictures: Path) -> None:
-    """Raises InputError where results are missing."""
+    """Raises InputError if results are missing."""
     gone = [item.place for item in items if not (pictures / item.place).is_file()]
     if gone:
         raise InputError(
@@ -88,7 +88,7 @@ async def score_edits(
     done: Callable[[], None],
     at_once: int = 8,
 ) -> list[dict[str, Any] | None]:
-    """Each edit's scores in [0, 1] by name, None where the judge FAILED; a later run asks for those again."""
+    """Each edit's scores in [0, 1] by name, None if the judge FAILED; a later run asks for those again."""
     gate = asyncio.Semaphore(at_once)
     asked: set[str] = set()
 

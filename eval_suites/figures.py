@@ -103,7 +103,7 @@ def _condition(
 
 
 def headline(how: Headline, items: Sequence[Item], values: Mapping[str, float | None]) -> Figure | None:
-    """The suite's one number, with its interval; None where no item has a value."""
+    """The suite's one number, with its interval; None if no item has a value."""
     groups: dict[str, list[float]] = {}
     for item in items:
         value = values[item.id]
@@ -180,7 +180,7 @@ def _points(
 
 
 def _own_label(question: Question) -> str:
-    """The benchmark's name for what is tested, where it says more than the key point."""
+    """The benchmark's name for what is tested, if it says more than the key point."""
     return "" if find_keypoint(question.label).id == question.check.key_point else question.label
 
 

@@ -149,7 +149,7 @@ class LikertComparer:
 
 
 class EditComparer:
-    """Scores each edit by itself with a judge of edits; where the pair is compared in one dimension and the judge
+    """Scores each edit by itself with a judge of edits; if the pair is compared in one dimension and the judge
     measures it, by that."""
 
     ordered = False
@@ -403,7 +403,7 @@ DEFENCES = (
 
 
 def open_defences(profile: Profile, method: str, edits: bool) -> dict[str, Comparer]:
-    """The same judge without what defends it, and with a guard, where there are such."""
+    """The same judge without what defends it, and with a guard, if there are such."""
     config = profile.judge
     if method == "pairwise":
         return {"without defences": PairwiseComparer(YesNoPairJudge(open_chat(config.model), bare=True))}

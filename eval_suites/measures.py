@@ -17,7 +17,7 @@ Figure = dict[str, Any]
 
 
 def decision(preference: Preference, tie: float) -> Label | None:
-    """Which picture the judge prefers: a margin of at most `tie` is none of both; None where it failed."""
+    """Which picture the judge prefers: a margin of at most `tie` is none of both; None if it failed."""
     margin = preference.margin
     if margin is None:
         return None

@@ -100,8 +100,8 @@ class JudgeSuite:
 class Preference:
     """What a judge says of a pair.
 
-    `p_first`: probability that the first is better, None where it FAILED, and `failure` then says why. `scores` of each
-    picture, where the judge gives such.
+    `p_first`: probability that the first is better, None if it FAILED, and `failure` then says why. `scores` of each
+    picture, if the judge gives such.
     """
 
     p_first: float | None

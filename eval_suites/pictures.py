@@ -81,7 +81,7 @@ class Easel:
         return mine
 
     async def picture(self, draw: Drawing) -> str:
-        """The picture's hash, once it is drawn. Raises BackendError where it could not be."""
+        """The picture's hash, once it is drawn. Raises BackendError if it could not be."""
         return await asyncio.shield(self._pictures[draw.key])
 
     async def work(self, mine: Sequence[Drawing]) -> None:
@@ -308,7 +308,7 @@ def _in_short(attempt: Attempt, pass_at: float) -> dict[str, Any]:
 
 
 def require_pictures(given: Path, suite: Suite, items: Sequence[Item], images: int) -> None:
-    """Raises InputError where pictures of the benchmark's own layout are not there."""
+    """Raises InputError if pictures of the benchmark's own layout are not there."""
     wanted = [given / suite.place(item, k) for item in items for k in range(images)]
     gone = [path for path in wanted if not path.is_file()]
     if gone:
@@ -578,7 +578,7 @@ def _first_failure(results: Results) -> str:
 
 
 def _unanswered(results: Results) -> list[str]:
-    """Where the judge failed on so much that the figures are those of the questions it happened to answer."""
+    """A note if the judge failed on so much that the figures are those of the questions it happened to answer."""
     found = [one for row in results.values() for one in row.values() if isinstance(one, Answered)]
     verdicts = [verdict for one in found for picture in one.verdicts for verdict in picture]
     failed = [reason for _, reason, state in verdicts if state == Outcome.FAILED.value]

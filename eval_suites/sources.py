@@ -130,7 +130,7 @@ def want_texts(row: Row, name: str) -> tuple[str, ...]:
 
 
 def as_int(row: Row, name: str) -> int:
-    """The row's field `name` as a whole number, also where a table holds it as text or as 3.0."""
+    """The row's field `name` as a whole number, also if a table holds it as text or as 3.0."""
     value = row.get(name)
     if isinstance(value, bool) or value is None:
         return want(row, name, int)
@@ -155,7 +155,7 @@ def sha256(file: Path) -> str:
 def published_notes(
     file: Path, count: int, published: int, *, known: Sequence[str] = (), unit: str = "prompts"
 ) -> tuple[str, ...]:
-    """What tells this file from the published one: how many entries it has, and its hash where one is known."""
+    """What tells this file from the published one: how many entries it has, and its hash if one is known."""
     notes = []
     if count != published:
         notes.append(f"{file.name} holds {count:,} {unit}, the published file {published:,}: figures do not compare.")
@@ -165,7 +165,7 @@ def published_notes(
 
 
 def unique(ids: Iterable[str], file: Path) -> None:
-    """Raises InputError where an id is there twice."""
+    """Raises InputError if an id is there twice."""
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
         raise InputError(f"{file}: {', '.join(map(repr, twice[:_NAMED]))} stand there more than once")

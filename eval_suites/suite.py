@@ -2,7 +2,7 @@
 
 load        files of the benchmark, as its authors publish them  ->  Items
 questions   what is asked of each picture, with the answer that is right
-value       the answers on one picture  ->  one number, None where it cannot be known
+value       the answers on one picture  ->  one number, None if it cannot be known
 place       where the benchmark's own scripts look for a picture, so that they can score it too
 """
 
@@ -62,10 +62,10 @@ class Data:
 
 
 Answers = Sequence[float | None]
-"""For each question the probability that the picture answers it right; None where the judge FAILED."""
+"""For each question the probability that the picture answers it right; None if the judge FAILED."""
 
 Value = Callable[[Item, Answers, float], float | None]
-"""(item, answers on one picture, pass_at) to its value, None where failed answers leave it open."""
+"""(item, answers on one picture, pass_at) to its value, None if failed answers leave it open."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who answers the suite's questions; `builder` makes checklists where a suite has none. The system's is "own"."""
+    """Who answers the suite's questions; `builder` makes checklists if a suite has none. The system's is "own"."""
 
     name: str
     evaluator: Evaluator
@@ -134,7 +134,7 @@ class Suite:
     official scripts want beside the pictures of a condition: (its folder, items, images each).
 
     A suite that makes its prompts has `sample`, (how many or None, seed) to Data, in place of `load`. `reporter`: who
-    answers its questions where no judge does. `loop`: whether the loop is among its conditions unless told otherwise.
+    answers its questions if no judge does. `loop`: whether the loop is among its conditions unless told otherwise.
     `more`: (work, items, results) to figures of its own, of which "sections" go into the report.
     `tables`: figures to file name and text of tables of its own.
     """
@@ -177,13 +177,13 @@ class Suite:
 
 
 def file_name(text: str, length: int = 200) -> str:
-    """`text` as the stem of a file, where a benchmark names pictures by their prompts: no slashes, at most `length`
+    """`text` as the stem of a file, if a benchmark names pictures by their prompts: no slashes, at most `length`
     bytes."""
     return text.replace("/", " ").replace("\0", " ").encode()[:length].decode(errors="ignore").strip()
 
 
 def right(answer: float | None, pass_at: float) -> bool | None:
-    """Whether a question is answered right; None where the judge failed."""
+    """Whether a question is answered right; None if the judge failed."""
     return None if answer is None else answer >= pass_at
 
 
@@ -201,7 +201,7 @@ def resolved(item: Item, answers: Answers, pass_at: float) -> list[bool | None]:
 
 
 def every_right(item: Item, answers: Answers, pass_at: float) -> float | None:
-    """1 where every question is answered right, 0 where one is wrong, None where only failed answers leave it open."""
+    """1 if every question is answered right, 0 if one is wrong, None if only failed answers leave it open."""
     states = resolved(item, answers, pass_at)
     if False in states:
         return 0.0
@@ -221,7 +221,7 @@ def mean_probability(_: Item, answers: Answers, pass_at: float) -> float | None:
 
 
 def geometric_probability(_: Item, answers: Answers, pass_at: float) -> float | None:
-    """Geometric mean of the probabilities (Soft-TIFA GM); None where any is missing."""
+    """Geometric mean of the probabilities (Soft-TIFA GM); None if any is missing."""
     known = [answer for answer in answers if answer is not None]
     if not known or len(known) < len(answers):
         return None

@@ -1,1 +1,1 @@
-"""Benchmarks of pictures made from prompts, one file each."""
+"""The benchmarks, a file each: how its rows become items, what is asked, and where its pictures lie."""

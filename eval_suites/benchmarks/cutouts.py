@@ -101,7 +101,7 @@ class Result:
 
 
 Judged = Sequence[tuple[str, float | None, bool]]
-"""(key point, the judge's P(yes) or None where it FAILED, the oracle's answer) of pictures of one prompt."""
+"""(key point, the judge's P(yes) or None if it FAILED, the oracle's answer) of pictures of one prompt."""
 
 
 async def more(work: Work, items: Sequence[Item], results: Results) -> dict[str, Any]:

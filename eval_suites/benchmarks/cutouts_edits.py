@@ -75,9 +75,9 @@ def limits_of(way: str, profile: Profile) -> Limits:
     most = MOST[way]
     own = own.changed(max_images=most, max_rounds=most, patience=most, max_seconds=_A_DAY)
     if way == "loop":
-        # One result a round, of all sub-tasks together; where it fails, the picture as it was given is edited anew.
+        # One result a round, of all sub-tasks together; if it fails, the picture as it was given is edited anew.
         return own.changed(tree=own.tree.model_copy(update={"width": 1, "keep": 1, "merge": 32, "depth": 1}))
-    # Four results of all that does not depend on one another; where none is good enough, in smaller parts.
+    # Four results of all that does not depend on one another; if none is good enough, in smaller parts.
     return own.changed(
         tree=own.tree.model_copy(update={"width": 4, "keep": 1, "merge": 32, "depth": 4, "base": "anew"})
     )
@@ -218,7 +218,7 @@ def sample_pairs(count: int, seed: int) -> list[EditRequest]:
 
 
 def next_asked(seed: int, number: int, turn: int, picture: Image.Image, way: str) -> EditRequest | None:
-    """What the user of a conversation says next, None where no held-out edit of the picture was found: it holds what the
+    """What the user of a conversation says next, None if no held-out edit of the picture was found: it holds what the
     oracle cannot name."""
     rng = np.random.default_rng((_SEED, seed, number, turn))
     try:

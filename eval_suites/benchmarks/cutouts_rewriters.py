@@ -51,7 +51,7 @@ from rewriter.types import Rewriter
 @dataclass(frozen=True)
 class Answer:
     """One prompt under one row. `right`: the oracle's answer to each true check; `judge`: the reward's alignment, from
-    the system's own checklist, None where the judge failed."""
+    the system's own checklist, None if the judge failed."""
 
     right: tuple[bool, ...]
     judge: float | None
@@ -305,7 +305,7 @@ class Model:
 
     @classmethod
     def of(cls, name: str, folder: Path | None) -> Model:
-        """Raises ModelMissing where the folder holds no weights."""
+        """Raises ModelMissing if the folder holds no weights."""
         if folder is None:
             return cls(name, None, "as typed")
         weights = folder / "model.safetensors"

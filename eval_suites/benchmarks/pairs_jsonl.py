@@ -3,7 +3,7 @@
     {"prompt": ..., "chosen": "a.png", "rejected": "b.png"}            or
     {"prompt": ..., "first": "a.png", "second": "b.png", "label": "first" | "second" | "tie"}
 
-and where wanted "source" (the picture both were edited from), "perspective", "group", "id" and "question" (what a
+and if wanted "source" (the picture both were edited from), "perspective", "group", "id" and "question" (what a
 pointwise judge is asked). Paths are relative to the file.
 """
 

@@ -45,7 +45,7 @@ STEPS = ("larger", "smaller")
 
 @dataclass(frozen=True)
 class Pick:
-    """Cut-outs of the picture before an edit: of a shape ("shape": of any), and where given of a colour, size, fill and
+    """Cut-outs of the picture before an edit: of a shape ("shape": of any), and if given of a colour, size, fill and
     place. `many` says that all such are meant, however many; else there is one."""
 
     shape: str
@@ -78,8 +78,8 @@ class Pick:
 class Op:
     """One sub-task. `kind` says which of the other fields it uses.
 
-    add: `group`, and where given `relation` to `anchor`. remove: `pick`, and `count` where only so many of them go.
-    replace: `value` is the new shape, `color` its colour where it changes too. recolour, resize, refill: `value` is the
+    add: `group`, and if given `relation` to `anchor`. remove: `pick`, and `count` if only so many of them go.
+    replace: `value` is the new shape, `color` its colour if it changes too. recolour, resize, refill: `value` is the
     new colour, size (or "larger", "smaller") or fill. move: `place`, or `relation` to `anchor`. write: `value` is the
     new word, `place` where it is to stand; no value: the old word stays and moves, or, with no place either, goes.
     sheet: `value`.
@@ -202,6 +202,6 @@ def _parse_clause(text: str) -> Op | None:
 
 
 def parse_edit(text: str) -> EditSpec | None:
-    """The edit that a text of the canonical language says, or None where it is not of that language."""
+    """The edit that a text of the canonical language says, or None if it is not of that language."""
     ops = [_parse_clause(clause.strip()) for clause in text.split(";")]
     return EditSpec(tuple(op for op in ops if op is not None)) if all(ops) else None

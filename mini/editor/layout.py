@@ -155,7 +155,7 @@ def _changed(rng: Rng, cut: CutOut, ops: list[Op]) -> CutOut:
 
 
 def carry_out(rng: Rng, before: Scene, spec: EditSpec) -> EditCase | None:
-    """One way to do the edit, or None where none was found: what it names not stays as it is."""
+    """One way to do the edit, or None if none was found: what it names not stays as it is."""
     word = _word_after(rng, spec, before.word)
     gone: set[int] = set()
     for op in spec.ops:

@@ -81,7 +81,7 @@ class CutoutsEditTransformer(ModelMixin, ConfigMixin):
 
 def read_source(image: Image.Image) -> Scene:
     """The scene of a picture as the editor takes it: in slot order, each patch as its likeliest shape, the six largest
-    patches where there are more, and no word where it cannot be read."""
+    patches if there are more, and no word if it cannot be read."""
     scene = oracle.read_scene(image, min_match=0.0)
     largest = sorted(scene.cutouts, key=lambda cut: -cut.radius)[:MAX_CUTOUTS]
     word = scene.word if scene.word is not None and scene.word.text in WORDS else None

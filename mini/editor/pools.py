@@ -75,7 +75,7 @@ def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2)
 
 
 def load_edit_pool(path: Path, scenes: Path, workers: int = 2) -> EditPool:
-    """The pool in `path`, made first where it is missing, of the generator's training scenes in `scenes`."""
+    """The pool in `path`, made first if it is missing, of the generator's training scenes in `scenes`."""
     if not path.is_file():
         make_edit_pool(load_pool(scenes)[0], 0, path, workers)
     with np.load(path) as data:

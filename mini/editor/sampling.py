@@ -40,7 +40,7 @@ _ALONE: frozenset[OpKind] = frozenset({"remove", "replace"})
 
 
 def _named_surely(pick: Pick, scene: Scene) -> tuple[int, ...] | None:
-    """What the pick finds, or None where a pixel's shift would change that."""
+    """What the pick finds, or None if a pixel's shift would change that."""
     found = pick.find(scene)
     if pick.place is not None:
         for dx, dy in ((SURE, SURE), (-SURE, -SURE)):
@@ -107,7 +107,7 @@ class _Draft:
         return bool(targets)
 
     def _anchor(self, relation: RelationKind, away_from: tuple[int, ...] = ()) -> Pick | None:
-        """A name for a cut-out that stays where it is, with room enough where something is to come inside it."""
+        """A name for a cut-out that stays where it is, with room enough if something is to come inside it."""
         still = [
             i for i, kinds in self.kinds.items()
             if i not in away_from and not kinds & {"remove", "move", "resize", "replace"}
@@ -124,7 +124,7 @@ class _Draft:
         )
 
     def extend(self) -> bool:
-        """Adds a sub-task; False where that does not work out in a few draws of one kind."""
+        """Adds a sub-task; False if that does not work out in a few draws of one kind."""
         kind = OP_KINDS[int(self.rng.choice(len(OP_KINDS), p=_KIND_WEIGHTS))]
         op = next((op for op in (self._draw(kind) for _ in range(4)) if op is not None), None)
         if op is None:

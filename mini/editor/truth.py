@@ -73,7 +73,7 @@ def _unlike(cut: CutOut, want: _Want, other: CutOut) -> float:
 
 
 def pair_up(spec: EditSpec, before: Scene, after: Scene) -> list[int | None]:
-    """For each cut-out before, its position after, or None where it is gone: the likeliest pairing, in all."""
+    """For each cut-out before, its position after, or None if it is gone: the likeliest pairing, in all."""
     n, m = len(before.cutouts), len(after.cutouts)
     cost = np.full((n + m, n + m), _UNMATCHED)
     cost[n:, m:] = 0.0

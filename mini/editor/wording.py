@@ -241,7 +241,7 @@ _SAYINGS: dict[str, Callable[[Rng, Op, str], str]] = {
 
 
 def _negated(rng: Rng, op: Op, name: str, before: Scene) -> str | None:
-    """ "No stripes on the heart", where stripes are what it has."""
+    """ "No stripes on the heart", if stripes are what it has."""
     fills = {before.cutouts[i].fill for i in op.targets(before)}
     if op.kind != "refill" or op.value != "plain" or len(fills) != 1 or rng.random() < 0.5:
         return None

@@ -2,7 +2,7 @@
 
 The same weights under the names of vLLM's Llava. transformers 5 saves a CLIP tower as `vision_tower.…`; vLLM 0.32 keeps
 the level that earlier versions had, `vision_tower.vision_model.…`. The image processor is named by its Pillow class:
-where torchvision is installed, as it is beside vLLM, transformers would resize with that instead, and a picture would
+if torchvision is installed, as it is beside vLLM, transformers would resize with that instead, and a picture would
 reach the model a little different from the one it was trained on.
 """
 
@@ -23,7 +23,7 @@ _COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer
 
 
 def export(folder: Path, source: Path | None = None) -> None:
-    """Writes the judge in `source`, the one that ships by default, to `folder`, which is made where it is missing.
+    """Writes the judge in `source`, the one that ships by default, to `folder`, which is made if it is missing.
     A server that has read the folder is not disturbed."""
     source = Path(model_place(WEIGHTS)) if source is None else source
     folder.mkdir(parents=True, exist_ok=True)

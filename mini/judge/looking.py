@@ -98,7 +98,7 @@ def _mirrored(scene: Scene) -> Scene:
 
 
 class PictureSource:
-    """Where training pictures come from: the pool, messes made of it, and the generator's own where there are any."""
+    """Where training pictures come from: the pool, messes made of it, and the generator's own if there are any."""
 
     def __init__(self, rows: NDArray[np.float32], generated: NDArray[np.float32] | None, messy: float) -> None:
         self.rows, self.generated, self.messy = rows, generated, messy

@@ -49,7 +49,7 @@ class QuestionBatch:
 
 
 def _open_question(rng: Rng, scene: Scene) -> tuple[list[str], str] | None:
-    """A question that is answered with a word, and that word, or None where this draw has no single answer.
+    """A question that is answered with a word, and that word, or None if this draw has no single answer.
 
     Whether a red star is there depends on picture and question at once, and neither alone tells a model anything; its
     colour, asked for openly, can be learnt from the first step on.

@@ -62,7 +62,7 @@ def _noun(rng: Rng, scene: Scene, present: float, colored: float = 0.75) -> Noun
 
 
 def _number(noun: Noun, scene: Scene) -> Noun:
-    """The noun in the number that fits the scene: several where there are several."""
+    """The noun in the number that fits the scene: several if there are several."""
     return Noun(noun.shape, noun.color, len(noun.find(scene)) > 1)
 
 
@@ -124,7 +124,7 @@ def _near(a: CutOut, b: CutOut) -> bool:
 
 
 def ask(rng: Rng, scene: Scene) -> tuple[Query, bool]:
-    """A question of a random kind with its answer, which is wanted yes as often as no where the scene can give both."""
+    """A question of a random kind with its answer, which is wanted yes as often as no if the scene can give both."""
     while True:
         kind = _NAMES[int(np.searchsorted(_WEIGHTS, rng.random()))]
         wanted = rng.random() < 0.5
@@ -149,7 +149,7 @@ GRID = 8
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What lies in each of GRID x GRID patches, row by row; arrays of (GRID * GRID,), -100 where it does not apply."""
+    """What lies in each of GRID x GRID patches, row by row; arrays of (GRID * GRID,), -100 if it does not apply."""
 
     thing: NDArray[np.int64]
     """0 sheet, 1.. shape, last word."""

@@ -41,7 +41,7 @@ class Drawn:
 
 
 def drawn(rng: Rng, count: int, pipeline: Any | None = None, seed: int = 0) -> Iterator[Drawn]:
-    """`count` prompts of the training split with pictures; every second one by `pipeline` where there is one."""
+    """`count` prompts of the training split with pictures; every second one by `pipeline` if there is one."""
     for start in range(0, count, _BATCH):
         pairs = [sample_pair(rng) for _ in range(min(_BATCH, count - start))]
         wordings = [say(rng, spec) for spec, _ in pairs]

@@ -36,7 +36,7 @@ class SeenThing:
     answers: Mapping[str, float]
 
     def number(self, bar: float) -> int | None:
-        """How many there are of it, None where the judge is not sure, or where it is nothing to be counted."""
+        """How many there are of it, None if the judge is not sure, or if it is nothing to be counted."""
         known = [
             (self.answers[question], n)
             for n, question in enumerate(self.thing.counts, start=1)
@@ -142,11 +142,11 @@ class Aftermath:
         return bool(self.seen[at].thing.counts)
 
     def _number(self, at: int) -> int | None:
-        """How many there are of a thing before, None where the judge does not say."""
+        """How many there are of a thing before, None if the judge does not say."""
         return self.seen[at].number(self.bar)
 
     def _meant(self, clause: Clause, which: str) -> _Meant | None:
-        """What a clause speaks of, None where that cannot be told."""
+        """What a clause speaks of, None if that cannot be told."""
         name, qualities = self.phrases.naming(clause, which), self.phrases.qualities(clause, which)
         fit = [at for at, own in enumerate(self._names) if self._is_counted(at) and _calls(name, own)]
         if any(self._number(at) is None for at in fit):
@@ -205,7 +205,7 @@ class Aftermath:
         return [one for one in self.clauses if self._changes(one) and self._pick(one) == mine]
 
     def _new_name(self, clause: Clause) -> Name:
-        """What a clause and others about the same thing call it afterwards, where that is not as before."""
+        """What a clause and others about the same thing call it afterwards, if that is not as before."""
         return {slot: value for one in self._same(clause) for slot, value in self.phrases.new_name(one).items()}
 
     def _renames(self, clause: Clause) -> bool:
@@ -253,7 +253,7 @@ class Aftermath:
         )
 
     def _count(self, name: Name) -> int | None:
-        """How many things are called so afterwards, None where that cannot be told."""
+        """How many things are called so afterwards, None if that cannot be told."""
         numbers = [self._number(at) for at, own in enumerate(self._names) if _calls(name, own)]
         total = 0
         for number in numbers:
@@ -321,7 +321,7 @@ class Aftermath:
     def _called_now(self, meant: _Meant, clause: Clause) -> list[tuple[Name, bool]]:
         """The names of what is meant, each with whether there are several; none for what others are called by, too."""
         if not meant.whole:
-            # One of several has a name to itself where it is called otherwise now.
+            # One of several has a name to itself if it is called otherwise now.
             new = self._new_name(clause)
             name = self._names[meant.things[0]] | new
             return [(name, False)] if new and self._count(name) == 1 else []
@@ -338,7 +338,7 @@ class Aftermath:
         return [(name, count > 1) for name, count in numbers if count and self._count(name) == count]
 
     def _anchor(self, clause: Clause) -> tuple[Name, bool] | None:
-        """What a clause's second thing is called by afterwards; its own words where the judge saw nothing of it."""
+        """What a clause's second thing is called by afterwards; its own words if the judge saw nothing of it."""
         meant = self._meant(clause, "2")
         name, many = self.phrases.naming(clause, "2"), self.phrases.is_many(clause, "2")
         if meant is None:
@@ -360,7 +360,7 @@ class Aftermath:
         return {} if value is None else {steps.to: value}
 
     def _altered(self, at: int) -> set[str] | None:
-        """In which qualities a thing is not as before, None where in any."""
+        """In which qualities a thing is not as before, None if in any."""
         altered: set[str] = set()
         for clause, meant in zip(self.clauses, self._subjects, strict=True):
             if clause.rule is None or not (clause.rule.refers or clause.rule.creates):

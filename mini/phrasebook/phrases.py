@@ -7,7 +7,7 @@ It is data, `edits.toml` beside this module, in this format:
 
     joiner = "; "                       between the instructions of one edit
     split = [";"]                       what divides an instruction into sub-tasks
-    split_known = [" and "]             what divides only where a rule knows each piece
+    split_known = [" and "]             what divides only if a rule knows each piece
     plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
                                         other in each sub-task before it is read; a ";" in it makes two sub-tasks
     pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
@@ -24,7 +24,7 @@ It is data, `edits.toml` beside this module, in this format:
     edit = "change sheet to {sheet}"            the instruction
     says = ["make the (paper|sheet) {sheet}"]   other words for the same instruction
     there = ["Is there a {color} {shape}?"]     what must be true afterwards, where numbers are not known
-    checks = ["Is the sheet {sheet}?"]          what must be true afterwards; left out where a slot is empty
+    checks = ["Is the sheet {sheet}?"]          what must be true afterwards; left out if a slot is empty
     key_point = "state"
     local = false                               whether nothing beyond what it names may change
     creates = "{color} {~shape}"                what it brings into the picture, by which others depend on it
@@ -36,17 +36,17 @@ It is data, `edits.toml` beside this module, in this format:
                                                 "" is what is changed
     becomes = {color = "color2"}                by which slots' values the first is called afterwards
     steps = {along = "size", by = "degree", up = "larger", to = "size2"}
-                                                {size2} is the size after the one it has, or the one before it where
+                                                {size2} is the size after the one it has, or the one before it if
                                                 {degree} is not "larger", in the order of the slot
     count_of = "{color} {shape}"                what there is more of afterwards, by {number} or one
     sign = 1                                    -1: fewer of
 
     [[keep]]                                    what pictures are asked about, to find out what an edit must keep
     thing = "[{color} ]{shape}"                 for each value of each slot; the slots are what things are called by
-    there = "Is there a {color} {shape}?"       where the answer is yes, `asks` tell more of it
+    there = "Is there a {color} {shape}?"       if the answer is yes, `asks` tell more of it
     asks.fill = ["Is the {color} {shape} {fill}?"]       of each quality; those of `count`, for one, two and so on,
                                                 tell how many there are
-    asks_all.fill = ["Are all ..?"]             the same where there are several
+    asks_all.fill = ["Are all ..?"]             the same if there are several
 
 In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
 `count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
@@ -146,10 +146,10 @@ class Book(BaseModel):
 
 @dataclass(frozen=True)
 class Clause:
-    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False where no
+    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False if no
     rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
     into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
-    means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all where
+    means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all if
     that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
     what was read, slot by slot."""
 
@@ -241,13 +241,13 @@ class Phrases:
         return None
 
     def counting(self, thing: str) -> Counting | None:
-        """The questions and instructions about how many there are of a thing, None where the book does not count it."""
+        """The questions and instructions about how many there are of a thing, None if the book does not count it."""
         found = self.mend(f"Is there exactly one {thing}?")
         return found if isinstance(found, Counting) else None
 
     @cached_property
     def things(self) -> tuple[Thing, ...]:
-        """All that pictures of this style may hold, none where the book does not say."""
+        """All that pictures of this style may hold, none if the book does not say."""
         found = []
         for keep in self._book.keep:
             for values in self._values_of(keep.thing):
@@ -272,7 +272,7 @@ class Phrases:
         )
 
     def called(self, values: Mapping[str, str]) -> str:
-        """What a thing is called, by the values of some of the slots of its name; "" where that is no name."""
+        """What a thing is called, by the values of some of the slots of its name; "" if that is no name."""
         names = (self._fill(keep.thing, values) for keep in self._book.keep)
         return next((name for name in names if name), "")
 
@@ -300,7 +300,7 @@ class Phrases:
         self, clause: Clause, names: Mapping[str, tuple[Mapping[str, str], bool] | None], more: Mapping[str, str]
     ) -> list[tuple[str, str]]:
         """A clause's (key point, question) with other names: by `which` as in `naming`, the values and whether there
-        are several; None where it has no name that could be asked about. `more`: values of other slots."""
+        are several; None if it has no name that could be asked about. `more`: values of other slots."""
         if clause.rule is None:
             return list(clause.checks)
         values = {**clause.values, **more}
@@ -367,7 +367,7 @@ class Phrases:
         return tuple(clauses) or (Clause(instruction, known=False),)
 
     def _split(self, text: str, mark: str) -> list[str]:
-        """The pieces where each of them makes sense by itself, else the whole."""
+        """The pieces if each of them makes sense by itself, else the whole."""
         pieces = re.split(mark, text, flags=re.IGNORECASE)
         subject = ""
         for piece in pieces:
@@ -378,7 +378,7 @@ class Phrases:
         return pieces
 
     def _read(self, text: str, subject: str) -> list[Clause]:
-        """The sub-tasks of a piece; none where nothing is left of it but politeness. `subject`: what "it" means."""
+        """The sub-tasks of a piece; none if nothing is left of it but politeness. `subject`: what "it" means."""
         text = " ".join(text.split()).strip(" ,;.!?")
         plain = text
         if subject and self._pronouns is not None:
@@ -396,7 +396,7 @@ class Phrases:
         return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
 
     def _respelled(self, text: str) -> str:
-        """The text with words that the book does not have put right where one of its own is close: "trinagle"."""
+        """The text with words that the book does not have put right if one of its own is close: "trinagle"."""
 
         def right(match: re.Match[str]) -> str:
             word = match[0]
@@ -498,7 +498,7 @@ class Phrases:
 
     def _fill(self, template: str, values: Mapping[str, str]) -> str | None:
         """The template filled: optional parts whose slots have no value are left out, of choices the first that has
-        all its values is taken. None where a slot has no value."""
+        all its values is taken. None if a slot has no value."""
 
         def part(text: str) -> str | None:
             wanted = [(match[0], self._value(match, values)) for match in _SLOT.finditer(text)]

@@ -94,7 +94,7 @@ class PhrasePlanner:
         return self._phrases.read(several[abs(difference) - 1])[0]
 
     def _again(self, situation: Situation, refused: Step) -> Plan:
-        """A refused sub-task in smaller parts or, where it has none, in the book's own words, or else as it was."""
+        """A refused sub-task in smaller parts or, if it has none, in the book's own words, or else as it was."""
         clauses = self._phrases.read(refused.instruction)
         if len(clauses) > 1:
             return Plan("edit", f"in {len(clauses)} smaller parts", self._steps(clauses, situation.faults))
@@ -129,7 +129,7 @@ class PhrasePlanner:
         return in_order(_linked(steps, [_joined(group) for group in groups]))
 
     def _home(self, question: str, groups: Sequence[Sequence[Clause]]) -> int | None:
-        """Which of the groups a question is about, None where that cannot be told. Questions about the picture
+        """Which of the groups a question is about, None if that cannot be told. Questions about the picture
         afterwards may call a thing otherwise than the instruction does."""
         exact = (n for n, group in enumerate(groups) if any(question in self._asks(clause) for clause in group))
         kind = (n for n, group in enumerate(groups) if any(self._phrases.speaks_of(c, question) for c in group))
@@ -146,7 +146,7 @@ def _joined(group: Sequence[Clause]) -> Clause:
 
 
 def _linked(steps: Sequence[Step], clauses: Sequence[Clause]) -> list[Step]:
-    """The steps with `after` set where one speaks of what another brings into the picture."""
+    """The steps with `after` set if one speaks of what another brings into the picture."""
     linked = []
     for index, step in enumerate(steps):
         uses = clauses[index].uses

@@ -60,7 +60,7 @@ def _template(shape: str, width: int, height: int) -> NDArray[np.bool_]:
 
 
 def _match(shape: str, mask: NDArray[np.bool_]) -> float:
-    """Intersection over union of a patch and a shape in its box, 0 where the box has not the shape's proportions."""
+    """Intersection over union of a patch and a shape in its box, 0 if the box has not the shape's proportions."""
     across, down = EXTENT[shape]
     longer = max(mask.shape)
     if max(abs(mask.shape[1] - across * longer), abs(mask.shape[0] - down * longer)) > 2 + 0.08 * longer:

@@ -29,7 +29,7 @@ def _chunk(seed: tuple[int, int], size: int) -> tuple[NDArray[np.float32], list[
 def make_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
     """Writes `rows` (N, TOKENS, ROW) and `captions` (N,) of training scenes to an .npz file.
 
-    N is `count`, rounded up to whole chunks of 2000 where it is more than that. Raises ValueError for a count below 1.
+    N is `count`, rounded up to whole chunks of 2000 if it is more than that. Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"a pool holds at least one scene, not {count}")
@@ -49,7 +49,7 @@ def make_pool(count: int, seed: int, out: Path, workers: int = 2) -> None:
 
 
 def load_pool(path: Path, count: int = 200_000, seed: int = 0) -> tuple[NDArray[np.float32], list[str]]:
-    """The pool in `path`, made first where it is missing."""
+    """The pool in `path`, made first if it is missing."""
     if not path.is_file():
         make_pool(count, seed, path)
     with np.load(path) as data:

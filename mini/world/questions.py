@@ -23,7 +23,7 @@ _SINGULAR = {plural(shape): shape for shape in SHAPES} | {shape: shape for shape
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun phrase: a shape (or any `shape`), a colour where given, one or several."""
+    """A noun phrase: a shape (or any `shape`), a colour if given, one or several."""
 
     shape: str
     color: str | None = None
@@ -116,7 +116,7 @@ _BINARY = ("same_color", "left", "right", "above", "below", "inside", "larger", 
 
 
 def parse(question: str) -> Query | None:
-    """The question in parts, or None where it is not of this grammar."""
+    """The question in parts, or None if it is not of this grammar."""
     for kind, form in _FORMS:
         match = form.fullmatch(question.strip())
         if match is None:

@@ -44,7 +44,7 @@ _RELATION_WEIGHTS = np.array([0.17, 0.16, 0.17, 0.16, 0.12, 0.07, 0.07, 0.08])
 
 
 def noun(spec: Spec, index: int) -> Noun:
-    """How questions and captions call a group: its shape, with its colour where it has one."""
+    """How questions and captions call a group: its shape, with its colour if it has one."""
     group = spec.groups[index]
     return Noun(group.shape, group.color, group.count > 1)
 
@@ -172,7 +172,7 @@ def _radius(rng: Rng, size: str) -> float:
 
 
 def _sizes(rng: Rng, spec: Spec) -> list[str] | None:
-    """A size for each group that its relations allow, or None where this draw does not work out."""
+    """A size for each group that its relations allow, or None if this draw does not work out."""
     sizes = [g.size or str(rng.choice(SIZES, p=[0.40, 0.42, 0.18])) for g in spec.groups]
     for r in spec.relations:
         if r.kind == "inside":
@@ -280,7 +280,7 @@ def _keeps(relation: Relation, index: int, cut: CutOut, placed: dict[int, list[C
 
 
 def sample_scene(rng: Rng, spec: Spec, tries: int = 40) -> Scene | None:
-    """A scene that shows just what the spec asks for, or None where no layout was found in so many tries."""
+    """A scene that shows just what the spec asks for, or None if no layout was found in so many tries."""
     for _ in range(tries):
         scene = _try_scene(rng, spec)
         if scene is not None and all(questions.answer(q, scene) for q in truths(spec)):

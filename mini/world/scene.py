@@ -52,7 +52,7 @@ INVERSE: dict[RelationKind, RelationKind] = {
     "larger": "smaller",
     "smaller": "larger",
 }
-"""The same relation said from the other side, where that has a word of its own."""
+"""The same relation said from the other side, if that has a word of its own."""
 Place = Literal["left", "right", "top", "bottom"]
 PLACES: tuple[Place, ...] = ("left", "right", "top", "bottom")
 
@@ -94,7 +94,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Group:
-    """`count` cut-outs that share shape and, where given, colour, size, fill and place."""
+    """`count` cut-outs that share shape and, if given, colour, size, fill and place."""
 
     count: int
     shape: str

@@ -65,7 +65,7 @@ def mention(rng: Rng, group: Group, all_color: bool) -> str:
 
 
 def _again(rng: Rng, spec: Spec, index: int) -> str:
-    """A later mention: the shape, with its colour where it needs one or at random."""
+    """A later mention: the shape, with its colour if it needs one or at random."""
     group = spec.groups[index]
     alone = sum(g.shape == group.shape for g in spec.groups) == 1
     name = shape_name(rng, group.shape, group.count > 1)
@@ -75,7 +75,7 @@ def _again(rng: Rng, spec: Spec, index: int) -> str:
 
 
 def turned(relation: Relation) -> Relation | None:
-    """The same relation said from the other side, or None where that has no word."""
+    """The same relation said from the other side, or None if that has no word."""
     kind = INVERSE.get(relation.kind)
     return None if kind is None else Relation(kind, relation.b, relation.a)
 
