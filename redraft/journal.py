@@ -33,6 +33,7 @@ from redraft.files import sync_folder
 Key = str | tuple[str, ...]
 """What an entry is about. A tuple begins with a kind of entries."""
 
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would write "\r\n"
 _START = b'{"crc": "'
 _CRC_END = len(_START) + 8
 """Where the checksum ends. It is taken over all that follows it in the line."""
@@ -100,7 +101,7 @@ class JournalFile:
         self._handle = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._handle = os.open(path, _APPEND, 0o644)
             if not shared:
                 _lock(self._handle, path)
         except OSError as error:
