@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from redraft.errors import ConfigError
-from rewriter.guard import colours, form, names, negation, numbers, quotes, same_language
+from rewriter.guard import colours, content, form, names, negation, numbers, quotes, same_language
 from rewriter.guard.form import estimate_tokens
 from rewriter.guard.language import detect_language, load_languages
 from rewriter.guard.passage import Comparison, Finding, GuardSettings, Passage, Rule
@@ -38,6 +38,8 @@ RULES: dict[str, Rule] = {
     "apostrophes": form.apostrophes,
     "quoted_text": quotes.quoted_text,
     "added_text": quotes.added_text,
+    "subject": content.subject,
+    "syntax": content.syntax,
     "numbers": numbers.numbers,
     "counts": numbers.counts,
     "negations": negation.negations,

@@ -74,12 +74,16 @@ def _common(languages: Languages) -> _Common:
     unspaced = [language.colours for language in languages.unspaced if language.colours]
     characters = {word: name for table in unspaced for name, words in table.words.items() for word in words}
     particles = sorted({word for table in unspaced for word in table.particles}, key=len, reverse=True)
+    short_nouns = "".join(table.short_nouns for table in unspaced)
+    nouns = "|".join(word for table in unspaced for word in table.nouns)
     return _Common(
         stops=frozenset(word for table in tables for word in table.stops),
         too_general=frozenset(word for table in tables for word in table.too_general),
         characters=characters,
-        bound=re.compile(f"([{''.join(characters)}])(?:{'|'.join(particles)})([\u4e00-\u9fff]{{1,2}})"),
-        short_nouns="".join(table.short_nouns for table in unspaced),
+        bound=re.compile(
+            f"([{''.join(characters)}])(?:(?:{'|'.join(particles)})([\u4e00-\u9fff]{{1,2}})|({nouns}|[{short_nouns}]))"
+        ),
+        short_nouns=short_nouns,
     )
 
 
@@ -181,8 +185,9 @@ def _bound(passage: Passage, palette: _Palette) -> Iterator[_Bound]:
     common = _common(passage.languages)
     if not passage.spaced:
         for match in common.bound.finditer(passage.plain):
-            noun = match[2][0] if match[2][0] in common.short_nouns else match[2]
-            if len(noun) == 2 or noun in common.short_nouns:
+            noun = match[2] or match[3]
+            noun = noun[0] if noun[0] in common.short_nouns else noun
+            if len(noun) >= 2 or noun in common.short_nouns:
                 families = frozenset({common.characters[match[1]]})
                 at, end = match.start(), match.end()
                 yield _Bound(noun=noun, form=noun, families=families, at=at, start=at, end=end)

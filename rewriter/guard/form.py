@@ -33,6 +33,15 @@ _FORM = re.compile(
     r"|\A\s*[\[{]\s*[\"']?\w*(?:prompt|text|answer|caption)\w*[\"']?\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
+_MARKUP = re.compile(
+    r"</?[a-z][\w:-]*(?:\s[^<>\n]*)?/?>"  # any tag of HTML, SVG or XML
+    r"|\{\s*[\"'][^\"'\n]+[\"']\s*:|\A\s*\[\s*[\"'{]"  # JSON
+    r"|\\(?:boxed|text|textbf|begin|mathrm)\{"
+    r"|&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});"
+    r"|\\n|\\t(?![a-z])|\\[\"']"  # a line break or a quotation mark that was escaped twice
+    r"|\(\d+ words\)|\bword count\b",
+    re.IGNORECASE,
+)
 _PARAMETER = re.compile(r"(?<!\S)--[a-z]\w*", re.IGNORECASE)
 _QUESTION = re.compile("[?？؟]")
 
@@ -105,6 +114,7 @@ def remnants(case: Comparison) -> Iterator[Finding]:
     looked_at = [
         (_TAGS, text),
         (_FORM, text),
+        (_MARKUP, text),
         (_PARAMETER, plain),
         *((opening, plain) for opening, _ in chats),
         *((anywhere, plain) for _, anywhere in chats),

@@ -174,6 +174,8 @@ class Counts(_Table):
     """Words that no noun phrase goes beyond."""
     articles: Words = ()
     """They count one."""
+    only_one: tuple[Words, ...] = ()
+    """Before a noun of which there is no more than one: a single."""
     each: Words = ()
     """Words that share things out: then a count per thing need not come back."""
     people: Words = ()
@@ -295,6 +297,8 @@ class Colours(_Table):
     """In text without spaces: what may stand between the colour and its noun."""
     short_nouns: str = ""
     """Nouns of one character."""
+    nouns: Words = ()
+    """Longer nouns that may follow a colour without a particle."""
 
 
 class Quotes(_Table):
@@ -342,6 +346,8 @@ class Language(_Table):
     """Whether nouns change their endings by case: then forms are known by their common beginning."""
     elided: Words = ()
     """What is written before an apostrophe, in one with the word behind it: l'ours."""
+    media: Words = ()
+    """Words for kinds of pictures: photo, painting."""
     plurals: dict[str, str] = {}
     """Irregular plurals, for English."""
     numbers: Numbers | None = None
@@ -489,6 +495,12 @@ def guess_language(text: str, languages: Languages | None = None) -> str | None:
     languages = languages or load_languages()
     words = _WORD.findall(text.lower())
     return _by_letters(words, _by_words(text.lower(), words, languages), _LEAN, languages)
+
+
+def may_be_in(text: str, code: str, languages: Languages) -> bool:
+    """Whether the words of `text` in Latin letters speak for a language, and for no other one more."""
+    score = _by_words(text.lower(), _WORD.findall(text.lower()), languages)
+    return score.get(code, 0) > 0 and score[code] >= max(score.values())
 
 
 def _detect_latin(text: str, languages: Languages) -> str | None:

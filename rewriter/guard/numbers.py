@@ -67,6 +67,7 @@ def counts(case: Comparison) -> Iterator[Finding]:
     """No noun gets another number: two cats and three dogs are not three cats and two dogs."""
     if case.request.grammar.counts is None:
         return
+    yield from _one_alone(case)
     asked = _by_noun(case.request)
     if not asked:
         return
@@ -149,6 +150,22 @@ def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: Comparison)
     if any(_is_number(word.text, common) for i in places for word in words[max(0, i - _NEAR) : i]):
         return None
     return number if 0 < _times_named(case.rewrite, value) < _times_counted(case.request, value) else None
+
+
+def _one_alone(case: Comparison) -> Iterator[Finding]:
+    """A single rose does not become roses."""
+    words, shown = case.request.words, case.rewrite.words
+    only = case.request.grammar.counts.only_one if case.request.grammar.counts else ()
+    for i in range(len(words) - 2):
+        if (words[i].text, words[i + 1].text) not in only or words[i + 1].ends_clause:
+            continue
+        noun = next(_nouns(case.request, i + 1, 1), "")
+        many = [word for word in shown if word.text != noun and singular(word.text) == noun]
+        if many and not any(word.text == noun for word in (*shown, *words[:i])):
+            message = f"The request has one {noun!r} alone, the rewrite {many[0].text!r}."
+            text = case.rewrite.text[many[0].start : many[0].end]
+            yield Finding("counts", message, text, "rewrite", many[0].start, many[0].end)
+            return
 
 
 def _mentioned_singly(noun: str, case: Comparison) -> bool:

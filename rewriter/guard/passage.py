@@ -39,6 +39,8 @@ class GuardSettings(BaseModel):
     """Whether the number in a compound ("five-pointed") must come back; false if shapes have one plain name."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest rewrite, in tokens of the image model's text encoder, by the estimate of `estimate_tokens`."""
+    synonyms: tuple[str, ...] = ()
+    """Words for one thing, a string for each thing, if rewrites of this style call it by another name than users do."""
     languages: tuple[str, ...] = ()
     """Folders with files of further languages (see `Language`), or better ones of those that come with redraft."""
 
@@ -240,10 +242,17 @@ def _closing(text: str, start: int, marks: _Marks) -> int | None:
         if char in marks.closers[mark]:
             if char in "\"'’" and _joins(text[end + 1 : end + 2]):
                 continue
-            if char in "'’" and text[end - 1].isspace():
+            if char in "'’" and (text[end - 1].isspace() or _closes_elision(text, start, end, marks)):
                 continue
             return end if text[start + 1 : end].strip() else None
     return None
+
+
+def _closes_elision(text: str, start: int, end: int, marks: _Marks) -> bool:
+    """Whether the mark at `end` belongs to a word within the quote, as in 'Rock 'n' Roll'; the quote closes later."""
+    opened = max(text.rfind("'", start + 1, end), text.rfind("‘", start + 1, end))
+    elided = marks.elision.match(text, opened) if opened > start and text[opened - 1].isspace() else None
+    return elided is not None and elided.end() == end and text[end] in text[end + 1 : start + _MAX_QUOTE].split("\n")[0]
 
 
 def _joins(char: str) -> bool:

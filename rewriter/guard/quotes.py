@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from rewriter.guard.passage import Comparison, Finding
@@ -13,14 +14,15 @@ _INNER = re.compile(r"['‘“\"「『](.+?)['’”\"」』](?!\w)")
 
 def quoted_text(case: Comparison) -> Iterator[Finding]:
     """Every quoted string of the request comes back byte for byte, in quotation marks of any kind."""
-    written = {quote.text for quote in case.rewrite.quotes}
+    written = {_composed(quote.text) for quote in case.rewrite.quotes}
     inner = {match[1] for quote in written for match in _INNER.finditer(quote)}
     for quote in dict.fromkeys(case.request.quotes):
         # In "OPEN," the comma belongs to the sentence as often as to the sign.
-        forms = {quote.text, quote.text.rstrip(",."), quote.text.strip()} - {""}
+        text = _composed(quote.text)
+        forms = {text, text.rstrip(",."), text.strip()} - {""}
         if forms & (written | inner):
             continue
-        found = any(_stands_in(form, case.rewrite.text) for form in forms)
+        found = any(_stands_in(form, _composed(case.rewrite.text)) for form in forms)
         if found and case.settings.quotes == "content":
             continue
         message = (
@@ -35,9 +37,9 @@ def added_text(case: Comparison) -> Iterator[Finding]:
     """If the user said which text the picture shows, no other quoted text is added beside it."""
     if not any(not quote.is_title for quote in case.request.quotes):
         return
-    known = case.request.text.casefold()
+    known = _composed(case.request.text).casefold()
     for quote in case.rewrite.quotes:
-        if not quote.is_title and quote.text.strip(" ,.;:!?。，").casefold() not in known:
+        if not quote.is_title and _composed(quote.text).strip(" ,.;:!?。，").casefold() not in known:
             yield Finding(
                 "added_text",
                 f"The text {quote.text!r} was not asked for.",
@@ -46,6 +48,11 @@ def added_text(case: Comparison) -> Iterator[Finding]:
                 quote.start,
                 quote.end,
             )
+
+
+def _composed(text: str) -> str:
+    """Letters with their accents in one character (NFC): both ways of writing them are the same text."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _stands_in(text: str, rewrite: str) -> bool:

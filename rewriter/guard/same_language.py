@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewriter.guard.language import detect_language, guess_language, script_shares
+from rewriter.guard.language import detect_language, guess_language, may_be_in, script_shares
 from rewriter.guard.passage import Comparison, Finding
 
 _SENTENCE = re.compile(r"[^.!?;。！？；।؟\n]+")
@@ -29,7 +29,13 @@ def language(case: Comparison) -> Iterator[Finding]:
             return
         # What says nothing else is most often English.
         guess = guess_language(case.request.plain, case.languages) if got == "en" else "en"
-        if asked is None and got in case.languages.spelled and guess not in (None, got) and not _shares_its_words(case):
+        if (
+            asked is None
+            and got in case.languages.spelled
+            and guess not in (None, got)
+            and not may_be_in(case.request.plain, got, case.languages)
+            and not _shares_its_words(case)
+        ):
             yield _finding(
                 case, f"The rewrite is in {case.languages.name(got)} and has no word in common with the request."
             )

@@ -323,7 +323,7 @@ def test_rewrite_prompts_are_those_of_the_loop() -> None:
     template = load_template("rewriter", "package:mini/rewriter/style", "rewrite")
     for one in _of("rewrite"):
         text = one.prompt.removeprefix("Rewrite: ")
-        assert fill(template, prompt=text) == one.prompt
+        assert fill(template, request=text) == one.prompt
         assert _sent(style.rewrite_messages(text)) == one.prompt
 
 
@@ -332,7 +332,7 @@ def test_repair_prompts_are_those_of_the_loop() -> None:
     template = load_template("rewriter", "package:mini/rewriter/style", "repair")
     for one in _of("repair"):
         before, failed = _before_and_failed(one)
-        assert fill(template, prompt=one.wording.text, before=before, failed=" ".join(failed)) == one.prompt
+        assert fill(template, request=one.wording.text, before=before, failed=" ".join(failed)) == one.prompt
         assert _sent(style.repair_messages(one.wording.text, before, failed)) == one.prompt
 
 
