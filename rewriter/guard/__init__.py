@@ -17,7 +17,7 @@ from redraft.errors import ConfigError
 from rewriter.guard import colours, content, form, names, negation, numbers, quotes, same_language
 from rewriter.guard.form import estimate_tokens
 from rewriter.guard.language import detect_language, load_languages
-from rewriter.guard.passage import Comparison, Finding, GuardSettings, Passage, Rule
+from rewriter.guard.passage import Finding, GuardSettings, Passage, Rule, TextPair
 
 __all__ = [
     "RULES",
@@ -64,7 +64,7 @@ def check_intent(request: str, rewrite: str, settings: GuardSettings = _DEFAULT)
     if unknown := set(settings.off) - RULES.keys():
         raise ConfigError(f"no such guard rule: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
     languages = load_languages(*settings.languages)
-    case = Comparison(_passage(request, languages), Passage(rewrite, languages), settings)
+    case = TextPair(_passage(request, languages), Passage(rewrite, languages), settings)
     rules = {name: rule for name, rule in RULES.items() if name not in settings.off}
     for gate in _GATES:
         if gate in rules and (found := tuple(rules[gate](case))):

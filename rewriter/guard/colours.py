@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from rewriter.guard.language import Language, Languages
-from rewriter.guard.passage import Comparison, Finding, Passage, singular
+from rewriter.guard.passage import Finding, Passage, TextPair, singular
 
 _NONE: frozenset[str] = frozenset()
 
@@ -100,7 +100,7 @@ class _Bound:
     end: int
 
 
-def colours(case: Comparison) -> Iterator[Finding]:
+def colours(case: TextPair) -> Iterator[Finding]:
     """A noun that has a colour in the request has no other in the rewrite, unless it has that one too."""
     palette = _palette(case.request.grammar, case.languages)
     asked = list(_bound(case.request, palette))
@@ -126,14 +126,14 @@ def colours(case: Comparison) -> Iterator[Finding]:
             yield _finding(case, noun, families, mine[0])
 
 
-def _finding(case: Comparison, noun: str, families: frozenset[str], pair: _Bound) -> Finding:
+def _finding(case: TextPair, noun: str, families: frozenset[str], pair: _Bound) -> Finding:
     text = case.rewrite.text[pair.start : pair.end]
     message = f"The request has {noun!r} in {' or '.join(sorted(families))}, the rewrite has {text!r}."
     return Finding("colours", message, text, "rewrite", pair.start, pair.end)
 
 
 def _replaced(
-    case: Comparison, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool, palette: _Palette
+    case: TextPair, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool, palette: _Palette
 ) -> Finding | None:
     """A colour that is named nowhere any more, while its noun has one that it was not to have."""
     named = _named(case.rewrite, palette)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from rewriter.guard.language import Languages
-from rewriter.guard.passage import Comparison, Finding, Passage, singular
+from rewriter.guard.passage import Finding, Passage, TextPair, singular
 
 _HAN_OR_KATAKANA = re.compile("[\u30a1-\u30fa\u30fc\u3400-\u9fff]")
 _HANGUL = re.compile("[\uac00-\ud7af]")
@@ -16,7 +16,7 @@ _STEM, _STEM_OF_SYLLABLES = 4, 2
 """Letters, or syllables of Korean, that forms of a word share."""
 _SYNTAX = re.compile(
     r"<\w+:[^<>\n]+>"  # <lora:detail:0.8>
-    r"|\((?:[^()\n:]+):\d+(?:\.\d+)?\)"  # (red hat:1.4)
+    r"|\((?=[^()\n:]*[^\W\d])[^()\n:]+:\d(?:\.\d+)?\)"  # (red hat:1.4), not (16:9)
     r"|\[[^\[\]\n:]+:[^\[\]\n:]+:\d+(?:\.\d+)?\]"  # [cat:dog:0.5]
     r"|(?<!\w)__[\w/-]+?__(?!\w)"  # __animal__
     r"|\{[^{}\n]*\|[^{}\n]*\}"  # {red|blue}
@@ -54,7 +54,7 @@ def _common(languages: Languages) -> _Common:
     return _Common(frozenset(words), frozenset(characters))
 
 
-def subject(case: Comparison) -> Iterator[Finding]:
+def subject(case: TextPair) -> Iterator[Finding]:
     """Something of what the request is about comes back: a cat does not become a golden retriever on a lawn.
 
     Numbers, colours, small words and the medium do not count, for they fit any subject.
@@ -97,7 +97,7 @@ def _is_common(word: str, words: frozenset[str]) -> bool:
     return word in words or word.removesuffix("s") in words or word.isdigit()
 
 
-def syntax(case: Comparison) -> Iterator[Finding]:
+def syntax(case: TextPair) -> Iterator[Finding]:
     """What a program reads (<lora:…>, (x:1.2), __wildcard__, {a|b}, embedding:x, --ar) is neither lost nor invented."""
     ours, theirs = (
         {" ".join(match[0].split()).casefold(): match for match in _SYNTAX.finditer(passage.text)}

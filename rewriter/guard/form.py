@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from rewriter.guard.language import Language
-from rewriter.guard.passage import Comparison, Finding, Passage
+from rewriter.guard.passage import Finding, Passage, TextPair
 
 _BROKEN_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\"”“](?:t|s|re|ve|ll|d|m)\b", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -55,13 +55,13 @@ def estimate_tokens(text: str) -> int:
     return cjk + -(-(len(text) - cjk) // 4)
 
 
-def empty(case: Comparison) -> Iterator[Finding]:
+def empty(case: TextPair) -> Iterator[Finding]:
     """A rewrite that says nothing."""
     if not any(ch.isalnum() for ch in case.rewrite.text):
         yield Finding("empty", "The rewrite is empty.")
 
 
-def length(case: Comparison) -> Iterator[Finding]:
+def length(case: TextPair) -> Iterator[Finding]:
     """A rewrite that no text encoder reads to its end. A user's own long prompt may stay as long as it was."""
     limit = max(case.settings.max_tokens, int(1.5 * estimate_tokens(case.request.text)))
     tokens = estimate_tokens(case.rewrite.text)
@@ -72,7 +72,7 @@ def length(case: Comparison) -> Iterator[Finding]:
         )
 
 
-def repetition(case: Comparison) -> Iterator[Finding]:
+def repetition(case: TextPair) -> Iterator[Finding]:
     """A model caught in a loop says the same words four times in a row, or ends on what it has said twice before."""
     text, known = case.rewrite.plain, case.request.text.casefold()
     patterns = [pattern for pattern, may in ((_LOOP, _says_a_word_often(text)), (_CJK_LOOP, not text.isascii())) if may]
@@ -94,7 +94,7 @@ def _says_a_word_often(text: str) -> bool:
     return len(words) >= 4 and max(Counter(words).values()) >= 4
 
 
-def apostrophes(case: Comparison) -> Iterator[Finding]:
+def apostrophes(case: TextPair) -> Iterator[Finding]:
     """The old mistake of turning don't into don"t."""
     match = _BROKEN_APOSTROPHE.search(case.rewrite.text)
     if match and match[0] not in case.request.text:
@@ -106,7 +106,7 @@ def apostrophes(case: Comparison) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def remnants(case: Comparison) -> Iterator[Finding]:
+def remnants(case: TextPair) -> Iterator[Finding]:
     """Whatever is no description of a picture; what the user wrote is excused."""
     text, plain = _without(case.request, case.rewrite.text), case.rewrite.plain
     known = case.request.plain.casefold()
@@ -138,7 +138,7 @@ def _without(request: Passage, text: str) -> str:
     return text
 
 
-def _languages(case: Comparison) -> list[Language]:
+def _languages(case: TextPair) -> list[Language]:
     """The languages to look for chat in: that of the request, that of the rewrite, and English."""
     found = {"en": case.languages.english}
     for passage in (case.request, case.rewrite):

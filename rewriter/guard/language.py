@@ -165,7 +165,7 @@ class Numerals(_Table):
     in_passing: dict[int, Words] = {}
 
 
-class Counts(_Table):
+class NounCounts(_Table):
     """[counts]: which noun a number counts."""
 
     noun: Literal["plural", "capital", "next"]
@@ -352,7 +352,7 @@ class Language(_Table):
     """Irregular plurals, for English."""
     numbers: Numbers | None = None
     numerals: Numerals | None = None
-    counts: Counts | None = None
+    counts: NounCounts | None = None
     negation: Negation | None = None
     absence: Absence | None = None
     names: Names = Names()

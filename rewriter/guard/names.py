@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from rewriter.guard.language import Languages
-from rewriter.guard.passage import Comparison, Finding, Passage, Word, have_common_beginning
+from rewriter.guard.passage import Finding, Passage, TextPair, TextWord, have_common_beginning
 
 _EAST = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _DOTTED = re.compile(
@@ -80,7 +80,7 @@ class _Name:
     forms: tuple[str, ...] = ()
 
 
-def names(case: Comparison) -> Iterator[Finding]:
+def names(case: TextPair) -> Iterator[Finding]:
     """Every name of the request comes back, whole or shortened, inflected or not; no other takes its place."""
     reported = set()
     for name in list(_names(case.request))[:_MOST]:
@@ -130,7 +130,7 @@ def _known(passage: Passage) -> Iterator[_Name]:
             yield _Name((form,), match.start(), at, forms)
 
 
-def _stands_at(words: tuple[Word, ...], at: int, parts: tuple[str, ...], common: _Common) -> bool:
+def _stands_at(words: tuple[TextWord, ...], at: int, parts: tuple[str, ...], common: _Common) -> bool:
     if at + len(parts) > len(words) or any(words[at + i].ends_clause for i in range(len(parts) - 1)):
         return False
     return all(_is_form(words[at + i].text, part, common) for i, part in enumerate(parts))
@@ -176,15 +176,15 @@ def _by_capitals(passage: Passage) -> Iterator[_Name]:
         i += 1
 
 
-def _may_be_name(word: Word, common: _Common) -> bool:
+def _may_be_name(word: TextWord, common: _Common) -> bool:
     return word.capital and len(word.text) > 1 and word.text not in common.no_names and not common.is_word(word.text)
 
 
-def _goes_on(word: Word, common: _Common) -> bool:
+def _goes_on(word: TextWord, common: _Common) -> bool:
     return _may_be_name(word, common) or word.text in _NOBILIARY
 
 
-def _is_name(passage: Passage, run: list[Word], common: _Common) -> bool:
+def _is_name(passage: Passage, run: list[TextWord], common: _Common) -> bool:
     """Whether capitalised words in a row are a name. At the beginning of a sentence it takes more than a capital."""
     several = sum(word.capital for word in run) >= 2
     if all(word.text in common.titles for word in run):
@@ -219,7 +219,7 @@ def _in_the_east(passage: Passage) -> Iterator[_Name]:
                 yield _Name((match[0].lower(),) if pattern is _FOREIGN else (match[0],), match.start(), match.end())
 
 
-def _is_kept(name: _Name, case: Comparison) -> bool:
+def _is_kept(name: _Name, case: TextPair) -> bool:
     text = case.rewrite.text
     words, common = case.rewrite.words, _common(case.languages)
     if any(_EAST.search(form) and form in text for form in (*name.parts, *name.forms)):
@@ -242,7 +242,7 @@ def _is_kept(name: _Name, case: Comparison) -> bool:
     return all(found.values()) or (any(found[part] for part in core) and not _is_renamed(found, case))
 
 
-def _is_renamed(found: dict[str, list[int]], case: Comparison) -> bool:
+def _is_renamed(found: dict[str, list[int]], case: TextPair) -> bool:
     """Whether a new capitalised word has joined what is left of a name: Michael Jackson, Janet Jackson."""
     words, common = case.rewrite.words, _common(case.languages)
     known = {word.text for word in case.request.words}

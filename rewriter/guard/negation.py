@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from itertools import islice
 
 from rewriter.guard.language import Absence, Language, Languages, Negation
-from rewriter.guard.passage import Comparison, Finding, Passage, Word, have_common_beginning, singular
+from rewriter.guard.passage import Finding, Passage, TextPair, TextWord, have_common_beginning, singular
 
 _MOST = 64
 """Denied things looked at; a text with more of them is a loop, not a prompt."""
@@ -30,7 +30,7 @@ class _Denied:
     end: int
 
 
-def negations(case: Comparison) -> Iterator[Finding]:
+def negations(case: TextPair) -> Iterator[Finding]:
     """Nothing that the request denies is described as present."""
     reported = set()
     request = case.request
@@ -139,7 +139,7 @@ def _grammar(language: Language, languages: Languages) -> _Grammar:
     )
 
 
-def _in_words(case: Comparison, language: Language) -> Iterator[tuple[str, int, int]]:
+def _in_words(case: TextPair, language: Language) -> Iterator[tuple[str, int, int]]:
     """Denied things that the rewrite describes as present: the thing, and its place in the rewrite."""
     common = _common(case.languages)
     inflected = language.inflected
@@ -199,7 +199,7 @@ def _phrases(passage: Passage, cue: int, grammar: _Grammar) -> Iterator[_Denied]
     sure = 0  # how many of `found` belong to the list for certain
     i = cue + 1
     while i < len(words) and len(found) < 6:
-        phrase: list[Word] = []
+        phrase: list[TextWord] = []
         while i < len(words) and words[i].text in grammar.skipped:
             i += 1
         while (
@@ -229,7 +229,7 @@ def _phrases(passage: Passage, cue: int, grammar: _Grammar) -> Iterator[_Denied]
     yield from found[:sure]
 
 
-def _mentions(words: tuple[Word, ...], thing: tuple[str, ...], inflected: bool, common: _Common) -> Iterator[int]:
+def _mentions(words: tuple[TextWord, ...], thing: tuple[str, ...], inflected: bool, common: _Common) -> Iterator[int]:
     """The places of the thing's noun, if what narrows it down is among the three words before."""
     *narrowed, noun = thing
     for at, word in enumerate(words):
@@ -265,7 +265,7 @@ def _key(word: str, common: _Common) -> str:
     return singular(word)
 
 
-def _bites(words: tuple[Word, ...], at: int, common: _Common) -> bool:
+def _bites(words: tuple[TextWord, ...], at: int, common: _Common) -> bool:
     """Whether a weak cue denies what follows: not in a compound ("sugar-free", "empty-handed"), and with its "of"."""
     if words[at].gap == "-" or (at and words[at - 1].gap == "-"):
         return False
@@ -273,7 +273,7 @@ def _bites(words: tuple[Word, ...], at: int, common: _Common) -> bool:
     return needed is None or words[at + 1].text == needed
 
 
-def _is_denied(words: tuple[Word, ...], at: int, common: _Common) -> bool:
+def _is_denied(words: tuple[TextWord, ...], at: int, common: _Common) -> bool:
     """Whether the word at `at` stands under a negation: "without any hat", "hat-free", "no hats, scarves or gloves"."""
     clause = True  # whether `i` is still in the clause of the word
     for i in range(at - 1, max(-1, at - 10), -1):
@@ -300,7 +300,7 @@ def _is_denied(words: tuple[Word, ...], at: int, common: _Common) -> bool:
 # ---- languages read by characters
 
 
-def _in_characters(case: Comparison, table: Absence) -> Iterator[tuple[str, int, int]]:
+def _in_characters(case: TextPair, table: Absence) -> Iterator[tuple[str, int, int]]:
     """Denied things that the rewrite describes as present: the thing, and its place in the rewrite."""
     for match in table.denied.finditer(case.request.plain):
         thing = next(group for group in match.groups() if group)
@@ -314,7 +314,7 @@ def _in_characters(case: Comparison, table: Absence) -> Iterator[tuple[str, int,
         yield from _done(table.not_done, table.cues, case)
 
 
-def _shown(thing: str, denied: re.Match[str], table: Absence, case: Comparison) -> Iterator[tuple[str, int, int]]:
+def _shown(thing: str, denied: re.Match[str], table: Absence, case: TextPair) -> Iterator[tuple[str, int, int]]:
     """The first place in the rewrite at which the thing stands without a cue, unless the request has one too."""
     request, rewrite = case.request.plain, case.rewrite.plain
     elsewhere = request[: denied.start()] + "。" + request[denied.end() :]
@@ -333,7 +333,7 @@ def _is_denied_at(text: str, at: int, size: int, table: Absence) -> bool:
     return table.cues.search(_SENTENCE.split(text[max(0, at - table.reach) : at])[-1]) is not None
 
 
-def _done(not_done: re.Pattern[str], cues: re.Pattern[str], case: Comparison) -> Iterator[tuple[str, int, int]]:
+def _done(not_done: re.Pattern[str], cues: re.Pattern[str], case: TextPair) -> Iterator[tuple[str, int, int]]:
     """A hat that is not worn: the noun may come back, but not with its verb affirmed."""
     for match in not_done.finditer(case.request.plain):
         pattern = rf"{re.escape(match[1])}[をがは][^。、]{{0,8}}?{re.escape(match[2])}[^。、]{{0,6}}"
@@ -352,7 +352,7 @@ def _lone(thing: str, text: str) -> Iterator[int]:
 
 
 def _affirmed(
-    thing: str, pattern: re.Pattern[str], cues: re.Pattern[str], case: Comparison
+    thing: str, pattern: re.Pattern[str], cues: re.Pattern[str], case: TextPair
 ) -> Iterator[tuple[str, int, int]]:
     """The first clause of the rewrite that names the thing and denies nothing, unless the request has one too."""
 

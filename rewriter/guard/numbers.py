@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import TypeVar
 
 from rewriter.guard.language import Language, Languages, Numbers, Numerals
-from rewriter.guard.passage import Comparison, Finding, Passage, Word, singular
+from rewriter.guard.passage import Finding, Passage, TextPair, TextWord, singular
 
 V = TypeVar("V")
 _HUGE = 10**12
@@ -45,7 +45,7 @@ class _Number:
     last: int = -1
 
 
-def numbers(case: Comparison) -> Iterator[Finding]:
+def numbers(case: TextPair) -> Iterator[Finding]:
     """Each exact number of the request comes back, as digits or as a word."""
     wanted = [*_required(case.request), *_pairs(case.request)]
     if not wanted:
@@ -63,7 +63,7 @@ def numbers(case: Comparison) -> Iterator[Finding]:
         yield Finding("numbers", message, text, "request", number.start, number.end)
 
 
-def counts(case: Comparison) -> Iterator[Finding]:
+def counts(case: TextPair) -> Iterator[Finding]:
     """No noun gets another number: two cats and three dogs are not three cats and two dogs."""
     if case.request.grammar.counts is None:
         return
@@ -139,7 +139,7 @@ def _nouns(passage: Passage, last: int, value: float) -> Iterator[str]:
         yield from (word.text for word in following[:1])
 
 
-def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: Comparison) -> _Number | None:
+def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: TextPair) -> _Number | None:
     """The count that a noun has lost, though the same number is there with something else: at nine, nine chairs."""
     value, number = wanted[0]
     words = case.rewrite.words
@@ -152,7 +152,7 @@ def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: Comparison)
     return number if 0 < _times_named(case.rewrite, value) < _times_counted(case.request, value) else None
 
 
-def _one_alone(case: Comparison) -> Iterator[Finding]:
+def _one_alone(case: TextPair) -> Iterator[Finding]:
     """A single rose does not become roses."""
     words, shown = case.request.words, case.rewrite.words
     only = case.request.grammar.counts.only_one if case.request.grammar.counts else ()
@@ -168,14 +168,14 @@ def _one_alone(case: Comparison) -> Iterator[Finding]:
             return
 
 
-def _mentioned_singly(noun: str, case: Comparison) -> bool:
+def _mentioned_singly(noun: str, case: TextPair) -> bool:
     """Whether one alone of it is in the rewrite too, or several in the request: then there is more than one kind."""
     alone = any(word.text == noun for word in case.rewrite.words)
     several = any(word.text != noun and singular(word.text) == noun for word in case.request.words)
     return alone or several
 
 
-def _added_up(number: _Number, case: Comparison) -> bool:
+def _added_up(number: _Number, case: TextPair) -> bool:
     """Three stars told one by one, or a star and two more told as three; two people told as a man and a woman."""
     words = case.request.words
     if number.last < 0:
@@ -470,7 +470,9 @@ def _find_spelled(passage: Passage, lexicon: _Lexicon, strict: bool) -> Iterator
             yield _Number(values, first.start, words[last].end, last)
 
 
-def _is_loose(words: tuple[Word, ...], start: int, last: int, value: float, lexicon: _Lexicon, common: _Common) -> bool:
+def _is_loose(
+    words: tuple[TextWord, ...], start: int, last: int, value: float, lexicon: _Lexicon, common: _Common
+) -> bool:
     """Whether a number word is idiom, range, fraction or back-reference rather than an exact count."""
     before = words[start - 1].text if start else ""
     before2 = words[start - 2].text if start > 1 else ""

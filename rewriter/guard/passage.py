@@ -63,7 +63,7 @@ class Finding:
         return f"{self.rule}: {self.message}"
 
 
-class Word(NamedTuple):
+class TextWord(NamedTuple):
     """A word in lower case with straight apostrophes, its place, and what stands between it and the next."""
 
     text: str
@@ -110,12 +110,12 @@ class Passage:
         return plain
 
     @cached_property
-    def words(self) -> tuple[Word, ...]:
+    def words(self) -> tuple[TextWord, ...]:
         """Words outside quotes, in order."""
         matches = list(_WORD.finditer(self.plain))
         ends = [*(match.start() for match in matches[1:]), len(self.plain)]
         return tuple(
-            Word(_fold(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], _has_capital(m[0]))
+            TextWord(_fold(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], _has_capital(m[0]))
             for m, nxt in zip(matches, ends, strict=False)
         )
 
@@ -138,7 +138,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TextPair:
     """A rewrite, and the request that it is held against."""
 
     request: Passage
@@ -150,7 +150,7 @@ class Comparison:
         return self.request.languages
 
 
-Rule = Callable[[Comparison], Iterator[Finding]]
+Rule = Callable[[TextPair], Iterator[Finding]]
 
 
 def _fold(word: str) -> str:

@@ -6,13 +6,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from rewriter.guard.passage import Comparison, Finding
+from rewriter.guard.passage import Finding, TextPair
 
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _INNER = re.compile(r"['‘“\"「『](.+?)['’”\"」』](?!\w)")
 
 
-def quoted_text(case: Comparison) -> Iterator[Finding]:
+def quoted_text(case: TextPair) -> Iterator[Finding]:
     """Every quoted string of the request comes back byte for byte, in quotation marks of any kind."""
     written = {_composed(quote.text) for quote in case.rewrite.quotes}
     inner = {match[1] for quote in written for match in _INNER.finditer(quote)}
@@ -33,7 +33,7 @@ def quoted_text(case: Comparison) -> Iterator[Finding]:
         yield Finding("quoted_text", message, quote.text, "request", quote.start, quote.end)
 
 
-def added_text(case: Comparison) -> Iterator[Finding]:
+def added_text(case: TextPair) -> Iterator[Finding]:
     """If the user said which text the picture shows, no other quoted text is added beside it."""
     if not any(not quote.is_title for quote in case.request.quotes):
         return

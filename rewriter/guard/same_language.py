@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from rewriter.guard.language import detect_language, guess_language, may_be_in, script_shares
-from rewriter.guard.passage import Comparison, Finding
+from rewriter.guard.passage import Finding, TextPair
 
 _SENTENCE = re.compile(r"[^.!?;。！？；।؟\n]+")
 _MIN_LETTERS = 24
@@ -15,7 +15,7 @@ _SHOWN = 40
 _MOST_SENTENCES = 32
 
 
-def language(case: Comparison) -> Iterator[Finding]:
+def language(case: TextPair) -> Iterator[Finding]:
     """At most one finding: the whole is in another language, or in other letters, or drifts off."""
     asked, got = case.request.language, case.rewrite.language
     if asked is not None and got is not None and asked != got and not _mixed(case) and not _shares_its_words(case):
@@ -43,7 +43,7 @@ def language(case: Comparison) -> Iterator[Finding]:
     yield from _drift(case)
 
 
-def _drift(case: Comparison) -> Iterator[Finding]:
+def _drift(case: TextPair) -> Iterator[Finding]:
     """A sentence in another language than the request, or than the sentences before it."""
     sentences = [m for m in _SENTENCE.finditer(case.rewrite.plain) if _letters(m[0]) >= _MIN_LETTERS]
     if len(sentences) < 2:
@@ -61,7 +61,7 @@ def _drift(case: Comparison) -> Iterator[Finding]:
             return
 
 
-def _finding(case: Comparison, message: str) -> Finding:
+def _finding(case: TextPair, message: str) -> Finding:
     shown = case.rewrite.text[:_SHOWN]
     return Finding("language", message, shown, "rewrite", 0, len(shown))
 
@@ -73,7 +73,7 @@ def _letters(text: str) -> int:
     )
 
 
-def _other_letters(case: Comparison) -> str | None:
+def _other_letters(case: TextPair) -> str | None:
     """What is wrong with the script of the rewrite, if the languages cannot be told."""
     ours, theirs = _merged(script_shares(case.request.plain)), _merged(script_shares(case.rewrite.plain))
     if not ours or not theirs:
@@ -87,7 +87,7 @@ def _other_letters(case: Comparison) -> str | None:
     return f"The request is written in {mine} letters; the rewrite in {other} letters."
 
 
-def _shares_its_words(case: Comparison) -> bool:
+def _shares_its_words(case: TextPair) -> bool:
     """Whether the longer words of the request, or their beginnings, mostly come back.
 
     Then the rewrite is no translation, and one of the two languages was guessed wrong. If there is no longer word,
@@ -105,7 +105,7 @@ def _merged(share: dict[str, float]) -> dict[str, float]:
     return share | ({"Chinese or Japanese": east} if east else {})
 
 
-def _mixed(case: Comparison) -> bool:
+def _mixed(case: TextPair) -> bool:
     """Prompts that mix scripts may be answered in either."""
     ours, theirs = _merged(script_shares(case.request.plain)), _merged(script_shares(case.rewrite.plain))
     other = max(theirs, key=lambda name: theirs[name])
