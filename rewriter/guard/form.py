@@ -38,10 +38,10 @@ _MARKUP = re.compile(
     r"|\{\s*[\"'][^\"'\n]+[\"']\s*:|\A\s*\[\s*[\"'{]"  # JSON
     r"|\\(?:boxed|text|textbf|begin|mathrm)\{"
     r"|&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});"
-    r"|\\n|\\t(?![a-z])|\\[\"']"  # a line break or a quotation mark that was escaped twice
-    r"|\(\d+ words\)|\bword count\b",
+    r"|\\n|\\t(?![a-z])|\\[\"']",  # a line break or a quotation mark that was escaped twice
     re.IGNORECASE,
 )
+_MARKUP_CHARS = frozenset("<{[&\\")
 _PARAMETER = re.compile(r"(?<!\S)--[a-z]\w*", re.IGNORECASE)
 _QUESTION = re.compile("[?？؟]")
 
@@ -114,7 +114,7 @@ def remnants(case: TextPair) -> Iterator[Finding]:
     looked_at = [
         (_TAGS, text),
         (_FORM, text),
-        (_MARKUP, text),
+        *([(_MARKUP, text)] if not _MARKUP_CHARS.isdisjoint(text) else []),
         (_PARAMETER, plain),
         *((opening, plain) for opening, _ in chats),
         *((anywhere, plain) for _, anywhere in chats),

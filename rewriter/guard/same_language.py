@@ -68,6 +68,8 @@ def _finding(case: TextPair, message: str) -> Finding:
 
 def _letters(text: str) -> int:
     """How much is said, in Latin letters: a Chinese character says as much as three, an Indic one as two."""
+    if text.isascii():
+        return sum(map(str.isalpha, text))
     return sum(
         3 if "\u3040" <= ch <= "\ud7ff" else 2 if "\u0900" <= ch <= "\u0e7f" else 1 for ch in text if ch.isalpha()
     )
