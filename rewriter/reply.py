@@ -111,7 +111,7 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
     closings = [i for i, tag in enumerate(tags) if tag.closes and not tag.answer]
     rest = tags[closings[-1] + 1 :] if closings else tags
     rest_at = tags[closings[-1]].end if closings else 0
-    # From `hidden` on a thought is open: from the start of the rest where thoughts were nested and not all closed.
+    # From `hidden` on a thought is open: from the start of the rest if thoughts were nested and not all closed.
     hidden = next((tag.start for tag in rest if not tag.answer), len(text))
     if _depth(tags[: len(tags) - len(rest)]) > 0:
         hidden = rest_at
@@ -132,16 +132,16 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     prompt, negative, target = parsed.prompt, None, rules.target
     if target is not None:
         prompt, negative = target.split(prompt)
-    found = [(finding.rule, finding.message) for finding in check_intent(request, prompt, rules.guard)]
+    problems = [(finding.rule, finding.message) for finding in check_intent(request, prompt, rules.guard)]
     if target is not None:
-        found += target.faults(request, prompt, negative)
+        problems += target.faults(request, prompt, negative)
     notice = None if target is None else target.notice(request)
     return Review(
         thought=parsed.thought,
         prompt=prompt,
         negative_prompt=negative,
-        faults=tuple(message for _, message in found),
-        findings=tuple(f"{rule}: {message}" for rule, message in found),
+        faults=tuple(message for _, message in problems),
+        findings=tuple(f"{rule}: {message}" for rule, message in problems),
         notices=() if notice is None else (notice,),
     )
 
@@ -182,7 +182,7 @@ def _find_answer(
         and not truncated
         and full[-1][1] == rest[-1].start
         and not _strip(text[rest[-1].end :]).strip("`")
-        # "I write it in <answer> tags" opens no answer, even where a stray </answer> follows.
+        # "I write it in <answer> tags" opens no answer, even if a stray </answer> follows.
         and _AT_A_STOP.search(text[: rest[-2].start]) is not None
     )
     starts_reply = bool(rest) and rest[0].answer and not _strip(text[: rest[0].start]).strip("`")
@@ -201,14 +201,14 @@ def _find_answer(
 
     opening = next((tag for tag in reversed(rest) if not tag.closes), None)
     if opening is not None and (thought_ended or not _strip(text[rest_at : rest[0].start])):
-        found = _CUT_TAG.sub("", text[opening.end :])
-        if not _says_something(found) and len(rest) > 1:  # <answer>X<answer>
-            found = text[rest[-2].end : opening.start]
+        answer = _CUT_TAG.sub("", text[opening.end :])
+        if not _says_something(answer) and len(rest) > 1:  # <answer>X<answer>
+            answer = text[rest[-2].end : opening.start]
     elif opening is None and thought_ended:
-        found = text[rest_at : rest[0].start] if rest else text[rest_at:]
+        answer = text[rest_at : rest[0].start] if rest else text[rest_at:]
     else:
         return None, "The reply had no <answer>…</answer>."
-    return (found, None) if _says_something(found) else (None, "The answer was empty.")
+    return (answer, None) if _says_something(answer) else (None, "The answer was empty.")
 
 
 def _complete(text: str, rest: list[_Tag]) -> list[tuple[int, int]]:

@@ -84,11 +84,11 @@ def load_style(name: str) -> Style:
     settings = _settings(name)
     templates = {part: load_template(_PACKAGE, name, part) for part in ("rewrite", "repair", "guard_repair")}
     for part, text in templates.items():
-        found = placeholders(text)
-        if "request" not in found or not found <= {"request", "before", "failed"}:
+        names = placeholders(text)
+        if "request" not in names or not names <= {"request", "before", "failed"}:
             raise ConfigError(
                 f"{part}.txt of style {name!r} must hold {{{{request}}}} and may hold {{{{before}}}} and "
-                f"{{{{failed}}}}; it holds {', '.join(sorted(found)) or 'no placeholder'}"
+                f"{{{{failed}}}}; it holds {', '.join(sorted(names)) or 'no placeholder'}"
             )
     system = load_template(_PACKAGE, name, "system") if settings.system else None
     if system is not None and placeholders(system):

@@ -80,28 +80,28 @@ class Target(BaseModel):
 
     def faults(self, request: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
         """(rule, plain sentence) for all that `prompt` does not do as this model wants it."""
-        found = []
+        faults = []
         tokens, most = self.count(prompt), max(self.max_tokens, self.count(request))
         if tokens > most:
-            found.append(("budget", f"The prompt has {tokens} tokens; the image model reads {most}. Make it shorter."))
+            faults.append(("budget", f"The prompt has {tokens} tokens; the image model reads {most}. Make it shorter."))
         if not self.quality_words:
             known = request.casefold()
             words = dict.fromkeys(m[0] for m in _QUALITY.finditer(prompt) if m[0].casefold() not in known)
             if words:
                 listed = ", ".join(repr(word) for word in words)
-                found.append(("quality_words", f"Leave out {listed}: this image model draws no better for it."))
+                faults.append(("quality_words", f"Leave out {listed}: this image model draws no better for it."))
         if negative is not None and not self.negative_prompt:
-            found.append(("negative_prompt", "This image model takes no negative prompt; write the prompt alone."))
+            faults.append(("negative_prompt", "This image model takes no negative prompt; write the prompt alone."))
         if negative is not None and self.negative_prompt:
             wanted = {item for item in _items(prompt) if item in set(_items(negative))}
             if wanted:
                 listed = ", ".join(repr(item) for item in sorted(wanted))
-                found.append(("negative_prompt", f"The prompt and the negative prompt both name {listed}."))
+                faults.append(("negative_prompt", f"The prompt and the negative prompt both name {listed}."))
         if self.form == "tags" and _is_prose(prompt):
-            found.append(("form", "This image model wants short tags between commas, not sentences."))
+            faults.append(("form", "This image model wants short tags between commas, not sentences."))
         if self.form == "prose" and _is_tags(prompt) and not _is_tags(request):
-            found.append(("form", "This image model wants running text in sentences, not a list of tags."))
-        return found
+            faults.append(("form", "This image model wants running text in sentences, not a list of tags."))
+        return faults
 
     def notice(self, request: str) -> str | None:
         """What a user should know about `request` and no rewrite mends: that the model may not read its language."""
@@ -216,5 +216,5 @@ def _tokenizer_file(tokenizer: str) -> Path | None:
     except ModuleNotFoundError:
         return None
     owner, name, *below = tokenizer.split("/")
-    found = try_to_load_from_cache(f"{owner}/{name}", "/".join([*below, "tokenizer.json"]))
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(f"{owner}/{name}", "/".join([*below, "tokenizer.json"]))
+    return Path(cached) if isinstance(cached, str) else None

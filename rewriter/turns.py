@@ -254,8 +254,8 @@ def describe_context(context: TurnContext) -> str:
 
 def _numbers(text: str, pictures: int) -> tuple[int, ...]:
     """The numbers of pictures that a text names, in its order."""
-    found: Sequence[str] = re.findall(rf"\b(\d{{1,3}}|{'|'.join(_ORDINALS)}|last)\b", text.casefold())
+    words: Sequence[str] = re.findall(rf"\b(\d{{1,3}}|{'|'.join(_ORDINALS)}|last)\b", text.casefold())
     numbers = [
-        pictures if word == "last" else _ORDINALS.index(word) + 1 if word in _ORDINALS else int(word) for word in found
+        pictures if word == "last" else _ORDINALS.index(word) + 1 if word in _ORDINALS else int(word) for word in words
     ]
     return tuple(number for number in numbers if 1 <= number <= pictures)

@@ -1,4 +1,4 @@
-"""Colours: what was asked for in red does not come back in blue."""
+"""Colours: what was bound for in red does not come back in blue."""
 
 from __future__ import annotations
 
@@ -103,17 +103,17 @@ class _Bound:
 def colours(case: TextPair) -> Iterator[Finding]:
     """A noun that has a colour in the request has no other in the rewrite, unless it has that one too."""
     palette = _palette(case.request.grammar, case.languages)
-    asked = list(_bound(case.request, palette))
-    if not asked:
+    bound = list(_bound(case.request, palette))
+    if not bound:
         return
     # A red umbrella among black umbrellas: there the number tells which is meant.
-    forms = {pair.form for pair in asked}
-    apart = len(forms) > len({pair.noun for pair in asked})
+    forms = {pair.form for pair in bound}
+    apart = len(forms) > len({pair.noun for pair in bound})
     wanted: dict[str, frozenset[str]] = {}
-    for pair in asked:
+    for pair in bound:
         noun = pair.form if apart else pair.noun
         wanted[noun] = wanted.get(noun, _NONE) | pair.families
-    if finding := _replaced(case, asked, wanted, apart, palette):
+    if finding := _replaced(case, bound, wanted, apart, palette):
         yield finding
         return
     got = [pair for pair in _bound(case.rewrite, palette) if (pair.form if apart else pair.noun) in wanted]
@@ -133,11 +133,11 @@ def _finding(case: TextPair, noun: str, families: frozenset[str], pair: _Bound) 
 
 
 def _replaced(
-    case: TextPair, asked: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool, palette: _Palette
+    case: TextPair, bound: list[_Bound], wanted: dict[str, frozenset[str]], apart: bool, palette: _Palette
 ) -> Finding | None:
     """A colour that is named nowhere any more, while its noun has one that it was not to have."""
     named = _named(case.rewrite, palette)
-    for lost in asked:
+    for lost in bound:
         if lost.families & named:
             continue
         noun = lost.form if apart else lost.noun

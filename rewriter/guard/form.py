@@ -119,8 +119,8 @@ def remnants(case: TextPair) -> Iterator[Finding]:
         *((opening, plain) for opening, _ in chats),
         *((anywhere, plain) for _, anywhere in chats),
     ]
-    for pattern, where in looked_at:
-        for match in pattern.finditer(where):
+    for pattern, searched in looked_at:
+        for match in pattern.finditer(searched):
             words = match[0].strip()
             if words.casefold() not in known:
                 message = f"The rewrite holds {words!r}, which is not a description of the picture."
@@ -140,13 +140,13 @@ def _without(request: Passage, text: str) -> str:
 
 def _languages(case: TextPair) -> list[Language]:
     """The languages to look for chat in: that of the request, that of the rewrite, and English."""
-    found = {"en": case.languages.english}
+    languages = {"en": case.languages.english}
     for passage in (case.request, case.rewrite):
         if passage.language is not None or passage.spaced:
-            found[passage.grammar.code] = passage.grammar
+            languages[passage.grammar.code] = passage.grammar
         if not passage.spaced:  # short text in Han letters is easily taken for the other language
-            found |= {language.code: language for language in case.languages.unspaced}
-    return [language for language in found.values() if language.chat]
+            languages |= {language.code: language for language in case.languages.unspaced}
+    return [language for language in languages.values() if language.chat]
 
 
 @cache

@@ -145,7 +145,7 @@ class Numbers(_Table):
 
 
 class Numerals(_Table):
-    """[numerals]: numbers in text without spaces, where a counting word tells them from a part of another word."""
+    """[numerals]: numbers in text without spaces: a counting word tells them from a part of another word."""
 
     digits: dict[str, int]
     scales: dict[str, int]
@@ -498,9 +498,9 @@ def guess_language(text: str, languages: Languages | None = None) -> str | None:
 
 
 def may_be_in(text: str, code: str, languages: Languages) -> bool:
-    """Whether the words of `text` in Latin letters speak for a language, and for no other one more."""
+    """Whether the words of `text` in Latin letters speak for a language, more than for any other."""
     score = _by_words(text.lower(), _WORD.findall(text.lower()), languages)
-    return score.get(code, 0) > 0 and score[code] >= max(score.values())
+    return score.get(code, 0) > max((score[other] for other in score if other != code), default=0)
 
 
 def _detect_latin(text: str, languages: Languages) -> str | None:

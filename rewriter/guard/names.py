@@ -237,16 +237,16 @@ def _is_kept(name: _Name, case: TextPair) -> bool:
         and (len(name.parts[0]) > 3 or name.parts[0][-1].isdigit())
     ):
         return True  # quoted, or written as one word with another
-    found = {part: [i for i, word in enumerate(words) if _is_form(word.text, part, common)] for part in name.parts}
+    places_of = {part: [i for i, word in enumerate(words) if _is_form(word.text, part, common)] for part in name.parts}
     core = [part for part in name.parts if part not in common.titles and not common.is_word(part)] or list(name.parts)
-    return all(found.values()) or (any(found[part] for part in core) and not _is_renamed(found, case))
+    return all(places_of.values()) or (any(places_of[part] for part in core) and not _is_renamed(places_of, case))
 
 
-def _is_renamed(found: dict[str, list[int]], case: TextPair) -> bool:
+def _is_renamed(places_of: dict[str, list[int]], case: TextPair) -> bool:
     """Whether a new capitalised word has joined what is left of a name: Michael Jackson, Janet Jackson."""
     words, common = case.rewrite.words, _common(case.languages)
     known = {word.text for word in case.request.words}
-    for i in (i for places in found.values() for i in places):
+    for i in (i for places in places_of.values() for i in places):
         before = words[i - 1] if i and words[i - 1].gap in (" ", "-") else None
         after = words[i + 1] if i + 1 < len(words) and words[i].gap in (" ", "-") else None
         for word in (before, after):

@@ -37,8 +37,8 @@ def negations(case: TextPair) -> Iterator[Finding]:
     language = request.grammar
     if request.language is None and not request.spaced:
         language = case.languages.unspaced[0]
-    found = _in_words(case, language) if language.absence is None else _in_characters(case, language.absence)
-    for thing, start, end in found:
+    things = _in_words(case, language) if language.absence is None else _in_characters(case, language.absence)
+    for thing, start, end in things:
         if thing not in reported:
             reported.add(thing)
             message = f"The request wants no {thing!r}, but the rewrite describes it as present."
@@ -195,10 +195,10 @@ def _phrases(passage: Passage, cue: int, grammar: _Grammar) -> Iterator[_Denied]
     """The noun phrases behind a cue: one, or those of a list that ends in "or"."""
     words, common = passage.words, _common(passage.languages)
     noun_first = grammar.language.noun_first
-    found: list[_Denied] = []
-    sure = 0  # how many of `found` belong to the list for certain
+    denied: list[_Denied] = []
+    sure = 0  # how many of `denied` belong to the list for certain
     i = cue + 1
-    while i < len(words) and len(found) < 6:
+    while i < len(words) and len(denied) < 6:
         phrase: list[TextWord] = []
         while i < len(words) and words[i].text in grammar.skipped:
             i += 1
@@ -217,16 +217,16 @@ def _phrases(passage: Passage, cue: int, grammar: _Grammar) -> Iterator[_Denied]
         noun = phrase[0] if noun_first else phrase[-1]
         narrowed = [] if noun_first else phrase[:-1]
         if noun.text not in common.too_general:
-            found.append(_Denied((*(w.text for w in narrowed), noun.text), words[cue].start, phrase[-1].end))
-        sure = sure or len(found)
+            denied.append(_Denied((*(w.text for w in narrowed), noun.text), words[cue].start, phrase[-1].end))
+        sure = sure or len(denied)
         if i >= len(words):
             break
         if words[i].text in common.lists and words[i - 1].gap.strip() in ("", ","):
             i += 1
-            sure = len(found) + 1  # what follows "or", and all before it
+            sure = len(denied) + 1  # what follows "or", and all before it
         elif words[i - 1].gap.strip() != "," or words[i].text in grammar.cues:
             break
-    yield from found[:sure]
+    yield from denied[:sure]
 
 
 def _mentions(words: tuple[TextWord, ...], thing: tuple[str, ...], inflected: bool, common: _Common) -> Iterator[int]:
@@ -308,8 +308,8 @@ def _in_characters(case: TextPair, table: Absence) -> Iterator[tuple[str, int, i
             stem = thing[:-1] if len(thing) >= table.stem_from else thing  # Hindi मोमबत्ती, मोमबत्तियाँ
             yield from _affirmed(thing, re.compile(table.mention.replace("{thing}", stem)), table.cues, case)
         elif not table.mention:
-            for one in table.between.split(thing) if table.between else (thing,):
-                yield from _shown(one, match, table, case)
+            for part in table.between.split(thing) if table.between else (thing,):
+                yield from _shown(part, match, table, case)
     if table.not_done:
         yield from _done(table.not_done, table.cues, case)
 

@@ -68,18 +68,18 @@ def counts(case: TextPair) -> Iterator[Finding]:
     if case.request.grammar.counts is None:
         return
     yield from _one_alone(case)
-    asked = _by_noun(case.request)
-    if not asked:
+    wanted_by_noun = _by_noun(case.request)
+    if not wanted_by_noun:
         return
     got = _by_noun(case.rewrite)
     in_passing = _mentioned_in_passing(case.rewrite)
-    for noun, wanted in asked.items():
-        found = {value: number for value, number in got.get(noun, ()) if value >= 2}
+    for noun, wanted in wanted_by_noun.items():
+        several = {value: number for value, number in got.get(noun, ()) if value >= 2}
         values = {value for value, _ in wanted}
         if not got.get(noun) and (number := _uncounted(noun, wanted, case)):
             text = case.request.text[number.start : number.end]
             yield Finding("counts", f"The number of {noun!r} is lost.", text, "request", number.start, number.end)
-        if not found or values & found.keys() or sum(value for value, _ in wanted) in found:
+        if not several or values & several.keys() or sum(value for value, _ in wanted) in several:
             continue
         if sum(value for value, _ in got[noun]) in values | {sum(v for v, _ in wanted)}:
             continue
@@ -87,7 +87,7 @@ def counts(case: TextPair) -> Iterator[Finding]:
             continue
         if values & in_passing:
             continue  # four sit, a fifth stands
-        number = next(iter(found.values()))
+        number = next(iter(several.values()))
         message = f"The number of {noun!r} is not the one asked for."
         text = case.rewrite.text[number.start : number.end]
         yield Finding("counts", message, text, "rewrite", number.start, number.end)
@@ -98,20 +98,20 @@ def counts(case: TextPair) -> Iterator[Finding]:
 
 def _by_noun(passage: Passage) -> dict[str, list[tuple[float, _Number]]]:
     """Counts by the nouns that may go with them. An article counts one, for nouns that stand there only once."""
-    found: dict[str, list[tuple[float, _Number]]] = {}
+    by_noun: dict[str, list[tuple[float, _Number]]] = {}
     for number in _counted(passage):
         if number.last < 0 or len(number.values) != 1:
             continue
         value = min(number.values)
         for noun in _nouns(passage, number.last, value):
-            found.setdefault(noun, []).append((value, number))
+            by_noun.setdefault(noun, []).append((value, number))
     articles = passage.grammar.counts.articles if passage.grammar.counts else ()
     if articles:
         for i, word in enumerate(passage.words):
             if word.text in articles and not word.ends_clause:
                 for noun in _nouns(passage, i, 1):
-                    found.setdefault(noun, []).append((1, _Number(frozenset({1.0}), word.start, word.end, i)))
-    return found
+                    by_noun.setdefault(noun, []).append((1, _Number(frozenset({1.0}), word.start, word.end, i)))
+    return by_noun
 
 
 def _nouns(passage: Passage, last: int, value: float) -> Iterator[str]:
@@ -186,11 +186,11 @@ def _added_up(number: _Number, case: TextPair) -> bool:
         return any(pattern.search(case.rewrite.plain) for pattern in common.one_and_another)
     if case.request.grammar.counts is None or case.request.grammar.counts.noun != "plural":
         return False
-    asked, got = _by_noun(case.request), _by_noun(case.rewrite)
-    for noun in nouns & asked.keys() & got.keys():
-        if number.start not in {other.start for _, other in asked[noun]}:
+    wanted, got = _by_noun(case.request), _by_noun(case.rewrite)
+    for noun in nouns & wanted.keys() & got.keys():
+        if number.start not in {other.start for _, other in wanted[noun]}:
             continue
-        total = sum(value for value, _ in asked[noun])
+        total = sum(value for value, _ in wanted[noun])
         if total in {value for value, _ in got[noun]} or sum(value for value, _ in got[noun]) == total:
             return True
     return False
@@ -202,10 +202,10 @@ def _added_up(number: _Number, case: TextPair) -> bool:
 def _required(passage: Passage) -> list[_Number]:
     """The numbers of a request that a rewrite has to keep: two and more, said exactly, about the picture."""
     hidden = [match.span() for match in _SETTINGS.finditer(passage.plain)]
-    found = [*_digits(passage, strict=True), *_spelled(passage, passage.grammar, strict=True), *_unspaced(passage)]
+    numbers = [*_digits(passage, strict=True), *_spelled(passage, passage.grammar, strict=True), *_unspaced(passage)]
     return [
         number
-        for number in sorted(found, key=lambda number: number.start)
+        for number in sorted(numbers, key=lambda number: number.start)
         if min(number.values) >= 2 and not any(start < number.end and number.start < end for start, end in hidden)
     ]
 

@@ -22,12 +22,12 @@ def quoted_text(case: TextPair) -> Iterator[Finding]:
         forms = {text, text.rstrip(",."), text.strip()} - {""}
         if forms & (written | inner):
             continue
-        found = any(_stands_in(form, _composed(case.rewrite.text)) for form in forms)
-        if found and case.settings.quotes == "content":
+        comes_through = any(_stands_in(form, _composed(case.rewrite.text)) for form in forms)
+        if comes_through and case.settings.quotes == "content":
             continue
         message = (
             f"The text {quote.text!r} lost its quotation marks."
-            if found
+            if comes_through
             else f"The quoted text {quote.text!r} must be kept, character by character."
         )
         yield Finding("quoted_text", message, quote.text, "request", quote.start, quote.end)

@@ -17,20 +17,20 @@ _MOST_SENTENCES = 32
 
 def language(case: TextPair) -> Iterator[Finding]:
     """At most one finding: the whole is in another language, or in other letters, or drifts off."""
-    asked, got = case.request.language, case.rewrite.language
-    if asked is not None and got is not None and asked != got and not _mixed(case) and not _shares_its_words(case):
+    wanted, got = case.request.language, case.rewrite.language
+    if wanted is not None and got is not None and wanted != got and not _mixed(case) and not _shares_its_words(case):
         yield _finding(
-            case, f"The request is in {case.languages.name(asked)}; the rewrite is in {case.languages.name(got)}."
+            case, f"The request is in {case.languages.name(wanted)}; the rewrite is in {case.languages.name(got)}."
         )
         return
-    if asked is None or got is None:
+    if wanted is None or got is None:
         if message := _other_letters(case):
             yield _finding(case, message)
             return
         # What says nothing else is most often English.
         guess = guess_language(case.request.plain, case.languages) if got == "en" else "en"
         if (
-            asked is None
+            wanted is None
             and got in case.languages.spelled
             and guess not in (None, got)
             and not may_be_in(case.request.plain, got, case.languages)
@@ -48,9 +48,9 @@ def _drift(case: TextPair) -> Iterator[Finding]:
     sentences = [m for m in _SENTENCE.finditer(case.rewrite.plain) if _letters(m[0]) >= _MIN_LETTERS]
     if len(sentences) < 2:
         return
-    asked = case.request.language
-    allowed: set[str | None] = {asked, None}
-    if asked is None:
+    wanted = case.request.language
+    allowed: set[str | None] = {wanted, None}
+    if wanted is None:
         allowed.add(detect_language(sentences[0][0], case.languages))
     for sentence in sentences[:_MOST_SENTENCES]:
         got = detect_language(sentence[0], case.languages)
