@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
+import sqlite3
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from agent.checkpoints import SqliteFiles, settled
 from agent.decide import best_of
 from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
@@ -193,10 +195,7 @@ class Run:
             raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")
         with self.folder.lock(), RunLog(self.folder.journal) as log:
             self.folder.sweep()
-            async with SqliteFiles().open(self.folder.checkpoints, STATE_TYPES) as saver:
-                # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing, never
-                # torn; the run then repeats steps whose results it finds in the journal.
-                await saver.conn.execute("PRAGMA synchronous=NORMAL")
+            async with _open_checkpoints(self.folder.checkpoints) as saver:
                 graph = _compiled(self._retry_wait_s).copy({"checkpointer": saver})
                 async with aclosing(self._events(graph, log, answer)) as events:
                     async for event in events:
@@ -205,7 +204,7 @@ class Run:
     async def _events(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None
     ) -> AsyncGenerator[Event]:
-        snapshot = await settled(graph, _THREAD)
+        snapshot = await _settle(graph)
         snapshot = await self._reopened(graph, log, snapshot)
         context = Context(
             models=self.models,
@@ -344,6 +343,53 @@ class Run:
             trace=self.folder.trace,
             error=error,
         )
+
+
+@asynccontextmanager
+async def _open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """LangGraph's checkpoints of a run, which bring values of STATE_TYPES back as they were. Raises InputError if they
+    cannot be used."""
+    try:
+        async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
+            saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
+            await saver.conn.execute("PRAGMA busy_timeout=30000")
+            # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing, never
+            # torn; the run then repeats steps whose results it finds in the journal.
+            await saver.conn.execute("PRAGMA synchronous=NORMAL")
+            try:
+                yield saver
+            finally:
+                await _finish_writes(saver)
+    except sqlite3.Error as error:
+        raise InputError(f"cannot use {file}: {error}") from error
+
+
+async def _finish_writes(saver: AsyncSqliteSaver) -> None:
+    """Waits for writes under way, before the saver is closed.
+
+    LangGraph does not wait for them if a stream is left early. A write that goes on while its connection is closed
+    leaves a transaction open in SQLite, and the file locked for the rest of the process.
+    """
+    await asyncio.sleep(0)  # tasks that have not begun take their place at the lock
+    async with saver.lock:
+        await saver.conn.rollback()
+
+
+async def _settle(graph: CompiledStateGraph[State, Context, State, State]) -> StateSnapshot:
+    """The run's state, to go on from.
+
+    If a step was cancelled, LangGraph may have saved a part of what it wrote, without the edge to the step behind
+    it, and would then take it for finished and the thread for ended. Such a step is made to run again: a copy of the
+    checkpoint leaves what it wrote behind.
+
+    Whether there is anything left to do is `snapshot.tasks`, and not `snapshot.next`: that one leaves out a step whose
+    results were saved and not yet made part of the state.
+    """
+    snapshot = await graph.aget_state(_THREAD)
+    if any(task.error is not None for task in snapshot.tasks):
+        await graph.aupdate_state(snapshot.config, None, as_node="__copy__")
+        snapshot = await graph.aget_state(_THREAD)
+    return snapshot
 
 
 async def run_draw(
