@@ -82,7 +82,7 @@ async def run_server(
     settings: Settings, models: Iterable[Served] | None = None, metrics: Metrics | None = None
 ) -> None:
     """The same in an event loop; `models` as `Service` takes them. Raises RedraftError."""
-    with _bound(settings) as sock:
+    with open_socket(settings) as sock:
         await _run(settings, sock, models, metrics)
 
 
@@ -135,13 +135,15 @@ async def _run(
                 await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _bound(settings: Settings) -> socket.socket:
-    """A socket at the server's address: before any model is loaded, it is known whether there can be one."""
+def open_socket(settings: Settings) -> socket.socket:
+    """A socket that listens at the server's address, opened before any model is loaded. Raises InputError if another
+    process listens there."""
     host = settings.host.strip("[]")
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, settings.port))
+        sock.listen()  # with SO_REUSEADDR, two servers that load their models could both bind
     except OSError as error:
         sock.close()
         raise InputError(

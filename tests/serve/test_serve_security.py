@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from agent.serve.app import PAGE
+from agent.serve.command import open_socket
 from agent.serve.errors import kind_of
 from agent.serve.guard import Doorkeeper
 from agent.serve.metrics import LOGGER, Lines
@@ -183,6 +184,12 @@ def test_a_mistake_is_logged_without_what_its_message_quotes() -> None:
     assert [told["type"] for told in json.loads(line)["error"]] == ["KeyError", "ValueError"]
     assert "my secret" in Lines(with_messages=True).format(record)
     assert kind_of(KeyError("x"))[0] == 500
+
+
+def test_a_second_server_on_a_port_is_refused_before_its_models_load() -> None:
+    first = open_socket(Settings(port=0))
+    with first, pytest.raises(InputError, match=r"cannot listen on .* choose another with --port"):
+        open_socket(Settings(port=first.getsockname()[1]))
 
 
 def test_bounds_are_set_by_name() -> None:
