@@ -82,12 +82,13 @@ redraft serve --profile remote.toml --port "$port" --data served 2> serve.log &
 server=$!
 started+=("$server")
 python - "$port" <<'PY' || fail "serve: $(cat serve.log)"
-import sys, time, urllib.error, urllib.request
-for _ in range(100):
+import sys, time, urllib.request
+until = time.monotonic() + 60
+while time.monotonic() < until:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/healthz", timeout=5) as reply:
             sys.exit(reply.status != 200)
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:  # not up yet
         time.sleep(0.1)
 sys.exit("no answer")
 PY
