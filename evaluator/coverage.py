@@ -46,9 +46,15 @@ _QUOTED = re.compile(
 )
 _SYNTAX = re.compile(r"<[^<>\n]*>|(?<!\S)--\w+(?:\s+[\d.:x]+)?|:\d+(?:\.\d+)?(?=\))")
 """What steers a program and not the picture: <lora:name:1>, --ar 16:9, the weight of (word:1.2)."""
-_NOT = re.compile(r"n['’ʼ]t$")
+_CONTRACTED_NOT = re.compile(r"n['’ʼ]t$")
+_NOT = "!"
+"""What every negation means."""
 _APOSTROPHE = re.compile(r"['’ʼ]")
-_LONGEST_SYNONYM = 6
+_MARK = re.compile(r"[,.;:!?\n]")
+_SHORTEST_TYPO = 5
+"""Letters of the shortest word that is looked at for typing mistakes."""
+_NOTHING = "~"
+"""What a filler means."""
 
 Kind = Literal["word", "number", "negation", "quote", "run"]
 
@@ -97,6 +103,9 @@ class _LanguageFile(BaseModel):
     function: str = ""
     frame: str = ""
     negation: str = ""
+    negation_phrases: tuple[str, ...] = ()
+    fillers: tuple[str, ...] = ()
+    """Phrases that ask for nothing."""
     universal: str = ""
     relations: str = ""
     as_is: str = ""
@@ -113,9 +122,8 @@ class _LanguageFile(BaseModel):
 class Lexicon:
     """What `find_coverage` knows of a language. `synonyms`: words, as a tuple of their forms, to what they stand for."""
 
-    articles: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
-    """Words without content, articles among them."""
+    """Words without content."""
     negations: frozenset[str] = frozenset()
     universal: frozenset[str] = frozenset()
     relations: frozenset[str] = frozenset()
@@ -126,25 +134,40 @@ class Lexicon:
     language: str | None = None
     """For simplemma; None if it does not know the language. Words are then compared as they are written."""
     synonyms: Mapping[tuple[str, ...], frozenset[str]] = field(default_factory=dict)
+    longest: int = 0
+    """Words of the longest synonym."""
     readers: tuple[Reader, ...] = ()
 
-    def extended(self, synonyms: Mapping[str, Iterable[str]] | None = None, readers: Sequence[Reader] = ()) -> Lexicon:
-        """This lexicon with a style's synonyms, as {word: its other names}, and with readers of mentions.
+    def extended(
+        self,
+        synonyms: Mapping[str, Iterable[str]] | None = None,
+        readers: Sequence[Reader] = (),
+        fillers: Iterable[str] = (),
+    ) -> Lexicon:
+        """This lexicon with a style's synonyms, as {word: its other names}, with readers of mentions, and with phrases
+        that ask for nothing ("thank you so much").
 
         Names may be phrases. A name that stands for several words matches each of them.
         """
         table: dict[tuple[str, ...], frozenset[str]] = dict(self.synonyms)
-        for word, names in (synonyms or {}).items():
-            for name in (word, *names):
-                form = tuple(self.fold(match[0]) for match in _TOKEN.finditer(name))
-                if 0 < len(form) <= _LONGEST_SYNONYM:
-                    table[form] = table.get(form, frozenset()) | {self._key(word)}
-        return replace(self, synonyms=table, readers=(*self.readers, *readers))
+        entries = [(name, self._key(word)) for word, names in (synonyms or {}).items() for name in (word, *names)]
+        entries += [(phrase, _NOTHING) for phrase in fillers]
+        for name, key in entries:
+            form = tuple(self.fold(match[0]) for match in _TOKEN.finditer(name))
+            if form:
+                table[form] = table.get(form, frozenset()) | {key}
+        return replace(self, synonyms=table, longest=max(map(len, table), default=0), readers=(*self.readers, *readers))
 
     def _key(self, word: str) -> str:
         """What the names of `word` mean: the number that it is, or the word itself."""
+        if word == _NOT:
+            return _NOT
         number = _number(_fold(word), self)
         return f"={_fold(word)}" if number is None else f"#{number}"
+
+    def is_relation(self, passage: str) -> bool:
+        """Whether a relation is among the words of a passage: "left", "to the left of"."""
+        return any(_fold(match[0]) in self.relations for match in _TOKEN.finditer(passage))
 
     def fold(self, word: str) -> str:
         """The form in which a word is looked up."""
@@ -160,10 +183,8 @@ def load_lexicon(language: str = "en") -> Lexicon:
     file = _LanguageFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))) if known else _LanguageFile()
     numbers = {word: value for value, word in enumerate(file.numbers.split())}
     numbers |= {word: value for value, words in file.more_numbers.items() for word in words.split()}
-    articles = frozenset(file.articles.split())
-    return Lexicon(
-        articles=articles,
-        empty=articles | frozenset(file.function.split()) | frozenset(file.frame.split()),
+    lexicon = Lexicon(
+        empty=frozenset(f"{file.articles} {file.function} {file.frame}".split()),
         negations=frozenset(file.negation.split()),
         universal=frozenset(file.universal.split()),
         relations=frozenset(file.relations.split()),
@@ -173,6 +194,7 @@ def load_lexicon(language: str = "en") -> Lexicon:
         numbers=numbers,
         language=code if _has_lemmas(code) else None,
     )
+    return lexicon.extended({_NOT: file.negation_phrases}, fillers=file.fillers)
 
 
 def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None = None) -> Coverage:
@@ -186,7 +208,7 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
     request = unicodedata.normalize("NFC", request)
     words = _read(request, lexicon, quotes=True)
     content = [word for word in words if word.content]
-    rivals = _find_rivals(content, lexicon)
+    companies = _find_companies(content, request, lexicon)
     covered: list[set[int]] = [set() for _ in content]
     anchored: dict[Check, tuple[str, ...]] = {}
     invented: list[Check] = []
@@ -199,8 +221,9 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
         if counts_only and (not anchors or question.names_things) and not question.foreign_to(request):
             invented.append(check)
             continue
-        for mine, others, (_, hit) in zip(covered, rivals, hits, strict=True):
-            if not others or question.universal or any(question.find(other) for other in others):
+        for mine, company, (word, hit) in zip(covered, companies, hits, strict=True):
+            asks_of_all = question.universal and all(anchor.keys & word.keys for anchor in anchors)
+            if asks_of_all or all(any(question.find(other) for other in others) for others in company):
                 mine |= hit
     left = [(word, word.chars - hit) for word, hit in zip(content, covered, strict=True)]
     return Coverage(
@@ -215,7 +238,8 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
 @dataclass(frozen=True)
 class _Word:
     """A word of a text, text[start:end]. It means the same as another if they share a key. `group`: words that belong
-    together share a number. `chars`: what is to be covered, one position unless it is a run of characters."""
+    together share a number. `chars`: what is to be covered, one position unless it is a run of characters. `typo`: the
+    word if no dictionary knows it, else ""."""
 
     start: int
     end: int
@@ -224,6 +248,7 @@ class _Word:
     content: bool = True
     group: int = 0
     chars: frozenset[int] = frozenset()
+    typo: str = ""
 
 
 class _Question:
@@ -241,8 +266,13 @@ class _Question:
         """The characters of `word` that are asked about: all or none, but in a run."""
         if word.kind == "run":
             return self._find_run(word)
-        asked = any(key in self._plain for key in word.keys) if word.kind == "quote" else word.keys & self._keys
-        return set(word.chars) if asked else set()
+        if word.kind == "quote":
+            matches = any(key in self._plain for key in word.keys)
+        else:
+            matches = bool(word.keys & self._keys) or (
+                word.typo != "" and any(_is_typo(word.typo, key) for key in self._keys)
+            )
+        return set(word.chars) if matches else set()
 
     def _find_run(self, word: _Word) -> set[int]:
         [run] = word.keys
@@ -292,7 +322,7 @@ def _read_tokens(text: str, tokens: Sequence[re.Match[str]], lexicon: Lexicon) -
     at = 0
     while at < len(tokens):
         start, end = tokens[at].span()
-        longest = min(_LONGEST_SYNONYM, len(tokens) - at) if lexicon.synonyms else 0
+        longest = min(lexicon.longest, len(tokens) - at)
         phrases = (tuple(forms[at : at + size]) for size in range(longest, 0, -1))
         phrase = next((phrase for phrase in phrases if phrase in lexicon.synonyms), ())
         meanings = lexicon.synonyms.get(phrase, frozenset())
@@ -300,11 +330,17 @@ def _read_tokens(text: str, tokens: Sequence[re.Match[str]], lexicon: Lexicon) -
             words.append(_read_run(text, start, end, lexicon))
         elif len(phrase) > 1:
             end = tokens[at + len(phrase) - 1].end()
-            kind: Kind = "number" if all(key.startswith("#") for key in meanings) else "word"
-            words.append(_Word(start, end, meanings, kind, content=meanings != {"#1"}, chars=frozenset({start})))
+            kind: Kind = (
+                "negation" if meanings == {_NOT} else "number" if all(key[0] == "#" for key in meanings) else "word"
+            )
+            content = not meanings <= {"#1", _NOTHING}
+            words.append(_Word(start, end, meanings, kind, content=content, chars=frozenset({start})))
         else:
             word = _read_word(tokens[at][0], forms[at], start, lexicon)
-            words.append(replace(word, keys=word.keys | meanings))
+            if word.typo and not meanings:
+                names = (form for form in lexicon.synonyms if len(form) == 1 and _is_typo(word.typo, form[0]))
+                meanings = frozenset().union(*(lexicon.synonyms[form] for form in names))
+            words.append(replace(word, keys=word.keys | meanings, content=word.content and _NOTHING not in meanings))
         at += max(1, len(phrase))
     return words
 
@@ -314,13 +350,16 @@ def _read_word(word: str, form: str, start: int, lexicon: Lexicon) -> _Word:
     number = _number(plain, lexicon)
     if number is not None:
         return _Word(start, end, frozenset({f"#{number}"}), "number", content=number != "1", chars=here)
-    if plain in lexicon.negations or _NOT.search(plain):
-        return _Word(start, end, frozenset({"!"}), "negation", chars=here)
+    if plain in lexicon.negations or _CONTRACTED_NOT.search(plain):
+        return _Word(start, end, frozenset({_NOT}), "negation", chars=here)
     # "l'ours" and "panda's": what stands before or behind an apostrophe is looked at by itself, too.
     stems = {part for part in _APOSTROPHE.split(plain) if len(part) > 1} or {plain}
     keys = {plain, form} | {lexicon.fold(part) for part in stems} | _without_ending(plain, lexicon)
-    empty = plain in lexicon.empty or plain in lexicon.universal or (len(plain) == 1 and plain.isascii())
-    return _Word(start, end, frozenset(keys), content=not empty, chars=here)
+    without = lexicon.empty | lexicon.universal
+    empty = plain in without or stems <= without or (len(plain) == 1 and plain.isascii())
+    typo = "" if empty or len(plain) < _SHORTEST_TYPO or _is_known(plain, lexicon.language) else plain
+    empty = empty or (typo != "" and any(_is_typo(typo, other) for other in lexicon.empty))
+    return _Word(start, end, frozenset(keys), content=not empty, chars=here, typo=typo)
 
 
 def _read_run(text: str, start: int, end: int, lexicon: Lexicon) -> _Word:
@@ -337,12 +376,11 @@ def _read_run(text: str, start: int, end: int, lexicon: Lexicon) -> _Word:
 
 
 def _number_groups(text: str, words: Sequence[_Word], lexicon: Lexicon) -> list[_Word]:
-    """Numbers the groups: a group ends at a mark, at a relation and at a word without content that is no article."""
+    """Numbers the groups. One ends at a mark, at a relation, at a word without content, and before a negation."""
     group, end, numbered = 0, 0, []
     for word in words:
-        plain = _fold(text[word.start : word.end])
-        ends = plain in lexicon.relations or (not word.content and plain not in lexicon.articles)
-        if ends or re.search(r"[^\s\-–']", text[end : word.start]):
+        ends = not word.content or lexicon.is_relation(text[word.start : word.end])
+        if ends or word.kind == "negation" or re.search(r"[^\s\-–']", text[end : word.start]):
             group += 1
         numbered.append(replace(word, group=group))
         group += ends
@@ -350,10 +388,12 @@ def _number_groups(text: str, words: Sequence[_Word], lexicon: Lexicon) -> list[
     return numbered
 
 
-def _find_rivals(content: Sequence[_Word], lexicon: Lexicon) -> list[tuple[_Word, ...]]:
-    """For a trait or number that is said in several groups, the words that tell its group from the others.
+def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> list[list[tuple[_Word, ...]]]:
+    """With which other words a word that is said again must be asked about: with one of each tuple.
 
-    Nouns need none: said again, they mostly are the same thing. A noun is what some group ends with (or begins with).
+    A trait or number needs a word of its group that the other groups do not have. A relation needs a word of the group
+    before it and one of the group behind it. A noun needs none: said again, it mostly is the same thing. A noun is what
+    some group ends with (or begins with).
     """
     places: dict[str, set[int]] = {}
     groups: dict[int, list[_Word]] = {}
@@ -365,13 +405,26 @@ def _find_rivals(content: Sequence[_Word], lexicon: Lexicon) -> list[tuple[_Word
     for group in groups.values():
         first = next((word for word in group if word.kind == "word"), group[0])
         nouns |= (first if lexicon.noun_first else group[-1]).keys
-    again = {id(word): any(len(places[key]) > 1 for key in word.keys) for word in content}
-    return [
-        tuple(other for other in groups[word.group] if not again[id(other)])
-        if again[id(word)] and not word.keys & nouns and word.kind != "run"
-        else ()
-        for word in content
-    ]
+    companies: list[list[tuple[_Word, ...]]] = []
+    for at, word in enumerate(content):
+        elsewhere = {place for key in word.keys for place in places[key]} - {word.group}
+        if not elsewhere or word.kind == "run":
+            companies.append([])
+        elif lexicon.is_relation(text[word.start : word.end]):
+            sides = [content[at - 1] if at else None, content[at + 1] if at + 1 < len(content) else None]
+            near = [side for side in sides if side and not _MARK.search(text, *_between(word, side))]
+            companies.append([tuple(groups[side.group]) for side in near])
+        elif word.keys & nouns:
+            companies.append([])
+        else:
+            theirs = {key for place in elsewhere for other in groups[place] for key in other.keys}
+            telling = tuple(other for other in groups[word.group] if not other.keys & theirs)
+            companies.append([telling] if telling else [])
+    return companies
+
+
+def _between(word: _Word, other: _Word) -> tuple[int, int]:
+    return min(word.end, other.end), max(word.start, other.start)
 
 
 def _join_phrases(text: str, words: Sequence[_Word], left: Mapping[int, frozenset[int]]) -> tuple[str, ...]:
@@ -386,7 +439,7 @@ def _join_phrases(text: str, words: Sequence[_Word], left: Mapping[int, frozense
         elif word.content and word.group not in groups:
             open_ended = False
         elif word.content:
-            joined = open_ended and not re.search(r"[,.;:!?\n]", text[phrases[-1][1] : word.start])
+            joined = open_ended and not _MARK.search(text, phrases[-1][1], word.start)
             start = phrases.pop()[0] if joined else word.start
             phrases.append((start, word.end))
             open_ended = True
@@ -453,12 +506,34 @@ def _fold(text: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _lemma(word: str, language: str | None) -> str:
+    if language == "en" and word.endswith("sses"):
+        return _fold(word)[:-2]  # simplemma takes "crosses" for several lacrosse sticks
     if language is None:
         return _fold(word)
     import simplemma
 
     # A capital can be a German noun's or a sentence's.
     return _fold(simplemma.lemmatize(_fold(word), lang=language))
+
+
+@lru_cache(maxsize=65536)
+def _is_known(word: str, language: str | None) -> bool:
+    if language is None:
+        return True
+    import simplemma
+
+    return simplemma.is_known(word, lang=language)
+
+
+def _is_typo(typo: str, word: str) -> bool:
+    """Whether one letter that is missing, too many or another, or two that changed places, make `word` of `typo`."""
+    if not typo or abs(len(typo) - len(word)) > 1 or typo[0] != word[0]:
+        return False
+    same = next(i for i, (a, b) in enumerate(zip(f"{typo}\0", f"{word}\1", strict=False)) if a != b)
+    typo, word = typo[same:], word[same:]
+    if len(typo) == len(word):
+        return typo[1:] == word[1:] or (typo[:2] == word[1::-1] and typo[2:] == word[2:])
+    return typo[1:] == word or typo == word[1:]
 
 
 @cache

@@ -55,11 +55,17 @@ def test_a_check_without_a_word_of_the_request_is_invented_and_covers_nothing() 
         ("a fox, watercolour, --ar 16:9 <lora:fox:0.8> (moody:1.2)", ["Is it a moody watercolour of a fox?"], ()),
         ("the panda's hat", ["Does the panda wear a hat?"], ()),
         ("the moon left of the leaves", ["Are there leaves?", "Is there a moon?"], ("left",)),
+        ("the scaarlet cirle", ["Is the circle scarlet?"], ()),
+        ("the house", ["Is there a horse?"], ("house",)),
+        ("a cat left of a dog and a fox left of a hen", ["Is the cat left of the dog?", "Is the fox left of the hen?"], ()),
+        ("a cat left of a dog and a fox left of a hen", ["Is the cat left of the dog?", "Is there a fox and a hen?"],
+         ("left",)),
         # A trait that is said of two things is asked about twice, or of all.
         ("two red stars and two blue circles", ["Are there two red stars?", "Is there a blue circle?"], ("two",)),
         ("two red stars and two blue circles", ["Are there two red stars?", "Are there two blue circles?"], ()),
         ("a red hat and a red scarf", ["Is the hat red?", "Is there a scarf?"], ("red",)),
         ("a red hat and a red scarf", ["Is there a hat?", "Is there a scarf?", "Are both red?"], ()),
+        ("a red hat and a red scarf", ["Are all hats red?", "Is there a scarf?"], ("red",)),
         ("a warrior wombat with a sword. The wombat stands in mist.",
          ["Is there a warrior wombat?", "Is there a sword?", "Does it stand in mist?"], ()),
     ],
@@ -103,6 +109,13 @@ def test_synonyms_of_a_style_count() -> None:
     assert coverage.covered == ("a pair of", "crimson", "discs", "to the left of", "half-moon")
     assert cover("a scarlet disc", "Is there a blue circle?", lexicon=lexicon).uncovered == ("scarlet",)
     assert not cover("a scarlet disc", "Is there a red circle?").covered, "without the table they are other words"
+
+
+def test_phrases_that_ask_for_nothing_are_no_content() -> None:
+    request = "Hello! I was thinking of a red star, for my aunt's birthday. That's all, thank you so much!"
+    assert cover(request, "Is there a red star?").uncovered == ("aunt's", "birthday")
+    lexicon = load_lexicon().extended(fillers=["for my aunt's birthday"])
+    assert cover(request, "Is there a red star?", lexicon=lexicon).complete
 
 
 def test_readers_of_the_guard_can_be_handed_in() -> None:
