@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from redraft.errors import BackendError, ConfigError, one_line
 from redraft.extras import require
-from redraft.journal import Occupied
+from redraft.journal import Occupied, lock
 
 T = TypeVar("T")
 LEASE_S = 20.0
@@ -381,17 +381,12 @@ class _Questions:
 
 @contextlib.contextmanager
 def sole_server(data: Path) -> Iterator[None]:
-    """Keeps a second server with SQLite off the same folder. Raises ConfigError where there is one."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
+    """Keeps a second server with SQLite off the same folder. Raises ConfigError if there is one."""
     data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("a") as file:
+    with contextlib.ExitStack() as exits:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            exits.enter_context(lock(data / "lock"))
+        except Occupied:
             raise ConfigError(
                 f"another server works in {data}; stop it, choose another --data, or let both use PostgreSQL "
                 "(REDRAFT_DATABASE_URL)"
