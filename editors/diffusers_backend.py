@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Batch:
     """Tasks that one pipeline call can draw together: same mode, same size, with or without negative prompts."""
 
     mode: Mode
@@ -61,7 +61,7 @@ class DiffusersBackend:
         self._serving: dict[Mode, type] | None = None
         self._settled: Any = None
         self._batch_size = config.batch_size
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -115,18 +115,18 @@ class DiffusersBackend:
             self.load()
             progress = _Progress(on_step, self._stop)
             pictures: dict[int, Image.Image] = {}
-            waiting = self._jobs(tasks)
+            waiting = self._batches(tasks)
             while waiting:
-                job = waiting.pop(0)
+                batch = waiting.pop(0)
                 progress.begin(1 + len(waiting))
-                drawn = self._draw(job, progress)
+                drawn = self._draw(batch, progress)
                 if drawn is None:  # out of memory: the same again in halves, and no larger batches from here on
-                    self._batch_size = max(1, len(job.tasks) // 2)
-                    waiting = [half for j in (job, *waiting) for half in _split(j, self._batch_size)]
+                    self._batch_size = max(1, len(batch.tasks) // 2)
+                    waiting = [half for one in (batch, *waiting) for half in _split(one, self._batch_size)]
                     log.warning("%s: out of memory; drawing at most %d at once", self.name, self._batch_size)
                     continue
                 progress.end()
-                for (position, task), picture in zip(job.tasks, drawn, strict=True):
+                for (position, task), picture in zip(batch.tasks, drawn, strict=True):
                     picture = fit_image(picture, wanted_size(task, self._default_size()))
                     pictures[position] = restore_outside_mask(picture, task)
             return [pictures[position] for position in range(len(tasks))]
@@ -155,35 +155,35 @@ class DiffusersBackend:
         self._settled = pipe
         return pipe
 
-    def _jobs(self, tasks: Sequence[ImageTask]) -> list[_Job]:
+    def _batches(self, tasks: Sequence[ImageTask]) -> list[_Batch]:
         groups: dict[tuple[Mode, tuple[int, int] | None, bool], list[tuple[int, ImageTask]]] = {}
         for position, task in enumerate(tasks):
             mode = mode_of(task)
             cls = self._classes()[mode]
             if task.negative_prompt is not None and not quirks.takes_negative(cls):
-                self._tell("takes no negative prompts; they are left out")
+                self._warn_once("takes no negative prompts; they are left out")
                 task = replace(task, negative_prompt=None)
             if task.references and not quirks.quirk_of(cls).references:
-                self._tell(f"takes one picture alone for what is asked ({mode}); further ones are left out")
+                self._warn_once(f"takes one picture alone for what is asked ({mode}); further ones are left out")
                 task = replace(task, references=())
             size = wanted_size(task, self._default_size())
             groups.setdefault((mode, size, task.negative_prompt is None), []).append((position, task))
-        jobs = []
+        batches = []
         for (mode, size, _), members in groups.items():
             alone = mode != "generate" and quirks.sources_of(self._classes()[mode]) == "one"
-            jobs += _split(_Job(mode, size, tuple(members)), 1 if alone else self._batch_size)
-        return jobs
+            batches += _split(_Batch(mode, size, tuple(members)), 1 if alone else self._batch_size)
+        return batches
 
-    def _tell(self, what: str) -> None:
-        if what not in self._told:
+    def _warn_once(self, what: str) -> None:
+        if what not in self._warned:
             log.warning("%s %s", self.name, what)
-            self._told.add(what)
+            self._warned.add(what)
 
-    def _draw(self, job: _Job, progress: _Progress) -> list[Image.Image] | None:
-        """The job's pictures; None if memory ran out and a smaller batch may do."""
-        pipe = self._pipeline_for(job.mode)
+    def _draw(self, batch: _Batch, progress: _Progress) -> list[Image.Image] | None:
+        """The batch's pictures; None if memory ran out and a smaller batch may do."""
+        pipe = self._pipeline_for(batch.mode)
         cls: type = type(pipe)
-        arguments = self._arguments(pipe, job)
+        arguments = self._arguments(pipe, batch)
         progress.expect(quirks.steps_in(cls, arguments))
         if "callback_on_step_end" in quirks.takes(cls):
             arguments["callback_on_step_end"] = progress.step
@@ -192,7 +192,7 @@ class DiffusersBackend:
             with torch.no_grad():
                 images = pipe(**arguments).images
             progress.check()
-            return _pictures(images, len(job.tasks), what)
+            return _pictures(images, len(batch.tasks), what)
         except RedraftError:
             _release(pipe)
             raise
@@ -204,26 +204,26 @@ class DiffusersBackend:
                 raise BackendError(f"{what} failed while drawing: {type(error).__name__}: {error}") from error
         # Out of memory. Here, past the handler, no traceback keeps the failed batch's tensors alive any more.
         pipelines.free_memory()
-        if len(job.tasks) == 1:
+        if len(batch.tasks) == 1:
             raise BackendError(f"{what} ran out of memory on one picture; {pipelines.OUT_OF_MEMORY_ADVICE}")
         return None
 
-    def _arguments(self, pipe: Any, job: _Job) -> dict[str, Any]:
+    def _arguments(self, pipe: Any, batch: _Batch) -> dict[str, Any]:
         cls = type(pipe)
-        tasks = [task for _, task in job.tasks]
-        size = quirks.working_size(pipe, job.size, job.mode) if job.size is not None else None
-        arguments = quirks.settings_for(cls, job.mode, self._config)
+        tasks = [task for _, task in batch.tasks]
+        size = quirks.working_size(pipe, batch.size, batch.mode) if batch.size is not None else None
+        arguments = quirks.settings_for(cls, batch.mode, self._config)
         arguments |= quirks.prompts_for(
-            cls, job.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
+            cls, batch.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
         )
         arguments |= quirks.size_for(cls, size)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**63) for task in tasks]
         if isinstance(getattr(pipe, "image_processor", None), VaeImageProcessor):
             arguments["output_type"] = "np"  # PIL would turn a NaN into black without a word
-        if job.mode != "generate":
+        if batch.mode != "generate":
             assert size is not None
             laid = [source_and_mask(task, size) for task in tasks]
-            masks = [mask for _, mask in laid] if job.mode == "inpaint" else None
+            masks = [mask for _, mask in laid] if batch.mode == "inpaint" else None
             references = [picture.convert("RGB") for task in tasks for picture in task.references]
             arguments |= quirks.sources_for(cls, [source for source, _ in laid], masks, references)
         return arguments
@@ -272,8 +272,8 @@ class _Progress:
         return tensors
 
 
-def _split(job: _Job, at_most: int) -> list[_Job]:
-    return [replace(job, tasks=job.tasks[at : at + at_most]) for at in range(0, len(job.tasks), at_most)]
+def _split(batch: _Batch, at_most: int) -> list[_Batch]:
+    return [replace(batch, tasks=batch.tasks[at : at + at_most]) for at in range(0, len(batch.tasks), at_most)]
 
 
 def _release(pipe: Any) -> None:
