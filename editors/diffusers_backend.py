@@ -147,11 +147,11 @@ class DiffusersBackend:
 
     def _pipeline_for(self, mode: Mode) -> Any:
         if mode not in self._siblings:
-            self._siblings[mode] = pipelines.sibling(self._pipe, mode, self._classes()[mode], self._config)
+            self._siblings[mode] = pipelines.make_sibling(self._pipe, mode, self._classes()[mode], self._config)
         pipe = self._siblings[mode]
         if pipe is not self._settled and self._config.offload == "model":
             # These hooks sit on the shared parts but belong to one pipeline, which moves the parts back in the end.
-            pipelines.settle(pipe, self._config, pipelines.device_of(self._config))
+            pipelines.place_pipeline(pipe, self._config, pipelines.find_device(self._config))
         self._settled = pipe
         return pipe
 

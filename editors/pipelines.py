@@ -34,7 +34,7 @@ OUT_OF_MEMORY_ADVICE = (
 )
 
 
-def device_of(config: BackendConfig) -> torch.device:
+def find_device(config: BackendConfig) -> torch.device:
     """The device a profile names; "auto" is the best there is. Raises ConfigError if it is not there."""
     name = pick_device(config.device)
     try:
@@ -47,7 +47,7 @@ def device_of(config: BackendConfig) -> torch.device:
     return device
 
 
-def dtype_of(config: BackendConfig, device: torch.device) -> torch.dtype:
+def pick_dtype(config: BackendConfig, device: torch.device) -> torch.dtype:
     """The number format a profile names; "auto": bfloat16 on a GPU that has it, float16 on others, float32 on a CPU."""
     if config.dtype != "auto":
         dtype = getattr(torch, config.dtype)
@@ -64,7 +64,7 @@ def pipeline_class(config: BackendConfig) -> type | None:
     Reads the folder's `model_index.json`; for a hub id fetches that one file. Raises ModelMissing, ConfigError.
     """
     if config.pipeline is not None:
-        return _by_dotted_path(config.pipeline)
+        return _import_class(config.pipeline)
     place = model_place(config.model)
     try:
         name = diffusers.DiffusionPipeline.load_config(place)["_class_name"]
@@ -116,8 +116,8 @@ def _with_masks(serving: dict[Mode, type]) -> dict[Mode, type]:
 
 def load_pipeline(config: BackendConfig) -> Any:
     """The profile's pipeline, with its weights on its device. Raises ModelMissing, ConfigError or BackendError."""
-    device = device_of(config)
-    dtype = dtype_of(config, device)
+    device = find_device(config)
+    dtype = pick_dtype(config, device)
     if config.offload != "none" and device.type == "cpu":
         raise ConfigError(f'offload = "{config.offload}" needs a GPU; remove it from the profile to run on the CPU')
     cls = pipeline_class(config)
@@ -128,16 +128,16 @@ def load_pipeline(config: BackendConfig) -> Any:
     if config.quantization != "none":
         arguments["quantization_config"] = _quantization(config, place, device, dtype)
     loader: Any = cls if config.pipeline is not None else diffusers.DiffusionPipeline
-    with LOADING, _mapped(config), _quiet():
+    with LOADING, _map_errors(config), _silence():
         pipe = loader.from_pretrained(place, **arguments)
         _check_whole(pipe, config)
         pipe.set_progress_bar_config(disable=True)
         _add_loras(pipe, config.loras)
-        settle(pipe, config, device)
+        place_pipeline(pipe, config, device)
     return pipe
 
 
-def settle(pipe: Any, config: BackendConfig, device: torch.device) -> None:
+def place_pipeline(pipe: Any, config: BackendConfig, device: torch.device) -> None:
     """Puts a pipeline on its device, in the way `offload` says."""
     match config.offload:
         case "none":
@@ -150,11 +150,11 @@ def settle(pipe: Any, config: BackendConfig, device: torch.device) -> None:
             pipe.enable_group_offload(onload_device=device, offload_type="leaf_level", use_stream=device.type == "cuda")
 
 
-def sibling(pipe: Any, mode: Mode, cls: type, config: BackendConfig) -> Any:
+def make_sibling(pipe: Any, mode: Mode, cls: type, config: BackendConfig) -> Any:
     """A pipeline of class `cls` for `mode`, made of the parts of `pipe`: no weights are loaded or copied."""
     if type(pipe) is cls:
         return pipe
-    with LOADING, _mapped(config), _quiet():
+    with LOADING, _map_errors(config), _silence():
         if cls in family_tables()[mode].values():
             other = getattr(diffusers, _AUTO[mode]).from_pipe(pipe)
         else:
@@ -183,7 +183,7 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _by_dotted_path(path: str) -> type:
+def _import_class(path: str) -> type:
     module_name, colon, name = path.partition(":")
     if not colon or not module_name or not name:
         raise ConfigError(f'pipeline = "{path}" is not a dotted path; write it as "package.module:Class"')
@@ -201,7 +201,7 @@ def family_tables() -> dict[Mode, Mapping[str, type]]:
 
     Importing them imports every pipeline, which takes seconds and warns about packages that some of them need.
     """
-    with _quiet(warnings=False):
+    with _silence(warnings=False):
         from diffusers.pipelines import auto_pipeline
     return {
         "generate": auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
@@ -306,7 +306,7 @@ def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> None:
 
 
 @contextmanager
-def _mapped(config: BackendConfig) -> Iterator[None]:
+def _map_errors(config: BackendConfig) -> Iterator[None]:
     """Maps what diffusers raises while loading to our errors."""
     try:
         yield
@@ -326,7 +326,7 @@ def _mapped(config: BackendConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(*, warnings: bool = True) -> Iterator[None]:
+def _silence(*, warnings: bool = True) -> Iterator[None]:
     """Without the libraries' own progress bars, which would write over ours; and, if asked, without their warnings."""
     from transformers.utils import logging as transformers_logging
 

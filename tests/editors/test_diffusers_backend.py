@@ -82,7 +82,9 @@ def test_every_class_edits_and_inpaints_through_its_siblings(tiny: Tiny, name: s
 
 def test_siblings_hold_the_same_weights(tiny: Tiny) -> None:
     pipe = pipelines.load_pipeline(BackendConfig(kind="diffusers", model=str(tiny("zimage")), device="cpu"))
-    other = pipelines.sibling(pipe, "edit", diffusers.ZImageImg2ImgPipeline, BackendConfig(kind="diffusers", model="x"))
+    other = pipelines.make_sibling(
+        pipe, "edit", diffusers.ZImageImg2ImgPipeline, BackendConfig(kind="diffusers", model="x")
+    )
     assert isinstance(other, diffusers.ZImageImg2ImgPipeline)
     assert other.transformer is pipe.transformer
 

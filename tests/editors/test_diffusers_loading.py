@@ -121,10 +121,10 @@ def test_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
     config = BackendConfig(kind="diffusers", model=str(tiny("sd")), device="cpu")
     plain, offloaded = (pipelines.load_pipeline(config) for _ in range(2))
     changed = config.model_copy(update={"offload": way})
-    pipelines.settle(offloaded, changed, torch.device("cpu"))
-    edits = pipelines.sibling(offloaded, "edit", diffusers.StableDiffusionImg2ImgPipeline, changed)
+    pipelines.place_pipeline(offloaded, changed, torch.device("cpu"))
+    edits = pipelines.make_sibling(offloaded, "edit", diffusers.StableDiffusionImg2ImgPipeline, changed)
     if way == "model":
-        pipelines.settle(edits, changed, torch.device("cpu"))
+        pipelines.place_pipeline(edits, changed, torch.device("cpu"))
     picture = Image.new("RGB", (32, 32), "red")
 
     def draw(pipe: Any, **more: Any) -> Image.Image:
@@ -135,7 +135,7 @@ def test_offloading_draws_the_same(tiny: Tiny, way: Any) -> None:
 
     assert edits("a fox", image=picture, num_inference_steps=2).images[0].size == (32, 32)
     if way == "model":
-        pipelines.settle(offloaded, changed, torch.device("cpu"))
+        pipelines.place_pipeline(offloaded, changed, torch.device("cpu"))
     assert difference(draw(plain, height=32, width=32), draw(offloaded, height=32, width=32)) <= 1
 
 
