@@ -225,36 +225,56 @@ def enhance(
         str, typer.Option("--engine", help="auto, server, transformers, vllm, or fake (no model).")
     ] = "auto",
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Most requests at once.")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, max=64, help="Rewrites asked for each prompt.")] = 1,
+    n: Annotated[int, typer.Option("--n", min=1, max=64, help="Rewrites per request.")] = 1,
     select: Annotated[
-        str | None, typer.Option("--select", help="Picks one of them: consensus, or package.module:function.")
+        str | None, typer.Option("--select", help="Pick one of them: consensus, or package.module:function.")
     ] = None,
-    judge: Annotated[bool, typer.Option("--judge", help="Picks by drawing and judging each.")] = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Pick one by drawing and judging all.")] = False,
     thought: Annotated[bool, typer.Option("--thought", help="Write the model's thought too.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives other rewrites.")] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows.")] = None,
-    shard: Annotated[str | None, typer.Option("--shard", help="i/n: this machine's share of the prompts.")] = None,
-    work: Annotated[Path | None, typer.Option("--work", help="Folder of what is done; OUT.work otherwise.")] = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Take up what an earlier run has done.")] = True,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only this many rows.")] = None,
+    shard: Annotated[str | None, typer.Option("--shard", help="i/n: this machine's share of the requests.")] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder for finished work; OUT.work if not named.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue an earlier run.")] = True,
     split: Annotated[str, typer.Option("--split", help="Which split of a dataset.")] = "train",
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes that check replies.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, ask no model, write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rewrite a file of prompts. Killed or interrupted, the same command continues."""
+    """Rewrite a file of requests. After a kill or an interruption, the same command resumes."""
     import os
 
-    from agent.enhance_command import Options
+    from agent.enhance_command import EnhanceOptions
     from agent.enhance_command import enhance as run
 
     if workers is None:
         workers = min(8, os.cpu_count() or 1)  # they only help if replies come faster than one process reads them
     run(
-        Options(
-            source, out, field, profile, target, engine, concurrency, n, select, judge, thought, seed, limit, shard,
-            work, resume, split, workers, dry_run, as_json,
+        EnhanceOptions(
+            source=source,
+            out=out,
+            field=field,
+            profile=profile,
+            target=target,
+            engine=engine,
+            concurrency=concurrency,
+            n=n,
+            select=select,
+            judge=judge,
+            thought=thought,
+            seed=seed,
+            limit=limit,
+            shard=shard,
+            work=work,
+            resume=resume,
+            split=split,
+            workers=workers,
+            dry_run=dry_run,
+            as_json=as_json,
         )
-    )  # fmt: skip
+    )
 
 
 @app.command()

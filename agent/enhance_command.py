@@ -1,4 +1,4 @@
-"""`redraft enhance`: a file of prompts in, better prompts out."""
+"""`redraft enhance`: a file of requests in, better prompts out."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import ENGINES, BatchEngine, EngineName
 from rewriter.batch.maker import Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
-from rewriter.batch.run import BatchPlan, Counts, fresh_prompts, rejects_path, run_batch, work_path
+from rewriter.batch.run import BatchPlan, Counts, rejects_path, run_batch, unfinished, work_path
 from rewriter.batch.tables import InputTable, check_output, open_source
 from rewriter.batch.work import Shard, Status, WorkFolder
 
 _PLAIN_S = 10.0
-"""How often a log file, which no bar can be drawn in, is told how far the batch is."""
+"""Seconds between lines in a log file, in which no bar can be drawn."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Options:
-    """The command's options, as they were given."""
+class EnhanceOptions:
+    """The options of the command line."""
 
     source: str
     out: Path
@@ -57,8 +57,8 @@ class Options:
     as_json: bool = False
 
 
-def enhance(options: Options) -> None:
-    """Raises RedraftError, or typer.Exit: 130 where it is interrupted, 3 where rows failed."""
+def enhance(options: EnhanceOptions) -> None:
+    """Runs the command. Raises RedraftError, or typer.Exit: 130 if it is interrupted, 3 if rows failed."""
     source = open_source(options.source, options.field, options.split)
     check_output(options.out, source)
     if Path(options.source).is_file() and options.out.exists() and options.out.samefile(options.source):
@@ -77,13 +77,19 @@ def enhance(options: Options) -> None:
         )
         how, selector = _selector(options, profile, kit.engine)
         columns = own_columns(kit.target, thought=options.thought, n=options.n, scored=selector is not None)
-        plan = BatchPlan({**kit.settings, "select": how}, columns, options.seed, shard, options.limit)
+        plan = BatchPlan(
+            settings={**kit.settings, "select": how},
+            own=columns,
+            seed=options.seed,
+            shard=shard,
+            limit=options.limit,
+        )
         if options.dry_run:
-            _dry_run(options, source, plan, kit, stdout)
+            _dry_run(options, source, plan, kit=kit, stdout=stdout)
             return
         maker = Maker(kit.rewriter, plan.keys, n=options.n, selector=selector)
-        counts = _work(options, source, plan, kit, maker)
-        _report(options, counts, kit, stdout)
+        counts = _rewrite(options, source, plan, kit=kit, maker=maker)
+        _report(options, counts, kit=kit, stdout=stdout)
     if counts.statuses[Status.FAILED]:
         sys.stderr.write(
             f"error: the model or server failed on {counts.statuses[Status.FAILED]} rows, the last time because: "
@@ -92,13 +98,13 @@ def enhance(options: Options) -> None:
         raise typer.Exit(3)
 
 
-def _work(options: Options, source: InputTable, plan: BatchPlan, kit: Kit, maker: Maker) -> Counts:
+def _rewrite(options: EnhanceOptions, source: InputTable, plan: BatchPlan, *, kit: Kit, maker: Maker) -> Counts:
     folder = options.work or work_path(options.out)
 
     async def work(opened: WorkFolder, view: _View) -> Counts:
         try:
             window = max(1, -(-kit.engine.window // options.n))
-            return await run_batch(source, options.out, opened, plan, maker, window, view)
+            return await run_batch(source, options.out, opened, plan, maker, window=window, notify=view)
         finally:
             await kit.aclose()
 
@@ -107,15 +113,15 @@ def _work(options: Options, source: InputTable, plan: BatchPlan, kit: Kit, maker
             return asyncio.run(work(opened, view))
         except KeyboardInterrupt:
             view.__exit__()
-            sys.stderr.write(f"\ninterrupted; go on with: {_again()}\n")
+            sys.stderr.write(f"\ninterrupted; resume with: {_same_command()}\n")
             sys.stderr.flush()
             leave_soon()
             raise typer.Exit(130) from None
         except RedraftError as error:
-            raise type(error)(f"{error}\nwhen that is mended, go on with: {_again()}") from error
+            raise type(error)(f"{error}\nwhen that is mended, resume with: {_same_command()}") from error
 
 
-def _again() -> str:
+def _same_command() -> str:
     return shlex.join(["redraft", *(argument for argument in sys.argv[1:] if argument != "--no-resume")])
 
 
@@ -126,8 +132,8 @@ def _engine_name(name: str) -> EngineName:
     raise InputError(f"--engine {name!r}: there are {', '.join(ENGINES)}")
 
 
-def _selector(options: Options, profile: Profile, engine: BatchEngine) -> tuple[object, Selector | None]:
-    """Its settings, and the selector; None where the first candidate is taken."""
+def _selector(options: EnhanceOptions, profile: Profile, engine: BatchEngine) -> tuple[object, Selector | None]:
+    """Its settings, and the selector; None if the first candidate is taken."""
     if options.judge and options.select is not None:
         raise InputError("--judge and --select both pick a candidate; give one of them")
     if options.select is not None:
@@ -139,62 +145,62 @@ def _selector(options: Options, profile: Profile, engine: BatchEngine) -> tuple[
     return open_judging(profile, engine)
 
 
-def _dry_run(options: Options, source: InputTable, plan: BatchPlan, kit: Kit, stdout: TextIO) -> None:
+def _dry_run(options: EnhanceOptions, source: InputTable, plan: BatchPlan, *, kit: Kit, stdout: TextIO) -> None:
     """Reads the whole input and asks no model."""
     counts, folder = Counts(), options.work or work_path(options.out)
     with ExitStack() as exits:
         if not folder.is_dir():
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         work = exits.enter_context(WorkFolder(folder, plan.shard))
-        todo = fresh_prompts(source, work, plan, counts)
-        first = [prompt for _, prompt in islice(todo, _SHOWN)]
+        todo = unfinished(source, work, plan, counts=counts)
+        first = [request for _, request in islice(todo, _SHOWN)]
         for _ in todo:
             pass
     seed = plan.keys.seed(plan.keys.key(first[0])) if first else 0
-    request = kit.rewriter.asking.first(first[0], 0, seed) if first else None
+    question = kit.rewriter.asking.first(first[0], 0, seed) if first else None
     value: dict[str, Any] = {
         "dry_run": True,
         "rows": counts.rows,
         "rejects": counts.rejects,
         "already_done": counts.reused,
-        "to_rewrite": counts.prompts,
+        "to_rewrite": counts.requests,
         "columns": list(plan.own),
         "model": kit.engine.name,
         "target": None if kit.target is None else kit.target.name,
         "first": first,
-        "messages": [] if request is None else [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [] if question is None else [{"role": m.role, "content": m.content} for m in question.messages],
     }
     if options.as_json:
         write_json(value, stdout)
         return
     console = open_console(stdout)
-    console.print(f"{counts.rows:,} rows, of them {counts.prompts:,} prompts to rewrite, {counts.reused:,} rows done")
+    console.print(f"{counts.rows:,} rows, of them {counts.requests:,} requests to rewrite, {counts.reused:,} rows done")
     console.print(f"{counts.rejects:,} rows cannot be used")
     console.print(f"model {escape(kit.engine.name)}, target {escape(str(value['target']))}")
     for message in value["messages"]:
         console.print(f"[bold]{message['role']}[/]\n{escape(str(message['content']))}", soft_wrap=True, emoji=False)
 
 
-def _report(options: Options, counts: Counts, kit: Kit, stdout: TextIO) -> None:
+def _report(options: EnhanceOptions, counts: Counts, *, kit: Kit, stdout: TextIO) -> None:
     value = summary(options, counts, kit)
     if options.as_json:
         write_json(value, stdout)
         return
     console = open_console(stdout)
-    told = ", ".join(f"{value[status]:,} {status}" for status in Status if value[status]) or "no rows"
-    console.print(f"{value['rows']:,} rows in {value['seconds']:.1f} s: {told}", soft_wrap=True)
+    shares = ", ".join(f"{value[status]:,} {status}" for status in Status if value[status]) or "no rows"
+    console.print(f"{value['rows']:,} rows in {value['seconds']:.1f} s: {shares}", soft_wrap=True)
     if value["reused"]:
-        console.print(f"of them {value['reused']:,} had been done before")
+        console.print(f"of these, {value['reused']:,} were done before")
     console.print(f"output   {escape(value['out'])}", soft_wrap=True)
     if counts.rejects:
         console.print(f"rejects  {escape(value['rejects'])} ({counts.rejects:,} rows)", soft_wrap=True)
-    console.print(f"work     {escape(value['work'])} (kept, so that another run asks only what is new)", soft_wrap=True)
+    console.print(f"work     {escape(value['work'])} (kept, so that another run only does what is new)", soft_wrap=True)
     if kit.target is not None and not kit.target.counts:
         console.print(f"tokens for {escape(kit.target.name)} were estimated: its tokenizer is not on this machine")
 
 
-def summary(options: Options, counts: Counts, kit: Kit) -> dict[str, Any]:
-    """What `enhance --json` prints. Counts are rows of the output; `prompts` and `tokens` are this run's work."""
+def summary(options: EnhanceOptions, counts: Counts, kit: Kit) -> dict[str, Any]:
+    """What `enhance --json` prints. Counts are rows of the output; `requests` and `tokens` are the work of this run."""
     return {
         "out": str(options.out),
         "rows": counts.rows,
@@ -202,7 +208,7 @@ def summary(options: Options, counts: Counts, kit: Kit) -> dict[str, Any]:
         "rejected": counts.rejects,
         "rejects": str(rejects_path(options.out)) if counts.rejects else None,
         "reused": counts.reused,
-        "prompts": counts.prompts,
+        "requests": counts.requests,
         "tokens": counts.tokens,
         "seconds": round(counts.seconds, 3),
         "rows_per_s": round(counts.rows / counts.seconds, 1) if counts.seconds else None,
@@ -215,25 +221,25 @@ def summary(options: Options, counts: Counts, kit: Kit) -> dict[str, Any]:
 
 
 class _View:
-    """How far the batch is, on stderr: a bar in a terminal, a line now and then elsewhere."""
+    """How far the batch is, on stderr: a bar in a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, source: InputTable) -> None:
         self._source = source
         self._console = open_console(sys.stderr)
         self._live = self._console.is_terminal
-        self._told = self._started = time.monotonic()
+        self._printed = self._started = time.monotonic()
         self._phase = ""
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self._console,
             transient=True,
         )
-        self._task = self._bar.add_task("rewriting", total=source.total, told="")
+        self._task = self._bar.add_task("rewriting", total=source.total, rate="")
 
     def __enter__(self) -> _View:
         if self._live:
@@ -252,14 +258,14 @@ class _View:
         if counts.phase == "writing":
             done, what = counts.rows, "rows"
         else:
-            done, what = counts.done, "prompts"
+            done, what = counts.done, "requests"
         rate = done / max(now - self._started, 1e-9)
-        told = f"{done:,} {what}, {rate:,.0f}/s{_troubles(counts)}"
+        line = f"{done:,} {what}, {rate:,.0f}/s{_troubles(counts)}"
         if self._live:
-            self._bar.update(self._task, completed=self._source.done, told=told)
-        elif now - self._told >= _PLAIN_S:
-            self._told = now
-            self._console.print(f"{counts.phase}: {told}{self._share()}", soft_wrap=True)
+            self._bar.update(self._task, completed=self._source.done, rate=line)
+        elif now - self._printed >= _PLAIN_S:
+            self._printed = now
+            self._console.print(f"{counts.phase}: {line}{self._share()}", soft_wrap=True)
 
     def _share(self) -> str:
         return f", {self._source.done / self._source.total:.0%} of the input" if self._source.total else ""
@@ -267,5 +273,5 @@ class _View:
 
 def _troubles(counts: Counts) -> str:
     made: Counter[Status] = counts.made if counts.phase == "rewriting" else counts.statuses
-    parts = [f"{made[status]:,} {status}" for status in (Status.REPAIRED, Status.KEPT, Status.FAILED) if made[status]]
+    parts = [f"{made[status]:,} {status}" for status in Status if made[status] and status is not Status.REWRITTEN]
     return "".join(f", {part}" for part in parts)

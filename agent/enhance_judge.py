@@ -1,7 +1,7 @@
-"""Picking a rewrite by its picture: draw the user's own prompt and each rewrite, judge them all, take the best.
+"""Picking a rewrite by its picture: draw the request and each rewrite, judge all pictures, take the best.
 
-The loop's own parts: the checklist comes from the user's prompt, the same seed draws every candidate, and what is best
-is what `agent.decide` says.
+It works like the loop: the checklist comes from the request, the same seed draws every candidate, and `agent.decide` says
+which is best.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from redraft.profiles import Profile
 from rewriter.batch.maker import Choice
 from rewriter.types import Rewrite
 
-KEPT = "judge: the user's own prompt drew the better picture"
+KEPT = "judge: the request itself drew the better picture"
 
 
 class JudgeSelector:
-    """A Selector that draws and judges. Of equal pictures a rewrite's comes before the original's: the guard let the
-    rewrite through, and it says more. Raises BackendError where nothing could be drawn or scored."""
+    """A Selector that draws and judges. Of equal pictures, a rewrite's comes before the request's: the guard let the
+    rewrite through, and it says more. Raises BackendError if nothing could be drawn or scored."""
 
     def __init__(
         self, builder: ChecklistMaker, backend: ImageBackend, evaluator: AlignEvaluator, limits: Limits
@@ -40,16 +40,16 @@ class JudgeSelector:
         self._limits = limits
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="redraft-render")
 
-    async def __call__(self, prompt: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
+    async def __call__(self, request: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
         usable = [at for at, rewrite in enumerate(rewrites) if not rewrite.fallback]
         if not usable:
             return Choice(None, (None,) * len(rewrites))
-        checklist = await self._builder(prompt)
+        checklist = await self._builder(request)
         tasks = [ImageTask(rewrites[at].prompt, seed, negative_prompt=rewrites[at].negative_prompt) for at in usable]
-        tasks.append(ImageTask(prompt, seed))
+        tasks.append(ImageTask(request, seed))
         loop = asyncio.get_running_loop()
         pictures = await loop.run_in_executor(self._painter, render, self._backend, tasks)
-        reports = await asyncio.gather(*(self._evaluator.score(picture, prompt, checklist) for picture in pictures))
+        reports = await asyncio.gather(*(self._evaluator.score(picture, request, checklist) for picture in pictures))
         attempts = [
             Attempt(1, "generate", task.prompt, task.seed, "", None, report)
             for task, report in zip(tasks, reports, strict=True)
@@ -60,12 +60,12 @@ class JudgeSelector:
         scores: list[float | None] = [None] * len(rewrites)
         for at, report in zip(usable, reports, strict=False):
             scores[at] = report.score
-        told = (*scores, reports[-1].score)
-        return Choice(usable[best], told) if best < len(usable) else Choice(None, told, (KEPT,))
+        all_scores = (*scores, reports[-1].score)
+        return Choice(usable[best], all_scores) if best < len(usable) else Choice(None, all_scores, (KEPT,))
 
 
 def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSelector]:
-    """The settings that shape its choice, and the selector. `engine` makes the checklists where the profile's rewriter
+    """The settings that shape its choice, and the selector. `engine` makes the checklists if the profile's rewriter
     does. Raises ConfigError and ModelMissing."""
     own = profile.checklist.model
     listing = engine if own is None or own == profile.rewriter.model else open_chat(own)

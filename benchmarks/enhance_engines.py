@@ -177,7 +177,7 @@ class Whole:
         kit = open_kit(self._config, target=target, engine=ChatEngine(self._engine, self._window))
         plan = BatchPlan(kit.settings, own_columns(target, thought=False, n=1, scored=False))
         with WorkFolder(work_path(out), WHOLE) as work:
-            counts = await run_batch(source, out, work, plan, Maker(kit.rewriter, plan.keys), kit.engine.window)
+            counts = await run_batch(source, out, work, plan, Maker(kit.rewriter, plan.keys), window=kit.engine.window)
         assert counts.rows == prompts
         assert self._engine.tokens == tokens, f"{self._engine.tokens} tokens were made instead of {tokens}"
 

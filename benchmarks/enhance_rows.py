@@ -101,7 +101,7 @@ def measure(folder: Path, rows: int, workers: int) -> None:
         try:
             with WorkFolder(work_path(out), WHOLE) as work:
                 maker = Maker(kit.rewriter, plan.keys)
-                return await run_batch(open_source(str(source)), out, work, plan, maker, 1024, tell)
+                return await run_batch(open_source(str(source)), out, work, plan, maker, window=1024, notify=tell)
         finally:
             await kit.aclose()
 
@@ -119,7 +119,7 @@ def measure(folder: Path, rows: int, workers: int) -> None:
         for share in ((0, 0.1), (0.9, 1))
     ]
     ends = f"first tenth {first:,.0f}, last tenth {last:,.0f} ({last / max(first, 1e-9):.2f} x)"
-    print(f"{rows:,} rows, {counts.prompts:,} different prompts, {workers} worker processes: {seconds:.0f} s")
+    print(f"{rows:,} rows, {counts.requests:,} different prompts, {workers} worker processes: {seconds:.0f} s")
     print(f"rows/s        {rows / seconds:9,.0f}   {ends}")
     print(f"CPU us a row  {sum(cpu):9,.0f}   main {cpu[0]:,.0f}, workers {cpu[1]:,.0f}")
     busiest = max(cpu[0], cpu[1] / max(1, workers))

@@ -23,7 +23,7 @@ from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import Profile, load_profile
 from rewriter.batch.engines import BatchEngine, EngineName
-from rewriter.batch.maker import Kit, Maker, ScoreSelector, failed, load_scorer, open_kit, pick_target
+from rewriter.batch.maker import Kit, Maker, ScoreSelector, failed_record, load_scorer, open_kit, pick_target
 from rewriter.batch.work import Keys, Record, Status
 from rewriter.request import clean_request
 from rewriter.target import Target, load_target, target_of_pipeline
@@ -103,7 +103,7 @@ class Enhancer:
                     raise
                 except BackendError as error:
                     errors.append(error)
-                    made[request] = failed(request, Keys.seed(self._keys.key(request)), error)
+                    made[request] = failed_record(request, Keys.seed(self._keys.key(request)), error)
 
         served = (serve() for _ in range(min(len(cleaned), self._kit.engine.window)))
         # All of them end before the first error is raised.
@@ -199,7 +199,7 @@ def enhance_pipeline(
 def _enhanced(request: str, record: Record) -> Enhanced:
     return Enhanced(
         request=request,
-        prompt=record.rewrite,
+        prompt=record.prompt,
         status=record.status,
         negative_prompt=record.negative_prompt,
         thought=record.thought,

@@ -1,4 +1,9 @@
-"""Engines: what answers the requests of a batch, each behind the protocol `BatchEngine`. Model libraries load when used."""
+"""Engines: what answers the requests of a batch, each behind the protocol `BatchEngine`.
+
+    engine = open_engine(load_profile("workstation").rewriter.model)
+
+Model libraries load when they are used.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +36,11 @@ EngineName = Literal["auto", "server", "transformers", "vllm", "fake"]
 ENGINES: tuple[EngineName, ...] = ("auto", "server", "transformers", "vllm", "fake")
 
 MOST = 256
-"""Requests under way at a server, where the server does not push back earlier."""
+"""Requests under way at a server, unless it pushes back earlier."""
 
 
 class ChatEngine:
-    """Any chat model as an engine of a window of its own."""
+    """Any chat model as an engine."""
 
     def __init__(self, chat: ChatModel, window: int) -> None:
         self._chat = chat
@@ -65,7 +70,7 @@ def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int
     vllm:         vLLM inside this process (extra `vllm`).
     fake:         no model at all: shows what the batch around it does.
 
-    Raises ConfigError, and ModelMissing where a model folder is not there.
+    Raises ConfigError, and ModelMissing if a model folder is not there.
     """
     if kind == "auto":
         kind = "server" if config.kind == "openai" else "transformers"

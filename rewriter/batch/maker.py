@@ -1,4 +1,9 @@
-"""From a prompt to its record: ask for rewrites, pick one, say what became of it."""
+"""From a request to its record: ask for rewrites, pick one, say what became of it.
+
+kit = open_kit(load_profile("mini").rewriter)
+keys = Keys({**kit.settings, "select": None}, seed=0)
+record = await Maker(kit.rewriter, keys)("two red stars")
+"""
 
 from __future__ import annotations
 
@@ -22,8 +27,8 @@ from rewriter.types import Rewrite, Rewriter
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of the candidates to take: an index into them, or None for the user's own prompt. `scores` are as many as
-    there are candidates, then one for the original where it was scored too."""
+    """Which of the candidates to take: an index into them, or None for the request itself. `scores` has one for each
+    candidate, and then one for the request if it was scored too."""
 
     index: int | None
     scores: tuple[float | None, ...] = ()
@@ -31,18 +36,18 @@ class Choice:
 
 
 class Selector(Protocol):
-    """Picks one of several rewrites of a prompt. May raise BackendError."""
+    """Picks one of several rewrites of a request. May raise BackendError."""
 
-    async def __call__(self, prompt: str, rewrites: Sequence[Rewrite], seed: int) -> Choice: ...
+    async def __call__(self, request: str, rewrites: Sequence[Rewrite], seed: int) -> Choice: ...
 
 
 _FORMAT = 1
-"""Raised where an equal request no longer makes an equal record."""
+"""Raised when equal settings no longer make equal records."""
 
 
 @dataclass(frozen=True)
 class Kit:
-    """An engine with a rewriter on it. `settings` names all that shapes a rewrite, but for the run's seed."""
+    """An engine with a rewriter on it. `settings` names everything that shapes a rewrite, except the run's seed."""
 
     engine: BatchEngine
     rewriter: CoTRewriter
@@ -72,7 +77,8 @@ def open_kit(
     n: int = 1,
     workers: int = 0,
 ) -> Kit:
-    """Raises ConfigError where a setting cannot be used, ModelMissing where a model folder is not there."""
+    """Opens the engine and the rewriter of a profile. Raises ConfigError if a setting cannot be used, ModelMissing if a
+    model folder is not there."""
     chosen = target if isinstance(target, Target) else pick_target(config, target)
     asking = Asking.of(config, chosen)
     opened = open_engine(config.model, engine, concurrency) if isinstance(engine, str) else engine
@@ -82,7 +88,7 @@ def open_kit(
 
 
 def settings_of(asking: Asking, model: str, n: int) -> dict[str, object]:
-    """All that shapes a rewrite, as plain values."""
+    """Everything that shapes a rewrite, as plain values."""
     config, target = asking.config, asking.rules.target
     style = {name: value for name, value in asdict(asking.style).items() if name != "settings"}
     return {
@@ -103,23 +109,14 @@ def own_columns(target: Target | None, *, thought: bool, n: int, scored: bool) -
     """redraft's own columns of the output, in order."""
     negative = ("negative_prompt",) if target is not None and target.negative_prompt else ()
     many = (("candidates",) if n > 1 else ()) + (("scores",) if scored else ())
-    return (
-        "original",
-        "rewrite",
-        *negative,
-        *(("thought",) if thought else ()),
-        "model",
-        "findings",
-        "status",
-        "seed",
-        *many,
-    )
+    thoughts = ("thought",) if thought else ()
+    return ("request", "prompt", *negative, "status", "findings", *thoughts, "model", "seed", *many)
 
 
 class Maker:
-    """Makes the record of a prompt: the same one in every process that has the same settings and the same model.
+    """Makes the record of a request: the same one in every process that has the same settings and the same model.
 
-    Raises InputError for a prompt that cannot be used, BackendError where the model or the selector failed.
+    Raises InputError for a request that cannot be used, BackendError if the model or the selector failed.
     """
 
     def __init__(self, rewriter: Rewriter, keys: Keys, *, n: int = 1, selector: Selector | None = None) -> None:
@@ -128,27 +125,26 @@ class Maker:
         self._n = n
         self._selector = selector
 
-    async def __call__(self, prompt: str, key: bytes | None = None) -> Record:
-        """`key` is that of `prompt`, where the caller has it already."""
-        seed = self._keys.seed(self._keys.key(prompt) if key is None else key)
-        rewrites = await self._rewriter(prompt, n=self._n, seed=seed)
+    async def __call__(self, request: str, key: bytes | None = None) -> Record:
+        """`key` is that of `request`, if the caller has it already."""
+        seed = self._keys.seed(self._keys.key(request) if key is None else key)
+        rewrites = await self._rewriter(request, n=self._n, seed=seed)
         lost = [finding for rewrite in rewrites if rewrite.fallback for finding in rewrite.findings]
         if all(rewrite.fallback for rewrite in rewrites) and (broken := [f for f in lost if f.startswith("server: ")]):
-            # Not the model's judgement of this prompt: the second try never came through.
+            # This is not the model's judgement of the request: the second try never came through.
             raise BackendError(broken[0].removeprefix("server: "))
-        choice = Choice(0) if self._selector is None else await self._selector(prompt, rewrites, seed)
-        return record_of(prompt, rewrites, choice, seed, many=self._n > 1)
+        choice = Choice(0) if self._selector is None else await self._selector(request, rewrites, seed)
+        return make_record(request, rewrites, choice=choice, seed=seed, many=self._n > 1)
 
 
-def record_of(prompt: str, rewrites: Sequence[Rewrite], choice: Choice, seed: int, *, many: bool = False) -> Record:
-    """The record of a prompt from its rewrites; `many` where more than one was asked for."""
+def make_record(request: str, rewrites: Sequence[Rewrite], *, choice: Choice, seed: int, many: bool = False) -> Record:
+    """The record of a request from its rewrites. `many`: more than one was asked for."""
     usage = sum((rewrite.usage for rewrite in rewrites), Usage())
     taken = rewrites[0 if choice.index is None else choice.index]
     kept = choice.index is None or taken.fallback
-    status = Status.KEPT if kept else Status.REPAIRED if taken.tries > 1 else Status.REWRITTEN
     return Record(
-        status=status,
-        rewrite=prompt if kept else taken.prompt,
+        status=Status.KEPT if kept else Status.REWRITTEN,
+        prompt=request if kept else taken.prompt,
         seed=seed,
         negative_prompt=None if kept else taken.negative_prompt,
         thought=taken.thought,
@@ -160,36 +156,34 @@ def record_of(prompt: str, rewrites: Sequence[Rewrite], choice: Choice, seed: in
     )
 
 
-def result_of(prompt: str, record: Record, own: tuple[str, ...]) -> dict[str, object]:
-    """redraft's columns of a row; `own` names them, "original" first."""
-    value: dict[str, object] = {"original": prompt}
+def make_result(request: str, record: Record, own: tuple[str, ...]) -> dict[str, object]:
+    """redraft's columns of a row. `own` names them, "request" first."""
+    value: dict[str, object] = {"request": request}
     for name in own[1:]:
         item = getattr(record, name)
         value[name] = list(item) if isinstance(item, tuple) else str(item) if name == "status" else item
     return value
 
 
-def failed(prompt: str, seed: int, error: BackendError) -> Record:
-    return Record(Status.FAILED, prompt, seed, findings=(f"failed: {error}",))
+def failed_record(request: str, seed: int, error: BackendError) -> Record:
+    return Record(status=Status.FAILED, prompt=request, seed=seed, findings=(f"failed: {error}",))
 
 
 Scorer = Callable[[str, Sequence[str]], Sequence[float]]
-"""(the user's prompt, the candidates) to a figure for each candidate: the higher, the better."""
+"""Called with the request and the candidates; returns a figure for each candidate, the higher the better."""
 
 _GRAMS = (2, 3, 4)
 
 
-def consensus(original: str, candidates: Sequence[str]) -> list[float]:
-    """How much each candidate has in common with the others: the one that most of them agree with wins.
+def consensus(request: str, candidates: Sequence[str]) -> list[float]:
+    """How much each candidate has in common with the others: the one that they agree with most wins.
 
     Minimum Bayes risk decoding (Kumar and Byrne, 2004), with the mean F1 of character 2-, 3- and 4-grams as utility.
-    Figures lie in [0, 1]; a single candidate has 1.
+    Figures are in [0, 1]; a single candidate has 1.
     """
     bags = [_grams(candidate) for candidate in candidates]
     return [
-        sum(_f1(bag, other) for i, other in enumerate(bags) if i != at) / max(1, len(bags) - 1)
-        if len(bags) > 1
-        else 1.0
+        sum(_f1(bag, other) for i, other in enumerate(bags) if i != at) / (len(bags) - 1) if len(bags) > 1 else 1.0
         for at, bag in enumerate(bags)
     ]
 
@@ -205,25 +199,25 @@ def load_scorer(name: str) -> Scorer:
     if not colon:
         raise ConfigError(f"unknown scorer {name!r}; there are {', '.join(SCORERS)}, or give package.module:function")
     try:
-        found: Scorer = getattr(import_module(module), function)
+        scorer: Scorer = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"the scorer {name} cannot be loaded: {error}") from error
-    return found
+    return scorer
 
 
 class ScoreSelector:
-    """A Selector by a scorer. Rewrites that the guard let through come before the user's own prompt; of equal figures
-    the first wins."""
+    """A Selector by a scorer. Rewrites that the guard let through come before the request itself; of equal figures the
+    first wins."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
 
-    async def __call__(self, prompt: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
+    async def __call__(self, request: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
         try:
-            scores = tuple(float(score) for score in self._scorer(prompt, [rewrite.prompt for rewrite in rewrites]))
+            scores = tuple(float(score) for score in self._scorer(request, [rewrite.prompt for rewrite in rewrites]))
         except Exception as error:
             raise InputError(
-                f"the scorer failed on {prompt[:60]!r}: {type(error).__name__}: {one_line(error)}"
+                f"the scorer failed on {request[:60]!r}: {type(error).__name__}: {one_line(error)}"
             ) from error
         if len(scores) != len(rewrites) or not all(map(isfinite, scores)):
             raise InputError(f"the scorer gave {list(scores)} for {len(rewrites)} candidates")
@@ -236,6 +230,6 @@ def _grams(text: str) -> list[Counter[str]]:
     return [Counter(plain[at : at + size] for at in range(max(1, len(plain) - size + 1))) for size in _GRAMS]
 
 
-def _f1(one: Sequence[Counter[str]], other: Sequence[Counter[str]]) -> float:
-    shares = [2 * (a & b).total() / (a.total() + b.total()) for a, b in zip(one, other, strict=True)]
+def _f1(bags: Sequence[Counter[str]], others: Sequence[Counter[str]]) -> float:
+    shares = [2 * (a & b).total() / (a.total() + b.total()) for a, b in zip(bags, others, strict=True)]
     return sum(shares) / len(shares)

@@ -1,4 +1,4 @@
-"""Batches on a cluster: Ray Data runs vLLM, and asks, reads and checks by the same template, parser and guard.
+"""Batches on a cluster: Ray Data runs vLLM, with the same template, parser and guard as `redraft enhance`.
 
     import ray
     from redraft.profiles import load_profile
@@ -10,8 +10,8 @@
 
 Needs the extra `ray`, and vLLM on the workers. The functions on rows are plain and need neither.
 
-Each prompt is asked once, and once more where the first reply had faults: two processors, of which the second sees only
-those rows. Order is Ray's, not the input's; equal prompts are asked as often as they stand there.
+Each request is asked about once, and once more if the first reply had faults: two processors, of which the second sees only
+those rows. The order is Ray's, not the input's; equal requests are asked about as often as they occur.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from redraft.errors import ConfigError, InputError, one_line
 from redraft.extras import require
 from redraft.openai_chat import encode_messages
 from redraft.profiles import RewriterConfig, model_place
-from rewriter.batch.maker import Choice, own_columns, pick_target, record_of, result_of, settings_of
+from rewriter.batch.maker import Choice, make_record, make_result, own_columns, pick_target, settings_of
+from rewriter.batch.tables import join_columns
 from rewriter.batch.work import Keys
 from rewriter.cot import Asking, Try, conclude
 from rewriter.reply import review
@@ -35,13 +36,13 @@ from rewriter.target import Target
 
 Row = dict[str, Any]
 FIRST = "__redraft_first"
-"""Column with the first reply, as JSON, of the rows that need another; "" in the others."""
+"""Column with the request and the first reply, as JSON, of the rows that need another; "" in the others."""
 
 
 @dataclass(frozen=True)
 class RayRows:
-    """What happens to a row before and after the model. Picklable: Ray ships it to its workers. Every function gives
-    all rows the same columns, which Ray's blocks want."""
+    """What happens to a row before and after the model. Picklable, since Ray ships it to its workers. Every function
+    returns the same columns for all rows, as Ray's blocks want."""
 
     asking: Asking
     keys: Keys
@@ -58,57 +59,62 @@ class RayRows:
         seed: int = 0,
         thought: bool = False,
     ) -> RayRows:
-        """Raises ConfigError where style or target cannot be used."""
+        """Raises ConfigError if style or target cannot be used."""
         chosen = target if isinstance(target, Target) else pick_target(config, target)
         asking = Asking.of(config, chosen)
         return cls(asking, Keys({**settings_of(asking, config.model.model, 1), "select": None}, seed), field, thought)
 
     def usable(self, row: Row) -> bool:
-        """Whether the row has a prompt that can be used; the others are left out."""
+        """Whether the row has a request that can be used; the others are left out."""
         try:
             return isinstance(row.get(self.field), str) and bool(clean_request(row[self.field]))
         except InputError:
             return False
 
     def ask(self, row: Row) -> Row:
-        """The row with its request for a rewrite."""
-        prompt = clean_request(row[self.field])
-        return {**row, **_request(self.asking.first(prompt, 0, self._seed(prompt)))}
+        """The row with what the model is asked."""
+        request = clean_request(row[self.field])
+        return {**row, **_model_columns(self.asking.first(request, 0, self._seed(request)))}
 
     def read(self, row: Row) -> Row:
-        """The row with what the reply comes to; FIRST is not empty where another try is needed."""
-        prompt = clean_request(row[self.field])
+        """The row with what the reply comes to; FIRST is not empty if another try is needed."""
+        request = clean_request(row[self.field])
         reply = _reply(row)
-        first = self._try(prompt, reply)
-        kept = _without_model(row)
-        return {**kept, **self._result(prompt, first, None), FIRST: json.dumps(reply) if first.review.faults else ""}
+        first = self._try(request, reply)
+        joined = join_columns(_without_model(row), self._result(request, first, None))
+        return {**joined, FIRST: json.dumps({**reply, "request": request}) if first.review.faults else ""}
 
     def ask_again(self, row: Row) -> Row:
-        """The row with its second request: what was wrong with the first reply."""
-        prompt = clean_request(row[self.field])
-        first = self._try(prompt, json.loads(row[FIRST]))
-        return {**row, **_request(self.asking.second(prompt, 0, self._seed(prompt), first.review))}
+        """The row with what the model is asked the second time: what was wrong with its first reply."""
+        request, first = self._first(row)
+        return {**row, **_model_columns(self.asking.second(request, 0, self._seed(request), first.review))}
 
     def read_again(self, row: Row) -> Row:
-        """The row with what both replies come to: the second's prompt, or the user's own."""
-        prompt = clean_request(row[self.field])
-        first, second = self._try(prompt, json.loads(row[FIRST])), self._try(prompt, _reply(row))
-        return {**_without_model(row), **self._result(prompt, first, second), FIRST: ""}
+        """The row with what both replies come to: the second's prompt, or the request itself."""
+        request, first = self._first(row)
+        second = self._try(request, _reply(row))
+        return {**_without_model(row), **self._result(request, first, second), FIRST: ""}
 
-    def _seed(self, prompt: str) -> int:
-        return Keys.seed(self.keys.key(prompt))
+    def _first(self, row: Row) -> tuple[str, Try]:
+        reply = json.loads(row[FIRST])
+        request = str(reply["request"])
+        return request, self._try(request, reply)
 
-    def _try(self, prompt: str, reply: Mapping[str, Any]) -> Try:
+    def _seed(self, request: str) -> int:
+        return Keys.seed(self.keys.key(request))
+
+    def _try(self, request: str, reply: Mapping[str, Any]) -> Try:
         usage = Usage(reply["read"], reply["written"])
-        # Ray tells no finish reason: a reply that filled its room was cut off.
+        # Ray gives no finish reason: a reply that has all the tokens it may have was cut off.
         truncated = usage.completion_tokens >= self.asking.config.max_tokens
-        said = ChatReply(reply["text"], truncated=truncated, usage=usage, model=self.asking.config.model.model)
-        return Try(review(prompt, said, self.asking.rules), said.model, usage)
+        answer = ChatReply(reply["text"], truncated=truncated, usage=usage, model=self.asking.config.model.model)
+        return Try(review(request, answer, self.asking.rules), answer.model, usage)
 
-    def _result(self, prompt: str, first: Try, second: Try | None) -> Row:
-        made = record_of(prompt, [conclude(prompt, first, second)], Choice(0), self._seed(prompt))
+    def _result(self, request: str, first: Try, second: Try | None) -> Row:
+        rewrites = [conclude(request, first, second)]
+        record = make_record(request, rewrites, choice=Choice(0), seed=self._seed(request))
         own = own_columns(self.asking.rules.target, thought=self.thought, n=1, scored=False)
-        return result_of(prompt, made, own)
+        return make_result(request, record, own)
 
 
 def enhance_dataset(
@@ -126,7 +132,7 @@ def enhance_dataset(
     """A ray.data.Dataset with redraft's columns. `replicas` engines run at once, with `engine` as vLLM's settings.
 
     The first pass is carried out by this call, and held in Ray's object store (which spills to disk); the second is
-    lazy, as Ray's datasets are. Raises ConfigError, also where Ray is not installed.
+    lazy, as Ray's datasets are. Raises ConfigError, and MissingExtra if Ray is not installed.
     """
     require("ray", "this runs on Ray Data")
     try:
@@ -153,7 +159,7 @@ def enhance_dataset(
     return done.union(again(tried.filter(lambda row: bool(row[FIRST])))).drop_columns([FIRST])
 
 
-def _request(request: ChatRequest) -> Row:
+def _model_columns(request: ChatRequest) -> Row:
     """The columns that Ray's vLLM processor reads."""
     sampling = {"max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed}
     if request.temperature > 0:

@@ -1,7 +1,7 @@
-"""Reviews in other processes: reading and checking replies takes most of a batch's time once the engine is fast.
+"""Reviews in other processes: reading and checking replies takes most of a batch's time if the engine is fast.
 
-The workers are programs of their own that speak over pipes. They end when their pipe does, so that a killed run leaves
-none behind; and they never import the script that started the batch.
+The workers are separate programs that talk over pipes. They end when their pipe does, so that a killed run leaves none
+behind; and they never import the script that started the batch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Job = tuple[str, ChatReply, "asyncio.Future[Review]"]
 class ReviewPool:
     """A Reviewer for a batch. The first `inline` replies are read here; worker processes start when more come.
 
-    Belongs to one event loop. Raises BackendError where a worker dies.
+    Belongs to one event loop. Raises BackendError if a worker dies.
     """
 
     def __init__(self, rules: Rules, workers: int, inline: int = 1000) -> None:
@@ -44,15 +44,15 @@ class ReviewPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def __call__(self, original: str, reply: ChatReply) -> Review:
+    async def __call__(self, request: str, reply: ChatReply) -> Review:
         self._seen += 1
         if self._inline is None or self._seen <= self._inline:
-            return review(original, reply, self._rules)
+            return review(request, reply, self._rules)
         loop = asyncio.get_running_loop()
         if not self._tasks:
             self._tasks = [loop.create_task(self._serve()) for _ in range(self._workers)]
         answer: asyncio.Future[Review] = loop.create_future()
-        self._jobs.append((original, reply, answer))
+        self._jobs.append((request, reply, answer))
         if len(self._jobs) >= _BATCH:
             self._send()
         elif self._timer is None:
@@ -82,14 +82,14 @@ class ReviewPool:
                 *("-c", _START, json.dumps(sys.path)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the run, which ends its workers by itself
+                start_new_session=True,  # Ctrl-C is for the run, which ends its workers
             )
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(_packed(self._rules))
             while True:
                 jobs = await self._queue.get()
-                process.stdin.write(_packed([(original, reply) for original, reply, _ in jobs]))
+                process.stdin.write(_packed([(request, reply) for request, reply, _ in jobs]))
                 await process.stdin.drain()
                 size = _HEAD.unpack(await process.stdout.readexactly(_HEAD.size))[0]
                 for (_, _, answer), read in zip(
@@ -99,7 +99,7 @@ class ReviewPool:
                         answer.set_result(read)
                 jobs = []
         except (OSError, EOFError) as error:  # IncompleteReadError is an EOFError
-            # Whoever waits now or later is told, by this task for as long as the batch lives.
+            # This task goes on to tell everyone who waits, now or later.
             failure = BackendError(f"a worker process that reads replies ended ({error}); start again with --workers 0")
             while True:
                 for _, _, answer in jobs:
@@ -116,7 +116,7 @@ class ReviewPool:
 def worker() -> None:
     """What a worker process does: rules first, then batches, until its input ends."""
     source, out = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing that prints may get between the answers
+    sys.stdout = sys.stderr  # what anything prints must not get between the answers
     rules = _read(source)
     while (jobs := _read(source)) is not None:
         out.write(_packed(_reviewed(jobs, rules)))
@@ -124,7 +124,7 @@ def worker() -> None:
 
 
 def _reviewed(jobs: Sequence[tuple[str, ChatReply]], rules: Rules) -> list[Review]:
-    return [review(original, reply, rules) for original, reply in jobs]
+    return [review(request, reply, rules) for request, reply in jobs]
 
 
 def _packed(value: object) -> bytes:

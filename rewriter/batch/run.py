@@ -1,9 +1,9 @@
 """A batch from end to end: rewrite what is not done yet, then put everything into the order of the input.
 
-    source -> key of (prompt, settings) -> not yet done? -> engine, review -> records in the work folder
-    source again, beside the records by key -> OUT, and OUT.rejects.jsonl for rows that cannot be used
+    source -> key of (request, settings) -> not yet done? -> engine, review -> records in the work folder
+    source again, with the records by key -> OUT, and OUT.rejects.jsonl for rows that cannot be used
 
-The first pass may be killed at any moment: the next run finds what was written. The second writes each file in one
+The first pass may be killed at any moment: the next run finds what was written. The second pass writes each file in one
 step. Memory holds the requests under way, the index's cache and one row: it does not grow with the input.
 """
 
@@ -22,25 +22,25 @@ from typing import Any, BinaryIO
 
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from redraft.files import open_atomically, write_atomically
-from rewriter.batch.maker import Maker, failed, result_of
+from rewriter.batch.maker import Maker, failed_record, make_result
 from rewriter.batch.tables import InputRow, InputTable, Reject, open_output
-from rewriter.batch.work import PENDING, WHOLE, Keys, Record, Shard, Status, WorkFolder, parse_record
+from rewriter.batch.work import PENDING, WHOLE, Keys, Record, Shard, Status, WorkFolder
 
 _CHUNK = 512
-"""Rows that are looked up in one go."""
+"""Rows that are looked up together."""
 _FLUSH_ROWS = 1024
 FLUSH_S = 1.0
-"""A kill loses at most so many records, or so many seconds of work, and what was under way."""
+"""A kill loses at most this many records, or seconds of work, and what was under way."""
 _STREAK = 20
-"""Failures in a row, with no success between, from which the server counts as down."""
+"""After this many failures in a row the server counts as down."""
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch is to do, beside the models.
+    """What a batch is to do, besides the models.
 
-    settings: all that shapes a rewrite, as plain values; with the seed it names the records.
-    own:      redraft's own columns of the output, in order; "original" is the first.
+    settings: everything that shapes a rewrite, as plain values; together with the seed it names the records.
+    own:      redraft's own columns of the output, in order; "request" is the first.
     """
 
     settings: Mapping[str, object]
@@ -56,7 +56,7 @@ class BatchPlan:
 
 @dataclass
 class Counts:
-    """How far a batch is, of its share of the input."""
+    """How far a batch is, with its share of the input."""
 
     phase: str = "rewriting"
     rows: int = 0
@@ -64,12 +64,12 @@ class Counts:
     first_reject: str = ""
     reused: int = 0
     """Rows that an earlier run had done."""
-    prompts: int = 0
-    """Different prompts that are left to this run."""
+    requests: int = 0
+    """Different requests that are left to this run."""
     made: Counter[Status] = field(default_factory=Counter)
-    """Prompts that this run did."""
+    """Requests that this run did, by status."""
     statuses: Counter[Status] = field(default_factory=Counter)
-    """Rows of the output by their status."""
+    """Rows of the output, by status."""
     tokens: int = 0
     """Tokens written by the model in this run."""
     seconds: float = 0.0
@@ -81,7 +81,7 @@ class Counts:
         return sum(self.made.values())
 
 
-Tell = Callable[[Counts], None]
+Notify = Callable[[Counts], None]
 
 
 def rejects_path(out: Path) -> Path:
@@ -98,41 +98,46 @@ async def run_batch(
     work: WorkFolder,
     plan: BatchPlan,
     maker: Maker,
-    window: int,
-    tell: Tell = lambda _: None,
     *,
+    window: int,
+    notify: Notify = lambda _: None,
     flush_s: float = FLUSH_S,
 ) -> Counts:
-    """Rewrites all prompts of the share, `window` at once, and writes `out`. Records are written at least every
-    `flush_s` seconds. Raises BackendError where the model or server is down, and
-    InputError where a file cannot be read or written; either way the next run goes on from there. Rows on which alone
-    the model failed are in the output with status "failed"."""
+    """Rewrites all requests of the share, `window` at once, and writes `out`. Records are written at least every `flush_s`
+    seconds, and `notify` is called.
+
+    Raises BackendError if the model or server is down, and InputError if a file cannot be read or written; either way
+    the next run resumes from there. Single rows on which the model failed are in the output with status "failed".
+    """
     counts = Counts()
     started = time.monotonic()
-    _note_settings(work.folder, plan)
-    sink = _Sink(work, counts, tell, flush_s)
-    await _rewrite(fresh_prompts(source, work, plan, counts), maker, sink, window, counts)
+    _write_settings(work.folder, plan)
+    sink = _Sink(work, counts, notify=notify, flush_s=flush_s)
+    todo = unfinished(source, work, plan, counts=counts)
+    await _rewrite(todo, maker, sink, window=window, counts=counts)
     counts.seconds = time.monotonic() - started
     if counts.first_reject and not counts.rows and plan.shard.count == 1:
         raise InputError(f"no row of {source.name} can be used; the first: {counts.first_reject}")
     counts.phase = "writing"
-    merge(source, out, work, plan, counts, tell)
+    merge(source, out, work, plan=plan, counts=counts, notify=notify)
     counts.seconds = time.monotonic() - started
     return counts
 
 
-async def _rewrite(todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink, window: int, counts: Counts) -> None:
+async def _rewrite(
+    todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink, *, window: int, counts: Counts
+) -> None:
     streak = _Streak()
 
     async def serve() -> None:
-        for key, prompt in todo:  # one iterator for all: each takes the next when it is free
+        for key, request in todo:  # one iterator for all: each takes the next when it is free
             try:
-                record = await maker(prompt, key)
+                record = await maker(request, key)
             except ModelMissing:
                 raise
             except BackendError as error:
                 counts.error = str(error)
-                record = failed(prompt, Keys.seed(key), error)
+                record = failed_record(request, Keys.seed(key), error)
                 streak.failed(error)
             else:
                 streak.succeeded()
@@ -147,26 +152,26 @@ async def _rewrite(todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink,
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
-        # Also after Ctrl-C and faults: what was made is kept.
+        # After Ctrl-C and errors, too, what was made is kept.
         ended.set()
         await timer
         await sink.flush()
 
 
-def fresh_prompts(source: InputTable, work: WorkFolder, plan: BatchPlan, counts: Counts) -> Iterator[tuple[bytes, str]]:
-    """The prompts of the share that no record answers yet, each once, in the order of the input."""
-    keys, prompts = plan.keys, _prompts(source, plan, counts)
-    while chunk := list(islice(prompts, _CHUNK)):
-        named = [(keys.key(prompt), prompt) for prompt in chunk]
-        owned = [(key, prompt) for key, prompt in named if plan.shard.owns(key)]
+def unfinished(source: InputTable, work: WorkFolder, plan: BatchPlan, *, counts: Counts) -> Iterator[tuple[bytes, str]]:
+    """The requests of the share that have no record yet, each once, with their keys, in the order of the input."""
+    keys, requests = plan.keys, _requests(source, plan, counts)
+    while chunk := list(islice(requests, _CHUNK)):
+        named = [(keys.key(request), request) for request in chunk]
+        owned = [(key, request) for key, request in named if plan.shard.owns(key)]
         places = work.index.claim([key for key, _ in owned])
         counts.rows += len(owned)
-        counts.prompts += places.count(None)
+        counts.requests += places.count(None)
         counts.reused += sum(at is not None and at != PENDING and work.is_earlier(at) for at in places)
         yield from (pair for pair, at in zip(owned, places, strict=True) if at is None)
 
 
-def _prompts(source: InputTable, plan: BatchPlan, counts: Counts) -> Iterator[str]:
+def _requests(source: InputTable, plan: BatchPlan, counts: Counts) -> Iterator[str]:
     for row in islice(source.rows(), plan.limit):
         if isinstance(row, InputRow):
             yield row.request
@@ -176,7 +181,13 @@ def _prompts(source: InputTable, plan: BatchPlan, counts: Counts) -> Iterator[st
 
 
 def merge(
-    source: InputTable, out: Path, work: WorkFolder, plan: BatchPlan, counts: Counts, tell: Tell = lambda _: None
+    source: InputTable,
+    out: Path,
+    work: WorkFolder,
+    *,
+    plan: BatchPlan,
+    counts: Counts,
+    notify: Notify = lambda _: None,
 ) -> None:
     """Writes the output in the order of the input, and the rejects beside it. Raises InputError."""
     keys = plan.keys
@@ -191,26 +202,26 @@ def merge(
                     counts.rejects += 1
                     rejects.write(row)
             elif plan.shard.owns(key := keys.key(row.request)):
-                record = _record(work, key, row)
+                record = _find_record(work, key, row)
                 counts.rows += 1
                 counts.statuses[record.status] += 1
-                writer.write(row.columns, result_of(row.request, record, plan.own))
+                writer.write(row.columns, make_result(row.request, record, plan.own))
             if number % _CHUNK == 0:
-                tell(counts)
-    tell(counts)
+                notify(counts)
+    notify(counts)
 
 
-def _record(work: WorkFolder, key: bytes, row: InputRow) -> Record:
+def _find_record(work: WorkFolder, key: bytes, row: InputRow) -> Record:
     place = work.index.find([key]).get(key, PENDING)
     if place == PENDING:
         raise InputError(
             f"row {row.number} was not there before; leave the input alone while redraft works, and run it again"
         )
-    return parse_record(work.get(place))
+    return work.get(place)
 
 
 class _Rejects:
-    """The file of the rows that cannot be used. Where there is none, the file of an earlier run goes."""
+    """The file of the rows that cannot be used. If there are none, the file of an earlier run is removed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -246,11 +257,11 @@ class _Rejects:
 class _Sink:
     """Gathers records and writes them in groups, each synced once."""
 
-    def __init__(self, work: WorkFolder, counts: Counts, tell: Tell, flush_s: float) -> None:
+    def __init__(self, work: WorkFolder, counts: Counts, *, notify: Notify, flush_s: float) -> None:
         self._work = work
         self._flush_s = flush_s
         self._counts = counts
-        self._tell = tell
+        self._notify = notify
         self._records: list[tuple[bytes, Record]] = []
         self._lock = asyncio.Lock()
         self._writing: set[asyncio.Task[None]] = set()
@@ -261,15 +272,15 @@ class _Sink:
             await self.flush()
 
     async def keep_time(self, ended: asyncio.Event) -> None:
-        """Flushes now and then, until `ended`."""
+        """Flushes every `flush_s` seconds, until `ended`."""
         while not ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), self._flush_s)
             await self.flush()
 
     async def flush(self) -> None:
-        """Returns when all that was put before is written. Writing goes on where the caller is cancelled: half of it
-        would be a record on disk that the index does not know."""
+        """Returns when everything that was put before is written. Writing goes on if the caller is cancelled, since half
+        of it would be a record on disk that the index does not know."""
         writing = asyncio.create_task(self._write())
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -283,11 +294,11 @@ class _Sink:
                 for _, record in records:
                     self._counts.made[record.status] += 1
                     self._counts.tokens += record.tokens[1]
-            self._tell(self._counts)
+            self._notify(self._counts)
 
 
 class _Streak:
-    """Failures in a row. Ends the batch where the server is down rather than busy, or the model never works."""
+    """Failures in a row. Ends the batch if the server is down rather than busy, or the model never works."""
 
     def __init__(self) -> None:
         self._row: list[bool] = []
@@ -298,13 +309,13 @@ class _Streak:
         self._ever = True
 
     def failed(self, error: BackendError) -> None:
-        """Raises `error`, with what to do, once it is clear that the next prompts would fare no better."""
+        """Raises `error`, with what to do, once it is clear that the next requests would fail too."""
         self._row.append(isinstance(error, ServerError))
         if len(self._row) >= _STREAK and (all(self._row) or not self._ever):
-            raise type(error)(f"{error}\n{_STREAK} prompts in a row failed; what was finished is kept")
+            raise type(error)(f"{error}\n{_STREAK} requests in a row failed; what was finished is kept")
 
 
-def _note_settings(folder: Path, plan: BatchPlan) -> None:
+def _write_settings(folder: Path, plan: BatchPlan) -> None:
     text = json.dumps({"settings": plan.settings, "seed": plan.seed}, ensure_ascii=False, indent=2) + "\n"
     try:
         write_atomically(folder / "settings.json", text.encode())

@@ -72,11 +72,11 @@ def test_the_mini_profile_from_a_file_to_a_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["rows"], told["rejected"], told["failed"], told["target"]) == (2, 1, 0, "mini")
-    assert told["rewritten"] + told["repaired"] + told["kept"] == 2
+    assert told["rewritten"] + told["kept"] == 2
     assert told["counted_tokens"] is True
     found = rows(tmp_path / "out.jsonl")
-    assert [row["original"] for row in found] == ["two tiny crimson stars above a big blue disc", "three red circles"]
-    assert all(row["rewrite"] and row["thought"] and row["model"] == "package:mini/weights/rewriter" for row in found)
+    assert [row["request"] for row in found] == ["two tiny crimson stars above a big blue disc", "three red circles"]
+    assert all(row["prompt"] and row["thought"] and row["model"] == "package:mini/weights/rewriter" for row in found)
     assert rows(tmp_path / "out.jsonl.rejects.jsonl")[0]["where"] == "line 4"
     assert "Traceback" not in done.stderr
 
@@ -105,7 +105,7 @@ def test_a_dry_run_asks_no_model_and_writes_nothing(tmp_path: Path, capfd: pytes
     assert "Stable Diffusion XL" in told["messages"][0]["content"]
     assert set(tmp_path.iterdir()) == before
     assert here(*command) == 0
-    assert "2 prompts to rewrite" in capfd.readouterr().out
+    assert "2 requests to rewrite" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_exits_3_and_the_next_run_goes_on(tmp_path: Path, 
     assert done.returncode == 3
     assert done.stdout == ""
     assert "cannot be reached" in done.stderr
-    assert "go on with: redraft enhance" in done.stderr
+    assert "resume with: redraft enhance" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.jsonl").exists()
     with model_server(FINE, good="finely") as server:
@@ -192,8 +192,8 @@ def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path, model_ser
         assert process.returncode == 130, stderr
         assert stdout == ""
         assert "Traceback" not in stderr
-        line = next(line for line in stderr.splitlines() if "go on with: " in line)
-        words = shlex.split(line.partition("go on with: ")[2])
+        line = next(line for line in stderr.splitlines() if "resume with: " in line)
+        words = shlex.split(line.partition("resume with: ")[2])
         assert words[:2] == ["redraft", "enhance"]
         assert "--no-resume" not in words
         assert not (tmp_path / "my out.jsonl").exists()
@@ -218,7 +218,7 @@ def test_shares_on_two_machines(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert sum(counts) == 40
     assert here("enhance", source, tmp_path / "all.jsonl", *common) == 0
     told = json.loads(capfd.readouterr().out)
-    assert (told["rows"], told["reused"], told["prompts"]) == (40, 40, 0)
+    assert (told["rows"], told["reused"], told["requests"]) == (40, 40, 0)
 
 
 def test_judge_draws_and_judges_each(tmp_path: Path, model_server: Serve) -> None:
@@ -230,7 +230,7 @@ def test_judge_draws_and_judges_each(tmp_path: Path, model_server: Serve) -> Non
         done = redraft(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [row] = rows(tmp_path / "out.jsonl")
-    assert (row["rewrite"], row["status"]) == (FINE, "rewritten")
+    assert (row["prompt"], row["status"]) == (FINE, "rewritten")
     assert sorted(row["candidates"]) == sorted([POOR, FINE])
     poor, fine = (row["scores"][row["candidates"].index(words)] for words in (POOR, FINE))
     assert fine == pytest.approx(0.98, abs=1e-3)

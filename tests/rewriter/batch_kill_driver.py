@@ -77,7 +77,7 @@ def main(folder: Path, seed: int) -> None:
     assert not out.exists()
     assert not killed(child(source, out))
     lines = [line for path in work_path(out).glob("records-*") for line in path.read_bytes().split(b"\n")[:-1] if line]
-    keys = Counter(json.loads(line)["key"] for line in lines)
+    keys = Counter(entry["key"] for entry in map(json.loads, lines) if "key" in entry)
     left = {
         "kills": kills,
         "sizes": sizes,

@@ -10,7 +10,7 @@ from typing import Any
 from redraft.profiles import ModelConfig, RewriterConfig
 from rewriter.batch.engines import BatchEngine
 from rewriter.batch.maker import Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
-from rewriter.batch.run import FLUSH_S, BatchPlan, Counts, Tell, run_batch, work_path
+from rewriter.batch.run import FLUSH_S, BatchPlan, Counts, Notify, run_batch, work_path
 from rewriter.batch.tables import open_source
 from rewriter.batch.work import Shard, WorkFolder
 
@@ -37,7 +37,7 @@ def run(
     work: Path | None = None,
     fresh: bool = False,
     workers: int = 0,
-    tell: Tell = lambda _: None,
+    tell: Notify = lambda _: None,
     flush_s: float = FLUSH_S,
 ) -> Counts:
     """A batch with its engine closed behind it."""
@@ -51,7 +51,9 @@ def run(
         try:
             with WorkFolder(work or work_path(out), plan.shard, fresh=fresh) as opened:
                 rows = open_source(str(source), field)
-                return await run_batch(rows, out, opened, plan, maker, engine.window, tell, flush_s=flush_s)
+                return await run_batch(
+                    rows, out, opened, plan, maker, window=engine.window, notify=tell, flush_s=flush_s
+                )
         finally:
             await kit.aclose()
 

@@ -211,8 +211,8 @@ def test_ray_rows_that_pass_at_once() -> None:
     assert read == {
         "id": 7,
         "words": " three red foxes ",
-        "original": "three red foxes",
-        "rewrite": "Three red foxes sit on a wall.",
+        "request": "three red foxes",
+        "prompt": "Three red foxes sit on a wall.",
         "thought": "so",
         "model": "some/model",
         "findings": [],
@@ -225,7 +225,7 @@ def test_ray_rows_that_pass_at_once() -> None:
 @pytest.mark.parametrize(
     ("second", "status", "rewrite"),
     [
-        ("Three red foxes sit on a wall.", "repaired", "Three red foxes sit on a wall."),
+        ("Three red foxes sit on a wall.", "rewritten", "Three red foxes sit on a wall."),
         ("Two red foxes sit on a wall.", "kept", "three red foxes"),
     ],
 )
@@ -238,7 +238,8 @@ def test_ray_rows_that_need_another_try(second: str, status: str, rewrite: str) 
     assert "Five red foxes sit on a wall." in again["messages"][1]["content"]
     assert again["sampling_params"]["temperature"] == 0.7
     done = rows.read_again(replied(again, f"<think>so</think><answer>{second}</answer>"))
-    assert (done["status"], done["rewrite"], done[FIRST]) == (status, rewrite, "")
+    assert (done["status"], done["prompt"], done[FIRST]) == (status, rewrite, "")
+    assert (done["input_prompt"], done["request"]) == ("three red foxes", "three red foxes")
     assert set(done) == set(first), "all rows of a block have the same columns"
     assert any(finding.startswith("numbers: ") for finding in done["findings"])
 

@@ -64,8 +64,8 @@ def test_every_format_to_every_other(tmp_path: Path, kind: str, out: str) -> Non
         return
     run(source, target, FakeEngine())
     found = read_back(target)
-    assert [row["original"] for row in found] == PROMPTS
-    assert all(row["rewrite"].startswith(row["original"] + ", ") for row in found)
+    assert [row["request"] for row in found] == PROMPTS
+    assert all(row["prompt"].startswith(row["request"] + ", ") for row in found)
     assert [row["status"] for row in found] == ["rewritten"] * 4
     if kind != "txt":
         assert [int(row["id"]) for row in found] == [0, 1, 2, 3]
@@ -128,7 +128,7 @@ def test_broken_rows_are_named_in_a_file_and_the_rest_go_on(tmp_path: Path) -> N
     source.write_bytes(b'{"prompt": "a fox"}\n{"prompt": \xff}\n{"prompt": "a\x1bb"}\n{"prompt": "a hen"}\n')
     counts = run(source, out, FakeEngine())
     assert (counts.rows, counts.rejects) == (2, 2)
-    assert [row["original"] for row in read_jsonl(out)] == ["a fox", "a hen"]
+    assert [row["request"] for row in read_jsonl(out)] == ["a fox", "a hen"]
     first, second = read_jsonl(rejects_path(out))
     assert (first["row"], first["where"]) == (2, "line 2")
     assert "not UTF-8" in first["why"]
@@ -228,10 +228,12 @@ def test_datasets_on_disk(tmp_path: Path) -> None:
 
 
 def test_columns_of_the_users_are_never_overwritten(tmp_path: Path) -> None:
-    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox", "model": "mine", "redraft_model": "too"}])
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": " a fox", "model": "mine", "input_model": "too"}])
     run(source, tmp_path / "out.jsonl", FakeEngine())
     [row] = read_jsonl(tmp_path / "out.jsonl")
-    assert (row["model"], row["redraft_model"], row["redraft_redraft_model"]) == ("mine", "too", "fake")
+    assert (row["model"], row["input_input_model"], row["input_model"]) == ("fake", "mine", "too")
+    assert (row["input_prompt"], row["request"]) == (" a fox", "a fox")
+    assert row["prompt"].startswith("a fox, ")
 
 
 def test_parquet_keeps_the_schema(tmp_path: Path) -> None:

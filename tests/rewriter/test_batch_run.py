@@ -14,11 +14,12 @@ import pytest
 
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
+from redraft.journal import JournalFile
 from redraft.testing import text_of
 from rewriter.batch.engines import BatchEngine, ChatEngine, FakeEngine
 from rewriter.batch.maker import Choice, consensus
 from rewriter.batch.run import work_path
-from rewriter.batch.work import Shard, Status
+from rewriter.batch.work import WHOLE, Record, Shard, Status, WorkFolder
 from rewriter.types import Rewrite
 from tests.rewriter.batches import read_jsonl, run, write_jsonl
 
@@ -61,8 +62,8 @@ def test_equal_prompts_are_rewritten_once_and_rows_keep_their_order(tmp_path: Pa
     assert engine.requests == 500
     found = read_jsonl(tmp_path / "out.jsonl")
     assert [row["id"] for row in found] == list(range(2000))
-    assert all(row["rewrite"].startswith(row["prompt"] + ", ") for row in found)
-    assert (counts.rows, counts.prompts, counts.statuses) == (2000, 500, {Status.REWRITTEN: 2000})
+    assert all(row["prompt"].startswith(row["request"] + ", ") for row in found)
+    assert (counts.rows, counts.requests, counts.statuses) == (2000, 500, {Status.REWRITTEN: 2000})
 
 
 def test_white_space_around_a_prompt_makes_no_other_prompt(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_white_space_around_a_prompt_makes_no_other_prompt(tmp_path: Path) -> No
     source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox"}, {"prompt": " a fox\r\n"}])
     run(source, tmp_path / "out.jsonl", engine)
     assert engine.requests == 1
-    assert [row["prompt"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["a fox", " a fox\r\n"]
+    assert [row["input_prompt"] for row in read_jsonl(tmp_path / "out.jsonl")] == ["a fox", " a fox\r\n"]
 
 
 def test_another_run_asks_only_what_is_new(tmp_path: Path) -> None:
@@ -79,11 +80,11 @@ def test_another_run_asks_only_what_is_new(tmp_path: Path) -> None:
     first = out.read_bytes()
     engine = FakeEngine()
     counts = run(source, out, engine)
-    assert (engine.requests, counts.reused, counts.prompts) == (0, 50, 0)
+    assert (engine.requests, counts.reused, counts.requests) == (0, 50, 0)
     assert out.read_bytes() == first
     write_jsonl(source, [*read_jsonl(source), {"id": 50, "prompt": "a new one"}])
     counts = run(source, out, engine)
-    assert (engine.requests, counts.reused, counts.prompts, counts.rows) == (1, 50, 1, 51)
+    assert (engine.requests, counts.reused, counts.requests, counts.rows) == (1, 50, 1, 51)
     run(source, out, engine, fresh=True)
     assert engine.requests == 52
 
@@ -108,11 +109,11 @@ def test_other_settings_make_other_records(tmp_path: Path, change: str) -> None:
 def test_seeds_belong_to_prompts(tmp_path: Path) -> None:
     source = prompts(tmp_path, 30)
     run(source, tmp_path / "out.jsonl", FakeEngine())
-    seeds = {row["prompt"]: row["seed"] for row in read_jsonl(tmp_path / "out.jsonl")}
+    seeds = {row["request"]: row["seed"] for row in read_jsonl(tmp_path / "out.jsonl")}
     assert len(set(seeds.values())) == 30
     write_jsonl(source, read_jsonl(source)[::-1])
     run(source, tmp_path / "turned.jsonl", FakeEngine())
-    assert {row["prompt"]: row["seed"] for row in read_jsonl(tmp_path / "turned.jsonl")} == seeds
+    assert {row["request"]: row["seed"] for row in read_jsonl(tmp_path / "turned.jsonl")} == seeds
 
 
 def test_shares_cover_all_and_can_be_put_together(tmp_path: Path) -> None:
@@ -160,12 +161,12 @@ def test_what_was_repaired_or_kept_says_so(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": p} for p in ("three foxes", "four hens", "a tree")])
     counts = run(source, tmp_path / "out.jsonl", Scripted(answer), thought=True)
     repaired, kept, fine = read_jsonl(tmp_path / "out.jsonl")
-    assert (repaired["status"], repaired["rewrite"], repaired["thought"]) == ("repaired", "three foxes on a wall", "so")
+    assert (repaired["status"], repaired["prompt"], repaired["thought"]) == ("rewritten", "three foxes on a wall", "so")
     assert any(finding.startswith("numbers: ") for finding in repaired["findings"])
-    assert (kept["status"], kept["rewrite"]) == ("kept", "four hens")
+    assert (kept["status"], kept["prompt"]) == ("kept", "four hens")
     assert any(finding.startswith("numbers: ") for finding in kept["findings"])
     assert (fine["status"], fine["findings"]) == ("rewritten", [])
-    assert counts.made == {Status.REPAIRED: 1, Status.KEPT: 1, Status.REWRITTEN: 1}
+    assert counts.made == {Status.KEPT: 1, Status.REWRITTEN: 2}
 
 
 def test_candidates_and_their_selection(tmp_path: Path) -> None:
@@ -175,12 +176,12 @@ def test_candidates_and_their_selection(tmp_path: Path) -> None:
     run(source, tmp_path / "out.jsonl", engine, n=3, select="consensus")
     [row] = read_jsonl(tmp_path / "out.jsonl")
     assert sorted(row["candidates"]) == sorted(f"a fox {mood}" for mood in moods)
-    assert row["rewrite"] in ("a fox in fog", "a fox in fog at dawn")
+    assert row["prompt"] in ("a fox in fog", "a fox in fog at dawn")
     assert len(row["scores"]) == 3
-    assert row["rewrite"] == row["candidates"][max(range(3), key=row["scores"].__getitem__)]
+    assert row["prompt"] == row["candidates"][max(range(3), key=row["scores"].__getitem__)]
     run(source, tmp_path / "plain.jsonl", FakeEngine(), n=3)
     [row] = read_jsonl(tmp_path / "plain.jsonl")
-    assert row["rewrite"] == row["candidates"][0]
+    assert row["prompt"] == row["candidates"][0]
     assert "scores" not in row
 
 
@@ -204,7 +205,7 @@ def test_a_selector_may_keep_the_users_own(tmp_path: Path) -> None:
         selector=Keeps(),
     )
     [row] = read_jsonl(tmp_path / "out.jsonl")
-    assert (row["status"], row["rewrite"], row["scores"]) == ("kept", "a fox", [0.1, 0.9])
+    assert (row["status"], row["prompt"], row["scores"]) == ("kept", "a fox", [0.1, 0.9])
     assert row["findings"] == ["judge: better"]
 
 
@@ -217,7 +218,7 @@ def test_a_prompt_on_which_the_model_fails_is_told_and_tried_again(tmp_path: Pat
     counts = run(source, out, Scripted(answer))
     assert counts.statuses == {Status.REWRITTEN: 29, Status.FAILED: 1}
     failed = read_jsonl(out)[7]
-    assert (failed["status"], failed["rewrite"]) == ("failed", "a fox with sign 7")
+    assert (failed["status"], failed["prompt"]) == ("failed", "a fox with sign 7")
     assert failed["findings"] == ["failed: too long for me"]
     again = Scripted(same)
     counts = run(source, out, again)
@@ -237,7 +238,7 @@ def test_a_server_that_goes_down_on_the_second_try_loses_no_row(tmp_path: Path) 
 def test_a_server_that_is_down_ends_the_batch_and_loses_nothing(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 400), tmp_path / "out.jsonl"
     down = Scripted(lambda text, number: same(text, number) if number <= 60 else ServerError("refused"))
-    with pytest.raises(ServerError, match="refused\n20 prompts in a row failed"):
+    with pytest.raises(ServerError, match="refused\n20 requests in a row failed"):
         run(source, out, down)
     assert not out.exists()
     assert len(down.requests) < 60 + 20 + down.window
@@ -264,28 +265,40 @@ def test_replies_are_read_in_other_processes_all_the_same(tmp_path: Path) -> Non
 
 
 def test_two_processes_cannot_work_on_one_share(tmp_path: Path) -> None:
-    from rewriter.batch.work import WHOLE, WorkFolder
 
     out = tmp_path / "out.jsonl"
     with WorkFolder(work_path(out), WHOLE), pytest.raises(InputError, match="another process"):
         run(prompts(tmp_path, 3), out, FakeEngine())
 
 
-def test_torn_and_foreign_lines_count_for_nothing(tmp_path: Path) -> None:
+def test_a_torn_line_counts_for_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 20), tmp_path / "out.jsonl"
     run(source, out, FakeEngine())
     whole = out.read_bytes()
     [records] = work_path(out).glob("records-*.jsonl")
     lines = records.read_bytes().splitlines(keepends=True)
-    records.write_bytes(b"".join(lines[:10]) + b"\0\0\0\n" + lines[10][:60])
+    records.write_bytes(b"".join(lines[:11]) + lines[11][:60])
     engine = FakeEngine()
     run(source, out, engine)
     assert engine.requests == 10
     assert out.read_bytes() == whole
     second = sorted(work_path(out).glob("records-*.jsonl"))[1]
-    second.write_bytes(second.read_bytes().replace(b'"rewrite": "', b'"rewrite": x"', 1))
-    with pytest.raises(InputError, match="is damaged at byte 0"):
+    second.write_bytes(second.read_bytes().replace(b'"prompt": "', b'"prompt": x"', 1))
+    with pytest.raises(InputError, match="line 2, is damaged"):
         run(source, out, FakeEngine())
+    second.write_bytes(b"something else\n")
+    with pytest.raises(InputError, match="no journal"):
+        run(source, out, FakeEngine())
+
+
+def test_a_record_that_is_damaged_while_a_run_works_is_named(tmp_path: Path) -> None:
+    with WorkFolder(tmp_path / "work", WHOLE) as work:
+        [(_, place)] = work.append([(b"0" * 16, Record(Status.KEPT, "a", 1))])
+        assert work.get(place) == Record(Status.KEPT, "a", 1)
+        [path] = (tmp_path / "work").glob("records-*.jsonl")
+        path.write_bytes(path.read_bytes().replace(b'"prompt": "a"', b'"prompt": "b"'))
+        with pytest.raises(InputError, match="is damaged at byte"):
+            work.get(place)
 
 
 FULL = """
@@ -315,13 +328,14 @@ def test_files_that_cannot_grow_and_then_can(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which this system does not have")
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 50), tmp_path / "out.jsonl"
-    from rewriter.batch.work import WHOLE, Record, WorkFolder
 
+    full = tmp_path / "full.jsonl"
+    full.symlink_to("/dev/full")
     with WorkFolder(tmp_path / "work", WHOLE) as work:
-        work._own = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
+        work._journal = JournalFile(full, "enhance")
         with pytest.raises(InputError, match="No space left on device; nothing that was finished is lost"):
             work.append([(b"0" * 16, Record(Status.KEPT, "a", 1))])
-        work._own.close()
+        work._journal.close()
     run(source, out, FakeEngine())
     assert len(read_jsonl(out)) == 50
 
