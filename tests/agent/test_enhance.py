@@ -89,7 +89,7 @@ def test_for_people(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "3 rewritten" in told.out
     assert "estimated" in told.out
     assert here("enhance", source, out, "--engine", "fake", "--profile", "workstation") == 0
-    assert "3 had been done before" in capfd.readouterr().out
+    assert "3 were done before" in capfd.readouterr().out
 
 
 def test_a_dry_run_asks_no_model_and_writes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
