@@ -1,6 +1,6 @@
 """What a plain install leaves out, and the one sentence that says how to get it.
 
-A plain install talks to servers (0.25 GB). Everything that is heavier belongs to an extra of pyproject.toml:
+A plain install talks to servers (0.3 GB). Everything that is heavier belongs to an extra of pyproject.toml:
 
     require("local", "this profile runs a model in this process")   # before `import torch`
 
