@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from redraft.errors import BackendError, BadReply, ServerError, one_line
+from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
 
 if TYPE_CHECKING:
     import openai
@@ -148,7 +148,8 @@ class ServerClient:
                         pace.answered()
                 return _whole(answer, body)
 
-        return openai.AsyncOpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+        with _explain_environment():
+            return openai.AsyncOpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
 
     def open(self, stopped: Callable[[], bool]) -> openai.OpenAI:
         """A client for threads. No call is tried again once `stopped` says so."""
@@ -176,7 +177,8 @@ class ServerClient:
                     answer.close()
                 return _whole(answer, body)
 
-        return openai.OpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+        with _explain_environment():
+            return openai.OpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
 
     def _settings(self) -> dict[str, Any]:
         import openai
@@ -240,6 +242,18 @@ def _http() -> ModuleType:
     import openai
 
     return import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+
+
+@contextmanager
+def _explain_environment() -> Iterator[None]:
+    """Raises ConfigError if a client cannot be made with the environment's proxies and certificates."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError, _http().InvalidURL) as error:
+        raise ConfigError(
+            "the environment's proxy or certificate settings cannot be used (ALL_PROXY, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, "
+            f"SSL_CERT_FILE, SSL_CERT_DIR): {one_line(error)}; mend or unset them"
+        ) from error
 
 
 def _whole(answer: Any, body: bytearray) -> Any:

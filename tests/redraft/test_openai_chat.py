@@ -316,6 +316,17 @@ def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         chat_to(Server("http://127.0.0.1:9/v1"), api_key_env="MY_KEY")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("SSL_CERT_FILE", "/nonexistent/ca.pem"), ("HTTP_PROXY", "http://host:port")]
+)
+async def test_proxies_and_certificates_that_cannot_be_used_are_named(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="proxy or certificate settings"):
+        await chat_to(serve(lambda call: reply()))(ASK)
+
+
 async def test_settings_that_a_model_refuses_are_left_out(serve: Serve) -> None:
     def picky(call: Call) -> Answer:
         for name in ("max_tokens", "temperature"):
