@@ -2,6 +2,6 @@
 
 spec, scene = sample_pair(rng, "train")         # sampling: what is asked for, and a scene that shows it
 image = draw(scene)                             # raster
-oracle.read_scene(image) == scene               # oracle: the scene, read off the pixels
+oracle.read_scene(image)                        # oracle: the scene, read off the pixels
 say(rng, spec).text                             # wording: "two tiny scarlet stars over a big disc, please"
 """

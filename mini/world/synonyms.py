@@ -91,7 +91,12 @@ def shape_name(rng: Rng, shape: str, many: bool) -> str:
         name = "circle"
     if name == "round":
         return "round shape"
-    return _PLURALS.get(name, f"{name}s") if many else name
+    return plural_name(name) if many else name
+
+
+def plural_name(name: str) -> str:
+    """The plural of one of the names of shapes."""
+    return _PLURALS.get(name, f"{name}s")
 
 
 def with_article(phrase: str) -> str:

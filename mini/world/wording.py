@@ -16,13 +16,13 @@ from mini.world.sampling import Rng, noun, truths
 from mini.world.scene import INVERSE, Absent, Group, Relation, Spec
 from mini.world.synonyms import one_of, shape_name, with_article
 
-_OPENERS = (
+OPENERS = (
     "", "", "", "a picture of ", "an image with ", "draw ", "please draw ", "Please draw me ", "I'd like ", "show me ",
     "can you make ", "Could you please create a picture with ", "I want to see ", "paint ", "make a picture that has ",
     "Hi! I need ", "I was thinking of something simple: ", "Let's have ", "For a birthday card I need ",
     "My daughter would love a paper collage with ", "give me ", "It's for a poster: ",
 )  # fmt: skip
-_CLOSERS = (
+CLOSERS = (
     "", "", "", "", "", " Thanks!", " Thank you so much.", " That's all.", " Please keep it simple.",
     " I hope that's clear.", " If you don't mind, make it look nice.",
 )  # fmt: skip
@@ -187,16 +187,29 @@ def _sheet_phrase(rng: Rng, sheet: str) -> str:
 
 def typo(rng: Rng, text: str) -> str:
     """One slip of the finger in a long word outside quotes."""
-    spots = [i for i in range(2, len(text) - 2) if text[i - 2 : i + 3].isalpha() and text[i - 2 : i + 3].islower()]
+    spots = _spots(text)
     if not spots:
         return text
     i = spots[int(rng.random() * len(spots))]
     kind = rng.random()
-    if kind < 0.4:
-        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
-    if kind < 0.7:
-        return text[:i] + text[i + 1 :]
-    return text[:i] + text[i] + text[i:]
+    return _slip(text, i, 0 if kind < 0.4 else 1 if kind < 0.7 else 2)
+
+
+def slips(text: str) -> list[str]:
+    """Everything that `typo` can make of `text`."""
+    return [_slip(text, i, kind) for i in _spots(text) for kind in range(3)]
+
+
+def _spots(text: str) -> list[int]:
+    """Where a finger may slip: at letters with two lower-case letters on either side."""
+    return [i for i in range(2, len(text) - 2) if text[i - 2 : i + 3].isalpha() and text[i - 2 : i + 3].islower()]
+
+
+def _slip(text: str, i: int, kind: int) -> str:
+    """`text` with the letter at `i` exchanged with the next, left out, or doubled."""
+    return (text[:i] + text[i + 1] + text[i] + text[i + 2 :], text[:i] + text[i + 1 :], text[:i] + text[i] + text[i:])[
+        kind
+    ]
 
 
 def _list(parts: list[str]) -> str:
@@ -258,7 +271,7 @@ def say(rng: Rng, spec: Spec) -> Wording:
         it = "them" if spec.groups[0].count > 1 else "it"
         told[0] = f"{mentions[1]} {be} {one_of(rng, synonyms.RELATIONS[relation.kind])} {it}"
         pronouns.add(rest[0])
-    opener = one_of(rng, _OPENERS)
+    opener = one_of(rng, OPENERS)
     text = opener + main + "".join((", " if rng.random() < 0.4 else " ") + t for t in tail)
     text = text.replace(",,", ",").strip().rstrip(",")
     sentences = told + [sentences[i] for i in rng.permutation(len(sentences))]
@@ -269,7 +282,7 @@ def say(rng: Rng, spec: Spec) -> Wording:
         text = text[0].upper() + text[1:]
     if sentences or rng.random() < 0.4:
         text += "."
-    closer = one_of(rng, _CLOSERS)
+    closer = one_of(rng, CLOSERS)
     if closer and text[-1] != ".":
         text += "."
     text += closer

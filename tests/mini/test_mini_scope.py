@@ -1,0 +1,74 @@
+"""What the mini world says that it does not know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mini.world.sampling import sample_scene, sample_spec
+from mini.world.scope import Scope
+from mini.world.wording import say, slips, typo
+
+SCOPE = Scope()
+
+
+def test_of_the_worlds_own_wordings_no_word_is_outside() -> None:
+    """Held-out wordings, some with a slip of the finger, and each with one more."""
+    rng = np.random.default_rng((5, 11))
+    found = []
+    while len(found) < 2000:
+        spec = sample_spec(rng, "test")
+        if sample_scene(rng, spec) is not None:
+            found.append(say(rng, spec).text)
+    assert [text for text in found if SCOPE.words_outside(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("request_text", "outside"),
+    [
+        ("an astronaut on a horse, on mint paper", ("astronaut", "horse")),
+        ("a panda", ("panda",)),
+        ("a stop sign", ("stop", "sign")),
+        ("a bird and a fish", ("bird", "fish")),
+        ("love", ("love",)),
+        ("an orange", ("orange",)),
+        ("two lemons and a rose", ("lemons", "rose")),
+        ("seven red stars", ("seven",)),
+        ("a robin's egg", ("robin's", "egg")),
+        ("ein roter Stern", ("ein", "roter", "stern")),
+        ("一只猫", ("一只猫",)),
+        ("a red star \N{PANDA FACE}", ("\N{PANDA FACE}",)),
+        ("A Horse, a HORSE and a horse", ("horse",)),
+    ],
+)
+def test_words_that_the_world_does_not_have(request_text: str, outside: tuple[str, ...]) -> None:
+    assert SCOPE.words_outside(request_text) == outside
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "Two Red Stars",
+        "TWO RED STARS",
+        "two\u00a0red\u202fstars",
+        "two\tred\r\nstars",
+        "\ufefftwo red stars",
+        "two r\u200bed stars",
+        "\uff54\uff57\uff4f red stars",
+        "a plus sign and a love heart",
+        "a lemon star, an orange and a rose moon",
+        "a triangle that says BIRD",
+        "the word “Fish” under a star",
+        "Don\u2019t include any hearts, just a half-moon",
+        "Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?",
+        "",
+    ],
+)
+def test_what_the_world_has_in_any_spelling(request_text: str) -> None:
+    assert SCOPE.words_outside(request_text) == ()
+
+
+def test_a_slip_is_one_of_those_that_are_known() -> None:
+    rng = np.random.default_rng(3)
+    text = "three purple triangles"
+    assert {typo(rng, text) for _ in range(300)} <= set(slips(text))
