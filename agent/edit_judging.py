@@ -6,7 +6,7 @@ import asyncio
 
 from PIL import Image
 
-from evaluator.align import aggregate
+from evaluator.align import aggregate, judge_checks
 from evaluator.checklist import overall_check
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
@@ -14,6 +14,8 @@ from evaluator.types import Check, Judge, Outcome, Report, Verdict
 
 KEPT = Check("preservation", "Is everything as it was that was not to change?")
 DONE = Check("edit_score", "Was the edit done, and nothing else?")
+PIXELS = "pixels"
+"""Who answers KEPT: no judge, but the difference of the pictures."""
 _FAR = Image.Resampling.BILINEAR
 
 
@@ -34,7 +36,7 @@ class EditEvaluator:
 
     async def __call__(self, edit: Edit, checks: tuple[Check, ...], mask: Image.Image | None = None) -> Report:
         """`edit.checks` is left to the judge of edits; `checks` are those that count, in this order."""
-        verdicts = await self.judge(edit.result, edit.instruction, checks)
+        verdicts = [*await judge_checks(self.judge, edit.result, request=edit.instruction, checks=checks)]
         verdicts.append(await asyncio.to_thread(_kept, edit, mask))
         if self._edit_judge is not None:
             verdicts.append(await self._whole(self._edit_judge, edit))
@@ -49,9 +51,9 @@ class EditEvaluator:
         reasons = [reason for one in score.passes for reason in (*one.reasons, one.failure) if reason]
         said = reasons[0] if reasons else ""
         if score.outcome is Outcome.FAILED or score.overall is None:
-            return Verdict(DONE, Outcome.FAILED, reason=said or "the judge of edits gave no score")
+            return Verdict(DONE, Outcome.FAILED, reason=said or "the judge of edits gave no score", by=judge.name)
         raw = "\n".join(text for one in score.passes for text in one.raw)
-        return Verdict(DONE, Outcome.SCORED, score.overall, reason=said, raw=raw)
+        return Verdict(DONE, Outcome.SCORED, score.overall, reason=said, raw=raw, by=judge.name)
 
 
 def wanted_and_kept(checks: EditChecks, source: Report, pass_at: float) -> tuple[Check, ...]:
@@ -72,8 +74,8 @@ def _kept(edit: Edit, mask: Image.Image | None) -> Verdict:
     result = edit.result if edit.result.size == edit.source.size else edit.result.resize(edit.source.size, _FAR)
     found = preserved_outside(edit.source, result, mask)
     if found is None or found.ssim is None:
-        return Verdict(KEPT, Outcome.NOT_APPLICABLE, reason="the mask leaves nothing outside")
+        return Verdict(KEPT, Outcome.NOT_APPLICABLE, reason="the mask leaves nothing outside", by=PIXELS)
     similar = max(0.0, found.ssim)
     where = "outside the mask" if mask is not None else "of the whole picture"
     said = f"{100 * found.changed:.1f}% of the pixels {where} changed, similarity {similar:.2f}"
-    return Verdict(KEPT, Outcome.SCORED, 1 - (1 - similar) ** 2, reason=said)
+    return Verdict(KEPT, Outcome.SCORED, 1 - (1 - similar) ** 2, reason=said, by=PIXELS)
