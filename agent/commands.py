@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,14 +51,10 @@ def draw(
     request = clean_request(request)
     profile = load_profile(profile_name)
     limits = _limits(profile, changes)
-    folder = Path(profile.runs) if out is None else out
-    require_writable(folder)
-    if ask:
-        _require_a_person()
-    with stdout_for_results() as stdout:
-        models = _load(profile, editing=limits.edit_draws)
-        run = Run.start(request, models, limits=limits, out=folder, profile=profile, seed=seed, ask=ask)
-        _report(_follow(run), as_json, stdout)
+    start = functools.partial(
+        Run.start, request, limits=limits, out=_runs_folder(profile, out), profile=profile, seed=seed, ask=ask
+    )
+    _follow_to_end(start, profile, ask=ask, as_json=as_json, editing=limits.edit_draws)
 
 
 def edit(
@@ -75,29 +72,38 @@ def edit(
     """`redraft edit`. Raises as `draw` does."""
     instruction = clean_request(instruction, kind="instruction")
     picture = open_image(image)
-    where = None if mask is None else open_mask(mask, picture.size)
+    marked = None if mask is None else open_mask(mask, picture.size)
     profile = load_profile(profile_name)
     if profile.editor is None:
         raise ConfigError(f"the profile {profile.name!r} has no [editor]; add one, or choose another profile")
-    limits = _limits(profile, changes)
+    start = functools.partial(
+        Run.start,
+        instruction,
+        limits=_limits(profile, changes),
+        out=_runs_folder(profile, out),
+        profile=profile,
+        seed=seed,
+        ask=ask,
+        source=picture,
+        mask=marked,
+    )
+    _follow_to_end(start, profile, ask=ask, as_json=as_json)
+
+
+def _runs_folder(profile: Profile, out: Path | None) -> Path:
     folder = Path(profile.runs) if out is None else out
     require_writable(folder)
+    return folder
+
+
+def _follow_to_end(
+    start: Callable[..., Run], profile: Profile, *, ask: bool, as_json: bool, editing: bool = True
+) -> None:
+    """Opens the models, starts a run with them as `models`, and reports how it ended."""
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
-        models = _load(profile)
-        run = Run.start(
-            instruction,
-            models,
-            limits=limits,
-            out=folder,
-            profile=profile,
-            seed=seed,
-            ask=ask,
-            source=picture,
-            mask=where,
-        )
-        _report(_follow(run), as_json, stdout)
+        _report(_follow(start(models=_load(profile, editing=editing))), as_json, stdout)
 
 
 def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> None:
@@ -116,11 +122,7 @@ def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> Non
         profile = Profile.model_validate(record["profile"])
     except ValidationError as error:
         raise InputError(f"the profile in {run_dir / 'run.json'} cannot be read: {error}") from None
-    if record.get("ask"):
-        _require_a_person()
-    with stdout_for_results() as stdout:
-        run = Run.open(run_dir, _load(profile))
-        _report(_follow(run), as_json, stdout)
+    _follow_to_end(functools.partial(Run.open, run_dir), profile, ask=bool(record.get("ask")), as_json=as_json)
 
 
 def runs(out: Path, *, as_json: bool) -> None:
