@@ -264,3 +264,58 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     source = open_source(str(make("txt", tmp_path / "in.txt", PROMPTS)))
     with pytest.raises(InputError):
         check_output(tmp_path / name, source)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id;prompt\n1;a red fox\n2;a hen, by night\n",
+        b"sep=;\r\nid;prompt\r\n1;a red fox\r\n2;a hen, by night\r\n",
+        b"id\tprompt\n1\ta red fox\n2\ta hen, by night\n",
+        b'\n\nid,prompt\n1,a red fox\n2,"a hen, by night"\n',
+        b'id,prompt\r1,a red fox\r2,"a hen, by night"\r',
+    ],
+    ids=["semicolons", "sep", "tabs", "blank lines first", "carriage returns"],
+)
+def test_csv_as_spreadsheets_write_it(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "in.csv").write_bytes(data)
+    good, bad = rows(tmp_path / "in.csv")
+    assert bad == []
+    assert [(row.columns["id"], row.request) for row in good] == [("1", "a red fox"), ("2", "a hen, by night")]
+
+
+def test_the_index_of_pandas_is_a_column_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(",prompt\n0,a fox\n1,a hen\n")
+    run(tmp_path / "in.csv", tmp_path / "out.csv", FakeEngine())
+    found = read_back(tmp_path / "out.csv")
+    assert [(row[""], row["request"], row["input_prompt"]) for row in found] == [
+        ("0", "a fox", "a fox"),
+        ("1", "a hen", "a hen"),
+    ]
+
+
+def test_lines_of_an_old_mac_and_separators_within_a_line(tmp_path: Path) -> None:
+    (tmp_path / "mac.txt").write_bytes(b"a fox\ra hen\r")
+    assert [row.request for row in rows(tmp_path / "mac.txt")[0]] == ["a fox", "a hen"]
+    (tmp_path / "in.txt").write_text("two birds\u2028on a wire\na fox\n", encoding="utf-8")
+    assert len(rows(tmp_path / "in.txt")[0]) == 2
+
+
+def test_what_json_has_no_word_for_becomes_null(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a fox", "x": NaN, "y": [Infinity, 1.5]}\n')
+    table = pyarrow.Table.from_pylist([{"prompt": "a fox", "x": float("nan"), "y": [float("inf"), 1.5]}])
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    for name in ("in.jsonl", "in.parquet"):
+        run(tmp_path / name, tmp_path / "out.jsonl", FakeEngine())
+        text = (tmp_path / "out.jsonl").read_text()
+        assert "NaN" not in text
+        assert "Infinity" not in text
+        assert (json.loads(text)["x"], json.loads(text)["y"]) == (None, [None, 1.5])
+
+
+def test_a_column_request_comes_before_a_column_prompt(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "an old rewrite", "request": "a fox", "status": "kept"}])
+    run(source, tmp_path / "out.jsonl", FakeEngine())
+    [row] = read_jsonl(tmp_path / "out.jsonl")
+    assert (row["request"], row["input_request"], row["input_prompt"]) == ("a fox", "a fox", "an old rewrite")
+    assert (row["status"], row["input_status"]) == ("rewritten", "kept")

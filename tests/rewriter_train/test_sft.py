@@ -147,3 +147,13 @@ def test_records_that_are_cut_off_are_told(config: Path, capsys: pytest.CaptureF
 def test_requests_that_leave_no_room_for_a_reply(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sft.main(["--config", str(config), "--max_length", "4"]) == 2
     assert "every request alone has max_length = 4 tokens or more; raise it" in capsys.readouterr().err
+
+
+def test_a_list_may_be_a_single_name_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "one.yaml"
+    gone = str(tmp_path / "gone.jsonl")
+    config.write_text(
+        yaml.safe_dump({"model_name_or_path": str(tmp_path), "train_files": gone, "output_dir": str(tmp_path / "o")})
+    )
+    assert sft.main(["--config", str(config), "--use_cpu", "true"]) == 2
+    assert f"cannot read {gone}" in capsys.readouterr().err

@@ -275,3 +275,41 @@ def test_a_file_of_something_else_is_not_written_into(tmp_path: Path, capsys: py
     assert run(source, out, "http://127.0.0.1:1/v1") == 2
     assert "was not written by this script" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == '{"prompt": "mine"}\n'
+
+
+@pytest.mark.parametrize(
+    ("reply", "request_"),
+    [
+        ("<think>It shows stars.</think>two red stars", "two red stars"),
+        (ChatReply("two red stars", reasoning="It shows stars."), "two red stars"),
+        ("<think>It shows stars, I think", None),
+        (ChatReply("two red", truncated=True), None),
+    ],
+)
+async def test_thoughts_never_get_into_a_request(reply: Any, request_: str | None) -> None:
+    chat = FakeChat([reply, GOOD])
+    [answer] = await Teacher(chat, None, STYLE)(TeachSource("k", None, Image.new("RGB", (8, 8))))
+    if request_ is None:
+        assert isinstance(answer, Rejected)
+        assert (answer.request, answer.reason.startswith("request: ")) == ("", True)
+    else:
+        assert isinstance(answer, Triplet)
+        assert answer.request == request_
+
+
+def test_pictures_of_one_name_and_size_are_told_apart_by_their_content(tmp_path: Path) -> None:
+    for folder, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (32, 32), colour).save(tmp_path / folder / "0.bmp")
+    records = tmp_path / "in.jsonl"
+    records.write_text('{"image": "a/0.bmp"}\n{"image": "b/0.bmp"}\n')
+    assert len({item.key for item in teach.read_items(str(records), 0.01)}) == 2
+
+
+def test_lines_of_text_are_read_as_enhance_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("two birds\u2028on a wire\n" + "x" * 5000 + "\na fox\n", encoding="utf-8")
+    assert len(list(teach.read_items(str(path), 0.01))) == 2
+    told = capsys.readouterr().err
+    assert "1 malformed" in told
+    assert f"{path}:2: " in told
