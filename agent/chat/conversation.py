@@ -84,7 +84,7 @@ class Storage:
     open_log:    the log of the conversation of that name.
     store:       their pictures.
     own_files:   whether the user may name files of this machine, to be read or written.
-    name_branch: gives a branch its name, from the one that was asked for.
+    name_branch: gives a branch its name, from the one that the user wished for.
     """
 
     open_log: Callable[[str], ConversationLog]
@@ -185,11 +185,11 @@ class Conversation:
     async def turn(
         self, request: str | None, enclosed: Enclosed | None = None, *, tell: Tell = _tell_nobody
     ) -> Replied | Clarify | None:
-        """Works on a request until it is done, or until a question is to be answered. `tell` is given what happens on
+        """Works on a request until it is done, or until a question is to be answered. `tell` gets the events on
         the way.
 
         If a question waits, `request` is the answer, unless it is a command, which begins a turn in its place. None
-        continues a turn that was cut off, and gives None if there is none. What goes wrong in a turn is told in its
+        continues a turn that was cut off, and gives None if there is none. What goes wrong in a turn is said in its
         reply. Raises UsageError if the conversation cannot be used, for example because another process works on it.
         """
         self._stop.clear()
@@ -201,7 +201,7 @@ class Conversation:
                 await work.record(answer_record(turn.number, request, enclosed))
             elif request is not None:
                 if turn is not None and not turn.asks:
-                    raise InputError(f"the turn {turn.request!r} is not finished; go on with it first")
+                    raise InputError(f"the turn {turn.request!r} is not finished; continue it first")
                 await work.record(turn_record(work.state.turn + 1, request, enclosed))
             elif turn is None:
                 return None

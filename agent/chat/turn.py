@@ -65,7 +65,7 @@ class TurnWork:
 
     runs:        folder for the runs of this conversation, within `home`.
     own_files:   whether the user may name files of this machine.
-    name_branch: gives a branch its name, from the one that was asked for.
+    name_branch: gives a branch its name, from the one that the user wished for.
     make_branch: makes the branch of that name, as the state says; does nothing if it is there.
     """
 
@@ -96,7 +96,7 @@ class TurnWork:
         self.state = add_record(self.state, record)
 
     async def finish(self) -> Replied | Clarify:
-        """Goes on with the turn until it is finished or waits for an answer. Raises Occupied if another process works
+        """Continues the turn until it is finished or waits for an answer. Raises Occupied if another process works
         on it; what else goes wrong becomes the reply."""
         if not self.turn.is_read:
             await self._read()
@@ -269,7 +269,7 @@ class TurnWork:
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
     ) -> TurnOutcome:
-        """Works on the run in `folder` to its end. One that is there already goes on where it was left."""
+        """Works on the run in `folder` to its end. One that is there already is continued."""
         if request is None or (folder / "run.json").is_file():
             run = Run.open(folder, self.models)
         else:
@@ -293,10 +293,10 @@ class TurnWork:
                     run.cancel()
         result = run.result
         assert result is not None
-        where, best = str(folder.relative_to(self.home)), result.best_attempt
+        place, best = str(folder.relative_to(self.home)), result.best_attempt
         if result.stop is StopReason.FAILED or best is None or best.unchanged:
             hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
-            return TurnOutcome(kind, f"{result.error or result.why}{hint}", run=where, error=True)
+            return TurnOutcome(kind, f"{result.error or result.why}{hint}", run=place, error=True)
         picture = Picture(
             number=len(self.state.pictures) + 1,
             image=await asyncio.to_thread(_keep_best, result, self.store),
@@ -305,10 +305,10 @@ class TurnWork:
             parent=(self.state.current or None) if result.source is not None else None,
             score=best.score,
             accepted=result.stop is StopReason.ACCEPTED,
-            run=where,
+            run=place,
         )
         reply = _describe_result(result, picture)
-        return TurnOutcome(kind, reply, Changes(picture=picture), (picture.number,), where)
+        return TurnOutcome(kind, reply, Changes(picture=picture), (picture.number,), place)
 
     # Turns that draw nothing
 

@@ -104,7 +104,7 @@ def _page(app: FastAPI) -> None:
 
 
 class _Files(StaticFiles):
-    """The page's files, asked for anew when they have changed."""
+    """The page's files, which browsers ask for again after a change."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

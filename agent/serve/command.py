@@ -52,7 +52,7 @@ def settings_from(
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or Ctrl-C. Raises RedraftError where it cannot begin."""
+    """Serves until SIGTERM or Ctrl-C. Raises RedraftError if it cannot begin."""
     require("serve", "this is a server")
     from agent.serve.metrics import set_up_logs
 
@@ -105,7 +105,7 @@ async def _run(
         leaving = asyncio.Event()
 
         def leave() -> None:
-            if leaving.is_set():  # asked twice: at once
+            if leaving.is_set():  # a second signal: at once
                 server.should_exit = server.force_exit = True
             leaving.set()
 
@@ -113,7 +113,7 @@ async def _run(
             try:
                 await service.warm()
             except RedraftError as error:
-                # Stays up and not ready, so that whoever runs it can read why.
+                # Stays up and not ready, so that the operator can read why.
                 sys.stderr.write(f"error: {printable(str(error))}\n")
                 leaving.set()
 

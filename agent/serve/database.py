@@ -1,9 +1,9 @@
-"""What a server has to remember, and asks again: conversations, turns, events, runs (their rows: `agent.serve.database`).
+"""What a server has to remember: conversations and their logs, turns, events, runs; on SQLite or PostgreSQL.
 
 Pictures and run folders are files (see `agent.serve.files`). A turn is a row before anything is done for it, and the
 server that works on it holds a lease; a turn whose lease ran out is taken up by whichever server sees it first.
 
-The SQL is the part that both databases of `agent.serve.database` share; statements are written with `?`. Calls run in
+The SQL is the part that both databases share; statements are written with `?`. Calls run in
 threads.
 """
 
@@ -37,7 +37,7 @@ _TURN = "SELECT id, conversation, client, number, body, cancelled FROM redraft_t
 
 
 class Database:
-    """Raises BackendError where the database cannot be used."""
+    """Raises BackendError if the database cannot be used."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -56,7 +56,7 @@ class Database:
     async def add_conversation(
         self, id: str, client: str, title: str, profile: str, parent: str | None, most: int
     ) -> bool:
-        """False where the client has `most` conversations already; nothing where it has this one."""
+        """False if the client has `most` conversations already. Does nothing if this one is there."""
 
         def work(c: Connection) -> bool:
             if c.execute("SELECT 1 FROM redraft_conversations WHERE id = ?", (id,)).fetchone() is not None:
@@ -86,7 +86,7 @@ class Database:
     async def change_conversation(
         self, id: str, *, title: str | None = None, turns: int = 0, thumb: str | None = None
     ) -> None:
-        """Changes what is given; `turns` only ever grows."""
+        """Changes what is not None; `turns` only ever grows."""
 
         def work(c: Connection) -> None:
             c.execute(
@@ -129,7 +129,7 @@ class Database:
     # Turns
 
     async def add_turn(self, turn: TurnRow, owner: str, most: int) -> str:
-        """ "" where it was added; else "busy" (the conversation has one) or "many" (the client has `most`)."""
+        """ "" if it was added; else "busy" (the conversation has one) or "many" (the client has `most`)."""
 
         def work(c: Connection) -> str:
             sql = "SELECT COUNT(*) FROM redraft_turns WHERE client = ?"
@@ -163,8 +163,8 @@ class Database:
         return None if row is None else _turn(row)
 
     async def claim_turns(self, owner: str, *, everything: bool = False) -> list[TurnRow]:
-        """Makes the turns that no living server holds this one's, and gives them; `everything`: those that are held as
-        well, where no other server can be there."""
+        """Takes over the turns that no living server holds, and returns them. `everything`: also those that are held,
+        if no other server can be there."""
 
         def work(c: Connection) -> list[TurnRow]:
             now = self._engine.now(c)
@@ -206,7 +206,7 @@ class Database:
     async def add_event(
         self, conversation: str, turn: int, key: str, name: str, data: Mapping[str, Any], *, ends: str | None = None
     ) -> int | None:
-        """The event's number in its conversation; None where there is one of that key in the turn already, or no conversation.
+        """The event's number in its conversation; None if the turn has one of that key, or there is no conversation.
         The turn that it `ends`, by its id, is over in the same moment."""
         text = _dump(data)
 
@@ -223,7 +223,7 @@ class Database:
                 return None
             added = c.execute(
                 "INSERT INTO redraft_events (conversation, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",  # another server may have told it since
+                "ON CONFLICT DO NOTHING",  # another server may have added it since
                 (conversation, row[0], turn, key, name, text),
             ).rowcount
             return int(row[0]) if added else None

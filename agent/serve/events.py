@@ -39,7 +39,7 @@ _ROOM = 256
 
 @dataclass(frozen=True)
 class WireEvent:
-    """One event of a turn. `key` names it within its turn: the same thing told again after a restart has the same key.
+    """One event of a turn. `key` names it within its turn: the same event has the same key after a restart.
     None: the event is not kept."""
 
     key: str | None

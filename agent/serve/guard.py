@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, whether the page it comes from may, how large and how slow it may be."""
+"""What every request passes first: its client, the page it comes from, how large and how slow it may be."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ class _Exchange:
     async def _give(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            given = {name.lower() for name, _ in message.get("headers", ())}
-            more = [pair for pair in _HEADERS if pair[0] not in given]
-            if b"content-security-policy" not in given:
+            present = {name.lower() for name, _ in message.get("headers", ())}
+            more = [pair for pair in _HEADERS if pair[0] not in present]
+            if b"content-security-policy" not in present:
                 more.append((b"content-security-policy", NOTHING))
-            if b"cache-control" not in given:
+            if b"cache-control" not in present:
                 more.append((b"cache-control", b"no-store"))
             message = {**message, "headers": [*message.get("headers", ()), *more]}
             if self._patience is not None:
@@ -188,7 +188,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Doorkeeper:
-    """Knows the tokens. Compares with all of them, in constant time each, so that time tells nothing."""
+    """Knows the tokens. Compares with all of them, in constant time each, so that time reveals nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = dict(settings.tokens or {})
@@ -201,12 +201,12 @@ class Doorkeeper:
 
     def client_of(self, token: str) -> str | None:
         """The client whose token it is."""
-        given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        found = None
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        match = None
         for client, own in self._tokens.items():
-            if hmac.compare_digest(given, hashlib.sha256(own.encode()).digest()):
-                found = client
-        return found
+            if hmac.compare_digest(digest, hashlib.sha256(own.encode()).digest()):
+                match = client
+        return match
 
     def cookie(self, client: str) -> str:
         """What a browser keeps instead of the token: it says who, and proves that the token was known."""

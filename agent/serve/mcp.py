@@ -1,6 +1,6 @@
 """Tools for agents, by the Model Context Protocol: draw, edit, judge, enhance.
 
-`redraft serve` has them at /mcp (streamable HTTP), `redraft serve --mcp` on stdin and stdout. Progress is told while a
+`redraft serve` has them at /mcp (streamable HTTP), `redraft serve --mcp` on stdin and stdout. Progress is reported while a
 tool works; pictures come as image content, figures as structured content. An error that a user can mend is the tool's
 answer, so that a model can read it and mend it.
 """
@@ -41,13 +41,13 @@ from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import fit_mask
 
 _INSTRUCTIONS = (
-    "redraft rewrites a prompt, draws it, judges the picture point by point against what was asked, and goes round "
+    "redraft rewrites a request, draws it, judges the picture point by point against the request, and repeats this "
     "until every check passes or the budget is spent. Give `draw` the user's own words: it rewrites them itself."
 )
 _BETWEEN_S = 0.25
 """Least time between two notices of the same step."""
 
-Prompt = Annotated[str, Field(description="What the picture is to show, in the user's own words.")]
+Request = Annotated[str, Field(description="What the picture is to show, in the user's own words.")]
 Picture = Annotated[
     str,
     Field(description="Base64 of a PNG, JPEG or WebP file, a data: URL, or `image` (a sha256) of an earlier answer."),
@@ -68,7 +68,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
 
     @mcp.tool(structured_output=False)
     async def draw(
-        prompt: Prompt,
+        request: Request,
         ctx: Tools,
         profile: ProfileName = None,
         max_rounds: Rounds = None,
@@ -80,7 +80,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         limits = _limits(max_rounds, max_images, accept_at)
         who = _client(ctx)
         return await _drawn(
-            service, ctx, who, lambda: service.drawings.draw(who, prompt, profile=profile, limits=limits, seed=seed)
+            service, ctx, who, lambda: service.drawings.draw(who, request, profile=profile, limits=limits, seed=seed)
         )
 
     @mcp.tool(structured_output=False)
@@ -88,21 +88,21 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         image: Picture,
         instruction: Annotated[str, Field(description="What to change.")],
         ctx: Tools,
-        mask: Annotated[str | None, Field(description="Where: a picture that is white where to change.")] = None,
+        mask: Annotated[str | None, Field(description="A picture that is white where the change may be.")] = None,
         profile: ProfileName = None,
         max_rounds: Rounds = None,
         max_images: Images = None,
         accept_at: Bar = None,
         seed: Seed = None,
     ) -> CallToolResult:
-        """Change a picture as told, and keep the rest."""
+        """Change a picture by an instruction, and keep the rest."""
         who = _client(ctx)
         picture = await _picture(service, who, image)
-        where = None if mask is None else (await _picture(service, who, mask)).convert("L")
+        area = None if mask is None else (await _picture(service, who, mask)).convert("L")
         limits = _limits(max_rounds, max_images, accept_at)
 
         def begin() -> Drawing:
-            fitted = None if where is None else fit_mask(where, picture.size)
+            fitted = None if area is None else fit_mask(area, picture.size)
             return service.drawings.edit(
                 who, picture, instruction, mask=fitted, profile=profile, limits=limits, seed=seed
             )
@@ -110,13 +110,13 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         return await _drawn(service, ctx, who, begin)
 
     @mcp.tool(structured_output=False)
-    async def judge(image: Picture, prompt: Prompt, ctx: Tools, profile: ProfileName = None) -> CallToolResult:
-        """Judge a picture against a prompt, point by point: yes/no questions, each with a probability."""
+    async def judge(image: Picture, request: Request, ctx: Tools, profile: ProfileName = None) -> CallToolResult:
+        """Judge a picture against a request, point by point: yes/no questions, each with a probability."""
         who = _client(ctx)
         picture = await _picture(service, who, image)
         await ctx.report_progress(0, 1, "judging")
         try:
-            report = await service.judge(who, picture, prompt, profile)
+            report = await service.judge(who, picture, request, profile)
             limits = service.served(profile).limits
             if report.score is None and report.failed:
                 reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
@@ -134,11 +134,11 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         return _answer(_lines(value, checks), value)
 
     @mcp.tool(structured_output=False)
-    async def enhance(prompt: Prompt, ctx: Tools, profile: ProfileName = None, seed: Seed = None) -> CallToolResult:
-        """Rewrite a prompt for an image model without drawing it. What was asked for is kept."""
+    async def enhance(request: Request, ctx: Tools, profile: ProfileName = None, seed: Seed = None) -> CallToolResult:
+        """Rewrite a request as a prompt for an image model, without drawing it. What the user wants is kept."""
         await ctx.report_progress(0, 1, "rewriting")
         try:
-            rewrite = await service.enhance(_client(ctx), prompt, profile, seed)
+            rewrite = await service.enhance(_client(ctx), request, profile, seed)
         except RedraftError as error:
             raise ToolError(str(error)) from None
         await ctx.report_progress(1, 1, "rewritten")
@@ -177,30 +177,30 @@ async def run_stdio(service: Service, stdout: TextIO) -> None:
 
 
 def _client(ctx: Tools) -> str:
-    """Who asks: what the guard found, or the one client of a server on stdin."""
+    """The client of a request: what the guard says, or the one client of a server on stdin."""
     request = getattr(ctx.request_context, "request", None)
     if request is None:
         return LOCAL
-    found = request.scope.get("redraft.client")
-    if not isinstance(found, str):
+    name = request.scope.get("redraft.client")
+    if not isinstance(name, str):
         raise ToolError("give a token: Authorization: Bearer ...")
-    return found
+    return name
 
 
 def _limits(rounds: int | None, images: int | None, accept_at: float | None) -> LimitChanges:
     return LimitChanges(max_rounds=rounds, max_images=images, accept_at=accept_at)
 
 
-async def _picture(service: Service, who: str, given: str) -> PILImage.Image:
+async def _picture(service: Service, who: str, text: str) -> PILImage.Image:
     """Raises ToolError."""
     try:
-        if len(given) == 64 and given.isalnum():
-            path = await service.image(who, given)
+        if len(text) == 64 and text.isalnum():
+            path = await service.image(who, text)
             return await service.pictures.read(await asyncio.to_thread(path.read_bytes))
-        if ":" in given[:64]:
-            return await service.pictures.fetch(given)
+        if ":" in text[:64]:
+            return await service.pictures.fetch(text)
         try:
-            data = base64.b64decode("".join(given.split()), validate=True)
+            data = base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError):
             raise InputError(
                 "the picture is neither base64, a data: URL, nor the sha256 of an earlier answer"
@@ -211,7 +211,7 @@ async def _picture(service: Service, who: str, given: str) -> PILImage.Image:
 
 
 async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing]) -> CallToolResult:
-    """A drawing to its end, with its progress told."""
+    """A drawing to its end; its progress is reported."""
     seen, progress = DrawingState(), _Progress(ctx)
     try:
         async with aclosing(begin()) as events:
@@ -229,7 +229,7 @@ async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Dra
 
 
 class _Progress:
-    """Progress that only ever grows, in hundredths of a round; each judged picture is told."""
+    """Progress that only ever grows, in hundredths of a round; each judged picture is reported."""
 
     def __init__(self, ctx: Tools) -> None:
         self._ctx = ctx

@@ -1,4 +1,7 @@
-"""What /metrics tells, for Prometheus. Each server has a registry of its own; nothing carries a client's name."""
+"""What /metrics shows, for Prometheus, and the server's log.
+
+Each server has a registry of its own. No metric carries a client's name.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Metrics:
         )
 
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """A value that is read when it is asked for."""
+        """A value that is read when /metrics is."""
         Gauge(name, what, registry=self.registry).set_function(read)
 
     def page(self) -> bytes:
@@ -76,7 +79,7 @@ class Metrics:
         self._waited.observe(seconds)
 
     def drew(self, pictures: int, seconds: float) -> None:
-        del pictures  # counted where runs tell of them, servers' pictures too
+        del pictures  # counted by the events of runs, servers' pictures too
         self._busy.inc(seconds)
 
 
@@ -156,13 +159,13 @@ class Lines(logging.Formatter):
         now: BaseException | None = error
         while now is not None and len(chain) < 5:
             frames = traceback.extract_tb(now.__traceback__)[-8:]
-            told: dict[str, object] = {
+            link: dict[str, object] = {
                 "type": type(now).__name__,
                 "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
             }
             if self._messages:
-                told["message"] = one_line(now)
-            chain.append(told)
+                link["message"] = one_line(now)
+            chain.append(link)
             now = now.__cause__ or now.__context__
         return chain
 

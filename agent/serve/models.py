@@ -99,7 +99,7 @@ class Served:
         return cls(name, profile, models, limits, drawing, editing)
 
     def for_run(self, client: str, queued: Callable[[int], None] | None = None) -> Models:
-        """The models as one run sees them. `queued` is told, from another thread, how many pictures come before."""
+        """The models as one run sees them. `queued` gets, from another thread, how many pictures come before."""
         generator: ImageBackend = self.models.generator
         editing = self.models.editing
         if self.drawing is not None:

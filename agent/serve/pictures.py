@@ -1,4 +1,4 @@
-"""Pictures that clients hand in: as bytes, and, where that is allowed, by URL."""
+"""Pictures that clients hand in: as bytes, and by URL if the server allows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PictureReader:
         self._hosts = frozenset(host.lower() for host in settings.image_hosts)
 
     async def read(self, data: bytes, *, what: str = "the picture") -> Image.Image:
-        """RGB, upright, without metadata. Raises NotAPicture, or InputError where it is too large."""
+        """RGB, upright, without metadata. Raises NotAPicture, or InputError if it is too large."""
         return await asyncio.to_thread(self._open, data, what, False)
 
     async def read_mask(self, data: bytes, *, what: str = "the mask") -> Image.Image:
@@ -39,9 +39,9 @@ class PictureReader:
         return await asyncio.to_thread(self._open, data, what, True)
 
     async def fetch(self, url: str) -> Image.Image:
-        """The picture of a data: URL; of an http(s) URL only where its host was allowed when the server was started.
+        """The picture of a data: URL; of an http(s) URL only if its host was allowed when the server was started.
 
-        Raises InputError for every other URL, and where an allowed host's name leads to an address that is not
+        Raises InputError for every other URL, and if an allowed host's name leads to an address that is not
         public, so that nobody can make the server ask machines that only it can reach.
         """
         if url[:5].lower() == "data:":
@@ -110,12 +110,12 @@ class PictureReader:
 
 
 def public_address(host: str, port: int) -> str:
-    """An address of `host`. Raises InputError where one of its addresses is not a public one."""
-    found = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    for address in found:
+    """An address of `host`. Raises InputError if one of its addresses is not a public one."""
+    addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    for address in addresses:
         if not ipaddress.ip_address(address.partition("%")[0]).is_global:
             raise InputError(f"{host} leads to an address inside of a network; such pictures are not fetched")
-    return min(found)
+    return min(addresses)
 
 
 class _Pinned(http.client.HTTPConnection):

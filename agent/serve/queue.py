@@ -1,6 +1,6 @@
 """One worker for an image model that many runs share.
 
-Runs wait in line by client: each client that waits gets its turn, however much others have asked for. What waits at the
+Runs wait in line by client: each client that waits gets its turn, however much the others want drawn. What waits at the
 same moment, up to the model's batch size, is drawn in one call; a batch costs less than its pictures one by one.
 """
 
@@ -17,14 +17,14 @@ from editors.backend import ImageBackend, ImageTask, Mode, StepCallback, render
 from redraft.worker import Job, Worker
 
 _LOOK_S = 0.25
-"""How often a run that waits is asked whether it still wants to."""
+"""How often a run that waits is checked for whether it still wants to."""
 
 _TELL_S = 0.1
-"""How often a drawing tells how far it is: each word goes to every run in it, and on to all who listen."""
+"""How often a drawing reports how far it is: each report goes to every run in it, and on to all who listen."""
 
 
 class Watch(Protocol):
-    """Is told what the worker does, from its thread."""
+    """Hears what the worker does, on its thread."""
 
     def waited(self, seconds: float) -> None: ...
 
@@ -71,7 +71,7 @@ class RenderQueue:
         )
 
     def handle(self, client: str, queued: Callable[[int], None] | None = None) -> Handle:
-        """The backend as one run sees it. `queued` is told how many pictures come before a drawing, if any do: again
+        """The backend as one run sees it. `queued` gets how many pictures come before a drawing, if any do: again
         and again, since who listens may have come late, and at last 0."""
         return Handle(self, client, queued)
 
@@ -93,12 +93,12 @@ class RenderQueue:
         """Waits in line, then gives the pictures. Raises what the backend, or `on_step`, raises."""
         drawing = Drawing(tasks, on_step)
         job = self._worker.submit(drawing, client=client, weight=len(tasks))
-        told = 0
+        last = 0
         while True:
             ahead = self._worker.count_ahead(job)
-            if (ahead or told) and queued is not None:
+            if (ahead or last) and queued is not None:
                 queued(ahead)
-            told = ahead
+            last = ahead
             try:
                 return job.answer.result(_LOOK_S)
             except TimeoutError:
@@ -114,14 +114,14 @@ class RenderQueue:
             if self._watch is not None and not job.request.begun:
                 self._watch.waited(time.monotonic() - job.since)
             job.request.begun = True
-        told = 0.0
+        reported = 0.0
 
         def on_step(done: int, total: int) -> None:
-            nonlocal told
+            nonlocal reported
             now = time.monotonic()
-            if now - told < _TELL_S and done < total:
+            if now - reported < _TELL_S and done < total:
                 return
-            told = now
+            reported = now
             for drawing in drawings:
                 drawing.step(done, total)
             if all(drawing.given_up is not None for drawing in drawings):

@@ -125,8 +125,8 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
 
         async def lines() -> AsyncIterator[bytes]:
             yield b"retry: 1000\n\n"
-            async with aclosing(follow) as told:
-                async for event in told:
+            async with aclosing(follow) as events:
+                async for event in events:
                     yield sse(event)
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

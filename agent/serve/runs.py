@@ -1,4 +1,4 @@
-"""The runs of clients, in conversations and outside: their records and their stories, found by their ids."""
+"""The runs of clients, in conversations and outside: their records and traces, by their ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Runs:
         return record
 
     async def trace(self, client: str, run: str) -> Path:
-        """The story of a run as one HTML page. Raises NotFound, also while the run is not finished."""
+        """The trace of a run as one HTML page. Raises NotFound, also while the run is not finished."""
         page = await self.folder(client, run) / "trace.html"
         if not page.is_file():
             raise NotFound(f"the run {run!r} is not finished")
@@ -56,7 +56,7 @@ class Runs:
         return f"/api/runs/{run}/trace"
 
     async def note(self, client: str, run: str, conversation: str | None, folder: Path) -> None:
-        """Has a run found by its id."""
+        """Makes a run known by its id."""
         await self._database.add_run(run, client, conversation, str(folder.relative_to(self._data)))
 
 
@@ -93,15 +93,15 @@ class Drawings:
     async def draw(
         self,
         client: str,
-        prompt: str,
+        request: str,
         *,
         profile: str | None = None,
         limits: LimitChanges | None = None,
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
-        """Draws a prompt: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
-        prompt = clean_request(prompt, self._bounds.max_prompt)
-        async with aclosing(self._run(client, prompt, profile, limits or LimitChanges(), seed)) as events:
+        """Draws a request: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
+        request = clean_request(request, self._bounds.max_prompt)
+        async with aclosing(self._run(client, request, profile, limits or LimitChanges(), seed)) as events:
             async for event in events:
                 yield event
 
@@ -116,9 +116,9 @@ class Drawings:
         limits: LimitChanges | None = None,
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
-        """Changes a picture, inside of `mask` where there is one (white = change); as `draw`."""
-        prompt = clean_request(instruction, self._bounds.max_prompt, "instruction")
-        drawing = self._run(client, prompt, profile, limits or LimitChanges(), seed, image, mask)
+        """Changes a picture, inside `mask` if there is one (white = change); as `draw`."""
+        request = clean_request(instruction, self._bounds.max_prompt, "instruction")
+        drawing = self._run(client, request, profile, limits or LimitChanges(), seed, image, mask)
         async with aclosing(drawing) as events:
             async for event in events:
                 yield event
@@ -126,7 +126,7 @@ class Drawings:
     async def _run(
         self,
         client: str,
-        prompt: str,
+        request: str,
         profile: str | None,
         changes: LimitChanges,
         seed: int | None,
@@ -142,7 +142,7 @@ class Drawings:
         run: Run | None = None
         try:
             run = await asyncio.to_thread(
-                Run.start, prompt, served.for_run(client), limits=limits, out=service.files.draws(client),
+                Run.start, request, served.for_run(client), limits=limits, out=service.files.draws(client),
                 profile=served.profile, seed=seed, source=source, mask=mask,
             )  # fmt: skip
             self._drawn.add(run)

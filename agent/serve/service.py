@@ -51,7 +51,7 @@ _POLL_S = 0.5
 class Service:
     """Use it as `async with Service(settings) as service`. It belongs to one event loop.
 
-    `client` is always the name of who asks; nothing of another client is ever found.
+    `client` is always the name of the client whose request it is; nothing of another client can be reached.
     `models`: profiles that are open already, instead of those that the settings name.
     """
 
@@ -115,7 +115,7 @@ class Service:
 
     async def drain(self) -> None:
         """Takes nothing new, and waits for what is under way, `drain_s` at most; turns that are not done by then stay
-        where their last checkpoint is, for the next start; single drawings end with the best picture so far."""
+        at their last record, for the next start; single drawings end with the best picture so far."""
         self.draining = True
         async with asyncio.TaskGroup() as both:
             both.create_task(self.turns.finish(self.bounds.drain_s))
@@ -135,10 +135,10 @@ class Service:
 
     def served(self, profile: str | None) -> Served:
         """Raises InputError for a profile that this server does not serve."""
-        found = self._models.get(profile or self.default)
-        if found is None:
+        served = self._models.get(profile or self.default)
+        if served is None:
             raise InputError(f"there is no profile {profile!r} here; there are: {', '.join(self._models)}")
-        return found
+        return served
 
     def limits(self, profile: str | None, changes: LimitChanges) -> Limits:
         """The profile's limits, changed, and within the server's bounds. Raises InputError for more than these."""
@@ -310,11 +310,11 @@ class Service:
         return body, view.turn + (0 if answers else 1)
 
     async def cancel(self, client: str, id: str) -> bool:
-        """Ends the turn under way with the best picture so far; False where there is none."""
+        """Ends the turn under way with the best picture so far; False if there is none."""
         await self.conversation_row(client, id)
-        found = await self.database.cancel(id)
+        under_way = await self.database.cancel(id)
         self.turns.cancel(id)
-        return found
+        return under_way
 
     async def events(self, client: str, id: str, after: int) -> AsyncGenerator[ServerEvent | None]:
         """As `Broker.follow`. Raises NotFound at once."""

@@ -73,19 +73,19 @@ class Settings:
 
 def read_bounds(pairs: Iterable[str]) -> Bounds:
     """Bounds with some of them set by NAME=VALUE. Raises ConfigError."""
-    given: dict[str, float | int] = {}
+    bounds: dict[str, float | int] = {}
     kinds: dict[str, type[int] | type[float]] = {name: type(value) for name, value in asdict(Bounds()).items()}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in kinds:
             raise ConfigError(f"{pair!r} sets no bound; there are {', '.join(kinds)}, each as NAME=VALUE")
         try:
-            given[name] = kinds[name](value)
+            bounds[name] = kinds[name](value)
         except ValueError:
             raise ConfigError(f"the bound {name} is a number, not {value!r}") from None
-        if not 0 <= given[name] < 2**53 or (given[name] == 0 and name != "drain_s"):
+        if not 0 <= bounds[name] < 2**53 or (bounds[name] == 0 and name != "drain_s"):
             raise ConfigError(f"the bound {name} cannot be {value}")
-    return replace(Bounds(), **given)  # type: ignore[arg-type]
+    return replace(Bounds(), **bounds)  # type: ignore[arg-type]
 
 
 def is_loopback(host: str) -> bool:

@@ -91,14 +91,14 @@ class TurnWorker:
                 under_way.cancel()
 
     async def finish(self, seconds: float) -> None:
-        """Waits until all turns are done, at most so long; then leaves the rest where it is."""
+        """Waits until all turns are done, at most so long; the rest stays as it is."""
         tasks = [under_way.task for under_way in self._turns.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         await self.stop()
 
     async def stop(self) -> None:
-        """Leaves the turns under way where they are, for the next server."""
+        """Leaves the turns under way to the next server."""
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -228,7 +228,7 @@ def _last_of(view: View, turn: TurnRow) -> Replied | Clarify | None:
 
 
 class TurnPublisher:
-    """Publishes the events of one turn, and puts the pictures of which they tell where the client can get them."""
+    """Publishes the events of one turn, and puts their pictures into the client's store."""
 
     def __init__(self, service: Service, under_way: _UnderWay, conversation: Conversation, limits: Limits) -> None:
         self._service = service

@@ -56,7 +56,7 @@ async def test_the_tools(server: Running) -> None:
     async with Client(create_mcp(server.service)) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(tools) == {"draw", "edit", "judge", "enhance"}
-    assert tools["draw"].input_schema["required"] == ["prompt"]
+    assert tools["draw"].input_schema["required"] == ["request"]
     assert "ctx" not in tools["draw"].input_schema["properties"]
     assert all(tool.description for tool in tools.values())
 
@@ -64,7 +64,7 @@ async def test_the_tools(server: Running) -> None:
 async def test_draw_edit_judge_enhance(server: Running) -> None:
     told = Told()
     async with Client(create_mcp(server.service)) as client:
-        drawn = await client.call_tool("draw", {"prompt": "a star", "seed": 7}, progress_callback=told)
+        drawn = await client.call_tool("draw", {"request": "a star", "seed": 7}, progress_callback=told)
         assert not drawn.is_error
         assert "star" in drawn_from(picture_of(drawn))[0]
         value = drawn.structured_content
@@ -78,24 +78,24 @@ async def test_draw_edit_judge_enhance(server: Running) -> None:
         assert drawn_from(picture_of(changed))[0] == "a blue star"
 
         circle = base64.b64encode(png(paint(ImageTask("a circle", 1)))).decode()
-        judged = await client.call_tool("judge", {"image": circle, "prompt": "a star"})
+        judged = await client.call_tool("judge", {"image": circle, "request": "a star"})
         assert judged.structured_content["accepted"] is False
         assert judged.structured_content["score"] == pytest.approx(0.3)
         assert text_of(judged).count("- no:") == 3
 
-        better = await client.call_tool("enhance", {"prompt": "a star"})
+        better = await client.call_tool("enhance", {"request": "a star"})
         assert better.structured_content["prompt"] == text_of(better) == "a star, finely"
 
 
 @pytest.mark.parametrize(
     ("tool", "asked", "named"),
     [
-        ("draw", {"prompt": " "}, "empty"),
-        ("draw", {"prompt": "a star", "profile": "nosuch"}, "nosuch"),
-        ("draw", {"prompt": "a star", "max_images": 999}, "max_images"),
-        ("judge", {"prompt": "a star", "image": "http://127.0.0.1/x.png"}, "not fetched by URL"),
-        ("judge", {"prompt": "a star", "image": "f" * 64}, "no such picture"),
-        ("judge", {"prompt": "a star", "image": "../../etc/passwd"}, "neither base64"),
+        ("draw", {"request": " "}, "empty"),
+        ("draw", {"request": "a star", "profile": "nosuch"}, "nosuch"),
+        ("draw", {"request": "a star", "max_images": 999}, "max_images"),
+        ("judge", {"request": "a star", "image": "http://127.0.0.1/x.png"}, "not fetched by URL"),
+        ("judge", {"request": "a star", "image": "f" * 64}, "no such picture"),
+        ("judge", {"request": "a star", "image": "../../etc/passwd"}, "neither base64"),
         ("edit", {"instruction": "a star", "image": base64.b64encode(b"<svg>").decode()}, "SVG"),
     ],
 )
@@ -112,7 +112,7 @@ async def test_a_backend_that_fails(start: Start) -> None:
         start(models=lambda metrics: [fake_served(metrics, backend=failing)]) as server,
         Client(create_mcp(server.service)) as client,
     ):
-        result = await client.call_tool("draw", {"prompt": "a star"})
+        result = await client.call_tool("draw", {"request": "a star"})
     assert result.is_error
     assert "the painter is gone" in text_of(result)
 
@@ -127,7 +127,7 @@ async def test_over_http(start: Start) -> None:
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             told = Told()
             async with Client(streamable_http_client(f"{server.url}/mcp", http_client=http)) as client:
-                drawn = await client.call_tool("draw", {"prompt": "a star"}, progress_callback=told)
+                drawn = await client.call_tool("draw", {"request": "a star"}, progress_callback=told)
                 assert "star" in drawn_from(picture_of(drawn))[0]
                 assert told.at
                 image = base64.b64encode(large).decode()
@@ -151,12 +151,12 @@ async def test_over_stdin_and_stdout(tmp_path: Path) -> None:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
             assert client.server_info.name == "redraft"
             told = Told()
-            drawn = await client.call_tool("draw", {"prompt": "a big red star", "seed": 3}, progress_callback=told)
+            drawn = await client.call_tool("draw", {"request": "a big red star", "seed": 3}, progress_callback=told)
             assert not drawn.is_error, text_of(drawn)
             assert picture_of(drawn).size == (256, 256)
             assert told.at == sorted(set(told.at))
             judged = await client.call_tool(
-                "judge", {"image": drawn.structured_content["image"], "prompt": "a big red star"}
+                "judge", {"image": drawn.structured_content["image"], "request": "a big red star"}
             )
             assert judged.structured_content["score"] == pytest.approx(drawn.structured_content["score"], abs=0.02)
     assert "Traceback" not in (tmp_path / "stderr").read_text()

@@ -1,4 +1,4 @@
-"""Chat completions: the last message is drawn, or, where a picture was given or made before, may change that one."""
+"""Chat completions: the last message is drawn, or may change a picture that was sent or made before."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def complete(
     about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": profile}
     base = str(request.base_url)
     if wanted.kind == "ask" and picture is not None:
-        told = await while_there(request, _looked(service, profile, picture, wanted.text))
+        answer = await while_there(request, _looked(service, profile, picture, wanted.text))
         if body.stream:
-            return await streamed(_as_chunks(about, told))
-        return _whole(about, told, "", [], Usage(), None)
+            return await streamed(_as_chunks(about, answer))
+        return _whole(about, answer, "", [], Usage(), None)
     drawing = _begin(service, who, wanted, picture, profile, body)
     if body.stream:
         return await streamed(_chunks(service, drawing, about, base, body))
@@ -169,8 +169,8 @@ async def _chunks(
             if not seen.run:
                 yield _chunk(about, {"role": "assistant", "content": ""})
             seen.see(event)
-            if told := thought(event):
-                yield _chunk(about, {"reasoning": told, "reasoning_content": told})
+            if text := thought(event):
+                yield _chunk(about, {"reasoning": text, "reasoning_content": text})
     text, url = await _answer(seen)
     yield _chunk(about, {"content": text, "images": _parts([url])})
     yield _chunk(about, {}, "stop", redraft=extra(seen, service, base))

@@ -1,4 +1,4 @@
-"""What the OpenAI-style doors have in common: one drawing, what is told of it, and streams."""
+"""What the OpenAI-style doors have in common: one drawing, its description, and streams."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DrawingState:
                 self.result = event
 
     def finished(self) -> tuple[RunResult, Path]:
-        """The result and its picture. Raises BackendError where the run failed: a picture that nobody could judge is
+        """The result and its picture. Raises BackendError if the run failed: a picture that nobody could judge is
         no answer."""
         result = self.result
         assert result is not None, "drawings end with their result"
@@ -129,7 +129,7 @@ def _encode(path: Path, kind: Format, compression: int, size: tuple[int, int] | 
 
 
 def scaled(path: Path, size: tuple[int, int] | None) -> Image.Image | None:
-    """The picture fitted into `size`; None where it fits as it is."""
+    """The picture fitted into `size`; None if it fits as it is."""
     if size is None:
         return None
     picture = opened(path)
@@ -173,7 +173,7 @@ async def streamed(pieces: AsyncGenerator[bytes]) -> StreamingResponse:
 
 
 async def _with_beats(pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """`pieces`, a comment where nothing comes for a while, and as the last an error where one is raised."""
+    """`pieces`, a comment if nothing comes for a while, and at the end an error if one is raised."""
     following: asyncio.Task[bytes] | None = None
     try:
         while True:

@@ -44,11 +44,11 @@ def router(service: Service) -> APIRouter:
     started = int(time.time())
 
     def model(name: str) -> dict[str, Any]:
-        found = next((info for info in service.profiles() if info.name == name), None)
-        if found is None:
+        profile = next((info for info in service.profiles() if info.name == name), None)
+        if profile is None:
             raise ModelNotFound(f"The model {name!r} does not exist")
-        about = {"description": found.description, "can_edit": found.can_edit, "limits": found.limits}
-        return {"id": found.name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
+        about = {"description": profile.description, "can_edit": profile.can_edit, "limits": profile.limits}
+        return {"id": profile.name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
 
     @api.get("/models")
     async def models(who: Client) -> dict[str, Any]:
@@ -133,8 +133,8 @@ async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Im
             files = [one for name in ("image", "image[]") for one in form.getlist(name) if isinstance(one, UploadFile)]
             _require_one(files)
             pictures = [await service.pictures.read(await one.read()) for one in files]
-            given = form.get("mask")
-            mask = await service.pictures.read_mask(await given.read()) if isinstance(given, UploadFile) else None
+            upload = form.get("mask")
+            mask = await service.pictures.read_mask(await upload.read()) if isinstance(upload, UploadFile) else None
     else:
         body = parsed(EditsBody, await _json(request))
         _require_one(body.images)
@@ -167,15 +167,15 @@ async def _answer(
         result, path = seen.finished()
         best = result.best_attempt
         assert best is not None
-        told: dict[str, Any] = {"revised_prompt": best.prompt, "redraft": extra(seen, service, base)}
+        datum: dict[str, Any] = {"revised_prompt": best.prompt, "redraft": extra(seen, service, base)}
         if body.response_format == "url":
             fitted = await asyncio.to_thread(scaled, path, body.wanted)
             kept = await service.keep(who, await asyncio.to_thread(opened, path) if fitted is None else fitted)
             size = kept.width, kept.height
-            told["url"] = f"{base.rstrip('/')}/api/images/{kept.image}"
+            datum["url"] = f"{base.rstrip('/')}/api/images/{kept.image}"
         else:
-            told["b64_json"], size = await encoded(path, body.output_format, body.output_compression, body.wanted)
-        data.append(told)
+            datum["b64_json"], size = await encoded(path, body.output_format, body.output_compression, body.wanted)
+        data.append(datum)
     return {
         "created": int(time.time()),
         "background": "opaque",
@@ -221,8 +221,8 @@ async def _told(service: Service, body: ImagesBody, drawing: Drawing, name: str,
             seen.see(one)
             if isinstance(one, Judged) and (most is None or sent < most):
                 picture, size = await encoded(one.path, body.output_format, body.output_compression, body.wanted)
-                told = {"number": one.number, "score": one.attempt.score, "prompt": one.attempt.prompt}
-                yield event("partial_image", picture, size, partial_image_index=sent, redraft=told)
+                about = {"number": one.number, "score": one.attempt.score, "prompt": one.attempt.prompt}
+                yield event("partial_image", picture, size, partial_image_index=sent, redraft=about)
                 sent += 1
     result, path = seen.finished()
     best = result.best_attempt

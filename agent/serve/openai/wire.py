@@ -1,7 +1,7 @@
 """Bodies of the OpenAI Images and Chat Completions APIs, as far as redraft goes by them.
 
-Fields that those APIs have and that mean nothing here (`quality`, `style`, `moderation`, `user`, ...) are taken and
-left aside, since clients send them unasked. What redraft can be told beside the API is under the one key `redraft`.
+Fields that those APIs have and that mean nothing here (`quality`, `style`, `moderation`, `user`, ...) are
+ignored, since clients send them unasked. Settings that those APIs do not have are under the one key `redraft`.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class ImagesBody(_Asked):
     def _a_size(cls, value: str | None) -> str | None:
         if value in (None, "", "auto"):
             return None
-        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value or "")
-        if found is None or max(int(found[1]), int(found[2])) > MAX_SIDE or min(int(found[1]), int(found[2])) < 16:
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value or "")
+        if match is None or max(int(match[1]), int(match[2])) > MAX_SIDE or min(int(match[1]), int(match[2])) < 16:
             raise ValueError(f"must be auto or WIDTHxHEIGHT, each from 16 to {MAX_SIDE}")
         return value
 
@@ -104,7 +104,7 @@ class ImagesBody(_Asked):
         if self.stream and self.response_format == "url":
             raise InputError("streams carry b64_json; leave response_format out")
         if self.stream and self.n > 1:
-            raise InputError("n: a stream tells of one picture; ask for one at a time")
+            raise InputError("n: a stream is of one picture; ask for one at a time")
 
 
 class Place(BaseModel):
