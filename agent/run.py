@@ -193,72 +193,62 @@ class Run:
         """
         if answer is not None and answer not in _CHOICES:
             raise InputError(f"the answer {answer!r} is not one of {', '.join(_CHOICES)}")
+        async with self._opened() as (graph, log):
+            snapshot = await _settle(graph)
+            snapshot = await self._reopened(graph, log, snapshot)
+            context = Context(
+                models=self.models,
+                limits=self.limits,
+                folder=self.folder,
+                log=log,
+                store=ImageStore(self.folder.images),
+                clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
+                ask=self.ask,
+                stop=self._stop,
+            )
+            begun = bool(snapshot.values)
+            seen = len(snapshot.values.get("attempts", ()))
+            if not snapshot.interrupts or answer is None:
+                source = None if self.source is None else self.folder.source
+                yield RunStarted(self.folder.path.name, self.folder.path, self.request, self.seed, begun, seen, source)
+            error: str | None = None
+            entry: State | Command[Any] | None = None
+            if not begun:
+                entry = {"request": self.request, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
+                if self.source is not None:
+                    entry |= {"source": self.source, "mask": self.mask}
+            elif snapshot.interrupts and answer is not None:
+                entry = Command(resume=answer)
+            if not begun or (snapshot.tasks and not (snapshot.interrupts and answer is None)):
+                try:
+                    config: RunnableConfig = {
+                        **_THREAD,
+                        "recursion_limit": _NODES_PER_ROUND * self.limits.max_rounds + 10,
+                    }
+                    steps = graph.astream(entry, config, context=context, stream_mode="custom", durability="sync")
+                    async with aclosing(cast(AsyncGenerator[Event], steps)) as events:
+                        async for event in events:
+                            if isinstance(event, Warned) and event.text not in self._warnings:
+                                self._warnings.append(event.text)
+                            yield event
+                except BackendError as failure:
+                    error = str(failure)
+                except (GeneratorExit, asyncio.CancelledError):
+                    context.left.set()  # stops the render thread, which nobody waits for any more
+                    raise
+                snapshot = await graph.aget_state(_THREAD)
+            if error is None and snapshot.interrupts:
+                yield self._question(log, snapshot)
+                return
+            yield await asyncio.to_thread(self._finish, log, snapshot, context, error)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[CompiledStateGraph[State, Context, State, State], RunLog]]:
+        """The graph on this run's checkpoints, and its journal. Raises Occupied if another process works on the run."""
         with self.folder.lock(), RunLog(self.folder.journal) as log:
             self.folder.sweep()
             async with _open_checkpoints(self.folder.checkpoints) as saver:
-                graph = _compiled(self._retry_wait_s).copy({"checkpointer": saver})
-                async with aclosing(self._events(graph, log, answer)) as events:
-                    async for event in events:
-                        yield event
-
-    async def _events(
-        self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, answer: Answer | None
-    ) -> AsyncGenerator[Event]:
-        snapshot = await _settle(graph)
-        snapshot = await self._reopened(graph, log, snapshot)
-        context = Context(
-            models=self.models,
-            limits=self.limits,
-            folder=self.folder,
-            log=log,
-            store=ImageStore(self.folder.images),
-            clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
-            ask=self.ask,
-            stop=self._stop,
-        )
-        begun = bool(snapshot.values)
-        seen = len(snapshot.values.get("attempts", ()))
-        if not snapshot.interrupts or answer is None:
-            source = None if self.source is None else self.folder.source
-            yield RunStarted(self.folder.path.name, self.folder.path, self.request, self.seed, begun, seen, source)
-        error: str | None = None
-        entry: State | Command[Any] | None = None
-        if not begun:
-            entry = {"request": self.request, "seed": self.seed, "round": 0, "attempts": [], "decision": None}
-            if self.source is not None:
-                entry |= {"source": self.source, "mask": self.mask}
-        elif snapshot.interrupts and answer is not None:
-            entry = Command(resume=answer)
-        if not begun or (snapshot.tasks and not (snapshot.interrupts and answer is None)):
-            try:
-                async with aclosing(self._work(graph, entry, context)) as events:
-                    async for event in events:
-                        if isinstance(event, Warned) and event.text not in self._warnings:
-                            self._warnings.append(event.text)
-                        yield event
-            except BackendError as failure:
-                error = str(failure)
-            snapshot = await graph.aget_state(_THREAD)
-        if error is None and snapshot.interrupts:
-            yield self._question(log, snapshot)
-            return
-        yield await asyncio.to_thread(self._finish, log, snapshot, context, error)
-
-    async def _work(
-        self,
-        graph: CompiledStateGraph[State, Context, State, State],
-        entry: State | Command[Any] | None,
-        context: Context,
-    ) -> AsyncGenerator[Event]:
-        config: RunnableConfig = {**_THREAD, "recursion_limit": _NODES_PER_ROUND * self.limits.max_rounds + 10}
-        steps = graph.astream(entry, config, context=context, stream_mode="custom", durability="sync")
-        try:
-            async with aclosing(cast(AsyncGenerator[Event], steps)) as events:
-                async for event in events:
-                    yield event
-        except (GeneratorExit, asyncio.CancelledError):
-            context.left.set()  # stops the render thread, which nobody waits for any more
-            raise
+                yield _compiled(self._retry_wait_s).copy({"checkpointer": saver}), log
 
     async def _reopened(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
