@@ -14,8 +14,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +22,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
-from agent.chat.journal import Changes as TurnChanges
 from agent.chat.journal import (
+    Changes,
     ConversationLog,
     ConversationState,
     FileLog,
@@ -194,7 +193,7 @@ class Conversation:
         """
         self._stop.clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        with self._hold():
+        with self._log.hold():
             work = self._work(await self._read(), tell)
             turn = work.state.open
             if turn is not None and turn.asks and request is not None and not request.lstrip().startswith("/"):
@@ -209,24 +208,24 @@ class Conversation:
 
     async def give_up(self, why: str) -> None:
         """Ends a turn that was cut off, with `why` as its reply. Does nothing if there is none."""
-        with self._hold():
+        with self._log.hold():
             state = await self._read()
             if state.open is not None:
                 entry = TurnEntry(
                     turn=state.open.number, request=state.open.request, kind="mistake", reply=why,
                     current=state.current, error=True,
                 )  # fmt: skip
-                await self._log.append(state.records, end_record(entry, TurnChanges()))
+                await self._log.append(state.records, end_record(entry, Changes()))
 
     async def set_may_ask(self, may_ask: bool) -> None:
         """Whether the user may be asked if something is unclear."""
-        with self._hold():
+        with self._log.hold():
             state = await self._read()
             await self._log.append(state.records, {"is": "settings", "settings": {"may_ask": may_ask}})
 
     async def branch(self, name: str | None = None) -> Conversation:
         """A branch: a copy of this conversation under another name, as it stands now."""
-        with self._hold():
+        with self._log.hold():
             state = await self._read()
         return await self._branch(self.storage.name_branch(self.name, name), state)
 
@@ -236,11 +235,6 @@ class Conversation:
 
     async def _read(self) -> ConversationState:
         return fold_records(await self._log.read())
-
-    @contextmanager
-    def _hold(self) -> Iterator[None]:
-        with self._log.hold():
-            yield
 
     def _work(self, state: ConversationState, tell: Tell) -> TurnWork:
         async def make_branch(name: str, state: ConversationState) -> None:
@@ -280,7 +274,7 @@ class Conversation:
             made_in=turn,
             state=state,
         )
-        with self._hold():
+        with self._log.hold():
             records = await self._log.read()
             if (
                 records

@@ -171,24 +171,17 @@ class TurnWork:
         if command is not None:
             return await self._do_command(command)
         assert reading is not None
+        arguments: tuple[str, ...] = ()
         match reading.kind:
-            case "draw":
-                return await self._draw(reading.text)
-            case "edit":
-                return await self._edit(reading.text)
-            case "ask":
-                return await self._answer(reading.text)
-            case "undo":
-                return self._undo()
-            case "back":
-                return self._back(reading.numbers[0])
-            case "compare":
-                return await asyncio.to_thread(self._compare, reading.numbers[0], reading.numbers[1])
-            case "accept":
-                return self._accept()
+            case "unclear":
+                return TurnOutcome("unclear", reading.question or "I do not understand; /help lists what I know.")
+            case "draw" | "edit" | "ask":
+                arguments = (reading.text,)
             case "save":
-                return await asyncio.to_thread(self._save, reading.text or None)
-        return TurnOutcome("unclear", reading.question or "I do not understand; /help lists what I know.")
+                arguments = (reading.text,) if reading.text else ()
+            case "back" | "compare":
+                arguments = tuple(map(str, reading.numbers[: 1 if reading.kind == "back" else 2]))
+        return await self._do_command(Command(reading.kind, arguments))
 
     async def _do_command(self, command: Command) -> TurnOutcome:
         arguments = command.arguments

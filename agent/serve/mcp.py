@@ -103,8 +103,8 @@ def create_mcp(service: Service) -> MCPServer[Any]:
 
         def begin() -> Drawing:
             fitted = None if area is None else fit_mask(area, picture.size)
-            return service.drawings.edit(
-                who, picture, instruction, mask=fitted, profile=profile, limits=limits, seed=seed
+            return service.drawings.draw(
+                who, instruction, image=picture, mask=fitted, profile=profile, limits=limits, seed=seed
             )
 
         return await _drawn(service, ctx, who, begin)

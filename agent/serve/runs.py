@@ -95,55 +95,26 @@ class Drawings:
         client: str,
         request: str,
         *,
-        profile: str | None = None,
-        limits: LimitChanges | None = None,
-        seed: int | None = None,
-    ) -> AsyncGenerator[Event | RunResult]:
-        """Draws a request: the run's events, and its RunResult as the last. Raises RedraftError before the first."""
-        request = clean_request(request, self._bounds.max_prompt)
-        async with aclosing(self._run(client, request, profile, limits or LimitChanges(), seed)) as events:
-            async for event in events:
-                yield event
-
-    async def edit(
-        self,
-        client: str,
-        image: Image.Image,
-        instruction: str,
-        *,
+        image: Image.Image | None = None,
         mask: Image.Image | None = None,
         profile: str | None = None,
         limits: LimitChanges | None = None,
         seed: int | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
-        """Changes a picture, inside `mask` if there is one (white = change); as `draw`."""
-        request = clean_request(instruction, self._bounds.max_prompt, "instruction")
-        drawing = self._run(client, request, profile, limits or LimitChanges(), seed, image, mask)
-        async with aclosing(drawing) as events:
-            async for event in events:
-                yield event
-
-    async def _run(
-        self,
-        client: str,
-        request: str,
-        profile: str | None,
-        changes: LimitChanges,
-        seed: int | None,
-        source: Image.Image | None = None,
-        mask: Image.Image | None = None,
-    ) -> AsyncGenerator[Event | RunResult]:
+        """Draws a request, or edits `image` as it says, inside `mask` if there is one (white = change). Gives the run's
+        events, and its RunResult as the last. Raises RedraftError before the first."""
+        request = clean_request(request, self._bounds.max_prompt, "request" if image is None else "instruction")
         service = self._service
         service.require_open()
-        served, limits = service.served(profile), service.limits(profile, changes)
+        served, run_limits = service.served(profile), service.limits(profile, limits or LimitChanges())
         if self._begun[client] >= self._bounds.max_turns:
             raise TooMany(f"{self._bounds.max_turns} of your drawings are under way, which is the most")
         self._begun[client] += 1
         run: Run | None = None
         try:
             run = await asyncio.to_thread(
-                Run.start, request, served.for_run(client), limits=limits, out=service.files.draws(client),
-                profile=served.profile, seed=seed, source=source, mask=mask,
+                Run.start, request, served.for_run(client), limits=run_limits, out=service.files.draws(client),
+                profile=served.profile, seed=seed, source=image, mask=mask,
             )  # fmt: skip
             self._drawn.add(run)
             self._idle.clear()

@@ -313,7 +313,7 @@ async def test_single_drawings_are_told_and_end_with_their_result(server: Runnin
     trace = await server.http.get(server.service.runs.trace_url(events[0].run))
     assert trace.status_code == 200
     source = paint(ImageTask("a heart", 1))
-    edited = [event async for event in server.service.drawings.edit("local", source, "make it a star")][-1]
+    edited = [event async for event in server.service.drawings.draw("local", "make it a star", image=source)][-1]
     assert isinstance(edited, RunResult)
     assert edited.source is not None
     report = await server.service.judge("local", source, "a star")

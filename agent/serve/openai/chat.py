@@ -88,9 +88,8 @@ def _begin(
     service: Service, who: str, wanted: Turn, picture: Image.Image | None, profile: str, body: ChatBody
 ) -> Drawing:
     limits, seed = body.redraft.limits, body.seed if body.redraft.seed is None else body.redraft.seed
-    if wanted.kind == "edit" and picture is not None:
-        return service.drawings.edit(who, picture, wanted.text, profile=profile, limits=limits, seed=seed)
-    return service.drawings.draw(who, wanted.text, profile=profile, limits=limits, seed=seed)
+    image = picture if wanted.kind == "edit" else None
+    return service.drawings.draw(who, wanted.text, image=image, profile=profile, limits=limits, seed=seed)
 
 
 async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:

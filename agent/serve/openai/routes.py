@@ -79,8 +79,8 @@ def router(service: Service) -> APIRouter:
         profile = profile_of(body.model, service)
 
         def begin(seed: int | None) -> Drawing:
-            return service.drawings.edit(
-                who, picture, body.prompt, mask=mask, profile=profile, limits=body.redraft.limits, seed=seed
+            return service.drawings.draw(
+                who, body.prompt, image=picture, mask=mask, profile=profile, limits=body.redraft.limits, seed=seed
             )
 
         return await _answer(request, service, who, body, begin, "image_edit")
