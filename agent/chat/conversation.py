@@ -59,7 +59,7 @@ class ConversationSummary:
 
 
 @dataclass(frozen=True)
-class View:
+class ConversationStatus:
     """How a conversation stands. `turn`: number of the latest turn. `waiting`: the question it waits with. `pending`:
     the request of a turn that was cut off, which `Conversation.turn(None)` continues. `replied`: the latest reply."""
 
@@ -163,11 +163,11 @@ class Conversation:
         """Ends the turn under way after the current piece of work; the best picture so far is kept."""
         self._stop.set()
 
-    async def view(self) -> View:
+    async def view(self) -> ConversationStatus:
         """How it stands, also while a turn is worked on."""
         state = await self._read()
         turn = state.open
-        return View(
+        return ConversationStatus(
             name=self.name,
             turn=state.turn,
             entries=state.entries,

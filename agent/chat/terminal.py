@@ -14,7 +14,7 @@ from PIL import Image
 
 from agent.chat.conversation import (
     Conversation,
-    View,
+    ConversationStatus,
     conversation_exists,
     list_conversations,
     random_name,
@@ -196,7 +196,7 @@ class TerminalChat:
         for number, choice in enumerate(question.choices, start=1):
             self._say(f"  {number} {escape(choice)}")
 
-    def _greet(self, view: View) -> None:
+    def _greet(self, view: ConversationStatus) -> None:
         profile = escape(self._profile.name)
         if view.turn == 0:
             about = escape(self._profile.description)

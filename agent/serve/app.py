@@ -19,7 +19,7 @@ from agent.serve.guard import Doorkeeper, Guard
 from agent.serve.mcp import mount as mount_mcp
 from agent.serve.openai.routes import router as openai_router
 from agent.serve.service import Service
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from agent.serve.wire import ErrorBody, ErrorInfo
 from redraft.errors import BackendError, RedraftError
 
@@ -31,7 +31,7 @@ _PAGE_POLICY = (
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "timeout"}
 
 
-def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+def create_app(settings: ServerSettings, service: Service | None = None) -> FastAPI:
     """The app; its lifespan opens the service, unless one is handed in that is open already."""
     door = Doorkeeper(settings)
     opened = service or Service(settings)

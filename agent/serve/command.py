@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.serve.settings import Settings, read_bounds, read_tokens
+from agent.serve.settings import ServerSettings, read_bounds, read_tokens
 from redraft.errors import InputError, RedraftError, printable
 from redraft.extras import require
 from redraft.signals import handle_signals
@@ -34,9 +34,9 @@ def settings_from(
     image_hosts: Sequence[str],
     log_prompts: bool,
     bounds: Sequence[str] = (),
-) -> Settings:
+) -> ServerSettings:
     """Options and environment together. Raises ConfigError."""
-    return Settings(
+    return ServerSettings(
         profiles=tuple(profiles) or ("mini",),
         host=host,
         port=port,
@@ -51,7 +51,7 @@ def settings_from(
     )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: ServerSettings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises RedraftError if it cannot begin."""
     require("serve", "this is a server")
     from agent.serve.metrics import set_up_logs
@@ -60,7 +60,7 @@ def serve(settings: Settings) -> None:
     asyncio.run(run_server(settings))
 
 
-def serve_mcp(settings: Settings) -> None:
+def serve_mcp(settings: ServerSettings) -> None:
     """Serves one MCP client on stdin and stdout until it hangs up. Raises RedraftError."""
     require("serve", "this is an MCP server")
     from agent.serve.mcp import run_stdio
@@ -79,7 +79,7 @@ def serve_mcp(settings: Settings) -> None:
 
 
 async def run_server(
-    settings: Settings, models: Iterable[Served] | None = None, metrics: Metrics | None = None
+    settings: ServerSettings, models: Iterable[Served] | None = None, metrics: Metrics | None = None
 ) -> None:
     """The same in an event loop; `models` as `Service` takes them. Raises RedraftError."""
     with open_socket(settings) as sock:
@@ -87,7 +87,7 @@ async def run_server(
 
 
 async def _run(
-    settings: Settings, sock: socket.socket, models: Iterable[Served] | None, metrics: Metrics | None
+    settings: ServerSettings, sock: socket.socket, models: Iterable[Served] | None, metrics: Metrics | None
 ) -> None:
     import uvicorn
 
@@ -135,7 +135,7 @@ async def _run(
                 await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def open_socket(settings: Settings) -> socket.socket:
+def open_socket(settings: ServerSettings) -> socket.socket:
     """A socket that listens at the server's address, opened before any model is loaded. Raises InputError if another
     process listens there."""
     host = settings.host.strip("[]")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from agent.chat.conversation import Storage
 from agent.serve.database import Database
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.files import write_atomically
 from redraft.store import ImageStore
@@ -35,7 +35,7 @@ def new_id() -> str:
 class ClientFiles:
     """The folders and pictures of clients. Raises ConfigError if the shared store cannot be used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._data = settings.data
         self._shared = None if settings.images is None else open_shared(settings.images)
 

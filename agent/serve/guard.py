@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from agent.serve.errors import Forbidden, TimedOut, TooLarge, Unauthorized, kind_of
 from agent.serve.metrics import Metrics, log, log_mistake
-from agent.serve.settings import LOCAL, Bounds, Settings, is_loopback
+from agent.serve.settings import LOCAL, Bounds, ServerSettings, is_loopback
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -190,7 +190,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 class Doorkeeper:
     """Knows the tokens. Compares with all of them, in constant time each, so that time reveals nothing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._tokens = dict(settings.tokens or {})
         self._loopback = is_loopback(settings.host)
         self._hosts = {"localhost", "127.0.0.1", "::1", settings.host.strip("[]").lower(), *settings.hosts}

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from PIL import Image
 
 from agent.serve.errors import NotAPicture
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from redraft.errors import InputError, one_line
 from redraft.images import read_image, read_mask
 
@@ -26,7 +26,7 @@ _WHOLE_S = 20.0
 class PictureReader:
     """Opens pictures within the server's bounds. Decoding runs in threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._bounds = settings.bounds
         self._hosts = frozenset(host.lower() for host in settings.image_hosts)
 

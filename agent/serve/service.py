@@ -23,7 +23,7 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.pictures import PictureReader
 from agent.serve.runs import Drawings, Runs
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from agent.serve.turns import TurnWorker
 from agent.serve.wire import (
     ConversationInfo,
@@ -56,7 +56,7 @@ class Service:
     """
 
     def __init__(
-        self, settings: Settings, *, models: Iterable[Served] | None = None, metrics: Metrics | None = None
+        self, settings: ServerSettings, *, models: Iterable[Served] | None = None, metrics: Metrics | None = None
     ) -> None:
         self.settings = settings
         self.bounds = settings.bounds

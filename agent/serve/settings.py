@@ -39,7 +39,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """`tokens`: client to token; empty: everybody is the client `local`, which only a loopback host allows.
 
     `database`: postgresql:// URL; None: SQLite in `data`. `images`: fsspec URL of pictures; None: folders in `data`.

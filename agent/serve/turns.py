@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from agent.chat.conversation import Conversation, View
+from agent.chat.conversation import Conversation, ConversationStatus
 from agent.chat.values import Clarify, Enclosed, Replied, Tell, TurnBegan, TurnEvent
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import RunFolder
@@ -218,7 +218,7 @@ async def _rest(conversation: Conversation, turn: TurnRow, enclosed: Enclosed, t
             await asyncio.sleep(0.5)
 
 
-def _last_of(view: View, turn: TurnRow) -> Replied | Clarify | None:
+def _last_of(view: ConversationStatus, turn: TurnRow) -> Replied | Clarify | None:
     """How a turn ended that was over before its end could be published; None if it is not over."""
     if view.turn < turn.number or view.pending is not None:
         return None

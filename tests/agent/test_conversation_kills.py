@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.chat.conversation import LOG, Conversation, Storage, View, list_conversations
+from agent.chat.conversation import LOG, Conversation, ConversationStatus, Storage, list_conversations
 from agent.chat.journal import FileLog, Record, fold_records
 from agent.chat.values import Enclosed
 from redraft.errors import InputError
@@ -74,7 +74,7 @@ async def converse(chat: Conversation, requests: Sequence[str]) -> None:
             await chat.turn(requests[said])
 
 
-async def left(home: Path) -> tuple[View, object]:
+async def left(home: Path) -> tuple[ConversationStatus, object]:
     view = await reopened(home).view()
     others = sorted((summary.name, summary.parent) for summary in list_conversations(home))
     other = Conversation.open(home, "other", models(), limits=Limits(), profile=None)

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
 from agent.serve.models import Served
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from agent.testing import fake_models, with_judge
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
@@ -100,7 +100,7 @@ def main(data: Path, port: int) -> None:
     models = replace(made, evaluator=evaluator, editing=with_judge(made, judge))
     limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
     served = Served.of("fake", models, limits, metrics)
-    asyncio.run(run_server(Settings(data=data, port=port), [served], metrics))
+    asyncio.run(run_server(ServerSettings(data=data, port=port), [served], metrics))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from agent.serve.app import create_app
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.service import Service
-from agent.serve.settings import Settings
+from agent.serve.settings import ServerSettings
 from tests.serve.fakes import fake_served
 
 ENDS = ("replied", "clarify", "failed")
@@ -104,7 +104,7 @@ def start(tmp_path: Path) -> Start:
         **settings: Any,
     ) -> AsyncIterator[Running]:
         metrics = Metrics()
-        made = Settings(**{"data": tmp_path / "data", **settings})
+        made = ServerSettings(**{"data": tmp_path / "data", **settings})
         async with (
             Service(made, models=None if models is None else models(metrics), metrics=metrics) as service,
             listening(service) as url,

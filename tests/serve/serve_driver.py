@@ -17,7 +17,7 @@ from PIL import Image
 
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
-from agent.serve.settings import Bounds, Settings
+from agent.serve.settings import Bounds, ServerSettings
 from agent.testing import paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
@@ -41,7 +41,7 @@ class Slow(FakeBackend):
 def main(data: Path, port: int, seconds: float, drain_s: float) -> None:
     set_up_logs(with_prompts=True)
     metrics = Metrics()
-    settings = Settings(
+    settings = ServerSettings(
         data=data, port=port, database=os.environ.get("REDRAFT_DATABASE_URL"),
         images=os.environ.get("REDRAFT_IMAGES_URL"), bounds=replace(Bounds(), drain_s=drain_s),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from agent.serve.errors import kind_of
 from agent.serve.guard import Doorkeeper
 from agent.serve.metrics import LOGGER, Lines
 from agent.serve.pictures import PictureReader, public_address
-from agent.serve.settings import Bounds, Settings, read_bounds, read_tokens
+from agent.serve.settings import Bounds, ServerSettings, read_bounds, read_tokens
 from agent.testing import paint
 from editors.backend import ImageTask
 from redraft.errors import ConfigError, InputError
@@ -115,7 +115,7 @@ async def test_a_browser_keeps_a_cookie_that_is_no_token(start: Start) -> None:
 
 
 def test_tokens_are_compared_as_a_whole_and_with_all_clients() -> None:
-    door = Doorkeeper(Settings(host="0.0.0.0", tokens=TOKENS))
+    door = Doorkeeper(ServerSettings(host="0.0.0.0", tokens=TOKENS))
     assert [door.client_of(token) for token in (ANN, BOB, ANN[:-1], ANN + "x", "", "\ud800")] == [
         "ann", "bob", None, None, None, None,
     ]  # fmt: skip
@@ -127,10 +127,10 @@ def test_tokens_are_compared_as_a_whole_and_with_all_clients() -> None:
 def test_a_server_that_others_can_reach_needs_tokens() -> None:
     for host in ("0.0.0.0", "192.168.1.4", "::", "example.org"):
         with pytest.raises(ConfigError, match="REDRAFT_TOKENS"):
-            Settings(host=host)
-        assert Settings(host=host, tokens=TOKENS).tokens
+            ServerSettings(host=host)
+        assert ServerSettings(host=host, tokens=TOKENS).tokens
     for host in ("127.0.0.1", "localhost", "::1"):
-        assert Settings(host=host).tokens is None
+        assert ServerSettings(host=host).tokens is None
 
 
 def test_tokens_come_from_the_environment_or_a_file_and_are_never_quoted(tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_a_mistake_is_logged_without_what_its_message_quotes() -> None:
 
 
 def test_a_second_server_on_a_port_is_refused_before_its_models_load() -> None:
-    first = open_socket(Settings(port=0))
+    first = open_socket(ServerSettings(port=0))
     with first, pytest.raises(InputError, match=r"cannot listen on .* choose another with --port"):
-        open_socket(Settings(port=first.getsockname()[1]))
+        open_socket(ServerSettings(port=first.getsockname()[1]))
 
 
 def test_bounds_are_set_by_name() -> None:
@@ -365,7 +365,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(start: Start) -> None:
 
 
 async def test_pictures_are_not_fetched_by_url_unless_their_host_is_allowed(tmp_path: Path) -> None:
-    closed = PictureReader(Settings(data=tmp_path))
+    closed = PictureReader(ServerSettings(data=tmp_path))
     urls = (
         "http://127.0.0.1/x.png", "http://169.254.169.254/latest/meta-data/", "https://example.org/x.png",
         "file:///etc/passwd", "ftp://example.org/x", "gopher://x", "http://[::1]/x", "http://example.org:22/", "//x/y",
@@ -374,7 +374,7 @@ async def test_pictures_are_not_fetched_by_url_unless_their_host_is_allowed(tmp_
     for url in urls:
         with pytest.raises(InputError, match="not fetched"):
             await closed.fetch(url)
-    few = PictureReader(Settings(data=tmp_path, image_hosts=("example.org", "localhost")))
+    few = PictureReader(ServerSettings(data=tmp_path, image_hosts=("example.org", "localhost")))
     for url in (
         "http://example.org.evil.example/x", "http://evil.example/example.org", "http://example.org@evil.example/x",
         "http://u:p@example.org/x", "http://example.org:8080/x",
@@ -397,7 +397,7 @@ def test_addresses_inside_of_networks_are_known() -> None:
 async def test_data_urls_hold_pictures_and_nothing_else(tmp_path: Path) -> None:
     import base64
 
-    pictures = PictureReader(Settings(data=tmp_path, bounds=Bounds(max_image_bytes=3000)))
+    pictures = PictureReader(ServerSettings(data=tmp_path, bounds=Bounds(max_image_bytes=3000)))
     whole = base64.b64encode(png(Image.new("RGB", (8, 8), "red"))).decode()
     assert (await pictures.fetch(f"data:image/png;base64,{whole}")).size == (8, 8)
     for url in (

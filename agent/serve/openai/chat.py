@@ -53,19 +53,19 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
     text = _without_pictures(last.text)
     own = last.pictures
     url = own[-1] if own else _latest(body.messages)
-    parts = service.served(profile).models
-    if url is None or (not own and not (parts.editing is not None or parts.answerer)):
+    models = service.served(profile).models
+    if url is None or (not own and not (models.editing is not None or models.answerer)):
         return Turn("draw", text), None
     picture = await service.pictures.fetch(url)
-    if parts.turn_reader is None:
+    if models.turn_reader is None:
         return Turn("edit" if own else "draw", text), picture
     earlier = tuple(_without_pictures(message.text) for message in said[-1 - _EARLIER : -1])
     context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
-    async with parts.calls:
-        turn = await parts.turn_reader(context)
-    if turn.kind == "ask" and parts.answerer is not None:
+    async with models.calls:
+        turn = await models.turn_reader(context)
+    if turn.kind == "ask" and models.answerer is not None:
         return Turn("ask", turn.text or text), picture
-    if turn.kind == "edit" and (own or parts.editing is not None):
+    if turn.kind == "edit" and (own or models.editing is not None):
         return Turn("edit", turn.text or text), picture
     if own:  # who sends a picture along wants something of it
         return Turn("edit", text), picture
@@ -93,10 +93,10 @@ def _begin(
 
 
 async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:
-    parts = service.served(profile).models
-    assert parts.answerer is not None
-    async with parts.calls:
-        return await parts.answerer(picture, question)
+    models = service.served(profile).models
+    assert models.answerer is not None
+    async with models.calls:
+        return await models.answerer(picture, question)
 
 
 def thought(event: Event | RunResult) -> str:
