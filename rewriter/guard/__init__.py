@@ -39,6 +39,7 @@ RULES: dict[str, Rule] = {
     "quoted_text": quotes.quoted_text,
     "added_text": quotes.added_text,
     "subject": content.subject,
+    "medium": content.medium,
     "syntax": content.syntax,
     "numbers": numbers.numbers,
     "counts": numbers.counts,

@@ -33,12 +33,17 @@ class _Common:
 
     words: frozenset[str]
     characters: frozenset[str]
+    media: dict[str, str]
+    """The kind of picture that a word names."""
+    media_unspaced: tuple[tuple[str, str], ...]
 
 
 @cache
 def _common(languages: Languages) -> _Common:
     words: set[str] = set()
     characters: set[str] = set()
+    media: dict[str, str] = {}
+    media_unspaced: dict[str, str] = {}
     for language in languages:
         for table in (language.negation, language.counts, language.colours):
             words |= set(table.stops) if table else set()
@@ -50,9 +55,17 @@ def _common(languages: Languages) -> _Common:
             characters |= {*language.numerals.digits, *language.numerals.scales, *language.numerals.counters}
         if language.colours:
             (words if language.spaced else characters).update(*language.colours.words.values())
-        words |= set(language.media)
-        characters |= set("".join(language.media)) if not language.spaced else set()
-    return _Common(frozenset(words), frozenset(characters))
+        named = {word for kind in language.media.values() for word in kind}
+        (words if language.spaced else characters).update(named if language.spaced else "".join(named))
+        for kind, forms in language.media.items():
+            (media if language.spaced else media_unspaced).update(dict.fromkeys(forms, kind))
+    media = {word: kind for word, kind in media.items() if kind != "other"}
+    return _Common(
+        words=frozenset(words),
+        characters=frozenset(characters),
+        media=media,
+        media_unspaced=tuple(media_unspaced.items()),
+    )
 
 
 def subject(case: TextPair) -> Iterator[Finding]:
@@ -72,6 +85,25 @@ def subject(case: TextPair) -> Iterator[Finding]:
         return  # another script, which is the business of the rule on language
     message = "The rewrite has nothing of what the request is about."
     yield Finding("subject", message, case.request.text, "request", 0, len(case.request.text))
+
+
+def medium(case: TextPair) -> Iterator[Finding]:
+    """An oil painting does not become a 3D render."""
+    wanted = _media(case.request)
+    if not wanted:
+        return
+    shown = _media(case.rewrite)
+    if shown and not shown & wanted:
+        kinds = " or ".join(sorted(wanted))
+        yield Finding("medium", f"The request wants a {kinds}, the rewrite has a {' or '.join(sorted(shown))}.")
+
+
+def _media(passage: Passage) -> set[str]:
+    """The kinds of pictures that a passage names."""
+    common = _common(passage.languages)
+    if not passage.spaced:
+        return {kind for word, kind in common.media_unspaced if word in passage.plain}
+    return {common.media[word.text] for word in passage.words if word.text in common.media}
 
 
 def _content(passage: Passage) -> set[str]:

@@ -346,8 +346,8 @@ class Language(_Table):
     """Whether nouns change their endings by case: then forms are known by their common beginning."""
     elided: Words = ()
     """What is written before an apostrophe, in one with the word behind it: l'ours."""
-    media: Words = ()
-    """Words for kinds of pictures: photo, painting."""
+    media: dict[str, Words] = {}
+    """Words for kinds of pictures, by kind: photo, painting, drawing, render; "other" goes with any."""
     plurals: dict[str, str] = {}
     """Irregular plurals, for English."""
     numbers: Numbers | None = None

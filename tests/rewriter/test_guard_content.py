@@ -48,6 +48,20 @@ def test_a_subject_that_comes_back_is_not(request_: str, rewrite: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "kept", "lost"),
     [
+        ("an oil painting of a cat", "a painting of a cat in oil", "a 3D render of a cat"),
+        ("a photo of a cat", "a close photograph of a cat", "a sketch of a cat"),
+        ("ein Foto einer Katze", "Eine Fotografie einer Katze auf dem Sofa", "Eine Zeichnung einer Katze auf dem Sofa"),
+        ("一张猫的照片", "一张猫的照片，光线柔和", "一幅猫的素描，光线柔和"),
+    ],
+)
+def test_the_medium_stays(request_: str, kept: str, lost: str) -> None:
+    assert rules(request_, kept) == set()
+    assert "medium" in rules(request_, lost)
+
+
+@pytest.mark.parametrize(
+    ("request_", "kept", "lost"),
+    [
         ("<lora:detail:0.8> a cat", "<lora:detail:0.8> a fluffy cat", "a fluffy cat on a sofa"),
         ("(red hat:1.4) woman", "a woman in a (red hat:1.4)", "a woman in a red hat"),
         ("a __animal__ in a field", "a __animal__ in a sunny field", "an animal in a field"),
@@ -128,7 +142,7 @@ def test_no_false_alarm(request_: str, rewrite: str) -> None:
     ("request_", "rewrite"),
     [
         ("a cat on a sofa", "a dog on a sofa"),  # part of the subject comes back
-        ("an oil painting of a cat", "a 3D render of a cat"),  # the medium
+        ("an oil painting of a cat", "a cat on a sofa"),  # the medium, if it is only lost
         ("photo of sks dog in a bucket", "photo of a dog in a bucket"),  # a trigger word that nobody declared
         ("貓戴著紅色帽子坐在窗邊", "猫戴着红色帽子坐在窗边"),  # traditional and simplified characters
     ],
