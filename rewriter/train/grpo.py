@@ -21,11 +21,11 @@ from typing import Any
 
 from redraft.errors import ConfigError
 from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run
-from rewriter.train.data import DataArguments, load_requests, rl_rows, style_and_rules
+from rewriter.train.data import DataArguments, load_requests, make_reply, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
-from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
+from rewriter.train.script import check_template, set_model_kwargs, settings_of, train_and_save
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
 
 
@@ -100,6 +100,8 @@ def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
         text = tokenizer.apply_chat_template(
             row["prompt"], tokenize=False, add_generation_prompt=True, **(training.chat_template_kwargs or {})
         )
+        reply = make_reply("What matters.", "A picture.")
+        check_template(tokenizer, row["prompt"], reply, **(training.chat_template_kwargs or {}))
     except OSError as error:
         raise missing_model(place, error) from error
     except ValueError as error:

@@ -29,12 +29,12 @@ class MuonWithAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
     ) -> None:
-        given = [{**group, "params": list(group["params"])} for group in groups]
+        own_groups = [{**group, "params": list(group["params"])} for group in groups]
 
         def chosen(by_muon: bool) -> list[dict[str, Any]]:
             return [
                 {"params": own, "weight_decay": group.get("weight_decay", 0.0)}
-                for group in given
+                for group in own_groups
                 if (own := [p for p in group["params"] if (p.ndim == 2 and vocabulary not in p.shape) is by_muon])
             ]
 
@@ -43,7 +43,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             self._parts.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
         if others := chosen(False):
             self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps))
-        super().__init__(given, {"lr": lr})
+        super().__init__(own_groups, {"lr": lr})
         self._share_groups()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

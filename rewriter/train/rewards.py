@@ -33,19 +33,19 @@ def failures(rewards: Sequence[Reward]) -> int:
 def alignment(report: Report, how: str = "group_mean") -> Reward:
     """A picture's reward in [0, 1] by `evaluator.align.aggregate` ("group_mean", the paper's, or "mean", ...).
 
-    None where the judge failed on any check: the others' mean would be that of an easier checklist.
+    None if the judge failed on any check: the others' mean would be that of an easier checklist.
     """
     return None if report.failed else aggregate(report.verdicts, how)
 
 
 def mean_of(rewards: Sequence[Reward]) -> Reward:
-    """The mean of those that did not fail, such as a rewrite's pictures from several seeds; None where all did."""
+    """The mean of those that did not fail, such as a rewrite's pictures from several seeds; None if all did."""
     known = _known(rewards)
     return fmean(known) if known else None
 
 
 def group_advantages(rewards: Sequence[Reward]) -> list[Reward]:
-    """(r_i - mean) / (std + 1e-6) within one prompt's group, std with n - 1 as TRL has it (GRPO, arXiv 2402.03300)."""
+    """(r_i - mean) / (std + 1e-6) within one request's group, std with n - 1 as in TRL (GRPO, arXiv 2402.03300)."""
     known = _known(rewards)
     if len(set(known)) < 2:  # else rounding would be divided by 1e-6
         return _each(rewards, lambda _: 0.0)
@@ -54,7 +54,7 @@ def group_advantages(rewards: Sequence[Reward]) -> list[Reward]:
 
 
 def normalise_then_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, float]) -> list[Reward]:
-    """sum_k w_k (r_ik - mean_k) / (std_k + 1e-6) over one prompt's group, for several rewards k of the same rewrites.
+    """sum_k w_k (r_ik - mean_k) / (std_k + 1e-6) over one request's group, for several rewards k of the same rewrites.
 
     Each reward is brought to one scale before they are added, so that one with a narrow range still counts (TRL's
     `multi_objective_aggregation="normalize_then_sum"`, after GDPO, arXiv 2601.05242; without its last normalisation
@@ -86,7 +86,7 @@ def log_tamed(
 
 
 def compare(scores: Sequence[Reward], margin: float = 0.0) -> dict[tuple[int, int], float | None]:
-    """All pairs i < j of a group: 1 where i is better, 0 where j is, 0.5 within `margin`, None where a score failed."""
+    """All pairs i < j of a group: 1 if i is better, 0 if j is, 0.5 within `margin`, None if a score failed."""
     return {(i, j): _compared(scores[i], scores[j], margin) for i, j in combinations(range(len(scores)), 2)}
 
 
@@ -102,7 +102,7 @@ class TaskNorm:
     """Task-wise normalisation by a moving average (EMA-GRPO, of OneThinker).
 
     A = (r - group mean) / (sigma_task + 1e-6), where per task m1 and m2 are moving averages of r and r squared, and
-    sigma = sqrt(max(m2 - m1^2, 1e-6)). The batch at hand is taken in first. In a group where any |A| is above
+    sigma = sqrt(max(m2 - m1^2, 1e-6)). The current batch is taken in first. In a group with any |A| above
     `largest`, the group's own deviation (n - 1) stands in for sigma. `moments` (task to m1, m2) is all there is to
     save and to restore. How the source starts the averages is not known; here the first batch's moments start them.
     """
@@ -131,8 +131,8 @@ class TaskNorm:
             return list(group)
         m1, m2 = self.moments[task]
         sigma, mean = math.sqrt(max(m2 - m1 * m1, _EPS)), fmean(known)
-        found = _each(group, lambda r: (r - mean) / (sigma + _EPS))
-        return group_advantages(group) if any(abs(a) > self.largest for a in _known(found)) else found
+        advantages = _each(group, lambda r: (r - mean) / (sigma + _EPS))
+        return group_advantages(group) if any(abs(a) > self.largest for a in _known(advantages)) else advantages
 
 
 def disagreement(repeats: Sequence[float], clamp: float = 1e-4) -> float:
@@ -246,7 +246,7 @@ _PARTS = ("alignment", "format", "intent")
 
 @dataclass(frozen=True)
 class ShapingRow:
-    """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.Scored`)."""
+    """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.ScoredSample`)."""
 
     request: str
     task: str

@@ -10,7 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from redraft import training
+from redraft.errors import ConfigError
 from redraft.training import console, read_settings
+from rewriter.reply import parse_reply
+from rewriter.train.data import Chat
 
 
 def recipes() -> dict[str, Path]:
@@ -21,6 +24,20 @@ def recipes() -> dict[str, Path]:
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
     """`redraft.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
+
+
+def check_template(tokenizer: Any, chat: Chat, reply: str, **template_args: Any) -> None:
+    """Raises ConfigError if the chat template does not give a taught reply back, as templates do that drop thoughts: the
+    model would learn, or be trained on, something other than what its parser reads."""
+    asked = str(tokenizer.apply_chat_template(chat, tokenize=False, **template_args))
+    turn = {"role": "assistant", "content": reply}
+    whole = str(tokenizer.apply_chat_template([*chat, turn], tokenize=False, **template_args))
+    read, taught = parse_reply(whole.removeprefix(asked)), parse_reply(reply)
+    if read.prompt != taught.prompt or not read.thought.endswith(taught.thought):
+        raise ConfigError(
+            "the model's chat template does not give a reply back as it was taught: it changes the thought or the answer; "
+            "set chat_template_path to a template that keeps them, or take another model"
+        )
 
 
 def at_least_one(text: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from redraft.errors import ConfigError
 from redraft.training import checkpoint_for, console, find_model, missing_model, report_loaded, run, setting
 from rewriter.train.data import DataArguments, load_triplets, sft_rows, style_and_rules
-from rewriter.train.script import set_model_kwargs, settings_of, train_and_save
+from rewriter.train.script import check_template, set_model_kwargs, settings_of, train_and_save
 
 
 @dataclass
@@ -47,14 +47,17 @@ def train(argv: Sequence[str]) -> None:
     held_out = None
     if data.eval_files:
         held_out = report_loaded("eval_files", load_triplets(data.eval_files, max_bad=data.max_bad))
+    place = find_model(model.model_name_or_path, model.model_revision)
+    rows = sft_rows(triplets.records, style, thoughts=what.thoughts)
     trainer = _trainer(
-        find_model(model.model_name_or_path, model.model_revision),
+        place,
         training,
         model,
-        sft_rows(triplets.records, style, thoughts=what.thoughts),
+        rows,
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
         muon=what.muon,
     )
+    check_template(trainer.processing_class, rows[0]["prompt"], rows[0]["completion"][0]["content"])
     _warn_of_cuts(trainer, training.max_length, len(triplets.records))
     train_and_save(trainer, checkpoint_for(training))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mini.rewriter.model import build_model, save, train_tokenizer
+from redraft.errors import ConfigError
 from redraft.training import last_checkpoint
 from rewriter.train import sft
+from rewriter.train.script import check_template
 
 TRIPLETS = [
     {"request": f"{number} stars", "thought": f"{number} of them", "prompt": f"{number} red stars"}
@@ -157,3 +160,26 @@ def test_a_list_may_be_a_single_name_in_the_file(tmp_path: Path, capsys: pytest.
     )
     assert sft.main(["--config", str(config), "--use_cpu", "true"]) == 2
     assert f"cannot read {gone}" in capsys.readouterr().err
+
+
+class Template:
+    """A tokenizer whose chat template writes replies as `write` says."""
+
+    def __init__(self, write: Callable[[str], str]) -> None:
+        self._write = write
+
+    def apply_chat_template(self, chat: list[dict[str, str]], tokenize: bool) -> str:
+        texts = [self._write(t["content"]) if t["role"] == "assistant" else t["content"] for t in chat]
+        return "".join(f"<|im_start|>{t['role']}\n{text}<|im_end|>\n" for t, text in zip(chat, texts, strict=True))
+
+
+def test_a_chat_template_that_drops_thoughts_is_refused() -> None:
+    chat = [{"role": "user", "content": "two stars"}]
+    reply = "<think>two of them</think><answer>two red stars</answer>"
+    check_template(Template(lambda text: text), chat, reply)
+    check_template(
+        Template(lambda text: text.replace("<think>", "<think>\n").replace("</think>", "\n</think>\n\n")), chat, reply
+    )
+    for write in (lambda text: text.partition("</think>")[2], lambda text: text.replace("red", "blue")):
+        with pytest.raises(ConfigError, match="chat template"):
+            check_template(Template(write), chat, reply)
