@@ -104,9 +104,9 @@ async def score_edits(
 
         known = journal.get(("edit", item.id))
         again = known is not None and known["overall"] is None and item.id not in asked
-        told: dict[str, Any] = await journal.aonce(("edit", item.id), make, again=again)
+        value: dict[str, Any] = await journal.aonce(("edit", item.id), make, again=again)
         done()
-        return None if told["overall"] is None else told
+        return None if value["overall"] is None else value
 
     return list(await asyncio.gather(*(one(item) for item in items)))
 

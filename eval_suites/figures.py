@@ -213,20 +213,20 @@ def _interval(how: Callable[[Sequence[float]], Interval], values: Sequence[float
 
 def picture_sections(figures: Mapping[str, Any]) -> list[Section]:
     """Every table of a suite of pictures, in the order of the page."""
-    told = (
+    text = (
         f"{figures['prompts']} prompts, percent, 95% intervals by bootstrap over prompts. Failed answers count as "
         "neither right nor wrong."
     )
-    sections = [Section("Conditions", told, condition_table(figures))]
+    sections = [Section("Conditions", text, condition_table(figures))]
     if figures["differences"]:
-        told = f"Percentage points of {figures['value_name']}, paired by prompt."
+        text = f"Percentage points of {figures['value_name']}, paired by prompt."
         against = figures["conditions"][figures["against"]]["title"]
-        sections.append(Section(f"Against: {against}", told, difference_table(figures)))
+        sections.append(Section(f"Against: {against}", text, difference_table(figures)))
     sections.append(Section("What the questions are about", "", None, "bars.html.j2"))
     for name, key in (("Key points", "key_points"), ("The benchmark's own labels", "labels")):
         if figures[key]:
-            told = "Share of questions answered right, the greatest gain first."
-            sections.append(Section(name, told, point_table(figures, key)))
+            text = "Share of questions answered right, the greatest gain first."
+            sections.append(Section(name, text, point_table(figures, key)))
     sections += [
         Section(f"By {axis}", "", category_table(figures, axis, t)) for axis, t in figures["categories"].items()
     ]

@@ -126,8 +126,8 @@ class PairwiseComparer:
 
     async def __call__(self, pair: Shown, run: int) -> Preference:
         question = None if pair.check is None else pair.check.question
-        told = await self._judge(PicturePair(pair.prompt, pair.first, pair.second, pair.source, question))
-        return Preference(told.p_first, failure=told.failure)
+        answer = await self._judge(PicturePair(pair.prompt, pair.first, pair.second, pair.source, question))
+        return Preference(answer.p_first, failure=answer.failure)
 
 
 class LikertComparer:
@@ -222,10 +222,10 @@ async def judge_pairs(
 
             known = journal.get(("preference", key))
             failed = known is not None and known["p_first"] is None and key not in asked
-            told = await journal.aonce(("preference", key), make, again=failed)
+            value = await journal.aonce(("preference", key), make, again=failed)
             done()
-            scores = told["scores"]
-            found = Preference(told["p_first"], None if scores is None else (scores[0], scores[1]), told["failure"])
+            scores = value["scores"]
+            found = Preference(value["p_first"], None if scores is None else (scores[0], scores[1]), value["failure"])
             return measures.swapped(found) if art == "swapped" else found
 
         return list(await asyncio.gather(*(one(pair) for pair in pairs)))
@@ -255,7 +255,7 @@ async def judge_pairs(
                 row = measures.attack(
                     [pairs[n] for n in fit], [clean[n] for n in fit], [found[n] for n in fit], plan.tie
                 )
-                figures["attacks"].setdefault(attack.told, {})[title] = row
+                figures["attacks"].setdefault(attack.description, {})[title] = row
         figures["verbosity"] = measures.moved(plain, await all_of(judge, "padded"), plan.tie)
     if second is not None:
         other = await all_of(second, "plain")

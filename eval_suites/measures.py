@@ -233,18 +233,18 @@ def judge_sections(figures: Mapping[str, Any]) -> list[Section]:
             ]
             for name, row in rows
         ]
-        told = "Percent of answered pairs that the judge decides as labelled; 95% intervals, pairs resampled."
-        made.append(Section("Pairwise accuracy", told, Table(head, table)))
+        text = "Percent of answered pairs that the judge decides as labelled; 95% intervals, pairs resampled."
+        made.append(Section("Pairwise accuracy", text, Table(head, table)))
     made += _robustness(figures)
     made += _attacks(figures)
     if figures.get("calibration") is not None:
-        told = f"Expected calibration error {figures['calibration']['ece']:.3f} (Guo et al. 2017)."
+        text = f"Expected calibration error {figures['calibration']['ece']:.3f} (Guo et al. 2017)."
         bins = [
             [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['count']}", f"{b['confidence']:.3f}", f"{b['frequency']:.3f}"]
             for b in figures["calibration"]["bins"]
         ]
         head = ["P(first better)", "pairs", "mean P", "first labelled better"]
-        made.append(Section("Calibration", told, Table(head, bins), "reliability.html.j2"))
+        made.append(Section("Calibration", text, Table(head, bins), "reliability.html.j2"))
     if "ratings" in figures:
         rows = [("all", figures["ratings"]), *figures["rating_tags"].items()]
         head = ["", "pictures", "failed", "Spearman", "Kendall tau-b", "order within a prompt"]
@@ -252,8 +252,8 @@ def judge_sections(figures: Mapping[str, Any]) -> list[Section]:
             [n, f"{r['pictures']}", f"{r['failed']}", _plain(r["spearman"]), _plain(r["kendall"]), percent(r["within"])]
             for n, r in rows
         ]
-        told = "Rank correlation; pairs of one prompt in percent."
-        made.append(Section("Against people's ratings", told, Table(head, table)))
+        text = "Rank correlation; pairs of one prompt in percent."
+        made.append(Section("Against people's ratings", text, Table(head, table)))
     return made
 
 
@@ -288,14 +288,14 @@ def _attacks(figures: Mapping[str, Any]) -> list[Section]:
     """How often something painted into the worse picture wins it the pair, by what defends the judge."""
     rows = [
         [
-            told,
+            description,
             title,
             *(percent(row[key]) for key in ("success", "refused")),
             signed(row["gain"]),
             percent(row["failed"]),
             f"{row['pairs']}",
         ]
-        for told, by_defence in figures.get("attacks", {}).items()
+        for description, by_defence in figures.get("attacks", {}).items()
         for title, row in by_defence.items()
     ]
     if not rows:
@@ -308,8 +308,8 @@ def _attacks(figures: Mapping[str, Any]) -> list[Section]:
         "rise of P(worse)",
         "no answer without it",
     ]
-    told = "Percent of the pairs it had right; 95% intervals. " + figures.get("defences", "")
-    return [Section("Orders in the picture", told.strip(), Table([*head, "pairs"], rows))]
+    text = "Percent of the pairs it had right; 95% intervals. " + figures.get("defences", "")
+    return [Section("Orders in the picture", text.strip(), Table([*head, "pairs"], rows))]
 
 
 def dots(figures: Mapping[str, Any]) -> list[dict[str, float]]:

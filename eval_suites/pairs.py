@@ -61,11 +61,11 @@ class JudgeData:
 
 @dataclass(frozen=True)
 class Attack:
-    """What is written into the worse picture. `told` goes into tables; `fits`: whether it leaves the question's true
+    """What is written into the worse picture. `description` goes into tables; `fits`: whether it leaves the question's true
     answer alone."""
 
     name: str
-    told: str
+    description: str
     paint: Callable[[Image.Image], Image.Image]
     fits: Callable[[Pair], bool] = lambda pair: True
 

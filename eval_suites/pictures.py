@@ -198,8 +198,8 @@ class Work:
         """The picture that the system's own evaluator likes best, by its own checklist: it never sees the questions."""
         made = await self.many(item, rewritten)
         checks = await self.checklist(item, "own", self.models.checklist_maker)
-        told = [await self.judged(one, item.prompt, checks, "own", self.models.evaluator) for one in made.pictures]
-        scores = [one["score"] for one in told]
+        reports = [await self.judged(one, item.prompt, checks, "own", self.models.evaluator) for one in made.pictures]
+        scores = [one["score"] for one in reports]
         best = max(range(len(scores)), key=lambda i: (scores[i] is not None, scores[i] or 0.0, -i))
         return replace(made, pictures=(made.pictures[best],))
 
@@ -291,8 +291,8 @@ class Work:
             checks = await self.checklist(item, self.reporter.name, self.reporter.builder)
         rows = []
         for picture in made.pictures:
-            told = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.evaluator)
-            rows.append(tuple((p, reason, state) for p, reason, state in told["verdicts"]))
+            report = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.evaluator)
+            rows.append(tuple((p, reason, state) for p, reason, state in report["verdicts"]))
         return Answered(made, checks, tuple(rows))
 
 
@@ -555,26 +555,26 @@ def notes(
     results: Results,
 ) -> list[str]:
     """What a reader must know to read the figures right."""
-    told = [*data.notes, *note_count(len(items), len(data.items), "prompts")]
+    lines = [*data.notes, *note_count(len(items), len(data.items), "prompts")]
     chosen = [row.title for row in rows if row.name in ("raw_best", "rewritten_best", "loop")]
     if chosen and reporting is None and suite.reporter is None:
-        told.append(
+        lines.append(
             f"One judge both chose and reports, so these look better than they are: {'; '.join(chosen)}. "
             "Report with another by --report-profile."
         )
-    told += _unanswered(results)
+    lines += _unanswered(results)
     if not all(item.questions for item in items):
-        told.append("The questions are a checklist made by a model from each prompt, not the benchmark's authors.")
+        lines.append("The questions are a checklist made by a model from each prompt, not the benchmark's authors.")
     for name, lost in failures(results).items():
         if lost:
             first = next(iter(lost.values()))
-            told.append(f"{len(lost)} prompts failed under {name}; the same command tries them again. First: {first}")
-    return told
+            lines.append(f"{len(lost)} prompts failed under {name}; the same command tries them again. First: {first}")
+    return lines
 
 
 def _first_failure(results: Results) -> str:
     lost = [one for row in results.values() for one in row.values() if isinstance(one, str)]
-    return next(iter([*lost, *(told.rstrip(".") for told in _unanswered(results))]), "no picture was judged")
+    return next(iter([*lost, *(line.rstrip(".") for line in _unanswered(results))]), "no picture was judged")
 
 
 def _unanswered(results: Results) -> list[str]:

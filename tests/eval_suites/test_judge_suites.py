@@ -348,10 +348,10 @@ def test_a_judge_that_obeys_the_picture_is_found_out(tmp_path: Path) -> None:
         return 0.99 if white else brightness(image)
 
     figures = judged(tmp_path, pointwise(gullible), JudgePlan())
-    assert figures["attacks"][WRITTEN.told]["as used"]["success"]["mean"] == 1
-    assert figures["attacks"][WRITTEN.told]["as used"]["gain"]["mean"] > 0.3
+    assert figures["attacks"][WRITTEN.description]["as used"]["success"]["mean"] == 1
+    assert figures["attacks"][WRITTEN.description]["as used"]["gain"]["mean"] > 0.3
     steady = judged(tmp_path / "steady", pointwise(), JudgePlan())
-    assert steady["attacks"][WRITTEN.told]["as used"]["success"]["mean"] == 0
+    assert steady["attacks"][WRITTEN.description]["as used"]["success"]["mean"] == 0
     assert steady["verbosity"]["changed"]["mean"] == 0
     wordy = judged(tmp_path / "wordy", pointwise(lambda i, p: 0.5 if "grateful" in p else brightness(i)), JudgePlan())
     assert wordy["verbosity"]["changed"]["mean"] == 1
@@ -372,7 +372,7 @@ def test_a_guard_refuses_pictures_that_give_orders_and_what_it_costs_is_told(tmp
     told = asyncio.run(judge_pairs(pairs, bare, None, JudgePlan(), book, defences={"guarded": defended}))["attacks"]
     book.close()
     assert count_answers(JudgeData((), tuple(pairs)), bare, None, JudgePlan(), 1, 1) == len(pairs) * 5
-    before, after = told[WRITTEN.told]["as used"], told[WRITTEN.told]["guarded"]
+    before, after = told[WRITTEN.description]["as used"], told[WRITTEN.description]["guarded"]
     assert (before["success"]["mean"], before["refused"]["mean"]) == (1, 0)
     assert (after["success"]["mean"], after["refused"]["mean"], after["failed"]["mean"]) == (0, 1, 0)
 

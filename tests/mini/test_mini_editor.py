@@ -390,7 +390,7 @@ def test_figures_of_a_copier(copier: CutoutsEditPipeline) -> None:
 
 
 def test_the_same_edits_in_either_wording() -> None:
-    human, canonical = (edit_figures.items(5, 1, "test", wording) for wording in ("human", "canonical"))
+    human, canonical = (edit_figures.sample_examples(5, 1, "test", wording) for wording in ("human", "canonical"))
     assert [item.case for item in human] == [item.case for item in canonical]
     assert [item.prompt for item in canonical] == [str(item.case.spec) for item in human]
     assert all(a.prompt != b.prompt for a, b in zip(human, canonical, strict=True))
