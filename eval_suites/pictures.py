@@ -45,7 +45,7 @@ PATIENCE = 3
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PictureTask:
     """One picture to draw."""
 
     prompt: str
@@ -72,7 +72,7 @@ class Easel:
         self._pictures: dict[str, asyncio.Future[str]] = {}
         self._failures = 0
 
-    def promise(self, draws: Sequence[Drawing]) -> list[Drawing]:
+    def promise(self, draws: Sequence[PictureTask]) -> list[PictureTask]:
         """Takes on what nobody has taken on yet, and returns it in order, for `work`."""
         loop = asyncio.get_running_loop()
         mine = [draw for draw in dict.fromkeys(draws) if draw.key not in self._pictures]
@@ -80,11 +80,11 @@ class Easel:
             self._pictures[draw.key] = loop.create_future()
         return mine
 
-    async def picture(self, draw: Drawing) -> str:
+    async def picture(self, draw: PictureTask) -> str:
         """The picture's hash, once it is drawn. Raises BackendError if it could not be."""
         return await asyncio.shield(self._pictures[draw.key])
 
-    async def work(self, mine: Sequence[Drawing]) -> None:
+    async def work(self, mine: Sequence[PictureTask]) -> None:
         """Draws what `promise` returned. Raises BackendError when PATIENCE batches in a row have failed."""
         size = self._models.batch_size
         for start in range(0, len(mine), size):
@@ -111,11 +111,11 @@ class Easel:
             for draw, value in zip(batch, hashes, strict=True):
                 self._pictures[draw.key].set_result(value)
 
-    def _draw(self, batch: Sequence[Drawing]) -> list[str]:
+    def _draw(self, batch: Sequence[PictureTask]) -> list[str]:
         tasks = [ImageTask(draw.prompt, draw.seed, negative_prompt=draw.negative_prompt) for draw in batch]
         return [self._store.put(picture) for picture in render(self._models.generator, tasks)]
 
-    def _give_up(self, draws: Sequence[Drawing], error: BackendError) -> None:
+    def _give_up(self, draws: Sequence[PictureTask], error: BackendError) -> None:
         for draw in draws:
             future = self._pictures[draw.key]
             future.set_exception(error)
@@ -173,8 +173,8 @@ class Work:
 
     # -- making ---------------------------------------------------------------------------------------------------
 
-    def draws(self, item: Item, prompt: str, negative: str | None = None) -> list[Drawing]:
-        return [Drawing(prompt, seed_of(self.seed, item.prompt, k), negative) for k in range(self.images)]
+    def draws(self, item: Item, prompt: str, negative: str | None = None) -> list[PictureTask]:
+        return [PictureTask(prompt, seed_of(self.seed, item.prompt, k), negative) for k in range(self.images)]
 
     async def rewrite(self, item: Item) -> dict[str, Any]:
         """The first rewrite of the item's prompt. Falls back to the prompt itself as the rewriter does."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval_suites.pictures import Drawing, NoChecklists, Work, seed_of
+from eval_suites.pictures import NoChecklists, PictureTask, Work, seed_of
 from eval_suites.report import percent, signed
 from eval_suites.stats import bootstrap, calibration, paired_difference
 from eval_suites.suite import Answered, Data, Item, Question, Reporter, Results, Suite, every_right, share_right
@@ -151,7 +151,7 @@ async def _parts(work: Work, items: Sequence[Item]) -> dict[str, Any]:
         return asdict(await asyncio.to_thread(oracle_on_renders, len(items), work.seed))
 
     told = await work.journal.aonce(("oracle", str(len(items))), renders)
-    draws = [Drawing(item.row["caption"], seed_of(work.seed, f"caption {item.id}", 0)) for item in items]
+    draws = [PictureTask(item.row["caption"], seed_of(work.seed, f"caption {item.id}", 0)) for item in items]
     drawing = asyncio.ensure_future(work.easel.work(work.easel.promise(draws)))
     right = []
     for item, one in zip(items, draws, strict=True):
