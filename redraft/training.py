@@ -92,7 +92,9 @@ def read_settings(
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"the settings cannot be used: {one_line(error)}") from error
     for part in settings:
-        _wrap_single_values(part)
+        # TRL itself makes one text of a single lora_target_modules, which peft reads as a pattern.
+        if not type(part).__module__.startswith(("trl.", "transformers.")):
+            _wrap_single_values(part)
     return settings
 
 
