@@ -32,7 +32,7 @@ class Watch(Protocol):
 
 
 @dataclass(eq=False)
-class Drawing:
+class QueuedDrawing:
     """What one run wants drawn. `given_up`: what its own callback raised."""
 
     tasks: Sequence[ImageTask]
@@ -48,7 +48,7 @@ class Drawing:
                 self.given_up = error
 
 
-DrawingJob = Job[Drawing, list[Image.Image]]
+DrawingJob = Job[QueuedDrawing, list[Image.Image]]
 
 
 class _AllGaveUp(BaseException):
@@ -61,7 +61,7 @@ class RenderQueue:
     def __init__(self, backend: ImageBackend, batch_size: int, watch: Watch | None = None) -> None:
         self.backend = backend
         self._watch = watch
-        self._worker: Worker[Drawing, list[Image.Image]] = Worker(
+        self._worker: Worker[QueuedDrawing, list[Image.Image]] = Worker(
             "images",
             self._draw,
             size=max(1, batch_size),
@@ -91,7 +91,7 @@ class RenderQueue:
         queued: Callable[[int], None] | None,
     ) -> list[Image.Image]:
         """Waits in line, then gives the pictures. Raises what the backend, or `on_step`, raises."""
-        drawing = Drawing(tasks, on_step)
+        drawing = QueuedDrawing(tasks, on_step)
         job = self._worker.submit(drawing, client=client, weight=len(tasks))
         last = 0
         while True:
