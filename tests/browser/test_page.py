@@ -93,7 +93,7 @@ def test_reload_in_the_middle_and_a_second_tab(server: Process, new_page: Callab
     page = new_page(server.url)
     cheaply(page)
     say(page, STARS)
-    page.wait_for_url(lambda url: "#s" in url)
+    page.wait_for_url(lambda url: "#c" in url)
     page.get_by_role("article").first.wait_for()  # the turn is under way
     other = new_page(page.url)
     page.reload()

@@ -184,7 +184,7 @@ def test_a_picture_is_dropped_and_pasted(painted: Painted, new_page: NewPage, tm
     file = tmp_path / "dropped.png"
     file.write_bytes(png())
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    devtools = page.context.new_cdp_conversation(page)
+    devtools = page.context.new_cdp_session(page)
 
     def drag(kind: str) -> None:
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
@@ -372,7 +372,7 @@ def test_whoever_has_the_focus_is_seen(full: Any) -> None:
 
 
 def test_names_headings_language_and_alternatives(full: Any) -> None:
-    tree = full.context.new_cdp_conversation(full).send("Accessibility.getFullAXTree")["nodes"]
+    tree = full.context.new_cdp_session(full).send("Accessibility.getFullAXTree")["nodes"]
     roles = {"button", "link", "textbox", "slider", "spinbutton", "checkbox", "image", "group", "article", "dialog"}
     nodes = [node for node in tree if not node["ignored"] and node["role"]["value"] in roles]
     assert {"button", "link", "textbox", "slider", "spinbutton", "checkbox"} <= {n["role"]["value"] for n in nodes}
