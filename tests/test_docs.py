@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"])
-PACKAGES = ("redraft", "rewriter", "editors", "evaluator", "agent", "eval_suites", "mini", "tests", "scripts", "benchmarks")
+PACKAGES = "redraft rewriter editors evaluator agent eval_suites mini tests scripts benchmarks".split()
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
@@ -30,4 +30,6 @@ def test_the_modules_that_a_page_runs_are_there(page: Path) -> None:
     modules = re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8"))
     own = [module.rstrip(".") for module in modules if module.split(".")[0] in PACKAGES]
     paths = [ROOT.joinpath(*module.split(".")) for module in own]
-    assert not [str(path) for path in paths if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file())]
+    assert not [
+        str(path) for path in paths if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file())
+    ]
