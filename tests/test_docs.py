@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"])
-PACKAGES = "redraft rewriter editors evaluator agent eval_suites mini tests scripts benchmarks".split()
+PACKAGES = [
+    "redraft",
+    "rewriter",
+    "editors",
+    "evaluator",
+    "agent",
+    "eval_suites",
+    "mini",
+    "tests",
+    "scripts",
+    "benchmarks",
+]
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
