@@ -12,7 +12,7 @@
     print(result.stop, result.best_attempt.prompt, result.image)
 
 `agent.graph` is the way of a run, `agent.strategies` and `agent.decide` say what comes next, `agent.runfolder` and
-`agent.runlog` keep it on disk, `agent.events` are what a viewer sees of it.
+`agent.runfolder` keep it on disk, `agent.events` are what a viewer sees of it.
 """
 
 from __future__ import annotations

@@ -48,21 +48,19 @@ from agent.events import (
     Warned,
 )
 from agent.models import Chooser, Models
-from agent.runfolder import RunFolder, save_picture
-from agent.runlog import RunLog
+from agent.runfolder import RunFolder, RunLog, save_picture
 from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, load_strategy
 from agent.strategies.loop import derive_seed
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
-from editors.backend import ImageBackend, ImageTask, render
+from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask
 from editors.changes import is_unchanged
-from editors.images import fit_image, restore_outside_mask
 from evaluator.checklist import OVERALL
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
 from evaluator.types import Check, Outcome, Report
 from redraft.errors import InputError, ServerError
+from redraft.images import ImageStore
 from redraft.limits import Limits
-from redraft.store import ImageStore
 from redraft.templates import fence
 from rewriter.plan import RULES, FailedQuestion, Plan, Situation, Step, in_order, merged
 from rewriter.types import Rewrite

@@ -28,13 +28,12 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from agent.graph import Clock, Context, Node, State, build_graph
 from agent.models import Models, open_models
-from agent.runfolder import RunFolder
-from agent.runlog import RunLog
+from agent.runfolder import RunFolder, RunLog
 from agent.types import stable_key
 from redraft.errors import InputError
+from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
-from redraft.store import ImageStore
 from rewriter.request import clean_request
 
 

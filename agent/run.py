@@ -25,16 +25,14 @@ from agent.decide import best_of
 from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
-from agent.runfolder import RunFolder, finished_record, new_record, save_picture
-from agent.runlog import RunLog
+from agent.runfolder import RunFolder, RunLog, finished_record, new_record, save_picture
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, StopReason
 from evaluator.types import Check
 from redraft.errors import BackendError, ConfigError, InputError
-from redraft.images import fit_mask, save_png, to_rgb
+from redraft.images import ImageStore, fit_mask, save_png, to_rgb
 from redraft.limits import Limits
 from redraft.profiles import Profile
-from redraft.store import ImageStore
 from rewriter.request import clean_request
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from agent.runfolder import RunFolder
 from agent.types import is_box
-from redraft.store import ImageStore
+from redraft.images import ImageStore
 
 _EMBED_SIDE = 768
 """Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""

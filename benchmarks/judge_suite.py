@@ -33,9 +33,9 @@ from evaluator.types import Check
 from mini.world.raster import draw
 from mini.world.sampling import sample_pair
 from mini.world.wording import say
+from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile, model_place
-from redraft.store import ImageStore
 
 TARGET = 8.0
 

@@ -16,9 +16,17 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from editors import pipelines, quirks
-from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import fit_image, mode_of, restore_outside_mask, source_and_mask, wanted_size
+from editors import pipelines
+from editors.backend import (
+    ImageTask,
+    Mode,
+    StepCallback,
+    fit_image,
+    mode_of,
+    restore_outside_mask,
+    source_and_mask,
+    wanted_size,
+)
 from redraft.errors import BackendError, ConfigError, RedraftError
 from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig
@@ -93,7 +101,7 @@ class DiffusersBackend:
         self._stop.set()
         pipe = self._settled
         cls: type = type(pipe)
-        if pipe is not None and "callback_on_step_end" not in quirks.takes(cls):
+        if pipe is not None and "callback_on_step_end" not in pipelines.takes(cls):
             pipe._interrupt = True  # the flag that diffusers' loops look at; with a callback we stop them sooner
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
@@ -160,17 +168,17 @@ class DiffusersBackend:
         for position, task in enumerate(tasks):
             mode = mode_of(task)
             cls = self._classes()[mode]
-            if task.negative_prompt is not None and not quirks.takes_negative(cls):
+            if task.negative_prompt is not None and not pipelines.takes_negative(cls):
                 self._warn_once("takes no negative prompts; they are left out")
                 task = replace(task, negative_prompt=None)
-            if task.references and not quirks.quirk_of(cls).references:
+            if task.references and not pipelines.quirk_of(cls).references:
                 self._warn_once(f"takes one picture alone for what is asked ({mode}); further ones are left out")
                 task = replace(task, references=())
             size = wanted_size(task, self._default_size())
             groups.setdefault((mode, size, task.negative_prompt is None), []).append((position, task))
         batches = []
         for (mode, size, _), members in groups.items():
-            alone = mode != "generate" and quirks.sources_of(self._classes()[mode]) == "one"
+            alone = mode != "generate" and pipelines.sources_of(self._classes()[mode]) == "one"
             batches += _split(_Batch(mode, size, tuple(members)), 1 if alone else self._batch_size)
         return batches
 
@@ -184,8 +192,8 @@ class DiffusersBackend:
         pipe = self._pipeline_for(batch.mode)
         cls: type = type(pipe)
         arguments = self._arguments(pipe, batch)
-        progress.expect(quirks.steps_in(cls, arguments))
-        if "callback_on_step_end" in quirks.takes(cls):
+        progress.expect(pipelines.steps_in(cls, arguments))
+        if "callback_on_step_end" in pipelines.takes(cls):
             arguments["callback_on_step_end"] = progress.step
         what = f"{self.name} ({cls.__name__})"
         try:
@@ -211,12 +219,12 @@ class DiffusersBackend:
     def _arguments(self, pipe: Any, batch: _Batch) -> dict[str, Any]:
         cls = type(pipe)
         tasks = [task for _, task in batch.tasks]
-        size = quirks.working_size(pipe, batch.size, batch.mode) if batch.size is not None else None
-        arguments = quirks.settings_for(cls, batch.mode, self._config)
-        arguments |= quirks.prompts_for(
+        size = pipelines.working_size(pipe, batch.size, batch.mode) if batch.size is not None else None
+        arguments = pipelines.settings_for(cls, batch.mode, self._config)
+        arguments |= pipelines.prompts_for(
             cls, batch.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
         )
-        arguments |= quirks.size_for(cls, size)
+        arguments |= pipelines.size_for(cls, size)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**63) for task in tasks]
         if isinstance(getattr(pipe, "image_processor", None), VaeImageProcessor):
             arguments["output_type"] = "np"  # PIL would turn a NaN into black without a word
@@ -225,7 +233,7 @@ class DiffusersBackend:
             laid = [source_and_mask(task, size) for task in tasks]
             masks = [mask for _, mask in laid] if batch.mode == "inpaint" else None
             references = [picture.convert("RGB") for task in tasks for picture in task.references]
-            arguments |= quirks.sources_for(cls, [source for source, _ in laid], masks, references)
+            arguments |= pipelines.sources_for(cls, [source for source, _ in laid], masks, references)
         return arguments
 
 

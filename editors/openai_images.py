@@ -20,8 +20,18 @@ from urllib.parse import urljoin, urlsplit
 
 from PIL import Image
 
-from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import decode_image, fit_image, limit_area, mode_of, png, restore_outside_mask, wanted_size
+from editors.backend import (
+    ImageTask,
+    Mode,
+    StepCallback,
+    decode_image,
+    fit_image,
+    limit_area,
+    mode_of,
+    png,
+    restore_outside_mask,
+    wanted_size,
+)
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
 from redraft.profiles import BackendConfig
 from redraft.servers import RefusedError, ServerClient

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
-from editors.backend import ImageTask, Mode, StepCallback
-from editors.images import mode_of, restore_outside_mask, wanted_size
+from editors.backend import ImageTask, Mode, StepCallback, mode_of, restore_outside_mask, wanted_size
 from redraft.errors import BackendError
 
 

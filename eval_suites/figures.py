@@ -14,8 +14,8 @@ from eval_suites.report import Section, Table, percent, signed
 from eval_suites.stats import bootstrap, mean_of_means, paired_difference, ratio, ratio_difference
 from eval_suites.suite import Answered, Condition, Headline, Item, Question, Results, Suite, every_right, resolved
 from evaluator.keypoints import find_keypoint, group_names
+from redraft.images import ImageStore
 from redraft.statistics import Interval
-from redraft.store import ImageStore
 
 _SAME = 1e-9
 Figure = dict[str, Any]

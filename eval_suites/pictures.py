@@ -33,11 +33,10 @@ from eval_suites.suite import Answered, Condition, Data, Item, Made, Reporter, R
 from evaluator.align import open_evaluator
 from evaluator.types import Check, Checklist, ChecklistMaker, Outcome
 from redraft.errors import BackendError, InputError
-from redraft.images import open_image
+from redraft.images import ImageStore, open_image
 from redraft.journal import Journal
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
-from redraft.store import ImageStore
 from rewriter.request import clean_request
 
 PATIENCE = 3

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from redraft.choices import choice_ids
+from redraft.chat import choice_ids
 from redraft.errors import BackendError, ModelMissing, one_line
 from redraft.profiles import ModelConfig, model_place
 
@@ -124,7 +124,7 @@ class LocalModel:
         return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
     def choice_ids(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """The tokens that count as each choice (`redraft.choices`). Raises BackendError."""
+        """The tokens that count as each choice (`redraft.chat`). Raises BackendError."""
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
 
 

@@ -14,8 +14,21 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
-from redraft.chat import ChatReply, ChatRequest, Message, Usage, is_cut_off, is_unicode, json_in, with_think_tags
-from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
+from redraft.chat import (
+    NEVER,
+    ChatReply,
+    ChatRequest,
+    Message,
+    Usage,
+    add_logs,
+    by_spelling,
+    choice_ids,
+    is_cut_off,
+    is_unicode,
+    json_in,
+    spellings,
+    with_think_tags,
+)
 from redraft.errors import BadReply
 from redraft.servers import Pace, RefusedError, ServerClient
 

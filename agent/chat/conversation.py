@@ -40,9 +40,9 @@ from agent.models import Models
 from agent.trace import data_uri
 from redraft.errors import InputError
 from redraft.files import write_atomically
+from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.profiles import Profile
-from redraft.store import ImageStore
 
 LOG = "conversation.jsonl"
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")

@@ -34,11 +34,10 @@ from agent.models import Models
 from agent.run import Run, RunResult
 from agent.types import StopReason
 from redraft.errors import BackendError, InputError, RedraftError
-from redraft.images import open_image, open_mask, save_png
+from redraft.images import ImageStore, open_image, open_mask, save_png
 from redraft.journal import Occupied
 from redraft.limits import Limits
 from redraft.profiles import Profile
-from redraft.store import ImageStore
 from rewriter.turns import Turn, TurnContext
 
 EARLIER = 6

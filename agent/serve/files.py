@@ -24,7 +24,7 @@ from agent.serve.database import Database
 from agent.serve.settings import ServerSettings
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.files import write_atomically
-from redraft.store import ImageStore
+from redraft.images import ImageStore
 
 
 def new_id() -> str:

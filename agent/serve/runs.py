@@ -18,7 +18,7 @@ from agent.serve.database import Database
 from agent.serve.errors import NotFound, TooMany
 from agent.serve.metrics import log
 from agent.serve.wire import LimitChanges
-from redraft.store import ImageStore
+from redraft.images import ImageStore
 from rewriter.request import clean_request
 
 if TYPE_CHECKING:

@@ -38,9 +38,8 @@ from agent.serve.wire import (
 )
 from evaluator.types import Report
 from redraft.errors import InputError
-from redraft.images import fit_mask
+from redraft.images import ImageStore, fit_mask, is_digest
 from redraft.limits import CLIENT_LIMITS, Limits
-from redraft.store import ImageStore, is_digest
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
 

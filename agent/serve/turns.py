@@ -22,10 +22,9 @@ from agent.serve.wire import ServerEvent
 from agent.types import Attempt
 from evaluator.types import Report
 from redraft.errors import BackendError, RedraftError
-from redraft.images import open_image
+from redraft.images import ImageStore, open_image
 from redraft.journal import Occupied
 from redraft.limits import Limits
-from redraft.store import ImageStore
 
 if TYPE_CHECKING:
     from agent.serve.service import Service

@@ -46,11 +46,10 @@ from mini.world.raster import draw
 from mini.world.sampling import sample_pair
 from mini.world.wording import Wording
 from redraft.errors import BackendError
-from redraft.images import open_image
+from redraft.images import ImageStore, open_image
 from redraft.journal import Journal
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
-from redraft.store import ImageStore
 
 T = TypeVar("T")
 WAYS = {

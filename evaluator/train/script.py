@@ -25,7 +25,7 @@ from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, report_loaded
 
 if TYPE_CHECKING:
-    from evaluator.prefix import VLM
+    from evaluator.local_judge import VLM
 
 
 @dataclass
@@ -197,7 +197,7 @@ def _fingerprint(records: Sequence[Judgement]) -> str:
 
 
 def _load(base: str, data: JudgeArguments, training: Any, model: Any) -> VLM:
-    from evaluator.prefix import load_vlm
+    from evaluator.local_judge import load_vlm
 
     local = {"device": str(training.device), "dtype": model.dtype, "trust_remote_code": data.trust_remote_code}
     try:

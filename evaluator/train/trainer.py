@@ -14,7 +14,7 @@ from torch import nn
 from transformers import Trainer
 
 from evaluator.judge import CheckWording
-from evaluator.prefix import VLM, Tensors, verdict_logs
+from evaluator.local_judge import VLM, Tensors, verdict_logs
 from evaluator.train.records import Judgement
 
 IGNORED = -100

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import BertModel, PreTrainedTokenizerFast
 
-from editors.quirks import Quirk
+from editors.pipelines import Quirk
 from mini.editor.layout import crowding, in_slot_order
 from mini.generator.pipeline import ONE_HOTS, Block, CutoutsOutput, noise, to_x0
 from mini.world import codec, oracle

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from redraft.errors import ConfigError
-from rewriter.guard import colours, content, form, names, negation, numbers, quotes, same_language
+from rewriter.guard import content, form, names, negation, numbers, same_language
 from rewriter.guard.form import estimate_tokens
 from rewriter.guard.language import detect_language, load_languages
 from rewriter.guard.passage import Finding, GuardSettings, Passage, Rule, TextPair
@@ -36,8 +36,8 @@ RULES: dict[str, Rule] = {
     "repetition": form.repetition,
     "remnants": form.remnants,
     "apostrophes": form.apostrophes,
-    "quoted_text": quotes.quoted_text,
-    "added_text": quotes.added_text,
+    "quoted_text": content.quoted_text,
+    "added_text": content.added_text,
     "subject": content.subject,
     "medium": content.medium,
     "syntax": content.syntax,
@@ -45,7 +45,7 @@ RULES: dict[str, Rule] = {
     "counts": numbers.counts,
     "negations": negation.negations,
     "names": names.names,
-    "colours": colours.colours,
+    "colours": content.colours,
     "language": same_language.language,
 }
 """Every rule by its name, in the order in which they are checked."""

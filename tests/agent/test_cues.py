@@ -18,8 +18,8 @@ from agent.types import StopReason, is_box
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from evaluator.testing import FakeGrounder
+from redraft.images import ImageStore
 from redraft.limits import Limits, TreeLimits
-from redraft.store import ImageStore
 from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner
 

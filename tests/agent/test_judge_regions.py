@@ -22,9 +22,9 @@ from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from mini.phrasebook.planner import PhrasePlanner
 from redraft.chat import ChatReply, ChatRequest
+from redraft.images import ImageStore
 from redraft.limits import Limits, TreeLimits
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
-from redraft.store import ImageStore
 from redraft.testing import FakeChat, text_of
 
 Serve = Callable[..., Any]

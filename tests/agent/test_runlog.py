@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.runlog import RunLog
+from agent.runfolder import RunLog
 from agent.types import Attempt, Task
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.chat import Usage

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import diffusers
 import pytest
 
-from editors import pipelines, quirks
+from editors import pipelines
 from mini.editor.pipeline import CutoutsEditPipeline
 from redraft.errors import ConfigError, InputError
 from redraft.profiles import BackendConfig
@@ -18,19 +18,19 @@ def config(**settings: Any) -> BackendConfig:
     return BackendConfig(kind="diffusers", model="x", **settings)
 
 
-@pytest.mark.parametrize("name", sorted(quirks.QUIRKS))
+@pytest.mark.parametrize("name", sorted(pipelines.QUIRKS))
 def test_the_table_speaks_of_real_classes_and_arguments(name: str) -> None:
     cls = getattr(diffusers, name)
-    quirk = quirks.QUIRKS[name]
+    quirk = pipelines.QUIRKS[name]
     named = {quirk.guidance or "prompt", quirk.area or "prompt"}
     if quirk.also_generates or quirk.sources:
         named.add(quirk.source)
-    assert named <= quirks.takes(cls)
-    assert quirk.negative is not False or "negative_prompt" in quirks.takes(cls)
-    assert quirk.inpainter is None or "mask_image" in quirks.takes(getattr(diffusers, quirk.inpainter))
-    assert not quirk.mask_optional or "mask_image" in quirks.takes(cls)
-    assert not quirk.references or quirks.sources_of(cls) == "one"
-    assert quirks.settings_for(cls, "generate", config(steps=3, guidance=2.0))
+    assert named <= pipelines.takes(cls)
+    assert quirk.negative is not False or "negative_prompt" in pipelines.takes(cls)
+    assert quirk.inpainter is None or "mask_image" in pipelines.takes(getattr(diffusers, quirk.inpainter))
+    assert not quirk.mask_optional or "mask_image" in pipelines.takes(cls)
+    assert not quirk.references or pipelines.sources_of(cls) == "one"
+    assert pipelines.settings_for(cls, "generate", config(steps=3, guidance=2.0))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,16 @@ def test_every_sibling_of_the_table_can_be_called(mode: Any) -> None:
         serving = pipelines.modes_of(cls).get(mode)
         if serving is None:
             continue
-        given = {"self", "prompt", "image", "mask_image", "generator", "width", "height", quirks.quirk_of(cls).source}
+        given = {
+            "self",
+            "prompt",
+            "image",
+            "mask_image",
+            "generator",
+            "width",
+            "height",
+            pipelines.quirk_of(cls).source,
+        }
         parameters = inspect.signature(serving.__call__).parameters.values()
         missing = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD} - given
         assert not missing, f"{serving.__name__} wants {missing}"
@@ -87,15 +96,15 @@ def test_who_fills_masks() -> None:
 def test_strength_and_image_guidance() -> None:
     inpaint, img2img = diffusers.ZImageInpaintPipeline, diffusers.ZImageImg2ImgPipeline
     pix2pix = diffusers.StableDiffusionInstructPix2PixPipeline
-    assert quirks.settings_for(inpaint, "inpaint", config()) == {"strength": 1.0}, "what is masked is drawn anew"
-    assert quirks.settings_for(inpaint, "inpaint", config(strength=0.4)) == {"strength": 0.4}
-    assert quirks.settings_for(img2img, "edit", config()) == {}, "else nothing of the picture would be left"
-    assert quirks.settings_for(pix2pix, "edit", config(guidance=7.0, image_guidance=1.2)) == {
+    assert pipelines.settings_for(inpaint, "inpaint", config()) == {"strength": 1.0}, "what is masked is drawn anew"
+    assert pipelines.settings_for(inpaint, "inpaint", config(strength=0.4)) == {"strength": 0.4}
+    assert pipelines.settings_for(img2img, "edit", config()) == {}, "else nothing of the picture would be left"
+    assert pipelines.settings_for(pix2pix, "edit", config(guidance=7.0, image_guidance=1.2)) == {
         "guidance_scale": 7.0,
         "image_guidance_scale": 1.2,
     }
     with pytest.raises(ConfigError, match="takes no image_guidance"):
-        quirks.settings_for(img2img, "edit", config(image_guidance=1.2))
+        pipelines.settings_for(img2img, "edit", config(image_guidance=1.2))
 
 
 class _Pipe:
@@ -124,32 +133,34 @@ def pipe_of(name: str) -> Any:
     ],
 )
 def test_areas_of_edits(name: str, size: tuple[int, int], drawn: tuple[int, int]) -> None:
-    assert quirks.working_size(pipe_of(name), size, "edit") == drawn
-    assert quirks.working_size(pipe_of(name), (2048, 2048)) == (2048, 2048), "drawings are as large as they are asked"
+    assert pipelines.working_size(pipe_of(name), size, "edit") == drawn
+    assert pipelines.working_size(pipe_of(name), (2048, 2048)) == (2048, 2048), (
+        "drawings are as large as they are asked"
+    )
 
 
 def test_shapes_that_cannot_be_edited() -> None:
-    assert quirks.working_size(pipe_of("Flux2Pipeline"), (800, 100), "edit") == (800, 96)
+    assert pipelines.working_size(pipe_of("Flux2Pipeline"), (800, 100), "edit") == (800, 96)
     with pytest.raises(InputError, match=r"at most 8 times the shorter; this one has 1000 x 100"):
-        quirks.working_size(pipe_of("Flux2Pipeline"), (1000, 100), "edit")
+        pipelines.working_size(pipe_of("Flux2Pipeline"), (1000, 100), "edit")
 
 
 def test_further_pictures() -> None:
     plus, kontext = diffusers.QwenImageEditPlusPipeline, diffusers.FluxKontextPipeline
-    assert quirks.sources_for(plus, ["a"], None, ["b", "c"]) == {"image": ["a", "b", "c"]}
-    assert quirks.sources_for(plus, ["a"], ["m"], []) == {"image": "a"}, "it takes no mask"
-    assert quirks.sources_for(kontext, ["a"], None, ["b"]) == {"image": "a"}, "a list would be a batch to it"
+    assert pipelines.sources_for(plus, ["a"], None, ["b", "c"]) == {"image": ["a", "b", "c"]}
+    assert pipelines.sources_for(plus, ["a"], ["m"], []) == {"image": "a"}, "it takes no mask"
+    assert pipelines.sources_for(kontext, ["a"], None, ["b"]) == {"image": "a"}, "a list would be a batch to it"
 
 
 def test_arguments_of_guidance() -> None:
     qwen, flux, sdxl = diffusers.QwenImagePipeline, diffusers.FluxPipeline, diffusers.StableDiffusionXLPipeline
-    assert quirks.settings_for(qwen, "generate", config(guidance=4.0)) == {"true_cfg_scale": 4.0}
-    assert quirks.settings_for(flux, "generate", config(guidance=4.0)) == {"guidance_scale": 4.0}
-    assert quirks.settings_for(sdxl, "generate", config(guidance=0.0, strength=0.5)) == {"guidance_scale": 0.0}
-    assert quirks.prompts_for(qwen, "generate", ["x"], [None], None)["negative_prompt"] == [" "]
-    assert quirks.prompts_for(qwen, "generate", ["x"], ["grey"], None)["negative_prompt"] == ["grey"]
-    assert "negative_prompt" not in quirks.prompts_for(qwen, "generate", ["x"], [None], 1.0), "guidance is off"
-    assert "negative_prompt" not in quirks.prompts_for(sdxl, "generate", ["x"], [None], 7.0)
+    assert pipelines.settings_for(qwen, "generate", config(guidance=4.0)) == {"true_cfg_scale": 4.0}
+    assert pipelines.settings_for(flux, "generate", config(guidance=4.0)) == {"guidance_scale": 4.0}
+    assert pipelines.settings_for(sdxl, "generate", config(guidance=0.0, strength=0.5)) == {"guidance_scale": 0.0}
+    assert pipelines.prompts_for(qwen, "generate", ["x"], [None], None)["negative_prompt"] == [" "]
+    assert pipelines.prompts_for(qwen, "generate", ["x"], ["grey"], None)["negative_prompt"] == ["grey"]
+    assert "negative_prompt" not in pipelines.prompts_for(qwen, "generate", ["x"], [None], 1.0), "guidance is off"
+    assert "negative_prompt" not in pipelines.prompts_for(sdxl, "generate", ["x"], [None], 7.0)
 
 
 def test_sources() -> None:
@@ -158,18 +169,18 @@ def test_sources() -> None:
         diffusers.QwenImageEditPlusPipeline,
         diffusers.StableDiffusionXLInpaintPipeline,
     )
-    assert quirks.sources_for(omnigen, ["a", "b"], None) == {"input_images": [["a"], ["b"]]}
-    assert quirks.sources_for(plus, ["a"], None) == {"image": "a"}
-    assert quirks.sources_for(sdxl, ["a", "b"], ["m", "n"]) == {"image": ["a", "b"], "mask_image": ["m", "n"]}
-    assert quirks.prompts_for(omnigen, "edit", ["redder"], [None])["prompt"] == ["<img><|image_1|></img> redder"]
-    assert quirks.prompts_for(omnigen, "generate", ["a fox"], [None])["prompt"] == ["a fox"]
+    assert pipelines.sources_for(omnigen, ["a", "b"], None) == {"input_images": [["a"], ["b"]]}
+    assert pipelines.sources_for(plus, ["a"], None) == {"image": "a"}
+    assert pipelines.sources_for(sdxl, ["a", "b"], ["m", "n"]) == {"image": ["a", "b"], "mask_image": ["m", "n"]}
+    assert pipelines.prompts_for(omnigen, "edit", ["redder"], [None])["prompt"] == ["<img><|image_1|></img> redder"]
+    assert pipelines.prompts_for(omnigen, "generate", ["a fox"], [None])["prompt"] == ["a fox"]
 
 
 def test_a_subclass_has_its_parents_quirks() -> None:
     child = type("MyQwen", (diffusers.QwenImagePipeline,), {})
-    assert quirks.quirk_of(child) is quirks.QUIRKS["QwenImagePipeline"]
+    assert pipelines.quirk_of(child) is pipelines.QUIRKS["QwenImagePipeline"]
 
 
 def test_a_setting_without_an_argument_is_an_error() -> None:
     with pytest.raises(ConfigError, match="FluxKontextPipeline takes no strength; remove `strength`"):
-        quirks.settings_for(diffusers.FluxKontextPipeline, "edit", config(strength=0.5))
+        pipelines.settings_for(diffusers.FluxKontextPipeline, "edit", config(strength=0.5))

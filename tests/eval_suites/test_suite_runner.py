@@ -36,9 +36,9 @@ from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
+from redraft.images import ImageStore
 from redraft.journal import Journal
 from redraft.limits import Limits
-from redraft.store import ImageStore
 from rewriter.testing import FakeRewriter
 
 FOX, JUG = Check("counting", "Are there two foxes?"), Check("negation", "Is it free of jugs?")

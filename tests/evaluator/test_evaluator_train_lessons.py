@@ -11,8 +11,7 @@ from PIL import Image
 
 from evaluator import judge, local_judge, prefix
 from evaluator.judge import CheckWording
-from evaluator.local_judge import TransformersJudge
-from evaluator.prefix import VLM, load_vlm, verdict_logs
+from evaluator.local_judge import VLM, TransformersJudge, load_vlm, verdict_logs
 from evaluator.testing import save_random_qwen
 from evaluator.train import script, trainer
 from evaluator.train.records import Judgement, PictureFile

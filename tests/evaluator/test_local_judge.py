@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from evaluator.judge import open_judge
-from evaluator.local_judge import TransformersJudge
-from evaluator.prefix import answer_shared, encode, load_vlm
+from evaluator.local_judge import TransformersJudge, answer_shared, encode, load_vlm
 from evaluator.types import Check, Outcome, Verdict
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig

@@ -18,7 +18,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from evaluator.prefix import VLM, Encoded, Tensors, answer_shared
+from evaluator.local_judge import VLM, Encoded, Tensors, answer_shared
 from redraft.local_models import LocalModel
 
 IMAGE, VISION_START, VISION_END, VOCAB = 90, 91, 92, 100

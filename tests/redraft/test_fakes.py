@@ -8,8 +8,7 @@ import math
 import pytest
 from PIL import Image
 
-from redraft.chat import ChatModel, ChatReply, ChatRequest, Message
-from redraft.choices import NEVER, add_logs, by_spelling, choice_ids, spellings
+from redraft.chat import NEVER, ChatModel, ChatReply, ChatRequest, Message, add_logs, by_spelling, choice_ids, spellings
 from redraft.errors import BackendError, BadReply
 from redraft.testing import FakeChat, text_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from editors.images import decode_image
+from editors.backend import decode_image
 from redraft.errors import InputError
 from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png, to_rgb
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from redraft.chat import ChatRequest
-from redraft.choices import NEVER
+from redraft.chat import NEVER, ChatRequest
 from redraft.errors import BackendError, BadReply
 from tests.redraft.conftest import Answer, Call
 from tests.redraft.openai_chats import ASK, Serve, chat_to, error, reply

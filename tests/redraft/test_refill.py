@@ -1,4 +1,4 @@
-"""redraft.refill: rows join and leave a running batch, and say what they would have said alone."""
+"""redraft.transformers_chat: rows join and leave a running batch, and say what they would have said alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MambaConfig, Mamba
 from redraft.chat import ChatReply, ChatRequest, Message
 from redraft.local_models import LocalModel, load_local
 from redraft.profiles import LocalConfig, ModelConfig
-from redraft.refill import Refill, Running, can_refill
-from redraft.transformers_chat import TransformersChat
+from redraft.transformers_chat import Refill, Running, TransformersChat, can_refill
 
 WORDS = ["a", "a blue square above a red circle above a red square", "a red circle", "no yes above", "user", "red"]
 

@@ -1,4 +1,4 @@
-"""redraft.store: images under the hashes of their bytes."""
+"""redraft.images: images under the hashes of their bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from redraft.errors import InputError
-from redraft.store import ImageStore
+from redraft.images import ImageStore
 
 NOISE = Image.effect_noise((64, 48), 80).convert("RGB")
 
@@ -99,7 +99,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
 import os, threading
 from pathlib import Path
 from PIL import Image
-from redraft.store import ImageStore
+from redraft.images import ImageStore
 store = ImageStore(Path({str(tmp_path)!r}))
 threading.Timer(0.15, lambda: os.kill(os.getpid(), 9)).start()
 print("ready", flush=True)
