@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluator import judge, local_judge, prefix
+from evaluator import judge, local_judge
 from evaluator.judge import CheckWording
 from evaluator.local_judge import VLM, TransformersJudge, load_vlm, verdict_logs
 from evaluator.testing import save_random_qwen
@@ -54,9 +54,9 @@ def records(tmp_path: Path, questions: tuple[str, ...]) -> list[Judgement]:
 
 def test_the_same_objects_serve_judging_and_training() -> None:
     assert script.CheckWording is local_judge.CheckWording is judge.CheckWording
-    assert trainer.VLM is prefix.VLM
-    assert trainer.verdict_logs is prefix.verdict_logs
-    assert prefix.YES_NO is judge.YES_NO
+    assert trainer.VLM is local_judge.VLM
+    assert trainer.verdict_logs is local_judge.verdict_logs
+    assert local_judge.YES_NO is judge.YES_NO
 
 
 async def test_the_judge_and_the_loss_read_the_same_probability(
