@@ -49,8 +49,7 @@ from agent.events import (
 )
 from agent.models import Chooser, Models
 from agent.runfolder import RunFolder, RunLog, save_picture
-from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, load_strategy
-from agent.strategies.loop import derive_seed
+from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, derive_seed, loop, tree
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
 from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask
 from editors.changes import is_unchanged
@@ -170,7 +169,6 @@ async def make_checklist(state: State, runtime: Node) -> State:
 
 async def rewrite(state: State, runtime: Node) -> State:
     view = view_of(state, runtime.context)
-    loop = load_strategy("loop")
     async with step("rewrite", view.round, runtime):
         move = loop(view)
         if isinstance(move, MakeRewrites):
@@ -424,7 +422,7 @@ async def make_branches(state: State, runtime: Node) -> State:
         inpaints="inpaint" in editing.editor.modes,
         join=editing.planner.join,
     )
-    move = load_strategy("tree")(view)
+    move = tree(view)
     assert isinstance(move, MakePictures)
     return {"round": view.round, "tasks": list(move.tasks)}
 
@@ -451,7 +449,7 @@ def view_of(state: State, ctx: Context) -> View:
 
 
 def _ask_strategy(view: View) -> MakeEdit:
-    move = load_strategy("tree")(view)
+    move = tree(view)
     assert isinstance(move, MakeEdit)
     return move
 

@@ -20,7 +20,7 @@ class _LimitSection(BaseModel):
 
 
 class TreeLimits(_LimitSection):
-    """How an edit in steps branches; see `agent.strategies.tree`."""
+    """How an edit in steps branches; see `agent.strategies`."""
 
     width: int = Field(default=2, ge=1, le=64)
     """Results made of each step, for the best to be chosen."""

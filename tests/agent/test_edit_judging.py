@@ -12,7 +12,7 @@ from agent.edit_judging import (
     nothing_done,
     wanted_and_kept,
 )
-from agent.strategies.tree import confidence, prune
+from agent.strategies import confidence, prune
 from agent.types import Attempt
 from evaluator.answering import ChatAnswerer
 from evaluator.edits.types import Edit, EditChecks
