@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from comfy_api.latest import ComfyAPI, ComfyExtension, io
 from PIL import Image
 
 from agent.decide import acceptable
@@ -25,13 +26,6 @@ from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
 from rewriter.request import clean_request
-
-try:
-    from comfy_api.latest import ComfyAPI, ComfyExtension, io
-except ModuleNotFoundError as missing:
-    if missing.name != "comfy_api":
-        raise
-    from .comfy_stub import ComfyAPI, ComfyExtension, io
 
 CATEGORY = "redraft"
 _STEPS_PER_ROUND = 100

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from redraft.errors import BackendError, ConfigError, InputError
+from tests.integrations import comfy_stub
 
 PACKAGE = Path(__file__).parents[2] / "integrations" / "comfyui"
 ASK = "a big red star"
@@ -23,6 +24,8 @@ ASK = "a big red star"
 @pytest.fixture(scope="module")
 def package() -> Iterator[ModuleType]:
     name = "redraft_comfyui_under_test"
+    sys.modules["comfy_api"] = ModuleType("comfy_api")
+    sys.modules["comfy_api.latest"] = comfy_stub
     spec = importlib.util.spec_from_file_location(
         name, PACKAGE / "__init__.py", submodule_search_locations=[str(PACKAGE)]
     )
@@ -32,7 +35,7 @@ def package() -> Iterator[ModuleType]:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     yield module
-    for loaded in [one for one in sys.modules if one.startswith(name)]:
+    for loaded in [one for one in sys.modules if one.startswith((name, "comfy_api"))]:
         del sys.modules[loaded]
 
 
@@ -44,8 +47,8 @@ def nodes(package: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def stub(package: ModuleType) -> ModuleType:
-    return sys.modules[f"{package.__name__}.comfy_stub"]
+def stub() -> ModuleType:
+    return comfy_stub
 
 
 async def test_what_comfyui_is_given(package: ModuleType) -> None:
