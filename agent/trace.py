@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
 from agent.runfolder import RunFolder
 from agent.types import is_box
 from redraft.images import ImageStore
+from redraft.templates import load_page
 
 _EMBED_SIDE = 768
 """Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""
@@ -37,18 +37,11 @@ def write_trace(folder: RunFolder, record: Mapping[str, Any]) -> Path:
 
 def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
     """The page as text. Everything that came from a user or a model is escaped, and the page may run no script."""
-    environment = Environment(
-        loader=PackageLoader("agent", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     attempts = record["attempts"]
     pass_at = record["limits"]["pass_at"]
     cards = [_card(folder, attempt, record, pass_at) for attempt in attempts]
     best = record["best"]
-    return environment.get_template("trace.html.j2").render(
+    return load_page("agent", "trace.html.j2").render(
         run=record,
         stop=_STOPS.get(record["stop"], record["stop"]),
         accepted=record["stop"] == "accepted",

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from redraft.errors import InputError
 from redraft.files import write_atomically
+from redraft.templates import load_page
 
 
 class Table(NamedTuple):
@@ -58,14 +57,7 @@ def markdown(figures: Mapping[str, Any], sections: Sequence[Section]) -> str:
 
 def html(figures: Mapping[str, Any], sections: Sequence[Section], **drawings: Any) -> str:
     """The page as text. Everything that came from data or models is escaped, and the page may run no script."""
-    environment = Environment(
-        loader=PackageLoader("eval_suites", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return load_page("eval_suites", "report.html.j2").render(
         run=figures,
         heading=heading(figures),
         sections=sections,

@@ -1,4 +1,4 @@
-"""Prompt templates: .txt files, filled in one pass, in which the user's text is fenced off from ours."""
+"""Templates: of prompts, .txt files filled in one pass in which the user's text is fenced off from ours, and of pages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from collections.abc import Collection
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redraft.errors import ConfigError
 from redraft.files import PACKAGE, package_path
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -95,6 +99,20 @@ def fence(text: str, label: str = "user_prompt") -> str:
         tag, salt = f"{label}_{digest[:8]}", salt + 1
         # The plain label stays inside the text; only the whole tag, digest and all, must not.
     return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def load_page(package: str, name: str) -> Template:
+    """The HTML template `<package>/templates/<name>`. Everything that it is filled with is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _bare(text: str) -> str:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
 from agent.chat.journal import (
@@ -43,6 +42,7 @@ from redraft.files import write_atomically
 from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.profiles import Profile
+from redraft.templates import load_page
 
 LOG = "conversation.jsonl"
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
@@ -385,13 +385,6 @@ def render_page(
 ) -> str:
     """A conversation as one HTML page that needs nothing but itself and runs no script. Everything that users and
     models wrote is escaped."""
-    environment = Environment(
-        loader=PackageLoader("agent", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     cards = {picture.number: {"picture": picture, "src": data_uri(store.path(picture.image))} for picture in pictures}
     turns = [{"entry": entry, "cards": [cards[n] for n in entry.pictures]} for entry in entries]
-    return environment.get_template("chat.html.j2").render(name=name, turns=turns, home=home)
+    return load_page("agent", "chat.html.j2").render(name=name, turns=turns, home=home)

@@ -169,39 +169,24 @@ class TextTable:
         columns: tuple[str, ...] | None,
     ) -> None:
         self._path = path
+        self.name = str(path)
         self._parse = parse
-        self._columns = columns
-        self._done = 0
+        self.columns = columns
+        self.done = 0
+        """Bytes read."""
         self._field = field
         with _open_lines(path):
-            self._total = path.stat().st_size
-
-    @property
-    def name(self) -> str:
-        return str(self._path)
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        return self._columns
-
-    @property
-    def total(self) -> int | None:
-        return self._total
-
-    @property
-    def done(self) -> int:
-        """Bytes read."""
-        return self._done
+            self.total = path.stat().st_size
 
     def rows(self) -> Iterator[InputRow | Reject]:
         field = self._field
         with _open_lines(self._path) as file:
             for raw in self._parse(file, self.name):
-                self._done = file.tell()
+                self.done = file.tell()
                 if field is None and not isinstance(raw[2], str | _BareText):
                     field = pick_field(raw[2], None, self.name)
                 yield read_row(raw, field or "")
-            self._done = self._total
+            self.done = self.total
 
 
 class _OldMacFile(io.RawIOBase):
@@ -420,37 +405,23 @@ class ParquetTable:
         try:
             with parquet.ParquetFile(path) as file:
                 self.schema: pyarrow.Schema = file.schema_arrow
-                self._total: int = file.metadata.num_rows
+                self.total = file.metadata.num_rows
         except Exception as error:
             raise InputError(f"cannot read {path} as Parquet: {one_line(error)}") from error
         self._path = path
+        self.name = str(path)
+        self.columns: tuple[str, ...] | None = tuple(self.schema.names)
         self._field = pick_field(self.schema.names, field, str(path))
-        self._done = 0
-
-    @property
-    def name(self) -> str:
-        return str(self._path)
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        return tuple(self.schema.names)
-
-    @property
-    def total(self) -> int | None:
-        return self._total
-
-    @property
-    def done(self) -> int:
-        return self._done
+        self.done = 0
 
     def rows(self) -> Iterator[InputRow | Reject]:
-        self._done = 0
+        self.done = 0
         try:
             with import_parquet().ParquetFile(self._path) as file:
                 for batch in file.iter_batches(batch_size=_ROWS):
                     for columns in batch.to_pylist():
-                        self._done += 1
-                        yield read_row((self._done, f"row {self._done}", columns), self._field)
+                        self.done += 1
+                        yield read_row((self.done, f"row {self.done}", columns), self._field)
         except OSError as error:
             raise InputError(f"cannot read {self._path}: {one_line(error)}") from error
 
@@ -459,38 +430,22 @@ class DatasetTable:
     """The rows of a dataset on the hub, or of one saved on disk, streamed."""
 
     def __init__(self, name: str, field: str | None, split: str) -> None:
-        self._name = name
+        self.name = name
         self._dataset = _load_dataset(name, split)
         names: list[str] | None = self._dataset.column_names
-        self._columns = None if names is None else tuple(names)
-        self._field = field if self._columns is None else pick_field(self._columns, field, name)
+        self.columns = None if names is None else tuple(names)
+        self._field = field if self.columns is None else pick_field(self.columns, field, name)
         count = getattr(self._dataset, "num_rows", None)  # a streamed dataset has none
-        self._total = count if isinstance(count, int) else None
-        self._done = 0
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        return self._columns
-
-    @property
-    def total(self) -> int | None:
-        return self._total
-
-    @property
-    def done(self) -> int:
-        return self._done
+        self.total = count if isinstance(count, int) else None
+        self.done = 0
 
     def rows(self) -> Iterator[InputRow | Reject]:
-        self._done, field = 0, self._field
-        for columns in _iterate(self._dataset, self._name):
-            self._done += 1
+        self.done, field = 0, self._field
+        for columns in _iterate(self._dataset, self.name):
+            self.done += 1
             if field is None:
-                field = pick_field(columns, None, self._name)
-            yield read_row((self._done, f"row {self._done}", columns), field)
+                field = pick_field(columns, None, self.name)
+            yield read_row((self.done, f"row {self.done}", columns), field)
 
 
 def import_parquet() -> Any:

@@ -13,13 +13,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from redraft.errors import BackendError
 from redraft.files import write_atomically
+from redraft.templates import load_page
 from redraft.training import console
 from rewriter.train.image_reward import Wish
 from rewriter.train.rewards import Shaper
@@ -58,7 +58,7 @@ def write_page(
         for group in shown
     ]
     curves = [curve for key, name in _CURVES.items() if (curve := _curve(name, key, history))]
-    template = _environment().get_template("samples.html.j2")
+    template = load_page("rewriter.train", "samples.html.j2")
     page = template.render(step=step, steps=steps, trouble=trouble, requests=requests, curves=curves)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode("utf-8", "replace"))
@@ -126,16 +126,6 @@ def _curve(name: str, key: str, history: Sequence[Mapping[str, Any]]) -> dict[st
     step = 216 / (len(values) - 1)
     points = " ".join(f"{2 + i * step:.1f},{45 - 42 * (v - low) / span:.1f}" for i, v in enumerate(values))
     return {"name": name, "points": points, "first": values[0], "last": values[-1]}
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("rewriter.train", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 class SamplePages(TrainerCallback):
