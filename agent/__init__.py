@@ -11,8 +11,8 @@
     result = asyncio.run(run_draw("a red star inside a blue circle", models, limits=profile.limits, out=Path("runs")))
     print(result.stop, result.best_attempt.prompt, result.image)
 
-`agent.graph` is the way of a run, `agent.strategies` and `agent.decide` say what comes next, `agent.runfolder` and
-`agent.runfolder` keep it on disk, `agent.events` are what a viewer sees of it.
+`agent.graph` is the way of a run, `agent.strategies` and `agent.decide` say what comes next, `agent.runfolder`
+keeps it on disk, `agent.events` are what a viewer sees of it.
 """
 
 from __future__ import annotations
