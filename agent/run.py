@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import aiosqlite
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
+)
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
@@ -333,13 +341,54 @@ class Run:
         )
 
 
+class _Checkpoints(AsyncSqliteSaver):
+    """The head of a thread is the checkpoint that was written last.
+
+    LangGraph's own saver takes the one with the greatest name, and names are times: under a clock that stands behind
+    that of an earlier process, nothing that is written would ever become the head.
+    """
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        if get_checkpoint_id(config):
+            return await super().aget_tuple(config)
+        head = await self._head(config)
+        return None if head is None else await super().aget_tuple({"configurable": head})
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        written = await super().aput(config, checkpoint, metadata, new_versions)
+        if await self._head(config) != written["configurable"]:
+            raise InputError("the checkpoint that was just written is not the newest of its run; start the run again")
+        return written
+
+    async def _head(self, config: RunnableConfig) -> dict[str, str] | None:
+        await self.setup()
+        thread = {
+            "thread_id": str(config["configurable"]["thread_id"]),
+            "checkpoint_ns": config["configurable"].get("checkpoint_ns", ""),
+        }
+        # SQLite numbers rows as they are written, and nothing is ever deleted here.
+        sql = (
+            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ? "
+            "ORDER BY rowid DESC LIMIT 1"
+        )
+        async with self.lock, self.conn.execute(sql, tuple(thread.values())) as rows:
+            row = await rows.fetchone()
+        return None if row is None else thread | {"checkpoint_id": str(row[0])}
+
+
 @asynccontextmanager
 async def _open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
     """LangGraph's checkpoints of a run, which bring values of STATE_TYPES back as they were. Raises InputError if they
     cannot be used."""
     try:
-        async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
-            saver.serde = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
+        async with aiosqlite.connect(str(file)) as connection:
+            saver = _Checkpoints(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES)))
             await saver.conn.execute("PRAGMA busy_timeout=30000")
             # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing, never
             # torn; the run then repeats steps whose results it finds in the journal.

@@ -1,9 +1,10 @@
 """Kills real processes in the middle of a run, resumes them, and prints what was left, as JSON lines.
 
-Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER draw|edit STRIDE`. For every place at which a
+Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER draw|edit STRIDE [CLOCK]`. For every place at which a
 run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself
 SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit of a
-given picture in sub-tasks; of the places to die each STRIDE-th is tried.
+given picture in sub-tasks; of the places to die each STRIDE-th is tried. The clock of the child that resumes is CLOCK
+seconds ahead (behind, if negative).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,6 +34,7 @@ LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
 EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimits(merge=1, confidence=0.25))
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
 STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+CLOCK = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 Hook = Callable[[str], None]
 
 
@@ -117,12 +120,20 @@ def child(folder: Path, die_at: int | None, kind: str) -> int:
     return count
 
 
-def forked(folder: Path, die_at: int | None = None, kind: str = "") -> bool:
-    """True where the child died by SIGKILL, False where it came to its end."""
+def move_clock(seconds: int) -> None:
+    """Moves the wall clock of this process."""
+    ns, s = time.time_ns, time.time
+    time.time_ns = lambda: ns() + seconds * 10**9
+    time.time = lambda: s() + seconds
+
+
+def forked(folder: Path, die_at: int | None = None, kind: str = "", clock: int = 0) -> bool:
+    """True if the child died by SIGKILL, False if it came to its end."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
+            move_clock(clock)
             child(folder, die_at, kind)
             code = 0
         finally:
@@ -178,7 +189,7 @@ def main(base: Path) -> None:
             died = forked(folder, at, kind)
             if died:
                 finished = done(folder)
-                assert not forked(folder)
+                assert not forked(folder, clock=CLOCK)
                 print(json.dumps(left(folder, kind, at, finished)), flush=True)  # noqa: T201
             at += STRIDE
 

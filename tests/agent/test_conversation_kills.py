@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,3 +169,25 @@ async def test_an_earlier_version_is_one_clear_sentence(tmp_path: Path) -> None:
         file.append([Entry("x", {})])
     with pytest.raises(InputError, match="version"):
         Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
+def test_clocks_that_move_between_its_processes_change_nothing(tmp_path: Path) -> None:
+    def drive(folder: Path, *arguments: int) -> dict[str, Any]:
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.agent.chat_clock_driver", str(folder), *map(str, arguments)],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        left: dict[str, Any] = json.loads(done.stdout)
+        return left
+
+    whole = drive(tmp_path / "whole", 0)
+    for writes in (7, 9, 13):
+        moved = drive(tmp_path / str(writes), writes, 3600, 0, -3600, 60, -60)
+        assert moved["kills"] >= 10
+        assert moved["left"] == whole["left"]

@@ -17,11 +17,17 @@ BATCH = 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
-@pytest.mark.parametrize(("mode", "stride", "images"), [("draw", 1, 5), ("edit", 5, 7)])
-def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, images: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "stride", "images", "clock"),
+    [("draw", 1, 5, 0), ("edit", 5, 7, 0)]
+    + [("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)]
+    + [("edit", 25, 7, clock) for clock in (-3600, 3600)],
+)
+def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, images: int, clock: int) -> None:
+    """Also if the clock of the process that resumes it stands elsewhere."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGGRAPH_STRICT_MSGPACK": "true"}
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(tmp_path), mode, str(stride)],
+        [sys.executable, str(DRIVER), str(tmp_path), mode, str(stride), str(clock)],
         env=environment,
         capture_output=True,
         text=True,
