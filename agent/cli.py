@@ -349,7 +349,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from redraft.errors import RedraftError, printable
     from redraft.extras import mapping_missing
+    from redraft.secrets import scrub_output
 
+    scrub_output()
     try:
         with mapping_missing():
             app(None if arguments is None else list(arguments))

@@ -200,7 +200,7 @@ class OpenAIImagesBackend:
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError):
-            start = self._server.scrub(body[:200].decode("utf-8", "replace") or "nothing")
+            start = self._server.scrub(body[: 2**16].decode("utf-8", "replace") or "nothing")
             raise BadReply(f"{said}: {start}, not JSON") from None
         data = reply.get("data") if isinstance(reply, dict) else None
         first = data[0] if isinstance(data, list) and data else None
@@ -241,7 +241,9 @@ class OpenAIImagesBackend:
             ) as response:
                 data: bytes = response.read(MAX_BYTES + 1)
         except (OSError, ValueError, urllib.error.URLError) as error:
-            raise ServerError(f"the picture at {self._server.scrub(url)} cannot be fetched ({error})") from None
+            raise ServerError(
+                f"the picture at {self._server.scrub(url)} cannot be fetched ({self._server.scrub(error)})"
+            ) from None
         if len(data) > MAX_BYTES:
             raise BadReply(f"the picture at {self._server.scrub(url)} has more than {MAX_BYTES >> 20} MiB")
         return data

@@ -16,13 +16,19 @@ A message names the thing that is wrong and how to mend it. Errors are told apar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from redraft.secrets import scrub
+
+_MOST_READ = 2**16
+"""Characters of an error that are looked at."""
 
 
 class RedraftError(Exception):
-    """Base of all errors that redraft raises on purpose."""
+    """Base of all errors that redraft raises on purpose. No key is in their messages."""
 
     exit_code = 3
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(scrub(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(RedraftError):
@@ -59,11 +65,9 @@ class BadReply(BackendError):  # noqa: N818
     """A model answered, but not with what was requested."""
 
 
-def one_line(error: object, secrets: Iterable[str] = (), length: int = 300) -> str:
-    """The message of a foreign error, or a reply, on one line of at most `length` characters, `secrets` blotted out."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    for secret in secrets:
-        line = line.replace(secret, "***")
+def one_line(error: object, length: int = 300) -> str:
+    """The message of a foreign error, or a reply, on one line of at most `length` characters, without keys."""
+    line = scrub(" ".join(str(error)[:_MOST_READ].split())) or type(error).__name__
     return line if len(line) <= length else line[: length - 3] + "..."
 
 

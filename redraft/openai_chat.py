@@ -210,11 +210,11 @@ class OpenAIChat:
         except UnicodeDecodeError:
             raise BadReply(f"{self._server.said}: bytes that are not UTF-8") from None
         except (ValueError, RecursionError):
-            start = self._server.scrub(content.decode()[:200]) or "nothing"
+            start = self._server.scrub(content.decode()) or "nothing"
             raise BadReply(f"{self._server.said}: {start}, not JSON") from None
         if not isinstance(data, dict):
             raise BadReply(f"{self._server.said}: {type(data).__name__} in place of a JSON object")
-        return data
+        return cast(dict[str, object], self._server.scrub_reply(data))
 
     async def _tokenize(self, body: Mapping[str, object]) -> object:
         """The server's answer at /tokenize, which vLLM has beside /v1; None if that is no JSON."""

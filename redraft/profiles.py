@@ -30,8 +30,11 @@ from pydantic_core import ErrorDetails
 from redraft.errors import ConfigError, ModelMissing
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
+from redraft.secrets import SHORTEST, remember, scrub
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LIKE_A_KEY = re.compile(r"(?:sk|pk|rk|hf|gsk|xai|nvapi|key|api|r8|ghp)_(?=\w*\d)\w{16,}")
+"""Keys that could be names of variables, such as hf_... and sk_live_..."""
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -68,7 +71,7 @@ class ServerConfig(_Section):
     @field_validator("api_key_env")
     @classmethod
     def _check_name(cls, value: str | None) -> str | None:
-        if value is not None and not _VARIABLE.fullmatch(value):
+        if value is not None and (not _VARIABLE.fullmatch(value) or _LIKE_A_KEY.match(value)):
             raise ValueError("must be the NAME of an environment variable that holds the key, never the key itself")
         return value
 
@@ -91,19 +94,38 @@ class ServerConfig(_Section):
     def api_key(self) -> str | None:
         """The key from the environment, without the white space around it.
 
-        Raises ConfigError if the named variable is not set, or holds what no HTTP header can carry.
+        Raises ConfigError as `read_key` does, and if the address holds the key.
         """
         if self.api_key_env is None:
             return None
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise ConfigError(f"the environment variable {self.api_key_env} is not set; export it with the API key")
-        if not all("!" <= char <= "~" for char in key):  # the printable ASCII characters but the space
-            raise ConfigError(
-                f"the environment variable {self.api_key_env} holds white space, control characters or characters "
-                "that are not ASCII within the key; export it again with the key alone"
-            )
+        key = read_key(self.api_key_env)
+        if scrub(self.base_url, [key]) != self.base_url:  # the address is shown in errors and kept in run.json
+            raise ConfigError(f"base_url holds the key that {self.api_key_env} names; take it out of the address")
         return key
+
+
+def read_key(variable: str, what: str = "the API key") -> str:
+    """The key in an environment variable, without the white space around it. From then on nothing that is written holds
+    it (`redraft.secrets`).
+
+    Raises ConfigError if the variable is not set, or holds what no HTTP header can carry or what is too short to be told
+    from ordinary words; the error names the variable and shows nothing of its value.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"the environment variable {variable} is not set; export it with {what}")
+    if not all("!" <= char <= "~" for char in key):  # the printable ASCII characters but the space
+        raise ConfigError(
+            f"the environment variable {variable} holds white space, control characters or characters that are not ASCII "
+            "within the key; export it again with the key alone"
+        )
+    if len(key) < SHORTEST:
+        raise ConfigError(
+            f"the environment variable {variable} holds fewer than {SHORTEST} characters, too few for a key; export it "
+            "again, or name no variable if the server wants no key"
+        )
+    remember(key)
+    return key
 
 
 class LocalConfig(_Section):

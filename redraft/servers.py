@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
+from redraft.secrets import scrub, scrub_value
 
 if TYPE_CHECKING:
     import openai
@@ -98,7 +99,7 @@ class RefusedError(ServerError):
     fields: where it may name the field that it does not take.
     """
 
-    def __init__(self, message: str, status: int, fields: str = "") -> None:
+    def __init__(self, message: str, status: int = 0, fields: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.fields = fields
@@ -202,8 +203,12 @@ class ServerClient:
         return f"{self.model} at {self.server.base_url} answered"
 
     def scrub(self, error: object) -> str:
-        """What an error or a reply says, on one line and without the key."""
-        return one_line(error, [self.key] if self.key else ())
+        """What an error or a reply says, on one line and without keys."""
+        return one_line(error)
+
+    def scrub_reply(self, data: Any) -> Any:
+        """A reply of the server without the key, should it repeat it."""
+        return data if self.key is None else scrub_value(data, (self.key,))
 
     def map_error(self, error: Exception) -> BackendError:
         """The error in our words: RefusedError, ServerError or BackendError. Raise it `from None`: the cause may hold the
@@ -225,10 +230,10 @@ class ServerClient:
             status, detail = error.status_code, self.scrub(error_detail(error.body, error.message))
             if not is_passing(status):
                 refused = f"the server {server.base_url} {explain_refusal(status, detail, server.api_key_env)}"
-                return RefusedError(refused, status, f"{error.param} {error.code} {error.body}")
+                return RefusedError(refused, status, scrub(f"{error.param} {error.code} {error.body}"))
             trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
             asked = error.response.headers.get("retry-after")
-            trouble += f" (it asks to wait {asked} s)" if asked else ""
+            trouble += f" (it asks to wait {self.scrub(asked)} s)" if asked else ""
         else:
             what = f"{type(error).__name__}: {self.scrub(error)}"
             return BackendError(f"the request to {server.base_url} failed ({what})")

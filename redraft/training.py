@@ -19,6 +19,7 @@ from redraft.extras import mapping_missing
 from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
 from redraft.records import LoadedRecords
+from redraft.secrets import scrub_output
 
 T = TypeVar("T")
 console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -29,6 +30,7 @@ _NAMED = 10
 
 def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
     """The command line of a script; `argv` in place of the process's own arguments. Returns the exit code."""
+    scrub_output()
     try:
         with mapping_missing():
             script(sys.argv[1:] if argv is None else argv)

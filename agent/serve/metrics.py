@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from agent.events import Decided, Event, ImageDrawn, Judged, RunFinished, RunStarted, StepProgress
 from redraft.chat import Usage
 from redraft.errors import one_line
+from redraft.secrets import scrub, scrub_output
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
@@ -150,7 +151,7 @@ class Lines(logging.Formatter):
             line["logger"] = record.name
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = self._error(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return scrub(json.dumps(line, ensure_ascii=False, default=str))
 
     def _error(self, error: BaseException) -> list[dict[str, object]]:
         import traceback
@@ -172,6 +173,7 @@ class Lines(logging.Formatter):
 
 def set_up_logs(*, with_prompts: bool) -> None:
     """Sends this process's logs to stderr as JSON lines."""
+    scrub_output()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(with_messages=with_prompts))
     root = logging.getLogger()

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from redraft.errors import ConfigError
+from redraft.secrets import remember
 
 LOCAL = "local"
 """The one client of a server without tokens."""
@@ -124,6 +125,7 @@ def read_tokens(environ: Mapping[str, str]) -> dict[str, str]:
                 f"the token of {name} has to be {_SHORTEST} characters or more, of ASCII and without spaces; make one "
                 'with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
+        remember(token)
     if len(set(tokens.values())) < len(tokens):
         raise ConfigError("two clients have the same token; give each its own")
     return tokens

@@ -23,7 +23,6 @@ import contextlib
 import hmac
 import io
 import json
-import os
 import signal
 import socket
 from collections import deque
@@ -47,6 +46,7 @@ from redraft.errors import (
 )
 from redraft.extras import require
 from redraft.images import MAX_PIXELS
+from redraft.profiles import read_key
 from redraft.training import console, run, setting
 from rewriter.train.image_reward import (
     RewardArguments,
@@ -314,7 +314,7 @@ class RewardServer:
         import uvicorn
 
         self._source = source
-        token = None if args.token_env is None else _token_in(args.token_env, "a token")
+        token = None if args.token_env is None else read_key(args.token_env, "a token")
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
         try:
             self._socket = socket.create_server((args.host, args.port), family=family, backlog=128)
@@ -383,7 +383,7 @@ class RemoteReward:
         self._url = url.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if token_env is not None:
-            self._headers["Authorization"] = "Bearer " + _token_in(token_env, "the server's token")
+            self._headers["Authorization"] = "Bearer " + read_key(token_env, "the server's token")
         self._timeout_s = timeout_s
         self._max_failed = max_failed
         self._sleep = sleep
@@ -464,13 +464,6 @@ class RemoteReward:
                 f"{self._url} gave a reply that is none of a reward server ({first['loc']}: {first['msg']}); check "
                 f"reward_url, and that both sides have the same version of redraft"
             ) from None
-
-
-def _token_in(variable: str, what: str) -> str:
-    token = os.environ.get(variable)
-    if not token:
-        raise ConfigError(f"the environment variable {variable} is not set; export it with {what}")
-    return token
 
 
 def _error_in(data: bytes) -> str:

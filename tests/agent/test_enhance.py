@@ -33,7 +33,7 @@ Serve = Callable[..., Any]
 ASK = "three red circles on a white background"
 POOR = "three red circles on a white background, drawn plainly"
 FINE = "three red circles on a white background, arranged finely in a row"
-ENVIRONMENT = {**os.environ, "REDRAFT_TEST_KEY": "sk-test", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "REDRAFT_TEST_KEY": "sk-testing", "OMP_NUM_THREADS": "1"}
 ROOT = Path(__file__).parents[2]
 
 

@@ -225,8 +225,8 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str, monke
 
 def test_white_space_around_a_key_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     server = ServerConfig(base_url="http://127.0.0.1:1/v1", api_key_env="REDRAFT_TEST_KEY")
-    monkeypatch.setenv("REDRAFT_TEST_KEY", "  sk-1\r\n")
-    assert server.api_key() == "sk-1"
+    monkeypatch.setenv("REDRAFT_TEST_KEY", "  sk-12345\r\n")
+    assert server.api_key() == "sk-12345"
     monkeypatch.setenv("REDRAFT_TEST_KEY", " \n")
     with pytest.raises(ConfigError, match="not set"):
         server.api_key()
