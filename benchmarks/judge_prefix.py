@@ -2,26 +2,21 @@
 
     python benchmarks/judge_prefix.py [--model FOLDER] [--checks 12] [--images 8] [--repeats 3]
 
-Without --model it takes the judge of the profile `mini`, and where those weights are not there a random model of that
-size: times do not depend on what the weights are.
+Without --model it takes the judge of the profile `mini`. Times do not depend on what the weights are.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from evaluator.local_judge import TransformersJudge
-from evaluator.testing import save_random_llava
 from evaluator.types import Check, Verdict
-from redraft.errors import ModelMissing
-from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile, model_place
+from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig, load_profile
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white")
 SHAPES = ("star", "circle", "square", "triangle", "heart", "moon")
@@ -43,35 +38,14 @@ def main() -> None:
     )
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)) for _ in range(options.images)]
-    with tempfile.TemporaryDirectory() as folder:
-        base, model = _model(options.model, Path(folder), checks)
-        asyncio.run(_compare(base.model_copy(update={"min_label_mass": 0.0}), model, images, checks, options.repeats))
-
-
-def _model(given: str | None, folder: Path, checks: tuple[Check, ...]) -> tuple[JudgeConfig, str]:
-    """The judge's settings, and in words which model it is."""
-    mini = load_profile("mini").judge
-    if given is not None:
-        return _with_model(mini, given), given
-    try:
-        model_place(mini.model.model)
-    except ModelMissing:
-        save_random_llava(
-            folder,
-            [check.question for check in checks],
-            hidden=192,
-            layers=4,
-            vision_hidden=128,
-            vision_layers=4,
-            image_size=96,
-            patch_size=8,
-            spread=0.1,
-        )
-        return _with_model(mini, str(folder)), "random Llava of the mini judge's size"
-    return mini, mini.model.model
+    judge = load_profile("mini").judge
+    model = options.model or judge.model.model
+    judge = _with_model(judge, model).model_copy(update={"min_label_mass": 0.0})
+    asyncio.run(_compare(judge, model, images, checks, options.repeats))
 
 
 def _with_model(config: JudgeConfig, place: str) -> JudgeConfig:
+    """One picture at a time, for both sides."""
     local = LocalConfig(device=config.model.local.device, dtype=config.model.local.dtype, micro_batch=1)
     return config.model_copy(update={"model": ModelConfig(kind="transformers", model=place, local=local)})
 
@@ -79,7 +53,6 @@ def _with_model(config: JudgeConfig, place: str) -> JudgeConfig:
 async def _compare(
     config: JudgeConfig, model: str, images: list[Image.Image], checks: tuple[Check, ...], repeats: int
 ) -> None:
-    config = _with_model(config, config.model.model)  # one picture at a time on both sides
     judges = {way: TransformersJudge(config, shared_prefix=way) for way in (True, False)}
     times = dict.fromkeys(judges, float("inf"))
     answers: dict[bool, list[list[Verdict]]] = {}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.testing import save_random_llava
+from tests.evaluator.random_vlm import save_random_llava
 
 QUESTIONS = (
     "Are there exactly three red stars?",

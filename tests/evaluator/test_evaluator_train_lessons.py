@@ -12,12 +12,12 @@ from PIL import Image
 from evaluator import judge, local_judge
 from evaluator.judge import CheckWording
 from evaluator.local_judge import VLM, TransformersJudge, load_vlm, verdict_logs
-from evaluator.testing import save_random_qwen
 from evaluator.train import script, trainer
 from evaluator.train.records import Judgement, PictureFile
 from evaluator.train.trainer import IGNORED, Collator, Lessons, compute_losses
 from evaluator.types import Check
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
+from tests.evaluator.random_vlm import save_random_qwen
 
 PROMPT = "three red stars and a blue circle"
 REASON = "The circle is red, not blue."

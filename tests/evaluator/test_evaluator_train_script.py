@@ -19,11 +19,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from evaluator.judge import open_judge
-from evaluator.testing import save_random_qwen
 from evaluator.train.__main__ import main
 from evaluator.types import Check, Outcome
 from redraft.profiles import JudgeConfig
 from redraft.training import last_checkpoint
+from tests.evaluator.random_vlm import save_random_qwen
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Is the circle blue?"
