@@ -102,7 +102,6 @@ class MakeEdit:
 
 
 Move = MakeRewrites | MakePictures | MakeEdit
-Strategy = Callable[[View], Move]
 
 
 def loop(view: View) -> MakeRewrites | MakePictures:
