@@ -18,6 +18,7 @@ from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Judge
 from mini.phrasebook.phrases import Clause, Phrases, QualityQuestion, Thing, load_phrases
+from redraft.errors import InputError
 
 Name = dict[str, str]
 """What a thing is called by, slot by slot: {"color": "red", "shape": "star"}; fewer slots call more things."""
@@ -278,7 +279,9 @@ class Aftermath:
             return []
         names: list[Name] = []
         if clause.rule.creates or (self._removes(clause) and clause.rule.refers):
-            names = [self.phrases.naming(clause)]
+            name = self.phrases.naming(clause)
+            # Shapes of any kind and colour are asked about by the names of those that are there.
+            names = [name] if name or meant is None else [self._names[at] for at in meant.things]
         elif self._renames(clause) and meant is not None:
             for at in meant.things:
                 after = self._after[at] if meant.whole else self._names[at] | self._new_name(clause)
@@ -397,7 +400,8 @@ class PhraseEditChecks:
 
     The judge is asked about everything that the book says pictures may hold; `Aftermath` works out what should be there
     afterwards, and what must stay. If the book does not know a part of the instruction, one question about the whole
-    stands in for that part, and nothing is said of the rest, since the part may mean any of it.
+    stands in for that part, and nothing is said of the rest, since the part may mean any of it. Raises InputError for
+    what the world does not have ("flip it").
     """
 
     def __init__(self, judge: Judge, pass_at: float = 0.5) -> None:
@@ -407,6 +411,9 @@ class PhraseEditChecks:
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
         clauses = self._phrases.read(instruction)
+        lack = self._phrases.find_lack(clauses)
+        if lack is not None:
+            raise InputError(f"pictures of paper cut-outs cannot be edited so: {lack}; ask for something else")
         if not all(clause.known for clause in clauses):
             told = [Check(*check) for clause in clauses for check in clause.checks]
             return EditChecks((*dict.fromkeys(told), overall_edit_check(instruction)))

@@ -10,7 +10,10 @@ It is data, `edits.toml` beside this module, in this format:
     split_known = [" and "]             what divides only if a rule knows each piece
     plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
                                         other in each sub-task before it is read; a ";" in it makes two sub-tasks
+    loose = [["\\bboth\\b", "the"]]        as `plain`, for instructions that the book does not know otherwise: words that the
+                                        editor was not trained on, so that it is told what was read in the book's words
     pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
+    loose_pronouns = ""                 the same for instructions that the book does not know otherwise
 
     [slots]                             regular expressions of what stands in {braces}
     color = "red|blue"
@@ -41,6 +44,10 @@ It is data, `edits.toml` beside this module, in this format:
     count_of = "{color} {shape}"                what there is more of afterwards, by {number} or one
     sign = 1                                    -1: fewer of
 
+    [[lack]]                                    what the pictures of this style do not have, if no rule knows it
+    pattern = "\\b(?:flip|mirror)\\b"
+    because = "nothing can be flipped"          ends the sentence "the cut-outs editor cannot do that: ..."
+
     [[keep]]                                    what pictures are asked about, to find out what an edit must keep
     thing = "[{color} ]{shape}"                 for each value of each slot; the slots are what things are called by
     there = "Is there a {color} {shape}?"       if the answer is yes, `asks` tell more of it
@@ -58,7 +65,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from itertools import product
@@ -126,6 +133,13 @@ class Keep(BaseModel):
     asks_all: dict[str, tuple[str, ...]] = {}
 
 
+class Lack(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: str
+    because: str
+
+
 class Book(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -133,7 +147,10 @@ class Book(BaseModel):
     split: tuple[str, ...] = ()
     split_known: tuple[str, ...] = ()
     plain: tuple[tuple[str, str], ...] = ()
+    loose: tuple[tuple[str, str], ...] = ()
+    lack: tuple[Lack, ...] = ()
     pronouns: str = ""
+    loose_pronouns: str = ""
     subject: str = ""
     slots: dict[str, str] = {}
     macros: dict[str, str] = {}
@@ -147,7 +164,8 @@ class Book(BaseModel):
 @dataclass(frozen=True)
 class Clause:
     """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False if no
-    rule knows it, and it stands there as it came. `checks`: (key point, question). `makes` and `uses`: what it brings
+    rule knows it, and it stands there as it came; `loose` True if only the loose patterns made it known. `checks`: (key
+    point, question). `makes` and `uses`: what it brings
     into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
     means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all if
     that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
@@ -155,6 +173,7 @@ class Clause:
 
     canonical: str
     known: bool
+    loose: bool = False
     checks: tuple[tuple[str, str], ...] = ()
     local: bool = False
     makes: str = ""
@@ -206,12 +225,19 @@ class Phrases:
     """A loaded phrase book. Raises ConfigError if it cannot be used."""
 
     def __init__(self, book: Book) -> None:
-        self._book = book
+        self.book = book
         try:
-            self._plain = [(re.compile(pattern, re.IGNORECASE), text) for pattern, text in book.plain]
-            self._pronouns = re.compile(book.pronouns, re.IGNORECASE) if book.pronouns else None
+            self._plain, self._loose = (
+                [(re.compile(pattern, re.IGNORECASE), text) for pattern, text in patterns]
+                for patterns in (book.plain, book.loose)
+            )
+            self._lacks = [(re.compile(lack.pattern, re.IGNORECASE), lack.because) for lack in book.lack]
+            self._pronouns, self._loose_pronouns = (
+                re.compile(pattern, re.IGNORECASE) if pattern else None
+                for pattern in (book.pronouns, book.loose_pronouns)
+            )
         except re.error as error:
-            raise ConfigError(f"edits.toml: a pattern of `plain` cannot be read: {error}") from None
+            raise ConfigError(f"edits.toml: a pattern cannot be read: {error}") from None
         self._rules = [
             (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
             for rule in book.rule
@@ -223,7 +249,7 @@ class Phrases:
 
     def join(self, instructions: Sequence[str]) -> str:
         """One instruction from several."""
-        return self._book.joiner.join(text.strip() for text in instructions)
+        return self.book.joiner.join(text.strip() for text in instructions)
 
     def mend(self, question: str) -> Clause | Counting | None:
         """What would make the answer to `question` yes; None if the book knows nothing for it."""
@@ -249,7 +275,7 @@ class Phrases:
     def things(self) -> tuple[Thing, ...]:
         """All that pictures of this style may hold, none if the book does not say."""
         found = []
-        for keep in self._book.keep:
+        for keep in self.book.keep:
             for values in self._values_of(keep.thing):
                 name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
                 if name and there:
@@ -273,17 +299,17 @@ class Phrases:
 
     def called(self, values: Mapping[str, str]) -> str:
         """What a thing is called, by the values of some of the slots of its name; "" if that is no name."""
-        names = (self._fill(keep.thing, values) for keep in self._book.keep)
+        names = (self._fill(keep.thing, values) for keep in self.book.keep)
         return next((name for name in names if name), "")
 
     def naming(self, clause: Clause, which: str = "") -> dict[str, str]:
         """The values by which a clause calls what it speaks of; `which`: "2" for the second thing, and so on."""
         values = {slot: self._value_of(slot, which, clause.values) for slot in self._naming_slots}
-        return {slot: value for slot, value in values.items() if value and value != self._book.anything}
+        return {slot: value for slot, value in values.items() if value and value != self.book.anything}
 
     def qualities(self, clause: Clause, which: str = "") -> dict[str, str]:
         """What else a clause says to tell the thing that it means from others."""
-        slots = dict.fromkeys(quality for keep in self._book.keep for quality in keep.asks)
+        slots = dict.fromkeys(quality for keep in self.book.keep for quality in keep.asks)
         return {slot: clause.values[slot + which] for slot in slots if slot + which in clause.values}
 
     def new_name(self, clause: Clause) -> dict[str, str]:
@@ -310,14 +336,14 @@ class Phrases:
                 values.pop(slot + which, None)
             given, many = name if name is not None else ({}, False)
             for slot, value in given.items():
-                plural = self._book.plurals.get(value) if many else None
+                plural = self.book.plurals.get(value) if many else None
                 values |= {f"{slot}s{which}": plural} if plural else {slot + which: value}
         filled = (self._fill(check, values) for check in clause.rule.checks)
         return [(clause.rule.key_point, question) for question in filled if question]
 
     def next_value(self, slot: str, value: str, up: bool) -> str | None:
         """The value after or before another in the order of the slot; None beyond its ends."""
-        order = self._book.slots[slot].split("|")
+        order = self.book.slots[slot].split("|")
         at = order.index(value) + (1 if up else -1)
         return order[at] if 0 <= at < len(order) else None
 
@@ -337,7 +363,7 @@ class Phrases:
 
     @cached_property
     def _naming_slots(self) -> list[str]:
-        return list(dict.fromkeys(m[2] for keep in self._book.keep for m in _SLOT.finditer(keep.thing)))
+        return list(dict.fromkeys(m[2] for keep in self.book.keep for m in _SLOT.finditer(keep.thing)))
 
     def _value_of(self, slot: str, which: str, values: Mapping[str, str]) -> str | None:
         return values.get(slot + which) or self._singular.get(values.get(f"{slot}s{which}", ""))
@@ -347,53 +373,73 @@ class Phrases:
         follow their singular."""
         names = dict.fromkeys(match[2] + match[3] for match in _SLOT.finditer(template) if not match[1])
         free = [name for name in names if name not in given and name.removesuffix("s") not in given]
-        values = [self._book.slots[name.rstrip("0123456789")].split("|") for name in free]
-        return [
-            dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self._book.anything not in chosen
-        ]
+        values = [self.book.slots[name.rstrip("0123456789")].split("|") for name in free]
+        return [dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self.book.anything not in chosen]
 
     def read(self, instruction: str) -> tuple[Clause, ...]:
         """The sub-tasks of an instruction in anybody's words, at least one."""
+        clauses = self._read_all(instruction, loosely=False)
+        if all(clause.known for clause in clauses):
+            return clauses
+        loose = self._read_all(instruction, loosely=True)
+        return loose if all(clause.known for clause in loose) else clauses
+
+    def find_lack(self, clauses: Sequence[Clause]) -> str | None:
+        """Why what is asked for cannot be done, by the first clause that says so; None if the book knows no reason."""
+        for clause in clauses:
+            plain = _replace_all(self._plain, clause.canonical)
+            for pattern, because in () if clause.known else self._lacks:
+                if match := pattern.search(plain):
+                    return match.expand(because)
+        return None
+
+    def _read_all(self, instruction: str, *, loosely: bool) -> tuple[Clause, ...]:
         parts = [instruction]
-        for mark in self._book.split:
+        for mark in self.book.split:
             parts = [piece for part in parts for piece in re.split(mark, part, flags=re.IGNORECASE)]
         # By all marks at once first: of "a, b and c" neither mark alone leaves pieces that are known.
-        known = self._book.split_known
+        known = self.book.split_known
         for mark in (*(["|".join(known)] if len(known) > 1 else []), *known):
-            parts = [piece for part in parts for piece in self._split(part, mark)]
+            parts = [piece for part in parts for piece in self._split(part, mark, loosely)]
         clauses: list[Clause] = []
         for part in parts:
-            clauses += self._read(part, clauses[-1].subject if clauses else "")
+            clauses += self._read(part, clauses[-1].subject if clauses else "", loosely)
         return tuple(clauses) or (Clause(instruction, known=False),)
 
-    def _split(self, text: str, mark: str) -> list[str]:
+    def _split(self, text: str, mark: str, loosely: bool) -> list[str]:
         """The pieces if each of them makes sense by itself, else the whole."""
         pieces = re.split(mark, text, flags=re.IGNORECASE)
         subject = ""
         for piece in pieces:
-            read = self._read(piece, subject)
+            read = self._read(piece, subject, loosely)
             if not all(clause.known for clause in read):
                 return [text]
             subject = read[-1].subject if read else subject
         return pieces
 
-    def _read(self, text: str, subject: str) -> list[Clause]:
+    def _read(self, text: str, subject: str, loosely: bool) -> list[Clause]:
         """The sub-tasks of a piece; none if nothing is left of it but politeness. `subject`: what "it" means."""
         text = " ".join(text.split()).strip(" ,;.!?")
-        plain = text
-        if subject and self._pronouns is not None:
-            plain = self._pronouns.sub(lambda _: subject, plain)
-        for found, replacement in self._plain:
-            plain = found.sub(replacement, plain).strip(" ,")
+        plain = _replace_all(self._plain, _name(subject, self._pronouns, text))
         if not any(char.isalnum() for char in plain):
             return []
+        read = self._match_all(plain)
+        if not read and loosely:
+            plain = _name(subject, self._loose_pronouns, text)
+            for patterns in (self._loose, self._plain) * 2:  # each may put right what the other needs
+                plain = _replace_all(patterns, plain)
+            read = [replace(clause, loose=True) for clause in self._match_all(plain)]
+        if read:
+            return read
+        spelled = self._respelled(text)
+        again = self._read(spelled, subject, loosely) if spelled != text else []
+        return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
+
+    def _match_all(self, plain: str) -> list[Clause]:
+        """The sub-tasks of a piece in the book's own words; none if a rule is missing for any of them."""
         read = [self._match(piece.strip()) for piece in plain.split(";")]
         known = [clause for clause in read if clause is not None]
-        if len(known) == len(read):
-            return known
-        spelled = self._respelled(text)
-        again = self._read(spelled, subject) if spelled != text else []
-        return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
+        return known if len(known) == len(read) else []
 
     def _respelled(self, text: str) -> str:
         """The text with words that the book does not have put right if one of its own is close: "trinagle"."""
@@ -429,7 +475,7 @@ class Phrases:
             makes=self._fill(rule.creates, values) or "",
             draft=self._fill(rule.draft, values) or "",
             uses=tuple(thing for need in rule.needs if (thing := self._fill(need, values))),
-            subject=self._fill(self._book.subject, values) or "" if rule.needs else "",
+            subject=self._fill(self.book.subject, values) or "" if rule.needs else "",
             touches=tuple(thing for what in rule.touches if (thing := self._fill(what, values))),
             alters=rule.alters,
             more=self._more(rule, values),
@@ -459,9 +505,9 @@ class Phrases:
         out = []
         for token in _TOKEN.findall(self._expanded(template)):
             if slot := _SLOT.fullmatch(token):
-                if slot[2] not in self._book.slots:
+                if slot[2] not in self.book.slots:
                     raise ConfigError(f"edits.toml: no slot {slot[2]!r} for {template!r}")
-                out.append(f"(?P<{slot[2]}{slot[3]}>{self._book.slots[slot[2]]})")
+                out.append(f"(?P<{slot[2]}{slot[3]}>{self.book.slots[slot[2]]})")
             elif token in "[]()|":
                 out.append({"[": "(?:", "]": ")?", "(": "(?:"}.get(token, token))
             else:
@@ -473,9 +519,9 @@ class Phrases:
 
     def _expanded(self, template: str) -> str:
         def piece(match: re.Match[str]) -> str:
-            if match[1] not in self._book.macros:
+            if match[1] not in self.book.macros:
                 raise ConfigError(f"edits.toml: no macro {match[1]!r} for {template!r}")
-            return _SLOT.sub(lambda slot: f"{{{slot[1]}{slot[2]}{match[2]}}}", self._book.macros[match[1]])
+            return _SLOT.sub(lambda slot: f"{{{slot[1]}{slot[2]}{match[2]}}}", self.book.macros[match[1]])
 
         return _MACRO.sub(piece, template)
 
@@ -485,14 +531,14 @@ class Phrases:
         return {name: self._spelled(name.rstrip("0123456789"), value) for name, value in found.items()}
 
     def _spelled(self, slot: str, value: str) -> str:
-        return next((word for word in self._book.slots[slot].split("|") if word.casefold() == value.casefold()), value)
+        return next((word for word in self.book.slots[slot].split("|") if word.casefold() == value.casefold()), value)
 
     def _value(self, match: re.Match[str], values: Mapping[str, str]) -> str | None:
         name, digits = match[2], match[3]
         if name + digits in values or not match[1]:
             return values.get(name + digits)
         if name.endswith("s") and (one := values.get(name[:-1] + digits)):
-            return self._book.plurals.get(one)
+            return self.book.plurals.get(one)
         many = values.get(f"{name}s{digits}")
         return None if many is None else self._singular.get(many)
 
@@ -514,6 +560,17 @@ class Phrases:
         text = _CHOICE.sub(choice, self._expanded(template))
         filled = part(re.sub(r"\[([^\]]*)\]", lambda match: part(match[1]) or "", text))
         return None if filled is None else re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", filled)
+
+
+def _name(subject: str, pronouns: re.Pattern[str] | None, text: str) -> str:
+    """The text with its subject for the pronouns that stand for it."""
+    return pronouns.sub(lambda _: subject, text) if subject and pronouns is not None else text
+
+
+def _replace_all(patterns: Sequence[tuple[re.Pattern[str], str]], text: str) -> str:
+    for pattern, replacement in patterns:
+        text = pattern.sub(replacement, text).strip(" ,")
+    return text
 
 
 @lru_cache(maxsize=1)

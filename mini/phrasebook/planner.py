@@ -32,8 +32,9 @@ class PhrasePlanner:
 
     def _as_told(self, situation: Situation) -> Plan:
         """The user's own words, in sub-tasks."""
-        steps = self._steps(self._phrases.read(situation.request), situation.faults)
-        if len(steps) == 1:
+        clauses = self._phrases.read(situation.request)
+        steps = self._steps(clauses, situation.faults)
+        if len(steps) == 1 and not any(clause.loose for clause in clauses):
             # Nothing to take apart, so nothing to put in other words either.
             questions = tuple(fault.question for fault in situation.faults)
             steps = (replace(steps[0], instruction=situation.request, questions=questions),)
