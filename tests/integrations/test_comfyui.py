@@ -146,7 +146,7 @@ async def test_draw_and_judge(nodes: ModuleType, stub: ModuleType, tmp_path: Pat
 async def test_what_cannot_be_used(nodes: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nosuch"):
         await nodes.EnhancePrompt.execute(ASK, "nosuch", 0)
-    with pytest.raises(InputError, match="prompt"):
+    with pytest.raises(InputError, match="request"):
         await nodes.EnhancePrompt.execute("  ", "mini", 0)
     with pytest.raises(InputError, match="no picture"):
         await nodes.JudgeImage.execute(torch.zeros((0, 8, 8, 3)), ASK, "mini")
