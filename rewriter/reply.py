@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from redraft.chat import ChatReply
 from rewriter.guard import GuardSettings, check_intent, load_languages
@@ -39,6 +39,8 @@ _TAG = re.compile(
     rf"|(?<![\w<-])/?{_Z}(?:{_NAMES}){_Z}(?:>|&gt;|＞)",
     re.IGNORECASE,
 )
+_TAG_CHARS = frozenset("<>&＜＞")
+"""Text without any of them has no tag, and the slow look is saved."""
 _CLOSES = re.compile(rf"(?:<|&lt;|＜)?(?:\s|{_Z[:-1]})*/", re.IGNORECASE)
 _CUT_TAG = re.compile(r"<\s*/?\s*[a-z]{0,8}\s*\Z", re.IGNORECASE)
 _STRAY_FENCE = re.compile(r"\s*\n`{3,}\s*\Z")
@@ -118,7 +120,7 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
 
     found, problem = _find_answer(text, rest, hidden, rest_at, bool(closings or reasoning), truncated)
     prompt = clean_answer(found) if found is not None else None
-    if prompt is not None and _TAG.search(prompt):
+    if prompt is not None and not _TAG_CHARS.isdisjoint(prompt) and _TAG.search(prompt):
         prompt, problem = None, "The answer held <think> or <answer> tags."
     return Parsed(_thought(text, tags, rest_at, hidden, reasoning), prompt, problem)
 
@@ -146,6 +148,7 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     )
 
 
+@lru_cache(maxsize=64)  # a reply is read in steps, each of which asks for the same
 def clean_answer(answer: str) -> str:
     """The bare prompt: no code fence, preamble ("Here is the prompt:"), bold or quotes around the whole."""
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
@@ -155,7 +158,8 @@ def clean_answer(answer: str) -> str:
         answer = _SPECIAL.sub("", _strip(answer))
         if answer.count("```") == 1:  # the other half stood outside the tags
             answer = _STRAY_FENCE.sub("", answer)
-        answer = _preamble().sub("", answer, count=1)
+        if match := _preamble().match(answer):
+            answer = answer[match.end() :]
         for wrap in (_CODE_BLOCK, _INLINE_CODE, _BOLD):
             if match := wrap.match(answer):
                 answer = match[2]
@@ -228,7 +232,8 @@ def _complete(text: str, rest: list[_Tag]) -> list[tuple[int, int]]:
 
 def _read_tag(match: re.Match[str]) -> _Tag:
     # "<think/>" counts as an opening: that errs on the side of silence.
-    answer = "answer" in re.sub(f"[{_ZERO_WIDTH}]", "", match[0]).casefold()
+    text = match[0] if match[0].isascii() else re.sub(f"[{_ZERO_WIDTH}]", "", match[0])
+    answer = "answer" in text.casefold()
     return _Tag(match.start(), match.end(), bool(_CLOSES.match(match[0])), answer)
 
 

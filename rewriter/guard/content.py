@@ -78,10 +78,10 @@ def subject(case: TextPair) -> Iterator[Finding]:
     wanted = _content(case.request)
     for group in _synonyms(case.settings.synonyms):
         wanted |= group if group & wanted else set()
-    if not wanted or _content(case.rewrite) & wanted:
-        return
     text = case.rewrite.text.casefold()
-    if any(stem in text for stem in wanted) or any(quote.text.casefold() in text for quote in case.request.quotes):
+    if not wanted or any(stem in text for stem in wanted) or _content(case.rewrite) & wanted:
+        return
+    if any(quote.text.casefold() in text for quote in case.request.quotes):
         return
     if case.rewrite.spaced != case.request.spaced:
         return  # another script, which is the business of the rule on language

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 
 from rewriter.guard.language import Language
@@ -41,6 +42,9 @@ _MARKUP = re.compile(
     r"|\\n|\\t(?![a-z])|\\[\"']",  # a line break or a quotation mark that was escaped twice
     re.IGNORECASE,
 )
+# Without one of these characters a pattern matches nowhere, and the slow look is saved.
+_TAG_CHARS = frozenset("<[:")
+_FORM_CHARS = frozenset("#`~*_|:\n")
 _MARKUP_CHARS = frozenset("<{[&\\")
 _PARAMETER = re.compile(r"(?<!\S)--[a-z]\w*", re.IGNORECASE)
 _QUESTION = re.compile("[?？؟]")
@@ -91,7 +95,7 @@ def repetition(case: TextPair) -> Iterator[Finding]:
 def _says_a_word_often(text: str) -> bool:
     """Whether a word comes four times: without, nothing is said four times in a row, and the slow look is saved."""
     words = _WORDS.findall(text.lower())
-    return len(words) >= 4 and max(Counter(words).values()) >= 4
+    return len(words) - len(set(words)) >= 3 and max(Counter(words).values()) >= 4
 
 
 def apostrophes(case: TextPair) -> Iterator[Finding]:
@@ -112,12 +116,12 @@ def remnants(case: TextPair) -> Iterator[Finding]:
     known = case.request.plain.casefold()
     chats = [_chat(language) for language in _languages(case)]
     looked_at = [
-        (_TAGS, text),
-        (_FORM, text),
+        *([(_TAGS, text)] if not _TAG_CHARS.isdisjoint(text) else []),
+        *([(_FORM, text)] if not _FORM_CHARS.isdisjoint(text) or "---" in text else []),
         *([(_MARKUP, text)] if not _MARKUP_CHARS.isdisjoint(text) else []),
-        (_PARAMETER, plain),
-        *((opening, plain) for opening, _ in chats),
-        *((anywhere, plain) for _, anywhere in chats),
+        *([(_PARAMETER, plain)] if "--" in plain else []),
+        *((chat.opening, plain) for chat in chats),
+        *((chat.anywhere, plain) for chat in chats if any(kind.search(plain) for kind in chat.kinds)),
     ]
     for pattern, searched in looked_at:
         for match in pattern.finditer(searched):
@@ -149,14 +153,22 @@ def _languages(case: TextPair) -> list[Language]:
     return [language for language in languages.values() if language.chat]
 
 
-@cache
-def _chat(language: Language) -> tuple[re.Pattern[str], re.Pattern[str]]:
+@dataclass(frozen=True, eq=False)
+class _Chat:
     """How chat begins, and chat wherever it stands. Matched against text without quotes, so that a sign may say what it
     likes."""
-    chat = language.chat
-    if chat is None:
-        return re.compile("(?!)"), re.compile("(?!)")
-    return (
-        re.compile(rf"\A\W*(?:{'|'.join(chat.opening)})", re.IGNORECASE),
-        re.compile("|".join(chat.anywhere), re.IGNORECASE),
+
+    opening: re.Pattern[str]
+    anywhere: re.Pattern[str]
+    kinds: tuple[re.Pattern[str], ...]
+    """The alternatives of `anywhere`. To search for them one by one takes a third of the time."""
+
+
+@cache
+def _chat(language: Language) -> _Chat:
+    opening, anywhere = (language.chat.opening, language.chat.anywhere) if language.chat else (("(?!)",), ("(?!)",))
+    return _Chat(
+        opening=re.compile(rf"\A\W*(?:{'|'.join(opening)})", re.IGNORECASE),
+        anywhere=re.compile("|".join(anywhere), re.IGNORECASE),
+        kinds=tuple(re.compile(kind, re.IGNORECASE) for kind in anywhere),
     )

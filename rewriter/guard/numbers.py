@@ -68,6 +68,8 @@ def counts(case: TextPair) -> Iterator[Finding]:
     if case.request.grammar.counts is None:
         return
     yield from _one_alone(case)
+    if not any(min(number.values) >= 2 for side in (case.request, case.rewrite) for number in _counted(side)):
+        return  # articles alone contradict nothing
     wanted_by_noun = _by_noun(case.request)
     if not wanted_by_noun:
         return
@@ -201,8 +203,8 @@ def _added_up(number: _Number, case: TextPair) -> bool:
 
 def _required(passage: Passage) -> list[_Number]:
     """The numbers of a request that a rewrite has to keep: two and more, said exactly, about the picture."""
-    hidden = [match.span() for match in _SETTINGS.finditer(passage.plain)]
     numbers = [*_digits(passage, strict=True), *_spelled(passage, passage.grammar, strict=True), *_unspaced(passage)]
+    hidden = [match.span() for match in _SETTINGS.finditer(passage.plain)] if numbers else []
     return [
         number
         for number in sorted(numbers, key=lambda number: number.start)

@@ -21,6 +21,7 @@ _VOWEL_SIGNS = (
 )
 _LETTER = f"(?:[^\\W_]|[{_VOWEL_SIGNS}])"
 _WORD = re.compile(f"{_LETTER}+(?:['’]{_LETTER}+)*")
+_ASCII_WORD = re.compile("[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
 _APOSTROPHES = "'‘"
 _MAX_QUOTE = 300
 """Longest quote, in characters."""
@@ -112,11 +113,16 @@ class Passage:
     @cached_property
     def words(self) -> tuple[TextWord, ...]:
         """Words outside quotes, in order."""
-        matches = list(_WORD.finditer(self.plain))
-        ends = [*(match.start() for match in matches[1:]), len(self.plain)]
+        plain = self.plain
+        places = [match.span() for match in (_ASCII_WORD if plain.isascii() else _WORD).finditer(plain)]
+        ends = [*(start for start, _ in places[1:]), len(plain)]
+        small = plain.islower() and plain.isascii()  # the common case, and a fast one
         return tuple(
-            TextWord(_fold(m[0]), m.start(), m.end(), self.plain[m.end() : nxt], _has_capital(m[0]))
-            for m, nxt in zip(matches, ends, strict=False)
+            TextWord(word, start, end, plain[end:following], False)
+            if small
+            else TextWord(_fold(word), start, end, plain[end:following], _has_capital(word))
+            for (start, end), following in zip(places, ends, strict=False)
+            for word in (plain[start:end],)
         )
 
     @cached_property
