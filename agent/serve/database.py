@@ -39,8 +39,11 @@ _TURN = "SELECT id, conversation, client, number, body, cancelled FROM redraft_t
 class Database:
     """Raises BackendError if the database cannot be used."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
+        self._clock = clock
+        self._watched: dict[str, tuple[tuple[str | None, int], float]] = {}
+        """Turns of other servers: holder and beat when last seen, and since when these are the same."""
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._engine.threads, self._engine.transaction, work)
@@ -136,8 +139,8 @@ class Database:
             if c.execute(sql, (turn.client,)).fetchone()[0] >= most:
                 return "many"
             added = c.execute(
-                "INSERT INTO redraft_turns (id, conversation, client, number, body, owner, lease) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO redraft_turns (id, conversation, client, number, body, owner) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     turn.id,
                     turn.conversation,
@@ -145,7 +148,6 @@ class Database:
                     turn.number,
                     _dump(turn.body),
                     owner,
-                    self._engine.now(c) + LEASE_S,
                 ),
             ).rowcount
             return "" if added else "busy"
@@ -164,17 +166,30 @@ class Database:
 
     async def claim_turns(self, owner: str, *, everything: bool = False) -> list[TurnRow]:
         """Takes over the turns that no living server holds, and returns them. `everything`: also those that are held,
-        if no other server can be there."""
+        if no other server can be there.
+
+        A server that lives changes `beat` with every renewal. One whose beat has stood still for LEASE_S, on the
+        monotonic clock of the server that watches it, is gone: no time of another machine is ever looked at.
+        """
 
         def work(c: Connection) -> list[TurnRow]:
-            now = self._engine.now(c)
-            rows = c.execute(
-                f"UPDATE redraft_turns SET owner = ?, lease = ? WHERE id IN (SELECT id FROM redraft_turns "
-                f"WHERE lease < ?{self._engine.skip_locked}) AND lease < ? "
-                "RETURNING id, conversation, client, number, body, cancelled",
-                (owner, now + LEASE_S, *(2 * (now + 1e9 if everything else now,))),
-            ).fetchall()
-            return [_turn(row) for row in rows]
+            now, watched, claimed = self._clock(), {}, []
+            for id, holder, beat in c.execute("SELECT id, owner, beat FROM redraft_turns").fetchall():
+                if holder == owner:
+                    continue
+                state, since = self._watched.get(id, (None, now))
+                since = since if state == (holder, beat) else now
+                watched[id] = ((holder, beat), since)
+                if not everything and holder is not None and now - since <= LEASE_S:
+                    continue
+                claimed += c.execute(
+                    "UPDATE redraft_turns SET owner = ?, beat = beat + 1 "
+                    "WHERE id = ? AND COALESCE(owner, '') = ? AND beat = ? "
+                    "RETURNING id, conversation, client, number, body, cancelled",
+                    (owner, id, holder or "", beat),  # of two servers that see the same, one gets it
+                ).fetchall()
+            self._watched = watched
+            return [_turn(row) for row in claimed]
 
         return await self._do(work)
 
@@ -182,17 +197,14 @@ class Database:
         """Holds on to this server's turns: their ids, and whether they were cancelled, elsewhere perhaps."""
 
         def work(c: Connection) -> dict[str, bool]:
-            sql = "UPDATE redraft_turns SET lease = ? WHERE owner = ? RETURNING id, cancelled"
-            rows = c.execute(sql, (self._engine.now(c) + LEASE_S, owner)).fetchall()
-            return {id: bool(cancelled) for id, cancelled in rows}
+            sql = "UPDATE redraft_turns SET beat = beat + 1 WHERE owner = ? RETURNING id, cancelled"
+            return {id: bool(cancelled) for id, cancelled in c.execute(sql, (owner,)).fetchall()}
 
         return await self._do(work)
 
     async def release(self, owner: str) -> None:
         """Lets go of this server's turns, for others to take up at once."""
-        await self._do(
-            lambda c: c.execute("UPDATE redraft_turns SET owner = NULL, lease = 0 WHERE owner = ?", (owner,))
-        )
+        await self._do(lambda c: c.execute("UPDATE redraft_turns SET owner = NULL WHERE owner = ?", (owner,)))
 
     async def cancel(self, conversation: str) -> bool:
         sql = "UPDATE redraft_turns SET cancelled = 1 WHERE conversation = ?"
@@ -278,14 +290,7 @@ class Connection(Protocol):
 
 
 class Engine(Protocol):
-    """`skip_locked`: what a SELECT ends with that leaves out rows another server is changing."""
-
     threads: ThreadPoolExecutor
-    skip_locked: str
-
-    def now(self, connection: Connection) -> float:
-        """Seconds on a clock that all servers of this database share."""
-        ...
 
     def transaction(self, work: Callable[[Connection], T]) -> T: ...
 
@@ -295,12 +300,6 @@ class Engine(Protocol):
 class Sqlite:
     """One connection, in one thread. A commit is in the system's hands when it returns: a process that is killed loses
     nothing, a machine that loses its power the last moments."""
-
-    skip_locked = ""
-
-    def now(self, connection: Connection) -> float:
-        del connection
-        return time.monotonic()  # one server: leases of an earlier one do not count when it starts
 
     def __init__(self, path: Path) -> None:
         self.threads = ThreadPoolExecutor(1, thread_name_prefix="redraft-database")
@@ -329,11 +328,6 @@ class Sqlite:
 
 class Postgres:
     """A pool of connections. Errors never show the URL: it may hold a password."""
-
-    skip_locked = " FOR UPDATE SKIP LOCKED"
-
-    def now(self, connection: Connection) -> float:
-        return float(connection.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())").fetchone()[0])
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
         require("postgres", "REDRAFT_DATABASE_URL is set")
@@ -404,7 +398,7 @@ CREATE TABLE IF NOT EXISTS redraft_records (
 CREATE INDEX IF NOT EXISTS redraft_conversations_client ON redraft_conversations (client, updated);
 CREATE TABLE IF NOT EXISTS redraft_turns (
   id TEXT PRIMARY KEY, conversation TEXT NOT NULL, client TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
-  owner TEXT, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (conversation));
+  owner TEXT, beat INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0, UNIQUE (conversation));
 CREATE TABLE IF NOT EXISTS redraft_events (
   conversation TEXT NOT NULL, seq INTEGER NOT NULL, turn INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
   data TEXT NOT NULL, PRIMARY KEY (conversation, seq), UNIQUE (conversation, turn, key));

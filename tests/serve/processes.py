@@ -45,6 +45,10 @@ class Process:
         command = [sys.executable, "-m", "tests.serve.serve_driver", str(data), str(port), str(seconds), str(drain_s)]
         return cls(command, port, data.with_name(f"{data.name}.{port}.log"), env)
 
+    def move_clock(self, seconds: float) -> None:
+        """The wall clock of the next start is ahead by so much, or behind."""
+        self._env["REDRAFT_TEST_CLOCK"] = str(seconds)
+
     def start(self, ready_s: float = 60) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log)

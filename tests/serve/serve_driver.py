@@ -38,7 +38,15 @@ class Slow(FakeBackend):
         return super().render(tasks, on_step)
 
 
+def move_clock(seconds: float) -> None:
+    """Moves the wall clock of this process."""
+    ns, s = time.time_ns, time.time
+    time.time_ns = lambda: ns() + int(seconds * 1e9)
+    time.time = lambda: s() + seconds
+
+
 def main(data: Path, port: int, seconds: float, drain_s: float) -> None:
+    move_clock(float(os.environ.get("REDRAFT_TEST_CLOCK", "0")))
     set_up_logs(with_prompts=True)
     metrics = Metrics()
     settings = ServerSettings(

@@ -59,6 +59,22 @@ async def test_a_turn_whose_end_was_made_but_not_told_is_told_after_the_restart(
                 await nothing_lost(http, ids, WORDS[:3])
 
 
+@pytest.mark.parametrize("clocks", [(-3600, 60), (3600, -60)])
+async def test_a_clock_that_moves_while_a_server_is_dead_loses_nothing(tmp_path: Path, clocks: tuple[int, int]) -> None:
+    with Process.driver(tmp_path / "data", seconds=0.1) as server:
+        async with server.client() as http:
+            ids = await begin(http, WORDS[:4])
+            await seen(http, ids, "image")
+        for clock, name in zip(clocks, ("attempt", "decided"), strict=True):
+            server.end(signal.SIGKILL)
+            server.move_clock(clock)
+            server.start()
+            async with server.client() as http:
+                await seen(http, ids, name)
+        async with server.client() as http:
+            await nothing_lost(http, ids, WORDS[:4])
+
+
 async def test_sigterm_lets_turns_finish_and_takes_no_new_ones(tmp_path: Path) -> None:
     with Process.driver(tmp_path / "data") as server:
         async with server.client() as http:
