@@ -13,6 +13,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from redraft.chat import ChatReply
@@ -23,7 +24,7 @@ _BATCH = 64
 """Reviews in one message to a worker: some tens of milliseconds of work."""
 _GATHER_S = 0.002
 _HEAD = struct.Struct("!I")
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewriter.batch.reviews import worker; worker()"
+_START = "import json, sys; sys.path += json.loads(sys.argv[1]); from rewriter.batch.reviews import worker; worker()"
 
 _Job = tuple[str, ChatReply, "asyncio.Future[Review]"]
 
@@ -79,7 +80,7 @@ class ReviewPool:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-c", _START, json.dumps(sys.path)),
+                *("-I", "-c", _START, json.dumps(_import_path())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the run, which ends its workers
@@ -111,6 +112,14 @@ class ReviewPool:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+
+def _import_path() -> list[str]:
+    """Where a worker looks for what its isolated interpreter does not find: this process's path, but for the current
+    folder, which may be anybody's, unless this program itself lies there."""
+    home = Path(__file__).resolve().parents[2]
+    folders = [Path(entry).resolve() for entry in sys.path if entry]
+    return [str(folder) for folder in folders if folder == home or folder != Path.cwd().resolve()]
 
 
 def worker() -> None:
