@@ -30,7 +30,7 @@ app = typer.Typer(
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
 RunsOption = Annotated[Path, typer.Option("--out", help="Folder for runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,10 +100,10 @@ def _note(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any
 @app.command(cls=LimitedCommand)
 def draw(
     context: typer.Context,
-    request: Annotated[str, typer.Argument(help="What to draw.")],
+    request: Annotated[str, typer.Argument(help="What to draw, in your own words.")],
     profile: ProfileOption = "mini",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
@@ -122,12 +122,12 @@ def edit(
         Path | None, typer.Option("--mask", help="Picture of the same size, white for the part that may change.")
     ] = None,
     profile: ProfileOption = "mini",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeats a run; drawn at random otherwise.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
-    """Change a picture as the instruction says, and keep the rest."""
+    """Change a picture as the instruction says, and keep everything else."""
     from agent.commands import edit as run
 
     run(
@@ -151,12 +151,14 @@ def chat(
     conversation: Annotated[
         str | None, typer.Option("--conversation", help="Name of a new conversation, or of one to continue.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's own otherwise.")] = None,
-    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Whether you may be asked what you mean.")] = True,
-    listed: Annotated[bool, typer.Option("--list", help="List the conversations.")] = False,
-    export: Annotated[Path | None, typer.Option("--export", help="Write the conversation as one HTML page.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
+    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Whether redraft may ask you what you mean.")] = True,
+    listed: Annotated[bool, typer.Option("--list", help="List the conversations and exit.")] = False,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write the conversation to this HTML file and exit.")
+    ] = None,
 ) -> None:
-    """Talk about pictures: draw, change, ask, go back, compare."""
+    """Draw and change pictures in a conversation: ask, go back, compare, branch."""
     from agent.chat.terminal import chat as run
 
     run(profile_name=profile, conversation=conversation, out=out, ask=ask, listed=listed, export=export)
@@ -165,11 +167,11 @@ def chat(
 @app.command()
 def resume(
     run_dir: Annotated[Path | None, typer.Argument(help="Folder of the run.", show_default=False)] = None,
-    last: Annotated[bool, typer.Option("--last", help="The latest run in the folder for runs.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Take the latest run in the folder for runs.")] = False,
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was interrupted, killed, failed, or waits for an answer."""
+    """Continue a run that was interrupted, killed or failed, or that waits for your answer."""
     from agent.commands import resume as run
 
     run(run_dir, last=last, out=out, as_json=as_json)
@@ -177,7 +179,7 @@ def resume(
 
 @app.command()
 def runs(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """List the runs in a folder, the latest first: when, what, how it ended, the best score."""
+    """List the runs in a folder, the latest first: when, how it ended, best score, request."""
     from agent.commands import runs as run
 
     run(out, as_json=as_json)
@@ -215,11 +217,12 @@ def enhance(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl, .csv, .tsv, .parquet or .txt file.")],
     field: Annotated[
-        str | None, typer.Option("--field", help="Column of the requests; found automatically if possible.")
+        str | None, typer.Option("--field", help="Column that holds the requests; found by common names if not given.")
     ] = None,
     profile: ProfileOption = "mini",
     target: Annotated[
-        str | None, typer.Option("--target", help="Image model: flux, sdxl, ... or a .toml file.")
+        str | None,
+        typer.Option("--target", help="Image model that the prompts are for: flux, sdxl, ... or a .toml file."),
     ] = None,
     engine: Annotated[
         str, typer.Option("--engine", help="auto, server, transformers, vllm, or fake (no model).")
@@ -227,15 +230,18 @@ def enhance(
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Most requests at once.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=64, help="Rewrites per request.")] = 1,
     select: Annotated[
-        str | None, typer.Option("--select", help="Pick one of them: consensus, or package.module:function.")
+        str | None,
+        typer.Option(
+            "--select", help="How to pick one of --n rewrites: consensus, or your scorer package.module:function."
+        ),
     ] = None,
-    judge: Annotated[bool, typer.Option("--judge", help="Pick one by drawing and judging all.")] = False,
+    judge: Annotated[bool, typer.Option("--judge", help="Pick one by drawing and judging all of them.")] = False,
     thought: Annotated[bool, typer.Option("--thought", help="Write the model's thought too.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives other rewrites.")] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only this many rows.")] = None,
     shard: Annotated[str | None, typer.Option("--shard", help="i/n: this machine's share of the requests.")] = None,
     work: Annotated[
-        Path | None, typer.Option("--work", help="Folder for finished work; OUT.work if not named.")
+        Path | None, typer.Option("--work", help="Folder for finished work; OUT.work if not given.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Continue an earlier run.")] = True,
     split: Annotated[str, typer.Option("--split", help="Which split of a dataset.")] = "train",
@@ -243,7 +249,7 @@ def enhance(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, ask no model, write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rewrite a file of requests. After a kill or an interruption, the same command resumes."""
+    """Rewrite a file of requests into prompts. After a kill or an interruption, the same command resumes."""
     import os
 
     from agent.enhance_command import EnhanceOptions
@@ -280,7 +286,7 @@ def enhance(
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address; others than loopback need REDRAFT_TOKENS.")
+        str, typer.Option("--host", help="Address to listen on; all but loopback addresses need REDRAFT_TOKENS.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8765,
     profile: Annotated[
@@ -288,16 +294,23 @@ def serve(
     ] = None,
     data: Annotated[Path, typer.Option("--data", help="Folder of conversations and pictures.")] = Path("served"),
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="A further name that this server answers to.")
+        list[str] | None, typer.Option("--allow-host", help="Another host name that this server answers to.")
     ] = None,
     allow_images_from: Annotated[
-        list[str] | None, typer.Option("--allow-images-from", help="A host from which pictures are fetched by URL.")
+        list[str] | None, typer.Option("--allow-images-from", help="A host from which pictures may be fetched by URL.")
     ] = None,
-    drain: Annotated[float, typer.Option("--drain", min=0, help="Seconds for turns to finish at SIGTERM.")] = 30.0,
+    drain: Annotated[
+        float, typer.Option("--drain", min=0, help="Seconds that turns get to finish after SIGTERM.")
+    ] = 30.0,
     bound: Annotated[
-        list[str] | None, typer.Option("--bound", metavar="NAME=VALUE", help="One of the bounds of docs/serving.md.")
+        list[str] | None,
+        typer.Option(
+            "--bound", metavar="NAME=VALUE", help="Changes a bound, such as max_images=16; docs/serving.md lists them."
+        ),
     ] = None,
-    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Let errors in logs quote what was said.")] = False,
+    log_prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Let errors in the logs quote prompts and requests.")
+    ] = False,
     mcp: Annotated[
         bool, typer.Option("--mcp", help="Serve one MCP client on stdin and stdout instead, in DATA/mcp-PID.")
     ] = False,

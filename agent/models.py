@@ -144,7 +144,7 @@ def open_models(
             "checklist": listing.name,
             **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
-        # A model in this process answers those who wait together as one batch.
+        # A model in this process answers the calls that wait at the same time in one batch.
         calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in served)),
         editing=_open_editing(profile, profile.editor, rewriting, evaluator, chat)
         if profile.editor and editing

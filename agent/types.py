@@ -19,7 +19,7 @@ Answer = Literal["accept", "again", "stop"]
 
 
 class StopReason(StrEnum):
-    """Why a run ended. In every case the best picture of all rounds is handed back."""
+    """Why a run ended. In every case the best picture of all rounds is the result."""
 
     ACCEPTED = "accepted"
     """A picture met the bar (see `agent.decide.acceptable`), or the user took one."""
@@ -126,7 +126,7 @@ class EditPlan:
 
     `at`: position of the step under way. `kept`: keys of the results that its candidates start from; empty at the first
     step, which starts from `start`. `start` is the hash of a picture, `root` and `done` are those of the chain it ends.
-    `by`: who planned it; `fault`: why rules stood in for a model.
+    `by`: who planned it; `fault`: why fixed rules planned instead of a model.
     """
 
     choice: Choice

@@ -287,7 +287,7 @@ def report(told: list[dict[str, tuple[float, float]]], options: argparse.Namespa
 
 
 class Inside:
-    """The process that holds vLLM, in an environment of its own. It is told names of sides, and answers when done."""
+    """The process that holds vLLM, in a separate environment. It reads names of sides and answers when each is done."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         flags = ["--tokens", str(options.tokens), "--prompts", str(options.prompts), "--batch", str(options.batch)]

@@ -1,4 +1,4 @@
-"""What the loop itself costs: rounds with fakes in place of models, with SQLite checkpoints and the journal on disk.
+"""What the loop itself costs: rounds with fakes instead of models, with SQLite checkpoints and the journal on disk.
 
     python benchmarks/loop_overhead.py [--rounds 50] [--images 2] [--checks 12]
 

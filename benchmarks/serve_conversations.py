@@ -3,7 +3,7 @@
     python benchmarks/serve_conversations.py [--conversations 32] [--turns 1] [--steps N] [--repeats 2] [--profile mini]
 
 Each conversation is --turns drawings, one after the other, of prompts that the models were not trained on; both orders draw
-the same prompts with the same seeds. --steps in place of the profile's makes drawing what takes the time, as it is with
+the same prompts with the same seeds. With more --steps than the profile's, drawing takes most of the time, as it is with
 full-size models. Prints the ratio of throughputs, the times to the first event and to the first picture, the
 share of time in which the image worker was busy, time by step, and the server's memory. What the client does runs
 beside the server on the same cores. On a busy machine look at the seconds of CPU that the server used as well.
@@ -185,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=32)
     parser.add_argument("--turns", type=int, default=1, help="drawings of a conversation")
-    parser.add_argument("--steps", type=int, help="of the generator, in place of the profile's")
+    parser.add_argument("--steps", type=int, help="steps of the generator; default: the profile's")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--profile", default="mini")
     options = parser.parse_args()

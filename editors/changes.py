@@ -59,5 +59,5 @@ def change_between(before: Image.Image, after: Image.Image, mask: Image.Image | 
 
 
 def is_unchanged(before: Image.Image, after: Image.Image, mask: Image.Image | None = None) -> bool:
-    """True if an editor handed back its source, or as good as: such an edit failed, whatever a judge says of it."""
+    """True if an editor returned its source unchanged or nearly so: such an edit failed, whatever a judge says about it."""
     return change_between(before, after, mask).unchanged

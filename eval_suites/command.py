@@ -26,42 +26,51 @@ app = typer.Typer(
 
 @app.command()
 def evaluate(
-    suite: Annotated[str | None, typer.Argument(help="Which suite; without one, lists them.")] = None,
+    suite: Annotated[str | None, typer.Argument(help="Name of the suite; without one, the suites are listed.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The benchmark's files: a folder or a file.")] = None,
     profile: Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")] = "mini",
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="Pictures a prompt; else the benchmark's own number.")
+        int | None,
+        typer.Option("--images", min=1, help="Pictures per prompt; the benchmark's own number if not given."),
     ] = None,
     rewriter: Annotated[
-        str, typer.Option("--rewriter", help="none, own, or a profile whose rewriter is taken instead.")
+        str, typer.Option("--rewriter", help="none, own, or a profile whose rewriter is used instead.")
     ] = "own",
-    best: Annotated[bool, typer.Option("--best/--no-best", help="Also the best of --images by the judge.")] = True,
+    best: Annotated[
+        bool, typer.Option("--best/--no-best", help="Also measure the best of --images by the judge.")
+    ] = True,
     loop: Annotated[
-        bool | None, typer.Option("--loop/--no-loop", help="Also the loop, with at most --images pictures.")
+        bool | None, typer.Option("--loop/--no-loop", help="Also measure the loop, with at most --images pictures.")
     ] = None,
     report_profile: Annotated[
-        str | None, typer.Option("--report-profile", help="Profile whose judge reports; else the system's own.")
+        str | None, typer.Option("--report-profile", help="Profile whose judge reports; --profile's own if not given.")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option("--pictures", help="Judge pictures that lie here in the benchmark's layout.")
+        Path | None,
+        typer.Option("--pictures", help="Judge the pictures in this folder, in the benchmark's layout, and draw none."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many items, evenly spread.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Measure only this many items, evenly spread.")
+    ] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Which part of the benchmark.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all pictures.")] = 0,
     judge: Annotated[
         str | None,
         typer.Option(
             "--judge",
-            help="pointwise, pairwise, likert, words; of edits: editscore, viescore, editreward, digit, checks.",
+            help="pointwise, pairwise, likert, words; for edits: editscore, viescore, editreward, digit, checks.",
         ),
     ] = None,
     second_profile: Annotated[
-        str | None, typer.Option("--second-profile", help="A second judge, to see whether both agree.")
+        str | None, typer.Option("--second-profile", help="Profile with a second judge, to see whether both agree.")
     ] = None,
-    passes: Annotated[int, typer.Option("--passes", min=1, help="Times that a judge is asked for each pair.")] = 1,
-    tie: Annotated[float, typer.Option("--tie", min=0, help="Margin up to which a judge prefers none.")] = 0.0,
+    passes: Annotated[int, typer.Option("--passes", min=1, help="How often a judge is asked about each pair.")] = 1,
+    tie: Annotated[float, typer.Option("--tie", min=0, help="Margins up to this count as a tie.")] = 0.0,
     attacks: Annotated[
-        bool, typer.Option("--attacks/--no-attacks", help="Orders in pictures, wordy prompts: do they move the judge?")
+        bool,
+        typer.Option(
+            "--attacks/--no-attacks", help="Test whether writing in pictures or wordy prompts sway the judge."
+        ),
     ] = True,
     both_orders: Annotated[
         bool, typer.Option("--both-orders/--one-order", help="Ask a pairwise judge in both orders.")
@@ -69,8 +78,8 @@ def evaluate(
     tables: Annotated[
         Path | None, typer.Option("--tables", help="Folder for the suite's own tables, if it has any.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; a second call goes on.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures as one JSON object on stdout.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; the same command resumes.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object on stdout.")] = False,
 ) -> None:
     """Measure what rewriting and looping gain on a benchmark, or whether a judge deserves trust."""
     if suite is None:

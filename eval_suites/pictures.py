@@ -129,7 +129,7 @@ _A_DAY = 86_400.0
 
 
 class NoChecklists:
-    """The ChecklistMaker of those who are asked given questions and make none."""
+    """A ChecklistMaker for suites that bring their questions and make none."""
 
     async def __call__(self, request: str) -> Checklist:
         raise NotImplementedError(f"no checklist is made here, as of {request!r}")

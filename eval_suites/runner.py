@@ -125,7 +125,7 @@ class Evaluation:
 
     @contextlib.contextmanager
     def open(self, **settings: Any) -> Iterator[Journal]:
-        """The journal, begun with `settings` or gone on with under the same ones."""
+        """The journal, begun with `settings` or continued with the same settings."""
         self._settings = {"suite": self.suite.name, "part": self.variant, **settings}
         with open_journal(self.out, self._settings) as journal:
             yield journal
@@ -200,7 +200,7 @@ class LoadedFiles(Protocol):
 
 
 def open_journal(out: Path, settings: Mapping[str, Any]) -> Journal:
-    """The journal in the folder `out`, begun with `settings` or gone on with under the same ones.
+    """The journal in the folder `out`, begun with `settings` or continued with the same settings.
 
     Raises Occupied if another process uses the folder, InputError if it was begun with other settings (a changed data
     file among them), or if it cannot be written.

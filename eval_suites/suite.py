@@ -133,7 +133,7 @@ class Suite:
     `value_name` names the number that `value` gives; `extras` are further values, by name. `finish` writes what the
     official scripts want beside the pictures of a condition: (its folder, items, images each).
 
-    A suite that makes its prompts has `sample`, (how many or None, seed) to Data, in place of `load`. `reporter`: who
+    A suite that makes its prompts has `sample`, (how many or None, seed) to Data, instead of `load`. `reporter`: who
     answers its questions if no judge does. `loop`: whether the loop is among its conditions unless told otherwise.
     `more`: (work, items, results) to figures of its own, of which "sections" go into the report.
     `tables`: figures to file name and text of tables of its own.

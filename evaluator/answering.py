@@ -18,7 +18,7 @@ _ASK = (
 
 
 class Answerer(Protocol):
-    """Answers a question about a picture. Raises BackendError where the model cannot be reached or gives no answer."""
+    """Answers a question about a picture. Raises BackendError if the model cannot be reached or gives no answer."""
 
     async def __call__(self, image: Image.Image, question: str) -> str: ...
 

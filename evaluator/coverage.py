@@ -71,7 +71,7 @@ class Mention:
 
 
 Reader = Callable[[str], Iterable[Mention]]
-"""Finds mentions in a text. Those of the guard are handed in by the agent: an evaluator knows no rewriter."""
+"""Finds mentions in a text. The agent passes the guard's readers: an evaluator knows no rewriter."""
 
 
 @dataclass(frozen=True)

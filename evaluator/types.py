@@ -1,4 +1,4 @@
-"""Checks, verdicts and reports, and the protocols of those who make and answer them."""
+"""Checks, verdicts and reports, and the protocols of what makes and answers them."""
 
 from __future__ import annotations
 

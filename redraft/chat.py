@@ -50,7 +50,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What is asked of a chat model.
+    """A request to a chat model.
 
     `schema` asks for a JSON reply of that JSON schema. `choices` asks for the probabilities of the first reply token:
     the reply's `logprobs` then holds the natural-log probability, over the whole vocabulary, of each choice string,
@@ -117,7 +117,7 @@ def json_in(text: str, *, truncated: bool = False) -> str:
         json.loads(body)
     except (ValueError, RecursionError):
         why = " (cut off at max_tokens; raise it)" if truncated else ""
-        raise ValueError(f"{body[:200]!r} in place of JSON{why}") from None
+        raise ValueError(f"{body[:200]!r} instead of JSON{why}") from None
     return body
 
 

@@ -132,7 +132,7 @@ def _upright(data: bytes, what: str, bounds: _Bounds) -> Image.Image:
         raise InputError(f"{what} has {len(data) / 2**20:.1f} MiB; at most {bounds.bytes / 2**20:.1f} MiB are taken")
     try:
         with warnings.catch_warnings():
-            # Our own limit stands in for Pillow's warning, and comes before decoding as well.
+            # Our own limit replaces Pillow's warning, and is also checked before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _still(image, what, bounds)

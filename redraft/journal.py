@@ -265,7 +265,7 @@ class Journal(JournalFile):
                     return finish(make())
             try:
                 return future.result()
-            except CancelledError:  # whoever was making it was stopped
+            except CancelledError:  # the caller that was making it was cancelled
                 continue
 
     async def aonce(self, key: Key, make: Callable[[], Awaitable[Any]], *, again: bool = False) -> Any:
@@ -285,7 +285,7 @@ class Journal(JournalFile):
                     raise
 
     def _begin(self, key: Key, again: bool) -> tuple[Entry | None, Future[Any], bool]:
-        """The entry, the future of whoever makes it, and whether that is the caller."""
+        """The entry, the future of the call that makes it, and whether that is this call."""
         with self._mutex:
             future = self._under_way.get(key)
             entry = None if again else self._find(key)

@@ -213,7 +213,7 @@ class OpenAIChat:
             start = self._server.scrub(content.decode()) or "nothing"
             raise BadReply(f"{self._server.said}: {start}, not JSON") from None
         if not isinstance(data, dict):
-            raise BadReply(f"{self._server.said}: {type(data).__name__} in place of a JSON object")
+            raise BadReply(f"{self._server.said}: {type(data).__name__} instead of a JSON object")
         return cast(dict[str, object], self._server.scrub_reply(data))
 
     async def _tokenize(self, body: Mapping[str, object]) -> object:

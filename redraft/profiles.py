@@ -198,7 +198,7 @@ class JudgeConfig(_Section):
     """The units in which the judge was trained to give regions."""
 
     guard: bool = False
-    """Whether the judge is asked of each picture if it bears writing that tells a judge what to say; if it does, all its
+    """Whether the judge is also asked, for each picture, if it bears writing that tells a judge what to say; if it does, all its
     checks FAILED. The question is the style's `guard.txt`."""
 
     @model_validator(mode="after")

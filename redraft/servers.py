@@ -1,6 +1,6 @@
 """OpenAI-style servers: how they are called, how many calls they get at once, and when a call is tried again.
 
-The openai client tries again by itself: on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most
+The openai client retries: on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most
 `max_retries` times, after a wait that doubles (with jitter) or that the server asks for with Retry-After (up to two
 minutes; a server that asks for more is given up). The clients made here see to the rest for each of these tries: it ends
 after `timeout_s`, its answer is read whole and is not too long, and it has a slot of the server's pace.

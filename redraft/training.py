@@ -29,7 +29,7 @@ _NAMED = 10
 
 
 def run(script: Callable[[Sequence[str]], None], argv: Sequence[str] | None) -> int:
-    """The command line of a script; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line of a script; `argv` defaults to the process's arguments. Returns the exit code."""
     scrub_output()
     try:
         with mapping_missing():

@@ -308,7 +308,7 @@ class TransformersChat:
 
     def __init__(self, config: ModelConfig) -> None:
         require("local", "this profile runs a language model in this process")
-        model_place(config.model)  # a folder that is not there is told at once, not after the first prompt
+        model_place(config.model)  # a missing folder is reported now, not after the first prompt
         self._config = config
         self._worker: Worker[ChatRequest, ChatReply] = Worker(
             config.model, self._answer, size=None, gather_s=GATHER_S, map_error=self._map_error

@@ -62,7 +62,7 @@ class Step:
     `instruction` goes to the editor. `questions`: those that should be answered with yes afterwards.
     `region`: where to look for it, None if nobody said. `local`: nothing outside of what it names should change.
     `after`: positions in the plan of steps that must be done before this one.
-    `draft`: what is new in the picture then, as a prompt that draws it by itself; "" if nothing is.
+    `draft`: what is new in the picture then, as a prompt that draws it alone; "" if nothing is.
     """
 
     instruction: str
@@ -106,7 +106,7 @@ class Situation:
 class Plan:
     """What comes next, and why. `steps` is empty exactly if the choice is to redraw.
 
-    `by` is the model's name, or "rules"; `fault` says why rules stood in for a model, empty if they did not.
+    `by` is the model's name, or "rules"; `fault` says why fixed rules planned instead of a model, empty if they did not.
     """
 
     choice: Choice
@@ -118,7 +118,7 @@ class Plan:
 
 
 class Planner(Protocol):
-    """Decides what comes next. Never raises for a bad reply: fixed rules stand in, and the plan says so.
+    """Decides what comes next. Never raises for a bad reply: fixed rules plan then, and the plan says so.
 
     Raises BackendError if the model cannot be reached.
     """
@@ -281,8 +281,8 @@ def redraw_or_retry(situation: Situation, reason: str) -> Plan:
 
 
 class ChatPlanner:
-    """A Planner that asks `model` for JSON. A reply that cannot be used is asked for once more; after that `rules`
-    stand in, and the plan's `fault` says so. Pictures are shown if the config says that the model sees.
+    """A Planner that asks `model` for JSON. If a reply cannot be used, the model is asked once more; after that `rules`
+    plan, and the plan's `fault` says so. Pictures are shown if the config says that the model sees.
 
     Raises ConfigError for templates that cannot be used when it is made, and BackendError if the model is down.
     """
@@ -317,7 +317,9 @@ class ChatPlanner:
                     fault = _first(error)
             request = replace(request, temperature=max(0.7, self._config.temperature), seed=seed + attempt + 1)
         plan = await self._rules(situation, seed=seed)
-        return replace(plan, fault=f"the planner's reply could not be used ({fault}); rules stand in", usage=usage)
+        return replace(
+            plan, fault=f"the planner's reply could not be used ({fault}); fixed rules are used", usage=usage
+        )
 
     def join(self, instructions: Sequence[str]) -> str:
         return self._rules.join(instructions)

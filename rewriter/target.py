@@ -1,6 +1,6 @@
 """Targets: what an image model wants of a prompt. One TOML file each, in `rewriter/targets/` or a folder of the user's.
 
-A target adds its notes to what the rewriter is told, and checks of its own to those of the intent guard: whether the
+A target adds its notes to the rewriter's messages, and its own checks to the guard's rules: whether the
 prompt fits what the model's text encoder reads, its form, and its quality words.
 """
 
@@ -58,7 +58,7 @@ class Target(BaseModel):
     quality_words: bool = False
     """Whether "masterpiece, 8k" and the like may be added."""
     notes: str = ""
-    """What the rewriter is told about this model."""
+    """What the rewriter reads about this model."""
     pipelines: tuple[str, ...] = ()
     """diffusers pipelines that draw with it."""
 

@@ -109,7 +109,7 @@ class TurnContext:
 
 
 class TurnReader(Protocol):
-    """Reads what the user wants. Never raises for a bad reply: fixed rules stand in, and the turn says so.
+    """Reads what the user wants. Never raises for a bad reply: fixed rules read it then, and the turn says so.
 
     Raises BackendError if the model cannot be reached. If the user may not be asked, nothing is unclear.
     """
@@ -171,8 +171,8 @@ class RuleReader:
 
 
 class ChatReader:
-    """A TurnReader that asks `model` for JSON. A reply that cannot be used is asked for once more; after that `rules`
-    stand in. Raises ConfigError for templates that cannot be used when it is made."""
+    """A TurnReader that asks `model` for JSON. If a reply cannot be used, the model is asked once more; after that `rules`
+    read the turn. Raises ConfigError for templates that cannot be used when it is made."""
 
     def __init__(self, model: ChatModel, config: RewriterConfig, rules: TurnReader) -> None:
         self._model = model
@@ -205,7 +205,7 @@ class ChatReader:
                 fault = str(error)
             request = replace(request, temperature=0.7, seed=attempt + 1)
         turn = await self._rules(context)
-        return replace(turn, fault=f"the reading of this turn could not be used ({fault}); rules stand in")
+        return replace(turn, fault=f"the reading of this turn could not be used ({fault}); fixed rules are used")
 
     def _turn(self, reply: _Reply, context: TurnContext) -> Turn:
         if reply.kind == "unclear" and (context.question or not context.may_ask or not reply.question.strip()):

@@ -32,7 +32,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "t
 
 
 def create_app(settings: ServerSettings, service: Service | None = None) -> FastAPI:
-    """The app; its lifespan opens the service, unless one is handed in that is open already."""
+    """The app; its lifespan opens the service, unless the caller passes one that is open already."""
     door = Doorkeeper(settings)
     opened = service or Service(settings)
 

@@ -1,7 +1,7 @@
 """What a server has to remember: conversations and their logs, turns, events, runs; on SQLite or PostgreSQL.
 
 Pictures and run folders are files (see `agent.serve.files`). A turn is a row before anything is done for it, and the
-server that works on it holds a lease; a turn whose lease ran out is taken up by whichever server sees it first.
+server that works on it holds a lease; a turn whose lease ran out is continued by the first server that sees it.
 
 The SQL is the part that both databases share; statements are written with `?`. Calls run in
 threads.

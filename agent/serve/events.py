@@ -1,4 +1,4 @@
-"""Events of conversations, from those who work on turns to those who follow them."""
+"""Events of conversations, from the turns that make them to the clients that follow them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WireEvent:
 
 
 class Broker:
-    """Sends the events of conversations to those who follow them.
+    """Sends the events of conversations to the clients that follow them.
 
     `poll_s`: how often it looks for events of other servers; None if there are none. All methods belong to one event
     loop.
@@ -73,7 +73,7 @@ class Broker:
         self.send(conversation, ServerEvent(id=number, event=event.name, data={"turn": turn, **event.data}))
 
     def send(self, conversation: str, event: ServerEvent) -> None:
-        """Sends an event to those who listen now."""
+        """Sends an event to the clients that are connected now."""
         for queue in self._listeners.get(conversation, ()):
             if not queue.full():  # kept ones are then read from the database; the others are not missed
                 queue.put_nowait(event)

@@ -29,7 +29,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = frozenset({"/", "/healthz", "/readyz", "/api/login", "/api/logout", "/api/me", "/favicon.ico"})
 """What needs no token, beside the files of the page under /page/."""
 _PICTURES = ("/api/images", "/v1/", "/mcp")
-"""Where bodies may hold pictures."""
+"""Routes whose bodies may hold pictures."""
 _LONG = ("/v1/", "/mcp")
 """Answers that take as long as a drawing, which has limits of its own."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -88,7 +88,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         image: Picture,
         instruction: Annotated[str, Field(description="What to change.")],
         ctx: Tools,
-        mask: Annotated[str | None, Field(description="A picture that is white where the change may be.")] = None,
+        mask: Annotated[str | None, Field(description="A picture that is white where the source may change.")] = None,
         profile: ProfileName = None,
         max_rounds: Rounds = None,
         max_images: Images = None,

@@ -511,7 +511,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _weights(profile: Profile) -> dict[str, str]:
-    """The hashes of the weights that all rows share: with others a book must not be gone on with."""
+    """The hashes of the weights that all rows share: a journal made with other weights must not be continued."""
     listing = profile.checklist.model or profile.rewriter.model
     places = {"checklist": listing.model, "judge": profile.judge.model.model, "generator": profile.generator.model}
     told = {}

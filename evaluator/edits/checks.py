@@ -98,7 +98,7 @@ class OverallEditChecks:
 
 
 def overall_edit_check(instruction: str) -> Check:
-    """The one question that stands in for an edit's checklist."""
+    """The one question that is asked if an edit has no checklist."""
     return Check(OVERALL, f"Does the picture look as if this had been done to it?\n{fence(instruction)}")
 
 

@@ -1,4 +1,4 @@
-"""Edits, their checks and scores, and the protocols of those who judge them."""
+"""Edits, their checks and scores, and the protocols of their judges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EditPass:
 
 @dataclass(frozen=True)
 class EditScore:
-    """What a judge says of an edit. All scores lie in [0, 1], higher is better, whatever scale the judge used.
+    """A judge's scores for an edit. All scores lie in [0, 1], higher is better, whatever scale the judge used.
 
     `followed`: was the instruction carried out; `kept`: did nothing else change; `semantic`: both together;
     `perceptual`: does the result look right on its own. None is "this judge does not measure it". `overall` is None

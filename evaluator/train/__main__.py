@@ -20,7 +20,7 @@ from redraft.training import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
     return run(train, argv)
 
 

@@ -37,23 +37,32 @@ class JudgeArguments:
         metadata={"help": "JSONL or Parquet files of judgements, folders, or datasets:NAME#SPLIT."},
     )
     calibration_files: list[str] = field(
-        default_factory=list, metadata={"help": "The same, to fit the temperature to; none: a share of train_files."}
+        default_factory=list,
+        metadata={"help": "The same, to fit the temperature to; a share of train_files if not given."},
     )
     report_files: list[str] = field(
-        default_factory=list, metadata={"help": "The same, to report figures on; none: a share of train_files."}
+        default_factory=list, metadata={"help": "The same, to report figures on; a share of train_files if not given."}
     )
-    calibration_share: float = field(default=0.1, metadata={"help": "Share of train_files without calibration_files."})
-    report_share: float = field(default=0.1, metadata={"help": "Share of train_files without report_files."})
+    calibration_share: float = field(
+        default=0.1, metadata={"help": "Share of train_files to calibrate on if there are no calibration_files."}
+    )
+    report_share: float = field(
+        default=0.1, metadata={"help": "Share of train_files to report on if there are no report_files."}
+    )
     split_seed: int = field(default=0, metadata={"help": "Which records fall into which share."})
     max_bad: float = field(default=0.01, metadata={"help": "Share of malformed records that is allowed."})
     style: str = field(default="keypoint", metadata={"help": "The judge style whose template to train with."})
-    reasons: bool = field(default=True, metadata={"help": "Whether reasons, if there are any, are learnt too."})
+    reasons: bool = field(default=True, metadata={"help": "Whether to train on reasons too, if there are any."})
     reason_weight: float = field(default=0.1, metadata={"help": "Weight of the reasons' loss; the verdict has 1."})
     frozen: list[str] = field(
         default_factory=list, metadata={"help": "Patterns of parameter names to leave as they are (re.search)."}
     )
-    measure_before: bool = field(default=True, metadata={"help": "Whether the untrained model is reported on, too."})
-    min_label_mass: float = field(default=0.5, metadata={"help": "As in a profile: below it an answer is none."})
+    measure_before: bool = field(
+        default=True, metadata={"help": "Whether the report also measures the model before training."}
+    )
+    min_label_mass: float = field(
+        default=0.5, metadata={"help": "As in a profile: an answer with less label mass FAILED."}
+    )
     measure_batch: int = field(default=8, metadata={"help": "Pictures judged together when measuring."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Whether code that ships with the model may run."})
 

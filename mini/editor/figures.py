@@ -112,13 +112,19 @@ def figures(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Figures of the mini editor by the oracle.")
-    parser.add_argument("--editor", type=Path, default=Path("mini/weights/editor"))
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", choices=("train", "test"), default="test")
-    parser.add_argument("--layouts", type=int, default=LAYOUTS, help="of which the least crowded is drawn")
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.editor.figures",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Figures of the mini editor by the oracle.",
+    )
+    parser.add_argument("--editor", type=Path, default=Path("mini/weights/editor"), help="folder of the trained editor")
+    parser.add_argument("--count", type=int, default=300, help="edits")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the edits and results")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="split that the edits are from")
+    parser.add_argument(
+        "--layouts", type=int, default=LAYOUTS, help="layouts denoised for each result; the least crowded is drawn"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args(argv)
     pipeline = CutoutsEditPipeline.from_pretrained(options.editor, use_safetensors=True)

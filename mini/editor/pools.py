@@ -84,13 +84,17 @@ def load_edit_pool(path: Path, scenes: Path, workers: int = 2) -> EditPool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Makes a pool of training edits.")
-    parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"))
-    parser.add_argument("--count", type=int, help="the first so many scenes; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("work/mini/edits.npz"))
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.editor.pools",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Makes a pool of training edits.",
+    )
+    parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"), help="training scenes to edit")
+    parser.add_argument("--count", type=int, help="use only this many scenes, from the first")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the edits")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--out", type=Path, default=Path("work/mini/edits.npz"), help="file for the pool")
     options = parser.parse_args(argv)
     make_edit_pool(load_pool(options.scenes)[0][: options.count], options.seed, options.out, options.workers)
 

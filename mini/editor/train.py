@@ -125,20 +125,36 @@ def start_blocks(editor: CutoutsEditTransformer, generator: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Trains the mini editor.")
-    parser.add_argument("--out", type=Path, default=Path("mini/weights/editor"))
-    parser.add_argument("--work", type=Path, default=Path("work/mini/editor"))
-    parser.add_argument("--pool", type=Path, default=Path("work/mini/edits.npz"))
-    parser.add_argument("--scenes", type=Path, default=Path("work/mini/pool.npz"), help="what the pool is made of")
-    parser.add_argument(
-        "--generator", type=Path, default=Path("mini/weights/generator"), help="whose blocks the editor's start from"
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.editor.train",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Trains the mini editor.",
     )
-    parser.add_argument("--max-steps", type=int, default=3100)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--score-on", type=int, default=300, help="edits of the score at the end")
+    parser.add_argument("--out", type=Path, default=Path("mini/weights/editor"), help="folder for the trained model")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("work/mini/editor"),
+        help="folder for log.jsonl and the state, from which the same command resumes",
+    )
+    parser.add_argument(
+        "--pool", type=Path, default=Path("work/mini/edits.npz"), help="training edits; made if the file is missing"
+    )
+    parser.add_argument(
+        "--scenes", type=Path, default=Path("work/mini/pool.npz"), help="training scenes that the edits are made of"
+    )
+    parser.add_argument(
+        "--generator",
+        type=Path,
+        default=Path("mini/weights/generator"),
+        help="generator whose blocks the editor starts from",
+    )
+    parser.add_argument("--max-steps", type=int, default=3100, help="training steps")
+    parser.add_argument("--batch", type=int, default=256, help="edits per step")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
+    parser.add_argument("--score-on", type=int, default=300, help="edits on which the finished model is scored")
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     pool = load_edit_pool(options.pool, options.scenes)

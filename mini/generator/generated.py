@@ -22,12 +22,22 @@ _BATCH = 128
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Draws training captions with the mini generator.")
-    parser.add_argument("--generator", type=Path, default=Path("mini/weights/generator"))
-    parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
-    parser.add_argument("--out", type=Path, default=Path("work/mini/generated.npz"))
-    parser.add_argument("--count", type=int, default=8000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.generator.generated",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Draws training captions with the mini generator.",
+    )
+    parser.add_argument(
+        "--generator", type=Path, default=Path("mini/weights/generator"), help="folder of the trained generator"
+    )
+    parser.add_argument(
+        "--pool", type=Path, default=Path("work/mini/pool.npz"), help="training scenes whose captions are drawn"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work/mini/generated.npz"), help="file for the scenes that it draws"
+    )
+    parser.add_argument("--count", type=int, default=8000, help="captions to draw")
+    parser.add_argument("--seed", type=int, default=0, help="seed of captions and pictures")
     options = parser.parse_args(argv)
     _, captions = load_pool(options.pool)
     pipeline = CutoutsPipeline.from_pretrained(options.generator, use_safetensors=True)

@@ -87,17 +87,28 @@ def score(pipeline: CutoutsPipeline, count: int, seed: int, guidance: float = 1.
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Trains the mini generator.")
-    parser.add_argument("--out", type=Path, default=Path("mini/weights/generator"))
-    parser.add_argument("--work", type=Path, default=Path("work/mini/generator"))
-    parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
-    parser.add_argument("--pool-size", type=int, default=200_000)
-    parser.add_argument("--max-steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, default=192)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--score-on", type=int, default=300, help="captions of the score at the end")
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.generator.train",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Trains the mini generator.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("mini/weights/generator"), help="folder for the trained model")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("work/mini/generator"),
+        help="folder for log.jsonl and the state, from which the same command resumes",
+    )
+    parser.add_argument(
+        "--pool", type=Path, default=Path("work/mini/pool.npz"), help="training scenes; made if the file is missing"
+    )
+    parser.add_argument("--pool-size", type=int, default=200_000, help="scenes of a pool that has to be made")
+    parser.add_argument("--max-steps", type=int, default=2600, help="training steps")
+    parser.add_argument("--batch", type=int, default=192, help="scenes per step")
+    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
+    parser.add_argument("--score-on", type=int, default=300, help="captions on which the finished model is scored")
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()

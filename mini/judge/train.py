@@ -7,7 +7,7 @@ which tells it far more per picture than yes or no. ask: the language model lear
 it is. Twelve questions share one picture, packed into one sequence in which each sees the picture and itself alone.
 Four helps get it off the ground, since whether a red star is there cannot be told from the picture or the question
 alone: patches are to look like the words for what lies in them; a third of the questions are open ("colour stars":
-"red"); nouns, values and relations are told at which cut-outs to look; and from the last word of each noun phrase a
+"red"); the attention of nouns, values and relations is supervised; and from the last word of each noun phrase a
 throw-away head must read how many it names and where they lie.
 
 PictureSource are training scenes as they are, scenes left messy, and, where `--generated` names a file of them, the
@@ -39,18 +39,37 @@ ASKED_AGAIN = 3
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Trains the mini judge.")
-    parser.add_argument("--out", type=Path, default=Path("mini/weights/judge"))
-    parser.add_argument("--work", type=Path, default=Path("work/mini/judge"))
-    parser.add_argument("--pool", type=Path, default=Path("work/mini/pool.npz"))
-    parser.add_argument("--pool-size", type=int, default=200_000)
-    parser.add_argument("--generated", type=Path, help="an .npz with `rows` of the generator's own scenes")
-    parser.add_argument("--look-steps", type=int, default=5500)
-    parser.add_argument("--max-steps", type=int, default=5500)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--measure-batches", type=int, default=40, help="batches of the closing measurement")
-    parser.add_argument("--seed", type=int, default=0)
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.judge.train",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Trains the mini judge.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("mini/weights/judge"), help="folder for the trained model")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("work/mini/judge"),
+        help="folder for log.jsonl and the state, from which the same command resumes",
+    )
+    parser.add_argument(
+        "--pool", type=Path, default=Path("work/mini/pool.npz"), help="training scenes; made if the file is missing"
+    )
+    parser.add_argument("--pool-size", type=int, default=200_000, help="scenes of a pool that has to be made")
+    parser.add_argument(
+        "--generated", type=Path, help="scenes that the generator drew: an .npz of mini.generator.generated"
+    )
+    parser.add_argument(
+        "--look-steps", type=int, default=5500, help="steps of the first stage, which learns what is in each patch"
+    )
+    parser.add_argument(
+        "--max-steps", type=int, default=5500, help="steps of the second stage, which learns to answer questions"
+    )
+    parser.add_argument("--batch", type=int, default=32, help="pictures per step")
+    parser.add_argument(
+        "--measure-batches", type=int, default=40, help="batches on which the finished model is measured"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     rows, _ = load_pool(options.pool, options.pool_size)

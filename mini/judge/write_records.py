@@ -96,12 +96,20 @@ def _generated(pipeline: Any, captions: Sequence[str], seed: int) -> list[Image.
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Writes judgements of cut-outs by the oracle.")
-    parser.add_argument("--out", type=Path, default=Path("work/mini/judgements"))
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.judge.write_records",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Writes judgements of cut-outs by the oracle.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work/mini/judgements"), help="folder for pictures and records"
+    )
     parser.add_argument("--count", type=int, default=3000, help="pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--generator", type=Path, help="a trained generator, to draw every second picture")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pictures")
+    parser.add_argument(
+        "--generator", type=Path, help="folder of a trained generator, which then draws every second picture"
+    )
     options = parser.parse_args(argv)
     pipeline = None
     if options.generator is not None:

@@ -11,7 +11,7 @@ It is data, `edits.toml` beside this module, in this format:
     plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
                                         other in each sub-task before it is read; a ";" in it makes two sub-tasks
     loose = [["\\bboth\\b", "the"]]        as `plain`, for instructions that the book does not know otherwise: words that the
-                                        editor was not trained on, so that it is told what was read in the book's words
+                                        editor was not trained on; it then gets the instruction in the book's words
     pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
     loose_pronouns = ""                 the same for instructions that the book does not know otherwise
 
@@ -56,7 +56,7 @@ It is data, `edits.toml` beside this module, in this format:
     asks_all.fill = ["Are all ..?"]             the same if there are several
 
 In patterns `[...]` is optional, `(a|b)` a choice, `{slot2}` another value of `{slot}`; all else is literal. A rule with
-`count` in place of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
+`count` instead of `edit` mends a number: `count` has the questions by which the present number is found, for none, for
 one and for {number}; `more` and `fewer` are its instructions, for a difference of one and for one of {number}.
 """
 
@@ -89,7 +89,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 class Steps(BaseModel):
-    """A quality that is told by comparison with what was there: `along` the values of a slot, in their order."""
+    """A quality that is relative to what was there: `along` the values of a slot, in their order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -117,7 +117,7 @@ def _repair(rng: Rng, wording: Wording, once: float) -> Lesson:
 
 
 def _caption(rng: Rng, spec: Spec, once: float) -> str:
-    # Without a draw if all is told twice: the committed weights' lessons stay what they were.
+    # Draws nothing if every relation is stated from both sides: the committed weights' lessons stay what they were.
     return caption_unaware(rng, spec, once) if once else caption(spec)
 
 

@@ -76,19 +76,36 @@ def _tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Trains the mini rewriter.")
-    parser.add_argument("--out", type=Path, default=Path("mini/weights/rewriter"))
-    parser.add_argument("--work", type=Path, default=Path("work/mini/rewriter"))
-    parser.add_argument("--max-steps", type=int, default=2400)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--thoughts", action=argparse.BooleanOptionalAction, default=True, help="learn them, too")
-    parser.add_argument("--once", type=float, default=0.0, help="share of relations that are told from one side only")
-    parser.add_argument("--stop-at", type=int, help="stop after this step of --max-steps; a later call goes on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--score-on", type=int, default=100, help="lessons a task of the score at the end")
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.rewriter.train",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Trains the mini rewriter.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("mini/weights/rewriter"), help="folder for the trained model")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("work/mini/rewriter"),
+        help="folder for log.jsonl and the state, from which the same command resumes",
+    )
+    parser.add_argument("--max-steps", type=int, default=2400, help="training steps")
+    parser.add_argument("--batch", type=int, default=48, help="lessons per step")
+    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument(
+        "--muon", action=argparse.BooleanOptionalAction, default=True, help="train the layers' matrices with Muon"
+    )
+    parser.add_argument("--thoughts", action=argparse.BooleanOptionalAction, default=True, help="train on thoughts too")
+    parser.add_argument(
+        "--once", type=float, default=0.0, help="share of relations that lessons state from one side only"
+    )
+    parser.add_argument(
+        "--stop-at", type=int, help="stop after this step of --max-steps; the same command without it continues"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and lessons")
+    parser.add_argument(
+        "--score-on", type=int, default=100, help="lessons of each task on which the finished model is scored"
+    )
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     tokenizer = _tokenizer(options.work / "tokenizer", options.seed)

@@ -77,14 +77,22 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; `argv` in place of the process's own arguments."""
-    parser = argparse.ArgumentParser(description="Writes training data of cut-outs for the rewriter.")
-    parser.add_argument("--out", type=Path, default=Path("work/mini"))
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.rewriter.write_data",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Writes training data of cut-outs for the rewriter.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("work/mini"), help="folder for triplets, prompts and an untrained model"
+    )
     parser.add_argument("--count", type=int, default=20_000, help="triplets")
-    parser.add_argument("--prompts", type=int, default=4000, help="prompts for RL")
-    parser.add_argument("--test", type=int, default=500, help="held-out prompts")
-    parser.add_argument("--once", type=float, default=0.75, help="share of relations that triplets tell from one side")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prompts", type=int, default=4000, help="requests for GRPO")
+    parser.add_argument("--test", type=int, default=500, help="held-out requests")
+    parser.add_argument(
+        "--once", type=float, default=0.75, help="share of relations that triplets state from one side only"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data")
     options = parser.parse_args(argv)
     learnt = triplets(options.count, options.seed, options.once)
     known = [row["request"] for row in learnt]

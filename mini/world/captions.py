@@ -48,7 +48,7 @@ def caption(spec: Spec) -> str:
 
 
 def caption_unaware(rng: Rng, spec: Spec, once: float) -> str:
-    """A caption by somebody who knows the language, but not the generator: each relation is told by one of its groups
+    """A caption by somebody who knows the language, but not the generator: each relation is stated by one of its groups
     alone with probability `once`, else by both."""
     plain = resolve(spec)
     silent = {

@@ -57,9 +57,13 @@ def load_pool(path: Path, count: int = 200_000, seed: int = 0) -> tuple[NDArray[
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Makes a pool of training scenes.")
-    parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("work/mini/pool.npz"))
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.world.pools",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Makes a pool of training scenes.",
+    )
+    parser.add_argument("--count", type=int, default=200_000, help="scenes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes")
+    parser.add_argument("--out", type=Path, default=Path("work/mini/pool.npz"), help="file for the pool")
     options = parser.parse_args()
     make_pool(options.count, options.seed, options.out)

@@ -172,7 +172,7 @@ def at_place(cutout: CutOut, place: str) -> bool:
 
 
 def answer(query: Query, scene: Scene) -> bool:
-    """The true answer, by rule. What is said of cut-outs that are not there is false."""
+    """The true answer, by rule. A statement about cut-outs that are not there is false."""
     if query.kind == "sheet":
         return scene.sheet == query.value
     if query.kind == "word":

@@ -140,7 +140,7 @@ class VllmEngine:
     """A BatchEngine over vLLM's own scheduler, driven by one thread. `settings` go to `vllm.LLM`, as do the
     profile's own (`local.vllm`).
 
-    The model loads at the first request. `llm` stands in for a loaded `vllm.LLM`, and `sampling` for
+    The model loads at the first request. `llm` can be given instead of loading a `vllm.LLM`, and `sampling` instead of
     `vllm.SamplingParams`, in tests. Raises ModelMissing and BackendError; BadReply for an empty reply.
     """
 

@@ -434,7 +434,7 @@ def _ends_phrase(passage: Passage, at: int, palette: _Palette) -> bool:
 
 
 def _named_nearby(rewrite: Passage, families: frozenset[str], taken: set[int], noun: str, palette: _Palette) -> bool:
-    """Whether the colour of the request is said of the noun in some other way: a car painted red."""
+    """Whether the rewrite gives the noun the request's colour in some other way: a car painted red."""
     if not rewrite.spaced:
         characters = _colour_words(rewrite.languages).characters
         return any(characters.get(char) in families and i not in taken for i, char in enumerate(rewrite.plain))

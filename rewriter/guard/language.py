@@ -8,9 +8,9 @@ The rules hold no words of their own: they read a `Language`, or what all `Langu
 is adding a file. Lists of words are strings, separated by white space; `*` at an end of a word stands for any letters;
 other patterns are regular expressions.
 
-A text is told by its script, and in Latin letters by small common words. Not covered: languages that share a script
-other than Latin (Russian and Ukrainian, Arabic and Persian), and Latin ones beyond those listed. If the language cannot
-be told it is None, and then nothing is claimed.
+A text's language is recognised by its script, and in Latin letters by small common words. Not covered: languages that share
+a script other than Latin (Russian and Ukrainian, Arabic and Persian), and Latin ones beyond those listed. If the language
+cannot be recognised it is None, and no rule of a language applies.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class DataArguments:
     train_files: list[str] = field(
         default_factory=list, metadata={"help": "JSONL or Parquet files, folders of them, or `datasets:NAME#SPLIT`."}
     )
-    eval_files: list[str] = field(default_factory=list, metadata={"help": "The same, to measure on."})
+    eval_files: list[str] = field(default_factory=list, metadata={"help": "The same, to evaluate on."})
     style: str = setting("promptenhancer", "The rewriter style whose templates to train with.")
     target: str | None = setting(None, "Image model the prompts are for: a name from rewriter/targets or a TOML file.")
     max_bad: float = setting(0.01, "Share of malformed records that is allowed.")

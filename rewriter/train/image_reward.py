@@ -510,10 +510,10 @@ class RewardArguments:
         "profile", "How checks make a score: as the profile says, or mean of key-point groups (the paper's), mean, ..."
     )
     images_per_rewrite: int = setting(1, "Pictures, of different seeds, over which a rewrite's score is averaged.")
-    reward_seed: int = setting(0, "The seeds of pictures follow from this and from the user's request.")
+    reward_seed: int = setting(0, "Seed from which, with the request, the seeds of pictures follow.")
     format_weight: float = setting(0.1, "Weight of the format term (0, 0.5 or 1).")
-    penalty_each: float = setting(0.1, "Taken off for each finding of the intent guard.")
-    penalty_most: float = setting(0.5, "The most that is taken off; also what a reply that cannot be read loses.")
+    penalty_each: float = setting(0.1, "Penalty for each finding of the guard.")
+    penalty_most: float = setting(0.5, "Largest penalty; also the penalty of a reply that cannot be read.")
     judge_passes: int = setting(1, "How often each picture is judged (from the second pass on, re-encoded).")
     reward_cache: str | None = setting(None, "File that keeps scores from run to run; if not set, in memory.")
 

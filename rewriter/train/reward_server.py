@@ -130,7 +130,7 @@ class ServerArguments:
     token_env: str | None = setting(None, "NAME of the environment variable with the token that requests must carry.")
     style: str | None = setting(None, "The rewriter style whose guard settings count; if not set, the profile's.")
     target: str | None = setting(None, "The image model's target; if not set, the profile's.")
-    together: int = setting(512, "At most this many samples are scored together.")
+    together: int = setting(512, "Most samples that are scored together.")
 
     def __post_init__(self) -> None:
         if self.together < 1:
@@ -350,9 +350,9 @@ class RewardServer:
 class RemoteArguments:
     """Where rewards come from, if not from models in this process."""
 
-    reward_url: str | None = setting(None, "Address of a reward server, in place of `profile`.")
+    reward_url: str | None = setting(None, "Address of a reward server, instead of `profile`.")
     reward_token_env: str | None = setting(None, "NAME of the environment variable with the server's token.")
-    reward_timeout_s: float = setting(1800.0, "How many seconds the rewards of one step may take.")
+    reward_timeout_s: float = setting(1800.0, "Most seconds that the rewards of one step may take.")
     max_failed: float = setting(0.2, "Training stops if more than this share of a step's judgements fail.")
 
 
@@ -494,7 +494,7 @@ def open_source(args: RewardArguments, remote: RemoteArguments, style: str, targ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
     return run(serve, argv)
 
 

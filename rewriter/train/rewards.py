@@ -103,7 +103,7 @@ class TaskNorm:
 
     A = (r - group mean) / (sigma_task + 1e-6), where per task m1 and m2 are moving averages of r and r squared, and
     sigma = sqrt(max(m2 - m1^2, 1e-6)). The current batch is taken in first. In a group with any |A| above
-    `largest`, the group's own deviation (n - 1) stands in for sigma. `moments` (task to m1, m2) is all there is to
+    `largest`, the group's own deviation (n - 1) is used for sigma. `moments` (task to m1, m2) is all there is to
     save and to restore. How the source starts the averages is not known; here the first batch's moments start them.
     """
 
@@ -224,12 +224,12 @@ class ShapingArguments:
         metadata={"help": "Weights of alignment, format and intent for every `combine` but sum."},
     )
     log_tame_above: str = setting("mean", "log_tamed: `mean`, `median` or a number; parts that spread more are tamed.")
-    doubt_weight: bool = setting(False, "Draw rewards to their group's mean by exp(-disagreement) (after Ctrl-U).")
-    win_rate: bool = setting(False, "Put each reward's share of won comparisons in its group in its place (Pref-GRPO).")
-    win_margin: float = setting(0.0, "Rewards no farther apart than this are a tie.")
+    doubt_weight: bool = setting(False, "Pull rewards towards their group's mean by exp(-disagreement) (after Ctrl-U).")
+    win_rate: bool = setting(False, "Replace each reward by its share of won comparisons in the group (Pref-GRPO).")
+    win_margin: float = setting(0.0, "win_rate: rewards that differ by no more than this are a tie.")
     skip_settled: bool = setting(False, "Learn nothing from groups that are good and alike (Edit-R1).")
-    settled_above: float = setting(0.9, "A settled group's mean alignment is above this,")
-    settled_spread: float = setting(0.05, "and its standard deviation below this.")
+    settled_above: float = setting(0.9, "skip_settled: the mean alignment of such a group is above this.")
+    settled_spread: float = setting(0.05, "skip_settled: the standard deviation of such a group is below this.")
     task_ema: bool = setting(False, "Normalise by a moving deviation of the record's `task` (EMA-GRPO).")
     task_decay: float = setting(0.99, "How much of the moving averages is kept from step to step.")
 
@@ -314,7 +314,7 @@ class Shaper:
             return [r for group in groups for r in normalise_then_sum(_parts(group, lambda p: -p), weights)]
         above = s.log_tame_above
         threshold: Any = above if above in ("mean", "median") else float(above)
-        # Log-taming takes no negative numbers: what is kept of the intent stands in for the penalty.
+        # Log-taming takes no negative numbers: the share of intent that is kept is used instead of the penalty.
         return log_tamed(_parts(rows, lambda p: max(0.0, 1.0 - p)), weights, threshold)
 
     def _is_settled(self, group: Sequence[ShapingRow]) -> bool:

@@ -25,12 +25,12 @@ from rewriter.train.script import check_template, set_model_kwargs, settings_of,
 class ThoughtArguments:
     """What of the records is learnt, and how."""
 
-    thoughts: bool = setting(True, "Whether the thoughts are learnt too.")
-    muon: bool = setting(False, "Train the layers' matrices with Muon: for models with random weights.")
+    thoughts: bool = setting(True, "Whether to train on the thoughts too.")
+    muon: bool = setting(False, "Train the layers' matrices with Muon; for models with random weights.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
     return run(train, argv)
 
 
@@ -93,7 +93,7 @@ def _muon(training: Any, config: Any) -> tuple[type[Any], dict[str, Any]]:
 
 
 def _warn_of_cuts(trainer: Any, max_length: int | None, wanted: int) -> None:
-    """TRL cuts long records without a word, and drops those whose reply is cut off whole; a reply without its end teaches
+    """TRL silently truncates long records, and drops those whose reply is cut off whole; a reply without its end teaches
     not to end. Raises ConfigError if nothing is left at all."""
     if max_length is None or trainer.args.packing:
         return

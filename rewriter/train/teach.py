@@ -243,7 +243,7 @@ class Tally:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
     return run(teach, argv)
 
 

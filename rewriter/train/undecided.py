@@ -42,7 +42,7 @@ CHUNK = 32
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; `argv` in place of the process's own arguments. Returns the exit code."""
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
     return run(select, argv)
 
 

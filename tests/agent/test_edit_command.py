@@ -57,7 +57,7 @@ def test_a_picture_is_edited_and_told_as_json(tmp_path: Path, model_server: Serv
         assert {attempt["kind"] for attempt in result["attempts"]} == {"edit"}
         assert (tmp_path / result["run"] / "source.png").is_file()
         assert (tmp_path / result["image"]).is_file()
-        assert "rules stand in" in done.stderr, "the test server's chat model cannot plan, and that is told"
+        assert "fixed rules" in done.stderr, "the test server's chat model cannot plan, and the warning says so"
         edits = [body for path, body in server.seen if path.endswith("/images/edits")]
         assert {body["prompt"] for body in edits} == {"make it finely red"}
         again = redraft("resume", result["run"], "--json", cwd=tmp_path)

@@ -95,7 +95,7 @@ async def test_a_schema_reply_that_is_no_json(serve: Serve) -> None:
         (Answer(b"<html>Welcome</html>", content_type="text/html"), "<html>Welcome</html>, not JSON"),
         (Answer('{"choices": [{"message": {"content": "caf\u00e9"}}]}'.encode("latin-1")), "not UTF-8"),
         (Answer(b"[" * 100_000), "not JSON"),
-        (Answer([1, 2]), "list in place of a JSON object"),
+        (Answer([1, 2]), "list instead of a JSON object"),
         (Answer({"error": {"message": "overloaded"}}), "overloaded"),
         (Answer({"choices": []}), "no choices"),
         (Answer({"choices": ["x"]}), "no choices"),

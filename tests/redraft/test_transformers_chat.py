@@ -221,7 +221,7 @@ async def test_over_long_prompts_fail_alone(chat: TransformersChat, lm: LocalMod
 
 
 async def test_schema(chat: TransformersChat) -> None:
-    with pytest.raises(BadReply, match="in place of JSON"):
+    with pytest.raises(BadReply, match="instead of JSON"):
         await chat(ask("a", schema={"type": "object"}))
 
 

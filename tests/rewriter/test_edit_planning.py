@@ -163,7 +163,7 @@ class TestChatPlanner:
         planner, chat = self.planner(reply, reply)
         plan = await planner(self.situation)
         assert plan.by == "rules"
-        assert "rules stand in" in plan.fault
+        assert "fixed rules" in plan.fault
         assert plan.choice == "edit"
         assert len(chat.requests) == 2
         assert chat.requests[1].temperature > 0

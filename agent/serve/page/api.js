@@ -52,7 +52,7 @@ const EVENTS = [
   "pruned", "decided", "warning", "run_finished", "clarify", "replied", "failed", "deleted",
 ];
 
-// Follows a conversation's events. The browser connects again by itself with Last-Event-ID; where it gives up (the server
+// Follows a conversation's events. The browser reconnects with Last-Event-ID; if it gives up (the server
 // answered with an error), we do, behind the last event that we have seen.
 export function follow(id, tell, state) {
   let source = null;

@@ -20,7 +20,7 @@ function hatched(pen) {
   return pen.createPattern(tile, "repeat");
 }
 
-// Gives a PNG, or null where it was given up or nothing was painted.
+// Gives a PNG, or null if the user cancelled or painted nothing.
 export function paintMask(url) {
   const [dialog, image, canvas] = [$("masking"), $("mask-picture"), $("mask-canvas")];
   const [size, erase] = [$("mask-size"), $("mask-erase")];

@@ -1,4 +1,4 @@
-// What the page says of its own: what went wrong, and words for screen readers.
+// What the page itself announces: errors, and words for screen readers.
 
 import { $ } from "./dom.js";
 import { login } from "./login.js";

@@ -53,7 +53,7 @@ export class TurnPart {
     fold(this.turn, name, data);
   }
 
-  // Puts a part in place where what it shows has changed, so that focus, sliders and scrolling stay as they are.
+  // Replaces a part only if what it shows has changed, so that focus, sliders and scrolling stay as they are.
   put(name, key, make) {
     const text = JSON.stringify(key);
     if (this.shown[name] === text) return;
