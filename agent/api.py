@@ -33,7 +33,7 @@ from redraft.errors import BackendError, ConfigError
 from redraft.images import fit_mask, open_image, open_mask, to_rgb
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
-from rewriter.guard import Finding, check_intent
+from rewriter.guard import Finding, check_intent, detect_language
 from rewriter.request import clean_request
 
 Picture = str | Path | Image.Image
@@ -147,7 +147,8 @@ def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini
     >>> [verdict.check.question for verdict in report.verdicts]
     ['Is there a red star?']
 
-    Raises UsageError for anything that cannot be used, BackendError if the judge could not answer a single check.
+    `report.unchecked` holds the words of the request that no check asks about. Raises UsageError for anything that cannot
+    be used, BackendError if the judge could not answer a single check.
     """
     return run_coroutine(judge_async(image, request, profile=profile))
 
@@ -155,8 +156,8 @@ def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini
 async def judge_async(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
     """`judge` for a program with an event loop."""
     request, picture = clean_request(request), _open(image)
-    builder, evaluator = open_evaluator(_load(profile))
-    report = await evaluator.score(picture, request, await builder(request))
+    make_checklist, evaluator = open_evaluator(_load(profile), detect_language=detect_language)
+    report = await evaluator.score(picture, request, await make_checklist(request))
     if report.score is None and report.failed:
         reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
         raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,6 +34,7 @@ from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.images import open_image, open_mask
 from redraft.limits import Limits, option_name
 from redraft.profiles import Profile, builtin_profiles, load_profile
+from rewriter.guard import detect_language
 from rewriter.request import clean_request
 
 
@@ -153,10 +154,14 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
     picture = open_image(image)
     profile = load_profile(profile_name)
     with stdout_for_results() as stdout:
-        builder, evaluator = open_evaluator(profile)
+        make_checklist, evaluator = open_evaluator(profile, detect_language=detect_language)
+        warnings: tuple[str, ...] = ()
 
         async def work() -> Report:
-            return await evaluator.score(picture, request, await builder(request))
+            nonlocal warnings
+            checklist = await make_checklist(request)
+            warnings = checklist.warnings
+            return await evaluator.score(picture, request, checklist)
 
         try:
             report = asyncio.run(work())
@@ -167,10 +172,15 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
             reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
             raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
         if as_json:
-            write_json(judged_json(report), stdout)
+            write_json(judged_json(report, warnings), stdout)
         else:
+            stderr = open_console(sys.stderr)
+            for warning in warnings:
+                stderr.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
             console = open_console(stdout)
             console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
+            if report.unchecked:
+                console.print(f"unchecked  {escape(', '.join(report.unchecked))}", soft_wrap=True)
             for line in verdict_lines(report, profile.limits.pass_at):
                 console.print(line, soft_wrap=True, emoji=False)
 
@@ -187,7 +197,8 @@ def profiles() -> None:
 def drawn_json(result: RunResult) -> dict[str, Any]:
     """What `draw`, `edit` and `resume` print with --json. `prompt` and `checks` are those of the best picture.
 
-    `unchecked`: words of the request that no check covers, empty until checklists know their coverage.
+    `unchecked`: the words of the request that no check asks about; with any of them `accepted` is false, also if the user
+    took the picture.
     """
     best = result.best_attempt
     return {
@@ -195,7 +206,7 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "stop": result.stop.value,
         "score": None if best is None else best.score,
         "accepted": result.stop is StopReason.ACCEPTED,
-        "unchecked": [],
+        "unchecked": list(result.unchecked),
         "warnings": list(result.warnings),
         "request": result.request,
         "prompt": None if best is None else best.prompt,
@@ -221,9 +232,16 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
     }
 
 
-def judged_json(report: Report) -> dict[str, Any]:
-    """What `judge --json` prints. `failed` counts the checks that the judge could not answer."""
-    return {"score": report.score, "failed": report.failed, "unchecked": [], "checks": report.check_rows()}
+def judged_json(report: Report, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """What `judge --json` prints. `failed` counts the checks that the judge could not answer; `unchecked` are the words of
+    the request that no check asks about."""
+    return {
+        "score": report.score,
+        "failed": report.failed,
+        "unchecked": list(report.unchecked),
+        "warnings": list(warnings),
+        "checks": report.check_rows(),
+    }
 
 
 def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
@@ -299,6 +317,8 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
     score = "no score" if report.score is None else f"score {report.score:.2f}"
     console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
     console.print(f"{score}, {passed} of {len(applying)} checks passed, {len(result.attempts)} pictures drawn")
+    if result.unchecked:
+        console.print(f"unchecked {escape(', '.join(result.unchecked))}", soft_wrap=True)
     console.print(f"picture  {escape(str(result.image))}", soft_wrap=True)
     console.print(f"trace    {escape(str(result.trace))}", soft_wrap=True)
 

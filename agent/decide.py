@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agent.edit_judging import is_unanswerable
 from agent.types import Attempt, Decision, StopReason, passes
 from evaluator.types import Outcome, Report
 from redraft.limits import Limits
 
+_SHOWN = 8
+"""Unchecked words that a reason names."""
+
 
 def acceptable(report: Report, limits: Limits) -> bool:
-    """True if a picture may end the run without asking the user.
+    """True if a picture may end the run without asking the user: it meets the bar, and every word of the request is
+    asked about by some check."""
+    return not report.unchecked and meets_bar(report, limits)
+
+
+def meets_bar(report: Report, limits: Limits) -> bool:
+    """True if the checks leave nothing to be wished for.
 
     The score must reach `accept_at`, every check that applies must have been answered (a check the judge FAILED on
     could hide a fault), and every answer must pass: an average never buys off a check that is plainly wrong.
@@ -25,7 +35,7 @@ def acceptable(report: Report, limits: Limits) -> bool:
 def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
     """Index of the best attempt, None if there is none.
 
-    Acceptable pictures come before others (a higher score with unanswered checks in it does not beat them), then the
+    Pictures that meet the bar come before others (a higher score with unanswered checks in it does not beat them), then the
     higher score, then the earlier attempt. Attempts without a score never win over scored ones. If the best by that
     was compared with others whose scores are as good (`tied`), the one that won most of these comparisons is the best.
     """
@@ -33,7 +43,7 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
     def rank(index: int) -> tuple[bool, bool, float, int]:
         report = attempts[index].report
         scored = report.score is not None
-        return acceptable(report, limits), scored, report.score if report.score is not None else 0.0, -index
+        return meets_bar(report, limits), scored, report.score if report.score is not None else 0.0, -index
 
     best = max(range(len(attempts)), key=rank, default=None)
     if best is None or attempts[best].standing is None:
@@ -43,17 +53,17 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
 
 
 def tied(attempts: Sequence[Attempt], limits: Limits, margin: float) -> list[int]:
-    """Indexes of the attempts as good as the best by their scores: as acceptable as it, at most `margin` below it."""
+    """Indexes of the attempts as good as the best by their scores: as near the bar as it, at most `margin` below it."""
     plain = [replace(attempt, standing=None) for attempt in attempts]
     best = best_of(plain, limits)
     top = None if best is None else attempts[best].score
     if best is None or top is None:
         return []
-    ends = acceptable(attempts[best].report, limits)
+    ends = meets_bar(attempts[best].report, limits)
     return [
         index
         for index, attempt in enumerate(attempts)
-        if attempt.score is not None and attempt.score >= top - margin and acceptable(attempt.report, limits) == ends
+        if attempt.score is not None and attempt.score >= top - margin and meets_bar(attempt.report, limits) == ends
     ]
 
 
@@ -74,8 +84,9 @@ def rounds_without_gain(attempts: Sequence[Attempt]) -> int:
 def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, cancelled: bool = False) -> Decision:
     """Go on, or stop and why. `attempts` in the order in which they were made; `elapsed_s` seconds of work so far.
 
-    Reasons are looked at in this order: accepted, cancelled, failed (nothing so far could be scored, so that more
-    pictures would be drawn blindly), time, budget, plateau.
+    Reasons are looked at in this order: accepted (or, if words of the request are unchecked, unchecked), cancelled,
+    unchecked and failed (nothing so far could be scored, so that more pictures would be drawn blindly: because nothing of
+    the request can be checked, or because the judge failed), time, budget, plateau.
     """
     best = best_of(attempts, limits)
     rounds = max((attempt.round for attempt in attempts), default=0)
@@ -86,13 +97,19 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
             reason, why = StopReason.FAILED, f"the editor gave the picture back unchanged each time ({why})"
         return Decision(stop=reason, best=best, why=why)
 
-    if best is not None and acceptable(attempts[best].report, limits):
-        checks = sum(passes(v, limits.pass_at) for v in attempts[best].report.verdicts)
-        return stop(StopReason.ACCEPTED, f"{_all(checks)} passed and the score reached {limits.accept_at:g}")
+    report = None if best is None else attempts[best].report
+    if report is not None and meets_bar(report, limits):
+        checks = sum(passes(v, limits.pass_at) for v in report.verdicts)
+        why = f"{_all(checks)} passed and the score reached {limits.accept_at:g}"
+        if report.unchecked:
+            return stop(StopReason.UNCHECKED, f"{why}, but nothing checks: {_list(report.unchecked)}")
+        return stop(StopReason.ACCEPTED, why)
     if cancelled:
         return stop(StopReason.CANCELLED, "the run was stopped")
-    if best is not None and attempts[best].score is None and not spoilt:
-        return stop(StopReason.FAILED, f"the judge could not score any picture: {_first_reason(attempts[best].report)}")
+    if report is not None and report.score is None and not spoilt:
+        if is_uncheckable(report):
+            return stop(StopReason.UNCHECKED, f"nothing checks: {_list(report.unchecked)}")
+        return stop(StopReason.FAILED, f"the judge could not score any picture: {_first_reason(report)}")
     if elapsed_s >= limits.max_seconds:
         return stop(StopReason.TIME, f"{limits.max_seconds:g} seconds are spent")
     if len(attempts) >= limits.max_images:
@@ -103,6 +120,17 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
     if idle >= limits.patience:
         return stop(StopReason.PLATEAU, f"no better score for {_count(idle, 'round')}")
     return Decision(stop=None, best=best, why=_what_is_missing(attempts, best, limits))
+
+
+def is_uncheckable(report: Report) -> bool:
+    """Whether the judge cannot be asked about the request: there is no check, or none that it could answer."""
+    failed = [verdict for verdict in report.verdicts if verdict.outcome is Outcome.FAILED]
+    return bool(report.unchecked) and report.score is None and all(map(is_unanswerable, failed))
+
+
+def _list(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
 
 
 def _what_is_missing(attempts: Sequence[Attempt], best: int | None, limits: Limits) -> str:

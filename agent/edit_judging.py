@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -34,15 +35,28 @@ class EditEvaluator:
         self._edit_judge = edit_judge
         self._aggregation = aggregation
 
-    async def __call__(self, edit: Edit, checks: tuple[Check, ...], mask: Image.Image | None = None) -> Report:
-        """`edit.checks` is left to the judge of edits; `checks` are those that count, in this order."""
-        verdicts = [*await judge_checks(self.judge, edit.result, request=edit.instruction, checks=checks)]
+    async def __call__(
+        self, edit: Edit, checks: EditChecks, mask: Image.Image | None = None, known: Sequence[Verdict] = ()
+    ) -> Report:
+        """The report on `edit.result`. `edit.checks` is left to the judge of edits; `checks` are those that count.
+
+        If every wanted check FAILED there is no score, however well the rest was kept: nobody knows whether the edit was
+        done. `known`: verdicts on checks that are not asked again, because the judge cannot answer them.
+        """
+        settled = {verdict.check: verdict for verdict in known}
+        both = (*checks.wanted, *checks.kept)
+        asked = tuple(check for check in both if check not in settled)
+        answers = await judge_checks(self.judge, edit.result, request=edit.instruction, checks=asked) if asked else ()
+        settled |= {verdict.check: verdict for verdict in answers}
+        verdicts = [settled[check] for check in both]
         verdicts.append(await asyncio.to_thread(_kept, edit, mask))
         if self._edit_judge is not None:
             verdicts.append(await self._whole(self._edit_judge, edit))
+        undone = all(settled[check].outcome is Outcome.FAILED for check in checks.wanted)
+        known_otherwise = any(v.check == DONE and v.outcome is Outcome.SCORED for v in verdicts)
         return Report(
             tuple(verdicts),
-            aggregate(verdicts, self._aggregation),
+            None if undone and not known_otherwise else aggregate(verdicts, self._aggregation),
             sum(verdict.outcome is Outcome.FAILED for verdict in verdicts),
         )
 
@@ -56,11 +70,23 @@ class EditEvaluator:
         return Verdict(DONE, Outcome.SCORED, score.overall, reason=said, raw=raw, by=judge.name)
 
 
-def wanted_and_kept(checks: EditChecks, source: Report, pass_at: float) -> tuple[Check, ...]:
+def keep_what_was_there(checks: EditChecks, source: Report, pass_at: float) -> EditChecks:
     """The checklist of an edit: all that is wanted, and of what is to be kept that which the source has. `source`: the
     judge's verdicts on the source picture."""
     had = {v.check for v in source.verdicts if v.probability is not None and v.probability >= pass_at}
-    return (*checks.wanted, *(check for check in checks.kept if check in had))
+    return EditChecks(checks.wanted, tuple(check for check in checks.kept if check in had))
+
+
+def is_unanswerable(verdict: Verdict) -> bool:
+    """Whether the judge was asked and had no answer, rather than that it could not be reached."""
+    return verdict.outcome is Outcome.FAILED and verdict.label_mass is not None
+
+
+def unanswerable_edit(checks: EditChecks, source: Report) -> tuple[Verdict, ...]:
+    """The verdicts on what the edit is to do, if the judge could answer none of them of the source picture: it will not
+    be able to of the result. Else ()."""
+    wanted = tuple(verdict for verdict in source.verdicts if verdict.check in checks.wanted)
+    return wanted if all(map(is_unanswerable, wanted)) else ()
 
 
 def nothing_done(checks: tuple[Check, ...]) -> Report:

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from agent.decide import best_of
 from agent.types import Attempt
 from editors.backend import ImageBackend, ImageTask, open_backend, render
-from evaluator.align import AlignEvaluator
-from evaluator.checklist import ChecklistBuilder
+from evaluator.align import AlignEvaluator, open_checklists
 from evaluator.judge import open_judge
 from evaluator.types import ChecklistMaker, Outcome, Report
 from redraft.chat import ChatModel, open_chat
@@ -22,6 +21,7 @@ from redraft.errors import BackendError
 from redraft.limits import Limits
 from redraft.profiles import Profile
 from rewriter.batch.maker import Choice
+from rewriter.guard import detect_language
 from rewriter.types import Rewrite
 
 KEPT = "judge: the request itself drew the better picture"
@@ -69,10 +69,10 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
     does. Raises ConfigError and ModelMissing."""
     own = profile.checklist.model
     listing = engine if own is None or own == profile.rewriter.model else open_chat(own)
-    builder = ChecklistBuilder(listing, profile.checklist)
     limits = profile.limits
+    checklists = open_checklists(profile, listing, detect_language=detect_language)
     judge = open_judge(profile.judge, limits.pass_at)
-    evaluator = AlignEvaluator(builder, judge, profile.evaluator, pass_at=limits.pass_at)
+    evaluator = AlignEvaluator(checklists, judge, profile.evaluator, pass_at=limits.pass_at)
     server = {"model": {"server": True}}
     settings = {
         "generator": profile.generator.model_dump(mode="json", exclude={"server", "batch_size", "device", "offload"}),
@@ -82,7 +82,7 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
         "accept_at": limits.accept_at,
         "pass_at": limits.pass_at,
     }
-    return settings, JudgeSelector(builder, open_backend(profile.generator), evaluator, limits)
+    return settings, JudgeSelector(checklists, open_backend(profile.generator), evaluator, limits)
 
 
 def _why(reports: Sequence[Report]) -> str:

@@ -40,7 +40,11 @@ class StepProgress:
 
 @dataclass(frozen=True)
 class ChecklistMade:
+    """`unchecked`: the words of the request that no check asks about; `invented`: checks that were dropped."""
+
     checks: tuple[Check, ...]
+    unchecked: tuple[str, ...] = ()
+    invented: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ class RunFinished:
     path: Path | None
     trace: Path
     error: str | None = None
+    unchecked: tuple[str, ...] = ()
+    """The words of the request that no check asks about."""
 
 
 Event = (

@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 from typing_extensions import TypedDict  # for JSON schemas pydantic wants this one before Python 3.12
 
 from agent.decide import decide, tied
-from agent.edit_judging import wanted_and_kept
+from agent.edit_judging import keep_what_was_there, unanswerable_edit
 from agent.events import (
     ChecklistMade,
     Decided,
@@ -53,14 +53,16 @@ from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, d
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
 from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask
 from editors.changes import is_unchanged
-from evaluator.checklist import OVERALL
+from evaluator.coverage import load_lexicon
+from evaluator.covered import list_content_words
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
-from evaluator.types import Check, Outcome, Report
-from redraft.errors import InputError, ServerError
+from evaluator.types import Check, Outcome, Report, RequestChecks
+from redraft.errors import InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.templates import fence
+from rewriter.guard import detect_language
 from rewriter.plan import RULES, FailedQuestion, Plan, Situation, Step, in_order, merged
 from rewriter.types import Rewrite
 
@@ -160,11 +162,12 @@ async def make_checklist(state: State, runtime: Node) -> State:
         elif ctx.log.checklist is None:
             async with ctx.models.calls:
                 ctx.log.put_checklist(await ctx.models.checklist_maker(state["request"]))
-        checks = ctx.log.checklist or ()
-    if any(check.key_point == OVERALL for check in checks):
-        runtime.stream_writer(Warned("no checklist could be made of the request; the picture is judged as a whole"))
-    runtime.stream_writer(ChecklistMade(checks))
-    return {"checks": list(checks)}
+        checklist = ctx.log.checklist
+        assert checklist is not None
+    for warning in checklist.warnings:
+        runtime.stream_writer(Warned(warning))
+    runtime.stream_writer(ChecklistMade(checklist.checks, checklist.unchecked, checklist.invented))
+    return {"checks": list(checklist.checks)}
 
 
 async def rewrite(state: State, runtime: Node) -> State:
@@ -278,7 +281,8 @@ async def judge(state: State, runtime: Node) -> State:
                     report = await ctx.models.evaluator.score(picture, state["request"], checks)
                 else:
                     report = await judge_edit(picture, state, ctx)
-            log.put_report(image, report)
+            unchecked = () if log.checklist is None else log.checklist.unchecked
+            log.put_report(image, replace(report, unchecked=unchecked))
         for n, key in by_image[image]:
             attempt = log.attempt(key)
             path = ctx.folder.picture(n, attempt)
@@ -326,7 +330,12 @@ async def ask(state: State, runtime: Node) -> State:
     assert decision is not None
     answer: Answer = interrupt({"round": state["round"]})
     if answer == "accept":
-        decision = Decision(StopReason.ACCEPTED, decision.best, "accepted by the user")
+        # What the user takes is theirs; but "accepted" stays a word for pictures of which every word was checked.
+        checklist = runtime.context.log.checklist
+        unchecked = checklist is not None and checklist.unchecked
+        stop = StopReason.UNCHECKED if unchecked else StopReason.ACCEPTED
+        more = f"; nothing checks: {', '.join(checklist.unchecked)}" if checklist is not None and unchecked else ""
+        decision = Decision(stop, decision.best, f"taken by the user{more}" if unchecked else "accepted by the user")
     elif answer == "stop":
         decision = Decision(StopReason.CANCELLED, decision.best, "stopped by the user")
     else:
@@ -372,7 +381,15 @@ async def look_at_source(state: State, ctx: Context) -> None:
     async with models.calls:
         report = await models.evaluator.score(source, state["request"], asked)
     log.put_source(report)
-    log.put_checklist(wanted_and_kept(checks, report, ctx.limits.pass_at))
+    checks = keep_what_was_there(checks, report, ctx.limits.pass_at)
+    log.put_edit_checks(checks)
+    unchecked: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    if failed := unanswerable_edit(checks, report):
+        unchecked = list_content_words(state["request"], load_lexicon(detect_language(state["request"]) or "en"))
+        question = one_line(failed[0].check.question)
+        warnings = (f'this edit cannot be checked: the judge has no answer to "{question}"',)
+    log.put_checklist(RequestChecks((*checks.wanted, *checks.kept), unchecked=unchecked, warnings=warnings))
 
 
 async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report:
@@ -381,7 +398,11 @@ async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report
     source = await asyncio.to_thread(ctx.store.get, _source(state))
     mask = state.get("mask")
     where = None if mask is None else await asyncio.to_thread(ctx.store.get, mask)
-    return await ctx.models.editing.evaluator(Edit(source, picture, state["request"]), tuple(state["checks"]), where)
+    checks, before = ctx.log.edit_checks, ctx.log.source
+    assert checks is not None, "the checklist comes before the pictures"
+    assert before is not None
+    known = unanswerable_edit(checks, before)
+    return await ctx.models.editing.evaluator(Edit(source, picture, state["request"]), checks, where, known)
 
 
 async def plan_edit(state: State, runtime: Node) -> State:
@@ -706,7 +727,9 @@ def _after_plan(state: State) -> str:
 def _after_decide(state: State, runtime: Node) -> str:
     decision = state["decision"]
     assert decision is not None
-    if runtime.context.ask and decision.stop in (None, StopReason.ACCEPTED, StopReason.PLATEAU):
+    if runtime.context.ask and decision.stop in (
+        None, StopReason.ACCEPTED, StopReason.UNCHECKED, StopReason.PLATEAU,
+    ):  # fmt: skip
         return "ask"
     return _after_ask(state, runtime)
 

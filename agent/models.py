@@ -24,10 +24,12 @@ from evaluator.edits.checks import EditChecklistBuilder, OverallEditChecks
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
 from evaluator.pairs.judges import GroupJudge, LikertJudge, ThurstoneRanks, WinRates, YesNoPairJudge
-from evaluator.types import Checklist, ChecklistMaker, Report
+from evaluator.types import Checklist, ChecklistMaker, Report, RequestChecks
 from redraft.chat import ChatModel, open_chat
 from redraft.profiles import BackendConfig, ModelConfig, Profile, load_part
+from redraft.scope import Scope, open_scope
 from rewriter.cot import CoTRewriter
+from rewriter.guard import detect_language
 from rewriter.plan import Planner, open_planner
 from rewriter.turns import TurnReader, open_turn_reader
 from rewriter.types import Rewriter
@@ -38,7 +40,7 @@ OpenChat = Callable[[ModelConfig], ChatModel]
 class Evaluator(Protocol):
     """Judges one picture against a checklist made from `prompt`, the user's own."""
 
-    async def score(self, image: Image.Image, prompt: str, checklist: Checklist) -> Report: ...
+    async def score(self, image: Image.Image, prompt: str, checklist: RequestChecks | Checklist) -> Report: ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Models:
     chooser:     None: of equally good pictures the first is the best.
     turn_reader: reads a person's turns in a conversation; None: only commands are understood.
     answerer:    answers questions about pictures; None: there are no answers.
+    scope:       what the models know; None: everything.
     """
 
     checklist_maker: ChecklistMaker
@@ -108,6 +111,7 @@ class Models:
     chooser: Chooser | None = None
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
+    scope: Scope | None = None
 
     def close(self) -> None:
         """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
@@ -129,7 +133,7 @@ def open_models(
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
     generator = open_backend(profile.generator)
-    checklist_maker, evaluator = open_evaluator(profile, listing)
+    checklist_maker, evaluator = open_evaluator(profile, listing, detect_language=detect_language)
     served = [model for model in (profile.rewriter.model, own, profile.judge.model) if model is not None]
     return Models(
         checklist_maker=checklist_maker,
@@ -152,6 +156,7 @@ def open_models(
         chooser=_open_chooser(profile),
         turn_reader=_open_turn_reader(profile, rewriting) if conversing else None,
         answerer=_open_answerer(profile, evaluator, chat) if conversing else None,
+        scope=open_scope(profile),
     )
 
 

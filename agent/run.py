@@ -36,7 +36,7 @@ from agent.models import Models
 from agent.runfolder import RunFolder, RunLog, finished_record, new_record, save_picture
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Decision, StopReason
-from evaluator.types import Check
+from evaluator.types import Check, RequestChecks
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import ImageStore, fit_mask, save_png, to_rgb
 from redraft.limits import Limits
@@ -89,6 +89,8 @@ class RunResult:
     checklist: tuple[Check, ...]
     elapsed_s: float
     seed: int = 0
+    unchecked: tuple[str, ...] = ()
+    """The words of the request that no check asks about. With any of them, `stop` is never ACCEPTED."""
     warnings: tuple[str, ...] = ()
     """What went wrong on the way without ending the run."""
     error: str | None = None
@@ -290,6 +292,7 @@ class Run:
             error = error or decision.why
         best = decision.best
         names = self.models.names
+        checklist = log.checklist or RequestChecks(())
         files = tuple(self.folder.picture(n, attempt) for n, attempt in enumerate(attempts, start=1))
         if best is not None:
             picture = context.store.get(attempts[best].image)
@@ -325,7 +328,8 @@ class Run:
             images=files,
             image=None if best is None else self.folder.best,
             trace=self.folder.trace,
-            checklist=log.checklist or (),
+            checklist=checklist.checks,
+            unchecked=checklist.unchecked,
             elapsed_s=elapsed,
             error=error,
             source=None if self.source is None else self.folder.source,
@@ -338,6 +342,7 @@ class Run:
             path=None if best is None else files[best],
             trace=self.folder.trace,
             error=error,
+            unchecked=checklist.unchecked,
         )
 
 

@@ -31,7 +31,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.edit_judging import nothing_done
 from agent.types import Attempt, Branch, EditPlan, StopReason, Task
-from evaluator.types import Check, Report
+from evaluator.edits.types import EditChecks
+from evaluator.types import Check, Report, RequestChecks
 from redraft.errors import InputError
 from redraft.files import write_atomically
 from redraft.images import is_digest, save_png
@@ -41,7 +42,7 @@ from redraft.profiles import Profile
 from rewriter.plan import Box, Plan
 from rewriter.types import Rewrite
 
-FORMAT = 2
+FORMAT = 3
 """Version of run.json."""
 
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
@@ -239,7 +240,7 @@ def finished_record(
         "warnings": list(warnings),
         "best": None if best is None else best + 1,
         **({} if log.source is None else {"source_report": _REPORT.dump_python(log.source, mode="json")}),
-        "checklist": _CHECKLIST.dump_python(log.checklist or (), mode="json"),
+        **_checklist(log.checklist or RequestChecks(())),
         "rounds": [
             {
                 "round": number,
@@ -251,6 +252,14 @@ def finished_record(
         ],
         "attempts": [_attempt(folder, number, attempt) for number, attempt in enumerate(attempts, start=1)],
         "seconds": {"total": round(elapsed_s, 3), **{k: round(v, 3) for k, v in sorted(log.seconds.items())}},
+    }
+
+
+def _checklist(made: RequestChecks) -> dict[str, Any]:
+    return {
+        "checklist": _CHECKS.dump_python(made.checks, mode="json"),
+        "unchecked": list(made.unchecked),
+        "invented": _CHECKS.dump_python(made.invented, mode="json"),
     }
 
 

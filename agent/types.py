@@ -22,7 +22,9 @@ class StopReason(StrEnum):
     """Why a run ended. In every case the best picture of all rounds is the result."""
 
     ACCEPTED = "accepted"
-    """A picture met the bar (see `agent.decide.acceptable`), or the user took one."""
+    """A picture met the bar (see `agent.decide.acceptable`), or the user took one of whose request every word is checked."""
+    UNCHECKED = "unchecked"
+    """A picture met the bar but for words of the request that nothing checks, or nothing of the request can be checked."""
     PLATEAU = "plateau"
     """`patience` rounds in a row brought no better score."""
     BUDGET = "budget"

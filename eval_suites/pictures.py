@@ -31,12 +31,13 @@ from eval_suites.runner import (
 )
 from eval_suites.suite import Answered, Condition, Data, Item, Made, Reporter, Results, Suite
 from evaluator.align import open_evaluator
-from evaluator.types import Check, Checklist, ChecklistMaker, Outcome
+from evaluator.types import Check, Checklist, ChecklistMaker, Outcome, RequestChecks
 from redraft.errors import BackendError, InputError
 from redraft.images import ImageStore, open_image
 from redraft.journal import Journal
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
+from rewriter.guard import detect_language
 from rewriter.request import clean_request
 
 PATIENCE = 3
@@ -131,7 +132,7 @@ _A_DAY = 86_400.0
 class NoChecklists:
     """A ChecklistMaker for suites that bring their questions and make none."""
 
-    async def __call__(self, request: str) -> Checklist:
+    async def __call__(self, request: str) -> RequestChecks:
         raise NotImplementedError(f"no checklist is made here, as of {request!r}")
 
 
@@ -255,7 +256,7 @@ class Work:
     async def checklist(self, item: Item, who: str, builder: ChecklistMaker) -> Checklist:
         async def make() -> list[list[str]]:
             async with self.models.calls:
-                return [[check.key_point, check.question] for check in await builder(item.prompt)]
+                return [[check.key_point, check.question] for check in (await builder(item.prompt)).checks]
 
         made = await self.journal.aonce(("checklist", f"{who}: {item.prompt}"), make)
         return tuple(Check(*pair) for pair in made)
@@ -488,7 +489,7 @@ def run_pictures(suite: Suite, evaluation: Evaluation) -> dict[str, Any]:
             models = open_models(profile)
             reporter = suite.reporter or Reporter("own", models.evaluator, models.checklist_maker)
             if reporting is not None:
-                builder, evaluator = open_evaluator(reporting)
+                builder, evaluator = open_evaluator(reporting, detect_language=detect_language)
                 reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
         work = Work(
             suite=suite,

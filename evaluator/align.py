@@ -11,11 +11,14 @@ from statistics import fmean
 from PIL import Image
 
 from evaluator.checklist import ChecklistBuilder
+from evaluator.coverage import Lexicon, load_lexicon
+from evaluator.covered import CoveredChecklists
 from evaluator.judge import open_judge
 from evaluator.keypoints import find_keypoint
-from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
+from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, RequestChecks, Verdict
 from redraft.chat import ChatModel, open_chat
-from redraft.profiles import EvaluatorConfig, Profile
+from redraft.profiles import EvaluatorConfig, Profile, load_part
+from redraft.scope import open_scope
 
 Scored = Sequence[tuple[str, float]]
 """(key point id, probability) of each SCORED verdict. Formulas get at least one."""
@@ -35,18 +38,20 @@ class AlignEvaluator:
         self.aggregation = (config or EvaluatorConfig()).aggregation
         self._pass_at = pass_at
 
-    async def checklist(self, request: str) -> Checklist:
+    async def checklist(self, request: str) -> RequestChecks:
         """The checks for `request`. Raises as the builder does."""
         return await self.builder(request)
 
-    async def score(self, image: Image.Image, request: str, checklist: Checklist) -> Report:
-        """The judge's verdicts on all checks, and the score that they come to."""
-        verdicts = await judge_checks(self.judge, image, request=request, checks=checklist)
+    async def score(self, image: Image.Image, request: str, checklist: RequestChecks | Checklist) -> Report:
+        """The judge's verdicts on all checks, and the score that they come to; None if there are no checks."""
+        made = checklist if isinstance(checklist, RequestChecks) else RequestChecks(checklist)
+        verdicts = await judge_checks(self.judge, image, request=request, checks=made.checks) if made.checks else ()
         return Report(
             verdicts=verdicts,
             score=aggregate(verdicts, self.aggregation),
             failed=sum(verdict.outcome is Outcome.FAILED for verdict in verdicts),
             feedback=write_feedback(verdicts, self._pass_at),
+            unchecked=made.unchecked,
         )
 
 
@@ -116,12 +121,40 @@ _FORMULAS: dict[str, Callable[[Scored], float]] = {
 }
 
 
-def open_evaluator(profile: Profile, listing: ChatModel | None = None) -> tuple[ChecklistBuilder, AlignEvaluator]:
-    """Checklist maker and AlignEvaluator of `profile`; `listing` is its checklist model if that is open already.
+DetectLanguage = Callable[[str], str | None]
+"""A text to the code of its language, None if that cannot be told."""
 
+
+def open_checklists(
+    profile: Profile, listing: ChatModel | None = None, *, detect_language: DetectLanguage | None = None
+) -> CoveredChecklists:
+    """What makes the checklists of `profile`; `listing` is its checklist model if that is open already.
+
+    `detect_language` (the guard's, as a rule) picks the lexicon of a request if the profile names none; None: English.
     Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
     """
     listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
-    builder = ChecklistBuilder(listing, profile.checklist)
+    named = profile.checklist.lexicon
+    own = None if named is None else load_part(named)
+
+    def find_lexicon(request: str) -> Lexicon:
+        if own is not None:
+            found: Lexicon = own()
+            return found
+        return load_lexicon((detect_language(request) if detect_language else None) or "en")
+
+    return CoveredChecklists(
+        ChecklistBuilder(listing, profile.checklist),
+        asks_freely=profile.judge.asks_freely,
+        find_lexicon=find_lexicon,
+        scope=open_scope(profile),
+    )
+
+
+def open_evaluator(
+    profile: Profile, listing: ChatModel | None = None, *, detect_language: DetectLanguage | None = None
+) -> tuple[CoveredChecklists, AlignEvaluator]:
+    """Checklist maker and AlignEvaluator of `profile`. Arguments and errors are those of `open_checklists`."""
+    builder = open_checklists(profile, listing, detect_language=detect_language)
     judge = open_judge(profile.judge, profile.limits.pass_at)
     return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.limits.pass_at)

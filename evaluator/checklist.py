@@ -1,10 +1,13 @@
 """From the user's request to the questions that every picture of a run is judged by.
 
     builder = ChecklistBuilder(open_chat(profile.checklist.model), profile.checklist)
-    checks = await builder("two red stars above a boat")
+    checks = (await builder.build("two red stars above a boat")).checks
 
-A style is a folder of templates: `checklist.txt` (the user message, with `{{request}}` as it is or `{{fenced_request}}`)
-and `reply.txt`, one word that names the format of the reply:
+`CoveredChecklists` holds such a checklist to the words of the request (evaluator/coverage.py).
+
+A style is a folder of templates: `checklist.txt` (the user message, with `{{request}}` as it is or `{{fenced_request}}`),
+`left_out.txt` (asks again for the words that a first checklist left out, with `{{left_out}}`; if there is none, the same is
+asked again and the reply sampled), and `reply.txt`, one word that names the format of the reply:
 
     json    {"reason": ..., "checks": [{"key_point": ..., "question": ...}]}, requested by schema. The style also has a
             `checklist_system.txt` with `{{keypoints}}` and `{{max_checks}}`. For models that follow instructions.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,7 +29,7 @@ from evaluator.types import Check, Checklist
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError, InputError
 from redraft.profiles import ChecklistConfig
-from redraft.templates import fence, fill, load_template, placeholders
+from redraft.templates import fence, fill, load_optional_template, load_template, placeholders
 
 OVERALL = "overall"
 """Key point of the one question about the whole picture that is asked if no checklist could be had."""
@@ -71,6 +75,9 @@ class ChecklistBuilder:
             raise ConfigError(
                 f"checklist.txt of style {config.style!r} needs {{{{request}}}} or {{{{fenced_request}}}}"
             )
+        self._left_out = load_optional_template("evaluator", config.style, "left_out")
+        if self._left_out is not None and "left_out" not in placeholders(self._left_out):
+            raise ConfigError(f"left_out.txt of style {config.style!r} needs {{{{left_out}}}}")
         self._reply = _reply_format(config.style)
         self._system = None
         if self._reply == "json":
@@ -78,19 +85,16 @@ class ChecklistBuilder:
             template = load_template("evaluator", config.style, "checklist_system")
             self._system = fill(template, keypoints=listing, max_checks=str(config.max_checks))
 
-    async def __call__(self, request: str) -> Checklist:
-        """The checks for `request`, at least one. Raises as `build` does."""
-        return (await self.build(request)).checks
-
-    async def build(self, request: str) -> ChecklistResult:
-        """The checks for `request` with the model's raw reply.
+    async def build(self, request: str, left_out: Sequence[str] = ()) -> ChecklistResult:
+        """The checks for `request` with the model's raw reply. `left_out`: passages that a first checklist did not ask about,
+        which these checks are to be about.
 
         If the reply has no usable check, the model is asked once more, and then the one question about the whole picture
         is used. Raises InputError if the request is empty, and BackendError if the model cannot be reached.
         """
         if not request.strip():
             raise InputError("the request is empty; say what the picture should show")
-        chat_request = self._chat_request(request)
+        chat_request = self._chat_request(request, left_out)
         raw, dropped, usage = "", 0, Usage()
         for attempt in range(_TRIES):
             try:
@@ -107,15 +111,20 @@ class ChecklistBuilder:
             chat_request = replace(chat_request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
         return ChecklistResult((overall_check(request),), fallback=True, dropped=dropped, raw=raw, usage=usage)
 
-    def _chat_request(self, request: str) -> ChatRequest:
+    def _chat_request(self, request: str, left_out: Sequence[str]) -> ChatRequest:
+        again = self._left_out if left_out else None
+        template = again or self._template
         values = {"request": request, "fenced_request": fence(request)}
-        wanted = placeholders(self._template)
-        user = fill(self._template, **{name: value for name, value in values.items() if name in wanted})
+        values["left_out"] = fence("\n".join(left_out), "left_out")
+        wanted = placeholders(template)
+        user = fill(template, **{name: value for name, value in values.items() if name in wanted})
         messages = [Message("user", user)]
         if self._system is not None:
             messages.insert(0, Message("system", self._system))
         schema = _Reply.model_json_schema() if self._reply == "json" else None
-        return ChatRequest(tuple(messages), max_tokens=self._config.max_tokens, schema=schema)
+        made = ChatRequest(tuple(messages), max_tokens=self._config.max_tokens, schema=schema)
+        # The same words would get the same reply.
+        return replace(made, temperature=_RETRY_TEMPERATURE, seed=_TRIES) if left_out and again is None else made
 
 
 def overall_check(request: str) -> Check:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 
+from evaluator.checklist import ChecklistResult
 from evaluator.edits.types import Edit, EditChecks, EditPass, EditScore
 from evaluator.grounding import Box
 from evaluator.judge import failed_verdict
-from evaluator.types import Check, Checklist, Outcome, Verdict
+from evaluator.types import Check, Checklist, Outcome, RequestChecks, Verdict
 from redraft.errors import BackendError
 
 JudgeAnswer = float | Outcome | BackendError
@@ -38,24 +39,32 @@ class FakeJudge:
         return [_verdict(check, self._script(image, request, check)) for check in checks]
 
 
-class FakeChecklistBuilder:
-    """A ChecklistMaker that looks requests up in `script`, or calls it if it is a function.
+ChecklistAnswer = Checklist | RequestChecks | BackendError
 
-    `requests` holds the requests. A BackendError that the script gives is raised.
+
+class FakeChecklistBuilder:
+    """A ChecklistMaker that looks requests up in `script`, or calls it if it is a function, and finds nothing left out; a
+    ChecklistWriter for `CoveredChecklists`, too.
+
+    `requests` holds the requests, `left_out` what each of them said was left out. A BackendError that the script gives is
+    raised.
     """
 
-    def __init__(
-        self, script: Mapping[str, Checklist | BackendError] | Callable[[str], Checklist | BackendError]
-    ) -> None:
+    def __init__(self, script: Mapping[str, ChecklistAnswer] | Callable[[str], ChecklistAnswer]) -> None:
         self.requests: list[str] = []
+        self.left_out: list[tuple[str, ...]] = []
         self._script = script
 
-    async def __call__(self, request: str) -> Checklist:
+    async def __call__(self, request: str) -> RequestChecks:
         self.requests.append(request)
         answer = self._script(request) if callable(self._script) else self._script[request]
         if isinstance(answer, BackendError):
             raise answer
-        return answer
+        return answer if isinstance(answer, RequestChecks) else RequestChecks(answer)
+
+    async def build(self, request: str, left_out: Sequence[str] = ()) -> ChecklistResult:
+        self.left_out.append(tuple(left_out))
+        return ChecklistResult((await self(request)).checks)
 
 
 class FakeGrounder:

@@ -22,6 +22,20 @@ Checklist = tuple[Check, ...]
 """Made once from the user's request; every picture of a run is judged against it."""
 
 
+@dataclass(frozen=True)
+class RequestChecks:
+    """The checklist of a request, and what of the request it leaves out.
+
+    `unchecked`: the words of the request that no check asks about, as it has them and in its order. `invented`: the checks
+    of the model that ask about nothing in the request; nothing is judged by them. `warnings`: plain sentences for the user.
+    """
+
+    checks: Checklist
+    unchecked: tuple[str, ...] = ()
+    invented: Checklist = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Outcome(StrEnum):
     SCORED = "scored"
     NOT_APPLICABLE = "not_applicable"
@@ -55,13 +69,15 @@ class Verdict:
 class Report:
     """All verdicts on one picture. `score` in [0, 1], None if nothing could be scored.
 
-    `feedback`: one plain sentence for each check that did not pass; `failed`: how many checks the judge failed on.
+    `feedback`: one plain sentence for each check that did not pass; `failed`: how many checks the judge failed on;
+    `unchecked`: the words of the request that no check asks about. With any of them the picture is never accepted.
     """
 
     verdicts: tuple[Verdict, ...]
     score: float | None
     failed: int
     feedback: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     def check_rows(self) -> list[dict[str, Any]]:
         """The `checks` of every JSON output: {key_point, question, outcome, p, by, reason}, one row for each verdict.
@@ -94,10 +110,9 @@ class Judge(Protocol):
 
 
 class ChecklistMaker(Protocol):
-    """Turns the user's request into a checklist of at least one check.
+    """Turns the user's request into its checklist, and says which words of it no check asks about.
 
-    After a bad reply it falls back to one question about the whole picture. Raises BackendError if the model cannot be
-    reached at all.
+    There may be no check at all; then all content words are unchecked. Raises BackendError if the model cannot be reached.
     """
 
-    async def __call__(self, request: str) -> Checklist: ...
+    async def __call__(self, request: str) -> RequestChecks: ...

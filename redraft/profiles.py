@@ -172,12 +172,28 @@ class RewriterConfig(_Section):
     max_tokens: int = Field(default=1024, ge=16)
 
 
+class PartConfig(_Section):
+    """A class or function that replaces one of redraft's: `use = "package.module:Class"`."""
+
+    use: Text
+
+
+class ScopeConfig(PartConfig):
+    """What the profile's models know, if that is less than everything: `use` names a `redraft.scope.Vocabulary`."""
+
+    draws: Text
+    """What the profile draws, in the plural, for warnings: "paper cut-outs"."""
+
+
 class ChecklistConfig(_Section):
     """The model that makes the checklist of a request."""
 
     model: ModelConfig | None = None
     """None: the rewriter's model makes the checklist too."""
     style: Place = "keypoints"
+    lexicon: PartConfig | None = None
+    """A function without arguments that gives an `evaluator.coverage.Lexicon`, such as one with synonyms of the style's own.
+    None: that of the request's language."""
     max_checks: int = Field(default=24, ge=1, le=100)
     max_tokens: int = Field(default=2048, ge=16)
 
@@ -191,6 +207,9 @@ class JudgeConfig(_Section):
     """Below this P(yes) + P(no) the answer is no answer, and the check FAILED."""
     temperature: float = Field(default=1.0, gt=0)
     """Calibration: logit(p) is divided by this."""
+    asks_freely: bool = True
+    """Whether the judge can be asked any question. If not, words of the request that the checklist leaves out stay
+    unchecked, and no picture is accepted."""
     explain: bool = False
     """Whether a server's judge is asked again about each check that did not pass, for a reason, which the rewriter then
     reads, and for the region that it is about."""
@@ -269,12 +288,6 @@ class GrounderConfig(_Section):
     """The units in which the model was trained to answer: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
 
-class PartConfig(_Section):
-    """A class that replaces one of redraft's: `use = "package.module:Class"`."""
-
-    use: Text
-
-
 class Profile(_Section):
     """Which models and servers a run uses, and its limits."""
 
@@ -295,6 +308,8 @@ class Profile(_Section):
     answerer: PartConfig | None = None
     """An `evaluator.answering.Answerer`, made with the judge. None: the judge's model if it is a server's, else yes or
     no by the judge."""
+    scope: ScopeConfig | None = None
+    """What the models know. None: everything."""
     checklist: ChecklistConfig = ChecklistConfig()
     judge: JudgeConfig
     evaluator: EvaluatorConfig = EvaluatorConfig()

@@ -61,6 +61,12 @@ def load_template(package: str, style: str, name: str) -> str:
     return text
 
 
+def load_optional_template(package: str, style: str, name: str) -> str | None:
+    """As `load_template`, but None if the style has no such file."""
+    there = (style_folder(package, style) / f"{name}.txt").is_file()
+    return load_template(package, style, name) if there else None
+
+
 @lru_cache(maxsize=256)
 def placeholders(template: str) -> frozenset[str]:
     """The names that `template` wants filled. Raises ConfigError for a malformed `{{`."""

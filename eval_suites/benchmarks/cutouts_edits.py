@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from agent.decide import acceptable
-from agent.edit_judging import wanted_and_kept
+from agent.edit_judging import keep_what_was_there
 from agent.models import Models, open_models
 from agent.run import Run
 from agent.types import StopReason
@@ -142,7 +142,7 @@ class EditWays:
         checks = await models.editing.checks(asked.picture, asked.prompt)
         async with models.calls:
             seen = await models.evaluator.score(asked.picture, asked.prompt, (*checks.wanted, *checks.kept))
-        questions = wanted_and_kept(checks, seen, self._profile.limits.pass_at)
+        questions = keep_what_was_there(checks, seen, self._profile.limits.pass_at)
         reports = []
         for result in results:
             async with models.calls:

@@ -25,6 +25,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from agent.models import Models, open_models
 from agent.run import Run
 from editors.backend import ImageTask, render
@@ -35,7 +37,7 @@ from eval_suites.runner import Evaluation, note_count, write_tables
 from eval_suites.stats import bootstrap, paired_difference, ratio, ratio_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
 from evaluator.align import aggregate
-from evaluator.types import Check, Checklist, Outcome, Verdict
+from evaluator.types import Check, Outcome, RequestChecks, Verdict
 from mini.world import oracle
 from mini.world.wording import Wording
 from redraft.chat import open_chat
@@ -46,6 +48,8 @@ from redraft.profiles import ModelConfig, Profile, load_profile, model_place
 from redraft.statistics import Interval
 from rewriter.cot import CoTRewriter
 from rewriter.types import Rewriter
+
+_CHECKLIST: TypeAdapter[RequestChecks] = TypeAdapter(RequestChecks)
 
 
 @dataclass(frozen=True)
@@ -325,12 +329,13 @@ class Bench:
         self._build = models.checklist_maker
         self._models = replace(models, checklist_maker=self._checklist)
 
-    async def _checklist(self, request: str) -> Checklist:
-        async def make() -> list[list[str]]:
+    async def _checklist(self, request: str) -> RequestChecks:
+        async def make() -> Any:
             async with self._models.calls:
-                return [[check.key_point, check.question] for check in await self._build(request)]
+                return _CHECKLIST.dump_python(await self._build(request), mode="json")
 
-        return tuple(Check(*pair) for pair in await self._journal.aonce(("checklist", request), make))
+        made: RequestChecks = _CHECKLIST.validate_python(await self._journal.aonce(("checklist", request), make))
+        return made
 
     def _rewriter(self, model: Model) -> Rewriter:
         config = self._profile.rewriter

@@ -39,6 +39,7 @@ from redraft.errors import BackendError, ConfigError, ModelMissing
 from redraft.journal import Journal
 from redraft.profiles import EvaluatorConfig, Profile, load_profile
 from redraft.training import check_choices, setting
+from rewriter.guard import detect_language
 from rewriter.reply import Review, Rules, review
 from rewriter.train.data import style_and_rules
 from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
@@ -285,6 +286,7 @@ class ImageReward:
         self._settings = settings or RewardSettings()
         self._cache = cache or RewardCache()
         self._checklists: dict[str, Checklist] = {}
+        """Of what the words of each request are checked by; words that nothing checks earn no reward."""
         self._drawing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draw")
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
@@ -379,7 +381,10 @@ class ImageReward:
         if request not in self._checklists:
             async with gate:
                 try:
-                    self._checklists[request] = await self._evaluator.checklist(request)
+                    made = await self._evaluator.checklist(request)
+                    if not made.checks:
+                        return BackendError(f"nothing checks: {', '.join(made.unchecked)}")
+                    self._checklists[request] = made.checks
                 except ModelMissing:
                     raise
                 except BackendError as error:
@@ -548,7 +553,7 @@ def open_reward(
     except ValueError as error:
         raise ConfigError(f"the reward's settings cannot be used: {error}") from error
     _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
-    _, evaluator = open_evaluator(profile)
+    _, evaluator = open_evaluator(profile, detect_language=detect_language)
     cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
     return ImageReward(open_backend(profile.generator), evaluator, rules, settings, cache=cache)
 

@@ -9,8 +9,8 @@ from agent.edit_judging import (
     DONE,
     KEPT,
     EditEvaluator,
+    keep_what_was_there,
     nothing_done,
-    wanted_and_kept,
 )
 from agent.strategies import confidence, prune
 from agent.types import Attempt
@@ -85,7 +85,7 @@ class TestEvaluator:
     def test_what_was_not_there_need_not_be_kept(self) -> None:
         other = Check("x", "other?")
         seen = Report((Verdict(Q, Outcome.SCORED, 0.2), Verdict(other, Outcome.SCORED, 0.8)), 0.5, 0)
-        assert wanted_and_kept(EditChecks((Check("x", "wanted?"),), (Q, other)), seen, 0.5)[1:] == (other,)
+        assert keep_what_was_there(EditChecks((Check("x", "wanted?"),), (Q, other)), seen, 0.5).kept == (other,)
 
     async def test_rules_make_questions_of_an_instruction(self) -> None:
         # The judge sees nothing of what is named: the instruction's own words are all that can be asked.

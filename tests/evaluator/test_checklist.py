@@ -25,7 +25,8 @@ def builder(chat: FakeChat, style: str = "keypoints", max_checks: int = 24) -> C
 
 async def test_mini_style_sends_exactly_one_user_message() -> None:
     chat = FakeChat(["counting | Are there exactly three red stars?\nnegation | Is the picture free of moons?"])
-    assert await builder(chat, "package:mini/judge/style")("three red stars, {{no}} moon") == (STARS, NO_MOON)
+    made = await builder(chat, "package:mini/judge/style").build("three red stars, {{no}} moon")
+    assert made.checks == (STARS, NO_MOON)
     [request] = chat.requests
     [message] = request.messages
     assert (message.role, message.content) == ("user", "Checklist: three red stars, {{no}} moon")
@@ -87,14 +88,14 @@ async def test_two_unusable_replies_fall_back_to_one_question_and_say_so(style: 
 
 async def test_a_server_that_is_down_is_not_hidden() -> None:
     with pytest.raises(ServerError, match="refused"):
-        await builder(FakeChat([ServerError("connection refused")]))("three stars")
+        await builder(FakeChat([ServerError("connection refused")])).build("three stars")
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 async def test_an_empty_prompt_is_the_users_to_mend(prompt: str) -> None:
     chat = FakeChat([])
     with pytest.raises(InputError, match="empty"):
-        await builder(chat)(prompt)
+        await builder(chat).build(prompt)
     assert chat.requests == []
 
 
@@ -195,6 +196,6 @@ async def test_a_folder_of_the_users_is_a_style(tmp_path_factory: pytest.TempPat
         assert request.messages[0].content == "Liste:\n<user_prompt>\ndrei Sterne\n</user_prompt>"
         return "counting | Sind es genau drei Sterne?"
 
-    assert await builder(FakeChat(answer), str(folder))("drei Sterne") == (
+    assert (await builder(FakeChat(answer), str(folder)).build("drei Sterne")).checks == (
         Check("counting", "Sind es genau drei Sterne?"),
     )
