@@ -207,6 +207,8 @@ class LiveView:
                 self._say(f"[bold]checklist[/] [dim]{len(event.checks)}[/]")
                 for check in event.checks:
                     self._say(f"  [dim]·[/] {escape(check.question)}")
+                if event.unchecked:
+                    self._say(f"[yellow]unchecked[/] {escape(', '.join(event.unchecked))}")
             case Planned():
                 self._planned(event)
             case Pruned():

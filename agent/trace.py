@@ -20,6 +20,7 @@ _EMBED_SIDE = 768
 
 _STOPS = {
     "accepted": "Accepted",
+    "unchecked": "Stopped: not all of it can be checked",
     "plateau": "Stopped: no more gain",
     "budget": "Stopped: budget spent",
     "time": "Stopped: out of time",

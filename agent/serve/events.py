@@ -167,7 +167,12 @@ def to_wire(
         case StepProgress():
             return WireEvent(None, "progress", asdict(event))
         case ChecklistMade():
-            return WireEvent("checklist", "checklist", {"checks": [asdict(check) for check in event.checks]})
+            listed = {
+                "checks": [asdict(check) for check in event.checks],
+                "unchecked": list(event.unchecked),
+                "invented": [asdict(check) for check in event.invented],
+            }
+            return WireEvent("checklist", "checklist", listed)
         case Planned():
             plan = event.plan
             steps = [
@@ -221,6 +226,7 @@ def to_wire(
                 "run": run_id(conversation, event.trace.parent.name), "stop": event.stop.value, "why": event.why,
                 "best": event.number, "image": None if event.attempt is None else event.attempt.image,
                 "score": None if event.attempt is None else event.attempt.score, "error": event.error,
+                "unchecked": list(event.unchecked),
             }  # fmt: skip
             return WireEvent("finished", "run_finished", finished)
         case Clarify():

@@ -88,7 +88,7 @@ async def test_the_judge_is_given_picture_prompt_and_checks_as_they_are() -> Non
     judge = judged({COUNT: 1.0, SIZE: 1.0})
     checklist: Checklist = (COUNT, SIZE)
     align = AlignEvaluator(FakeChecklistBuilder({"three red stars": checklist}), judge)
-    assert await align.checklist("three red stars") == checklist
+    assert (await align.checklist("three red stars")).checks == checklist
     await align.score(IMAGE, "three red stars", checklist)
     assert judge.calls == [(IMAGE, "three red stars", checklist)]
 

@@ -102,8 +102,11 @@ async def _looked(service: Service, profile: str, picture: Image.Image, question
 def thought(event: Event | RunResult) -> str:
     """What an event adds to the reasoning that is shown."""
     match event:
-        case ChecklistMade(checks=checks):
-            return "Checks:\n" + "".join(f"- {check.question}\n" for check in checks) + "\n"
+        case ChecklistMade(checks=checks, unchecked=unchecked):
+            left = f"Unchecked: {', '.join(unchecked)}\n" if unchecked else ""
+            return "Checks:\n" + "".join(f"- {check.question}\n" for check in checks) + left + "\n"
+        case Warned(text=warning):
+            return f"Warning: {warning}\n"
         case RewriteMade(round=number, rewrite=rewrite):
             return f"Round {number}. {rewrite.thought}\n→ {rewrite.prompt}\n\n".replace("  ", " ")
         case Planned(plan=plan):

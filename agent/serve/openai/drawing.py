@@ -83,6 +83,8 @@ def extra(seen: DrawingState, service: Service, base_url: str) -> dict[str, Any]
         "run_seed": seen.seed,
         "score": best.score,
         "accepted": result.stop is StopReason.ACCEPTED,
+        "unchecked": list(result.unchecked),
+        "warnings": list(result.warnings),
         "stop": result.stop.value,
         "why": result.why,
         "prompt": best.prompt,
