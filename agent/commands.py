@@ -104,6 +104,10 @@ def _follow_to_end(
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
+        if profile.description:
+            open_console(sys.stderr).print(
+                f"[dim]{escape(f'{profile.name}: {profile.description}')}[/]", soft_wrap=True
+            )
         _report(_follow(start(models=_load(profile, editing=editing))), as_json, stdout)
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from agent.terminal import escape, leave_soon, open_console, stdout_for_results, write_json
 from redraft.errors import InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
+from redraft.scope import open_scope
 from rewriter.batch.engines import ENGINES, BatchEngine, EngineName
 from rewriter.batch.maker import Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
 from rewriter.batch.run import BatchPlan, Counts, rejects_path, run_batch, unfinished, work_path
@@ -74,6 +75,7 @@ def enhance(options: EnhanceOptions) -> None:
             concurrency=options.concurrency,
             n=options.n,
             workers=options.workers,
+            scope=None if engine == "fake" else open_scope(profile),  # the fake rewrites whatever it is given
         )
         how, selector = _selector(options, profile, kit.engine)
         columns = own_columns(kit.target, thought=options.thought, n=options.n, scored=selector is not None)
@@ -87,9 +89,14 @@ def enhance(options: EnhanceOptions) -> None:
         if options.dry_run:
             _dry_run(options, source, plan, kit=kit, stdout=stdout)
             return
-        maker = Maker(kit.rewriter, plan.keys, n=options.n, selector=selector)
+        maker = Maker(kit.rewriter, plan.keys, n=options.n, selector=selector, scope=kit.scope)
         counts = _rewrite(options, source, plan, kit=kit, maker=maker)
         _report(options, counts, kit=kit, stdout=stdout)
+    if kit.scope is not None and counts.rows and counts.statuses[Status.OUT_OF_SCOPE] == counts.rows:
+        raise InputError(
+            f"no request was rewritten: {kit.scope.profile} draws {kit.scope.draws} only, and every row asks for something "
+            "else; choose another profile, such as --profile workstation or --profile remote"
+        )
     if counts.statuses[Status.FAILED]:
         sys.stderr.write(
             f"error: the model or server failed on {counts.statuses[Status.FAILED]} rows, the last time because: "

@@ -52,7 +52,9 @@ _PLAN = TypeAdapter(Plan)
 _EDIT_PLAN = TypeAdapter(EditPlan)
 _PLACE: TypeAdapter[Box | None] = TypeAdapter(Box | None)
 _LEVEL = TypeAdapter(tuple[Branch, ...])
-_CHECKLIST = TypeAdapter(tuple[Check, ...])
+_CHECKS = TypeAdapter(tuple[Check, ...])
+_CHECKLIST = TypeAdapter(RequestChecks)
+_EDIT_CHECKS = TypeAdapter(EditChecks)
 
 
 @dataclass(frozen=True)
@@ -336,9 +338,6 @@ def save_picture(picture: Image.Image, path: Path, request: str, attempt: Attemp
     save_png(picture, path, provenance(request, attempt, names))
 
 
-_CHECKLIST = TypeAdapter(tuple[Check, ...])
-
-
 class RunLog:
     """The journal of a run, in memory and on disk: what each finished piece of work made, so that no piece is ever paid
     for twice. One process at a time may have it open (see `RunFolder.lock`).
@@ -352,7 +351,9 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checklist: tuple[Check, ...] | None = None
+        self.checklist: RequestChecks | None = None
+        self.edit_checks: EditChecks | None = None
+        """The same checks, told apart, if the run edits a picture of the user's."""
         self.rewrites: dict[str, tuple[Rewrite, ...]] = {}
         """By the key of the request."""
         self.rewrites_of_round: dict[int, tuple[Rewrite, ...]] = {}
@@ -405,7 +406,7 @@ class RunLog:
             task.seed,
             image,
             task.source,
-            nothing_done(self.checklist or ()) if same else self.reports[image],
+            nothing_done(self.checklist.checks if self.checklist else ()) if same else self.reports[image],
             task.negative_prompt,
             task.root,
             task.steps,
@@ -418,8 +419,11 @@ class RunLog:
         judged = itertools.takewhile(lambda key: key in self.unchanged or self.images.get(key) in self.reports, keys)
         return [self.attempt(key) for key in judged]
 
-    def put_checklist(self, checks: Sequence[Check]) -> None:
-        self._put(("checklist",), _CHECKLIST.dump_python(tuple(checks), mode="json"))
+    def put_checklist(self, checklist: RequestChecks) -> None:
+        self._put(("checklist",), _CHECKLIST.dump_python(checklist, mode="json"))
+
+    def put_edit_checks(self, checks: EditChecks) -> None:
+        self._put(("edit_checks",), _EDIT_CHECKS.dump_python(checks, mode="json"))
 
     def put_rewrites(self, key: str, number: int, rewrites: Sequence[Rewrite]) -> None:
         value = _REWRITES.dump_python(tuple(rewrites), mode="json")
@@ -487,6 +491,8 @@ class RunLog:
         match key:
             case ("checklist",):
                 self.checklist = _CHECKLIST.validate_python(value)
+            case ("edit_checks",):
+                self.edit_checks = _EDIT_CHECKS.validate_python(value)
             case ("rewrites", name):
                 self.rewrites[name] = self.rewrites_of_round[value["round"]] = _REWRITES.validate_python(
                     value["rewrites"]

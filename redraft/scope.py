@@ -39,6 +39,11 @@ class Scope:
         """The words of `request` that the profile does not know, each once, in their order."""
         return self.vocabulary.words_outside(request)
 
+    def describe(self) -> str:
+        """A name for it that changes with what it knows."""
+        kind = type(self.vocabulary)
+        return f"{self.profile}: {kind.__module__}:{kind.__qualname__}"
+
     def warn(self, words: Sequence[str]) -> str:
         """The sentence for the user about words that lie outside."""
         more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, overload
 from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import Profile, load_profile
+from redraft.scope import open_scope
 from rewriter.batch.engines import BatchEngine, EngineName
 from rewriter.batch.maker import Kit, Maker, ScoreSelector, failed_record, load_scorer, open_kit, pick_target
 from rewriter.batch.work import Keys, Record, Status
@@ -35,7 +36,8 @@ T = TypeVar("T")
 class Enhanced:
     """A request and the prompt that was made of it. `str()` of it is the prompt.
 
-    `prompt` is the request itself, cleaned, if `status` is KEPT (no rewrite could be used: see `findings`) or FAILED.
+    `prompt` is the request itself, cleaned, if `status` is KEPT (no rewrite could be used: see `findings`), OUT_OF_SCOPE (it
+    has words that the profile does not know) or FAILED.
     """
 
     request: str
@@ -75,10 +77,13 @@ class Enhancer:
         concurrency: int | None = None,
     ) -> None:
         opened = load_profile(profile) if isinstance(profile, str) else profile
-        self._kit: Kit = open_kit(opened.rewriter, target=target, engine=engine, concurrency=concurrency, n=n)
+        self._kit: Kit = open_kit(
+            opened.rewriter, target=target, engine=engine, concurrency=concurrency, n=n,
+            scope=None if engine == "fake" else open_scope(opened),
+        )  # fmt: skip
         self._keys = Keys({**self._kit.settings, "select": select}, seed)
         selector = None if select is None else ScoreSelector(load_scorer(select))
-        self._maker = Maker(self._kit.rewriter, self._keys, n=n, selector=selector)
+        self._maker = Maker(self._kit.rewriter, self._keys, n=n, selector=selector, scope=self._kit.scope)
 
     @property
     def target(self) -> Target | None:

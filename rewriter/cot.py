@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
-from redraft.errors import BackendError, BadReply
+from redraft.errors import BackendError, BadReply, ConfigError
 from redraft.profiles import RewriterConfig
 from rewriter.reply import Review, Reviewer, Rules, review
 from rewriter.request import clean_request
@@ -44,6 +44,12 @@ class Asking:
             target = load_target(config.target)
         style = load_style(config.style)
         if target is not None:
+            if target.notes and style.system is None:
+                raise ConfigError(
+                    f"this profile's rewriter was trained for one image model and cannot write for {target.name!r}; leave "
+                    "--target out, or choose a profile whose rewriter is a general language model, such as "
+                    "--profile workstation or --profile remote"
+                )
             style = style.with_notes(target.notes)
         return cls(config, style, Rules.of(style.settings.guard, target))
 

@@ -63,7 +63,7 @@ Tools = Context[Any, Any]
 def create_mcp(service: Service) -> MCPServer[Any]:
     """The server with its tools."""
     mcp: MCPServer[Any] = MCPServer(
-        "redraft", instructions=_INSTRUCTIONS, version=redraft.__version__, log_level="WARNING"
+        "redraft", instructions=_instructions(service), version=redraft.__version__, log_level="WARNING"
     )
 
     @mcp.tool(structured_output=False)
@@ -79,9 +79,11 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         """Draw a picture, judge it, and redraw it until it is right. Gives the best picture, and why it stopped."""
         limits = _limits(max_rounds, max_images, accept_at)
         who = _client(ctx)
-        return await _drawn(
-            service, ctx, who, lambda: service.drawings.draw(who, request, profile=profile, limits=limits, seed=seed)
-        )
+
+        def begin() -> Drawing:
+            return service.drawings.draw(who, request, profile=profile, limits=limits, seed=seed)
+
+        return await _drawn(service, ctx, who, begin, profile=profile)
 
     @mcp.tool(structured_output=False)
     async def edit(
@@ -107,7 +109,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
                 who, instruction, image=picture, mask=fitted, profile=profile, limits=limits, seed=seed
             )
 
-        return await _drawn(service, ctx, who, begin)
+        return await _drawn(service, ctx, who, begin, profile=profile)
 
     @mcp.tool(structured_output=False)
     async def judge(image: Picture, request: Request, ctx: Tools, profile: ProfileName = None) -> CallToolResult:
@@ -129,7 +131,9 @@ def create_mcp(service: Service) -> MCPServer[Any]:
             "score": report.score,
             "accepted": acceptable(report, limits),
             "failed": report.failed,
+            "unchecked": list(report.unchecked),
             "checks": checks,
+            "profile": _profile(service, profile),
         }
         return _answer(_lines(value, checks), value)
 
@@ -149,6 +153,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
             "findings": list(rewrite.findings),
             "fallback": rewrite.fallback,
             "model": rewrite.model,
+            "profile": _profile(service, profile),
         }
         return _answer(rewrite.prompt, value)
 
@@ -210,7 +215,20 @@ async def _picture(service: Service, who: str, text: str) -> PILImage.Image:
         raise ToolError(str(error)) from None
 
 
-async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing]) -> CallToolResult:
+def _instructions(service: Service) -> str:
+    """What the tools are for, and what each profile draws."""
+    described = [info for info in service.profiles() if info.description]
+    return _INSTRUCTIONS + "".join(f" Profile {info.name}: {info.description}" for info in described)
+
+
+def _profile(service: Service, name: str | None) -> dict[str, str]:
+    info = service.served(name).info()
+    return {"name": info.name, "description": info.description}
+
+
+async def _drawn(
+    service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing], *, profile: str | None
+) -> CallToolResult:
     """A drawing to its end; its progress is reported."""
     seen, progress = DrawingState(), _Progress(ctx)
     try:
@@ -223,7 +241,7 @@ async def _drawn(service: Service, ctx: Tools, who: str, begin: Callable[[], Dra
         raise ToolError(str(error)) from None
     best = result.best_attempt
     assert best is not None
-    value = extra(seen, service, "") | {"image": best.image}
+    value = extra(seen, service, "") | {"image": best.image, "profile": _profile(service, profile)}
     text = f"{result.stop.value}: {result.why}\n{_lines(value, value['checks'])}\nprompt: {best.prompt}"
     return _answer(text, value, Image(path=path))
 
@@ -266,7 +284,9 @@ def _lines(value: dict[str, Any], checks: list[dict[str, Any]]) -> str:
     score = "no score" if value["score"] is None else f"score {value['score']:.2f}"
     marks = {"scored": "no", "not_applicable": "does not apply", "failed": "not answered"}
     lines = [f"- {'yes' if c['passed'] else marks[c['outcome']]}: {c['question']}" for c in checks]
-    return "\n".join([score, *lines])
+    unchecked = value["unchecked"]
+    left = [f"- not checked: {', '.join(unchecked)}"] if unchecked else []
+    return "\n".join([score, *lines, *left, *(f"warning: {text}" for text in value.get("warnings", ()))])
 
 
 def _answer(text: str, value: dict[str, Any], picture: Image | None = None) -> CallToolResult:

@@ -17,6 +17,7 @@ from typing import Protocol
 from redraft.chat import Usage
 from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.profiles import RewriterConfig
+from redraft.scope import Scope
 from rewriter.batch.engines import BatchEngine, EngineName, open_engine
 from rewriter.batch.reviews import ReviewPool
 from rewriter.batch.work import Keys, Record, Status
@@ -53,6 +54,7 @@ class Kit:
     rewriter: CoTRewriter
     reviews: ReviewPool
     settings: dict[str, object]
+    scope: Scope | None = None
 
     @property
     def target(self) -> Target | None:
@@ -76,15 +78,19 @@ def open_kit(
     concurrency: int | None = None,
     n: int = 1,
     workers: int = 0,
+    scope: Scope | None = None,
 ) -> Kit:
-    """Opens the engine and the rewriter of a profile. Raises ConfigError if a setting cannot be used, ModelMissing if a
-    model folder is not there."""
+    """Opens the engine and the rewriter of a profile. `scope`: what the rewriter knows, None for everything.
+
+    Raises ConfigError if a setting cannot be used, ModelMissing if a model folder is not there.
+    """
     chosen = target if isinstance(target, Target) else pick_target(config, target)
     asking = Asking.of(config, chosen)
     opened = open_engine(config.model, engine, concurrency) if isinstance(engine, str) else engine
     reviews = ReviewPool(asking.rules, workers)
     rewriter = CoTRewriter(opened, config, target=chosen, reviewer=reviews)
-    return Kit(opened, rewriter, reviews, settings_of(asking, opened.name, n))
+    settings = settings_of(asking, opened.name, n) | ({} if scope is None else {"scope": scope.describe()})
+    return Kit(opened, rewriter, reviews, settings, scope)
 
 
 def settings_of(asking: Asking, model: str, n: int) -> dict[str, object]:
@@ -114,12 +120,22 @@ def own_columns(target: Target | None, *, thought: bool, n: int, scored: bool) -
 
 
 class Maker:
-    """Makes the record of a request: the same one in every process that has the same settings and the same model.
+    """Makes the record of a request: the same one in every process that has the same settings and the same model. A request
+    with words outside the scope is kept as it is, and no model is asked.
 
     Raises InputError for a request that cannot be used, BackendError if the model or the selector failed.
     """
 
-    def __init__(self, rewriter: Rewriter, keys: Keys, *, n: int = 1, selector: Selector | None = None) -> None:
+    def __init__(
+        self,
+        rewriter: Rewriter,
+        keys: Keys,
+        *,
+        n: int = 1,
+        selector: Selector | None = None,
+        scope: Scope | None = None,
+    ) -> None:
+        self._scope = scope
         self._rewriter = rewriter
         self._keys = keys
         self._n = n
@@ -128,6 +144,10 @@ class Maker:
     async def __call__(self, request: str, key: bytes | None = None) -> Record:
         """`key` is that of `request`, if the caller has it already."""
         seed = self._keys.seed(self._keys.key(request) if key is None else key)
+        outside = () if self._scope is None else self._scope.words_outside(request)
+        if self._scope is not None and outside:
+            finding = f"scope: {self._scope.warn(outside)}"
+            return Record(status=Status.OUT_OF_SCOPE, prompt=request, seed=seed, findings=(finding,))
         rewrites = await self._rewriter(request, n=self._n, seed=seed)
         lost = [finding for rewrite in rewrites if rewrite.fallback for finding in rewrite.findings]
         if all(rewrite.fallback for rewrite in rewrites) and (broken := [f for f in lost if f.startswith("server: ")]):

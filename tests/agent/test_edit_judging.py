@@ -47,8 +47,8 @@ class TestEvaluator:
 
     async def test_the_rest_is_judged_by_pixels(self) -> None:
         evaluate = EditEvaluator(self.judge)
-        near = await evaluate(Edit(picture((8, 8, 20, 20)), picture((8, 8, 20, 20), "blue"), "x"), (Q,))
-        far = await evaluate(Edit(picture((8, 8, 20, 20)), picture((2, 30, 60, 60), "black"), "x"), (Q,))
+        near = await evaluate(Edit(picture((8, 8, 20, 20)), picture((8, 8, 20, 20), "blue"), "x"), EditChecks((Q,)))
+        far = await evaluate(Edit(picture((8, 8, 20, 20)), picture((2, 30, 60, 60), "black"), "x"), EditChecks((Q,)))
         kept = [next(v for v in one.verdicts if v.check == KEPT).probability for one in (near, far)]
         assert kept[0] is not None
         assert kept[1] is not None
@@ -61,17 +61,23 @@ class TestEvaluator:
         mask = Image.new("L", (64, 64))
         mask.paste(255, (0, 0, 64, 32))
         evaluate = EditEvaluator(self.judge)
-        inside = await evaluate(Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28), "black"), "x"), (Q,), mask)
+        inside = await evaluate(
+            Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28), "black"), "x"), EditChecks((Q,)), mask
+        )
         assert inside.verdicts[-1].probability == pytest.approx(1.0)
         everything = Image.new("L", (64, 64), 255)
-        whole = await evaluate(Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28)), "x"), (Q,), everything)
+        whole = await evaluate(
+            Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28)), "x"), EditChecks((Q,)), everything
+        )
         assert whole.verdicts[-1].outcome is Outcome.NOT_APPLICABLE
 
     async def test_a_judge_of_edits_has_a_word_and_its_failure_is_no_zero(self) -> None:
         edit = Edit(picture((8, 8, 20, 20)), picture((8, 8, 20, 20), "blue"), "x")
-        good = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: 0.7))(edit, (Q,))
+        good = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: 0.7))(edit, EditChecks((Q,)))
         assert (good.verdicts[-1].check, good.verdicts[-1].probability) == (DONE, 0.7)
-        down = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: BackendError("no server")))(edit, (Q,))
+        down = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: BackendError("no server")))(
+            edit, EditChecks((Q,))
+        )
         assert down.verdicts[-1].outcome is Outcome.FAILED
         assert "no server" in down.verdicts[-1].reason
         assert down.failed == 1

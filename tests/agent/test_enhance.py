@@ -117,7 +117,7 @@ def test_a_dry_run_asks_no_model_and_writes_nothing(tmp_path: Path, capfd: pytes
         (["in.jsonl", "out.csv"], "columns of their own"),
         (["in.jsonl", "out.jsonl", "--field", "nosuch"], "no row of "),
         (["in.jsonl", "out.jsonl", "--target", "nosuch"], "unknown target"),
-        (["in.jsonl", "out.jsonl", "--target", "sdxl", "--profile", "mini"], "reads no notes"),
+        (["in.jsonl", "out.jsonl", "--target", "sdxl", "--profile", "mini"], "leave --target out"),
         (["in.jsonl", "out.jsonl", "--shard", "3/2"], "write i/n"),
         (["in.jsonl", "out.jsonl", "--engine", "warp"], "--engine 'warp'"),
         (["in.jsonl", "out.jsonl", "--judge", "--select", "consensus"], "give one of them"),

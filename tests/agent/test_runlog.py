@@ -8,7 +8,7 @@ import pytest
 
 from agent.runfolder import RunLog
 from agent.types import Attempt, Task
-from evaluator.types import Check, Outcome, Report, Verdict
+from evaluator.types import Check, Outcome, Report, RequestChecks, Verdict
 from redraft.chat import Usage
 from redraft.errors import InputError
 from redraft.journal import Journal, Key
@@ -24,7 +24,7 @@ REWRITE = Rewrite("p", "t", "n", "m", Usage(1, 2), ("f",), True)
 
 def filled(path: Path) -> None:
     with RunLog(path) as log:
-        log.put_checklist([CHECK])
+        log.put_checklist(RequestChecks((CHECK,), unchecked=("boat",)))
         log.put_rewrites("k", 2, [REWRITE])
         log.put_images([(TASK, H1), (Task(2, "generate", "q", 4), H2)])
         log.put_report(H1, REPORT)
@@ -36,7 +36,7 @@ def filled(path: Path) -> None:
 def test_what_was_written_is_there_again(tmp_path: Path) -> None:
     filled(tmp_path / "journal")
     with RunLog(tmp_path / "journal") as log:
-        assert log.checklist == (CHECK,)
+        assert log.checklist == RequestChecks((CHECK,), unchecked=("boat",))
         assert log.rewrites == {"k": (REWRITE,)}
         assert log.rewrites_of_round == {2: (REWRITE,)}
         assert log.attempt(TASK.key) == Attempt(2, "edit", "p", 3, H1, "cafe", REPORT, "dark")

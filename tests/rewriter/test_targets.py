@@ -121,7 +121,7 @@ async def test_the_rewriter_is_told_and_asked_again() -> None:
 
 def test_a_rewriter_that_reads_no_notes_says_so() -> None:
     config = RewriterConfig(model=ModelConfig(kind="transformers", model="fake"), style="package:mini/rewriter/style")
-    with pytest.raises(ConfigError, match="reads no notes"):
+    with pytest.raises(ConfigError, match="--target"):
         CoTRewriter(FakeChat([]), config, target=FLUX)
     CoTRewriter(FakeChat([]), config, target=MINI)
 

@@ -1,0 +1,145 @@
+"""What nobody checks is never accepted: in a run, after a kill, by the user's word, in a report, and for edits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from agent.commands import drawn_json
+from agent.decide import acceptable, decide, meets_bar
+from agent.edit_judging import EditEvaluator, unanswerable_edit
+from agent.events import ChecklistMade, ImageDrawn, NeedsAnswer, Warned
+from agent.models import Models
+from agent.run import Run, RunResult
+from agent.testing import CHECKS, fake_models
+from agent.types import Attempt, StopReason
+from evaluator.covered import CoveredChecklists
+from evaluator.edits.types import Edit, EditChecks
+from evaluator.testing import FakeChecklistBuilder, FakeJudge
+from evaluator.types import Check, Checklist, Outcome, Report, Verdict
+from redraft.limits import Limits
+
+REQUEST = "three circles below a star, no squares, and a boat"
+LIMITS = Limits(max_rounds=2, max_images=2, images_per_round=1)
+CROSS = Check("counting", "Is there a purple cross?")
+
+
+def models(checks: Checklist = CHECKS, *, asks_freely: bool = False) -> Models:
+    """Models whose judge likes every picture, with a checklist that is held to the request's words."""
+    made = fake_models(lambda prompt, seed: (1.0,) * 9, checks=(*checks, CROSS))
+    builder = FakeChecklistBuilder(lambda _: checks)
+    return replace(made, checklist_maker=CoveredChecklists(builder, asks_freely=asks_freely))
+
+
+async def draw(tmp_path: Path, made: Models, request: str = REQUEST) -> RunResult:
+    return await Run.start(request, made, limits=LIMITS, out=tmp_path, seed=7).run()
+
+
+async def test_a_picture_that_meets_the_bar_is_not_accepted_if_a_word_is_unchecked(tmp_path: Path) -> None:
+    result = await draw(tmp_path, models())
+    assert result.stop is StopReason.UNCHECKED
+    assert result.unchecked == ("boat",)
+    assert result.image is not None
+    shown = drawn_json(result)
+    assert (shown["accepted"], shown["unchecked"], shown["stop"]) == (False, ["boat"], "unchecked")
+    assert any("boat" in warning for warning in shown["warnings"])
+    record = result.trace.with_name("run.json").read_text()
+    assert '"unchecked": [\n    "boat"' in record
+    assert "Nothing checks: boat" in result.trace.read_text()
+
+
+async def test_the_same_picture_is_accepted_if_every_word_is_checked(tmp_path: Path) -> None:
+    result = await draw(tmp_path, models(), "three circles below a star, no squares")
+    assert (result.stop, result.unchecked) == (StopReason.ACCEPTED, ())
+
+
+async def test_an_invented_check_never_judges_and_the_warning_comes_before_the_picture(tmp_path: Path) -> None:
+    run = Run.start(REQUEST, models((*CHECKS, CROSS)), limits=LIMITS, out=tmp_path, seed=7)
+    events = [event async for event in run.stream()]
+    made = next(event for event in events if isinstance(event, ChecklistMade))
+    assert (made.invented, CROSS in made.checks, made.unchecked) == ((CROSS,), False, ("boat",))
+    warned = [n for n, event in enumerate(events) if isinstance(event, Warned)]
+    assert max(warned) < min(n for n, event in enumerate(events) if isinstance(event, ImageDrawn))
+    assert run.result is not None
+    assert run.result.best_attempt is not None
+    assert CROSS not in [verdict.check for verdict in run.result.best_attempt.report.verdicts]
+
+
+async def test_a_request_that_nothing_checks_gets_one_round_and_no_score(tmp_path: Path) -> None:
+    result = await draw(tmp_path, models((CROSS,)), "a panda")
+    assert (result.stop, result.unchecked, result.best_attempt is not None) == (StopReason.UNCHECKED, ("panda",), True)
+    assert result.best_attempt is not None
+    assert result.best_attempt.score is None
+    assert len(result.attempts) == 1
+
+
+async def test_a_run_that_was_left_keeps_what_is_unchecked(tmp_path: Path) -> None:
+    run = Run.start(REQUEST, models(), limits=LIMITS, out=tmp_path, seed=7)
+    stream = run.stream()
+    async for event in stream:
+        if isinstance(event, ImageDrawn):
+            break
+    await stream.aclose()
+    # The checklist is in the journal: another one would not be asked for.
+    again = Run.open(run.folder.path, models((CROSS,)))
+    result = await again.run()
+    assert (result.stop, result.unchecked, result.checklist) == (StopReason.UNCHECKED, ("boat",), CHECKS)
+
+
+async def test_the_user_may_take_a_picture_but_it_is_not_called_accepted(tmp_path: Path) -> None:
+    run = Run.start(REQUEST, models(), limits=LIMITS, out=tmp_path, seed=7, ask=True)
+    last = [event async for event in run.stream()][-1]
+    assert isinstance(last, NeedsAnswer)
+    _ = [event async for event in run.stream("accept")]
+    assert run.result is not None
+    assert (run.result.stop, run.result.image is not None) == (StopReason.UNCHECKED, True)
+    assert drawn_json(run.result)["accepted"] is False
+
+
+def verdict(question: str, p: float | None, mass: float | None = None) -> Verdict:
+    outcome = Outcome.FAILED if p is None else Outcome.SCORED
+    return Verdict(Check("x", question), outcome, probability=p, label_mass=mass)
+
+
+def test_a_report_with_unchecked_words_may_meet_the_bar_and_is_never_acceptable() -> None:
+    report = Report((verdict("a?", 1.0),), 1.0, 0, unchecked=("boat",))
+    assert meets_bar(report, LIMITS)
+    assert not acceptable(report, LIMITS)
+
+
+@pytest.mark.parametrize(("mass", "stop"), [(0.01, StopReason.UNCHECKED), (None, StopReason.FAILED)])
+def test_a_judge_without_an_answer_ends_the_run_and_one_that_is_down_lets_it_be_resumed(
+    mass: float | None, stop: StopReason
+) -> None:
+    report = Report((verdict("a?", None, mass),), None, 1, unchecked=("boat",))
+    attempt = Attempt(1, "generate", "p", 1, "x", None, report)
+    assert decide([attempt], LIMITS, 0.0).stop is stop
+
+
+class TestEdits:
+    wanted, kept = Check("edit", "Was it done?"), Check("preservation", "Is the moon there?")
+    before = Image.new("RGB", (64, 64), "white")
+
+    async def test_an_edit_whose_own_checks_failed_has_no_score_whatever_was_kept(self) -> None:
+        judge = FakeJudge(lambda image, request, check: Outcome.FAILED if check == self.wanted else 1.0)
+        report = await EditEvaluator(judge)(
+            Edit(self.before, self.before, "x"), EditChecks((self.wanted,), (self.kept,))
+        )
+        assert report.score is None
+        assert report.failed == 1
+
+    async def test_a_question_without_an_answer_is_not_asked_again(self) -> None:
+        judge = FakeJudge(lambda image, request, check: 1.0)
+        source = Report((verdict("Was it done?", None, 0.0),), None, 1)
+        checks = EditChecks((source.verdicts[0].check,), (self.kept,))
+        known = unanswerable_edit(checks, source)
+        report = await EditEvaluator(judge)(Edit(self.before, self.before, "x"), checks, known=known)
+        assert [check for _, _, asked in judge.calls for check in asked] == [self.kept]
+        assert report.score is None
+
+    def test_a_judge_that_was_down_is_asked_again(self) -> None:
+        source = Report((verdict("Was it done?", None),), None, 1)
+        assert unanswerable_edit(EditChecks((source.verdicts[0].check,)), source) == ()
