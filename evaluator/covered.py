@@ -67,9 +67,13 @@ class CoveredChecklists:
         made = await self._writer.build(request)
         checks = made.checks if self._asks_freely or not made.fallback else ()
         coverage = find_coverage(request, checks, lexicon)
-        checks, invented = _without(checks, coverage.invented), coverage.invented
+        invented = coverage.invented
+        if not self._asks_freely:
+            # In another script than the request's nothing can be compared; such a judge has no other language.
+            invented = tuple(check for check in checks if check in invented or not coverage.anchored_by[check])
+        checks = _without(checks, invented)
         if coverage.uncovered:
-            checks += await self._ask_again(request, checks, coverage, lexicon)
+            checks += await self._ask_again(request, checks, coverage, invented=invented, lexicon=lexicon)
             coverage = find_coverage(request, checks, lexicon)
         if self._asks_freely:
             checks += tuple(map(own_words_check, coverage.uncovered_phrases))
@@ -86,12 +90,14 @@ class CoveredChecklists:
             warnings.append(f"nothing checks these words, so no picture will be accepted: {', '.join(unchecked)}")
         return RequestChecks(checks, unchecked=unchecked, invented=invented, warnings=tuple(warnings))
 
-    async def _ask_again(self, request: str, checks: Checklist, coverage: Coverage, lexicon: Lexicon) -> Checklist:
+    async def _ask_again(
+        self, request: str, checks: Checklist, coverage: Coverage, *, invented: Checklist, lexicon: Lexicon
+    ) -> Checklist:
         """More checks, of which each asks about words that `checks` leave out."""
         made = await self._writer.build(request, coverage.uncovered_phrases)
         if made.fallback:
             return ()
-        new = _without(made.checks, (*checks, *coverage.invented))
+        new = _without(made.checks, (*checks, *invented))
         anchored = find_coverage(request, (*checks, *new), lexicon)
         wanted = set(coverage.uncovered)
         new = _without(new, anchored.invented)

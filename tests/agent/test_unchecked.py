@@ -22,14 +22,14 @@ from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Outcome, Report, Verdict
 from redraft.limits import Limits
 
-REQUEST = "three circles below a star, no squares, and a boat"
+REQUEST = "a star above three circles, no squares, and a boat"
 LIMITS = Limits(max_rounds=2, max_images=2, images_per_round=1)
 CROSS = Check("counting", "Is there a purple cross?")
 
 
 def models(checks: Checklist = CHECKS, *, asks_freely: bool = False) -> Models:
     """Models whose judge likes every picture, with a checklist that is held to the request's words."""
-    made = fake_models(lambda prompt, seed: (1.0,) * 9, checks=(*checks, CROSS))
+    made = fake_models(lambda prompt, seed: (1.0,) * 9, checks=(*CHECKS, CROSS))
     builder = FakeChecklistBuilder(lambda _: checks)
     return replace(made, checklist_maker=CoveredChecklists(builder, asks_freely=asks_freely))
 
@@ -52,7 +52,7 @@ async def test_a_picture_that_meets_the_bar_is_not_accepted_if_a_word_is_uncheck
 
 
 async def test_the_same_picture_is_accepted_if_every_word_is_checked(tmp_path: Path) -> None:
-    result = await draw(tmp_path, models(), "three circles below a star, no squares")
+    result = await draw(tmp_path, models(), "a star above three circles, no squares")
     assert (result.stop, result.unchecked) == (StopReason.ACCEPTED, ())
 
 
