@@ -137,15 +137,22 @@ class Lexicon:
     longest: int = 0
     """Words of the longest synonym."""
     readers: tuple[Reader, ...] = ()
+    exclusive: frozenset[str] = frozenset()
+    """What traits mean of which a thing has one: a check that gives a thing another than the request does is invented."""
+    things: frozenset[str] = frozenset()
+    """What the things mean that have them."""
 
     def extended(
         self,
         synonyms: Mapping[str, Iterable[str]] | None = None,
         readers: Sequence[Reader] = (),
         fillers: Iterable[str] = (),
+        exclusive: Iterable[str] = (),
+        things: Iterable[str] = (),
     ) -> Lexicon:
-        """This lexicon with a style's synonyms, as {word: its other names}, with readers of mentions, and with phrases
-        that ask for nothing ("thank you so much").
+        """This lexicon with a style's synonyms, as {word: its other names}, with readers of mentions, with phrases that
+        ask for nothing ("thank you so much"), and with those of the words of `synonyms` that are exclusive traits, and the
+        things that have them.
 
         Names may be phrases. A name that stands for several words matches each of them.
         """
@@ -156,7 +163,14 @@ class Lexicon:
             form = tuple(self.fold(match[0]) for match in _TOKEN.finditer(name))
             if form:
                 table[form] = table.get(form, frozenset()) | {key}
-        return replace(self, synonyms=table, longest=max(map(len, table), default=0), readers=(*self.readers, *readers))
+        return replace(
+            self,
+            synonyms=table,
+            longest=max(map(len, table), default=0),
+            readers=(*self.readers, *readers),
+            exclusive=self.exclusive.union(map(self._key, exclusive)),
+            things=self.things.union(map(self._key, things)),
+        )
 
     def _key(self, word: str) -> str:
         """What the names of `word` mean: the number that it is, or the word itself."""
@@ -201,7 +215,7 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
     """Compares each check's question with the content words of `request`.
 
     A check is invented if no word of it is in the request, or nothing but a number or a negation while it names other
-    things. Invented checks cover nothing. A check in another script than the request's cannot be compared: it covers
+    things, or if it gives a thing an exclusive trait (`Lexicon.exclusive`) that the request gives to others. Invented checks cover nothing. A check in another script than the request's cannot be compared: it covers
     nothing, and is not called invented.
     """
     lexicon = lexicon or load_lexicon()
@@ -209,6 +223,7 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
     words = _read(request, lexicon, quotes=True)
     content = [word for word in words if word.content]
     companies = _find_companies(content, request, lexicon)
+    owned = _find_owned(words, lexicon)
     covered: list[set[int]] = [set() for _ in content]
     anchored: dict[Check, tuple[str, ...]] = {}
     invented: list[Check] = []
@@ -218,7 +233,8 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
         anchors = [word for word, hit in hits if hit]
         anchored[check] = _unique(_surface(request, word, hit) for word, hit in hits if hit)
         counts_only = all(word.kind in ("number", "negation") for word in anchors)
-        if counts_only and (not anchors or question.names_things) and not question.foreign_to(request):
+        unanchored = counts_only and (not anchors or question.names_things) and not question.foreign_to(request)
+        if unanchored or question.mistakes(owned):
             invented.append(check)
             continue
         for mine, company, (word, hit) in zip(covered, companies, hits, strict=True):
@@ -259,6 +275,7 @@ class _Question:
         self._plain = " ".join(_fold(self._text).split())
         words = _read(self._text, lexicon, quotes=False)
         self._keys = {key for word in words for key in word.keys}
+        self._traits = _list_traits(words, lexicon)
         self.universal = any(_fold(self._text[word.start : word.end]) in lexicon.universal for word in words)
         self.names_things = any(word.content and word.kind in ("word", "run") for word in words)
 
@@ -287,6 +304,14 @@ class _Question:
                 if any(pair in self._plain for pair in pairs or [run[at : ends[i]]]):
                     found.add(at + word.start)
         return found
+
+    def mistakes(self, owned: Mapping[str, frozenset[str]]) -> bool:
+        """Whether a thing has a trait here that is not among those it has in the request, by key."""
+        for thing, traits in self._traits:
+            known = frozenset().union(*(owned.get(key, ()) for key in thing.keys))
+            if known and not traits <= known:
+                return True
+        return False
 
     def foreign_to(self, request: str) -> bool:
         """Whether no letter of the question is of a script that the request is written in."""
@@ -391,8 +416,8 @@ def _number_groups(text: str, words: Sequence[_Word], lexicon: Lexicon) -> list[
 def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> list[list[tuple[_Word, ...]]]:
     """With which other words a word that is said again must be asked about: with one of each tuple.
 
-    A trait or number needs a word of its group that the other groups do not have. A relation needs a word of the group
-    before it and one of the group behind it. A noun needs none: said again, it mostly is the same thing. A noun is what
+    A trait or number needs a word of its group that the other groups do not have. A relation needs a word of
+    the group before it and one of the group behind it, also if it is said once and both are there. A noun needs none: said again, it mostly is the same thing. A noun is what
     some group ends with (or begins with).
     """
     places: dict[str, set[int]] = {}
@@ -408,12 +433,13 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
     companies: list[list[tuple[_Word, ...]]] = []
     for at, word in enumerate(content):
         elsewhere = {place for key in word.keys for place in places[key]} - {word.group}
-        if not elsewhere or word.kind == "run":
+        is_relation = word.kind == "word" and lexicon.is_relation(text[word.start : word.end])
+        if not (elsewhere or is_relation) or word.kind == "run":
             companies.append([])
-        elif lexicon.is_relation(text[word.start : word.end]):
+        elif is_relation:
             sides = [content[at - 1] if at else None, content[at + 1] if at + 1 < len(content) else None]
             near = [side for side in sides if side and not _MARK.search(text, *_between(word, side))]
-            companies.append([tuple(groups[side.group]) for side in near])
+            companies.append([tuple(groups[side.group]) for side in near] if elsewhere or len(near) > 1 else [])
         elif word.keys & nouns:
             companies.append([])
         else:
@@ -421,6 +447,33 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
             telling = tuple(other for other in groups[word.group] if not other.keys & theirs)
             companies.append([telling] if telling else [])
     return companies
+
+
+def _find_owned(words: Sequence[_Word], lexicon: Lexicon) -> dict[str, frozenset[str]]:
+    """The exclusive traits of things that have some, by the keys of the things."""
+    owned: dict[str, frozenset[str]] = {}
+    for thing, traits in _list_traits(words, lexicon):
+        for key in thing.keys:
+            owned[key] = owned.get(key, frozenset()) | traits
+    return owned
+
+
+def _list_traits(words: Sequence[_Word], lexicon: Lexicon) -> list[tuple[_Word, frozenset[str]]]:
+    """Things with exclusive traits of theirs. A group of nothing but traits ("both of them red") tells of the one before
+    it."""
+    if not lexicon.exclusive:
+        return []
+    groups: dict[int, list[_Word]] = {}
+    for word in words:
+        if word.content and word.kind == "word":
+            groups.setdefault(word.group, []).append(word)
+    things: list[_Word] = []
+    found: list[tuple[_Word, frozenset[str]]] = []
+    for group in groups.values():
+        traits = frozenset(key for word in group for key in word.keys & lexicon.exclusive)
+        things = [word for word in group if word.keys & lexicon.things] or things
+        found += [(thing, traits) for thing in things if traits]
+    return found
 
 
 def _between(word: _Word, other: _Word) -> tuple[int, int]:

@@ -5,11 +5,13 @@ find_coverage("a crimson disc", checks, load_lexicon())
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from evaluator.coverage import Lexicon
 from evaluator.coverage import load_lexicon as load_english
 from mini.world import synonyms
+from mini.world.wording import CLOSERS, OPENERS, slips
 
 _MORE = {
     "sheet": ("background", "backdrop", "paper"),
@@ -27,9 +29,19 @@ _FILLERS = (
 def load_lexicon() -> Lexicon:
     """English with the mini world's names for its shapes, colours, sizes, patterns, sheets, numbers and relations."""
     table: dict[str, tuple[str, ...]] = {}
+    plurals = {shape: tuple(map(synonyms.plural_name, names)) for shape, names in synonyms.SHAPES.items()}
     kinds = (synonyms.SHAPES, synonyms.COLORS, synonyms.SIZES, synonyms.FILLS, synonyms.FILL_TAILS, synonyms.SHEETS)
-    for names in (*kinds, synonyms.PLACES, synonyms.RELATIONS, _MORE):
+    for names in (*kinds, plurals, synonyms.PLACES, synonyms.RELATIONS, _MORE):
         for word, others in names.items():
-            table[word] = (*table.get(word, ()), *others)
+            # "Large" is not "larger".
+            key = f"{word} than" if names is synonyms.RELATIONS and word in ("larger", "smaller") else word
+            table[key] = (*table.get(key, ()), *others)
     numbers = {str(count): names for count, names in synonyms.COUNTS.items()}
-    return load_english().extended(table | numbers, fillers=_FILLERS)
+    for word, others in (table | numbers).items():
+        # With the slips of the finger that people make in them.
+        table[word] = tuple(dict.fromkeys(slip for name in others for slip in (name, *slips(name))))
+    around = dict.fromkeys(slip for phrase in (*_FILLERS, *OPENERS, *CLOSERS) for slip in (phrase, *slips(phrase)))
+    english = load_english()
+    # "With bands across" is a pattern here, and no relation.
+    english = replace(english, relations=english.relations - {"across"})
+    return english.extended(table, fillers=around, exclusive=synonyms.COLORS, things=synonyms.SHAPES)
