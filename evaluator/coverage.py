@@ -215,8 +215,9 @@ def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None
     """Compares each check's question with the content words of `request`.
 
     A check is invented if no word of it is in the request, or nothing but a number or a negation while it names other
-    things, or if it gives a thing an exclusive trait (`Lexicon.exclusive`) that the request gives to others. Invented checks cover nothing. A check in another script than the request's cannot be compared: it covers
-    nothing, and is not called invented.
+    things, or if it gives a thing an exclusive trait (`Lexicon.exclusive`) that the request gives to others. Invented
+    checks cover nothing. A check in another script than the request's cannot be compared: it covers nothing, and is not
+    called invented.
     """
     lexicon = lexicon or load_lexicon()
     request = unicodedata.normalize("NFC", request)
@@ -416,9 +417,9 @@ def _number_groups(text: str, words: Sequence[_Word], lexicon: Lexicon) -> list[
 def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> list[list[tuple[_Word, ...]]]:
     """With which other words a word that is said again must be asked about: with one of each tuple.
 
-    A trait or number needs a word of its group that the other groups do not have. A relation needs a word of
-    the group before it and one of the group behind it, also if it is said once and both are there. A noun needs none: said again, it mostly is the same thing. A noun is what
-    some group ends with (or begins with).
+    A trait or number needs a word of its group that the other groups do not have. A relation needs a word of the group
+    before it and one of the group behind it, also if it is said once and both are there. A noun needs none: said again,
+    it mostly is the same thing. A noun is what some group ends with (or begins with).
     """
     places: dict[str, set[int]] = {}
     groups: dict[int, list[_Word]] = {}
