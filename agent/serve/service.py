@@ -353,11 +353,14 @@ class Service:
             return await models.evaluator.score(image, request, checks)
 
     async def enhance(self, client: str, request: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
-        """A better prompt."""
+        """A better prompt; the request itself if it has words that the profile does not know."""
         del client
         request = clean_request(request, self.bounds.max_prompt)
         self.require_open()
         models = self.served(profile).models
+        outside = () if models.scope is None else models.scope.words_outside(request)
+        if models.scope is not None and outside:
+            return Rewrite(request, findings=(f"scope: {models.scope.warn(outside)}",), fallback=True)
         async with models.calls:
             [rewrite] = await models.rewriter(request, n=1, seed=seed or 0)
         return rewrite

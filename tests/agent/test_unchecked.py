@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agent.commands import drawn_json
+from agent.commands import drawn_json, judged_json
 from agent.decide import acceptable, decide, meets_bar
 from agent.edit_judging import EditEvaluator, unanswerable_edit
 from agent.events import ChecklistMade, ImageDrawn, NeedsAnswer, Warned
 from agent.models import Models
 from agent.run import Run, RunResult
-from agent.testing import CHECKS, fake_models
+from agent.serve.events import to_wire
+from agent.testing import CHECKS, fake_models, paint
 from agent.types import Attempt, StopReason
+from editors.backend import ImageTask
 from evaluator.covered import CoveredChecklists
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
@@ -143,3 +145,22 @@ class TestEdits:
     def test_a_judge_that_was_down_is_asked_again(self) -> None:
         source = Report((verdict("Was it done?", None),), None, 1)
         assert unanswerable_edit(EditChecks((source.verdicts[0].check,)), source) == ()
+
+
+class TestJudgeAndDoors:
+    async def test_a_report_of_the_judge_names_what_no_check_covers(self) -> None:
+        made = models()
+        checklist = await made.checklist_maker(REQUEST)
+        picture = paint(ImageTask("p", 1))
+        report = await made.evaluator.score(picture, REQUEST, checklist)
+        assert report.unchecked == ("boat",)
+        assert judged_json(report, checklist.warnings)["unchecked"] == ["boat"]
+        assert not acceptable(report, LIMITS)
+
+    async def test_events_on_the_wire_name_it(self, tmp_path: Path) -> None:
+        run = Run.start(REQUEST, models(), limits=LIMITS, out=tmp_path, seed=7)
+        wired = [to_wire(event, "c", LIMITS) async for event in run.stream()]
+        told = {event.name: event.data for event in wired}
+        assert told["checklist"]["unchecked"] == ["boat"]
+        assert told["run_finished"]["unchecked"] == ["boat"]
+        assert told["run_finished"]["stop"] == "unchecked"
