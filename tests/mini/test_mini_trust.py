@@ -58,7 +58,7 @@ def test_a_rewriter_for_one_image_model_says_what_to_do_for_another() -> None:
         Asking.of(load_profile("mini").rewriter, load_target("flux"))
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_an_edit_that_nobody_can_judge_has_no_score(tmp_path: Path) -> None:
     picture = tmp_path / "star.png"
     Image.new("RGB", (64, 64), "white").save(picture)
