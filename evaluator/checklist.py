@@ -16,11 +16,10 @@ asked again and the reply sampled), and `reply.txt`, one word that names the for
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,6 +27,7 @@ from evaluator.keypoints import all_keypoints, find_keypoint
 from evaluator.types import Check, Checklist
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError, InputError
+from redraft.json_replies import read_json
 from redraft.profiles import ChecklistConfig
 from redraft.templates import fence, fill, load_optional_template, load_template, placeholders
 
@@ -46,7 +46,8 @@ _CHINESE = re.compile(r"^[^\u3040-\u30ff]*[\u4e00-\u9fff][^\u3040-\u30ff]*$")
 """Han characters without kana, which would make them Japanese."""
 _CHINESE_YES_NO = re.compile(r"吗|是否|有没有|是不是|有无|能否")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
-_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
+_CUT = "the checklist breaks off; its whole entries are used, and what came behind them is not asked (raise max_tokens)"
+_REPAIRED = "the checklist was JSON with mistakes, which were mended"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ChecklistResult:
     """A checklist and how it was made.
 
     `dropped` counts the entries of the reply that were not used (malformed, repeated or over the limit). `fallback` is
-    True if `checks` is the one question about the whole picture.
+    True if `checks` is the one question about the whole picture. `warning` says if the reply was cut or repaired.
     """
 
     checks: Checklist
@@ -62,6 +63,7 @@ class ChecklistResult:
     dropped: int = 0
     raw: str = ""
     usage: Usage = field(default_factory=Usage)
+    warning: str = ""
 
 
 class ChecklistBuilder:
@@ -103,11 +105,11 @@ class ChecklistBuilder:
                 raw = str(error)
             else:
                 raw, usage = reply.text, usage + reply.usage
-                entries, malformed = parse_json(raw) if self._reply == "json" else parse_lines(raw)
+                entries, malformed, warning = parse_json(raw) if self._reply == "json" else (*parse_lines(raw), "")
                 checks = tuple(dict.fromkeys(entries))[: self._config.max_checks]
                 dropped = malformed + len(entries) - len(checks)
                 if checks:
-                    return ChecklistResult(checks, dropped=dropped, raw=raw, usage=usage)
+                    return ChecklistResult(checks, dropped=dropped, raw=raw, usage=usage, warning=warning)
             chat_request = replace(chat_request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
         return ChecklistResult((overall_check(request),), fallback=True, dropped=dropped, raw=raw, usage=usage)
 
@@ -153,14 +155,24 @@ def parse_lines(text: str) -> tuple[list[Check], int]:
     return checks, len(lines) - len(checks)
 
 
-def parse_json(text: str) -> tuple[list[Check], int]:
-    """The checks in a JSON reply, and how many entries were unusable.
+def parse_json(text: str) -> tuple[list[Check], int, str]:
+    """The checks in a JSON reply, how many entries were unusable, and a warning if the JSON was cut or had mistakes.
 
     Words and code fences around the JSON are ignored. If a reply was cut off, its complete entries still count.
     """
-    items = _items(text)
+    try:
+        reading = read_json(text, _Entries, cut_ok=True)
+    except ValueError:
+        return [], 0, ""
+    checks = read_entries(reading.value.checks)
+    warning = _CUT if reading.cut else _REPAIRED if reading.repaired else ""
+    return checks, len(reading.value.checks) - len(checks), warning
+
+
+def read_entries(entries: Sequence[object]) -> list[Check]:
+    """The usable checks among the entries of a JSON reply."""
     checks = []
-    for item in items:
+    for item in entries:
         try:
             entry = _Entry.model_validate(item)
         except ValidationError:
@@ -168,7 +180,11 @@ def parse_json(text: str) -> tuple[list[Check], int]:
         check = _check(entry.key_point, entry.question)
         if check is not None:
             checks.append(check)
-    return checks, len(items) - len(checks)
+    return checks
+
+
+class _Entries(BaseModel):
+    checks: list[Any]
 
 
 class _Entry(BaseModel):
@@ -185,28 +201,6 @@ class _Reply(BaseModel):
 
     reason: str
     checks: list[_Entry]
-
-
-def _items(text: str) -> list[object]:
-    start = text.find("{")
-    while start >= 0:
-        try:
-            data, _ = json.JSONDecoder().raw_decode(text, start)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            if isinstance(data, dict) and isinstance(data.get("checks"), list):
-                return list(data["checks"])
-        start = text.find("{", start + 1)
-    whole: list[object] = []
-    for match in _FLAT_OBJECT.finditer(text):
-        try:
-            data = json.loads(match[0])
-        except ValueError:
-            continue
-        if "question" in data:
-            whole.append(data)
-    return whole
 
 
 def _check(label: str, question: str) -> Check | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from redraft.chat import ChatModel, ChatRequest, Message, open_chat
 from redraft.errors import BadReply
+from redraft.json_replies import read_json
 from redraft.profiles import GrounderConfig
 from redraft.templates import fence, fill, load_template
 
@@ -74,8 +75,8 @@ class ChatGrounder:
         text = fill(self._template, fenced_instruction=fence(instruction, "change"), units=units)
         request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=_Reply.model_json_schema())
         try:
-            reply = _Reply.model_validate_json((await self._model(request)).text)
-        except (BadReply, ValidationError):
+            reply = read_json((await self._model(request)).text, _Reply).value
+        except (BadReply, ValueError):
             return None
         if reply.box is None:
             return None

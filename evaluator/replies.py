@@ -13,13 +13,12 @@ Scores are as the reply has them; the caller knows their scale.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from redraft.errors import BadReply, one_line
+from redraft.json_replies import json_objects
 
 LIKERT = ("Extremely Poor", "Poor", "Average", "Good", "Outstanding")
 """MJ-Bench's five words, the worst first; it finds them steadier than numbers."""
@@ -78,16 +77,3 @@ def _winner(answer: str) -> int | None:
     named = [(match.start(), int(match[1] or match[2])) for match in _BETTER.finditer(answer)]
     named += [(match.start(), 0) for match in _EQUAL.finditer(answer)]
     return max(named)[1] if named else None
-
-
-def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a text, in order; other text is skipped."""
-    start = text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            value, end = json.JSONDecoder().raw_decode(text, start)
-            yield value
-        except (ValueError, RecursionError):
-            pass
-        start = text.find("{", end)

@@ -14,10 +14,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from evaluator.grounding import Box, Coordinates, clip_box, describe_units, to_fractions
 from evaluator.judge import YES_NO, CheckWording, failed_verdict, scored_verdict
-from evaluator.replies import json_objects
 from evaluator.types import Check, Outcome, Verdict
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError, BadReply, one_line
+from redraft.json_replies import is_cut, json_objects, repaired_objects
 from redraft.profiles import JudgeConfig
 
 
@@ -134,7 +134,8 @@ def read_explanation(text: str, coordinates: Coordinates, size: tuple[int, int])
     answer = text.rpartition("</think>")[2].strip()
     if answer.startswith("<think>"):
         return Explanation()  # cut off while it was thinking
-    replies = [reply for reply in json_objects(answer) if isinstance(reply.get("reason"), str)]
+    objects = list(json_objects(answer)) or ([] if is_cut(answer) else repaired_objects(answer))
+    replies = [reply for reply in objects if isinstance(reply.get("reason"), str)]
     if replies:
         reply = replies[-1]
         if str(reply.get("verdict")).strip().lower() == "yes":

@@ -10,9 +10,7 @@ Importing this is cheap; torch, transformers and openai load when a model is use
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,19 +104,6 @@ def open_chat(config: ModelConfig) -> ChatModel:
     from redraft.transformers_chat import TransformersChat
 
     return TransformersChat(config)
-
-
-def json_in(text: str, *, truncated: bool = False) -> str:
-    """The JSON of a reply, without thoughts before it or a Markdown fence around it. Raises ValueError if it is none."""
-    text = text.rpartition("</think>")[2]
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
-    body = fenced[1] if fenced else text.strip()
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        why = " (cut off at max_tokens; raise it)" if truncated else ""
-        raise ValueError(f"{body[:200]!r} instead of JSON{why}") from None
-    return body
 
 
 def is_unicode(text: str) -> bool:

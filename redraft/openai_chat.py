@@ -25,11 +25,11 @@ from redraft.chat import (
     choice_ids,
     is_cut_off,
     is_unicode,
-    json_in,
     spellings,
     with_think_tags,
 )
 from redraft.errors import BadReply
+from redraft.json_replies import json_in
 from redraft.servers import Pace, RefusedError, ServerClient
 
 if TYPE_CHECKING:

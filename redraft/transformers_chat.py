@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from redraft.chat import ChatReply, ChatRequest, Usage, add_logs, json_in, with_think_tags
+from redraft.chat import ChatReply, ChatRequest, Usage, add_logs, with_think_tags
 from redraft.errors import BackendError, BadReply, RedraftError
 from redraft.extras import require
+from redraft.json_replies import json_in
 from redraft.local_models import LocalModel, Row, cache_argument, cache_of, load_local
 from redraft.profiles import ModelConfig, model_place
 from redraft.worker import GATHER_S, Job, Worker

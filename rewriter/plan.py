@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from redraft.chat import ChatModel, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError
+from redraft.json_replies import read_json
 from redraft.profiles import RewriterConfig
 from redraft.templates import fence, fill, load_template, placeholders, style_folder
 
@@ -310,10 +311,10 @@ class ChatPlanner:
             else:
                 usage += reply.usage
                 try:
-                    read = _Reply.model_validate_json(reply.text)
+                    read = read_json(reply.text, _Reply).value
                     plan = self._plan(read, situation, reply.model or self._model.name)
                     return replace(plan, usage=usage)
-                except (ValidationError, _Unusable) as error:
+                except (ValueError, _Unusable) as error:
                     fault = _first(error)
             request = replace(request, temperature=max(0.7, self._config.temperature), seed=seed + attempt + 1)
         plan = await self._rules(situation, seed=seed)
@@ -426,8 +427,8 @@ def describe_situation(situation: Situation) -> str:
     return "\n\n".join(parts)
 
 
-def _first(error: ValidationError | _Unusable) -> str:
-    if isinstance(error, _Unusable):
+def _first(error: ValueError | _Unusable) -> str:
+    if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'reply'}: {first['msg']}"

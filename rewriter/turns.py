@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BadReply, ConfigError
+from redraft.json_replies import read_json
 from redraft.profiles import RewriterConfig
 from redraft.templates import fence, fill, load_template, placeholders, style_folder
 from rewriter.plan import RULES
@@ -195,7 +196,7 @@ class ChatReader:
         for attempt in range(_TRIES):
             try:
                 reply = await self._model(request)
-                turn = self._turn(_Reply.model_validate_json(reply.text), context)
+                turn = self._turn(read_json(reply.text, _Reply).value, context)
                 return replace(turn, by=reply.model or self._model.name)
             except BadReply as error:
                 fault = str(error)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from PIL import Image
+from pydantic import BaseModel
 
 from evaluator.align import aggregate, write_feedback
-from evaluator.checklist import OVERALL, parse_json
+from evaluator.checklist import OVERALL, read_entries
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Checklist, Judge, Outcome
 from redraft.chat import ChatModel, ChatRequest, Message
 from redraft.errors import BackendError, BadReply, ConfigError, InputError
+from redraft.json_replies import read_json
 from redraft.templates import fence, fill, load_template
 
 _TRIES = 2
@@ -75,19 +77,21 @@ class EditChecklistBuilder:
 
     def _read(self, text: str) -> EditChecks:
         try:
-            data = json.loads(text[text.find("{") : text.rfind("}") + 1])
-        except (ValueError, RecursionError):
+            reply = read_json(text, _Reply).value
+        except ValueError:
             return EditChecks(())
-        if not isinstance(data, dict):
-            return EditChecks(())
-        wanted = self._list(data.get("wanted"))
+        wanted = self._list(reply.wanted)
         # A question that is both wanted and kept would reward leaving the picture alone.
-        return EditChecks(wanted, tuple(check for check in self._list(data.get("kept")) if check not in wanted))
+        return EditChecks(wanted, tuple(check for check in self._list(reply.kept) if check not in wanted))
 
-    def _list(self, entries: object) -> Checklist:
+    def _list(self, entries: Sequence[object]) -> Checklist:
         """The usable checks among `entries`, by the rules of all checklists."""
-        checks, _ = parse_json(json.dumps({"checks": entries})) if isinstance(entries, list) else ([], 0)
-        return tuple(dict.fromkeys(checks))[: self._max_checks]
+        return tuple(dict.fromkeys(read_entries(entries)))[: self._max_checks]
+
+
+class _Reply(BaseModel):
+    wanted: list[Any]
+    kept: list[Any] = []
 
 
 class OverallEditChecks:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluator.edits.checks import CheckedEditJudge, EditChecklistBuilder
 from evaluator.edits.types import Edit, EditJudge, EditPass, EditScore
-from evaluator.replies import json_objects
 from evaluator.types import Judge, Outcome
 from redraft.chat import ChatModel, ChatRequest, Message, Part
 from redraft.errors import BackendError, BadReply, ConfigError, one_line
+from redraft.json_replies import json_objects
 from redraft.templates import fence, fill, load_template, placeholders
 
 

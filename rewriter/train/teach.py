@@ -36,6 +36,7 @@ from redraft.errors import BackendError, BadReply, ConfigError, InputError
 from redraft.files import open_atomically
 from redraft.images import open_image
 from redraft.journal import Journal
+from redraft.json_replies import read_json
 from redraft.openai_chat import OpenAIChat
 from redraft.profiles import ModelConfig, ServerConfig
 from redraft.records import DATASETS, BadRecord, LoadedRecords, Row, is_missing, load_records, text_field
@@ -179,8 +180,8 @@ class Teacher:
         )
         chat_request = ChatRequest((Message("user", text),), max_tokens=400, schema=_Verdict.model_json_schema())
         try:
-            verdict = _Verdict.model_validate_json((await self._critic(chat_request)).text)
-        except ValidationError as error:
+            verdict = read_json((await self._critic(chat_request)).text, _Verdict).value
+        except ValueError as error:
             raise BadReply(f"the critic {self._critic.name} did not say keeps, fluent and sober") from error
         missed = [name for name in ("keeps", "fluent", "sober") if not getattr(verdict, name)]
         return Rejected(triplet.request, f"critic: not {', '.join(missed)}: {verdict.reason}") if missed else triplet

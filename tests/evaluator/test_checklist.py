@@ -144,7 +144,7 @@ def test_json_is_found_in_what_models_put_around_it(text: str) -> None:
     ],
 )
 def test_json_without_a_usable_check(text: str, malformed: int) -> None:
-    assert parse_json(text) == ([], malformed)
+    assert parse_json(text)[:2] == ([], malformed)
 
 
 @pytest.mark.parametrize(
@@ -199,3 +199,21 @@ async def test_a_folder_of_the_users_is_a_style(tmp_path_factory: pytest.TempPat
     assert (await builder(FakeChat(answer), str(folder)).build("drei Sterne")).checks == (
         Check("counting", "Sind es genau drei Sterne?"),
     )
+
+
+def test_a_checklist_that_was_cut_or_mended_says_so() -> None:
+    whole = json_reply(STARS, CIRCLE, NO_MOON)
+    assert parse_json(whole)[2] == ""
+    checks, _, warning = parse_json(whole[:-25])
+    assert checks == [STARS, CIRCLE]
+    assert "breaks off" in warning
+    checks, _, warning = parse_json(whole.replace("}]", "},]"))
+    assert checks == [STARS, CIRCLE, NO_MOON]
+    assert "mended" in warning
+
+
+async def test_the_warning_of_a_cut_checklist_reaches_the_result() -> None:
+    cut = ChatReply(json_reply(STARS, CIRCLE, NO_MOON)[:-25], truncated=True)
+    result = await ChecklistBuilder(FakeChat([cut]), ChecklistConfig()).build("two stars")
+    assert result.checks == (STARS, CIRCLE)
+    assert "max_tokens" in result.warning

@@ -19,11 +19,12 @@ from evaluator.pairs.judges import (
     both_orders,
 )
 from evaluator.pairs.ranking import better, thurstone, win_rates
-from evaluator.replies import json_objects, read_reply
+from evaluator.replies import read_reply
 from evaluator.testing import FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, BadReply, ConfigError
+from redraft.json_replies import json_objects
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
 from redraft.testing import FakeChat, text_of
 
