@@ -35,6 +35,7 @@ Key = str | tuple[str, ...]
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would write "\r\n"
 _START = b'{"crc": "'
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _CRC_END = len(_START) + 8
 """Where the checksum ends. It is taken over all that follows it in the line."""
 
@@ -454,7 +455,7 @@ def _scan(head: _Head, start: int, number: int) -> Iterator[tuple[int, int, list
 
 def _as_line(fields: Mapping[str, Any]) -> bytes:
     # surrogatepass: half of an emoji may come from a file or a model, and json reads it back.
-    rest = b'", ' + json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:]
+    rest = b'", ' + _to_json(fields).encode("utf-8", "surrogatepass")[1:]
     return b"%b%08x%b\n" % (_START, zlib.crc32(rest), rest)
 
 
@@ -470,7 +471,7 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     rest = line[_CRC_END:-1]
     if not line.startswith(_START) or line[len(_START) : _CRC_END] != b"%08x" % zlib.crc32(rest):
         raise ValueError("its checksum does not fit")
-    fields: dict[str, Any] = json.loads(b"{" + rest[3:])
+    fields: dict[str, Any] = json.loads("{" + rest[3:].decode("utf-8", "surrogatepass"))
     return fields
 
 

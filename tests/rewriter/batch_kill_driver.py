@@ -7,6 +7,7 @@ uninterrupted run writes, so that every child gets somewhere, however slow the m
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -16,14 +17,31 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from redraft.chat import ChatReply, ChatRequest
 from rewriter.batch.engines import FakeEngine
 from rewriter.batch.run import Counts, work_path
 from tests.rewriter.batches import run, write_jsonl
 
 ROWS, PROMPTS, KILLS = 2400, 2000, 10
+MOST = 190
+"""Replies that a process gets before the model falls silent: if the machine is too busy to kill it in time, it still
+cannot finish, for ten of them have fewer replies than there are prompts."""
 
 
-def child(source: Path, out: Path, die_writing: bool = False) -> int:
+class SilentEngine(FakeEngine):
+    """A FakeEngine that answers `most` times, and never again."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(window=64, delay_s=0.03, spoil=0.05)
+        self._most = most
+
+    async def __call__(self, request: ChatRequest) -> ChatReply:
+        if self.requests >= self._most:
+            await asyncio.Event().wait()
+        return await super().__call__(request)
+
+
+def child(source: Path, out: Path, *, most: int = 10**9, die_writing: bool = False) -> int:
     """Forks a process that works on the batch. With `die_writing` it kills itself while it writes the output."""
 
     def tell(counts: Counts) -> None:
@@ -34,7 +52,7 @@ def child(source: Path, out: Path, die_writing: bool = False) -> int:
     if pid == 0:
         code = 1
         try:
-            run(source, out, FakeEngine(window=64, delay_s=0.03, spoil=0.05), tell=tell, flush_s=0.02)
+            run(source, out, SilentEngine(most), tell=tell, flush_s=0.02)
             code = 0
         finally:
             os._exit(code)
@@ -63,7 +81,7 @@ def main(folder: Path, seed: int) -> None:
     in_all = written(whole)
     kills, sizes = 0, [0]
     for _ in range(KILLS):
-        pid = child(source, out)
+        pid = child(source, out, most=MOST)
         enough = sizes[-1] + in_all * rng.uniform(0.01, 0.08)
         deadline = time.monotonic() + 20
         while written(out) < enough and time.monotonic() < deadline:
