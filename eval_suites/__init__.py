@@ -6,3 +6,7 @@
 
 `registry` has the suites, `benchmarks` a file for each; `runner` runs them all.
 """
+
+from redraft.extras import explain_when_run
+
+explain_when_run()

@@ -5,3 +5,7 @@ trained here, whose weights are in `mini/weights`, and which run on two CPU core
 
 Everything that knows cut-outs is in this package; the rest of redraft reaches it by the names in that profile.
 """
+
+from redraft.extras import explain_when_run
+
+explain_when_run()

@@ -10,11 +10,13 @@ Importing this is cheap, and `require` imports nothing: it only looks whether th
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 
-from redraft.errors import MissingExtra
+from redraft.errors import MissingExtra, RedraftError
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": ("torch", "diffusers", "transformers", "accelerate", "tokenizers", "safetensors", "scipy"),
@@ -55,6 +57,30 @@ def mapping_missing() -> Iterator[None]:
             if package in packages:
                 raise MissingExtra(_sentence(extra, f"this uses the package {package}")) from error
         raise
+
+
+def explain_when_run() -> None:
+    """For the `__init__` of a package whose scripts import an extra's packages at their top.
+
+    If `python -m` is about to run such a script, and packages are missing, the script ends with the sentence about the
+    extra and exit code 2 in place of a traceback. Otherwise this does nothing.
+    """
+    if sys.argv[:1] != ["-m"]:  # what it is while runpy imports the packages around the script
+        return
+    fall_back = sys.excepthook
+
+    def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        try:
+            with mapping_missing():
+                raise error
+        except RedraftError as mapped:
+            sys.stderr.write(f"error: {mapped}\n")
+            sys.stderr.flush()
+            os._exit(mapped.exit_code)  # an excepthook cannot set the exit code otherwise
+        except BaseException:  # noqa: BLE001 - shown as it would have been
+            fall_back(kind, error, trace)
+
+    sys.excepthook = explain
 
 
 def _sentence(extra: str, why: str) -> str:

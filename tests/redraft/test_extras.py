@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -107,3 +108,30 @@ def test_every_extra_of_the_project_is_known() -> None:
     assert set(EXTRAS) <= set(project["optional-dependencies"])
     base = " ".join(project["dependencies"])
     assert not [package for packages in EXTRAS.values() for package in packages if package in base]
+
+
+@pytest.mark.parametrize("module", ["mini.rewriter.train", "mini.editor.pools"])
+def test_scripts_that_import_an_extra_at_their_top_say_so(module: str, tmp_path: Path) -> None:
+    blocked = f"import sys\nfor package in {EXTRAS['local']!r}:\n    sys.modules[package] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(blocked)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "extra local" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_eval_without_the_extra_is_one_sentence() -> None:
+    done = run_without("local", "eval", "cutouts")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "extra local" in done.stderr
+    assert "Traceback" not in done.stderr
