@@ -40,6 +40,7 @@ SUITES = {
         "cutouts-edits": "cutouts_edits",
         "cutouts-rewriters": "cutouts_rewriters",
         "cutouts-captions": "cutouts_captions",
+        "trust": "trust",
     },
 }
 ALL = {name: f"eval_suites.benchmarks.{module}" for group in SUITES.values() for name, module in group.items()}
