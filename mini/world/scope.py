@@ -6,19 +6,20 @@
 Pure, and no guess: the words are those of the world's shapes, colours and so on (mini/world/scene.py), of people's names
 for them (mini/world/synonyms.py), and of the sentences around them (mini/world/wording.py). A slip of the finger such as
 `mini.world.wording.typo` makes is still the word. The words that the world can print ("BIRD") are known only as words to
-be printed. What is NOT covered: known words that ask for something else than cut-outs ("an orange", the fruit), more
-things than fit on a sheet, and what only the sense of a sentence gives away.
+be printed. What is NOT covered: known words that ask for something else than cut-outs ("an orange", the fruit), and
+what only the sense of a sentence gives away.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from mini.world import synonyms
-from mini.world.scene import COLORS, FILLS, PLACES, SHAPES, SHEETS, SIZES, WORDS
+from mini.world.scene import COLORS, FILLS, MAX_CUTOUTS, PLACES, SHAPES, SHEETS, SIZES, WORDS
 from mini.world.wording import CLOSERS, OPENERS, slips
 
 _TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
@@ -50,16 +51,44 @@ _ONLY_BESIDE = {
 """Words that are known only in the name of a shape: "plus sign", "love heart"."""
 
 
+TOO_MANY = "more than six things"
+"""What stands among the words outside for a request that asks for more than MAX_CUTOUTS things."""
+_NOT_COUNTED = frozenset({"the", "no", "any", "without", "nothing", "avoid", "not", "all", "every", "each", "both"})
+
+
 class Scope:
     """What a profile whose models are mini's can be asked for."""
 
     def words_outside(self, request: str) -> tuple[str, ...]:
         """The words of `request` that the mini world does not know, folded, each once, in their order; () if it knows
-        all of them. Letter case, spaces of any kind, and invisible characters do not matter."""
+        all of them; at the end TOO_MANY if it asks for more things than fit on a sheet. Letter case, spaces of
+        any kind, and invisible characters do not matter."""
         text = _PRINTED.sub(" word ", _strip_politeness(fold(request)))
         words = ["", *_words(text), ""]
         triples = zip(words, words[1:], words[2:], strict=False)
-        return tuple(dict.fromkeys(word for before, word, after in triples if not _is_known(before, word, after)))
+        outside = dict.fromkeys(word for before, word, after in triples if not _is_known(before, word, after))
+        if _count_things(words) > MAX_CUTOUTS:
+            outside[TOO_MANY] = None
+        return tuple(outside)
+
+
+def _count_things(words: Sequence[str]) -> int:
+    """How many things the request asks for at least: the numbers that stand before shapes, each time that a shape comes
+    with one. Those that it speaks of again ("the stars") or does not want ("no stars") do not count."""
+    numbers, shapes, between = _numbers(), _shapes(), _adjectives()
+    total, number = 0, 0
+    for before, word in itertools.pairwise(words):
+        if word == "dozen":
+            number = 6 if number == 6 or before == "half" else 12
+        elif word in ("a", "an") and before == "half":
+            number = 6
+        elif word in numbers:
+            number = 0 if before in _NOT_COUNTED else numbers[word]
+        elif word in shapes:
+            total, number = total + number, 0
+        elif word not in between:
+            number = 0
+    return total
 
 
 def fold(text: str) -> str:
@@ -101,6 +130,30 @@ def _colors() -> frozenset[str]:
     """The names of colours, also in the plural that they have as things: "lemons"."""
     names = {name for names in (*synonyms.COLORS.values(), *synonyms.SHEETS.values()) for name in names}
     return frozenset({*names, *(f"{name}s" for name in names)})
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    """Words to numbers: "two", "2", "pair"."""
+    names = {name.split()[-1]: n for n, names in synonyms.COUNTS.items() for name in names if not name.endswith(" of")}
+    del names["dozen"]
+    return names | {"an": 1, "another": 1, "pair": 2, "couple": 2, "trio": 3}
+
+
+@cache
+def _adjectives() -> frozenset[str]:
+    """What may stand between a number and its shape."""
+    tables = (synonyms.COLORS, synonyms.SIZES, synonyms.FILLS)
+    names = [name for table in tables for names in table.values() for name in names]
+    return frozenset({word for name in names for word in name.split()} | {"of", "more", "other", "love", "round"})
+
+
+@cache
+def _shapes() -> frozenset[str]:
+    """The last words of the names of shapes, one and many, also with a slip of the finger."""
+    names = [name for names in synonyms.SHAPES.values() for name in names]
+    words = {name.split()[-1] for name in (*names, *map(synonyms.plural_name, names))} - {"shape"}
+    return frozenset(slip for word in words for slip in (word, *slips(word)))
 
 
 @cache
