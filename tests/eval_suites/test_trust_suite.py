@@ -39,7 +39,7 @@ def test_a_part_is_lost_if_it_is_accepted_and_missing_or_cannot_be_told() -> Non
 
 
 def test_partiprompts_wants_its_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="PartiPrompts.tsv"):
+    with pytest.raises(InputError, match="PartiPrompts"):
         main(["trust", "--variant", "partiprompts", "--out", str(tmp_path / "out")])
 
 
