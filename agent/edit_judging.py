@@ -45,8 +45,12 @@ class EditEvaluator:
         """
         settled = {verdict.check: verdict for verdict in known}
         both = (*checks.wanted, *checks.kept)
-        asked = tuple(check for check in both if check not in settled)
-        answers = await judge_checks(self.judge, edit.result, request=edit.instruction, checks=asked) if asked else ()
+        open_checks = tuple(check for check in both if check not in settled)
+        answers = (
+            await judge_checks(self.judge, edit.result, request=edit.instruction, checks=open_checks)
+            if open_checks
+            else ()
+        )
         settled |= {verdict.check: verdict for verdict in answers}
         verdicts = [settled[check] for check in both]
         verdicts.append(await asyncio.to_thread(_kept, edit, mask))
@@ -91,17 +95,17 @@ def unanswerable_edit(checks: EditChecks, source: Report) -> tuple[Verdict, ...]
 
 def nothing_done(checks: tuple[Check, ...]) -> Report:
     """The report of an attempt that changed nothing: it has failed, which is not the same as a score of 0."""
-    said = "the editor gave the picture back unchanged"
-    verdicts = tuple(Verdict(check, Outcome.FAILED, reason=said) for check in checks or (overall_check(said),))
+    reason = "the editor gave the picture back unchanged"
+    verdicts = tuple(Verdict(check, Outcome.FAILED, reason=reason) for check in checks or (overall_check(reason),))
     return Report(verdicts, None, len(verdicts))
 
 
 def _kept(edit: Edit, mask: Image.Image | None) -> Verdict:
     result = edit.result if edit.result.size == edit.source.size else edit.result.resize(edit.source.size, _FAR)
-    found = preserved_outside(edit.source, result, mask)
-    if found is None or found.ssim is None:
+    preservation = preserved_outside(edit.source, result, mask)
+    if preservation is None or preservation.ssim is None:
         return Verdict(KEPT, Outcome.NOT_APPLICABLE, reason="the mask leaves nothing outside", by=PIXELS)
-    similar = max(0.0, found.ssim)
+    similar = max(0.0, preservation.ssim)
     where = "outside the mask" if mask is not None else "of the whole picture"
-    said = f"{100 * found.changed:.1f}% of the pixels {where} changed, similarity {similar:.2f}"
-    return Verdict(KEPT, Outcome.SCORED, 1 - (1 - similar) ** 2, reason=said, by=PIXELS)
+    reason = f"{100 * preservation.changed:.1f}% of the pixels {where} changed, similarity {similar:.2f}"
+    return Verdict(KEPT, Outcome.SCORED, 1 - (1 - similar) ** 2, reason=reason, by=PIXELS)

@@ -236,8 +236,8 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 
     def work() -> tuple[list[str], set[str]]:
-        asked = [_image_task(task, ctx, backend) for task in batch]
-        pictures = render(backend, asked, on_step)
+        image_tasks = [_image_task(task, ctx, backend) for task in batch]
+        pictures = render(backend, image_tasks, on_step)
         same = set()
         for index, (task, picture) in enumerate(zip(batch, pictures, strict=True)):
             if task.source is None:
@@ -377,9 +377,9 @@ async def look_at_source(state: State, ctx: Context) -> None:
         checks = await models.editing.checks(source, state["request"])
     if not checks.wanted:
         raise InputError("the instruction asks for nothing; say what is to change in the picture")
-    asked = (*checks.wanted, *checks.kept)
+    both = (*checks.wanted, *checks.kept)
     async with models.calls:
-        report = await models.evaluator.score(source, state["request"], asked)
+        report = await models.evaluator.score(source, state["request"], both)
     log.put_source(report)
     checks = keep_what_was_there(checks, report, ctx.limits.pass_at)
     log.put_edit_checks(checks)

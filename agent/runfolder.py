@@ -87,10 +87,10 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises InputError if there is none."""
         try:
-            found = (path / "run.json").is_file()
+            exists = (path / "run.json").is_file()
         except OSError as error:
             raise InputError(f"cannot open the run folder {path}: {error.strerror}") from error
-        if not found:
+        if not exists:
             raise InputError(f"{path} is not the folder of a run: it holds no run.json")
         return cls(path)
 
@@ -141,10 +141,10 @@ class RunFolder:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"cannot read {path}: {error}") from error
-        found = record.get("format") if isinstance(record, dict) else None
-        if found != FORMAT:
+        version = record.get("format") if isinstance(record, dict) else None
+        if version != FORMAT:
             raise InputError(
-                f"{path} was written by another version of redraft (format {found!r}, this one has {FORMAT}); "
+                f"{path} was written by another version of redraft (format {version!r}, this one has {FORMAT}); "
                 "start the run again"
             )
         return dict(record)

@@ -361,11 +361,11 @@ def _mask_of(view: View, plan: EditPlan) -> str | None:
 
 def plan_branches(view: View, plan: EditPlan) -> list[Task]:
     """The pictures of the step under way: `width` for each start in turn, as many as the run may still make."""
-    found = starts(plan, {**view.latest, **view.attempts}, view.limits, view.join)
+    bases = starts(plan, {**view.latest, **view.attempts}, view.limits, view.join)
     places = max(0, view.limits.max_images - view.spent.images)
     tasks = []
-    for index in range(min(places, view.limits.tree.width * len(found))):
-        start = found[index % len(found)]
+    for index in range(min(places, view.limits.tree.width * len(bases))):
+        start = bases[index % len(bases)]
         tasks.append(
             Task(
                 round=view.round,

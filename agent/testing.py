@@ -86,9 +86,9 @@ def fake_models(
     With a `planner` they can edit, by `editor` or else as `paint` does. The questions of an edit are `checks`, and
     those `kept`, which the opinion must then answer too.
     """
-    asked = (*checks, *kept)
+    both = (*checks, *kept)
     builder = FakeChecklistBuilder(lambda _: checks)
-    judge = FakeJudge(lambda image, _, check: opinion(*drawn_from(image))[asked.index(check)])
+    judge = FakeJudge(lambda image, _, check: opinion(*drawn_from(image))[both.index(check)])
     editing = None
     if planner is not None:
         editing = Editing(

@@ -244,14 +244,14 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             served = Whole(folder, "served", server, OpenAIChat(server.model, most=256), 256)
             sides["calls"] = (lambda: runner.run(all_at_once(client)), total, pid)
             sides["server"] = (lambda: runner.run(served(options.prompts, total)), total, pid)
-        told = []
+        rounds = []
         for number in range(1 + options.rounds):
-            told.append({name: timed(*side) for name, side in sides.items() if name not in options.skip})
+            rounds.append({name: timed(*side) for name, side in sides.items() if name not in options.skip})
             print(
-                f"round {number}: {', '.join(f'{name} {pair[1]:,.0f}' for name, pair in told[-1].items())}",
+                f"round {number}: {', '.join(f'{name} {pair[1]:,.0f}' for name, pair in rounds[-1].items())}",
                 file=sys.stderr,
             )
-    report(told[1:], options)
+    report(rounds[1:], options)
 
 
 def timed(work: Side, tokens: int, pid: int | None) -> tuple[float, float]:
@@ -269,17 +269,19 @@ def spent(pid: int | None) -> float:
     return sum(one.user + one.system for one in times)
 
 
-def report(told: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
-    print(f"{options.prompts} prompts of {options.tokens} new tokens, {len(told)} rounds; medians (extremes of rounds)")
-    for name in told[0]:
+def report(rounds: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
+    print(
+        f"{options.prompts} prompts of {options.tokens} new tokens, {len(rounds)} rounds; medians (extremes of rounds)"
+    )
+    for name in rounds[0]:
         line = [f"{name:15}"]
         for at, clock in enumerate(("s", "CPU s")):
-            per_s = statistics.median(one[name][at] for one in told)
+            per_s = statistics.median(one[name][at] for one in rounds)
             line.append(f"{per_s:7,.0f} tokens/{clock}")
-            against = [("loop", [one[name][at] / one["loop"][at] for one in told])]
+            against = [("loop", [one[name][at] / one["loop"][at] for one in rounds])]
             bare = "LLM.chat" if name in ("vllm", "calls", "server") else "bare"
-            if bare in told[0]:
-                against.append((bare, [one[name][at] / one[bare][at] for one in told]))
+            if bare in rounds[0]:
+                against.append((bare, [one[name][at] / one[bare][at] for one in rounds]))
             for other, ratios in against:
                 low, mid, high = min(ratios), statistics.median(ratios), max(ratios)
                 line.append(f"{mid:5.2f} ({low:.2f} to {high:.2f}) x {other}")

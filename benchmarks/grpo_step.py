@@ -137,15 +137,15 @@ def main() -> None:
             return
     except RedraftError as error:
         raise SystemExit(f"grpo_step: {error}") from None
-    told = {way: _apart(way) for way in WAYS}
-    print(f"{options.prompts} prompts of {options.rewrites} rewrites, {told[WAYS[0]]['distinct']} of them distinct")
+    figures = {way: _apart(way) for way in WAYS}
+    print(f"{options.prompts} prompts of {options.rewrites} rewrites, {figures[WAYS[0]]['distinct']} of them distinct")
     print(f"{'':14}{'step':>9}{'rewards':>10}{'the rest':>10}{'waiting':>9}{'rewards, CPU':>15}{'peak':>10}")
-    for way, one in told.items():
+    for way, one in figures.items():
         rest = one["step_s"] - one["reward_s"]
         share = one["reward_s"] / one["step_s"]
         seconds = f"{one['step_s']:7.2f} s{one['reward_s']:8.2f} s{rest:8.2f} s"
         print(f"{way:14}{seconds}{share:9.0%}{one['reward_cpu_s']:13.2f} s{one['peak_mib']:6.0f} MiB")
-    fast, slow = told[WAYS[0]], told[WAYS[1]]
+    fast, slow = figures[WAYS[0]], figures[WAYS[1]]
     print(f"ratio of the steps   {slow['step_s'] / fast['step_s']:6.2f}")
     print(f"ratio of the rewards {slow['reward_s'] / fast['reward_s']:6.2f}")
     print(f"ratio of their work  {slow['reward_cpu_s'] / fast['reward_cpu_s']:6.2f} (CPU seconds, on a busy machine)")
@@ -158,8 +158,8 @@ def _apart(way: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, *sys.argv, "--way", way], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"grpo_step: measuring {way} failed")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:

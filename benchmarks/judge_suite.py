@@ -79,14 +79,14 @@ def write_pictures(folder: Path, images: int, checks: int) -> list[Item]:
     """PNG files of scenes, each with questions of its own and of the scenes after it."""
     rng = np.random.default_rng(0)
     scenes = [sample_pair(rng) for _ in range(images)]
-    asked = [[Check(*check) for check in say(rng, spec).checks] for spec, _ in scenes]
+    checklists = [[Check(*check) for check in say(rng, spec).checks] for spec, _ in scenes]
     items = []
     for n, (_, scene) in enumerate(scenes):
         draw(scene).save(folder / f"{n:05d}.png")
         mine: dict[Check, None] = {}
         other = n
         while len(mine) < checks:
-            mine |= dict.fromkeys(asked[other % images])
+            mine |= dict.fromkeys(checklists[other % images])
             other += 1
             if other > n + images:
                 raise SystemExit(f"{images} scenes have no {checks} different questions; take more --images")
@@ -161,26 +161,26 @@ def main() -> None:
         taken = [every[k * len(every) // wanted] for k in range(wanted)]
         plain(folder / f"{items[0].id}.png", items[0].questions[0].check.question)
         # Half of the plain loop before the runner and half after it: whatever else the machine does meets both.
-        told: dict[tuple[int, int], float] = {}
+        probabilities: dict[tuple[int, int], float] = {}
         theirs, ours = Stopwatch(), Stopwatch()
 
         def loop(some: list[tuple[int, int]]) -> None:
             with theirs:
                 for i, n in some:
-                    told[i, n] = plain(folder / f"{items[i].id}.png", items[i].questions[n].check.question)
+                    probabilities[i, n] = plain(folder / f"{items[i].id}.png", items[i].questions[n].check.question)
 
         loop(taken[: len(taken) // 2])
         answers = asyncio.run(run_suite(profile, folder, Path(place) / "out", items, ours))
         loop(taken[len(taken) // 2 :])
     times = len(every) / len(taken)
-    apart = max(abs(p - answers[i][n]) for (i, n), p in told.items())
+    apart = max(abs(p - answers[i][n]) for (i, n), p in probabilities.items())
     sampled = "" if len(taken) == len(every) else f", reckoned from {len(taken)} of {len(every)} pairs"
     print(f"pictures x checks          {len(items)} x {options.checks}, {torch.get_num_threads()} threads")
     print(f"one generate a pair        {theirs.wall * times:8.1f} s, computing {theirs.cpu * times:.1f} s{sampled}")
     print(f"the suites' runner         {ours.wall:8.1f} s, computing {ours.cpu:.1f} s")
     print(f"ratio                      {theirs.wall * times / ours.wall:8.1f} (target {TARGET:g})")
     print(f"ratio in computing         {theirs.cpu * times / ours.cpu:8.1f}")
-    print(f"largest difference in p    {apart:8.1e} over {len(told)} answers (target 1e-3)")
+    print(f"largest difference in p    {apart:8.1e} over {len(probabilities)} answers (target 1e-3)")
 
 
 if __name__ == "__main__":

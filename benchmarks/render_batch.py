@@ -59,12 +59,12 @@ def _config(options: argparse.Namespace) -> BackendConfig:
         config = BackendConfig(kind="diffusers", model=options.model, pipeline=options.pipeline)
     else:
         config = load_profile(options.profile).generator
-    given: dict[str, object] = {}
+    settings: dict[str, object] = {}
     if options.steps is not None:
-        given["steps"] = options.steps
+        settings["steps"] = options.steps
     if options.size is not None:
-        given |= {"width": options.size, "height": options.size}
-    return BackendConfig.model_validate(config.model_dump() | given)
+        settings |= {"width": options.size, "height": options.size}
+    return BackendConfig.model_validate(config.model_dump() | settings)
 
 
 def _prompt(number: int) -> str:

@@ -103,10 +103,10 @@ async def measure(
     used = cpu(pid)
     started = time.perf_counter()
     if at_once:
-        told = await asyncio.gather(*(talk(http, prompts, seed) for seed, prompts in enumerate(talks)))
+        timings = await asyncio.gather(*(talk(http, prompts, seed) for seed, prompts in enumerate(talks)))
     else:
-        told = [await talk(http, prompts, seed) for seed, prompts in enumerate(talks)]
-    turns = [turn for turns in told for turn in turns]
+        timings = [await talk(http, prompts, seed) for seed, prompts in enumerate(talks)]
+    turns = [turn for turns in timings for turn in turns]
     wall = time.perf_counter() - started
     drawn_now, steps_now = await busy(http)
     figures: dict[str, object] = {
@@ -173,8 +173,8 @@ def stepped(profile: str, steps: int, folder: Path) -> str:
     path = (
         Path(profile) if profile.endswith(".toml") else Path(redraft.__file__).parent / "profiles" / f"{profile}.toml"
     )
-    text, found = re.subn(r"(\[generator\][^\[]*?\nsteps = )\d+", rf"\g<1>{steps}", path.read_text(encoding="utf-8"))
-    if not found:
+    text, count = re.subn(r"(\[generator\][^\[]*?\nsteps = )\d+", rf"\g<1>{steps}", path.read_text(encoding="utf-8"))
+    if not count:
         raise SystemExit(f"{path} says nothing of the generator's steps")
     copy = folder / "stepped.toml"
     copy.write_text(text, encoding="utf-8")

@@ -196,16 +196,16 @@ class OpenAIImagesBackend:
             return self._client
 
     def _image_bytes(self, body: bytes) -> bytes:
-        said = self._server.said
+        server = self._server.said
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError):
             start = self._server.scrub(body[: 2**16].decode("utf-8", "replace") or "nothing")
-            raise BadReply(f"{said}: {start}, not JSON") from None
+            raise BadReply(f"{server}: {start}, not JSON") from None
         data = reply.get("data") if isinstance(reply, dict) else None
         first = data[0] if isinstance(data, list) and data else None
         if not isinstance(first, dict):
-            raise BadReply(f"{said} without a picture: {self._server.scrub(reply)}")
+            raise BadReply(f"{server} without a picture: {self._server.scrub(reply)}")
         text, address = first.get("b64_json"), first.get("url")
         if not isinstance(text, str) and isinstance(address, str) and address.startswith("data:"):
             text = address
@@ -214,10 +214,10 @@ class OpenAIImagesBackend:
                 coded = text.partition(",")[2] if text.startswith("data:") else text
                 return base64.b64decode("".join(coded.split()), validate=True)
             except (binascii.Error, ValueError):
-                raise BadReply(f"{said} with something that is not base64") from None
+                raise BadReply(f"{server} with something that is not base64") from None
         if isinstance(address, str):
             return self._fetched(address)
-        raise BadReply(f"{said} without a picture: {self._server.scrub(first)}")
+        raise BadReply(f"{server} without a picture: {self._server.scrub(first)}")
 
     def _fetched(self, address: str) -> bytes:
         """The bytes at an address that the server gave. Only from the server itself: an answer must not make this

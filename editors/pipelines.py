@@ -331,13 +331,13 @@ def pipeline_class(config: BackendConfig) -> type | None:
                 f"{config.model!r} brings code of its own to run; read it, then set trust_remote_code = true for it"
             )
         return None
-    found = getattr(diffusers, name, None)
-    if not isinstance(found, type):
+    kind = getattr(diffusers, name, None)
+    if not isinstance(kind, type):
         raise ConfigError(
             f"{config.model!r} is a {name}, which diffusers {diffusers.__version__} does not have; name the class in "
             '`pipeline = "package.module:Class"`, or upgrade diffusers'
         )
-    return found
+    return kind
 
 
 def modes_of(cls: type) -> dict[Mode, type]:
@@ -440,12 +440,12 @@ def _import_class(path: str) -> type:
     if not colon or not module_name or not name:
         raise ConfigError(f'pipeline = "{path}" is not a dotted path; write it as "package.module:Class"')
     try:
-        found = getattr(importlib.import_module(module_name), name, None)
+        kind = getattr(importlib.import_module(module_name), name, None)
     except ImportError as error:
         raise ConfigError(f'pipeline = "{path}": cannot import {module_name}; is it installed? ({error})') from error
-    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
         raise ConfigError(f'pipeline = "{path}": {module_name} has no DiffusionPipeline class named {name}')
-    return found
+    return kind
 
 
 def family_tables() -> dict[Mode, Mapping[str, type]]:

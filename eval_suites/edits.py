@@ -90,20 +90,20 @@ async def score_edits(
 ) -> list[dict[str, Any] | None]:
     """Each edit's scores in [0, 1] by name, None if the judge FAILED; a later run asks for those again."""
     gate = asyncio.Semaphore(at_once)
-    asked: set[str] = set()
+    keys: set[str] = set()
 
     async def one(item: EditItem) -> dict[str, Any] | None:
         async def make() -> dict[str, Any]:
             async with gate:
                 source = await asyncio.to_thread(open_image, item.source)
                 result = await asyncio.to_thread(open_image, pictures / item.place)
-                asked.add(item.id)
+                keys.add(item.id)
                 made = await judge(Edit(source, result, item.instruction))
             failure = next((one.failure for one in made.passes if one.failure), "no score")
             return {name: getattr(made, name) for name in SCORES} | {"failure": failure if made.overall is None else ""}
 
         known = journal.get(("edit", item.id))
-        again = known is not None and known["overall"] is None and item.id not in asked
+        again = known is not None and known["overall"] is None and item.id not in keys
         value: dict[str, Any] = await journal.aonce(("edit", item.id), make, again=again)
         done()
         return None if value["overall"] is None else value

@@ -39,10 +39,10 @@ class Scored:
 
 def score(suite: Suite, item: Item, answered: Answered, pass_at: float) -> Scored:
     """Values of the shown pictures, averaged over those that have one."""
-    asked = item.questions or tuple(Question(check) for check in answered.checks)
-    full = Item(item.id, item.prompt, asked, item.tags, item.row)
+    questions = item.questions or tuple(Question(check) for check in answered.checks)
+    full = Item(item.id, item.prompt, questions, item.tags, item.row)
     rights = [
-        [None if p is None else (p if q.wanted else 1.0 - p) for q, (p, _, _) in zip(asked, row, strict=True)]
+        [None if p is None else (p if q.wanted else 1.0 - p) for q, (p, _, _) in zip(questions, row, strict=True)]
         for row in answered.verdicts
     ]
     return Scored(
@@ -58,8 +58,8 @@ def summary(suite: Suite, items: Sequence[Item], rows: Sequence[Condition], resu
     """All figures of a run as plain JSON values; intervals are {mean, low, high}, 95%, items resampled."""
     scored: dict[str, dict[str, Scored | None]] = {}
     for row in rows:
-        found = results[row.name]
-        scored[row.name] = {i.id: _scored(suite, i, found[i.id], pass_at) for i in items}
+        answers = results[row.name]
+        scored[row.name] = {i.id: _scored(suite, i, answers[i.id], pass_at) for i in items}
     base = rows[0].name
     axes = sorted({axis for item in items for axis in item.tags})
     return {
@@ -154,17 +154,17 @@ def _points(
     counts: dict[str, dict[str, dict[str, tuple[float, float, int]]]] = {}
     for row in rows:
         for item in items:
-            found, one = results[row.name][item.id], scored[row.name][item.id]
-            if isinstance(found, str) or one is None:
+            answered, one = results[row.name][item.id], scored[row.name][item.id]
+            if isinstance(answered, str) or one is None:
                 continue
-            asked = item.questions or tuple(Question(check) for check in found.checks)
+            questions = item.questions or tuple(Question(check) for check in answered.checks)
             for k, picture in enumerate(one.states):
-                for n, (question, state) in enumerate(zip(asked, picture, strict=True)):
+                for n, (question, state) in enumerate(zip(questions, picture, strict=True)):
                     if not name(question):
                         continue
                     at = counts.setdefault(name(question), {}).setdefault(row.name, {})
                     hit, total, failed = at.get(item.id, (0.0, 0.0, 0))
-                    lost = found.verdicts[k][n][2] == "failed"
+                    lost = answered.verdicts[k][n][2] == "failed"
                     at[item.id] = (hit + (state is True), total + (state is not None), failed + lost)
     groups = group_names()
     table: Figure = {}
@@ -383,10 +383,10 @@ def gallery(
 def _side(
     title: str, value: float, answered: Answered, item: Item, store: ImageStore, pass_at: float
 ) -> dict[str, Any]:
-    asked = item.questions
+    questions = item.questions
     lines = []
     for n, (check, (p, reason, state)) in enumerate(zip(answered.checks, answered.verdicts[0], strict=True)):
-        wanted = asked[n].wanted if asked else True
+        wanted = questions[n].wanted if questions else True
         met = None if p is None else (p >= pass_at) == wanted
         lines.append({"question": check.question, "p": p, "met": met, "failed": state == "failed", "reason": reason})
     return {

@@ -208,7 +208,7 @@ async def judge_pairs(
     """
     painters = {attack.name: attack for attack in attacks}
     gate = asyncio.Semaphore(plan.at_once)
-    asked: set[str] = set()
+    keys: set[str] = set()
 
     async def all_of(who: Comparer, art: str, run: int = 0) -> list[Preference]:
         async def one(pair: Pair) -> Preference:
@@ -217,16 +217,18 @@ async def judge_pairs(
             async def make() -> dict[str, Any]:
                 async with gate:
                     shown = await asyncio.to_thread(_shown, pair, art, painters)
-                    asked.add(key)
+                    keys.add(key)
                     return asdict(await who(shown, run))
 
             known = journal.get(("preference", key))
-            failed = known is not None and known["p_first"] is None and key not in asked
+            failed = known is not None and known["p_first"] is None and key not in keys
             value = await journal.aonce(("preference", key), make, again=failed)
             done()
             scores = value["scores"]
-            found = Preference(value["p_first"], None if scores is None else (scores[0], scores[1]), value["failure"])
-            return measures.swapped(found) if art == "swapped" else found
+            preference = Preference(
+                value["p_first"], None if scores is None else (scores[0], scores[1]), value["failure"]
+            )
+            return measures.swapped(preference) if art == "swapped" else preference
 
         return list(await asyncio.gather(*(one(pair) for pair in pairs)))
 
@@ -271,7 +273,7 @@ async def judge_ratings(
 ) -> dict[str, Any]:
     """Rank correlation of the judge's scores with people's ratings."""
     gate = asyncio.Semaphore(plan.at_once)
-    asked: set[str] = set()
+    keys: set[str] = set()
 
     async def one(item: Rated) -> float | None:
         key = f"{name} | {item.id}"
@@ -279,11 +281,11 @@ async def judge_ratings(
         async def make() -> float | None:
             async with gate:
                 image = await asyncio.to_thread(open_image, item.picture)
-                asked.add(key)
+                keys.add(key)
                 return (await evaluator.score(image, item.prompt, (whole(item.prompt),))).score
 
         known = journal.get(("score", key))
-        score: float | None = await journal.aonce(("score", key), make, again=known is None and key not in asked)
+        score: float | None = await journal.aonce(("score", key), make, again=known is None and key not in keys)
         done()
         return score
 

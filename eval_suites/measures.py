@@ -48,12 +48,12 @@ def accuracy(pairs: Sequence[Pair], found: Sequence[Preference], tie: float) -> 
     without_ties  the same over pairs in which neither label nor judge says tie
     groups        groups all of whose pairs are right (with_ties), where pairs come in groups
     """
-    said = [decision(preference, tie) for preference in found]
-    answered = [(pair, word) for pair, word in zip(pairs, said, strict=True) if word is not None]
+    decisions = [decision(preference, tie) for preference in found]
+    answered = [(pair, word) for pair, word in zip(pairs, decisions, strict=True) if word is not None]
     right = [float(word == pair.label) for pair, word in answered]
     decided = [float(word == pair.label) for pair, word in answered if "tie" not in (word, pair.label)]
     groups: dict[str, list[bool]] = {}
-    for pair, word in zip(pairs, said, strict=True):
+    for pair, word in zip(pairs, decisions, strict=True):
         if pair.group:
             groups.setdefault(pair.group, []).append(word == pair.label)
     grouped = [float(all(members)) for members in groups.values()]
@@ -98,11 +98,13 @@ def position_bias(one: Sequence[Preference], other: Sequence[Preference], tie: f
     moved        mean |change of P(first better)|
     """
     both = [(a, b) for a, b in zip(one, other, strict=True) if a.p_first is not None and b.p_first is not None]
-    said = [(decision(a, tie), decision(b, tie)) for a, b in both]
-    shown = [float(a == "first") for a, _ in said if a != "tie"] + [float(b == "second") for _, b in said if b != "tie"]
+    decisions = [(decision(a, tie), decision(b, tie)) for a, b in both]
+    shown = [float(a == "first") for a, _ in decisions if a != "tie"] + [
+        float(b == "second") for _, b in decisions if b != "tie"
+    ]
     return {
         "pairs": len(both),
-        "consistent": interval([float(a == b) for a, b in said]),
+        "consistent": interval([float(a == b) for a, b in decisions]),
         "shown_first": interval(shown),
         "moved": interval([abs((a.p_first or 0.0) - (b.p_first or 0.0)) for a, b in both]),
     }
@@ -112,9 +114,9 @@ def self_consistency(passes: Sequence[Sequence[Preference]], tie: float) -> Figu
     """Mean share of a pair's passes that agree with its commonest decision, over pairs answered in every pass."""
     shares = []
     for answers in zip(*passes, strict=True):
-        said = [decision(answer, tie) for answer in answers]
-        if None not in said:
-            shares.append(Counter(said).most_common(1)[0][1] / len(said))
+        decisions = [decision(answer, tie) for answer in answers]
+        if None not in decisions:
+            shares.append(Counter(decisions).most_common(1)[0][1] / len(decisions))
     return {"passes": len(passes), "pairs": len(shares), "agreement": interval(shares)}
 
 
@@ -159,8 +161,8 @@ def moved(before: Sequence[Preference], after: Sequence[Preference], tie: float)
 
 def agreement(one: Sequence[Preference], other: Sequence[Preference], tie: float) -> Figure:
     """Two judges on the same pairs: share of equal decisions, and Cohen's kappa, (p_o - p_e) / (1 - p_e)."""
-    said = [(decision(a, tie), decision(b, tie)) for a, b in zip(one, other, strict=True)]
-    both = [(a, b) for a, b in said if a is not None and b is not None]
+    decisions = [(decision(a, tie), decision(b, tie)) for a, b in zip(one, other, strict=True)]
+    both = [(a, b) for a, b in decisions if a is not None and b is not None]
     if not both:
         return {"pairs": 0, "same": None, "kappa": None}
     observed = fmean(a == b for a, b in both)

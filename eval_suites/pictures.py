@@ -381,7 +381,7 @@ async def evaluate(
             *(one(row, item) for row in loops for item in items),
         ]
     )
-    return {name: {item.id: found[item.id] for item in items} for name, found in results.items()}
+    return {name: {item.id: answers[item.id] for item in items} for name, answers in results.items()}
 
 
 async def _together(jobs: Sequence[Awaitable[None]]) -> None:
@@ -449,7 +449,7 @@ def cost(work: Work) -> dict[str, Any]:
 def failures(results: Results) -> Mapping[str, Mapping[str, str]]:
     """Condition to item id to what went wrong."""
     return {
-        name: {item: found for item, found in answers.items() if isinstance(found, str)}
+        name: {item: answer for item, answer in answers.items() if isinstance(answer, str)}
         for name, answers in results.items()
     }
 
@@ -579,8 +579,8 @@ def _first_failure(results: Results) -> str:
 
 def _unanswered(results: Results) -> list[str]:
     """A note if the judge failed on so much that the figures are those of the questions it happened to answer."""
-    found = [one for row in results.values() for one in row.values() if isinstance(one, Answered)]
-    verdicts = [verdict for one in found for picture in one.verdicts for verdict in picture]
+    answered = [one for row in results.values() for one in row.values() if isinstance(one, Answered)]
+    verdicts = [verdict for one in answered for picture in one.verdicts for verdict in picture]
     failed = [reason for _, reason, state in verdicts if state == Outcome.FAILED.value]
     if len(failed) <= MANY * len(verdicts):
         return []

@@ -22,8 +22,8 @@ _NAMED = 8
 
 def find(place: Path, names: Sequence[str], source: str) -> Path:
     """The file `place`, or the first of `names` (globs) in the folder `place`. Raises InputError with `source`."""
-    found = find_all(place, names, source)
-    return found[0]
+    files = find_all(place, names, source)
+    return files[0]
 
 
 def find_all(place: Path, names: Sequence[str], source: str) -> list[Path]:
@@ -33,9 +33,9 @@ def find_all(place: Path, names: Sequence[str], source: str) -> list[Path]:
     if not place.is_dir():
         raise InputError(f"there is no file or folder {place}; --data wants {_either(names)}, from {source}")
     for name in names:
-        found = sorted(path for path in place.glob(name) if path.is_file())
-        if found:
-            return found
+        files = sorted(path for path in place.glob(name) if path.is_file())
+        if files:
+            return files
     inside = sorted(path.name for path in place.iterdir())
     held = ", ".join(inside[:_NAMED]) + (", ..." if len(inside) > _NAMED else "") if inside else "nothing"
     raise InputError(f"{place} holds {held}, but not {_either(names)}; get it from {source}")

@@ -139,8 +139,8 @@ def open_checklists(
 
     def find_lexicon(request: str) -> Lexicon:
         if own is not None:
-            found: Lexicon = own()
-            return found
+            lexicon: Lexicon = own()
+            return lexicon
         return load_lexicon((detect_language(request) if detect_language else None) or "en")
 
     return CoveredChecklists(

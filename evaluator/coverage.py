@@ -297,14 +297,14 @@ class _Question:
         starts = [at for at in range(len(run)) if not _is_mark(run[at])]
         ends = [*starts[1:], len(run)]
         content = [at + word.start in word.chars for at in starts]
-        found: set[int] = set()
+        positions: set[int] = set()
         for i, at in enumerate(starts):
             if content[i]:
                 pairs = [run[at : ends[i + 1]]] if i + 1 < len(starts) and content[i + 1] else []
                 pairs += [run[starts[i - 1] : ends[i]]] if i and content[i - 1] else []
                 if any(pair in self._plain for pair in pairs or [run[at : ends[i]]]):
-                    found.add(at + word.start)
-        return found
+                    positions.add(at + word.start)
+        return positions
 
     def mistakes(self, owned: Mapping[str, frozenset[str]]) -> bool:
         """Whether a thing has a trait here that is not among those it has in the request, by key."""
@@ -322,24 +322,24 @@ class _Question:
 def _read(text: str, lexicon: Lexicon, *, quotes: bool) -> list[_Word]:
     """The words of a text in order."""
     taken = [(match.start(), match.end()) for match in _SYNTAX.finditer(text)]
-    found: list[_Word] = []
+    words: list[_Word] = []
     if quotes:
         for match in _QUOTED.finditer(text):
             said = next(group for group in match.groups() if group is not None)
             plain = " ".join(_fold(said).split()).strip(" .,;:!?")
             if plain:
                 start = match.start() + 1
-                found.append(_Word(start, match.end() - 1, frozenset({plain}), "quote", chars=frozenset({start})))
+                words.append(_Word(start, match.end() - 1, frozenset({plain}), "quote", chars=frozenset({start})))
                 taken.append(match.span())
     for reader in lexicon.readers:
         for mention in reader(text):
             if not _overlaps(mention.start, mention.end, taken):
                 keys, chars = frozenset({f"={mention.meaning}"}), frozenset({mention.start})
-                found.append(_Word(mention.start, mention.end, keys, mention.kind, chars=chars))
+                words.append(_Word(mention.start, mention.end, keys, mention.kind, chars=chars))
                 taken.append((mention.start, mention.end))
     tokens = [match for match in _TOKEN.finditer(text) if not _overlaps(*match.span(), taken)]
-    found += _read_tokens(text, tokens, lexicon)
-    return _number_groups(text, sorted(found, key=lambda word: word.start), lexicon)
+    words += _read_tokens(text, tokens, lexicon)
+    return _number_groups(text, sorted(words, key=lambda word: word.start), lexicon)
 
 
 def _read_tokens(text: str, tokens: Sequence[re.Match[str]], lexicon: Lexicon) -> list[_Word]:
@@ -469,12 +469,12 @@ def _list_traits(words: Sequence[_Word], lexicon: Lexicon) -> list[tuple[_Word, 
         if word.content and word.kind == "word":
             groups.setdefault(word.group, []).append(word)
     things: list[_Word] = []
-    found: list[tuple[_Word, frozenset[str]]] = []
+    listed: list[tuple[_Word, frozenset[str]]] = []
     for group in groups.values():
         traits = frozenset(key for word in group for key in word.keys & lexicon.exclusive)
         things = [word for word in group if word.keys & lexicon.things] or things
-        found += [(thing, traits) for thing in things if traits]
-    return found
+        listed += [(thing, traits) for thing in things if traits]
+    return listed
 
 
 def _between(word: _Word, other: _Word) -> tuple[int, int]:

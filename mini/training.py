@@ -63,13 +63,13 @@ class Trainer:
         hidden = hidden_matrices(self.module) if self.muon else []
         by_muon = {id(p) for p in hidden}
         others = [p for p in self.module.parameters() if id(p) not in by_muon]
-        found: list[torch.optim.Optimizer] = [
+        optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(others, lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.98))
         ]
         if hidden:
             decay, alike = self.weight_decay, "match_rms_adamw"
-            found.append(torch.optim.Muon(hidden, lr=self.lr, weight_decay=decay, adjust_lr_fn=alike))
-        return found
+            optimisers.append(torch.optim.Muon(hidden, lr=self.lr, weight_decay=decay, adjust_lr_fn=alike))
+        return optimisers
 
     def run(self) -> None:
         """Trains to the end, or raises KeyboardInterrupt after saving."""

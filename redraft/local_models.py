@@ -155,7 +155,7 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
             reads = transformers.AutoProcessor if sees else transformers.AutoTokenizer
             processor = reads.from_pretrained(place, **code)
             auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-            model, found = auto.from_pretrained(
+            model, report = auto.from_pretrained(
                 place, dtype=dtype, use_safetensors=True, output_loading_info=True, **code, **settings
             )
             model = model.to(torch.device(device)).eval()
@@ -168,7 +168,7 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
         raise BackendError(f"{config.model} needs a package that is not installed ({one_line(error)})") from error
     except Exception as error:
         raise BackendError(f"{config.model} cannot be used ({type(error).__name__}: {one_line(error)})") from error
-    lost = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in found[key])
+    lost = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in report[key])
     if lost:
         # transformers fills them with random numbers and goes on.
         raise ModelMissing(

@@ -166,8 +166,8 @@ class OpenAIChat:
         message = self._first_choice(data).get("message")
         text = message.get("content") if isinstance(message, dict) else None
         likeliest = max(logprobs, key=lambda choice: logprobs[choice])
-        said = text if isinstance(text, str) and text and is_unicode(text) else likeliest
-        return ChatReply(said, usage=Usage(*token_counts(data)), model=self._model_of(data), logprobs=logprobs)
+        token = text if isinstance(text, str) and text and is_unicode(text) else likeliest
+        return ChatReply(token, usage=Usage(*token_counts(data)), model=self._model_of(data), logprobs=logprobs)
 
     async def _ids_of(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
         """Token ids of each choice, from the server's /tokenize; None if it has no such thing."""

@@ -115,10 +115,10 @@ def _all_rows(places: Sequence[str | Path]) -> Iterator[tuple[str, int, object]]
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in _READERS)
-        if not found:
+        files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
+        if not files:
             raise InputError(f"there are no {' or '.join(_READERS)} files in {path}")
-        yield from found
+        yield from files
     elif path.suffix in _READERS:
         yield path
     else:

@@ -232,8 +232,8 @@ class ServerClient:
                 refused = f"the server {server.base_url} {explain_refusal(status, detail, server.api_key_env)}"
                 return RefusedError(refused, status, scrub(f"{error.param} {error.code} {error.body}"))
             trouble = f"answers with an error ({status}: {detail}); wait, or lower `concurrency` in the profile"
-            asked = error.response.headers.get("retry-after")
-            trouble += f" (it asks to wait {self.scrub(asked)} s)" if asked else ""
+            retry_after = error.response.headers.get("retry-after")
+            trouble += f" (it asks to wait {self.scrub(retry_after)} s)" if retry_after else ""
         else:
             what = f"{type(error).__name__}: {self.scrub(error)}"
             return BackendError(f"the request to {server.base_url} failed ({what})")

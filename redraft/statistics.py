@@ -62,7 +62,7 @@ def bootstrap(
         value = float(statistic(*arrays))
         if min(array.shape[-1] for array in arrays) < 2:
             return Interval(value, None, None)
-        found = stats.bootstrap(
+        result = stats.bootstrap(
             arrays,
             lambda *drawn, axis: statistic(*drawn),
             paired=paired,
@@ -73,5 +73,5 @@ def bootstrap(
             batch=batch,
             rng=np.random.default_rng(seed),
         )
-    low, high = np.nanpercentile(found.bootstrap_distribution, (2.5, 97.5))
+    low, high = np.nanpercentile(result.bootstrap_distribution, (2.5, 97.5))
     return Interval(value, float(low), float(high))

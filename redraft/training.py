@@ -141,8 +141,8 @@ def checkpoint_for(training: Any) -> Path | None:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`. If a kill cut one short, its state, which is written last, is missing or
     incomplete."""
-    found = sorted((int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name)))
-    return next((path for _, path in reversed(found) if _is_json(path / "trainer_state.json")), None)
+    numbered = sorted((int(match[1]), path) for path in folder.glob("*") if (match := _CHECKPOINT.fullmatch(path.name)))
+    return next((path for _, path in reversed(numbered) if _is_json(path / "trainer_state.json")), None)
 
 
 def _is_json(path: Path) -> bool:

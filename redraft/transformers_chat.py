@@ -482,14 +482,14 @@ def _reply(job: ChatJob, tokens: list[int], prompt_tokens: int) -> ChatReply:
     text = str(model.tokenizer.decode(tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False))
     text = text[: min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=len(text))]
     text = with_think_tags(text)
-    said = f"{model.name} answered"
+    answered = f"{model.name} answered"
     if not text.strip():
-        raise BadReply(f"{said}: an empty reply")
+        raise BadReply(f"{answered}: an empty reply")
     if request.schema is not None:
         try:
             text = json_in(text, truncated=truncated)
         except ValueError as error:
-            raise BadReply(f"{said}: {error}") from None
+            raise BadReply(f"{answered}: {error}") from None
     usage = Usage(prompt_tokens, len(tokens) if count is None else count + 1)
     return ChatReply(text, truncated=truncated, usage=usage, model=model.name)
 
@@ -512,9 +512,9 @@ def _choose(model: LocalModel, jobs: Sequence[ChatJob]) -> None:
         except BackendError as error:
             job.call.fail(error)
             continue
-        found = {choice: add_logs(row[list(tokens)].tolist()) for choice, tokens in ids.items()}
-        said = str(model.tokenizer.decode([int(row.argmax())]))
-        job.call.settle(ChatReply(said, usage=Usage(length, 1), model=model.name, logprobs=found))
+        logprobs = {choice: add_logs(row[list(tokens)].tolist()) for choice, tokens in ids.items()}
+        likeliest = str(model.tokenizer.decode([int(row.argmax())]))
+        job.call.settle(ChatReply(likeliest, usage=Usage(length, 1), model=model.name, logprobs=logprobs))
 
 
 class _DrawRows:

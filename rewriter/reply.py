@@ -118,8 +118,8 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
     if _depth(tags[: len(tags) - len(rest)]) > 0:
         hidden = rest_at
 
-    found, problem = _find_answer(text, rest, hidden, rest_at, bool(closings or reasoning), truncated)
-    prompt = clean_answer(found) if found is not None else None
+    answer, problem = _find_answer(text, rest, hidden, rest_at, bool(closings or reasoning), truncated)
+    prompt = clean_answer(answer) if answer is not None else None
     if prompt is not None and not _TAG_CHARS.isdisjoint(prompt) and _TAG.search(prompt):
         prompt, problem = None, "The answer held <think> or <answer> tags."
     return Parsed(_thought(text, tags, rest_at, hidden, reasoning), prompt, problem)

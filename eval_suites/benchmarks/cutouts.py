@@ -48,13 +48,13 @@ _JUDGED = 2
 
 def prompts(count: int, seed: int, split: Split = "test") -> list[Wording]:
     """Human wordings of satisfiable specs; the same for the same seed, and the first ones of any greater count."""
-    found: list[Wording] = []
+    wordings: list[Wording] = []
     rng = np.random.default_rng((seed, 424_242))
-    while len(found) < count:
+    while len(wordings) < count:
         spec = sample_spec(rng, split)
         if sample_scene(rng, spec) is not None:
-            found.append(say(rng, spec))
-    return found
+            wordings.append(say(rng, spec))
+    return wordings
 
 
 def asked(wording: Wording) -> list[str]:
@@ -68,12 +68,12 @@ class OracleJudge:
 
     async def __call__(self, image: Image.Image, request: str, checks: Sequence[Check]) -> list[Verdict]:
         try:
-            told = await asyncio.to_thread(oracle.answers, image, [check.question for check in checks])
+            truths = await asyncio.to_thread(oracle.answers, image, [check.question for check in checks])
         except ValueError as error:
             return [Verdict(check, Outcome.FAILED, reason=str(error)) for check in checks]
         return [
             Verdict(check, Outcome.SCORED, probability=float(yes), label_mass=1.0)
-            for check, yes in zip(checks, told, strict=True)
+            for check, yes in zip(checks, truths, strict=True)
         ]
 
 
@@ -109,8 +109,8 @@ async def more(work: Work, items: Sequence[Item], results: Results) -> dict[str,
     rows: dict[str, list[Result | None]] = {}
     for row, condition in _OF.items():
         if condition in results:
-            found = results[condition]
-            rows[row] = list(await asyncio.gather(*(_result(work, row, item, found[item.id]) for item in items)))
+            answers = results[condition]
+            rows[row] = list(await asyncio.gather(*(_result(work, row, item, answers[item.id]) for item in items)))
     source = next((name for name in ("rewritten", "raw", "given") if name in results), None)
     judged: list[Judged] = []
     if source is not None:
@@ -138,8 +138,8 @@ async def _judged(work: Work, item: Item, answered: Answered | str) -> Judged:
         return []
     checks, rows = answered.checks, []
     for picture, truth in list(zip(answered.made.pictures, answered.verdicts, strict=True))[:_JUDGED]:
-        told = await work.judged(picture, item.prompt, checks, "own", work.models.evaluator)
-        for check, (p, _, _), (yes, _, _) in zip(checks, told["verdicts"], truth, strict=True):
+        report = await work.judged(picture, item.prompt, checks, "own", work.models.evaluator)
+        for check, (p, _, _), (yes, _, _) in zip(checks, report["verdicts"], truth, strict=True):
             rows.append((check.key_point, p, yes == 1.0))
     return rows
 
@@ -150,7 +150,7 @@ async def _parts(work: Work, items: Sequence[Item]) -> dict[str, Any]:
     async def renders() -> dict[str, float]:
         return asdict(await asyncio.to_thread(oracle_on_renders, len(items), work.seed))
 
-    told = await work.journal.aonce(("oracle", str(len(items))), renders)
+    shares = await work.journal.aonce(("oracle", str(len(items))), renders)
     draws = [PictureTask(item.row["caption"], seed_of(work.seed, f"caption {item.id}", 0)) for item in items]
     drawing = asyncio.ensure_future(work.easel.work(work.easel.promise(draws)))
     right = []
@@ -161,7 +161,7 @@ async def _parts(work: Work, items: Sequence[Item]) -> dict[str, Any]:
         right.append([p == 1.0 for p, _, _ in answers["verdicts"]])
     await drawing
     return {
-        "oracle": told,
+        "oracle": shares,
         "generator_every": asdict(bootstrap([float(all(r)) for r in right])),
         "generator_checks": asdict(bootstrap([fmean(r) for r in right])),
     }
@@ -186,8 +186,8 @@ def table(
 ) -> dict[str, Any]:
     """All figures of the table as plain numbers. Prompts that failed (None) do not count, and are counted."""
     figures: dict[str, Any] = {}
-    for row, found in rows.items():
-        there = [one for one in found if one is not None]
+    for row, cells in rows.items():
+        there = [one for one in cells if one is not None]
         scores = [one.score for one in there if one.score is not None]
         figures[row] = {
             "title": ROWS[row].format(n=images),
@@ -195,7 +195,7 @@ def table(
             "checks_right": asdict(bootstrap([fmean(r.right) for r in there])) if there else None,
             "judge_score": asdict(bootstrap(scores)) if scores else None,
             "unscored": len(there) - len(scores),
-            "failed": len(found) - len(there),
+            "failed": len(cells) - len(there),
             "images": fmean(r.images for r in there) if there else None,
         }
     both = [
@@ -244,11 +244,11 @@ def sections(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
         for row in figures["rows"].values()
     ]
     gain = figures["loop_over_rewritten_8"]
-    told = "One picture a prompt, by the oracle, in percent." + (
+    note = "One picture a prompt, by the oracle, in percent." + (
         "" if gain is None else f" The loop minus rewritten best of 8, paired: {signed(gain)} points."
     )
     head = ["row", "every check right", "checks right", "the judge's own score", "images"]
-    made = [_section("Row by row", told, head, rows)] if rows else []
+    made = [_section("Row by row", note, head, rows)] if rows else []
     parts = [
         [title, percent(figures[key])]
         for key, title in (
@@ -262,7 +262,7 @@ def sections(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
         made.append(_section("Each part by itself", "In percent, 95% intervals.", ["part", "figure"], parts))
     judge = figures["judge"]
     if judge is not None:
-        told = (
+        note = (
             f"On {_JUDGED} of the generator's own pictures a prompt: accuracy {percent(judge['accuracy'])}, "
             f"{judge['answers']} answers, {judge['failed']} failed, expected calibration error {judge['ece']:.3f}."
         )
@@ -271,7 +271,7 @@ def sections(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
             for name, row in judge["key_points"].items()
         ]
         head = ["key point", "accuracy", "answers", "truly yes"]
-        made.append(_section("The judge against the oracle", told, head, points))
+        made.append(_section("The judge against the oracle", note, head, points))
     return made
 
 

@@ -233,10 +233,10 @@ async def converse(editing: EditWays, way: str, seed: int, number: int) -> list[
     picture = draw(sample_pair(np.random.default_rng((_SEED, seed, number)), "train")[1])
     turns: list[dict[str, Any]] = []
     for turn in range(TURNS):
-        said = await asyncio.to_thread(next_asked, seed, number, turn, picture, way)
-        if said is None:
+        wording = await asyncio.to_thread(next_asked, seed, number, turn, picture, way)
+        if wording is None:
             break
-        turns.append(await editing.edit(way, said))
+        turns.append(await editing.edit(way, wording))
         picture = await asyncio.to_thread(editing.store.get, turns[-1]["image"])
     return turns
 
@@ -384,19 +384,21 @@ Advance = Callable[[str], None]
 
 
 async def measure_pairs(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
-    asked = sample_pairs(count, seed)
-    found = {way: await _gather(way, advance, (editing.edit(way, one) for one in asked)) for way in WAYS}
-    return {"edits": edit_table(found)}
+    requests = sample_pairs(count, seed)
+    results = {way: await _gather(way, advance, (editing.edit(way, one) for one in requests)) for way in WAYS}
+    return {"edits": edit_table(results)}
 
 
 async def measure_turns(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
-    found = {way: await _gather(way, advance, (converse(editing, way, seed, n) for n in range(count))) for way in WAYS}
-    return {"turns": turn_table(found)}
+    results = {
+        way: await _gather(way, advance, (converse(editing, way, seed, n) for n in range(count))) for way in WAYS
+    }
+    return {"turns": turn_table(results)}
 
 
 async def measure_drawing(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
     wordings = prompts(count, seed)
-    found = {
+    results = {
         way: await _gather(
             way,
             advance,
@@ -404,7 +406,7 @@ async def measure_drawing(editing: EditWays, count: int, seed: int, advance: Adv
         )
         for way in ("without", "with")
     }
-    return {"drawing": draw_table(found)}
+    return {"drawing": draw_table(results)}
 
 
 async def _gather(way: str, advance: Advance, works: Iterable[Awaitable[T]]) -> list[T]:

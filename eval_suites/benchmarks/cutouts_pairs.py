@@ -35,8 +35,8 @@ def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
             continue
         wording = say(rng, spec)
         good, bad = draw(scene), draw(_spoilt(rng, scene))
-        asked = [question for _, question in wording.checks]
-        right, wrong = oracle.answers(good, asked), oracle.answers(bad, asked)
+        questions = [question for _, question in wording.checks]
+        right, wrong = oracle.answers(good, questions), oracle.answers(bad, questions)
         broken = [check for check, a, b in zip(wording.checks, right, wrong, strict=True) if a and not b]
         if not broken:
             continue

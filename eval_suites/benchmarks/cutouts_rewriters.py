@@ -74,14 +74,14 @@ def share(answers: Sequence[Answer]) -> list[float]:
 
 def truth(answers: Sequence[Answer], wordings: Sequence[Wording]) -> list[float]:
     """What the reward would be with the oracle as the judge, on the true checks: mean in groups, then over groups."""
-    found = []
+    rows = []
     for one, wording in zip(answers, wordings, strict=False):
         verdicts = [
             Verdict(Check(*check), Outcome.SCORED, probability=float(yes), label_mass=1.0)
             for check, yes in zip(wording.checks, one.right, strict=True)
         ]
-        found.append(aggregate(verdicts, "group_mean") or 0.0)
-    return found
+        rows.append(aggregate(verdicts, "group_mean") or 0.0)
+    return rows
 
 
 def _mean(runs: Sequence[Sequence[float]]) -> list[float]:
@@ -108,11 +108,11 @@ def row_of(title: str, runs: Sequence[Sequence[Answer]]) -> dict[str, Any]:
 
 def difference(ours: Sequence[Sequence[Answer]], theirs: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Ours minus theirs, paired by prompt, runs averaged first."""
-    told: dict[str, Interval] = {
+    intervals: dict[str, Interval] = {
         "every_check_right": paired_difference(_mean([every(r) for r in ours]), _mean([every(r) for r in theirs])),
         "checks_right": paired_difference(_mean([share(r) for r in ours]), _mean([share(r) for r in theirs])),
     }
-    return {name: asdict(one) for name, one in told.items()}
+    return {name: asdict(one) for name, one in intervals.items()}
 
 
 def points(
@@ -388,9 +388,9 @@ class Bench:
                 return asdict(Answer(tuple(right), best.score, len(result.attempts), best.prompt))
 
             async with gate:
-                told = await self._journal.aonce(("loop", f"{model.mark} {i}"), make)
+                record = await self._journal.aonce(("loop", f"{model.mark} {i}"), make)
             advance(1)
-            return _answer(told)
+            return _answer(record)
 
         with tempfile.TemporaryDirectory() as folder:
             return list(await asyncio.gather(*(one(i, Path(folder)) for i in range(count))))
@@ -415,8 +415,8 @@ def _answer(told: Mapping[str, Any] | None) -> Answer:
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints of a run that hold weights, by step."""
-    found = [(int(m[1]), path) for path in folder.glob("*") if (m := _CHECKPOINT.fullmatch(path.name))]
-    return sorted((step, path) for step, path in found if (path / "model.safetensors").is_file())
+    numbered = [(int(m[1]), path) for path in folder.glob("*") if (m := _CHECKPOINT.fullmatch(path.name))]
+    return sorted((step, path) for step, path in numbered if (path / "model.safetensors").is_file())
 
 
 def find_models(folder: Path) -> tuple[dict[str, Model], list[str]]:
@@ -519,13 +519,13 @@ def _weights(profile: Profile) -> dict[str, str]:
     """The hashes of the weights that all rows share: a journal made with other weights must not be continued."""
     listing = profile.checklist.model or profile.rewriter.model
     places = {"checklist": listing.model, "judge": profile.judge.model.model, "generator": profile.generator.model}
-    told = {}
+    hashes = {}
     for role, place in places.items():
         digest = hashlib.sha256()
         for path in sorted(Path(model_place(place)).rglob("*.safetensors")):
             digest.update(path.read_bytes())
-        told[role] = digest.hexdigest()[:16]
-    return told
+        hashes[role] = digest.hexdigest()[:16]
+    return hashes
 
 
 SUITE = TableSuite(

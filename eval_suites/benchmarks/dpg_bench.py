@@ -63,14 +63,14 @@ def _line(row: Row) -> _Line:
 def _item(name: str, prompt: str, lines: Sequence[_Line], file: Path) -> Item:
     unique((f"proposition {line[2]} of {name}" for line in lines), file)
     index = {line[2]: n for n, line in enumerate(lines)}
-    asked = []
+    questions = []
     for _, _, proposition, parents, broad, detailed, text in lines:
         unknown = [parent for parent in parents if parent != 0 and parent not in index]
         if unknown:
             raise InputError(f"{file}: proposition {proposition} of {name} depends on {unknown}, which is not there")
         needs = tuple(index[parent] for parent in parents if parent != 0)
-        asked.append(Question(Check(f"{broad} - {detailed}", text), needs=needs, label=broad))
-    return Item(name, prompt, tuple(asked), {}, {"item_id": name})
+        questions.append(Question(Check(f"{broad} - {detailed}", text), needs=needs, label=broad))
+    return Item(name, prompt, tuple(questions), {}, {"item_id": name})
 
 
 def place(item: Item, k: int) -> str:

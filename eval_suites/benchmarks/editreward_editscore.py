@@ -19,7 +19,7 @@ _GLOBS = ("data/*.parquet", "*.parquet", "*.jsonl")
 def load(place: Path, variant: str, unpacked: Path) -> JudgeData:
     files = find_all(place, _GLOBS, SOURCE)
     pairs: list[Pair] = []
-    said: list[bool] = []
+    labels: list[bool] = []
 
     def read(row: Row) -> None:
         edits = want(row, "output_images", list)
@@ -28,7 +28,7 @@ def load(place: Path, variant: str, unpacked: Path) -> JudgeData:
         label = as_int(row, "label") if row.get("label") is not None else 0
         if label not in (0, 1):
             raise InputError(f"field 'label' is {label}, not 0 or 1")
-        said.append(row.get("label") is not None)
+        labels.append(row.get("label") is not None)
         dimension = want(row, "dimension", str)
         if variant not in ("all", dimension):
             return
@@ -53,7 +53,7 @@ def load(place: Path, variant: str, unpacked: Path) -> JudgeData:
     if not pairs:
         raise InputError(f"{files[0]} holds no pairs of dimension {variant!r}")
     notes = list(published_notes(files[0], len(pairs), 3072, unit="pairs")) if variant == "all" else []
-    if not all(said):
+    if not all(labels):
         notes.append("No field says which edit is preferred: the first of each two is taken to be.")
     return JudgeData(tuple(files), tuple(pairs), notes=tuple(notes))
 

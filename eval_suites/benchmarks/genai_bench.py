@@ -61,8 +61,8 @@ def _row(row: Row) -> Item:
 
 
 def _item(key: str, prompt: str, skills: Sequence[str]) -> Item:
-    asked = Question(Check("whole", f'Does this picture show "{prompt}"?'))
-    return Item(key, prompt, (asked,), {"skill": tuple(skills)} if skills else {})
+    question = Question(Check("whole", f'Does this picture show "{prompt}"?'))
+    return Item(key, prompt, (question,), {"skill": tuple(skills)} if skills else {})
 
 
 def place(item: Item, k: int) -> str:

@@ -35,8 +35,8 @@ def load(place: Path, _: str) -> Data:
         if not include:
             raise InputError("field 'include' is empty")
         exclude = _things(row, "exclude") if "exclude" in row else []
-        asked = _questions(tag, include, exclude)
-        items.append(Item(f"{len(items):05d}", prompt, asked, {"task": (tag,)}, dict(row)))
+        questions = _questions(tag, include, exclude)
+        items.append(Item(f"{len(items):05d}", prompt, questions, {"task": (tag,)}, dict(row)))
 
     read_records([file], read)
     return Data(tuple(items), (file,), published_notes(file, len(items), 553, known=_PUBLISHED))
@@ -55,20 +55,20 @@ def _things(row: Row, name: str) -> list[Mapping[str, Any]]:
 def _questions(
     tag: str, include: Sequence[Mapping[str, Any]], exclude: Sequence[Mapping[str, Any]]
 ) -> tuple[Question, ...]:
-    asked: list[tuple[str, str]] = []
+    questions: list[tuple[str, str]] = []
     for thing in include:
         name, count = thing["class"], int(thing["count"])
         # "at least 3" and "not 4 or more" of one class are together "exactly 3".
         exact = any(other["class"] == name and int(other["count"]) == count + 1 for other in exclude)
         described = f"{thing['color']} {name}" if "color" in thing else name
         point = "cross_entity_binding" if "color" in thing and len(include) > 1 else "color" if "color" in thing else ""
-        asked.append((point or ("counting" if exact or count > 1 else "object"), _there(described, count, exact)))
+        questions.append((point or ("counting" if exact or count > 1 else "object"), _there(described, count, exact)))
         if "position" in thing:
-            asked.append(("entity_layout", _placed(thing, include)))
+            questions.append(("entity_layout", _placed(thing, include)))
     wanted = {thing["class"] for thing in include}
     unwanted = [thing["class"] for thing in exclude if thing["class"] not in wanted]
-    asked += [("negation", f"Is the picture free of {plural(name)}?") for name in unwanted]
-    return tuple(Question(Check(point, text), label=tag) for point, text in asked)
+    questions += [("negation", f"Is the picture free of {plural(name)}?") for name in unwanted]
+    return tuple(Question(Check(point, text), label=tag) for point, text in questions)
 
 
 def _there(name: str, count: int, exact: bool) -> str:

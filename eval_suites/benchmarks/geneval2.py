@@ -28,9 +28,9 @@ def load(place: Path, _: str) -> Data:
         pairs, skills = want(row, "vqa_list", list), want_texts(row, "skills")
         if not pairs or len(pairs) != len(skills):
             raise InputError(f"vqa_list has {len(pairs)} entries, skills {len(skills)}; they go in pairs")
-        asked = tuple(_question(pair, skill) for pair, skill in zip(pairs, skills, strict=True))
+        questions = tuple(_question(pair, skill) for pair, skill in zip(pairs, skills, strict=True))
         tags = {"atoms": (f"{as_int(row, 'atom_count'):02d}",)}
-        items.append(Item(f"{len(items):04d}", want(row, "prompt", str), asked, tags))
+        items.append(Item(f"{len(items):04d}", want(row, "prompt", str), questions, tags))
 
     read_records([file], read)
     return Data(tuple(items), (file,), published_notes(file, len(items), 800))

@@ -20,10 +20,10 @@ def load(place: Path, _: str, unpacked: Path) -> EditData:
 
     def read(key: str, row: Row) -> EditItem:
         name = want(row, "id", str)
-        found = [root / name for root in (file.parent, file.parent / "singleturn", file.parent.parent / "singleturn")]
-        there = [path for path in found if path.is_file()]
+        folders = [root / name for root in (file.parent, file.parent / "singleturn", file.parent.parent / "singleturn")]
+        there = [path for path in folders if path.is_file()]
         if not there:
-            raise InputError(f"there is no picture {found[0]}, nor in singleturn/; get the pictures from {SOURCE}")
+            raise InputError(f"there is no picture {folders[0]}, nor in singleturn/; get the pictures from {SOURCE}")
         return EditItem(key, want(row, "prompt", str), there[0], f"{key}.png", {"type": want(row, "edit_type", str)})
 
     items = read_json_dict(file, read)

@@ -39,10 +39,10 @@ def load(place: Path, _: str) -> Data:
         if kind not in _SOUND:
             raise InputError(f"field 'class' is {kind!r}, not {', '.join(_SOUND)}")
         # Without its subject a picture counts as faulty whatever else it shows (the benchmark's rule).
-        asked = [Question(Check("subject", f"Does the picture show this whole: {subject}?"))]
-        asked += [Question(Check(point, text), needs=(0,)) for point, text in (*_SOUND[kind], *_ALL)]
+        questions = [Question(Check("subject", f"Does the picture show this whole: {subject}?"))]
+        questions += [Question(Check(point, text), needs=(0,)) for point, text in (*_SOUND[kind], *_ALL)]
         tags = {"class": (kind,), "detail": (want(row, "detail_class", str),)}
-        items.append(Item(f"{len(items)}", want(row, "prompt_t2i", str), tuple(asked), tags, dict(row)))
+        items.append(Item(f"{len(items)}", want(row, "prompt_t2i", str), tuple(questions), tags, dict(row)))
 
     read_records([file], read)
     return Data(tuple(items), (file,), published_notes(file, len(items), 800))

@@ -32,8 +32,8 @@ def load(place: Path, _: str, unpacked: Path) -> JudgeData:
                 names, label = ("rejected", "chosen"), "second"
         else:
             names, label = ("first", "second"), want(row, "label", str)
-        found = [one for one in _LABELS if one == label]
-        if not found:
+        labels = [one for one in _LABELS if one == label]
+        if not labels:
             raise InputError(f"field 'label' is {label!r}, not {', '.join(_LABELS)}")
         root = file.parent
         first, second = (picture(row.get(name), name, unpacked, root) for name in names)
@@ -45,7 +45,7 @@ def load(place: Path, _: str, unpacked: Path) -> JudgeData:
                 prompt=want(row, "prompt", str),
                 first=first,
                 second=second,
-                label=found[0],
+                label=labels[0],
                 perspective=str(row.get("perspective") or "all"),
                 source=source,
                 group=str(row.get("group") or ""),

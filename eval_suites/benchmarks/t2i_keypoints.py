@@ -24,17 +24,19 @@ def load(place: Path, variant: str) -> Data:
 
     def read(row: Row) -> Item | None:
         language = want(row, "language", str).strip().lower()
-        points, told = want_texts(row, "prompt_points"), want_texts(row, "prompt_points_des")
-        if not points or len(points) != len(told):
-            raise InputError(f"{len(points)} prompt_points, but {len(told)} prompt_points_des; they go in pairs")
-        asked = tuple(
+        points, descriptions = want_texts(row, "prompt_points"), want_texts(row, "prompt_points_des")
+        if not points or len(points) != len(descriptions):
+            raise InputError(
+                f"{len(points)} prompt_points, but {len(descriptions)} prompt_points_des; they go in pairs"
+            )
+        questions = tuple(
             Question(Check(find_keypoint(point).id, question(text, language)), label=point)
-            for point, text in zip(points, told, strict=True)
+            for point, text in zip(points, descriptions, strict=True)
         )
         item = Item(
             f"{as_int(row, 'ind')}",
             want(row, "prompt", str),
-            asked,
+            questions,
             {"language": (language,), "points": (f"{len(points)}",)},
             {"language": language},
         )
@@ -47,12 +49,12 @@ def load(place: Path, variant: str) -> Data:
     return Data(items, tuple(files), published_notes(files[0], len(items), _COUNTS[variant]))
 
 
-def question(told: str, language: str) -> str:
+def question(description: str, language: str) -> str:
     """The description of a key point as a yes/no question."""
-    told = " ".join(told.split())
+    description = " ".join(description.split())
     if language.startswith("zh"):
-        return f"图中是否严格做到了：{told}"
-    return f'Is this strictly met in the picture: "{told}"?'
+        return f"图中是否严格做到了：{description}"
+    return f'Is this strictly met in the picture: "{description}"?'
 
 
 SUITE = Suite(

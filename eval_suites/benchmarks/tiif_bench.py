@@ -32,10 +32,12 @@ def load(place: Path, variant: str) -> Data:
                 f"there is no {asked_file}, which holds the questions to {file.name}; get it from {SOURCE}"
             )
         rows = read_records([file], lambda row: (want(row, "type", str), want(row, f"{length}_description", str)))
-        asked = read_records([asked_file], _asked)
-        if len(rows) != len(asked):
-            raise InputError(f"{file} has {len(rows)} lines, {asked_file} has {len(asked)}; they go line by line")
-        for n, ((kind, prompt), (other, questions)) in enumerate(zip(rows, asked, strict=True)):
+        question_rows = read_records([asked_file], _asked)
+        if len(rows) != len(question_rows):
+            raise InputError(
+                f"{file} has {len(rows)} lines, {asked_file} has {len(question_rows)}; they go line by line"
+            )
+        for n, ((kind, prompt), (other, questions)) in enumerate(zip(rows, question_rows, strict=True)):
             if kind != other:
                 raise InputError(f"line {n + 1}: {file.name} is of type {kind!r}, {asked_file.name} of type {other!r}")
             stem = file.stem.removesuffix("_prompts")

@@ -31,14 +31,14 @@ def load(place: Path, variant: str) -> Data:
 
     def read(row: Row) -> Item:
         dims = _dims(row)
-        points, told = want_texts(dims, points_key), want_texts(dims, told_key)
-        if not points or len(points) != len(told):
-            raise InputError(f"{len(points)} {points_key}, but {len(told)} {told_key}; they go in pairs")
-        asked = tuple(
+        points, descriptions = want_texts(dims, points_key), want_texts(dims, told_key)
+        if not points or len(points) != len(descriptions):
+            raise InputError(f"{len(points)} {points_key}, but {len(descriptions)} {told_key}; they go in pairs")
+        questions = tuple(
             Question(Check(find_keypoint(point).id, question(text.strip('" '), language)), label=point)
-            for point, text in zip(points, told, strict=True)
+            for point, text in zip(points, descriptions, strict=True)
         )
-        return Item(f"{as_int(row, 'index')}", want(row, _column(row, "prompt"), str), asked)
+        return Item(f"{as_int(row, 'index')}", want(row, _column(row, "prompt"), str), questions)
 
     items = read_table(file, read)
     unique((item.id for item in items), file)

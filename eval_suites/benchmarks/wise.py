@@ -28,12 +28,12 @@ def load(place: Path, variant: str) -> Data:
 
 
 def _read(row: Row) -> Item:
-    told = " ".join(want(row, "Explanation", str).split())
-    asked = Question(
-        Check("knowledge_application", f'Does the picture show what is meant by the request, namely: "{told}"?')
+    explanation = " ".join(want(row, "Explanation", str).split())
+    question = Question(
+        Check("knowledge_application", f'Does the picture show what is meant by the request, namely: "{explanation}"?')
     )
     tags = {"category": (want(row, "Category", str),), "subcategory": (want(row, "Subcategory", str),)}
-    return Item(f"{as_int(row, 'prompt_id')}", want(row, "Prompt", str), (asked,), tags)
+    return Item(f"{as_int(row, 'prompt_id')}", want(row, "Prompt", str), (question,), tags)
 
 
 SUITE = Suite(

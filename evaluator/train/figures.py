@@ -260,5 +260,5 @@ def _table(first: str, rows: Sequence[tuple[str, Figures]]) -> str:
 
 
 def _line(*cells: str | float | Interval | None) -> str:
-    said = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
-    return f"| {' | '.join(said)} |\n"
+    texts = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    return f"| {' | '.join(texts)} |\n"

@@ -91,16 +91,16 @@ class JudgeImage(io.ComfyNode):
     async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
         described, models = await _opened(profile)
         limits = described.limits
-        asked = clean_request(prompt)
+        request = clean_request(prompt)
         async with models.calls:
-            checks = await models.checklist_maker(asked)
+            checks = await models.checklist_maker(request)
         pictures = to_pictures(images)
         if not pictures:
             raise InputError("the batch holds no picture to judge")
 
         async def judged(picture: Image.Image) -> Report:
             async with models.calls:
-                return await models.evaluator.score(picture, asked, checks)
+                return await models.evaluator.score(picture, request, checks)
 
         reports = await asyncio.gather(*(judged(picture) for picture in pictures))
         if all(report.score is None for report in reports):

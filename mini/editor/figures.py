@@ -89,10 +89,10 @@ def figures(
     """Shares of edits that are "followed", "kept" and "both"; of edits with n sub-tasks that are both ("both, n"); of
     sub-tasks that were done, by kind."""
     counts: dict[str, list[bool]] = defaultdict(list)
-    asked = sample_examples(count, seed, split, wording)
+    examples = sample_examples(count, seed, split, wording)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, _BATCH):
-        part = asked[start : start + _BATCH]
+        part = examples[start : start + _BATCH]
         sources = [item.source for item in part]
         prompts = [item.prompt for item in part]
         drawn = pipeline(prompts, sources, generator=generator, layouts=layouts, return_dict=False)[0]

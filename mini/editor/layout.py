@@ -160,8 +160,8 @@ def carry_out(rng: Rng, before: Scene, spec: EditSpec) -> EditCase | None:
     gone: set[int] = set()
     for op in spec.ops:
         if op.kind == "remove":
-            found = op.targets(before)
-            gone.update(int(i) for i in rng.choice(found, size=op.count or len(found), replace=False))
+            targets = op.targets(before)
+            gone.update(int(i) for i in rng.choice(targets, size=op.count or len(targets), replace=False))
     slots: list[CutOut | None] = [None] * MAX_CUTOUTS
     movers: list[tuple[int, Op]] = []
     for i, cut in enumerate(before.cutouts):

@@ -206,13 +206,13 @@ class CutoutsEditPipeline(DiffusionPipeline):
             if self._interrupt:
                 break
             sigma = self.scheduler.sigmas[i].to(latents)
-            sample, given = (torch.cat([latents] * 2), torch.cat([source] * 2)) if guided else (latents, source)
-            raw = self.transformer(sample, sigma.expand(len(sample)), given, text, text_mask)
+            sample, sources = (torch.cat([latents] * 2), torch.cat([source] * 2)) if guided else (latents, source)
+            raw = self.transformer(sample, sigma.expand(len(sample)), sources, text, text_mask)
             if guided:
-                asked, free = raw.chunk(2)
-                raw = free + guidance_scale * (asked - free)
+                guided_raw, free = raw.chunk(2)
+                raw = free + guidance_scale * (guided_raw - free)
                 # A length that is led too far is a cut-out in the wrong place.
-                raw[..., codec.LENGTHS] = asked[..., codec.LENGTHS]
+                raw[..., codec.LENGTHS] = guided_raw[..., codec.LENGTHS]
             x0 = to_x0(raw) if keep is None else keep(to_x0(raw))
             velocity = (latents - x0) / sigma
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]

@@ -59,7 +59,7 @@ def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2)
     else:
         with ProcessPoolExecutor(workers) as executor:
             made = list(track(executor.map(_chunk, seeds, parts), total=len(parts), description="edits"))
-    said = [
+    wordings = [
         text for i in range(SAYINGS) for part in made for text in part.said[i * len(part.before) :][: len(part.before)]
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def make_edit_pool(scenes: codec.Floats, seed: int, out: Path, workers: int = 2)
         before=np.concatenate([part.before for part in made]),
         after=np.concatenate([part.after for part in made]),
         canonical=np.array([text for part in made for text in part.canonical]),
-        said=np.array(said),
+        said=np.array(wordings),
     )
     partial.replace(out)
 

@@ -41,13 +41,13 @@ _ALONE: frozenset[OpKind] = frozenset({"remove", "replace"})
 
 def _named_surely(pick: Pick, scene: Scene) -> tuple[int, ...] | None:
     """What the pick finds, or None if a pixel's shift would change that."""
-    found = pick.find(scene)
+    cutouts = pick.find(scene)
     if pick.place is not None:
         for dx, dy in ((SURE, SURE), (-SURE, -SURE)):
             moved = replace(scene, cutouts=tuple(replace(c, x=c.x + dx, y=c.y + dy) for c in scene.cutouts))
-            if pick.find(moved) != found:
+            if pick.find(moved) != cutouts:
                 return None
-    return found
+    return cutouts
 
 
 def describe(rng: Rng, scene: Scene, index: int) -> Pick | None:
@@ -255,12 +255,12 @@ def sample_edit(rng: Rng, split: Split = "train", scene: Scene | None = None, op
 
     Scenes of one's own give cases until no edit of theirs is of the split: ValueError after many tries.
     """
-    given = scene
+    given_scene = scene
     wanted = ops or int(rng.choice(MAX_OPS, p=_COUNT_WEIGHTS)) + 1
     for tries in range(_TRIES):
         if tries == _TRIES // 2 and ops is None:
             wanted = 1
-        if given is None and tries % 8 == 0:
+        if given_scene is None and tries % 8 == 0:
             scene = sample_pair(rng, "test" if split == "test" and rng.random() < 0.5 else "train")[1]
         assert scene is not None
         before = in_slot_order(scene)

@@ -79,8 +79,8 @@ def _kept_tokenizer(folder: Path, texts: Iterable[str]) -> PreTrainedTokenizerFa
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
-    found = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_PIECES)["input_ids"]
-    return torch.tensor(np.array(found, dtype=np.int16))
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_PIECES)["input_ids"]
+    return torch.tensor(np.array(ids, dtype=np.int16))
 
 
 def edit_loss(raw: Tensor, clean: Tensor, source: Tensor) -> dict[str, Tensor]:
@@ -213,8 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return pipeline
 
     def score(count: int, seed: int) -> dict[str, float]:
-        found = figures(averaged(), count, seed, split="train", wording="human")
-        return {name: found[name].share for name in ("followed", "kept", "both")}
+        shares = figures(averaged(), count, seed, split="train", wording="human")
+        return {name: shares[name].share for name in ("followed", "kept", "both")}
 
     trainer = Trainer(
         both, step, options.max_steps, options.work, options.lr,

@@ -191,8 +191,8 @@ def kept(spec: EditSpec, before: Scene, after: Scene, tolerance: float = 0.03) -
         )
         if not same:
             return False
-    asked = [Pick(op.group.shape, op.group.color) for op in spec.ops if op.group is not None]
-    if not all(any(noun.fits(cut) for noun in asked) for cut in _new(pairs, after)):
+    picks = [Pick(op.group.shape, op.group.color) for op in spec.ops if op.group is not None]
+    if not all(any(noun.fits(cut) for noun in picks) for cut in _new(pairs, after)):
         return False
     for op in spec.ops:
         # Of those that could be meant, no more go than the edit says.

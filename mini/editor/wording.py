@@ -210,13 +210,13 @@ def _write(rng: Rng, op: Op, name: str) -> str:
         text = one_of(rng, forms)
         return text + _side(rng, op) if text.endswith("be") else text
     left, right = ('"', '"') if rng.random() < 0.6 else ("“", "”") if rng.random() < 0.5 else ("'", "'")
-    said, side = f"{left}{op.value}{right}", _side(rng, op)
+    quoted, side = f"{left}{op.value}{right}", _side(rng, op)
     return one_of(
         rng,
         (
-            f"write {said}{side}", f"change the {thing} to {said}{side}", f"the {thing} should say {said}{side}",
-            f"it should say {said}{side}", f"make the {thing} {said}{side}", f"put the word {said}{side}",
-            f"print {said}{side}", f"have it read {said}{side}",
+            f"write {quoted}{side}", f"change the {thing} to {quoted}{side}", f"the {thing} should say {quoted}{side}",
+            f"it should say {quoted}{side}", f"make the {thing} {quoted}{side}", f"put the word {quoted}{side}",
+            f"print {quoted}{side}", f"have it read {quoted}{side}",
         ),
     )  # fmt: skip
 

@@ -207,8 +207,8 @@ class CutoutsPipeline(DiffusionPipeline):
             sample = torch.cat([latents, latents]) if guided else latents
             raw = self.transformer(sample, sigma.expand(len(sample)), text, mask)
             if guided:
-                given, free = raw.chunk(2)
-                raw = free + guidance_scale * (given - free)
+                conditioned, free = raw.chunk(2)
+                raw = free + guidance_scale * (conditioned - free)
             velocity = (latents - to_x0(raw)) / sigma
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:

@@ -45,9 +45,9 @@ class PatchHeads(nn.Module):
         here = labels.thing > 0
         things = F.cross_entropy(thing.flatten(0, 1), labels.thing.flatten(), reduction="none").view_as(error)
         # Bare sheet is most of a picture: averaged over all patches, shape would weigh an eighth of what colour does.
-        found = (things * here).sum() / here.sum().clamp(min=1) + 0.5 * (things * ~here).sum() / (~here).sum()
+        loss = (things * here).sum() / here.sum().clamp(min=1) + 0.5 * (things * ~here).sum() / (~here).sum()
         parts = {
-            "thing": found,
+            "thing": loss,
             "color": cross_entropy(color, labels.color),
             "fill": cross_entropy(fill, labels.fill),
             "sheet": cross_entropy(sheet, labels.sheet[:, None].expand(-1, sheet.shape[1])) * 0.3,

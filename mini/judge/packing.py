@@ -64,17 +64,17 @@ def _open_question(rng: Rng, scene: Scene) -> tuple[list[str], str] | None:
         return None
     cut = known[int(rng.random() * len(known))]
     noun = Noun(cut.shape, cut.color if pick > 0.45 and rng.random() < 0.6 else None)
-    found = noun.find(scene)
-    name = str(Noun(noun.shape, noun.color, len(found) > 1)).split()
+    cutouts = noun.find(scene)
+    name = str(Noun(noun.shape, noun.color, len(cutouts) > 1)).split()
     if pick < 0.45:
-        return (["colour", *name], cut.color) if len({c.color for c in found}) == 1 else None
+        return (["colour", *name], cut.color) if len({c.color for c in cutouts}) == 1 else None
     if pick < 0.60:
-        return (["exactly", *name], NUMBERS[len(found)]) if len(found) < len(NUMBERS) else None
+        return (["exactly", *name], NUMBERS[len(cutouts)]) if len(cutouts) < len(NUMBERS) else None
     if pick < 0.70:
-        return (["size", *name], cut.size) if len({c.size for c in found}) == 1 else None
+        return (["size", *name], cut.size) if len({c.size for c in cutouts}) == 1 else None
     if pick < 0.80:
-        return (["pattern", *name], cut.fill) if len({c.fill for c in found}) == 1 else None
-    x, y = float(np.mean([c.x for c in found])) - 0.5, float(np.mean([c.y for c in found])) - 0.5
+        return (["pattern", *name], cut.fill) if len({c.fill for c in cutouts}) == 1 else None
+    x, y = float(np.mean([c.x for c in cutouts])) - 0.5, float(np.mean([c.y for c in cutouts])) - 0.5
     if max(abs(x), abs(y)) < 0.1:
         return None
     across = abs(x) > abs(y)
@@ -154,12 +154,12 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
     kinds: list[str] = []
     for b, scene in enumerate(scenes):
         for q in range(QUESTIONS):
-            asked = _open_question(rng, scene) if rng.random() < OPEN else None
+            question = _open_question(rng, scene) if rng.random() < OPEN else None
             query, truth = ask(rng, scene)
             words = _words(query)
             target = YES if truth else NO
-            if asked is not None:
-                words, target = list(asked[0]), VOCABULARY[asked[1]]
+            if question is not None:
+                words, target = list(question[0]), VOCABULARY[question[1]]
                 kinds.append("open")
             elif rng.random() < NONSENSE:
                 # Half of it words out of order, half a question with a word that is not of this world.
@@ -172,11 +172,11 @@ def question_batch(rng: Rng, scenes: Sequence[Scene]) -> QuestionBatch:
             else:
                 kinds.append(query.kind)
                 for position, noun in _noun_ends(words, query):
-                    found = noun.find(scene)
+                    cutouts = noun.find(scene)
                     nouns.append((b, q, position))
-                    count.append(min(len(found), 6))
-                    where.append(_extent(found))
-                    ground.append(_grounds(found))
+                    count.append(min(len(cutouts), 6))
+                    where.append(_extent(cutouts))
+                    ground.append(_grounds(cutouts))
                 value = _value_ground(query, scene)
                 if value is not None:
                     values.append((b, q, len(words) - 2))

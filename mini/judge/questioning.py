@@ -103,8 +103,8 @@ def _draft(rng: Rng, kind: str, scene: Scene) -> Query:
             return Query(kind, _number(_noun(rng, scene, 0.9), scene), value=_pick(rng, FILLS))
         case "color":
             noun = Noun(_noun(rng, scene, 0.9).shape)
-            found = noun.find(scene)
-            color = found[0].color if found and rng.random() < 0.5 else _pick(rng, _COLORS)
+            cutouts = noun.find(scene)
+            color = cutouts[0].color if cutouts and rng.random() < 0.5 else _pick(rng, _COLORS)
             return Query(kind, _number(noun, scene), value=color)
         case "place":
             return Query(kind, _number(_noun(rng, scene, 0.93), scene), value=_pick(rng, PLACES))

@@ -109,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return whole.losses(features, question_batch(np.random.default_rng((options.seed, 4, i)), scenes), labels)
 
     def evaluate() -> Mapping[str, float]:
-        found = measure(whole, source, options.seed, batches=6)
-        return {"accuracy": found.accuracy, **found.kinds, "mass_of_nonsense": found.mass_of_nonsense}
+        figures = measure(whole, source, options.seed, batches=6)
+        return {"accuracy": figures.accuracy, **figures.kinds, "mass_of_nonsense": figures.mass_of_nonsense}
 
     trainer = Trainer(
         whole, ask_step, options.max_steps, options.work / "ask", 1e-3,
@@ -118,11 +118,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     trainer.run()
     whole.load_state_dict(trainer.average)
-    found = measure(whole, source, options.seed, options.measure_batches)
+    figures = measure(whole, source, options.seed, options.measure_batches)
     save(whole.judge, options.out)
-    record = {"seed": options.seed, "steps": [options.look_steps, options.max_steps], **asdict(found)}
+    record = {"seed": options.seed, "steps": [options.look_steps, options.max_steps], **asdict(figures)}
     (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    console.print(f"saved {options.out}: {found}")
+    console.print(f"saved {options.out}: {figures}")
 
 
 if __name__ == "__main__":

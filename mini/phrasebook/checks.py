@@ -92,16 +92,16 @@ class Aftermath:
 
     def wanted(self) -> list[tuple[str, str]]:
         """(key point, question) of what the instruction asks for; each question once, whatever it was asked for."""
-        found: dict[str, str] = {}
+        checks: dict[str, str] = {}
         for number in range(len(self.clauses)):
             for key_point, question in (*self._numbers_of(number), *self._asked(number)):
-                found.setdefault(question, key_point)
-        return [(key_point, question) for question, key_point in found.items()]
+                checks.setdefault(question, key_point)
+        return [(key_point, question) for question, key_point in checks.items()]
 
     def kept(self, sure: float) -> list[str]:
         """Questions about what no sub-task changes, that were answered before with a P(yes) of `sure`. What is called
         otherwise afterwards is asked about by its new name."""
-        found = []
+        checks = []
         for at, one in enumerate(self.seen):
             altered = self._altered(at)
             if altered is None:
@@ -112,8 +112,8 @@ class Aftermath:
                 asks = [(question, question) for question in (one.thing.there, *one.thing.counts, *alike)]
             else:
                 asks = self._renamed(at, name, altered) if name is not None else []
-            found += [now for before, now in asks if one.answers.get(before, 0.0) >= sure]
-        return list(dict.fromkeys(found))
+            checks += [now for before, now in asks if one.answers.get(before, 0.0) >= sure]
+        return list(dict.fromkeys(checks))
 
     def _renamed(self, at: int, name: Name, altered: set[str]) -> list[tuple[str, str]]:
         """(question before, question after) of the qualities of what has a new name now, and has it alone."""
@@ -286,9 +286,9 @@ class Aftermath:
             for at in meant.things:
                 after = self._after[at] if meant.whole else self._names[at] | self._new_name(clause)
                 names += [one for one in (self._names[at], after) if one is not None]
-        asked = [self._how_many(name) for name in names]
-        if any(question is not None for question in asked):
-            return [(_KEY_POINT, question) for question in asked if question is not None]
+        questions = [self._how_many(name) for name in names]
+        if any(question is not None for question in questions):
+            return [(_KEY_POINT, question) for question in questions if question is not None]
         return list(clause.checks) if clause.rule.creates else []
 
     def _how_many(self, name: Name) -> str | None:
@@ -316,9 +316,9 @@ class Aftermath:
             return list(clause.checks) if self._nothing_fits(clause) else []
         more = self._stepped(clause, meant)
         return [
-            asked
+            question
             for name, many in self._called_now(meant, clause)
-            for asked in self.phrases.questions(clause, {"": (name, many), **other}, more)
+            for question in self.phrases.questions(clause, {"": (name, many), **other}, more)
         ]
 
     def _called_now(self, meant: _Meant, clause: Clause) -> list[tuple[Name, bool]]:
@@ -415,12 +415,12 @@ class PhraseEditChecks:
         if lack is not None:
             raise InputError(f"pictures of paper cut-outs cannot be edited so: {lack}; ask for something else")
         if not all(clause.known for clause in clauses):
-            told = [Check(*check) for clause in clauses for check in clause.checks]
-            return EditChecks((*dict.fromkeys(told), overall_edit_check(instruction)))
+            stated = [Check(*check) for clause in clauses for check in clause.checks]
+            return EditChecks((*dict.fromkeys(stated), overall_edit_check(instruction)))
         after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
-        wanted = [Check(*asked) for asked in after.wanted()] or [overall_edit_check(instruction)]
-        asked = {check.question for check in wanted}
-        kept = [question for question in after.kept(_SURE) if question not in asked]
+        wanted = [Check(*questions) for questions in after.wanted()] or [overall_edit_check(instruction)]
+        questions = {check.question for check in wanted}
+        kept = [question for question in after.kept(_SURE) if question not in questions]
         return EditChecks(tuple(wanted), tuple(Check(_KEPT, question) for question in kept))
 
     async def _look(self, source: Image.Image, instruction: str) -> list[SeenThing]:

@@ -242,9 +242,13 @@ class Phrases:
             (rule, [self._regex(q) for q in rule.questions], [self._regex(s) for s in (rule.edit, *rule.says) if s])
             for rule in book.rule
         ]
-        told = [text for rule in book.rule for text in (rule.edit, *rule.says)]
-        told += [*book.slots.values(), *book.plurals.values(), *(re.sub(r"\\.", " ", found) for found, _ in book.plain)]
-        self._words = sorted({word for text in told for word in re.findall("[a-z]{4,}", text)})
+        texts = [text for rule in book.rule for text in (rule.edit, *rule.says)]
+        texts += [
+            *book.slots.values(),
+            *book.plurals.values(),
+            *(re.sub(r"\\.", " ", found) for found, _ in book.plain),
+        ]
+        self._words = sorted({word for text in texts for word in re.findall("[a-z]{4,}", text)})
         self._singular = {many: one for one, many in book.plurals.items()}
 
     def join(self, instructions: Sequence[str]) -> str:
@@ -268,13 +272,13 @@ class Phrases:
 
     def counting(self, thing: str) -> Counting | None:
         """The questions and instructions about how many there are of a thing, None if the book does not count it."""
-        found = self.mend(f"Is there exactly one {thing}?")
-        return found if isinstance(found, Counting) else None
+        rule = self.mend(f"Is there exactly one {thing}?")
+        return rule if isinstance(rule, Counting) else None
 
     @cached_property
     def things(self) -> tuple[Thing, ...]:
         """All that pictures of this style may hold, none if the book does not say."""
-        found = []
+        things = []
         for keep in self.book.keep:
             for values in self._values_of(keep.thing):
                 name, there = self._fill(keep.thing, values), self._fill(keep.there, values)
@@ -284,8 +288,8 @@ class Phrases:
                         self._asks({quality: texts for quality, texts in asks.items() if quality != COUNT}, values)
                         for asks in (keep.asks, keep.asks_all)
                     )
-                    found.append(Thing(name, values, there, tuple(ask.question for ask in counts), one, several))
-        return tuple(found)
+                    things.append(Thing(name, values, there, tuple(ask.question for ask in counts), one, several))
+        return tuple(things)
 
     def _asks(self, asks: Mapping[str, Sequence[str]], values: Mapping[str, str]) -> tuple[QualityQuestion, ...]:
         """The questions of a thing, for each value of each quality."""
@@ -315,8 +319,8 @@ class Phrases:
     def new_name(self, clause: Clause) -> dict[str, str]:
         """The values by which a clause calls its first thing from then on."""
         becomes = {} if clause.rule is None else clause.rule.becomes
-        found = {slot: self._value_of(source[:-1], source[-1], clause.values) for slot, source in becomes.items()}
-        return {slot: value for slot, value in found.items() if value}
+        slots = {slot: self._value_of(source[:-1], source[-1], clause.values) for slot, source in becomes.items()}
+        return {slot: value for slot, value in slots.items() if value}
 
     def is_many(self, clause: Clause, which: str = "") -> bool:
         """Whether a clause speaks of all such things, not of one."""
@@ -334,8 +338,8 @@ class Phrases:
             for slot in self._naming_slots:
                 values.pop(f"{slot}s{which}", None)
                 values.pop(slot + which, None)
-            given, many = name if name is not None else ({}, False)
-            for slot, value in given.items():
+            slots, many = name if name is not None else ({}, False)
+            for slot, value in slots.items():
                 plural = self.book.plurals.get(value) if many else None
                 values |= {f"{slot}s{which}": plural} if plural else {slot + which: value}
         filled = (self._fill(check, values) for check in clause.rule.checks)
@@ -349,12 +353,12 @@ class Phrases:
 
     def speaks_of(self, clause: Clause, question: str) -> bool:
         """Whether the answer to a question, by whatever name of the thing, is for that clause to mend."""
-        if any(question == asked for _, asked in clause.checks):
+        if any(question == known for _, known in clause.checks):
             return True
-        found = self.mend(question)
-        if isinstance(found, Counting):
-            return found.thing in clause.touches or (clause.more is not None and found.thing == clause.more[0])
-        return found is not None and found.rule is not None and found.rule == clause.rule
+        mending = self.mend(question)
+        if isinstance(mending, Counting):
+            return mending.thing in clause.touches or (clause.more is not None and mending.thing == clause.more[0])
+        return mending is not None and mending.rule is not None and mending.rule == clause.rule
 
     def touched_by_word(self, thing: Thing, clause: Clause) -> bool:
         """Whether a clause that names nothing by slots speaks of a thing: "word" means the word, whatever it says."""
@@ -526,9 +530,9 @@ class Phrases:
         return _MACRO.sub(piece, template)
 
     def _values(self, match: re.Match[str]) -> dict[str, str]:
-        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        values = {name: value for name, value in match.groupdict().items() if value is not None}
         # As the book spells it, whatever case the user has.
-        return {name: self._spelled(name.rstrip("0123456789"), value) for name, value in found.items()}
+        return {name: self._spelled(name.rstrip("0123456789"), value) for name, value in values.items()}
 
     def _spelled(self, slot: str, value: str) -> str:
         return next((word for word in self.book.slots[slot].split("|") if word.casefold() == value.casefold()), value)

@@ -42,11 +42,11 @@ class PhrasePlanner:
         return Plan("edit", f"the instruction has {count}", steps)
 
     async def _mend(self, situation: Situation) -> Plan:
-        asked = len(situation.faults) + len(situation.passed)
+        total = len(situation.faults) + len(situation.passed)
         if not situation.faults:
             return redraw_or_retry(situation, "no single question says what is wrong")
-        if not situation.editing and asked and len(situation.passed) / asked < self._edit_from:
-            right = f"only {len(situation.passed)} of {asked} questions are answered with yes"
+        if not situation.editing and total and len(situation.passed) / total < self._edit_from:
+            right = f"only {len(situation.passed)} of {total} questions are answered with yes"
             return redraw_or_retry(situation, f"{right}, so there is little to keep")
         clauses = [(fault, await self._mending(fault, situation.look)) for fault in situation.faults]
         unknown = [fault.question for fault, clause in clauses if clause is None]
@@ -79,17 +79,17 @@ class PhrasePlanner:
         return {question for _, question in clause.checks} | set(counting.asks if counting is not None else ())
 
     async def _mending(self, fault: FailedQuestion, look: Look | None) -> Clause | None:
-        found = self._phrases.mend(fault.question)
-        if not isinstance(found, Counting):
-            return found
+        mending = self._phrases.mend(fault.question)
+        if not isinstance(mending, Counting):
+            return mending
         if look is None:
             return None
-        answers = await look(found.asks)
-        seen = [(p, number) for number, p in enumerate(answers) if p is not None and number != found.wanted]
+        answers = await look(mending.asks)
+        seen = [(p, number) for number, p in enumerate(answers) if p is not None and number != mending.wanted]
         if not seen:
             return None
-        difference = found.wanted - max(seen)[1]
-        several = found.more if difference > 0 else found.fewer
+        difference = mending.wanted - max(seen)[1]
+        several = mending.more if difference > 0 else mending.fewer
         if abs(difference) > len(several):
             return None
         return self._phrases.read(several[abs(difference) - 1])[0]
@@ -100,8 +100,8 @@ class PhrasePlanner:
         if len(clauses) > 1:
             return Plan("edit", f"in {len(clauses)} smaller parts", self._steps(clauses, situation.faults))
         other = clauses[0].canonical if clauses[0].known else refused.instruction
-        said = "in other words" if other != refused.instruction else "the same words, drawn anew"
-        return Plan("edit", said, (replace(refused, instruction=other, after=()),))
+        reason = "in other words" if other != refused.instruction else "the same words, drawn anew"
+        return Plan("edit", reason, (replace(refused, instruction=other, after=()),))
 
     def _steps(self, clauses: Sequence[Clause], faults: Sequence[FailedQuestion]) -> tuple[Step, ...]:
         """A step for each clause; clauses that speak of the same thing stay together, because each names it as it is

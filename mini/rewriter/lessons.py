@@ -133,6 +133,6 @@ def lesson(rng: Rng, split: Split = "train", task: Task | None = None, once: flo
         lines = "\n".join(f"{key} | {question}" for key, question in wording.checks)
         return Lesson(task, f"Checklist: {wording.text}", lines, wording)
     # Who knows the canonical language may use it: such a prompt stays as it is.
-    told = _caption(rng, wording.spec, once)
-    text = told if rng.random() < 0.04 and not wording.spec.absent else wording.text
-    return Lesson(task, f"Rewrite: {text}", reply_of(wording.thought, told), wording)
+    caption = _caption(rng, wording.spec, once)
+    text = caption if rng.random() < 0.04 and not wording.spec.absent else wording.text
+    return Lesson(task, f"Rewrite: {text}", reply_of(wording.thought, caption), wording)

@@ -34,8 +34,8 @@ the process grew to eleven gigabytes."""
 def encode(tokenizer: PreTrainedTokenizerFast, one: Lesson, thoughts: bool = True) -> tuple[list[int], int]:
     """Token ids of the whole chat, and how many of them the user's turn takes."""
     turn = [{"role": "user", "content": one.prompt}]
-    asked = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    head = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     reply = one.reply if thoughts else one.reply.partition("</think>")[2] or one.reply  # checklists have no thought
     tail = tokenizer(reply, add_special_tokens=False)["input_ids"]
     return [*head, *tail, tokenizer.eos_token_id], len(head)

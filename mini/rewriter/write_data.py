@@ -31,17 +31,17 @@ _REPAIRS = 0.2
 
 def triplets(count: int, seed: int = 0, once: float = 0.0) -> list[dict[str, Any]]:
     """SFT triplets of the training split, no prompt twice. `once` as in `mini.rewriter.lessons.lesson`."""
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     rng = np.random.default_rng((seed, _STREAMS["sft"]))
-    while len(found) < count:
+    while len(records) < count:
         one = lesson(rng, "train", "repair" if rng.random() < _REPAIRS else "rewrite", once)
         thought, rewrite = parts_of(one.reply)
         if one.task == "repair":
             row: dict[str, Any] = {"request": one.wording.text, "before": one.before, "failed": list(one.failed)}
         else:
             row = {"request": one.prompt.removeprefix("Rewrite: ")}
-        found.setdefault(row["request"], {**row, "thought": thought, "prompt": rewrite})
-    return list(found.values())
+        records.setdefault(row["request"], {**row, "thought": thought, "prompt": rewrite})
+    return list(records.values())
 
 
 def prompts(count: int, split: Split, seed: int = 0, without: Iterable[str] = ()) -> list[dict[str, str]]:

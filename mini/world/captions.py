@@ -36,9 +36,9 @@ def group_phrase(group: Group) -> str:
 def sides_of(plain: Spec, index: int, silent: Container[tuple[int, int]] = ()) -> str:
     """What a group's clause says of its relations: "left of red star and inside blue circle", or nothing. `silent`:
     (number of the relation, number of the group) of what the group does not say."""
-    told = [(n, r) for n, r in enumerate(plain.relations) if (n, index) not in silent]
-    sides = [f"{SIDES[r.kind][0]} {noun(plain, r.b)}" for _, r in told if r.a == index]
-    sides += [f"{SIDES[r.kind][1]} {noun(plain, r.a)}" for _, r in told if r.b == index]
+    stated = [(n, r) for n, r in enumerate(plain.relations) if (n, index) not in silent]
+    sides = [f"{SIDES[r.kind][0]} {noun(plain, r.b)}" for _, r in stated if r.a == index]
+    sides += [f"{SIDES[r.kind][1]} {noun(plain, r.a)}" for _, r in stated if r.b == index]
     return " and ".join(sides)
 
 

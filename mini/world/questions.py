@@ -180,26 +180,26 @@ def answer(query: Query, scene: Scene) -> bool:
     if query.kind == "word_place":
         return scene.word is not None and ((scene.word.y < 0.5) == (query.value == "top"))
     assert query.noun is not None
-    found = query.noun.find(scene)
+    cutouts = query.noun.find(scene)
     match query.kind:
         case "absent":
-            return not found
+            return not cutouts
         case "exists":
-            return bool(found)
+            return bool(cutouts)
         case "count":
-            return len(found) == NUMBERS.index(query.value)
+            return len(cutouts) == NUMBERS.index(query.value)
         case "size":
-            return bool(found) and all(c.size == query.value for c in found)
+            return bool(cutouts) and all(c.size == query.value for c in cutouts)
         case "fill":
-            return bool(found) and all(c.fill == query.value for c in found)
+            return bool(cutouts) and all(c.fill == query.value for c in cutouts)
         case "color":
-            return bool(found) and all(c.color == query.value for c in found)
+            return bool(cutouts) and all(c.color == query.value for c in cutouts)
         case "place":
-            return bool(found) and all(at_place(c, query.value) for c in found)
+            return bool(cutouts) and all(at_place(c, query.value) for c in cutouts)
     assert query.other is not None
     others = query.other.find(scene)
-    if not found or not others:
+    if not cutouts or not others:
         return False
     if query.kind == "same_color":
-        return len({c.color for c in (*found, *others)}) == 1
-    return all(stands(query.kind, a, b) for a in found for b in others)
+        return len({c.color for c in (*cutouts, *others)}) == 1
+    return all(stands(query.kind, a, b) for a in cutouts for b in others)

@@ -290,24 +290,24 @@ def sample_scene(rng: Rng, spec: Spec, tries: int = 40) -> Scene | None:
 
 def truths(spec: Spec) -> list[Query]:
     """All that a picture of the spec must answer with yes."""
-    asked: list[Query] = []
+    queries: list[Query] = []
     for i, group in enumerate(spec.groups):
         n = noun(spec, i)
         if group.count > 1:
-            asked.append(Query("count", n, value=questions.NUMBERS[group.count]))
+            queries.append(Query("count", n, value=questions.NUMBERS[group.count]))
         else:
-            asked.append(Query("exists", n))
+            queries.append(Query("exists", n))
         traits = (("size", group.size), ("fill", group.fill), ("place", group.place))
-        asked += [Query(kind, n, value=value) for kind, value in traits if value is not None]
-    asked += [Query(r.kind, noun(spec, r.a), noun(spec, r.b)) for r in spec.relations]
+        queries += [Query(kind, n, value=value) for kind, value in traits if value is not None]
+    queries += [Query(r.kind, noun(spec, r.a), noun(spec, r.b)) for r in spec.relations]
     if spec.sheet is not None:
-        asked.append(Query("sheet", value=spec.sheet))
+        queries.append(Query("sheet", value=spec.sheet))
     if spec.word is not None:
-        asked.append(Query("word", value=spec.word))
+        queries.append(Query("word", value=spec.word))
         if spec.word_place is not None:
-            asked.append(Query("word_place", value=spec.word_place))
-    asked += [Query("absent", Noun(absent.shape or "shape", absent.color, True)) for absent in spec.absent]
-    return asked
+            queries.append(Query("word_place", value=spec.word_place))
+    queries += [Query("absent", Noun(absent.shape or "shape", absent.color, True)) for absent in spec.absent]
+    return queries
 
 
 def sample_pair(rng: Rng, split: Split = "train") -> tuple[Spec, Scene]:

@@ -136,16 +136,16 @@ def _relation_sentence(rng: Rng, spec: Spec, relation: Relation, last: int | Non
 
 def _word_phrase(rng: Rng, spec: Spec) -> str:
     left, right = ('"', '"') if rng.random() < 0.6 else ("“", "”") if rng.random() < 0.5 else ("'", "'")
-    said = f"{left}{spec.word}{right}"
+    quoted = f"{left}{spec.word}{right}"
     where = f" {one_of(rng, synonyms.PLACES[spec.word_place])}" if spec.word_place else ""
     return one_of(
         rng,
         (
-            f"with the word {said}{where}",
-            f"it should say {said}{where}",
-            f"with the text {said}{where}",
-            f"the word {said} is printed{where}",
-            f"a caption reading {said}{where}",
+            f"with the word {quoted}{where}",
+            f"it should say {quoted}{where}",
+            f"with the text {quoted}{where}",
+            f"the word {quoted} is printed{where}",
+            f"a caption reading {quoted}{where}",
         ),
     )
 
@@ -250,12 +250,12 @@ def say(rng: Rng, spec: Spec) -> Wording:
     for absent in spec.absent:
         (tail if rng.random() < 0.6 else sentences).append(_absent_phrase(rng, absent))
     last = 0 if len(spec.groups) == 1 else None
-    told: list[str] = []
+    clauses: list[str] = []
     for i in rest:
         text, pronoun = _relation_sentence(rng, spec, spec.relations[i], last)
         if pronoun:
             pronouns.add(i)
-        told.append(text)
+        clauses.append(text)
         last = None
     if (
         rest
@@ -269,12 +269,12 @@ def say(rng: Rng, spec: Spec) -> Wording:
         be = "are" if spec.groups[1].count > 1 else "is"
         main = mentions[0]
         it = "them" if spec.groups[0].count > 1 else "it"
-        told[0] = f"{mentions[1]} {be} {one_of(rng, synonyms.RELATIONS[relation.kind])} {it}"
+        clauses[0] = f"{mentions[1]} {be} {one_of(rng, synonyms.RELATIONS[relation.kind])} {it}"
         pronouns.add(rest[0])
     opener = one_of(rng, OPENERS)
     text = opener + main + "".join((", " if rng.random() < 0.4 else " ") + t for t in tail)
     text = text.replace(",,", ",").strip().rstrip(",")
-    sentences = told + [sentences[i] for i in rng.permutation(len(sentences))]
+    sentences = clauses + [sentences[i] for i in rng.permutation(len(sentences))]
     for sentence in sentences:
         joiner = ". " if rng.random() < 0.75 else ", "
         text += joiner + (sentence[0].upper() + sentence[1:] if joiner == ". " else sentence)

@@ -68,8 +68,8 @@ def check_intent(request: str, rewrite: str, settings: GuardSettings = _DEFAULT)
     case = TextPair(_passage(request, languages), Passage(rewrite, languages), settings)
     rules = {name: rule for name, rule in RULES.items() if name not in settings.off}
     for gate in _GATES:
-        if gate in rules and (found := tuple(rules[gate](case))):
-            return found
+        if gate in rules and (findings := tuple(rules[gate](case))):
+            return findings
     return tuple(finding for rule in rules.values() for finding in rule(case))
 
 

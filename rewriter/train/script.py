@@ -29,10 +29,10 @@ def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[A
 def check_template(tokenizer: Any, chat: Chat, reply: str, **template_args: Any) -> None:
     """Raises ConfigError if the chat template does not give a taught reply back, as templates do that drop thoughts: the
     model would learn, or be trained on, something other than what its parser reads."""
-    asked = str(tokenizer.apply_chat_template(chat, tokenize=False, **template_args))
+    prompt = str(tokenizer.apply_chat_template(chat, tokenize=False, **template_args))
     turn = {"role": "assistant", "content": reply}
     whole = str(tokenizer.apply_chat_template([*chat, turn], tokenize=False, **template_args))
-    read, taught = parse_reply(whole.removeprefix(asked)), parse_reply(reply)
+    read, taught = parse_reply(whole.removeprefix(prompt)), parse_reply(reply)
     if read.prompt != taught.prompt or not read.thought.endswith(taught.thought):
         raise ConfigError(
             "the model's chat template does not give a reply back as it was taught: it changes the thought or the answer; "

@@ -46,10 +46,10 @@ async def complete(
 
 async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn, Image.Image | None]:
     """What the last message asks for, and the picture that it is about."""
-    said = [message for message in body.messages if message.role == "user"]
-    if not said:
+    messages = [message for message in body.messages if message.role == "user"]
+    if not messages:
         raise InputError("messages: there is none of the user's; say what to draw")
-    last = said[-1]
+    last = messages[-1]
     text = _without_pictures(last.text)
     own = last.pictures
     url = own[-1] if own else _latest(body.messages)
@@ -59,7 +59,7 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
     picture = await service.pictures.fetch(url)
     if models.turn_reader is None:
         return Turn("edit" if own else "draw", text), picture
-    earlier = tuple(_without_pictures(message.text) for message in said[-1 - _EARLIER : -1])
+    earlier = tuple(_without_pictures(message.text) for message in messages[-1 - _EARLIER : -1])
     context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
     async with models.calls:
         turn = await models.turn_reader(context)
