@@ -66,11 +66,11 @@ class EditEvaluator:
 
     async def _whole(self, judge: EditJudge, edit: Edit) -> Verdict:
         score = await judge(edit)
-        reasons = [reason for one in score.passes for reason in (*one.reasons, one.failure) if reason]
+        reasons = [reason for one_pass in score.passes for reason in (*one_pass.reasons, one_pass.failure) if reason]
         said = reasons[0] if reasons else ""
         if score.outcome is Outcome.FAILED or score.overall is None:
             return Verdict(DONE, Outcome.FAILED, reason=said or "the judge of edits gave no score", by=judge.name)
-        raw = "\n".join(text for one in score.passes for text in one.raw)
+        raw = "\n".join(text for one_pass in score.passes for text in one_pass.raw)
         return Verdict(DONE, Outcome.SCORED, score.overall, reason=said, raw=raw, by=judge.name)
 
 

@@ -674,8 +674,8 @@ def _edit_steps(steps: Sequence[Step], ctx: Context, most: int) -> tuple[EditSte
     assert ctx.models.editing is not None
     together = merged(in_order(steps), ctx.limits.tree.merge, ctx.models.editing.planner.join)
     return tuple(
-        EditStep(one.instruction, one.thought, one.questions, one.local, one.region, draft=one.draft)
-        for one in together[:most]
+        EditStep(step.instruction, step.thought, step.questions, step.local, step.region, draft=step.draft)
+        for step in together[:most]
     )
 
 

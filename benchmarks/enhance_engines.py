@@ -266,7 +266,7 @@ def spent(pid: int | None) -> float:
         return 0.0
     first = psutil.Process(pid)
     times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return sum(spent.user + spent.system for spent in times)
 
 
 def report(rounds: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
@@ -276,12 +276,12 @@ def report(rounds: list[dict[str, tuple[float, float]]], options: argparse.Names
     for name in rounds[0]:
         line = [f"{name:15}"]
         for at, clock in enumerate(("s", "CPU s")):
-            per_s = statistics.median(one[name][at] for one in rounds)
+            per_s = statistics.median(figures[name][at] for figures in rounds)
             line.append(f"{per_s:7,.0f} tokens/{clock}")
-            against = [("loop", [one[name][at] / one["loop"][at] for one in rounds])]
+            against = [("loop", [figures[name][at] / figures["loop"][at] for figures in rounds])]
             bare = "LLM.chat" if name in ("vllm", "calls", "server") else "bare"
             if bare in rounds[0]:
-                against.append((bare, [one[name][at] / one[bare][at] for one in rounds]))
+                against.append((bare, [figures[name][at] / figures[bare][at] for figures in rounds]))
             for other, ratios in against:
                 low, mid, high = min(ratios), statistics.median(ratios), max(ratios)
                 line.append(f"{mid:5.2f} ({low:.2f} to {high:.2f}) x {other}")
@@ -347,7 +347,7 @@ def answer(folder: Path, options: argparse.Namespace) -> None:
         for side in map(str.strip, sys.stdin):
             if side == "LLM.chat":
                 made = llm.chat(chats, params, use_tqdm=False)
-                assert sum(len(one.outputs[0].token_ids) for one in made) == total
+                assert sum(len(output.outputs[0].token_ids) for output in made) == total
             else:
                 runner.run(whole(options.prompts, total))
             out.write("done\n")

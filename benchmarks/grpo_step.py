@@ -200,7 +200,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         trainer.train()
         steps = [entry["step_time"] for entry in trainer.state.log_history if "step_time" in entry]
     last = timed.reward.last
-    distinct = {(one.sample.request, one.scored.prompt) for one in last if one.scored.prompt is not None}
+    distinct = {(reward.sample.request, reward.scored.prompt) for reward in last if reward.scored.prompt is not None}
     return {
         "step_s": median(steps[1:]),
         "reward_s": median(timed.seconds[1:]),

@@ -99,7 +99,7 @@ async def score_edits(
                 result = await asyncio.to_thread(open_image, pictures / item.place)
                 keys.add(item.id)
                 made = await judge(Edit(source, result, item.instruction))
-            failure = next((one.failure for one in made.passes if one.failure), "no score")
+            failure = next((one_pass.failure for one_pass in made.passes if one_pass.failure), "no score")
             return {name: getattr(made, name) for name in SCORES} | {"failure": failure if made.overall is None else ""}
 
         known = journal.get(("edit", item.id))
@@ -181,7 +181,7 @@ def edit_sections(figures: Mapping[str, Any]) -> list[Section]:
 
 def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:
     """The judge of `profile` as a judge of edits. Raises InputError for an unknown method."""
-    fitting: Sequence[Method] = [one for one in get_args(Method) if one == method]
+    fitting: Sequence[Method] = [known for known in get_args(Method) if known == method]
     if not fitting:
         raise InputError(f"--judge {method} does not fit edits: {', '.join(EDIT_METHODS)}")
     judge: Judge | None = open_judge(profile.judge) if method == "checks" else None

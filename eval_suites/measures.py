@@ -87,7 +87,7 @@ def reliability(pairs: Sequence[Pair], found: Sequence[Preference]) -> Figure | 
     if not known:
         return None
     bins, error = calibration([p for p, _ in known], [truth for _, truth in known])
-    return {"ece": error, "bins": [asdict(one) for one in bins]}
+    return {"ece": error, "bins": [asdict(part) for part in bins]}
 
 
 def position_bias(one: Sequence[Preference], other: Sequence[Preference], tie: float) -> Figure:
@@ -205,7 +205,7 @@ def correlation(rated: Sequence[Rated], scores: Sequence[float | None]) -> Figur
 def by_tag(rated: Sequence[Rated], scores: Sequence[float | None]) -> Mapping[str, Figure]:
     """`correlation` for each tag."""
     table = {}
-    for tag in sorted({tag for one in rated for tag in one.tags}):
+    for tag in sorted({tag for picture in rated for tag in picture.tags}):
         mine = [n for n, one in enumerate(rated) if tag in one.tags]
         table[tag] = correlation([rated[n] for n in mine], [scores[n] for n in mine])
     return table

@@ -198,8 +198,10 @@ class Work:
         """The picture that the system's own evaluator likes best, by its own checklist: it never sees the questions."""
         made = await self.many(item, rewritten)
         checks = await self.checklist(item, "own", self.models.checklist_maker)
-        reports = [await self.judged(one, item.prompt, checks, "own", self.models.evaluator) for one in made.pictures]
-        scores = [one["score"] for one in reports]
+        reports = [
+            await self.judged(picture, item.prompt, checks, "own", self.models.evaluator) for picture in made.pictures
+        ]
+        scores = [report["score"] for report in reports]
         best = max(range(len(scores)), key=lambda i: (scores[i] is not None, scores[i] or 0.0, -i))
         return replace(made, pictures=(made.pictures[best],))
 
@@ -573,14 +575,14 @@ def notes(
 
 
 def _first_failure(results: Results) -> str:
-    lost = [one for row in results.values() for one in row.values() if isinstance(one, str)]
+    lost = [result for row in results.values() for result in row.values() if isinstance(result, str)]
     return next(iter([*lost, *(line.rstrip(".") for line in _unanswered(results))]), "no picture was judged")
 
 
 def _unanswered(results: Results) -> list[str]:
     """A note if the judge failed on so much that the figures are those of the questions it happened to answer."""
-    answered = [one for row in results.values() for one in row.values() if isinstance(one, Answered)]
-    verdicts = [verdict for one in answered for picture in one.verdicts for verdict in picture]
+    answered = [result for row in results.values() for result in row.values() if isinstance(result, Answered)]
+    verdicts = [verdict for result in answered for picture in result.verdicts for verdict in picture]
     failed = [reason for _, reason, state in verdicts if state == Outcome.FAILED.value]
     if len(failed) <= MANY * len(verdicts):
         return []

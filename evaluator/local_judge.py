@@ -108,8 +108,8 @@ class TransformersJudge:
             self._shared = self._agrees(vlm, pictures[0])
             self._compared = True
         if not self._shared:
-            return [[answer_plain(vlm, one.image, text) for text in one.texts] for one in pictures]
-        encoded = [encode(vlm, one.image, one.texts) for one in pictures]
+            return [[answer_plain(vlm, picture.image, text) for text in picture.texts] for picture in pictures]
+        encoded = [encode(vlm, picture.image, picture.texts) for picture in pictures]
         alike: dict[object, list[int]] = defaultdict(list)
         for index, one in enumerate(encoded):
             alike[one.shape].append(index)

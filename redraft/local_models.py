@@ -66,7 +66,7 @@ class LocalModel:
         for message in request.messages:
             parts = (message.content,) if isinstance(message.content, str) else message.content
             pictures = [part for part in parts if not isinstance(part, str)]
-            images += [one if one.mode == "RGB" else one.convert("RGB") for one in pictures]
+            images += [picture if picture.mode == "RGB" else picture.convert("RGB") for picture in pictures]
             content: object = "\n".join(self.defuse(part) for part in parts if isinstance(part, str))
             if self.processor is not None:
                 # Templates of vision-language models want lists, some of them even if there is no picture.

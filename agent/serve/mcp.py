@@ -169,7 +169,7 @@ def mount(app: FastAPI, service: Service) -> None:
         max_sessions=service.bounds.max_conversations,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    (route,) = [one for one in inner.routes if isinstance(one, Route | Mount)]
+    (route,) = [route for route in inner.routes if isinstance(route, Route | Mount)]
     app.router.routes.append(route)
     app.state.lifespans.append(mcp.session_manager.run)
 

@@ -115,7 +115,7 @@ async def more(work: Work, items: Sequence[Item], results: Results) -> dict[str,
     judged: list[Judged] = []
     if source is not None:
         both = await asyncio.gather(*(_judged(work, item, results[source][item.id]) for item in items))
-        judged = [one for one in both if one]
+        judged = [verdicts for verdicts in both if verdicts]
     figures = {"prompts": len(items), **table(rows, judged, work.images)}
     if work.given is None:
         figures |= await _parts(work, items)
@@ -187,8 +187,8 @@ def table(
     """All figures of the table as plain numbers. Prompts that failed (None) do not count, and are counted."""
     figures: dict[str, Any] = {}
     for row, cells in rows.items():
-        there = [one for one in cells if one is not None]
-        scores = [one.score for one in there if one.score is not None]
+        there = [cell for cell in cells if cell is not None]
+        scores = [cell.score for cell in there if cell.score is not None]
         figures[row] = {
             "title": ROWS[row].format(n=images),
             "every_check_right": asdict(bootstrap([float(all(r.right)) for r in there])) if there else None,
@@ -208,20 +208,20 @@ def table(
 
 
 def _judge(judged: Sequence[Judged]) -> dict[str, Any] | None:
-    scored = [(k, p, truth) for one in judged for k, p, truth in one if p is not None]
+    scored = [(k, p, truth) for verdicts in judged for k, p, truth in verdicts if p is not None]
     if not scored:
         return None
     points: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for key_point, p, truth in scored:
         points[key_point].append((p, truth))
     bins, error = calibration([p for _, p, _ in scored], [t for _, _, t in scored])
-    shares = [[(p >= 0.5) == truth for _, p, truth in one if p is not None] for one in judged]
+    shares = [[(p >= 0.5) == truth for _, p, truth in verdicts if p is not None] for verdicts in judged]
     return {
         "answers": sum(map(len, judged)),
         "failed": sum(map(len, judged)) - len(scored),
         "accuracy": asdict(bootstrap([fmean(share) for share in shares if share])),
         "ece": error,
-        "bins": [asdict(one) for one in bins],
+        "bins": [asdict(part) for part in bins],
         "key_points": {
             k: {
                 "accuracy": fmean((p >= 0.5) == t for p, t in v),

@@ -253,14 +253,14 @@ def edit_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, An
     """Figures of pairs: of each way, and what one way has over another on the same pairs."""
     rows = {}
     for way, results in found.items():
-        long = [_both(one) for one in results if len(one["followed"]) >= MANY_OPS]
+        long = [_both(result) for result in results if len(result["followed"]) >= MANY_OPS]
         rows[way] = {
-            "followed": asdict(bootstrap([float(all(one["followed"])) for one in results])),
-            "kept": asdict(bootstrap([float(one["kept"]) for one in results])),
-            "both": asdict(bootstrap([_both(one) for one in results])),
+            "followed": asdict(bootstrap([float(all(result["followed"])) for result in results])),
+            "kept": asdict(bootstrap([float(result["kept"]) for result in results])),
+            "both": asdict(bootstrap([_both(result) for result in results])),
             "both_long": asdict(bootstrap(long)) if long else None,
             "long": len(long),
-            "images": fmean(one["drawn"] for one in results),
+            "images": fmean(result["drawn"] for result in results),
         }
     gains = {}
     for ours, theirs in (("best", "single"), ("loop", "best"), ("tree", "loop")):
@@ -287,9 +287,9 @@ def turn_table(sessions: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) ->
     for way, talks in sessions.items():
         turns = [[_both(turn) for turn in talk] + [0.0] * (TURNS - len(talk)) for talk in talks]
         rows[way] = {
-            "turns": asdict(bootstrap([fmean(one) for one in turns])),
-            "whole": asdict(bootstrap([float(all(one)) for one in turns])),
-            "by_turn": [fmean(one[n] for one in turns) for n in range(TURNS)],
+            "turns": asdict(bootstrap([fmean(turn) for turn in turns])),
+            "whole": asdict(bootstrap([float(all(turn)) for turn in turns])),
+            "by_turn": [fmean(turn[n] for turn in turns) for n in range(TURNS)],
             "images": fmean(turn["drawn"] for talk in talks for turn in talk),
         }
     return {"rows": rows}
@@ -385,7 +385,7 @@ Advance = Callable[[str], None]
 
 async def measure_pairs(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
     requests = sample_pairs(count, seed)
-    results = {way: await _gather(way, advance, (editing.edit(way, one) for one in requests)) for way in WAYS}
+    results = {way: await _gather(way, advance, (editing.edit(way, request) for request in requests)) for way in WAYS}
     return {"edits": edit_table(results)}
 
 

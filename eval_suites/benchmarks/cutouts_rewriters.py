@@ -65,11 +65,11 @@ class Answer:
 
 
 def every(answers: Sequence[Answer]) -> list[float]:
-    return [float(all(one.right)) for one in answers]
+    return [float(all(answer.right)) for answer in answers]
 
 
 def share(answers: Sequence[Answer]) -> list[float]:
-    return [fmean(one.right) for one in answers]
+    return [fmean(answer.right) for answer in answers]
 
 
 def truth(answers: Sequence[Answer], wordings: Sequence[Wording]) -> list[float]:
@@ -91,7 +91,7 @@ def _mean(runs: Sequence[Sequence[float]]) -> list[float]:
 
 def row_of(title: str, runs: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """A row of the table; several runs are averaged prompt by prompt."""
-    scores = [score for run in runs for one in run if (score := one.judge) is not None]
+    scores = [score for run in runs for answer in run if (score := answer.judge) is not None]
     judged = [
         fmean(known) for run in zip(*runs, strict=True) if (known := [a.judge for a in run if a.judge is not None])
     ]
@@ -101,8 +101,8 @@ def row_of(title: str, runs: Sequence[Sequence[Answer]]) -> dict[str, Any]:
         "checks_right": asdict(bootstrap(_mean([share(run) for run in runs]))),
         "judge": asdict(bootstrap(judged)) if judged else None,
         "unscored": sum(len(run) for run in runs) - len(scores),
-        "images": fmean(one.images for run in runs for one in run),
-        "fallback": fmean(one.fallback for run in runs for one in run),
+        "images": fmean(answer.images for run in runs for answer in run),
+        "fallback": fmean(answer.fallback for run in runs for answer in run),
     }
 
 
@@ -192,7 +192,7 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
     if "curves" in figures:
         names = ("judge", "oracle", "gap", "every_check_right")
         rows = [
-            [str(step), *(f"{fmean(one[key]['mean'] for one in ones):.3f}" for key in names)]
+            [str(step), *(f"{fmean(record[key]['mean'] for record in ones):.3f}" for key in names)]
             for step, ones in _by_step(figures["curves"]).items()
         ]
         text = (
@@ -209,15 +209,15 @@ def curves_svg(figures: Mapping[str, Any]) -> str:
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = figures["curves"]
     steps = _by_step(curves)
     last = max(max(steps), 1)
-    values = [one[key]["mean"] for ones in curves.values() for one in ones for key in ("judge", "oracle")]
-    gaps = [one["gap"]["mean"] for ones in curves.values() for one in ones]
+    values = [record[key]["mean"] for ones in curves.values() for record in ones for key in ("judge", "oracle")]
+    gaps = [record["gap"]["mean"] for ones in curves.values() for record in ones]
     upper = _Panel(50, 30, 420, 190, last, _around(values))
     lower = _Panel(50, 270, 420, 110, last, _around([*gaps, 0.0]))
     parts = [upper.frame("share of 1"), lower.frame("judge - oracle"), lower.level(0.0)]
     for panel, key, colour in ((upper, "judge", "#c8582b"), (upper, "oracle", "#2662c8"), (lower, "gap", "#444444")):
-        runs = ([(one["step"], one[key]["mean"]) for one in ones] for ones in curves.values())
+        runs = ([(record["step"], record[key]["mean"]) for record in ones] for ones in curves.values())
         parts += [panel.line(run, colour, 1, 0.45) for run in runs]
-        mean = [(step, fmean(one[key]["mean"] for one in ones)) for step, ones in steps.items()]
+        mean = [(step, fmean(record[key]["mean"] for record in ones)) for step, ones in steps.items()]
         parts.append(panel.line(mean, colour, 2.5, 1))
     legend = (
         '<text x="60" y="20" fill="#c8582b">judge\'s reward</text>'
@@ -270,7 +270,7 @@ class _Panel:
 
 def _by_step(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[int, list[Mapping[str, Any]]]:
     """The points of all runs at the steps that every run has."""
-    runs = [{one["step"]: one for one in ones} for ones in curves.values()]
+    runs = [{record["step"]: record for record in ones} for ones in curves.values()]
     shared = sorted(set.intersection(*(set(run) for run in runs)))
     return {step: [run[step] for run in runs] for step in shared}
 

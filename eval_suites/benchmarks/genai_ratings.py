@@ -29,8 +29,8 @@ def load(place: Path, _: str, unpacked: Path) -> JudgeData:
             made.append(Rated(f"{key} {model}", prompt, _picture(file.parent, model, key), fmean(ratings), key, tags))
         return made
 
-    rated = [one for group in read_json_dict(file, read) for one in group]
-    prompts = len({one.group for one in rated})
+    rated = [picture for group in read_json_dict(file, read) for picture in group]
+    prompts = len({picture.group for picture in rated})
     notes = published_notes(file, prompts, 527 if prompts == 527 else 1600)
     return JudgeData((file, file.parent / "genai_skills.json"), rated=tuple(rated), notes=notes)
 

@@ -32,7 +32,7 @@ def load(place: Path, _: str, unpacked: Path) -> JudgeData:
                 names, label = ("rejected", "chosen"), "second"
         else:
             names, label = ("first", "second"), want(row, "label", str)
-        labels = [one for one in _LABELS if one == label]
+        labels = [known for known in _LABELS if known == label]
         if not labels:
             raise InputError(f"field 'label' is {label!r}, not {', '.join(_LABELS)}")
         root = file.parent

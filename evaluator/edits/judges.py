@@ -225,15 +225,15 @@ def ensemble(rubric: Rubric, passes: list[EditPass], reduction: Reduction = "mea
 
     The feedback is what the judge said in the pass that scored lowest: the one that saw something amiss, if any did.
     """
-    whole = [one for one in passes if one.outcome is Outcome.SCORED]
+    whole = [one_pass for one_pass in passes if one_pass.outcome is Outcome.SCORED]
     failed = len(passes) - len(whole)
     if not whole:
         return EditScore(rubric.name, Outcome.FAILED, failed=failed, passes=tuple(passes))
-    each = [rubric.parts(one.numbers) for one in whole]
+    each = [rubric.parts(one_pass.numbers) for one_pass in whole]
     overalls = [parts.overall for parts in each]
     if reduction == "score_of_means":
         names = whole[0].numbers
-        each = [rubric.parts({name: fmean(one.numbers[name] for one in whole) for name in names})]
+        each = [rubric.parts({name: fmean(one_pass.numbers[name] for one_pass in whole) for name in names})]
     return EditScore(
         method=rubric.name,
         outcome=Outcome.SCORED,

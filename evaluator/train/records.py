@@ -76,7 +76,7 @@ def load_judgements(places: Sequence[str | Path], spool: Path, *, max_bad: float
             places_of_records.append(place)
         else:
             bad.append(BadRecord(*place, picture))
-    order = {source: number for number, source in enumerate(dict.fromkeys(one.file for one in bad))}
+    order = {source: number for number, source in enumerate(dict.fromkeys(record.file for record in bad))}
     bad.sort(key=lambda one: (order[one.file], one.line))
     return LoadedRecords(tuple(records), tuple(bad), tuple(places_of_records)).within(max_bad)
 

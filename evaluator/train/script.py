@@ -173,7 +173,7 @@ def _parts(data: JudgeArguments, out: Path, *, first: bool) -> RecordParts:
             raise InputError(f"{common}; take them out of one, or the figures would flatter")
     else:
         parts = split(learn, data.calibration_share, data.report_share, data.split_seed)
-    if len({one.accept for one in parts.learn}) == 1:
+    if len({record.accept for record in parts.learn}) == 1:
         only = "accept" if parts.learn[0].accept else "reject"
         raise InputError(f"every record to learn from says {only}; a judge needs both")
     return parts
@@ -334,7 +334,7 @@ async def ask_judge(
 async def _one(judge: Judge, records: Sequence[Judgement], indices: Sequence[int]) -> list[RecordAnswer]:
     mine = [records[index] for index in indices]
     image = await asyncio.to_thread(mine[0].picture.open)
-    verdicts = await judge(image, mine[0].request, [one.check for one in mine])
+    verdicts = await judge(image, mine[0].request, [record.check for record in mine])
     return [
         RecordAnswer(
             key_point=one.check.key_point,

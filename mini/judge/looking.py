@@ -80,7 +80,7 @@ def patch_batch(scenes: Sequence[Scene]) -> PatchBatch:
     labels = [patch_labels(scene, SIDE) for scene in scenes]
     names = list(SHEETS)
     stacked = {
-        part: torch.from_numpy(np.stack([getattr(one, part) for one in labels]))
+        part: torch.from_numpy(np.stack([getattr(label, part) for label in labels]))
         for part in ("thing", "color", "fill", "word", "middle", "lengths")
     }
     return PatchBatch(**stacked, sheet=torch.tensor([names.index(scene.sheet) for scene in scenes]))

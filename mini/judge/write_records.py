@@ -47,7 +47,7 @@ def drawn(rng: Rng, count: int, pipeline: Any | None = None, seed: int = 0) -> I
         wordings = [say(rng, spec) for spec, _ in pairs]
         images = [draw(mess(rng, scene) if rng.random() < _MESSY else scene) for _, scene in pairs]
         if pipeline is not None:
-            images[::2] = _generated(pipeline, [one.caption for one in wordings[::2]], seed + start)
+            images[::2] = _generated(pipeline, [wording.caption for wording in wordings[::2]], seed + start)
         yield from map(Drawn, wordings, images)
 
 

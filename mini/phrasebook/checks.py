@@ -88,7 +88,7 @@ class Aftermath:
     _names: list[Name] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._names = [dict(one.thing.values) for one in self.seen]
+        self._names = [dict(seen.thing.values) for seen in self.seen]
 
     def wanted(self) -> list[tuple[str, str]]:
         """(key point, question) of what the instruction asks for; each question once, whatever it was asked for."""
@@ -203,11 +203,11 @@ class Aftermath:
     def _same(self, clause: Clause) -> list[Clause]:
         """The clauses that call what they mean by the same words as this one, in their order."""
         mine = self._pick(clause)
-        return [one for one in self.clauses if self._changes(one) and self._pick(one) == mine]
+        return [clause for clause in self.clauses if self._changes(clause) and self._pick(clause) == mine]
 
     def _new_name(self, clause: Clause) -> Name:
         """What a clause and others about the same thing call it afterwards, if that is not as before."""
-        return {slot: value for one in self._same(clause) for slot, value in self.phrases.new_name(one).items()}
+        return {slot: value for twin in self._same(clause) for slot, value in self.phrases.new_name(twin).items()}
 
     def _renames(self, clause: Clause) -> bool:
         return clause.rule is not None and bool(clause.rule.becomes)
@@ -285,7 +285,7 @@ class Aftermath:
         elif self._renames(clause) and meant is not None:
             for at in meant.things:
                 after = self._after[at] if meant.whole else self._names[at] | self._new_name(clause)
-                names += [one for one in (self._names[at], after) if one is not None]
+                names += [name for name in (self._names[at], after) if name is not None]
         questions = [self._how_many(name) for name in names]
         if any(question is not None for question in questions):
             return [(_KEY_POINT, question) for question in questions if question is not None]
@@ -430,8 +430,10 @@ class PhraseEditChecks:
         there = [thing for thing in things if sure.get(thing.there, 0.0) >= self._pass_at]
         sure |= await self._sure(source, instruction, [question for thing in there for question in thing.counts])
         seen = [SeenThing(thing, sure) for thing in there]
-        more = await self._sure(source, instruction, [ask.question for one in seen for ask in one.asks(self._pass_at)])
-        return [SeenThing(one.thing, sure | more) for one in seen]
+        more = await self._sure(
+            source, instruction, [ask.question for thing in seen for ask in thing.asks(self._pass_at)]
+        )
+        return [SeenThing(thing.thing, sure | more) for thing in seen]
 
     async def _sure(self, source: Image.Image, instruction: str, questions: Sequence[str]) -> dict[str, float]:
         """P(yes) of each question that the judge could answer."""

@@ -452,7 +452,7 @@ class Phrases:
             word = match[0]
             if word in self._words:
                 return word
-            likely = [one for one in self._words if one[0] == word[0]]
+            likely = [known for known in self._words if known[0] == word[0]]
             return next(iter(get_close_matches(word, likely, n=1, cutoff=_ALIKE)), word)
 
         return re.sub(r"\b[a-z]{4,}\b", right, text)

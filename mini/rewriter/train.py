@@ -49,7 +49,7 @@ def exact(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, count: in
     scores: dict[str, float] = {}
     for task in ("rewrite", "checklist", "repair"):
         lessons = [lesson(rng, "test", task) for _ in range(count)]
-        turns = [[{"role": "user", "content": one.prompt}] for one in lessons]
+        turns = [[{"role": "user", "content": sample.prompt}] for sample in lessons]
         texts = [tokenizer.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in turns]
         batch = tokenizer(
             texts, padding=True, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False
@@ -70,7 +70,7 @@ def _tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
     """The run's tokenizer: made once, so that a run which goes on after a change to the lessons keeps its tokens."""
     if not (folder / "tokenizer.json").is_file():
         rng = np.random.default_rng((seed, 7))
-        corpus = [text for one in (lesson(rng) for _ in range(4000)) for text in (one.prompt, one.reply)]
+        corpus = [text for sample in (lesson(rng) for _ in range(4000)) for text in (sample.prompt, sample.reply)]
         train_tokenizer(corpus).save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def refill(i: int) -> None:
         rng = np.random.default_rng((options.seed, 8, i))
         lessons = (lesson(rng, once=options.once) for _ in range(options.batch * SORTED))
-        many = [encode(tokenizer, one, options.thoughts) for one in lessons]
+        many = [encode(tokenizer, sample, options.thoughts) for sample in lessons]
         many.sort(key=lambda pair: len(pair[0]))
         chunks = [many[k * options.batch : (k + 1) * options.batch] for k in range(SORTED)]
         queue.extend(chunks[int(k)] for k in rng.permutation(SORTED))

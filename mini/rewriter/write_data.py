@@ -64,7 +64,7 @@ def untrained(folder: Path, seed: int = 0, corpus: int = 4000) -> None:
     from mini.rewriter.model import build_model, save, train_tokenizer
 
     rng = np.random.default_rng((seed, _STREAMS["corpus"]))
-    texts = [text for one in (lesson(rng) for _ in range(corpus)) for text in (one.prompt, one.reply)]
+    texts = [text for sample in (lesson(rng) for _ in range(corpus)) for text in (sample.prompt, sample.reply)]
     tokenizer = train_tokenizer(texts)
     torch.manual_seed(seed)
     save(build_model(tokenizer), tokenizer, folder)

@@ -132,13 +132,13 @@ async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Im
             body = parsed(EditsBody, {name: value for name, value in fields.items() if name not in ("images", "mask")})
             files = [one for name in ("image", "image[]") for one in form.getlist(name) if isinstance(one, UploadFile)]
             _require_one(files)
-            pictures = [await service.pictures.read(await one.read()) for one in files]
+            pictures = [await service.pictures.read(await file.read()) for file in files]
             upload = form.get("mask")
             mask = await service.pictures.read_mask(await upload.read()) if isinstance(upload, UploadFile) else None
     else:
         body = parsed(EditsBody, await _json(request))
         _require_one(body.images)
-        pictures = [await service.pictures.fetch(one.image_url) for one in body.images]
+        pictures = [await service.pictures.fetch(image.image_url) for image in body.images]
         mask = None if body.mask is None else (await service.pictures.fetch(body.mask.image_url)).convert("L")
     if mask is not None:
         mask = await asyncio.to_thread(fit_mask, mask, pictures[0].size)
@@ -159,7 +159,7 @@ async def _answer(
     if body.stream:
         return await streamed(_told(service, body, begin(seed), name, base))
     seeds = [None if seed is None else (seed + number) % _SEEDS for number in range(body.n)]
-    drawn = await while_there(request, _all([begin(one) for one in seeds]))
+    drawn = await while_there(request, _all([begin(seed) for seed in seeds]))
     data: list[dict[str, Any]] = []
     usage = sum((seen.usage for seen in drawn), start=type(drawn[0].usage)())
     size = (0, 0)
@@ -191,7 +191,7 @@ async def _all(drawings: list[Drawing]) -> list[DrawingState]:
     tasks: list[asyncio.Task[DrawingState]] = []
     try:
         async with asyncio.TaskGroup() as together:
-            tasks = [together.create_task(to_end(one)) for one in drawings]
+            tasks = [together.create_task(to_end(drawing)) for drawing in drawings]
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None
     return [task.result() for task in tasks]
