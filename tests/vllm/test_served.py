@@ -67,7 +67,7 @@ async def test_the_rewriter_says_what_it_says_in_process(served: Path) -> None:
     mini, profile = load_profile("mini"), load_profile(str(served))
     asking = Asking.of(profile.rewriter)
     requests = [asking.first(prompt, 0, 0) for prompt in PROMPTS]
-    local, server = TransformersChat(mini.rewriter.model.model), OpenAIChat(profile.rewriter.model)
+    local, server = TransformersChat(mini.rewriter.model), OpenAIChat(profile.rewriter.model)
     here: list[ChatReply] = await asyncio.gather(*(local(request) for request in requests))
     there: list[ChatReply] = await asyncio.gather(*(server(request) for request in requests))
     await server.aclose()
@@ -80,7 +80,7 @@ async def test_the_rewriter_says_what_it_says_in_process(served: Path) -> None:
 async def test_the_judge_is_as_sure_as_in_process(served: Path) -> None:
     """Yes/no probabilities within 0.02, of pictures in two sizes and questions of every kind."""
     mini, profile = load_profile("mini"), load_profile(str(served))
-    local = TransformersJudge(mini.judge.model)
+    local = TransformersJudge(mini.judge)
     chat = OpenAIChat(profile.judge.model)
     server = ServerJudge(chat, profile.judge)
     rng = np.random.default_rng(20)
