@@ -112,7 +112,6 @@ def _docstrings(tree: ast.AST) -> Iterator[str]:
 def measure_sources() -> dict[str, str]:
     sources = list_sources()
     texts = {path: path.read_text(encoding="utf-8") for path in sources}
-    lines = sum(text.count("\n") for text in texts.values())
     classes: dict[str, set[Path]] = {}
     words = Counter[str]()
     functions: list[str] = []
@@ -149,7 +148,7 @@ def measure_sources() -> dict[str, str]:
     per_thousand = {word: 1000 * sum(words[w] for w in word.split("+")) / total for word in ("where", "if+when")}
     one_word = sum("_" not in name for name in functions) / len(functions)
     return {
-        "lines of Python outside tests": f"{lines:,}",
+        "lines of Python in the packages": f"{package_lines:,}",
         "modules with exactly one importer": f"{len(single)} of {len(modules)}",
         "public class names in several modules": f"{len(several)}" + (f" ({', '.join(several)})" if several else ""),
         "one-word function names": f"{one_word:.0%}",
