@@ -17,6 +17,7 @@ import inspect
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar, overload
 
 from redraft.coroutines import run_coroutine
@@ -156,8 +157,13 @@ def enhance(requests: str | Iterable[str], **settings: Any) -> Enhanced | list[E
     return run_coroutine(enhance_async(requests, **settings))
 
 
+_OWN = frozenset({"_pipeline", "_enhancer", "_loop", "last"})
+"""Attributes of an EnhancedPipeline that are not its pipeline's."""
+
+
 class EnhancedPipeline:
-    """A diffusers pipeline that enhances the prompts it is called with; all else is the pipeline's own.
+    """A diffusers pipeline that enhances the prompts it is called with; all else is the pipeline's own: attributes are
+    read from it and set on it, and what its methods give back for itself (`.to("cuda")`) is this wrapper.
 
     `last` holds what was made of the prompts of the latest call. A negative prompt of the rewriter is passed on if
     the pipeline takes one and the caller gave none.
@@ -183,7 +189,24 @@ class EnhancedPipeline:
         return self._pipeline(prompts[0] if single else prompts, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._pipeline, name)
+        if name in _OWN:  # not set yet: the wrapper is being copied
+            raise AttributeError(name)
+        value = getattr(self._pipeline, name)
+        if not inspect.ismethod(value) or value.__self__ is not self._pipeline:
+            return value
+
+        @wraps(value)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = value(*args, **kwargs)
+            return self if result is self._pipeline else result
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            super().__setattr__(name, value)
+        else:
+            setattr(self._pipeline, name, value)
 
     @property
     def _takes_negative(self) -> bool:

@@ -119,6 +119,30 @@ def test_a_pipeline_enhances_first() -> None:
     assert pipe.device == "cpu"
 
 
+def test_the_wrapper_stays_and_attributes_reach_the_pipeline() -> None:
+    class Movable(StableDiffusionXLPipeline):
+        scheduler = "default"
+
+        def to(self, device: str) -> Movable:
+            self.device = device
+            return self
+
+        def steps(self) -> int:
+            return 7
+
+    inner = Movable()
+    wrapper = enhance_pipeline(inner, profile=WORKSTATION, engine=Negative())
+    pipe = wrapper.to("cuda")
+    assert pipe is wrapper
+    assert inner.device == "cuda"
+    pipe.scheduler = "euler"
+    assert inner.scheduler == "euler"
+    assert pipe.steps() == 7
+    pipe("a fox")
+    assert inner.calls[-1][0] == "red fox, on a wall"
+    assert pipe.last[0].request == "a fox"
+
+
 async def test_a_pipeline_inside_a_running_loop() -> None:
     pipe = enhance_pipeline(Pipeline(), profile=WORKSTATION, engine="fake")
     assert pipe("a fox") == "picture"
