@@ -64,7 +64,7 @@ def draw(
     models:   the models of `profile`, opened once by `agent.models.open_models` for many runs.
 
     Raises UsageError for anything that cannot be used, and BackendError if a model or server fails; the run is then
-    kept, and `redraft resume` goes on with it. Works in a notebook, too.
+    kept, and `redraft resume` continues it. Works in a notebook, too.
     """
     return run_coroutine(
         draw_async(request, profile=profile, out=out, seed=seed, limits=limits, models=models),
@@ -202,7 +202,7 @@ async def _finish(
         )
         result = await run.run()
     if result.stop is StopReason.FAILED:
-        raise BackendError(f"{result.error}\nwhen that is mended, go on with: redraft resume {result.folder}")
+        raise BackendError(f"{result.error}\nwhen that is mended, continue with: redraft resume {result.folder}")
     return result
 
 

@@ -281,7 +281,7 @@ def _follow(run: Run) -> RunResult:
                     answer = _answer()
         except (KeyboardInterrupt, EOFError):
             view.__exit__()
-            sys.stderr.write(f"\ninterrupted; go on with: redraft resume {shlex.quote(str(folder))}\n")
+            sys.stderr.write(f"\ninterrupted; continue with: redraft resume {shlex.quote(str(folder))}\n")
             sys.stderr.flush()
             leave_soon()
             run.models.close()
@@ -307,7 +307,7 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
     if result.stop is StopReason.FAILED:
         best = "" if result.image is None else f"\nthe best picture so far: {result.image}"
         again = f"redraft resume {shlex.quote(str(result.folder))}"
-        raise BackendError(f"{result.error}{best}\nwhen that is mended, go on with: {again}")
+        raise BackendError(f"{result.error}{best}\nwhen that is mended, continue with: {again}")
     if as_json:
         write_json(drawn_json(result), stdout)
         return

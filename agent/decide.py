@@ -1,4 +1,4 @@
-"""Which attempt is best, and whether to go on. Pure functions of what was seen; the graph only stores what they say."""
+"""Which attempt is best, and whether the run continues. Pure functions of what was seen; the graph only stores what they say."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def rounds_without_gain(attempts: Sequence[Attempt]) -> int:
 
 
 def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, cancelled: bool = False) -> Decision:
-    """Go on, or stop and why. `attempts` in the order in which they were made; `elapsed_s` seconds of work so far.
+    """Whether the run continues, or stops and why. `attempts` in the order in which they were made; `elapsed_s`: seconds
+    of work so far.
 
     Reasons are looked at in this order: accepted (or, if words of the request are unchecked, unchecked), cancelled,
     unchecked and failed (nothing so far could be scored, so that more pictures would be drawn blindly: because nothing of

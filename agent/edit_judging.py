@@ -1,4 +1,4 @@
-"""Judging the edits of a picture that the user gave: the questions, and what they come to with what was kept."""
+"""Judging the edits of a picture that the user gave: the questions, and the score from their answers and from what was kept."""
 
 from __future__ import annotations
 

@@ -483,7 +483,7 @@ def _note_branches(branches: tuple[Branch, ...], state: State, runtime: Node) ->
 
 
 async def _with_area(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
-    """The plan with a picture of where its step is to be made, if anybody knows."""
+    """The plan with a picture of where its step is to be made, if it is known."""
     now = plan.steps[plan.at]
     if now.area is not None:
         return plan
@@ -535,7 +535,7 @@ async def _with_draft(plan: EditPlan, state: State, ctx: Context) -> EditPlan:
 
 
 async def _plan_again(plan: EditPlan, state: State, runtime: Node) -> EditPlan | None:
-    """The plan with its step planned anew, once. None if the planner has no other words for it and a new picture
+    """The plan with its step planned again, once. None if the planner has no other words for it and a new picture
     can be drawn instead."""
     ctx = runtime.context
     now = plan.steps[plan.at]
@@ -556,7 +556,7 @@ async def _plan_again(plan: EditPlan, state: State, runtime: Node) -> EditPlan |
     last = steps[-1]
     steps[-1] = replace(last, questions=(*last.questions, *rest))
     kept_steps = (*plan.steps[: plan.at], *steps, *plan.steps[plan.at + 1 :])
-    reason = f"no result of {now.instruction!r} was good enough; planned anew: {made.reason}"
+    reason = f"no result of {now.instruction!r} was good enough; planned again: {made.reason}"
     return EditPlan(
         "edit", reason, made.by, made.fault, plan.start, plan.root, plan.done, kept_steps, plan.at, keys, True
     )
@@ -621,7 +621,7 @@ async def _situation(
 
 
 def _list_chain(picture: str, refused: Step | None, state: State, ctx: Context) -> tuple[str | Image.Image, ...]:
-    """How a picture came about, text and pictures by turns, the picture last."""
+    """How a picture came about, text and pictures alternating, the picture last."""
     by_image = {attempt.image: attempt for attempt in ctx.log.attempts(state.get("attempts", []))}
     chain: list[str | Image.Image] = []
     at: str | None = picture
@@ -680,7 +680,7 @@ def _edit_steps(steps: Sequence[Step], ctx: Context, most: int) -> tuple[EditSte
 
 
 def _seen(picture: str | None, state: State, ctx: Context) -> Report | None:
-    """What the judge said of the picture with that hash."""
+    """The judge's report on the picture with that hash."""
     if picture is not None and picture == state.get("source"):
         return ctx.log.source
     return None if picture is None else ctx.log.reports.get(picture)

@@ -56,7 +56,7 @@ def _compiled(retry_wait_s: float) -> CompiledStateGraph[State, Context, State, 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What a run needs of its run.json to go on."""
+    """What a run needs from its run.json to continue."""
 
     request: str
     seed: int

@@ -353,7 +353,7 @@ class RunLog:
         self.path = path
         self.checklist: RequestChecks | None = None
         self.edit_checks: EditChecks | None = None
-        """The same checks, told apart, if the run edits a picture of the user's."""
+        """The same checks, as wanted and kept, if the run edits a picture of the user's."""
         self.rewrites: dict[str, tuple[Rewrite, ...]] = {}
         """By the key of the request."""
         self.rewrites_of_round: dict[int, tuple[Rewrite, ...]] = {}
@@ -367,7 +367,7 @@ class RunLog:
         self.seconds: dict[str, float] = {}
         """By step: time spent in it, all rounds together."""
         self.source: Report | None = None
-        """What the judge said of the picture that the user gave."""
+        """The judge's report on the picture that the user gave."""
         self.unchanged: set[str] = set()
         """Keys of the tasks whose editor gave its source back."""
         self.plans: dict[str, Plan] = {}
@@ -469,7 +469,7 @@ class RunLog:
         self._put(("level", str(number)), _LEVEL.dump_python(tuple(branches), mode="json"), sync=False)
 
     def put_decision(self, number: int, **value: object) -> None:
-        """What was decided after a round; a later note replaces what an earlier one says of the same."""
+        """What was decided after a round; a later note replaces an earlier one on the same round."""
         self._put(("decision", str(number)), value, sync=False)
 
     def put_seconds(self, step: str, seconds: float) -> None:

@@ -39,7 +39,7 @@ class View:
     `round` is the one to be planned, from 1. `rewrites` are those made for it, None before any were asked for.
     `attempts`: all that were judged, in order, by the keys of their tasks; `latest`: those of the round before.
 
-    `source` is the picture that the user gave to be edited and `source_report` what the judge said of it; `reports` are
+    `source` is the picture that the user gave to be edited and `source_report` the judge's report on it; `reports` are
     those of the other pictures. `plan`: the edit under way; `earlier`: all plans of the rounds before. `ready`: the edit
     that this round makes, once its steps are planned; `mask`: the part of the picture that the user lets it change; `inpaints`:
     whether the editor keeps to a mask; `join`: puts several instructions into one.
@@ -64,7 +64,7 @@ class View:
     join: Joiner = "; ".join
 
     def report_on(self, image: str | None) -> Report | None:
-        """What the judge said of a picture, None if it never saw it."""
+        """The judge's report on a picture, None if it never saw it."""
         if image is not None and image == self.source:
             return self.source_report
         return None if image is None else self.reports.get(image)
@@ -88,11 +88,11 @@ class MakePictures:
 
 @dataclass(frozen=True)
 class MakeEdit:
-    """Go on with an edit as `plan` says, or draw a new picture if its choice is "redraw". The strategy is asked again when
+    """Continue an edit as `plan` says, or draw a new picture if its choice is "redraw". The strategy is asked again when
     the plan is ready.
 
     The planner fills in the steps of a plan that has none yet; `prompt` is then what the picture was made from. With
-    `again` it plans the step under way anew. `branches`: what became of the results of the step before.
+    `again` it plans the step under way again. `branches`: what became of the results of the step before.
     """
 
     plan: EditPlan
@@ -204,13 +204,14 @@ def plan_round(
 
 
 def tree(view: View) -> MakeEdit | MakePictures:
-    """Edits in steps, each with several results of which the best go on: takes the edit under way one step further, or says
-    which picture is to be edited next.
+    """Edits in steps, with several results of each step: plans the next step of the edit under way, or chooses the
+    picture that is edited next.
 
-    The judge's answers to the questions that were to be mended so far, and to those that were right before, are the
-    confidence in a result (after MURE, which asks a vision-language model for a number from 0 to 100 instead, and prunes to
-    the best). The best go on; if all lie below the bar, the step is planned anew once. After that, in a picture of the
-    user's, the best goes on all the same: the judge may be wrong about one step, and to begin anew would repeat it.
+    The confidence in a result comes from the judge's answers to the questions that the steps so far should have mended, and
+    to those that were right before (MURE asks a vision-language model for a number from 0 to 100 instead, and prunes to the
+    best). The best results are kept; if all are below the bar, the step is planned again once. After that, if the picture
+    is the user's, the best result is kept all the same: the judge may be wrong about one step, and starting over would
+    repeat it.
     """
     if view.ready is not None:
         return MakePictures(tuple(plan_branches(view, view.ready)))
@@ -332,7 +333,7 @@ class Start:
 def starts(plan: EditPlan, attempts: Mapping[str, Attempt], limits: Limits, join: Joiner) -> list[Start]:
     """What the results of the step under way start from.
 
-    The first step of a plan that goes on with an earlier edit starts again from the picture that was first
+    The first step of a plan that continues an earlier edit starts again from the picture that was first
     edited, with all instructions together, so that nothing drifts (`tree.base`); the later ones start from the
     results that were kept.
     """

@@ -85,7 +85,7 @@ def _source(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _before(record: Mapping[str, Any], pass_at: float) -> dict[str, dict[str, Any]]:
-    """What the judge said of that picture: question to line, if it has an answer."""
+    """What the judge answered about that picture: question to line, if it has an answer."""
     lines = _lines(record.get("source_report", {"verdicts": ()}), pass_at)
     return {line["question"]: line for line in lines if line["p"] is not None}
 

@@ -48,7 +48,7 @@ class DiffusersBackend:
     """Draws with the pipeline that a profile's `[generator]` or `[editor]` table describes.
 
     Weights load at the first `render`, or at `load`. Every picture has its own CPU generator, seeded with its task's
-    seed, so that it depends on its own task and not on what is drawn beside it (batched and single drawings still
+    seed, so that it depends on its own task and not on what is drawn with it (batched and single drawings still
     differ in the last bits). Modes the loaded class does not serve are served by its siblings, of the same weights.
     Pictures have exactly the size their task asks for (its source's if it asks for none): drawn at the nearest
     size the model can draw, then resized. Calls from several threads wait for one another.

@@ -155,7 +155,7 @@ class OpenAIImagesBackend:
         return (config.width, config.height) if config.width is not None and config.height is not None else None
 
     def _fields(self, task: ImageTask) -> dict[str, Any]:
-        """What a request says beside model, prompt and pictures."""
+        """What a request says besides model, prompt and pictures."""
         config = self._config
         size = wanted_size(task, self._default_size())
         fields: dict[str, Any] = {

@@ -471,7 +471,7 @@ def _needs(cls: type) -> frozenset[str]:
 
 
 def _check_whole(pipe: Any, config: BackendConfig) -> None:
-    """Raises ModelMissing if a weight file lacked tensors: diffusers leaves them empty and goes on."""
+    """Raises ModelMissing if a weight file lacked tensors: diffusers leaves them empty and continues."""
     for part, module in pipe.components.items():
         if isinstance(module, torch.nn.Module):
             empty = [name for name, tensor in module.named_parameters() if tensor.is_meta]

@@ -98,7 +98,7 @@ class JudgeSuite:
 
 @dataclass(frozen=True)
 class Preference:
-    """What a judge says of a pair.
+    """A judge's preference in a pair.
 
     `p_first`: probability that the first is better, None if it FAILED, and `failure` then says why. `scores` of each
     picture, if the judge gives such.

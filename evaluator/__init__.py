@@ -7,7 +7,7 @@
         builder, evaluator = open_evaluator(load_profile("mini"))
         request = "a red star above a boat"
         checks = await evaluator.checklist(request)             # once, from the user's own words
-        print(find_coverage(request, checks).uncovered)         # words that nobody asks about
+        print(find_coverage(request, checks).uncovered)         # words that no check asks about
         report = await evaluator.score(image, request, checks)
         print(report.score, report.feedback, report.check_rows())
 

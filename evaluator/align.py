@@ -43,7 +43,7 @@ class AlignEvaluator:
         return await self.builder(request)
 
     async def score(self, image: Image.Image, request: str, checklist: RequestChecks | Checklist) -> Report:
-        """The judge's verdicts on all checks, and the score that they come to; None if there are no checks."""
+        """The judge's verdicts on all checks, and their score; None if there are no checks."""
         made = checklist if isinstance(checklist, RequestChecks) else RequestChecks(checklist)
         verdicts = await judge_checks(self.judge, image, request=request, checks=made.checks) if made.checks else ()
         return Report(
@@ -122,7 +122,7 @@ _FORMULAS: dict[str, Callable[[Scored], float]] = {
 
 
 DetectLanguage = Callable[[str], str | None]
-"""A text to the code of its language, None if that cannot be told."""
+"""A text to the code of its language, None if it is not recognised."""
 
 
 def open_checklists(

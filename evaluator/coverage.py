@@ -78,7 +78,7 @@ Reader = Callable[[str], Iterable[Mention]]
 class Coverage:
     """What a checklist asks about of a request; all words as the request has them, in its order, each once.
 
-    `uncovered_phrases`: the passages that nobody asks about, with the small words between their words.
+    `uncovered_phrases`: the passages that no check asks about, with the small words between their words.
     `anchored_by`: for each check the words it is anchored in. `invented`: the checks that are anchored nowhere.
     """
 

@@ -113,7 +113,7 @@ def is_unicode(text: str) -> bool:
 
 def is_cut_off(finish_reason: object, text: str) -> bool:
     """Whether a reply that is read as text is not whole: if it ended for any reason but "stop" (in any case: length,
-    MAX_TOKENS, content_filter, abort, error), or for no reason that is told with a tag left open."""
+    MAX_TOKENS, content_filter, abort, error), or, if no reason is given, with a tag left open."""
     if finish_reason is None:
         return any(text.count(f"<{tag}>") > text.count(f"</{tag}>") for tag in ("think", "answer"))
     return str(finish_reason).lower() != "stop"

@@ -34,7 +34,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 """Each extra's packages by the names they are imported under."""
 
 ALONE = ("vllm", "ray")
-"""Extras that pin other versions of the same packages, so that each needs a virtual environment of its own."""
+"""Extras that pin other versions of the same packages, so that each needs a separate virtual environment."""
 
 
 def require(extra: str, why: str, *packages: str) -> None:
@@ -84,7 +84,7 @@ def explain_when_run() -> None:
 
 
 def _sentence(extra: str, why: str) -> str:
-    where = ", in an environment of its own" if extra in ALONE else ""
+    where = ", in a separate environment" if extra in ALONE else ""
     return f"{why}, which needs the extra {extra}: pip install -e '.[{extra}]'{where}"
 
 

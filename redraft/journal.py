@@ -73,7 +73,7 @@ class JournalFile:
     kind:    what the journal is of, such as "run". A file of another kind or `version` is refused.
     about:   settings that all entries depend on, as JSON. A file that was begun with others is refused.
     advice:  the end of every error message about the file's content: what the user can do.
-    shared:  several processes may write by turns. If False, a second process gets `Occupied`. (On systems without
+    shared:  several processes may write, one at a time. If False, a second process gets `Occupied`. (On systems without
              `fcntl`, nothing is kept out.)
 
     Raises OtherJournal, Occupied, and InputError if the file is damaged or cannot be written. Threads may share one.

@@ -59,7 +59,7 @@ class Limits(_LimitSection):
     patience: int = Field(default=3, ge=1)
     """Stop after this many rounds in a row without a better score."""
     rewrites: int = Field(default=1, ge=1, le=64)
-    """Rewrites made for a round, beside the request itself in the first."""
+    """Rewrites made for a round, besides the request itself in the first."""
     images_per_round: int = Field(default=2, ge=1, le=64)
     """Most pictures drawn in a round."""
     edit_draws: bool = True
@@ -79,7 +79,7 @@ ALIASES = {"accept_at": "accept", "max_rounds": "rounds", "max_images": "images"
 """Limits whose option on the command line has a shorter name."""
 
 CLIENT_LIMITS = ("accept_at", "max_rounds", "max_images", "max_seconds")
-"""What a client of the server may change. The server's own bounds hold beside these."""
+"""What a client of the server may change. The server's own bounds apply as well."""
 
 
 def option_name(limit: str) -> str:

@@ -170,7 +170,7 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
         raise BackendError(f"{config.model} cannot be used ({type(error).__name__}: {one_line(error)})") from error
     lost = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in report[key])
     if lost:
-        # transformers fills them with random numbers and goes on.
+        # transformers fills them with random numbers and continues.
         raise ModelMissing(
             f"the weights in {place} lack {len(lost)} tensors of {type(model).__name__}, such as {lost[0]}; "
             f"they belong to another config.json, or are incomplete"

@@ -344,7 +344,7 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"cannot read profile {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"profile {path} is not UTF-8 text: {error}") from error
-    except (ValueError, RecursionError) as error:  # beside TOML's own errors: huge numbers, deep nesting
+    except (ValueError, RecursionError) as error:  # besides TOML's own errors: huge numbers, deep nesting
         raise ConfigError(f"profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     try:

@@ -322,7 +322,7 @@ class TransformersChat:
         return self._config.model
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
-        # If the caller is cancelled, the batch goes on without it, or stops if nobody is left.
+        # If the caller is cancelled, the batch continues without it, or stops if no caller is left.
         return await self._worker.ask(request)
 
     async def aclose(self) -> None:
@@ -331,7 +331,7 @@ class TransformersChat:
         self._model = self._batch = None
 
     def _answer(self, calls: Sequence[ChatCall]) -> None:
-        """On the worker: answers calls, and those that come meanwhile."""
+        """On the worker: answers calls, also calls that arrive meanwhile."""
         texts: deque[Running] = deque()
         try:
             while calls or texts or (self._batch is not None and self._batch.running):

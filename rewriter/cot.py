@@ -83,7 +83,7 @@ class Try:
 
 
 def conclude(request: str, first: Try, second: Try | None = None) -> Rewrite:
-    """What the tries come to: the first that has no faults, else the request itself with all findings.
+    """The rewrite that the tries make: the first that has no faults, else the request itself with all findings.
 
     `second` is None if the first had no faults.
     """

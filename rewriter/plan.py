@@ -61,7 +61,7 @@ class Step:
     """One step of an edit.
 
     `instruction` goes to the editor. `questions`: those that should be answered with yes afterwards.
-    `region`: where to look for it, None if nobody said. `local`: nothing outside of what it names should change.
+    `region`: where to look for it, None if unknown. `local`: nothing outside of what it names should change.
     `after`: positions in the plan of steps that must be done before this one.
     `draft`: what is new in the picture then, as a prompt that draws it alone; "" if nothing is.
     """
@@ -87,7 +87,7 @@ class Situation:
     done:       the steps that led from the source picture to the best one.
     refused:    a step of which no result was good enough; it is to be put in other words or in smaller parts.
     edits_left: how many more steps may be put on top of `done`.
-    chain:      the trace so far, text and pictures by turns, the picture in question last. For models that see.
+    chain:      the trace so far, text and pictures alternating, the picture in question last. For models that see.
     look:       asks the judge about that picture.
     """
 

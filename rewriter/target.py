@@ -118,7 +118,7 @@ def builtin_targets() -> dict[str, Path]:
 
 
 def user_folder() -> Path:
-    """Where users keep targets of their own: redraft/targets in the configuration folder (XDG_CONFIG_HOME)."""
+    """The folder for users' own targets: redraft/targets in the configuration folder (XDG_CONFIG_HOME)."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "redraft" / "targets"
 

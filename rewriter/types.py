@@ -10,7 +10,7 @@ from redraft.chat import Usage
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A better prompt, and how the model came to it. `thought` never reaches an image model."""
+    """A better prompt, and how the model arrived at it. `thought` never reaches an image model."""
 
     prompt: str
     thought: str = ""

@@ -112,7 +112,7 @@ async def _tell_nobody(event: TurnEvent) -> None:
 class Conversation:
     """One conversation. It belongs to one event loop at a time; `cancel` alone may be called from any thread.
 
-    Each turn holds the conversation's log, so that several processes may have it open by turns.
+    Each turn holds the conversation's log, so that several processes may have it open and work on it one at a time.
     """
 
     def __init__(

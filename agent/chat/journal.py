@@ -162,7 +162,7 @@ class ConversationState:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a turn changes beside its entry. Settings that are named in `settings` are replaced."""
+    """What a turn changes besides its entry. Settings that are named in `settings` are replaced."""
 
     picture: Picture | None = None
     """A new picture, which is looked at from now on."""

@@ -41,12 +41,12 @@ from redraft.profiles import Profile
 from rewriter.turns import Turn, TurnContext
 
 EARLIER = 6
-"""The reader is given the requests of so many earlier turns."""
+"""How many earlier turns' requests the reader gets."""
 
 
 @dataclass(frozen=True)
 class TurnOutcome:
-    """What a turn came to. `shown`: numbers of the pictures to show."""
+    """The result of a turn. `shown`: numbers of the pictures to show."""
 
     kind: EntryKind
     reply: str
@@ -246,7 +246,7 @@ class TurnWork:
         """Takes up the latest run, which failed."""
         last = next((entry for entry in reversed(self.state.entries) if entry.run is not None), None)
         if last is None or not last.error or last.run is None:
-            raise InputError("the latest drawing did not fail; there is nothing to go on with")
+            raise InputError("the latest drawing did not fail; there is nothing to continue")
         return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
 
     def _run_folder(self) -> Path:
@@ -374,11 +374,9 @@ class TurnWork:
     def _seed(self, text: str | None) -> TurnOutcome:
         if text is None:
             seed = self.state.seed
-            return TurnOutcome(
-                "setting", "each drawing has a seed of its own" if seed is None else f"the seed is {seed}"
-            )
+            return TurnOutcome("setting", "each drawing gets a new seed" if seed is None else f"the seed is {seed}")
         if text == "off":
-            return _set("each drawing has a seed of its own", seed=None)
+            return _set("each drawing gets a new seed", seed=None)
         seed = int(read_number(text, "the seed", 0, 2**31 - 1))
         return _set(f"the seed is {seed}", seed=seed)
 

@@ -1,4 +1,4 @@
-"""Where a server keeps the files of its clients: each client has folders of its own, and so sees no other's.
+"""Where a server keeps the files of its clients: each client has its own folders, and cannot see another's.
 
     data/
         server.sqlite                 conversations, turns, events, runs (or PostgreSQL, see `agent.serve.database`)

@@ -27,11 +27,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/api/login", "/api/logout", "/api/me", "/favicon.ico"})
-"""What needs no token, beside the files of the page under /page/."""
+"""What needs no token, besides the files of the page under /page/."""
 _PICTURES = ("/api/images", "/v1/", "/mcp")
 """Routes whose bodies may hold pictures."""
 _LONG = ("/v1/", "/mcp")
-"""Answers that take as long as a drawing, which has limits of its own."""
+"""Answers that take as long as a drawing, which has its own limits."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -244,7 +244,7 @@ class Doorkeeper:
 
 
 def read_cookie(header: str, name: str) -> str | None:
-    """One cookie of a Cookie header, in time that grows linearly with it: this is read before anybody is known."""
+    """One cookie of a Cookie header, in time that grows linearly with it: it is read before the client is known."""
     for pair in header.split(";"):
         key, equals, value = pair.partition("=")
         if equals and key.strip() == name:

@@ -1,6 +1,6 @@
 """What /metrics shows, for Prometheus, and the server's log.
 
-Each server has a registry of its own. No metric carries a client's name.
+Each server has its own registry. No metric carries a client's name.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class QueuedDrawing:
         if self.given_up is None and self.on_step is not None:
             try:
                 self.on_step(done, total)
-            except BaseException as error:  # noqa: BLE001 - only this run stops, its companions go on
+            except BaseException as error:  # noqa: BLE001 - only this run stops, the others continue
                 self.given_up = error
 
 

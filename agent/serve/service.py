@@ -70,7 +70,7 @@ class Service:
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Service:
-        """Opens models and database, and goes on with the turns that were under way. Raises RedraftError."""
+        """Opens models and database, and continues the turns that were under way. Raises RedraftError."""
         stack = self._opened
         try:
             await self._open(stack)
@@ -295,7 +295,7 @@ class Service:
         answers = view.waiting is not None and not request.startswith("/")
         mask = new.mask
         if answers and (new.image is not None or mask is not None):
-            raise InputError("a question waits; answer it first, or begin anew with /draw or /edit")
+            raise InputError("a question waits; answer it first, or start over with /draw or /edit")
         if mask is not None:
             image = new.image or (view.pictures[view.current - 1].image if view.current else None)
             if image is None:

@@ -36,7 +36,7 @@ class Bounds:
     request_s: float = 60.0
     """For an answer that is neither a stream nor a drawing."""
     drain_s: float = 30.0
-    """For turns under way to finish after SIGTERM; what is left then goes on when the server starts again."""
+    """For turns under way to finish after SIGTERM; what is left continues when the server starts again."""
 
 
 @dataclass(frozen=True)

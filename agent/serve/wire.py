@@ -30,7 +30,7 @@ _CHANGES = {
 
 
 class LimitChanges(create_model("LimitChanges", __base__=_Body, **_CHANGES)):  # type: ignore[misc]
-    """What a client may set of `Limits`; the server's own bounds hold beside these. None: the profile's."""
+    """What a client may set of `Limits`; the server's own bounds apply as well. None: the profile's."""
 
 
 class NewConversation(_Body):

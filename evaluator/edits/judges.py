@@ -66,7 +66,7 @@ def pictures(edit: Edit, *, with_source: bool, text: str) -> tuple[Part, ...]:
 
 @dataclass(frozen=True)
 class RubricScores:
-    """The scores in [0, 1] that a pass's numbers come to; None is "not measured"."""
+    """The scores in [0, 1] of a pass's numbers; None is "not measured"."""
 
     overall: float
     semantic: float
@@ -95,7 +95,7 @@ class Rubric:
     formula: Callable[[Mapping[str, float]], RubricScores]
 
     def parts(self, numbers: Mapping[str, float]) -> RubricScores:
-        """What the judge's numbers, one for each name of the calls, come to."""
+        """The scores for the judge's numbers, one for each name of the calls."""
         return self.formula({name: (value - self.low) / (self.high - self.low) for name, value in numbers.items()})
 
 
@@ -221,7 +221,7 @@ class RubricEditJudge:
 
 
 def ensemble(rubric: Rubric, passes: list[EditPass], reduction: Reduction = "mean_of_scores") -> EditScore:
-    """The score that whole passes come to together; FAILED ones are counted and left out.
+    """The score of the whole passes together; FAILED ones are counted and left out.
 
     The feedback is what the judge said in the pass that scored lowest: the one that saw something amiss, if any did.
     """

@@ -60,7 +60,7 @@ class EditScore:
 
     `spread` is the standard deviation of `overall`: between passes (n - 1; None with fewer than two), or, for a judge
     that is read off its token probabilities, that of the distribution. `failed` counts passes (or checks) without an
-    answer beside those that make up the score.
+    answer, apart from those that make up the score.
     """
 
     method: str

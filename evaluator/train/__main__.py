@@ -8,7 +8,7 @@ or --config NAME for a recipe that comes with the package: qwen2_5_vl_7b, qwen3_
 The YAML file holds the settings of `script.JudgeArguments`, of transformers' TrainingArguments (output_dir,
 learning_rate, ...) and of TRL's ModelConfig (model_name_or_path, use_peft, lora_r, ...). In output_dir lie the weights
 with their processor, report.json, report.md, and judge.toml, the [judge] table of a profile. A second run of the same
-command goes on from the last whole checkpoint.
+command resumes from the last complete checkpoint.
 """
 
 from __future__ import annotations

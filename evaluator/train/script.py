@@ -70,7 +70,7 @@ class JudgeArguments:
 def train(argv: Sequence[str]) -> None:
     """Reads settings and records, trains, saves, measures, reports. Raises RedraftError.
 
-    A second run with the same settings goes on from the last whole checkpoint.
+    A second run with the same settings resumes from the last complete checkpoint.
     """
     from transformers import TrainingArguments
     from trl import ModelConfig as ModelArguments
@@ -89,7 +89,7 @@ def train(argv: Sequence[str]) -> None:
     vlm = _load(base, data, training, model)
     trainer = _trainer(vlm, wording, parts, data, training, model)
     if start and first:
-        console.print(f"going on from {start}")
+        console.print(f"resuming from {start}")
     _run(trainer, start)
     steps = trainer.state.global_step
     if first:
@@ -180,7 +180,7 @@ def _parts(data: JudgeArguments, out: Path, *, first: bool) -> RecordParts:
 
 
 def _keep_parts(out: Path, parts: RecordParts, *, resumed: bool) -> None:
-    """Going on with other records could report on what has been learnt."""
+    """Resuming with other records could report on records that were trained on."""
     path = out / "parts.json"
     mine = {name: _fingerprint(getattr(parts, name)) for name in ("learn", "calibrate", "report")}
     if not path.is_file() and (out / "config.json").is_file():
@@ -189,7 +189,7 @@ def _keep_parts(out: Path, parts: RecordParts, *, resumed: bool) -> None:
     try:
         if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
             raise ConfigError(
-                f"the records are not those that the training in {out} began with, and it would go on from there; give "
+                f"the records are not those that the training in {out} began with, and it would resume from there; give "
                 "another output_dir, or delete that one"
             )
         out.mkdir(parents=True, exist_ok=True)

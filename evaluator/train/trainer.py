@@ -110,7 +110,7 @@ def compute_losses(
 
 
 class JudgeTrainer(Trainer):
-    """Learns batches of `Collator`; logs accuracy, label mass and the loss of the verdict beside the loss."""
+    """Learns batches of `Collator`; logs accuracy, label mass and the loss of the verdict besides the loss."""
 
     loss_is_scaled_for_ga = False
     """The loss is a mean of its batch: Trainer divides it by the steps that it accumulates."""

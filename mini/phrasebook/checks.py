@@ -386,7 +386,7 @@ class Aftermath:
 
 
 def _calls(name: Name, own: Name) -> bool:
-    """Whether all of a name is said of a thing that is called `own`."""
+    """Whether a thing that is called `own` has all qualities of a name."""
     return name.items() <= own.items()
 
 

@@ -175,7 +175,7 @@ class VllmEngine:
         self._llm = None
 
     def _answer(self, calls: Sequence[ChatCall]) -> None:
-        """On the worker: answers calls, and those that come meanwhile."""
+        """On the worker: answers calls, also calls that arrive meanwhile."""
         running: dict[str, ChatCall] = {}
         while calls or running:
             for call in calls:

@@ -77,7 +77,7 @@ class RayRows:
         return {**row, **_model_columns(self.asking.first(request, 0, self._seed(request)))}
 
     def read(self, row: Row) -> Row:
-        """The row with what the reply comes to; FIRST is not empty if another try is needed."""
+        """The row with the result of the reply; FIRST is not empty if another try is needed."""
         request = clean_request(row[self.field])
         reply = _reply(row)
         first = self._try(request, reply)
@@ -90,7 +90,7 @@ class RayRows:
         return {**row, **_model_columns(self.asking.second(request, 0, self._seed(request), first.review))}
 
     def read_again(self, row: Row) -> Row:
-        """The row with what both replies come to: the second's prompt, or the request itself."""
+        """The row with the result of both replies: the second's prompt, or the request itself."""
         request, first = self._first(row)
         second = self._try(request, _reply(row))
         return {**_without_model(row), **self._result(request, first, second), FIRST: ""}

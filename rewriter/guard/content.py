@@ -178,7 +178,7 @@ def quoted_text(case: TextPair) -> Iterator[Finding]:
 
 
 def added_text(case: TextPair) -> Iterator[Finding]:
-    """If the user said which text the picture shows, no other quoted text is added beside it."""
+    """If the user said which text the picture shows, no other quoted text is added."""
     if not any(not quote.is_title for quote in case.request.quotes):
         return
     known = _composed(case.request.text).casefold()

@@ -471,7 +471,7 @@ def script_shares(text: str) -> dict[str, float]:
 
 
 def detect_language(text: str, languages: Languages | None = None) -> str | None:
-    """Two-letter code of the language that most of `text` is in; None if that cannot be told."""
+    """Two-letter code of the language that most of `text` is in; None if it is not recognised."""
     languages = languages or load_languages()
     if text.isascii():
         return _detect_latin(text, languages)

@@ -127,12 +127,12 @@ class Passage:
 
     @cached_property
     def language(self) -> str | None:
-        """Two-letter code; None if it cannot be told."""
+        """Two-letter code; None if it is not recognised."""
         return detect_language(self.plain, self.languages)
 
     @cached_property
     def grammar(self) -> Language:
-        """The language that the text is read in: English if it cannot be told."""
+        """The language that the text is read in: English if it is not recognised."""
         return self.languages.get(self.language)
 
     @cached_property

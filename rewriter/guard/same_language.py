@@ -76,7 +76,7 @@ def _letters(text: str) -> int:
 
 
 def _other_letters(case: TextPair) -> str | None:
-    """What is wrong with the script of the rewrite, if the languages cannot be told."""
+    """What is wrong with the script of the rewrite, if the languages are not recognised."""
     ours, theirs = _merged(script_shares(case.request.plain)), _merged(script_shares(case.rewrite.plain))
     if not ours or not theirs:
         return None

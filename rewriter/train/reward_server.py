@@ -508,7 +508,7 @@ def serve(argv: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.port}")
     if args.token_env is None and not args.host.startswith(("127.", "localhost")):
-        console.print("warning: without token_env, anybody who reaches this port may use the models")
+        console.print("warning: without token_env, anyone who can reach this port may use the models")
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     console.print("stopped")

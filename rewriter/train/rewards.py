@@ -280,7 +280,7 @@ class Shaper:
         return s.combine == "sum" and not (s.doubt_weight or s.win_rate or s.skip_settled or s.task_ema)
 
     def __call__(self, rows: Sequence[ShapingRow]) -> Shaped:
-        """What the rows come to; None stays None."""
+        """The rewards of the rows; None stays None."""
         s = self._settings
         groups = [list(group) for _, group in groupby(rows, key=lambda row: row.request)]
         rewards = _cut(self._combined(rows, groups), groups)
@@ -302,7 +302,7 @@ class Shaper:
         return {"moments": {task: list(moments) for task, moments in self._norm.moments.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave."""
+        """Continues from what `state` gave."""
         self._norm.moments = {task: (m1, m2) for task, (m1, m2) in state.get("moments", {}).items()}
 
     def _combined(self, rows: Sequence[ShapingRow], groups: Sequence[Sequence[ShapingRow]]) -> list[Reward]:

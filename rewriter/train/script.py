@@ -1,4 +1,4 @@
-"""What the scripts of the rewriter's training share, beside `redraft.training`."""
+"""What the scripts of the rewriter's training share, besides `redraft.training`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def recipes() -> dict[str, Path]:
 
 
 def settings_of(kinds: Sequence[Any], argv: Sequence[str], prog: str) -> tuple[Any, ...]:
-    """`redraft.training.read_settings`, with `--config NAME` for a recipe of that name beside `--config FILE`."""
+    """`redraft.training.read_settings`, with `--config NAME` for a recipe of that name, besides `--config FILE`."""
     return read_settings(kinds, argv, prog, recipes())
 
 

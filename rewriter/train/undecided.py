@@ -6,7 +6,7 @@
 IN: records as GRPO takes them (`rewriter.train.data`). The rewriter answers each `--samples` times, with its own
 templates; OUT gets the records with at least `--distinct` different prompts, unchanged and in their order. If all
 rewrites of a request are alike, all rewards are alike and GRPO learns nothing: this is the dynamic sampling of DAPO (arXiv
-2503.14476), done beforehand and without drawing anything. A reply that cannot be read counts as a prompt of its own.
+2503.14476), done beforehand and without drawing anything. A reply that cannot be read counts as a different prompt.
 
 OUT.part keeps the counts, and the same command resumes from it after an interruption.
 """

@@ -200,7 +200,7 @@ def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(tmp_path: Path, 
         assert stdout == ""
         assert "Traceback" not in stderr
         line = next(line for line in stderr.splitlines() if "redraft resume" in line)
-        _, resume, folder = shlex.split(line.partition("go on with: ")[2])
+        _, resume, folder = shlex.split(line.partition("continue with: ")[2])
         assert resume == "resume"
         server.hold.set()
         done = redraft("resume", folder, "--json", cwd=tmp_path)

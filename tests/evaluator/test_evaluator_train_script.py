@@ -184,7 +184,7 @@ def test_a_killed_training_goes_on_and_ends_where_it_would_have(
 
     capsys.readouterr()
     assert run(["--config", str(config)]) == 0
-    assert "going on from" in capsys.readouterr().err
+    assert "resuming from" in capsys.readouterr().err
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert (out / "report.md").is_file()
 

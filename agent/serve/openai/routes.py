@@ -98,7 +98,7 @@ Handler = Callable[..., Awaitable[Response | dict[str, Any]]]
 
 
 def _in_their_shape(handler: Handler) -> Handler:
-    """Errors of the body are 400 in OpenAI's APIs, and an unknown model has a code of its own."""
+    """Errors of the body are 400 in OpenAI's APIs, and an unknown model has its own code."""
 
     @wraps(handler)
     async def answered(*args: Any, **kwargs: Any) -> Response | dict[str, Any]:
