@@ -148,6 +148,7 @@ def open_checklists(
         asks_freely=profile.judge.asks_freely,
         find_lexicon=find_lexicon,
         scope=open_scope(profile),
+        rules=None if profile.checklist.rules is None else load_part(profile.checklist.rules),
     )
 
 

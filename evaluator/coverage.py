@@ -51,6 +51,8 @@ _NOT = "!"
 """What every negation means."""
 _APOSTROPHE = re.compile(r"['’ʼ]")
 _MARK = re.compile(r"[,.;:!?\n]")
+_APART = re.compile(r"[,.;:!?\n]|\b(?:and|with|und|mit|et|avec|y|con|e|com|en|met)\b")
+"""What stands between a relation and a thing that it is not about: "a heart at the top and a star"."""
 _SHORTEST_TYPO = 5
 """Letters of the shortest word that is looked at for typing mistakes."""
 _NOTHING = "~"
@@ -439,7 +441,7 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
             companies.append([])
         elif is_relation:
             sides = [content[at - 1] if at else None, content[at + 1] if at + 1 < len(content) else None]
-            near = [side for side in sides if side and not _MARK.search(text, *_between(word, side))]
+            near = [side for side in sides if side and not _APART.search(text, *_between(word, side))]
             companies.append([tuple(groups[side.group]) for side in near] if elsewhere or len(near) > 1 else [])
         elif word.keys & nouns:
             companies.append([])

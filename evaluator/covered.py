@@ -27,6 +27,8 @@ _SHOWN = 3
 
 FindLexicon = Callable[[str], Lexicon]
 """A request to what is known of its language."""
+MendChecks = Callable[[str, Checklist], Checklist]
+"""A request and its checklist to a better one."""
 
 
 class ChecklistWriter(Protocol):
@@ -43,7 +45,8 @@ class CoveredChecklists:
     """A ChecklistMaker over a model that writes checks.
 
     `asks_freely`: whether the judge can be asked any question. `scope`: what the profile knows, if that is less than
-    everything; words outside are unchecked, whatever is asked about them.
+    everything; words outside are unchecked, whatever is asked about them. `rules` mend what the
+    model wrote, which is then not asked once more.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class CoveredChecklists:
         asks_freely: bool = True,
         find_lexicon: FindLexicon | None = None,
         scope: Scope | None = None,
+        rules: MendChecks | None = None,
     ) -> None:
         self._writer = writer
         self._asks_freely = asks_freely
         self._find_lexicon = find_lexicon or (lambda _: load_lexicon())
         self._scope = scope
+        self._rules = rules
 
     async def __call__(self, request: str) -> RequestChecks:
         """Raises InputError if the request is empty, BackendError if the model cannot be reached."""
@@ -72,7 +77,10 @@ class CoveredChecklists:
             # In another script than the request's nothing can be compared; such a judge has no other language.
             invented = tuple(check for check in checks if check in invented or not coverage.anchored_by[check])
         checks = _without(checks, invented)
-        if coverage.uncovered:
+        if self._rules is not None:
+            checks = self._rules(request, checks)
+            coverage = find_coverage(request, checks, lexicon)
+        elif coverage.uncovered:
             checks += await self._ask_again(request, checks, coverage, invented=invented, lexicon=lexicon)
             coverage = find_coverage(request, checks, lexicon)
         if self._asks_freely:

@@ -194,6 +194,9 @@ class ChecklistConfig(_Section):
     lexicon: PartConfig | None = None
     """A function without arguments that gives an `evaluator.coverage.Lexicon`, such as one with synonyms of the style's own.
     None: that of the request's language."""
+    rules: PartConfig | None = None
+    """A function of a request and the model's checklist that gives a better one, for worlds small enough to read by rules. A
+    model whose checklist is mended so is not asked once more."""
     max_checks: int = Field(default=24, ge=1, le=100)
     max_tokens: int = Field(default=2048, ge=16)
 

@@ -119,7 +119,7 @@ def _words(text: str) -> Iterator[str]:
 def _is_known(before: str, word: str, after: str) -> bool:
     known, partner = _vocabulary(), _ONLY_BESIDE.get(word)
     if partner is not None:
-        return any(slip in f"{before} {after}" for slip in (partner, *slips(partner)))
+        return any(slip in f"{before} {after}" for slip in (partner, *slips(partner), *slips(f"{partner}s")))
     if word in _colors() and before in _DETERMINERS and after not in _described():
         return False
     return word in known or all(part in known for part in _PARTS.split(word.removesuffix("'s")))

@@ -1,0 +1,45 @@
+"""Relations of the mini world, read from the request by rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from evaluator.types import Check
+from mini.judge.relations import mend_checks
+
+STAR, CIRCLES = Check("attribute", "Is there a red star?"), Check("counting", "Are there exactly two blue circles?")
+MOON = Check("attribute", "Is there a red moon?")
+THINGS = (STAR, CIRCLES, MOON)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question"),
+    [
+        ("The starlet is over the discs.", "Is the red star above the blue circles?"),
+        ("The crimson star is to the left of the azure circles", "Is the red star left of the blue circles?"),
+        ("The circles must be bigger than the half-moon.", "Are the blue circles larger than the red moon?"),
+        ("The star is wrapped around the crescent.", "Is the red moon inside the red star?"),
+    ],
+)
+def test_a_relation_that_is_left_out_is_read_from_the_request(sentence: str, question: str) -> None:
+    made = mend_checks(f"a red star, two blue circles and a red moon. {sentence}", THINGS)
+    assert made == (*THINGS, Check("entity_layout", question))
+
+
+def test_a_relation_of_the_wrong_things_is_replaced() -> None:
+    wrong = Check("entity_layout", "Is the red moon above the blue circles?")
+    made = mend_checks("a red star, two blue circles and a red moon. The star is above the circles.", (*THINGS, wrong))
+    assert wrong not in made
+    assert made[-1].question == "Is the red star above the blue circles?"
+
+
+def test_what_a_rule_cannot_tell_is_left_as_the_model_has_it() -> None:
+    own = Check("entity_layout", "Is the red star above the blue circles?")
+    assert mend_checks("a red star and two blue circles. It is above them.", (*THINGS, own)) == (*THINGS, own)
+    assert mend_checks("red things: the red one is above the circles", THINGS) == THINGS
+
+
+def test_where_words_are_printed_is_no_place_of_a_thing() -> None:
+    assert mend_checks("a red star it should say 'TEA' at the top", THINGS) == THINGS
+    made = mend_checks("a red star at the top, and two blue circles", THINGS)
+    assert made[-1].question == "Is the red star at the top?"
