@@ -86,13 +86,14 @@ class CoveredChecklists:
         if self._asks_freely:
             checks += tuple(map(own_words_check, coverage.uncovered_phrases))
             checks = checks or (overall_check(request),)
-            coverage = find_coverage(request, checks, lexicon)
         if any(check.key_point == OVERALL for check in checks):
             warnings.append(AS_A_WHOLE)
         if invented:
             warnings.append(_say_invented(invented))
         # A request without content words, such as "something nice", has nothing that a check could be about.
         left = coverage.uncovered if checks else list_content_words(request, lexicon)
+        if self._asks_freely:
+            left = ()  # each is asked about in the user's own words
         unchecked = _in_order(request, (*left, *outside))
         if len(unchecked) > len(outside):
             warnings.append(f"nothing checks these words, so no picture will be accepted: {', '.join(unchecked)}")

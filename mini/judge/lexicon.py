@@ -39,9 +39,15 @@ def load_lexicon() -> Lexicon:
     numbers = {str(count): names for count, names in synonyms.COUNTS.items()}
     for word, others in (table | numbers).items():
         # With the slips of the finger that people make in them.
-        table[word] = tuple(dict.fromkeys(slip for name in others for slip in (name, *slips(name))))
+        table[word] = tuple(dict.fromkeys(slip for name in others for slip in (name, *_slips(name))))
     around = dict.fromkeys(slip for phrase in (*_FILLERS, *OPENERS, *CLOSERS) for slip in (phrase, *slips(phrase)))
     english = load_english()
     # "With bands across" is a pattern here, and no relation.
     english = replace(english, relations=english.relations - {"across"})
     return english.extended(table, fillers=around, exclusive=synonyms.COLORS, things=synonyms.SHAPES)
+
+
+def _slips(name: str) -> list[str]:
+    """The slips of the finger in a name, but for those that are words: "there" is not three."""
+    words = load_english().empty | {"there"}
+    return [slip for slip in slips(name) if slip not in words]

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import redraft
 from agent.cli import app
-from redraft.errors import ConfigError
+from agent.commands import drawn_json
+from redraft.errors import ConfigError, InputError
 from redraft.profiles import load_profile
 from redraft.scope import open_scope
 from rewriter.cot import Asking
@@ -43,8 +45,8 @@ def test_enhance_keeps_what_is_out_of_scope_and_refuses_a_file_of_nothing_else(t
     source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("a panda\nein Hund im Schnee\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["enhance", str(source), str(out), "--profile", "mini", "--json"])
-    assert result.exit_code == 2
-    assert "--profile workstation" in result.stderr
+    assert isinstance(result.exception, InputError)  # the command line makes it exit code 2
+    assert "--profile workstation" in str(result.exception)
     assert json.loads(result.stdout)["out_of_scope"] == 2
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [(row["prompt"], row["status"]) for row in rows] == [
@@ -62,15 +64,10 @@ def test_a_rewriter_for_one_image_model_says_what_to_do_for_another() -> None:
 def test_an_edit_that_nobody_can_judge_has_no_score(tmp_path: Path) -> None:
     picture = tmp_path / "star.png"
     Image.new("RGB", (64, 64), "white").save(picture)
-    result = CliRunner().invoke(
-        app,
-        [
-            "edit", str(picture), "mach den Stern blau", "--images", "2", "--rounds", "1", "--seed", "1",
-            "--out", str(tmp_path), "--json",
-        ],
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    shown = json.loads(result.stdout)
+    result = redraft.edit(
+        picture, "mach den Stern blau", out=tmp_path, seed=1, limits=redraft.Limits(max_images=2, max_rounds=1)
+    )
+    shown = drawn_json(result)
     assert (shown["score"], shown["accepted"], shown["stop"]) == (None, False, "unchecked")
     assert shown["unchecked"]
     assert any("this edit cannot be checked" in warning for warning in shown["warnings"])
