@@ -30,8 +30,8 @@ _BETTER = re.compile(
     r"\bimage[ -]?([12]) is (?:the )?better\b|\bbetter image:? *(?:image[ -]?)?([012])\b", re.IGNORECASE
 )
 _EQUAL = re.compile(r"\bboth images are equally good\b|\bbetter image:? *(?:tie|both|neither)\b", re.IGNORECASE)
-_ELEMENT = re.compile(r"^[ \-*]*(.+?) \(([\w \-/]+)\): *([01])\b", re.MULTILINE)
-_SCORE = re.compile(rf"\b(final|alignment|coherence|style) score(?: \([^)]*\))?: *({_NUMBER})", re.IGNORECASE)
+_ELEMENT = re.compile(r"^(.+?) \(([\w \-/]+)\): *([01])\b", re.MULTILINE)
+_SCORE = re.compile(rf"\b(final|alignment|coherence|style) score(?: \([^)\n]{{0,80}}\))?: *({_NUMBER})", re.IGNORECASE)
 _RATING = re.compile(
     rf"\bimage[ -]?([12]) rating: *(?:({_NUMBER})|({'|'.join(sorted(LIKERT, key=len, reverse=True))})\b)", re.IGNORECASE
 )
@@ -58,7 +58,9 @@ def read_reply(text: str) -> Reply:
     scores = {match[1].lower(): float(match[2]) for match in _SCORE.finditer(answer)}
     for match in _RATING.finditer(answer):
         scores[match[1]] = float(match[2]) if match[2] else 1.0 + [w.lower() for w in LIKERT].index(match[3].lower())
-    elements = {match[1].strip(): match[3] == "1" for match in _ELEMENT.finditer(answer)}
+    elements = {
+        match[1].lstrip(" -*").strip() or match[1].strip(): match[3] == "1" for match in _ELEMENT.finditer(answer)
+    }
     reasoning = re.sub(r"</?think>", "", thoughts, flags=re.IGNORECASE).strip()
     for value in json_objects(answer):
         numbers = value.get("score")

@@ -36,17 +36,23 @@ _NAMES = "|".join(_Z.join(name) for name in ("thinking", "thought", "think", "re
 _TAG = re.compile(
     # A bracket on one side only still makes a tag: "<think" is never part of a prompt.
     rf"(?:<|&lt;|＜)(?:\s|/|{_Z[:-1]})*(?:{_NAMES}){_Z}(?:(?![\w-])[^<>＜＞&\n]*?(?:>|&gt;|＞)|)"
-    rf"|(?<![\w<-])/?{_Z}(?:{_NAMES}){_Z}(?:>|&gt;|＞)",
+    rf"|(?<![\w<-])(?:/{_Z})?(?:{_NAMES}){_Z}(?:>|&gt;|＞)",
     re.IGNORECASE,
 )
 _TAG_CHARS = frozenset("<>&＜＞")
 """Text without any of them has no tag, and the slow look is saved."""
 _CLOSES = re.compile(rf"(?:<|&lt;|＜)?(?:\s|{_Z[:-1]})*/", re.IGNORECASE)
-_CUT_TAG = re.compile(r"<\s*/?\s*[a-z]{0,8}\s*\Z", re.IGNORECASE)
-_STRAY_FENCE = re.compile(r"\s*\n`{3,}\s*\Z")
-_AT_A_STOP = re.compile(rf"(?:\A|[.!?:…。！？：>\n])[\s{_ZERO_WIDTH}\"'”’)*`]*\Z")
+# Patterns over replies take time that grows linearly with them, whatever is in them (tests/test_linear.py): what repeats
+# is bounded, or cannot begin inside of a run of itself.
+_CUT_TAG = re.compile(r"<\s{0,4}/?\s{0,4}[a-z]{0,8}\Z", re.IGNORECASE)
+_AFTER_A_STOP = _ZERO_WIDTH + " \t\n\r\f\v\u00a0\u3000\"'”’)*`"
+_STOPS = tuple(".!?:…。！？：>")
+_SPECIAL_CHARS = 64
+"""Longest special token that is looked for at the end of an answer."""
+_LAYERS = 20
+"""How many wraps (fences, quotes, preambles) are taken off an answer."""
 _SPECIAL = re.compile(r"(?:<\|\w+\|>|</s>)\s*\Z")
-_CODE_BLOCK = re.compile(r"\A(`{3,}|~{3,})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
+_CODE_BLOCK = re.compile(r"\A(`{3,12}|~{3,12})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
 _INLINE_CODE = re.compile(r"\A(`{1,3})([^`\n]+)\1\Z")
 _BOLD = re.compile(r"\A(\*\*|__)([^*_]+)\1\Z")
 _DEFAULT = GuardSettings()
@@ -152,19 +158,40 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
 def clean_answer(answer: str) -> str:
     """The bare prompt: no code fence, preamble ("Here is the prompt:"), bold or quotes around the whole."""
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
-    before = None
-    while answer != before:  # each step only ever shortens the text
+    for _ in range(_LAYERS):
         before = answer
-        answer = _SPECIAL.sub("", _strip(answer))
+        answer = _without_special(_strip(answer))
         if answer.count("```") == 1:  # the other half stood outside the tags
-            answer = _STRAY_FENCE.sub("", answer)
+            answer = _without_last_fence(answer)
         if match := _preamble().match(answer):
             answer = answer[match.end() :]
         for wrap in (_CODE_BLOCK, _INLINE_CODE, _BOLD):
             if match := wrap.match(answer):
                 answer = match[2]
         answer = _unquote(answer)
+        if answer == before:
+            break
     return answer
+
+
+def _without_special(text: str) -> str:
+    end = len(text)
+    while match := _SPECIAL.search(text, max(0, end - _SPECIAL_CHARS), end):
+        end = match.start()
+    return text[:end]
+
+
+def _without_last_fence(text: str) -> str:
+    """Without a fence on a line of its own at the end."""
+    head = text.rstrip().rstrip("`")
+    bare = head.rstrip()
+    return bare if len(head) < len(text.rstrip()) and "\n" in head[len(bare) :] else text
+
+
+def _is_at_stop(text: str) -> bool:
+    """Whether `text` ends after a full stop or on a new line, quotation marks and the like aside."""
+    bare = text.rstrip(_AFTER_A_STOP)
+    return not bare or bare.endswith(_STOPS) or "\n" in text[len(bare) :]
 
 
 @cache
@@ -187,7 +214,7 @@ def _find_answer(
         and full[-1][1] == rest[-1].start
         and not _strip(text[rest[-1].end :]).strip("`")
         # "I write it in <answer> tags" opens no answer, even if a stray </answer> follows.
-        and _AT_A_STOP.search(text[: rest[-2].start]) is not None
+        and _is_at_stop(text[: rest[-2].start])
     )
     starts_reply = bool(rest) and rest[0].answer and not _strip(text[: rest[0].start]).strip("`")
     if visible and (thought_ended or ends_reply or starts_reply):
@@ -205,7 +232,7 @@ def _find_answer(
 
     opening = next((tag for tag in reversed(rest) if not tag.closes), None)
     if opening is not None and (thought_ended or not _strip(text[rest_at : rest[0].start])):
-        answer = _CUT_TAG.sub("", text[opening.end :])
+        answer = _CUT_TAG.sub("", text[opening.end :].rstrip())
         if not _says_something(answer) and len(rest) > 1:  # <answer>X<answer>
             answer = text[rest[-2].end : opening.start]
     elif opening is None and thought_ended:

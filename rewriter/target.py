@@ -22,7 +22,7 @@ from redraft.files import PACKAGE, package_path
 from redraft.profiles import model_place
 from rewriter.guard import detect_language, estimate_tokens, load_languages
 
-_NEGATIVE = re.compile(r"(?:\A|\n)\s*negative prompt\s*[:：]\s*", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?:\A|\n)[^\S\n]*negative prompt\s*[:：]\s*", re.IGNORECASE)
 _QUALITY = re.compile(
     r"\b(?:masterpiece|(?:best|top|high|highest|ultra|amazing|insane) quality|score_\d\w*"
     r"|trending on \w+|award[- ]winning"
