@@ -26,6 +26,9 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 16_384
 """Longest side that is taken. No model draws strips that are longer, and many tools refuse them."""
 
+_MAX_SCANS = 100
+"""Programs that write progressive JPEGs use about ten. Each scan is decoded over the whole picture."""
+
 
 def open_image(
     path: Path,
@@ -135,6 +138,7 @@ def _upright(data: bytes, what: str, bounds: _Bounds) -> Image.Image:
             # Our own limit replaces Pillow's warning, and is also checked before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _require_few_scans(image, data, what)
                 return _still(image, what, bounds)
     except UnidentifiedImageError as error:
         raise InputError(f"{what} is {_kind(data)}; give a picture as {', '.join(FORMATS)}") from error
@@ -191,7 +195,7 @@ def _still(image: Image.Image, what: str, bounds: _Bounds) -> Image.Image:
     if min(width, height) < bounds.shortest:
         raise InputError(f"{what} has {width} x {height} pixels; at least {bounds.shortest} on a side are needed")
     # Phones write a second picture (a depth map, a preview) into a JPEG, which Pillow then calls MPO: the first counts.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and _has_second_frame(image):
         raise InputError(f"{what} is animated or has several pages; give a single still picture")
     image.load()
     upright = ImageOps.exif_transpose(image)
@@ -200,6 +204,22 @@ def _still(image: Image.Image, what: str, bounds: _Bounds) -> Image.Image:
         high = 256 if upright.mode.startswith("I;16") or upright.getextrema()[1] > 255 else 1  # type: ignore[operator]
         upright = upright.convert("I").point(lambda value: value * (1 / high)).convert("L")
     return upright
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    """Whether there is another picture behind the first. `n_frames` would count all of them, which takes as long as a
+    stranger likes."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _require_few_scans(image: Image.Image, data: bytes, what: str) -> None:
+    """Raises InputError for a progressive JPEG of so many scans that each byte is paid for with a pass over all pixels."""
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise InputError(f"{what} is a JPEG of more than {_MAX_SCANS} scans; save it again")
 
 
 def _kind(data: bytes) -> str:

@@ -184,7 +184,8 @@ class CoTRewriter:
 
     async def _read(self, request: str, reply: ChatReply) -> Review:
         if self._reviewer is None:
-            return review(request, reply, self.asking.rules)
+            # In a thread: the reply is foreign, and to read and check it takes up to a few tenths of a second.
+            return await asyncio.to_thread(review, request, reply, self.asking.rules)
         return await self._reviewer(request, reply)
 
 

@@ -54,7 +54,7 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "guard, request": (lambda text: check_intent(text, "A red fox in fresh snow."), 4000),
     "guard, rewrite": (lambda text: check_intent("a red fox", text), 4000),
     "coverage": (lambda text: find_coverage(text, ()), 4000),
-    "phrase book": (lambda text: load_phrases().read(text), 4000),
+    "phrase book": (lambda text: load_phrases().read(text), 1000),
     "scope": (lambda text: Scope().words_outside(text), 4000),
 }
 """Each with the most characters it is given: what is longer is refused or cut before it is read."""

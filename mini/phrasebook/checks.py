@@ -8,6 +8,7 @@ square".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -410,7 +411,7 @@ class PhraseEditChecks:
         self._pass_at = pass_at
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
-        clauses = self._phrases.read(instruction)
+        clauses = await asyncio.to_thread(self._phrases.read, instruction)
         lack = self._phrases.find_lack(clauses)
         if lack is not None:
             raise InputError(f"pictures of paper cut-outs cannot be edited so: {lack}; ask for something else")

@@ -5,6 +5,7 @@ Deterministic: the same situation gets the same plan, as long as the judge gives
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ class PhrasePlanner:
         if situation.refused is not None:
             return self._again(situation, situation.refused)
         if situation.editing and not situation.done:
-            return self._as_told(situation)
+            return await asyncio.to_thread(self._as_told, situation)
         return await self._mend(situation)
 
     def join(self, instructions: Sequence[str]) -> str:
@@ -53,7 +54,8 @@ class PhrasePlanner:
         if unknown and not situation.editing:
             return redraw_or_retry(situation, f"no edit is known for {unknown[0]!r}")
         known = [(fault, clause) for fault, clause in clauses if clause is not None]
-        mending = self._together(known, self._phrases.read(situation.request) if situation.editing else ())
+        told = await asyncio.to_thread(self._phrases.read, situation.request) if situation.editing else ()
+        mending = self._together(known, told)
         steps = [
             _step(clause, tuple(fault.question for fault in faults), faults[0].region, f"Mends: {faults[0].question}")
             for clause, faults in mending

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from editors.backend import decode_image
 from redraft.errors import InputError
-from redraft.images import fit_mask, open_image, open_mask, read_provenance, save_png, to_rgb
+from redraft.images import fit_mask, open_image, open_mask, read_image, read_provenance, save_png, to_rgb
 
 RED = (255, 0, 0)
 
@@ -252,3 +254,30 @@ def test_masks_of_another_resolution_may_be_off_by_rounding() -> None:
     assert fit_mask(Image.new("L", (3000, 2253), 255), (1000, 751)).size == (1000, 751)
     with pytest.raises(InputError, match="the mask has 333 x 260"):
         fit_mask(Image.new("L", (333, 260), 255), (1000, 751))
+
+
+def test_frames_are_not_counted_beyond_the_second() -> None:
+    """A stranger's file may hold thousands: it is refused in the time that a few take."""
+
+    def seconds(frames: int) -> float:
+        data = io.BytesIO()
+        pages = [Image.new("L", (64, 64), n % 256) for n in range(frames)]
+        pages[0].save(data, "TIFF", save_all=True, append_images=pages[1:])
+        started = time.process_time()
+        for _ in range(5):
+            with pytest.raises(InputError, match="several pages"):
+                read_image(data.getvalue())
+        return time.process_time() - started
+
+    few = seconds(4)
+    assert seconds(2000) <= 4 * few + 0.05
+
+
+def test_a_progressive_jpeg_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(data, "JPEG", progressive=True)
+    whole = data.getvalue()
+    assert read_image(whole).size == (64, 64)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(InputError, match="scans"):
+        read_image(whole[:-2] + 200 * scan + whole[-2:])
