@@ -70,6 +70,8 @@ class CoveredChecklists:
         outside = () if self._scope is None else self._scope.words_outside(request)
         warnings = [] if self._scope is None or not outside else [self._scope.warn(outside)]
         made = await self._writer.build(request)
+        if made.warning:
+            warnings.append(made.warning)
         checks = made.checks if self._asks_freely or not made.fallback else ()
         coverage = find_coverage(request, checks, lexicon)
         invented = coverage.invented
