@@ -320,7 +320,9 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
     passed = sum(passes(v, result.limits.pass_at) for v in applying)
     score = "no score" if report.score is None else f"score {report.score:.2f}"
     console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
-    console.print(f"{score}, {passed} of {len(applying)} checks passed, {len(result.attempts)} pictures drawn")
+    count = len(result.attempts)
+    drawn = "1 picture" if count == 1 else f"{count} pictures"
+    console.print(f"{score}, {passed} of {len(applying)} checks passed, {drawn} drawn")
     if result.unchecked:
         console.print(f"unchecked {escape(', '.join(result.unchecked))}", soft_wrap=True)
     console.print(f"picture  {escape(str(result.image))}", soft_wrap=True)

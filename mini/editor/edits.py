@@ -76,7 +76,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Op:
-    """One sub-task. `kind` says which of the other fields it uses.
+    """One change. `kind` says which of the other fields it uses.
 
     add: `group`, and if given `relation` to `anchor`. remove: `pick`, and `count` if only so many of them go.
     replace: `value` is the new shape, `color` its colour if it changes too. recolour, resize, refill: `value` is the
@@ -96,7 +96,7 @@ class Op:
     count: int | None = None
 
     def targets(self, scene: Scene) -> tuple[int, ...]:
-        """Positions of the cut-outs that the sub-task speaks of, anchors apart."""
+        """Positions of the cut-outs that the change speaks of, anchors apart."""
         return self.pick.find(scene) if self.pick is not None else ()
 
     def __str__(self) -> str:
@@ -129,7 +129,7 @@ class EditSpec:
     ops: tuple[Op, ...]
 
     def __str__(self) -> str:
-        """The canonical edit language: a clause for each sub-task."""
+        """The canonical edit language: a clause for each change."""
         return "; ".join(map(str, self.ops))
 
 

@@ -86,8 +86,8 @@ def figures(
     wording: Wording = "human",
     layouts: int = LAYOUTS,
 ) -> dict[str, Share]:
-    """Shares of edits that are "followed", "kept" and "both"; of edits with n sub-tasks that are both ("both, n"); of
-    sub-tasks that were done, by kind."""
+    """Shares of edits that are "followed", "kept" and "both"; of edits with n changes that are both ("both, n"); of
+    changes that were done, by kind."""
     counts: dict[str, list[bool]] = defaultdict(list)
     examples = sample_examples(count, seed, split, wording)
     generator = torch.Generator().manual_seed(seed)

@@ -88,7 +88,7 @@ def _radius(rng: Rng, size: str) -> float:
 
 
 def _well_placed(op: Op, cut: CutOut, anchors: list[CutOut]) -> bool:
-    """Where a sub-task wants it, with a clear gap."""
+    """Where a change wants it, with a clear gap."""
     place = op.group.place if op.group is not None else op.place
     inwards = replace(cut, x=cut.x + math.copysign(SURE, 0.5 - cut.x), y=cut.y + math.copysign(SURE, 0.5 - cut.y))
     if place is not None and not at_place(inwards, place):
@@ -107,7 +107,7 @@ def _well_placed(op: Op, cut: CutOut, anchors: list[CutOut]) -> bool:
 def _put(
     rng: Rng, op: Op, cut: CutOut, others: list[CutOut], anchors: list[CutOut], word: PrintedWord | None, stay: bool
 ) -> CutOut | None:
-    """The cut-out at a place of the sub-task's; `stay`: along one axis it stays where it was, if it can."""
+    """The cut-out at a place of the change's; `stay`: along one axis it stays where it was, if it can."""
     upright = op.place in ("top", "bottom") or op.relation in ("above", "below")
     for i in range(_TRIES):
         x, y = (float(v) for v in rng.uniform(cut.radius + _MARGIN, 1 - cut.radius - _MARGIN, 2))

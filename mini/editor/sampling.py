@@ -77,7 +77,7 @@ def _several(rng: Rng, scene: Scene) -> Pick | None:
 
 
 class _Draft:
-    """An edit in the making: its sub-tasks so far, and what they speak of."""
+    """An edit in the making: its changes so far, and what they speak of."""
 
     def __init__(self, rng: Rng, scene: Scene) -> None:
         self.rng, self.scene = rng, scene
@@ -124,7 +124,7 @@ class _Draft:
         )
 
     def extend(self) -> bool:
-        """Adds a sub-task; False if that does not work out in a few draws of one kind."""
+        """Adds a change; False if that does not work out in a few draws of one kind."""
         kind = OP_KINDS[int(self.rng.choice(len(OP_KINDS), p=_KIND_WEIGHTS))]
         op = next((op for op in (self._draw(kind) for _ in range(4)) if op is not None), None)
         if op is None:
@@ -233,7 +233,7 @@ class _Draft:
 
 
 def holds_out(spec: EditSpec, before: Scene) -> bool:
-    """Whether the edit asks for a combination that training must never see: a held-out (sub-task, colour, shape) of a
+    """Whether the edit asks for a combination that training must never see: a held-out (change, colour, shape) of a
     cut-out it changes; a held-out relation, said from either side."""
     triples: set[tuple[str, str, str]] = set()
     for op in spec.ops:
@@ -251,7 +251,7 @@ def holds_out(spec: EditSpec, before: Scene) -> bool:
 
 
 def sample_edit(rng: Rng, split: Split = "train", scene: Scene | None = None, ops: int | None = None) -> EditCase:
-    """An edit of the split ("train": no held-out combination; "test": at least one) with so many sub-tasks, of a scene.
+    """An edit of the split ("train": no held-out combination; "test": at least one) with so many changes, of a scene.
 
     Scenes of one's own give cases until no edit of theirs is of the split: ValueError after many tries.
     """

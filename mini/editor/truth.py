@@ -93,7 +93,7 @@ def _fits_group(cut: CutOut, group: Group) -> bool:
 
 
 def _stands(op: Op, cut: CutOut, before: Scene, after: Scene, pairs: list[int | None]) -> bool:
-    """Whether a cut-out after the edit is where the sub-task wants it."""
+    """Whether a cut-out after the edit is where the change wants it."""
     if op.relation is not None:
         assert op.anchor is not None
         anchors = [pairs[i] for i in op.anchor.find(before)]
@@ -158,7 +158,7 @@ def _done(op: Op, before: Scene, after: Scene, pairs: list[int | None]) -> bool:
 
 
 def ops_followed(spec: EditSpec, before: Scene, after: Scene) -> tuple[bool, ...]:
-    """For each sub-task, whether the scene after the edit is as it asks. A sub-task about what was not there is not."""
+    """For each change, whether the scene after the edit is as it asks. A change about what was not there is not."""
     pairs = pair_up(spec, before, after)
     return tuple(_done(op, before, after, pairs) for op in spec.ops)
 

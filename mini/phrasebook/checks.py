@@ -100,7 +100,7 @@ class Aftermath:
         return [(key_point, question) for question, key_point in checks.items()]
 
     def kept(self, sure: float) -> list[str]:
-        """Questions about what no sub-task changes, that were answered before with a P(yes) of `sure`. What is called
+        """Questions about what no clause changes, that were answered before with a P(yes) of `sure`. What is called
         otherwise afterwards is asked about by its new name."""
         checks = []
         for at, one in enumerate(self.seen):

@@ -6,13 +6,13 @@
 It is data, `edits.toml` beside this module, in this format:
 
     joiner = "; "                       between the instructions of one edit
-    split = [";"]                       what divides an instruction into sub-tasks
+    split = [";"]                       what divides an instruction into changes
     split_known = [" and "]             what divides only if a rule knows each piece
     plain = [["discs?", "circle"]]      [pattern, replacement]: other words for the book's own, put right one after the
-                                        other in each sub-task before it is read; a ";" in it makes two sub-tasks
+                                        other in each change before it is read; a ";" in it makes two changes
     loose = [["\\bboth\\b", "the"]]        as `plain`, for instructions that the book does not know otherwise: words that the
                                         editor was not trained on; it then gets the instruction in the book's words
-    pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the sub-task before, such as "the <pick>"
+    pronouns = "\\b(?:it|them)\\b"       what stands for the `subject` of the change before, such as "the <pick>"
     loose_pronouns = ""                 the same for instructions that the book does not know otherwise
 
     [slots]                             regular expressions of what stands in {braces}
@@ -163,7 +163,7 @@ class Book(BaseModel):
 
 @dataclass(frozen=True)
 class Clause:
-    """One sub-task of an instruction. `canonical` is the instruction in the book's own words; `known` False if no
+    """One change of an instruction. `canonical` is the instruction in the book's own words; `known` False if no
     rule knows it, and it stands there as it came; `loose` True if only the loose patterns made it known. `checks`: (key
     point, question). `makes` and `uses`: what it brings
     into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
@@ -381,7 +381,7 @@ class Phrases:
         return [dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self.book.anything not in chosen]
 
     def read(self, instruction: str) -> tuple[Clause, ...]:
-        """The sub-tasks of an instruction in anybody's words, at least one."""
+        """The changes of an instruction in anybody's words, at least one."""
         clauses = self._read_all(instruction, loosely=False)
         if all(clause.known for clause in clauses):
             return clauses
@@ -422,7 +422,7 @@ class Phrases:
         return pieces
 
     def _read(self, text: str, subject: str, loosely: bool) -> list[Clause]:
-        """The sub-tasks of a piece; none if nothing is left of it but politeness. `subject`: what "it" means."""
+        """The changes of a piece; none if nothing is left of it but politeness. `subject`: what "it" means."""
         text = " ".join(text.split()).strip(" ,;.!?")
         plain = _replace_all(self._plain, _name(subject, self._pronouns, text))
         if not any(char.isalnum() for char in plain):
@@ -440,7 +440,7 @@ class Phrases:
         return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
 
     def _match_all(self, plain: str) -> list[Clause]:
-        """The sub-tasks of a piece in the book's own words; none if a rule is missing for any of them."""
+        """The changes of a piece in the book's own words; none if a rule is missing for any of them."""
         read = [self._match(piece.strip()) for piece in plain.split(";")]
         known = [clause for clause in read if clause is not None]
         return known if len(known) == len(read) else []

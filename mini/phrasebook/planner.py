@@ -1,4 +1,4 @@
-"""The planner that needs no model: the phrase book turns failed checks, or the user's words, into sub-tasks.
+"""The planner that needs no model: the phrase book turns failed checks, or the user's words, into steps.
 
 Deterministic: the same situation gets the same plan, as long as the judge gives the same answers.
 """
@@ -32,14 +32,14 @@ class PhrasePlanner:
         return self._phrases.join(instructions)
 
     def _as_told(self, situation: Situation) -> Plan:
-        """The user's own words, in sub-tasks."""
+        """The user's own words, in steps."""
         clauses = self._phrases.read(situation.request)
         steps = self._steps(clauses, situation.faults)
         if len(steps) == 1 and not any(clause.loose for clause in clauses):
             # Nothing to take apart, so nothing to put in other words either.
             questions = tuple(fault.question for fault in situation.faults)
             steps = (replace(steps[0], instruction=situation.request, questions=questions),)
-        count = "one sub-task" if len(steps) == 1 else f"{len(steps)} sub-tasks"
+        count = "one step" if len(steps) == 1 else f"{len(steps)} steps"
         return Plan("edit", f"the instruction has {count}", steps)
 
     async def _mend(self, situation: Situation) -> Plan:
@@ -76,7 +76,7 @@ class PhrasePlanner:
         return list(mending.values())
 
     def _asks(self, clause: Clause) -> set[str]:
-        """The questions that tell whether a sub-task was done, and what is asked about the number that it changes."""
+        """The questions that tell whether a clause was done, and those about the number that it changes."""
         counting = None if clause.more is None else self._phrases.counting(clause.more[0])
         return {question for _, question in clause.checks} | set(counting.asks if counting is not None else ())
 
@@ -97,7 +97,7 @@ class PhrasePlanner:
         return self._phrases.read(several[abs(difference) - 1])[0]
 
     def _again(self, situation: Situation, refused: Step) -> Plan:
-        """A refused sub-task in smaller parts or, if it has none, in the book's own words, or else as it was."""
+        """A refused step in smaller parts or, if it has none, in the book's own words, or else as it was."""
         clauses = self._phrases.read(refused.instruction)
         if len(clauses) > 1:
             return Plan("edit", f"in {len(clauses)} smaller parts", self._steps(clauses, situation.faults))
