@@ -1,6 +1,6 @@
 """Figures of evaluator/coverage.py: what checklists cover, and the time of a call.
 
-    python benchmarks/coverage.py [--partiprompts PartiPrompts.tsv]
+    python benchmarks/coverage.py [--partiprompts PartiPrompts.tsv] [--checklists 200 --seed 11]
 
 On the mini world's held-out wordings: the true checks, and the true checks without one. On PartiPrompts: the one question
 that quotes the request, one question for each content word, and the question of another request.
@@ -9,6 +9,7 @@ that quotes the request, one question for each content word, and the question of
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import time
 from collections import Counter
@@ -16,10 +17,12 @@ from pathlib import Path
 from statistics import fmean
 
 from eval_suites.benchmarks.cutouts import prompts
+from evaluator.align import open_checklists
 from evaluator.coverage import Coverage, find_coverage
 from evaluator.types import Check
 from mini.judge import lexicon
 from mini.world.questions import parse
+from redraft.profiles import load_profile
 
 
 def measure_partiprompts(path: Path) -> None:
@@ -62,6 +65,20 @@ def measure_mini(count: int) -> None:
     print("  " + ", ".join(f"{kind} {unseen[kind]} of {lost[kind]:,}" for kind in sorted(lost)))
 
 
+async def measure_checklists(count: int, seed: int) -> None:
+    """Prints how often mini's own checklists lack a true check in silence, and how often they are called incomplete though
+    they have all. Nothing is drawn."""
+    make, wordings = open_checklists(load_profile("mini")), prompts(count, seed)
+    found: Counter[str] = Counter()
+    for wording, made in zip(wordings, await asyncio.gather(*(make(w.text) for w in wordings)), strict=True):
+        lacks = {question for _, question in wording.checks} - {check.question for check in made.checks}
+        if lacks:
+            found["lost and said" if made.unchecked else "lost in silence"] += 1
+        else:
+            found["complete, called incomplete" if made.unchecked else "complete"] += 1
+    print(f"mini's checklists, {count:,} wordings: " + ", ".join(f"{name} {n:,}" for name, n in sorted(found.items())))
+
+
 def count_complete(coverages: list[Coverage]) -> int:
     return sum(coverage.complete for coverage in coverages)
 
@@ -70,7 +87,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--partiprompts", type=Path)
     parser.add_argument("--wordings", type=int, default=1000)
+    parser.add_argument("--checklists", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    measure_mini(options.wordings)
+    if options.checklists:
+        asyncio.run(measure_checklists(options.checklists, options.seed))
+    if options.wordings:
+        measure_mini(options.wordings)
     if options.partiprompts is not None:
         measure_partiprompts(options.partiprompts)
