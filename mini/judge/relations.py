@@ -17,25 +17,34 @@ from functools import cache
 from evaluator.types import Check, Checklist
 from mini.world import synonyms
 from mini.world.scope import fold
+from mini.world.wording import slips
 
 _THERE = re.compile(r"(?:Is there an?|Are there exactly \w+) (.+)\?")
+_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _CLAUSE = re.compile(r"[,.;:!?]|\band\b|\bwith\b")
 _RELATION = re.compile(
     r"(?:Is|Are) the [\w -]+ (left of|right of|above|below|inside|larger than|smaller than) the [\w -]+\?"
 )
 _PRINTED = re.compile(r"[\"“”']|\b(?:say|says|word|text|caption|reading|printed)\b")
 """What is said of words that the picture bears: nobody asks where they stand."""
+_FRONTED = re.compile(r"\s*(?:(?:to|on) the )?(?:then )?\s*")
+"""What may stand between the beginning of a clause and a relation, if it begins with the relation."""
 _KEY_POINT = "entity_layout"
 _BESIDE = {"larger": "larger than", "smaller": "smaller than", "left": "left of", "right": "right of"}
 
 
 def mend_checks(request: str, checks: Checklist) -> Checklist:
     """`checks` with one check for each relation and place in `request` whose things are known. If those of all mentions
-    of a relation are, they replace the other checks on that relation."""
+    of a relation are, they replace the other checks on that relation. Checks that name a shape which the request does not
+    have are dropped ("a plain blue one" is no heart), and so are those on a relation that a clause
+    begins with, or that the world does not have."""
     text = fold(request)
+    named = _list_shapes(text)
+    checks = tuple(check for check in checks if not _list_shapes(check.question) - named)
     things = [(name, many) for check in checks for name, many in _list_things(check)]
     written: list[Check] = []
     known: dict[str, list[Check | None]] = {}
+    unreadable: set[str] = set()
     for phrase, relation in _list_phrases():
         for match in re.finditer(rf"\b{re.escape(phrase)}\b", text):
             before = _CLAUSE.split(text[: match.start()])[-1]
@@ -44,7 +53,11 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
             if phrase in synonyms.AROUND:
                 a, b = b, a
             said, check = _BESIDE.get(relation, relation), None
-            if a is not None and b is not None and a != b:
+            if _FRONTED.fullmatch(before):
+                unreadable.add(said)  # "To the left of it two hearts": the model takes one for the other
+            if said == "inside" and b is not None and b[1]:
+                unreadable.add(said)  # nothing can be inside of several things: "four stars around a moon"
+            elif a is not None and b is not None and a != b:
                 check = Check(_KEY_POINT, f"{'Are' if a[1] else 'Is'} the {a[0]} {said} the {b[0]}?")
                 written.append(check)
             known.setdefault(said, []).append(check)
@@ -54,7 +67,7 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
             a = None if _PRINTED.search(before) else _find_thing(before, things, last=True)
             if a is not None and not a[1]:
                 written.append(Check(_KEY_POINT, f"Is the {a[0]} at the {place}?"))
-    settled = {said for said, found in known.items() if None not in found}
+    settled = {said for said, found in known.items() if None not in found} | unreadable
     kept = [check for check in checks if check in written or _find_relation(check) not in settled]
     return tuple(dict.fromkeys((*kept, *written)))
 
@@ -96,6 +109,22 @@ def _find_thing(text: str, things: Iterable[tuple[str, bool]], *, last: bool) ->
         if _shape_of(words[-1]) == shape and (not said or own & said):
             fits.append((name, many))
     return fits[0] if len(set(fits)) == 1 else None
+
+
+def _list_shapes(text: str) -> frozenset[str]:
+    """The shapes that a text names, also with a slip of the finger."""
+    words = _shape_words()
+    return frozenset(shape for word in _WORD.findall(text) for shape in words.get(word, ()))
+
+
+@cache
+def _shape_words() -> dict[str, frozenset[str]]:
+    table: dict[str, frozenset[str]] = {}
+    for name, shape in _shape_names():
+        for word in set(name.split()) - {"shape", "shapes", "love", "sign", "signs"}:
+            for form in (word, *slips(word)):
+                table[form] = table.get(form, frozenset()) | {shape}
+    return table
 
 
 def _shape_of(noun: str) -> str | None:

@@ -36,10 +36,24 @@ def test_a_relation_of_the_wrong_things_is_replaced() -> None:
 def test_what_a_rule_cannot_tell_is_left_as_the_model_has_it() -> None:
     own = Check("entity_layout", "Is the red star above the blue circles?")
     assert mend_checks("a red star and two blue circles. It is above them.", (*THINGS, own)) == (*THINGS, own)
-    assert mend_checks("red things: the red one is above the circles", THINGS) == THINGS
+    assert mend_checks("a red star, a moon: the red one is above the circles", THINGS) == THINGS
 
 
 def test_where_words_are_printed_is_no_place_of_a_thing() -> None:
-    assert mend_checks("a red star it should say 'TEA' at the top", THINGS) == THINGS
-    made = mend_checks("a red star at the top, and two blue circles", THINGS)
+    assert mend_checks("a red star it should say 'TEA' at the top", (STAR,)) == (STAR,)
+    made = mend_checks("a red star at the top, and two blue circles", (STAR, CIRCLES))
     assert made[-1].question == "Is the red star at the top?"
+
+
+@pytest.mark.parametrize(
+    ("request_text", "invented"),
+    [
+        ("two red circles and a plain blue one", "Is there a blue heart?"),
+        ("A blue square. To the left of it two red hearts.", "Is the blue square left of the red hearts?"),
+        ("four small stars around a large moon", "Is the moon inside the stars?"),
+    ],
+)
+def test_checks_on_what_the_request_does_not_name_are_dropped(request_text: str, invented: str) -> None:
+    things = (Check("counting", "Are there exactly four stars?"), Check("existence", "Is there a moon?"))
+    made = mend_checks(request_text, (*things, Check("existence", invented)))
+    assert invented not in {check.question for check in made}
