@@ -29,7 +29,7 @@ from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BadReply, ConfigError, InputError
 from redraft.json_replies import read_json
 from redraft.profiles import ChecklistConfig
-from redraft.templates import fence, fill, load_optional_template, load_template, placeholders
+from redraft.templates import fence, fill, fold_text, load_optional_template, load_template, placeholders
 
 OVERALL = "overall"
 """Key point of the one question about the whole picture that is asked if no checklist could be had."""
@@ -116,6 +116,7 @@ class ChecklistBuilder:
     def _chat_request(self, request: str, left_out: Sequence[str]) -> ChatRequest:
         again = self._left_out if left_out else None
         template = again or self._template
+        request = fold_text(request) if self._config.fold else request
         values = {"request": request, "fenced_request": fence(request)}
         values["left_out"] = fence("\n".join(left_out), "left_out")
         wanted = placeholders(template)

@@ -197,6 +197,8 @@ class ChecklistConfig(_Section):
     rules: PartConfig | None = None
     """A function of a request and the model's checklist that gives a better one, for worlds small enough to read by rules. A
     model whose checklist is mended so is not asked once more."""
+    fold: bool = False
+    """Whether the model reads the request as ordinary sentences are typed (`redraft.templates.fold_text`)."""
     max_checks: int = Field(default=24, ge=1, le=100)
     max_tokens: int = Field(default=2048, ge=16)
 

@@ -19,6 +19,34 @@ if TYPE_CHECKING:
 
 _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_QUOTED = re.compile(r"""("[^"]*"|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w))""")
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+
+
+def fold_text(text: str) -> str:
+    """`text` as ordinary sentences are typed, for models that were trained on nothing else: one space between words, no
+    characters that nobody sees, and capitals only at the beginning of sentences. What is quoted keeps its case.
+
+    >>> fold_text("Two Red\\u00a0STARS, with the word 'OPEN'")
+    "Two red stars, with the word 'OPEN'"
+    """
+    plain = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).split())
+    parts = _QUOTED.split(plain)
+    starts = True
+    folded = []
+    for index, part in enumerate(parts):
+        if index % 2:
+            folded.append(part)
+            starts = False
+            continue
+        lowered = []
+        for piece in re.split(r"(?<=[.!?…])(\s+)", part):
+            keeps = starts and piece[:1].isalpha()
+            rest = re.sub(r"\bi\b(?!\.)", "I", piece.lower())
+            lowered.append(piece[:1] + rest[1:] if keeps else rest)
+            starts = starts and not piece.strip() or piece.endswith((".", "!", "?", "…"))
+        folded.append("".join(lowered))
+    return "".join(folded)
 
 
 def style_folder(package: str, style: str) -> Path:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.chat import Message
 from redraft.errors import ConfigError
-from redraft.templates import fence, fill, load_template, placeholders, style_folder
+from redraft.templates import fence, fill, fold_text, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
 
 _PACKAGE = "rewriter"
@@ -33,6 +33,8 @@ class StyleSettings(BaseModel):
     """Whether there is a system.txt."""
     fence: bool = True
     """Whether what the user and the model wrote is fenced off from the template's own words."""
+    fold: bool = False
+    """Whether the model reads what the user wrote as ordinary sentences are typed (`redraft.templates.fold_text`)."""
     join: str = "\n"
     """What stands between failed checks."""
     guard: GuardSettings = GuardSettings()
@@ -69,6 +71,8 @@ class Style:
         return replace(self, system=f"{self.system}\n\n{notes.strip()}")
 
     def _messages(self, template: str, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
+        if self.settings.fold:
+            request = fold_text(request)
         texts = {"request": request, "before": before, "failed": self.settings.join.join(failed)}
         values = {name: texts[name] for name in placeholders(template)}
         if self.settings.fence:
