@@ -44,7 +44,7 @@ def fold_text(text: str) -> str:
             keeps = starts and piece[:1].isalpha()
             rest = re.sub(r"\bi\b(?!\.)", "I", piece.lower())
             lowered.append(piece[:1] + rest[1:] if keeps else rest)
-            starts = starts and not piece.strip() or piece.endswith((".", "!", "?", "…"))
+            starts = (starts and not piece.strip()) or piece.endswith((".", "!", "?", "…"))
         folded.append("".join(lowered))
     return "".join(folded)
 
