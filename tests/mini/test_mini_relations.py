@@ -35,7 +35,11 @@ def test_a_relation_of_the_wrong_things_is_replaced() -> None:
 
 def test_what_a_rule_cannot_tell_is_left_as_the_model_has_it() -> None:
     own = Check("entity_layout", "Is the red star above the blue circles?")
-    assert mend_checks("a red star and two blue circles. It is above them.", (*THINGS, own)) == (*THINGS, own)
+    assert mend_checks("a red star and two blue circles. It is above them.", (STAR, CIRCLES, own)) == (
+        STAR,
+        CIRCLES,
+        own,
+    )
     assert mend_checks("a red star, a moon: the red one is above the circles", THINGS) == THINGS
 
 
