@@ -137,6 +137,8 @@ def part(marks: list[tuple[float, int]], at: float, start: float, end: float) ->
 def rate(marks: list[tuple[float, int]], start: float, end: float) -> float:
     total = marks[-1][1]
     some = [(moment, done) for moment, done in marks if start * total <= done <= end * total]
+    if len(some) < 2:  # too few rows to tell
+        return 0.0
     return (some[-1][1] - some[0][1]) / max(some[-1][0] - some[0][0], 1e-9)
 
 

@@ -34,7 +34,7 @@ _PROFILE = "A profile that comes with redraft (mini, workstation, remote), or th
 
 
 class EnhancePrompt(io.ComfyNode):
-    """A better prompt for the same wish."""
+    """Makes a better prompt of a request."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -42,9 +42,9 @@ class EnhancePrompt(io.ComfyNode):
             node_id="RedraftEnhancePrompt",
             display_name="Enhance prompt (redraft)",
             category=CATEGORY,
-            description="Rewrites a prompt and keeps what you asked for: an intent guard compares it with your words.",
+            description="Writes a better prompt for your request: an intent guard checks that it keeps what you wrote.",
             inputs=[
-                io.String.Input("prompt", multiline=True, default="", tooltip="What the picture is to show."),
+                io.String.Input("request", multiline=True, default="", tooltip="What the picture is to show."),
                 io.String.Input("profile", default="mini", tooltip=_PROFILE),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
             ],
@@ -56,15 +56,15 @@ class EnhancePrompt(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, prompt: str, profile: str, seed: int) -> Any:
-        _, models = await _opened(profile)
+    async def execute(cls, request: str, profile: str, seed: int) -> Any:
+        _, models = await _open(profile)
         async with models.calls:
-            (rewrite,) = await models.rewriter(clean_request(prompt), n=1, seed=seed)
+            (rewrite,) = await models.rewriter(clean_request(request), n=1, seed=seed)
         return io.NodeOutput(rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought)
 
 
 class JudgeImage(io.ComfyNode):
-    """Each picture of a batch against what was asked, and the best of them."""
+    """Judges each picture of a batch against the request, and picks the best."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -72,10 +72,12 @@ class JudgeImage(io.ComfyNode):
             node_id="RedraftJudgeImage",
             display_name="Judge image (redraft)",
             category=CATEGORY,
-            description="Turns the prompt into yes/no questions, asks them of each picture, and hands on the best one.",
+            description="Turns the request into yes/no questions, asks them of each picture, and hands on the best one.",
             inputs=[
                 io.Image.Input("images"),
-                io.String.Input("prompt", multiline=True, default="", tooltip="Your own prompt, not a rewrite of it."),
+                io.String.Input(
+                    "request", multiline=True, default="", tooltip="Your own words, not a rewrite of them."
+                ),
                 io.String.Input("profile", default="mini", tooltip=_PROFILE),
             ],
             outputs=[
@@ -88,21 +90,21 @@ class JudgeImage(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, images: torch.Tensor, prompt: str, profile: str) -> Any:
-        described, models = await _opened(profile)
+    async def execute(cls, images: torch.Tensor, request: str, profile: str) -> Any:
+        described, models = await _open(profile)
         limits = described.limits
-        request = clean_request(prompt)
+        request = clean_request(request)
         async with models.calls:
             checks = await models.checklist_maker(request)
         pictures = to_pictures(images)
         if not pictures:
             raise InputError("the batch holds no picture to judge")
 
-        async def judged(picture: Image.Image) -> Report:
+        async def judge(picture: Image.Image) -> Report:
             async with models.calls:
                 return await models.evaluator.score(picture, request, checks)
 
-        reports = await asyncio.gather(*(judged(picture) for picture in pictures))
+        reports = await asyncio.gather(*(judge(picture) for picture in pictures))
         if all(report.score is None for report in reports):
             reasons = (v.reason for report in reports for v in report.verdicts if v.outcome is Outcome.FAILED)
             raise BackendError(f"the judge could not score any picture: {next(reasons, '') or 'no answer'}")
@@ -115,12 +117,12 @@ class JudgeImage(io.ComfyNode):
         score = reports[best].score
         assert score is not None
         accepted = acceptable(reports[best], limits)
-        report = told(reports[best], limits.pass_at)
+        report = report_lines(reports[best], limits.pass_at)
         return io.NodeOutput(images[best : best + 1], score, accepted, best, report)
 
 
 class DrawUntilAccepted(io.ComfyNode):
-    """The whole loop."""
+    """Rewrites, draws and judges until a picture is accepted."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -131,7 +133,7 @@ class DrawUntilAccepted(io.ComfyNode):
             description="Rewrites, draws with the profile's generator, judges, and goes round until every check passes "
             "or the budget is spent. Hands on the best picture it has seen.",
             inputs=[
-                io.String.Input("prompt", multiline=True, default="", tooltip="What the picture is to show."),
+                io.String.Input("request", multiline=True, default="", tooltip="What the picture is to show."),
                 io.String.Input("profile", default="mini", tooltip=_PROFILE),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
                 io.Float.Input("accept_at", default=0.85, min=0.05, max=1.0, step=0.01, tooltip="Score to reach."),
@@ -152,7 +154,7 @@ class DrawUntilAccepted(io.ComfyNode):
     @classmethod
     async def execute(
         cls,
-        prompt: str,
+        request: str,
         profile: str,
         seed: int,
         accept_at: float,
@@ -160,16 +162,16 @@ class DrawUntilAccepted(io.ComfyNode):
         max_images: int,
         runs: str = "",
     ) -> Any:
-        described, models = await _opened(profile)
+        described, models = await _open(profile)
         limits = described.limits.changed(accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
         out = Path(runs or described.runs)
-        session = Run.start(prompt, models, limits=limits, out=out, profile=described, seed=seed)
+        run = Run.start(request, models, limits=limits, out=out, profile=described, seed=seed)
         bar = _Bar(limits)
-        async for event in session.stream():
+        async for event in run.stream():
             await bar.show(event)
             if interrupted():
-                session.cancel()
-        result = session.result
+                run.cancel()
+        result = run.result
         assert result is not None
         if interrupted():
             raise_interrupted()
@@ -182,7 +184,7 @@ class DrawUntilAccepted(io.ComfyNode):
             0.0 if best.score is None else best.score,
             result.stop is StopReason.ACCEPTED,
             best.prompt,
-            f"{result.stop.value}: {result.why}\n{told(best.report, limits.pass_at)}",
+            f"{result.stop.value}: {result.why}\n{report_lines(best.report, limits.pass_at)}",
             str(result.trace.resolve()),
         )
 
@@ -208,18 +210,18 @@ class _Bar:
     async def show(self, event: Event) -> None:
         match event:
             case StepProgress(step="render", round=number, done=done, total=total) if total:
-                await self._tell(number - 1 + 0.8 * done / total)
+                await self._set(number - 1 + 0.8 * done / total)
             case Judged(attempt=attempt, path=path):
-                await self._tell(attempt.round - 0.1, await asyncio.to_thread(_load, path))
+                await self._set(attempt.round - 0.1, await asyncio.to_thread(_load, path))
             case ChecklistMade():
-                await self._tell(0.05)
+                await self._set(0.05)
 
-    async def _tell(self, rounds: float, picture: Image.Image | None = None) -> None:
+    async def _set(self, rounds: float, picture: Image.Image | None = None) -> None:
         self._at = max(self._at, rounds * _STEPS_PER_ROUND)  # a bar that runs back reads as an error
         await self._api.execution.set_progress(self._at, self._whole, preview_image=picture)
 
 
-def told(report: Report, pass_at: float) -> str:
+def report_lines(report: Report, pass_at: float) -> str:
     """A report as lines of text."""
     lines = []
     for verdict in report.verdicts:
@@ -264,7 +266,7 @@ _lock = threading.Lock()
 _models: dict[str, tuple[Profile, Models]] = {}
 
 
-async def _opened(name: str) -> tuple[Profile, Models]:
+async def _open(name: str) -> tuple[Profile, Models]:
     """A profile and its models, opened once. Node classes hold no state in ComfyUI, the module does."""
 
     def work() -> tuple[Profile, Models]:

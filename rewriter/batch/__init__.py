@@ -1,5 +1,7 @@
 """Batches: files of requests in, better prompts out. Streamed, resumable, each request once.
 
+    from rewriter.batch import BatchPlan, Maker, WorkFolder, open_kit, open_source, own_columns, run_batch, work_path
+
     kit = open_kit(load_profile("mini").rewriter, n=1)
     plan = BatchPlan({**kit.settings, "select": None}, own_columns(kit.target, thought=False, n=1, scored=False))
     with WorkFolder(work_path(out), plan.shard) as work:
@@ -8,4 +10,68 @@
 
 `tables` reads and writes the files, `engines` answers, `maker` makes a record of a request, `work` keeps the records,
 `run` does all of it. `ray_rows` does the same on a Ray cluster. `redraft enhance` is the command.
+
+Importing this imports nothing else: a name is looked up when it is first used.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewriter.batch.engines import BatchEngine, ChatEngine, open_engine
+    from rewriter.batch.maker import Choice, Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
+    from rewriter.batch.run import BatchPlan, Counts, run_batch, work_path
+    from rewriter.batch.tables import InputTable, open_output, open_source
+    from rewriter.batch.work import Keys, Record, Shard, Status, WorkFolder
+
+_NAMES = {
+    "rewriter.batch.engines": ("BatchEngine", "ChatEngine", "open_engine"),
+    "rewriter.batch.maker": (
+        "Choice",
+        "Kit",
+        "Maker",
+        "ScoreSelector",
+        "Selector",
+        "load_scorer",
+        "open_kit",
+        "own_columns",
+    ),
+    "rewriter.batch.run": ("BatchPlan", "Counts", "run_batch", "work_path"),
+    "rewriter.batch.tables": ("InputTable", "open_output", "open_source"),
+    "rewriter.batch.work": ("Keys", "Record", "Shard", "Status", "WorkFolder"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "BatchEngine",
+    "BatchPlan",
+    "ChatEngine",
+    "Choice",
+    "Counts",
+    "InputTable",
+    "Keys",
+    "Kit",
+    "Maker",
+    "Record",
+    "ScoreSelector",
+    "Selector",
+    "Shard",
+    "Status",
+    "WorkFolder",
+    "load_scorer",
+    "open_engine",
+    "open_kit",
+    "open_output",
+    "open_source",
+    "own_columns",
+    "run_batch",
+    "work_path",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

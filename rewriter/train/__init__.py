@@ -1,5 +1,9 @@
 """Training of a rewriter: triplets from a teacher, supervised fine-tuning, then GRPO against the pictures.
 
+    >>> from rewriter.train import make_reply
+    >>> make_reply("three, not two", "Three red apples.")
+    '<think>three, not two</think><answer>Three red apples.</answer>'
+
     python -m rewriter.train.teach requests.txt triplets.jsonl --model NAME --base-url http://HOST:8000/v1
     python -m rewriter.train.sft --config package:mini/rewriter/sft.yaml
     python -m rewriter.train.undecided requests.jsonl undecided.jsonl --model FOLDER --style STYLE
@@ -7,4 +11,58 @@
     python -m rewriter.train.reward_server --config reward_server
 
 `image_reward` is the reward, `rewards` its formulas, `trl_reward` what TRL calls. docs/training.md tells the whole story.
+
+Importing this imports nothing else: a name is looked up when it is first used.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rewriter.train.data import RLRequest, Triplet, load_requests, load_triplets, make_reply
+    from rewriter.train.image_reward import ImageReward, RewardSample, RewardSettings, RewardSource, Scores, open_reward
+    from rewriter.train.reward_server import RemoteReward, RewardServer
+    from rewriter.train.rewards import Shaper
+    from rewriter.train.trl_reward import RewriteReward
+
+_NAMES = {
+    "rewriter.train.data": ("RLRequest", "Triplet", "load_requests", "load_triplets", "make_reply"),
+    "rewriter.train.image_reward": (
+        "ImageReward",
+        "RewardSample",
+        "RewardSettings",
+        "RewardSource",
+        "Scores",
+        "open_reward",
+    ),
+    "rewriter.train.reward_server": ("RemoteReward", "RewardServer"),
+    "rewriter.train.rewards": ("Shaper",),
+    "rewriter.train.trl_reward": ("RewriteReward",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "ImageReward",
+    "RLRequest",
+    "RemoteReward",
+    "RewardSample",
+    "RewardServer",
+    "RewardSettings",
+    "RewardSource",
+    "RewriteReward",
+    "Scores",
+    "Shaper",
+    "Triplet",
+    "load_requests",
+    "load_triplets",
+    "make_reply",
+    "open_reward",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
