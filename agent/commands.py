@@ -6,7 +6,7 @@ import asyncio
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -175,12 +175,12 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
         if report.score is None and report.failed:
             reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
             raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
+        stderr = open_console(sys.stderr)
+        for warning in warnings:
+            stderr.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
         if as_json:
-            write_json(judged_json(report, warnings), stdout)
+            write_json(judged_json(report), stdout)
         else:
-            stderr = open_console(sys.stderr)
-            for warning in warnings:
-                stderr.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
             console = open_console(stdout)
             console.print(f"score {'none' if report.score is None else f'{report.score:.2f}'}")
             if report.unchecked:
@@ -236,14 +236,13 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
     }
 
 
-def judged_json(report: Report, warnings: Sequence[str] = ()) -> dict[str, Any]:
+def judged_json(report: Report) -> dict[str, Any]:
     """What `judge --json` prints. `failed` counts the checks that the judge could not answer; `unchecked` are the words of
     the request that no check asks about."""
     return {
         "score": report.score,
         "failed": report.failed,
         "unchecked": list(report.unchecked),
-        "warnings": list(warnings),
         "checks": report.check_rows(),
     }
 
