@@ -297,6 +297,7 @@ class TurnWork:
             parent=(self.state.current or None) if result.source is not None else None,
             score=best.score,
             accepted=result.stop is StopReason.ACCEPTED,
+            unchecked=result.unchecked,
             run=place,
         )
         reply = _describe_result(result, picture)
@@ -341,7 +342,10 @@ class TurnWork:
         return TurnOutcome("compare", "\n".join(lines), shown=(left, right), file=path)
 
     def _accept(self) -> TurnOutcome:
-        number = self._looked_at().number
+        picture = self._looked_at()
+        number = picture.number
+        if picture.unchecked:
+            return TurnOutcome("accept", f"picture {number} is taken; nothing checks: {', '.join(picture.unchecked)}")
         return TurnOutcome("accept", f"picture {number} is accepted", Changes(accepted=number))
 
     def _accept_from(self, text: str) -> TurnOutcome:

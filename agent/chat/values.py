@@ -20,7 +20,8 @@ class Picture:
     """A picture of a conversation, numbered from 1. `image` is its hash in the conversation's store.
 
     `made_from`: the request, the instruction or the file name that it came from. `parent`: number of the picture that
-    it was edited from. `run`: folder of the run that made it, within the home of all conversations.
+    it was edited from. `unchecked`: the words of its run's request that no check asks about; with any of them it is never
+    `accepted`. `run`: folder of the run that made it, within the home of all conversations.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Picture:
     parent: int | None = None
     score: float | None = None
     accepted: bool = False
+    unchecked: tuple[str, ...] = ()
     run: str | None = None
 
 

@@ -102,6 +102,8 @@ class PictureInfo(BaseModel):
     parent: int | None
     score: float | None
     accepted: bool
+    unchecked: list[str]
+    """Words of the request that no check asks about; with any of them `accepted` is false."""
     run: str | None
 
 

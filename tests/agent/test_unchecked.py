@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from agent.chat.conversation import Conversation
+from agent.chat.values import Replied
 from agent.commands import drawn_json, judged_json
 from agent.decide import acceptable, decide, meets_bar
 from agent.edit_judging import EditEvaluator, unanswerable_edit
 from agent.events import ChecklistMade, ImageDrawn, NeedsAnswer, Warned
 from agent.models import Models
 from agent.run import Run, RunResult
-from agent.serve.events import to_wire
+from agent.serve.events import describe_picture, to_wire
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import Attempt, StopReason
 from editors.backend import ImageTask
@@ -99,6 +101,18 @@ async def test_the_user_may_take_a_picture_but_it_is_not_called_accepted(tmp_pat
     assert run.result is not None
     assert (run.result.stop, run.result.image is not None) == (StopReason.UNCHECKED, True)
     assert drawn_json(run.result)["accepted"] is False
+
+
+async def test_a_conversation_takes_a_picture_and_does_not_call_it_accepted(tmp_path: Path) -> None:
+    chat = await Conversation.create(tmp_path, "one", models(), limits=LIMITS, profile=None)
+    assert isinstance(await chat.turn(f"/draw {REQUEST}"), Replied)
+    taken = await chat.turn("/accept")
+    assert isinstance(taken, Replied)
+    assert taken.entry.reply == "picture 1 is taken; nothing checks: boat"
+    view = await Conversation.open(tmp_path, "one", models(), limits=LIMITS, profile=None).view()
+    [picture] = view.pictures
+    assert (picture.accepted, picture.unchecked) == (False, ("boat",))
+    assert describe_picture(picture).unchecked == ["boat"]
 
 
 def verdict(question: str, p: float | None, mass: float | None = None) -> Verdict:

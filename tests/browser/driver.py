@@ -1,8 +1,8 @@
 """A server for the page's own tests: `python -m tests.browser.driver DATA PORT`. Its models are fakes.
 
-Its judge points: every verdict has a region. Prompts with a star are accepted, others miss their first check. Pictures
-are twice as wide as high, so that what mixes up the sides shows. While a file DATA.hold is there, pictures whose prompt
-holds its word are not drawn.
+Its judge points: every verdict has a region. Prompts with a star are accepted, others miss their first check; nothing
+checks a boat. Pictures are twice as wide as high, so that what mixes up the sides shows. While a file DATA.hold is there,
+pictures whose prompt holds its word are not drawn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from evaluator.align import AlignEvaluator
 from evaluator.testing import FakeChecklistBuilder
-from evaluator.types import Check, Outcome, Verdict
+from evaluator.types import Check, Outcome, RequestChecks, Verdict
 from redraft.limits import Limits
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
@@ -37,6 +37,7 @@ CHECKS = {
     Check("entity_layout", "Is the star above the circles?"): (0.5, 0.5, 1.0, 1.0),
     Check("negation", "Is the picture free of squares?"): None,
 }
+LEFT_OUT = RequestChecks(tuple(CHECKS), unchecked=("<b>boat</b>", "sea"), warnings=("no check asks about <i>boat</i>",))
 PLACE = (0.25, 0.0, 0.75, 0.5)
 
 
@@ -97,7 +98,8 @@ def main(data: Path, port: int) -> None:
         editor=Painter("editor", hold),
     )
     evaluator = AlignEvaluator(FakeChecklistBuilder(lambda _: tuple(CHECKS)), judge)
-    models = replace(made, evaluator=evaluator, editing=with_judge(made, judge))
+    maker = FakeChecklistBuilder(lambda request: LEFT_OUT if "boat" in request else RequestChecks(tuple(CHECKS)))
+    models = replace(made, checklist_maker=maker, evaluator=evaluator, editing=with_judge(made, judge))
     limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
     served = Served.of("fake", models, limits, metrics)
     asyncio.run(run_server(ServerSettings(data=data, port=port), [served], metrics))

@@ -289,6 +289,27 @@ def test_two_conversations_at_once_and_the_one_that_waits(painted: Painted, new_
         assert page.get_by_text("Waiting:").count() == 0
 
 
+def test_unchecked_words_and_warnings_stand_under_the_picture(painted: Painted, new_page: NewPage) -> None:
+    page = new_page(painted.url)
+    say(page, "a star")
+    accepted = answered(page, 1)
+    assert accepted.locator(".result .badge").inner_text() == "accepted"
+    assert accepted.get_by_text("Nothing checks").count() == 0
+    say(page, "/draw a star and a boat")
+
+    def is_named() -> None:
+        left = answered(page, 2)
+        left.get_by_text("Nothing checks: <b>boat</b>, sea", exact=True).wait_for()
+        assert left.locator(".result .badge").inner_text() == "best so far"
+
+    is_named()
+    answered(page, 2).get_by_text("no check asks about <i>boat</i>", exact=True).first.wait_for()
+    say(page, "/accept")
+    answered(page, 3).get_by_text("picture 2 is taken; nothing checks: <b>boat</b>, sea", exact=True).wait_for()
+    branch(page)  # pictures as the conversation keeps them
+    is_named()
+
+
 @pytest.mark.parametrize("width", [320, 360, 800])
 def test_nothing_is_wider_than_the_screen(painted: Painted, new_page: NewPage, width: int) -> None:
     page = new_page(painted.url, viewport={"width": width, "height": 740}, has_touch=True, is_mobile=True)

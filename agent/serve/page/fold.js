@@ -105,7 +105,8 @@ export function fromView(view) {
 
 // A run from its run.json, as its events would have made it.
 export function fromRecord(id, record) {
-  const run = { ...newRun(), id, request: record.request, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [] };
+  const run = { ...newRun(), id, request: record.request, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [],
+    warnings: record.warnings ?? [] };
   for (const one of record.rounds) {
     const kept = round(run, one.round);
     kept.rewrites = one.rewrites ?? [];

@@ -36,7 +36,7 @@ export function plot(run) {
       s("polyline", { points: steps.join(" ") }),
       dots.map((one) => s("circle", { cx: x(one.number), cy: y(one.score), r: one.number === run.best ? 5 : 3.5,
         class: one.number === run.best ? "best" : "" }))),
-    h("figcaption", {}, "Score of each attempt; the line is the best so far, dashes are where it is accepted."));
+    h("figcaption", {}, "Score of each attempt; the line is the best so far, dashes are the score that is needed."));
 }
 
 function verdict(one) {

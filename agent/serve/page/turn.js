@@ -93,7 +93,7 @@ export class TurnPart {
       if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${description}`, description]);
       return picture(shown.image, description, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
     });
-    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last], () => this.reply(shown, facts));
+    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last, run?.warnings], () => this.reply(shown, facts));
     this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working], () => this.tools(shown, facts));
     this.drawTrace();
   }
@@ -110,9 +110,14 @@ export class TurnPart {
     if (!turn.entry) return null;
     const failed = this.turn.run?.attempts.find((one) => one.number === this.turn.run.best)?.failed ?? 0;
     const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
-    return [judged ? h("p", { class: "result" }, h("span", { class: shown.accepted ? "badge good" : "badge" }, shown.accepted ? "accepted" : "best so far"),
+    const unchecked = shown && turn.kind !== "compare" ? (shown.unchecked ?? []) : [];
+    const accepted = shown?.accepted && !unchecked.length;
+    return [judged ? h("p", { class: "result" }, h("span", { class: accepted ? "badge good" : "badge" }, accepted ? "accepted" : "best so far"),
       h("span", { class: "number" }, score(shown.score)),
-      failed ? h("span", { class: "dim" }, failed === 1 ? "1 check could not be judged" : `${failed} checks could not be judged`) : null) : null, h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
+      failed ? h("span", { class: "dim" }, failed === 1 ? "1 check could not be judged" : `${failed} checks could not be judged`) : null) : null,
+      unchecked.length ? h("p", { class: "warning" }, `Nothing checks: ${unchecked.join(", ")}`) : null,
+      ...[...new Set(turn.run?.warnings)].map((text) => h("p", { class: "warning" }, text)),
+      h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
       again ? h("button", { type: "button", onclick: () => this.act.say("/again") }, "Go on with it") : null];
   }
 
