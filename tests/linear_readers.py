@@ -12,7 +12,7 @@ from evaluator.coverage import find_coverage
 from evaluator.replies import read_reply
 from evaluator.server_judge import read_explanation
 from mini.phrasebook.phrases import load_phrases
-from mini.world.scope import Scope
+from mini.world.scope import CutoutScope
 from redraft.chat import is_cut_off, with_think_tags
 from redraft.json_replies import json_in, json_objects
 from redraft.openai_chat import defuse
@@ -55,6 +55,6 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "guard, rewrite": (lambda text: check_intent("a red fox", text), 4000),
     "coverage": (lambda text: find_coverage(text, ()), 4000),
     "phrase book": (lambda text: load_phrases().read(text), 1000),
-    "scope": (lambda text: Scope().words_outside(text), 4000),
+    "scope": (lambda text: CutoutScope().words_outside(text), 4000),
 }
 """Each with the most characters it is given: what is longer is refused or cut before it is read."""

@@ -80,7 +80,7 @@ def load_outside_requests() -> tuple[OutsideRequest, ...]:
 
 
 @dataclass
-class Bench:
+class TrustBench:
     """Everything that the parts share. Each piece of work is in the journal, and is done once."""
 
     models: Models
@@ -168,7 +168,9 @@ def _sample(items: Sequence[str], count: int, seed: int) -> list[str]:
     return random.Random(seed).sample(list(items), min(count, len(items)))
 
 
-async def measure_partiprompts(bench: Bench, requests: Sequence[str], drawn: int, advance: Advance) -> dict[str, Any]:
+async def measure_partiprompts(
+    bench: TrustBench, requests: Sequence[str], drawn: int, advance: Advance
+) -> dict[str, Any]:
     """Real prompts, hardly any about cut-outs. Words outside the scope are unchecked, so that no picture of such a request
     is ever accepted; that is counted for all of them, and seen in the runs of a sample."""
     scope = bench.models.scope
@@ -201,7 +203,7 @@ async def measure_partiprompts(bench: Bench, requests: Sequence[str], drawn: int
     }
 
 
-async def measure_held_out(bench: Bench, count: int, drawn: int, advance: Advance) -> dict[str, Any]:
+async def measure_held_out(bench: TrustBench, count: int, drawn: int, advance: Advance) -> dict[str, Any]:
     """Held-out prompts in the suite's own wordings, with their true checks."""
     wordings = prompts(count, bench.seed)
     made = await _gather(advance, "checks", [bench.checks(wording.text) for wording in wordings])
@@ -250,7 +252,7 @@ def _sayings(question: str) -> set[str]:
     return {question, str(Query(inverse or query.kind, query.other, query.noun))}
 
 
-async def measure_outside(bench: Bench, count: int, advance: Advance) -> dict[str, Any]:
+async def measure_outside(bench: TrustBench, count: int, advance: Advance) -> dict[str, Any]:
     """Requests about cut-outs in other wordings: a part that a picture lacks, or that cannot be told, is never accepted."""
     chosen = load_outside_requests()[:count]
     made = await _gather(advance, "checks", [bench.checks(one.says) for one in chosen])
@@ -273,7 +275,7 @@ async def measure_outside(bench: Bench, count: int, advance: Advance) -> dict[st
     return {"requests": rows}
 
 
-async def measure_edits(bench: Bench, count: int, advance: Advance) -> dict[str, Any]:
+async def measure_edits(bench: TrustBench, count: int, advance: Advance) -> dict[str, Any]:
     """Forty ordinary edits: is there a check that can be answered, and what is accepted."""
     edits = load_ordinary_edits()[:count]
     runs = await _gather(advance, "draw", [bench.draw(edit.says, draw(edit.scene, 256)) for edit in edits])
@@ -292,7 +294,7 @@ async def measure_edits(bench: Bench, count: int, advance: Advance) -> dict[str,
     return {"edits": rows}
 
 
-def _edit_right(edit: OrdinaryEdit, bench: Bench, run: Mapping[str, Any]) -> bool | None:
+def _edit_right(edit: OrdinaryEdit, bench: TrustBench, run: Mapping[str, Any]) -> bool | None:
     spec = parse_edit(edit.reads) if edit.reads else None
     if spec is None or run["image"] is None:
         return None
@@ -397,7 +399,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
         bars = {"checks": ("checklists", PROMPTS if part == "held-out" else drawn), **bars}
     with evaluation.open(**settings) as journal:
         models = open_models(profile)
-        bench = Bench(models, profile, journal, evaluation.out, options.seed)
+        bench = TrustBench(models, profile, journal, evaluation.out, options.seed)
         measures: dict[str, Callable[[Advance], Coroutine[Any, Any, dict[str, Any]]]] = {
             "partiprompts": lambda advance: measure_partiprompts(bench, requests, drawn, advance),
             "held-out": lambda advance: measure_held_out(bench, PROMPTS, drawn, advance),

@@ -1,7 +1,7 @@
 """What the mini world knows: the words that a request for cut-outs may hold.
 
-    Scope().words_outside("two tiny scarlet stars, please")                 # ()
-    Scope().words_outside("an astronaut on a horse, on mint paper")         # ("astronaut", "horse")
+    CutoutScope().words_outside("two tiny scarlet stars, please")                 # ()
+    CutoutScope().words_outside("an astronaut on a horse, on mint paper")         # ("astronaut", "horse")
 
 Pure, and no guess: the words are those of the world's shapes, colours and so on (mini/world/scene.py), of people's names
 for them (mini/world/synonyms.py), and of the sentences around them (mini/world/wording.py). A slip of the finger such as
@@ -56,7 +56,7 @@ TOO_MANY = "more than six things"
 _NOT_COUNTED = frozenset({"the", "no", "any", "without", "nothing", "avoid", "not", "all", "every", "each", "both"})
 
 
-class Scope:
+class CutoutScope:
     """What a profile whose models are mini's can be asked for."""
 
     def words_outside(self, request: str) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mini.world.sampling import sample_scene, sample_spec
-from mini.world.scope import Scope
+from mini.world.scope import CutoutScope
 from mini.world.wording import say, slips, typo
 
-SCOPE = Scope()
+SCOPE = CutoutScope()
 
 
 def test_of_the_worlds_own_wordings_no_word_is_outside() -> None:
