@@ -173,7 +173,7 @@ async def test_a_request_that_nobody_waits_for_is_aborted() -> None:
 
 async def test_vllm_that_is_not_installed() -> None:
     vllm = VllmEngine(MODEL)
-    with pytest.raises(MissingExtra, match=r"extra vllm.* in an environment of its own"):
+    with pytest.raises(MissingExtra, match=r"extra vllm.* in a separate environment"):
         await vllm(ask("a fox"))
     await vllm.aclose()
 

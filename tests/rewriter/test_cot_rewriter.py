@@ -7,7 +7,7 @@ import pytest
 from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import BadReply, ConfigError, InputError, ServerError
 from redraft.profiles import ModelConfig, RewriterConfig
-from redraft.templates import fence
+from redraft.templates import fence, fold_text
 from redraft.testing import FakeChat, text_of
 from rewriter.cot import CoTRewriter
 from rewriter.testing import FakeRewriter, RewriterCall
@@ -157,9 +157,13 @@ async def test_mini_style_asks_again_in_the_same_words() -> None:
 async def test_what_the_user_wrote_is_sent_as_it_is(style: str, prompt: str) -> None:
     chat = FakeChat([reply(prompt)] * 2)
     await CoTRewriter(chat, config(style))(prompt, feedback=Feedback(prompt, (prompt,)))
-    assert text_of(chat.requests[0]).count(prompt) == 3
+    sent = text_of(chat.requests[0])
     if style == "promptenhancer":
-        assert fence(prompt, "user_prompt") in text_of(chat.requests[0])
+        assert sent.count(prompt) == 3
+        assert fence(prompt, "user_prompt") in sent
+    else:  # a model that reads a request as ordinary sentences are typed
+        assert sent.count(prompt) >= 2
+        assert fold_text(prompt) in sent
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n\t", "x" * 4001, "a\0b"])

@@ -183,8 +183,8 @@ async def test_too_many_failures_stop_this_trainer_alone() -> None:
 
 
 async def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDRAFT_TEST_TOKEN", "s3cret")
-    monkeypatch.setenv("REDRAFT_OTHER_TOKEN", "wrong")
+    monkeypatch.setenv("REDRAFT_TEST_TOKEN", "s3cret-token")
+    monkeypatch.setenv("REDRAFT_OTHER_TOKEN", "wrong-token")
     with serving(FakeReward(), token_env="REDRAFT_TEST_TOKEN") as url:
         found = await RemoteReward(url, token_env="REDRAFT_TEST_TOKEN")(samples(1))
         assert len(found.samples) == 1

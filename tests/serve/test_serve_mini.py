@@ -17,7 +17,7 @@ from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from editors.backend import ImageBackend, ImageTask, Mode, StepCallback
 from evaluator.align import AlignEvaluator
-from evaluator.local_judge import TransformersJudge
+from evaluator.local_judge import Questions, TransformersJudge, YesNo
 from redraft.chat import ChatModel
 from redraft.profiles import ModelConfig, load_profile
 from redraft.transformers_chat import TransformersChat
@@ -59,9 +59,9 @@ class CountingJudge(TransformersJudge):
         super().__init__(judge._config)
         self.batches: list[int] = []
 
-    def _settle(self, jobs: list) -> None:  # type: ignore[type-arg]
-        self.batches.append(len(jobs))
-        super()._settle(jobs)
+    def _answer(self, pictures: Sequence[Questions]) -> list[list[YesNo]]:
+        self.batches.append(len(pictures))
+        return super()._answer(pictures)
 
 
 class CountingChat(TransformersChat):
