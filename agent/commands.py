@@ -104,11 +104,12 @@ def _follow_to_end(
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout:
+        run = start(models=_load(profile, editing=editing))
         if profile.description:
             open_console(sys.stderr).print(
                 f"[dim]{escape(f'{profile.name}: {profile.description}')}[/]", soft_wrap=True
             )
-        _report(_follow(start(models=_load(profile, editing=editing))), as_json, stdout)
+        _report(_follow(run), as_json, stdout)
 
 
 def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> None:
