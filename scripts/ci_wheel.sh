@@ -35,7 +35,7 @@ PY
 "$work/venv/bin/python" -m pip install --quiet --constraint constraints.txt "$wheel"
 echo "base install: $(du -sm "$work/venv" | cut -f1) MB"
 cd "$work"
-export PATH="$work/venv/bin:$PATH" HF_HUB_OFFLINE=1 OPENAI_API_KEY=none
+export PATH="$work/venv/bin:$PATH" HF_HUB_OFFLINE=1 OPENAI_API_KEY=not-a-real-key
 unset PYTHONPATH
 
 [ "$(redraft --version)" = "$(python -c 'import redraft; print(redraft.__version__)')" ] || fail "--version"
