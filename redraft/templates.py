@@ -19,34 +19,33 @@ if TYPE_CHECKING:
 
 _BRACES = re.compile(r"\{\{(?:([A-Za-z_][A-Za-z0-9_]*)\}\})?")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_QUOTED = re.compile(r"""("[^"]*"|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w))""")
+_QUOTE_OR_WORD = re.compile(
+    r"""("[^"]*"|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»|(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w))|[^\W\d_]+"""
+)
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 
 
 def fold_text(text: str) -> str:
     """`text` as ordinary sentences are typed, for models that were trained on nothing else: one space between words, no
-    characters that nobody sees, and capitals only at the beginning of sentences. What is quoted keeps its case.
+    characters that nobody sees, and capitals only at the beginning of sentences. What is quoted keeps its case, and so does a
+    word in capitals (HELLO) unless most words are.
 
-    >>> fold_text("Two Red\\u00a0STARS, with the word 'OPEN'")
-    "Two red stars, with the word 'OPEN'"
+    >>> fold_text("Two Red\\u00a0Stars, with the word 'Open'")
+    "Two red stars, with the word 'Open'"
     """
     plain = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).split())
-    parts = _QUOTED.split(plain)
-    starts = True
-    folded = []
-    for index, part in enumerate(parts):
-        if index % 2:
-            folded.append(part)
-            starts = False
-            continue
-        lowered = []
-        for piece in re.split(r"(?<=[.!?…])(\s+)", part):
-            keeps = starts and piece[:1].isalpha()
-            rest = re.sub(r"\bi\b(?!\.)", "I", piece.lower())
-            lowered.append(piece[:1] + rest[1:] if keeps else rest)
-            starts = (starts and not piece.strip()) or piece.endswith((".", "!", "?", "…"))
-        folded.append("".join(lowered))
-    return "".join(folded)
+    words = [match[0] for match in _QUOTE_OR_WORD.finditer(plain) if match[1] is None and len(match[0]) > 1]
+    shouted = 2 * sum(map(str.isupper, words)) > len(words)
+
+    def fold_word(match: re.Match[str]) -> str:
+        word, start = match[0], match.start()
+        if match[1] is not None or (len(word) > 1 and word.isupper() and not shouted):
+            return word
+        folded = "I" if word in "Ii" and plain[match.end() : match.end() + 1] != "." else word.lower()
+        begins_sentence = start == 0 or plain[max(0, start - 2) : start] in (". ", "! ", "? ", "… ")
+        return word[0] + folded[1:] if begins_sentence else folded
+
+    return _QUOTE_OR_WORD.sub(fold_word, plain)
 
 
 def style_folder(package: str, style: str) -> Path:

@@ -37,5 +37,11 @@ async def test_the_checklist_is_the_same_however_a_request_is_typed(request_: st
 
 
 def test_what_is_quoted_keeps_its_case() -> None:
-    assert fold_text('A STAR With the word "OPEN"') == 'A star with the word "OPEN"'
-    assert load_style("package:mini/rewriter/style").rewrite_messages("TWO Stars")[-1].content.endswith("Two stars")
+    assert fold_text('A Star With the Word "OPEN"') == 'A star with the word "OPEN"'
+    assert fold_text("TWO RED STARS, THE WORD 'Open'") == "Two red stars, the word 'Open'"
+    assert fold_text("one cross, word JAZZ at the top") == "one cross, word JAZZ at the top"
+    assert (
+        load_style("package:mini/rewriter/style")
+        .rewrite_messages("TWO RED Stars")[-1]
+        .content.endswith("Two red stars")
+    )
