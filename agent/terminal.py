@@ -238,7 +238,7 @@ class LiveView:
             self._say(f"[italic dim]{escape(event.rewrite.thought)}[/]")
         self._say(f"[bold]prompt[/] {escape(event.rewrite.prompt)}")
         if event.rewrite.fallback:
-            self._say("[yellow]the rewrite was given up; this is the ask itself[/]")
+            self._say("[yellow]the rewrite was given up; this is the request itself[/]")
         for finding in event.rewrite.findings:
             self._say(f"[yellow]guard:[/] {escape(finding)}")
 
