@@ -31,12 +31,13 @@ class ModelServer(ThreadingHTTPServer):
     in thousandths."""
 
     daemon_threads = True
+    request_queue_size = 128  # of the usual 5, calls that come at once overflow the queue and are reset
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left before its answer came is no fault of the server's, and prints nothing."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
-    request_queue_size = 128  # of the usual 5, calls that come at once overflow the queue and are reset
+
     reason = "There are only two."
     questions = ("Are there exactly three red circles?", "Is the background white?")
 
