@@ -53,8 +53,8 @@ from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, d
 from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
 from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask
 from editors.changes import is_unchanged
+from evaluator.checklist import list_content_words
 from evaluator.coverage import load_lexicon
-from evaluator.covered import list_content_words
 from evaluator.edits.types import Edit
 from evaluator.grounding import Box
 from evaluator.types import Check, Outcome, Report, RequestChecks

@@ -10,9 +10,8 @@ from statistics import fmean
 
 from PIL import Image
 
-from evaluator.checklist import ChecklistBuilder
+from evaluator.checklist import ChecklistBuilder, CoveredChecklists
 from evaluator.coverage import Lexicon, load_lexicon
-from evaluator.covered import CoveredChecklists
 from evaluator.judge import open_judge
 from evaluator.keypoints import find_keypoint
 from evaluator.types import Checklist, ChecklistMaker, Judge, Outcome, Report, RequestChecks, Verdict

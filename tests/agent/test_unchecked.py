@@ -20,7 +20,7 @@ from agent.serve.events import describe_picture, to_wire
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import Attempt, StopReason
 from editors.backend import ImageTask
-from evaluator.covered import CoveredChecklists
+from evaluator.checklist import CoveredChecklists
 from evaluator.edits.types import Edit, EditChecks
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Checklist, Outcome, Report, Verdict

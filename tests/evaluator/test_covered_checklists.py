@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from evaluator.checklist import ChecklistResult, overall_check
-from evaluator.covered import OWN_WORDS, CoveredChecklists, own_words_check
+from evaluator.checklist import OWN_WORDS, ChecklistResult, CoveredChecklists, overall_check, own_words_check
 from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Checklist
 from redraft.errors import ServerError
