@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from evaluator.align import aggregate, judge_checks
 from evaluator.checklist import overall_check
+from evaluator.combine import aggregate
+from evaluator.criteria.checks import judge_checks
 from evaluator.edits.preservation import preserved_outside
 from evaluator.edits.types import Edit, EditChecks, EditJudge
 from evaluator.types import Check, Judge, Outcome, Report, Verdict

@@ -20,40 +20,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluator.align import AlignEvaluator, aggregate, open_evaluator
+    from evaluator.align import AlignEvaluator, open_evaluator
     from evaluator.checklist import ChecklistBuilder
+    from evaluator.combine import aggregate, open_combine
     from evaluator.coverage import Coverage, find_coverage, load_lexicon
     from evaluator.judge import open_judge
     from evaluator.keypoints import KeyPoint, all_keypoints, find_keypoint
-    from evaluator.types import Check, Checklist, ChecklistMaker, Judge, Outcome, Report, Verdict
+    from evaluator.reward import Reward, checks_reward
+    from evaluator.types import (
+        Case,
+        Check,
+        Checklist,
+        ChecklistMaker,
+        Combine,
+        Criterion,
+        Judge,
+        Outcome,
+        Reading,
+        Reference,
+        Report,
+        Shot,
+        Verdict,
+    )
 
 _MODULES = {
-    "align": ("AlignEvaluator", "aggregate", "open_evaluator"),
+    "align": ("AlignEvaluator", "open_evaluator"),
     "checklist": ("ChecklistBuilder",),
+    "combine": ("aggregate", "open_combine"),
     "coverage": ("Coverage", "find_coverage", "load_lexicon"),
     "judge": ("open_judge",),
     "keypoints": ("KeyPoint", "all_keypoints", "find_keypoint"),
-    "types": ("Check", "Checklist", "ChecklistMaker", "Judge", "Outcome", "Report", "Verdict"),
+    "reward": ("Reward", "checks_reward"),
+    "types": (
+        "Case",
+        "Check",
+        "Checklist",
+        "ChecklistMaker",
+        "Combine",
+        "Criterion",
+        "Judge",
+        "Outcome",
+        "Reading",
+        "Reference",
+        "Report",
+        "Shot",
+        "Verdict",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AlignEvaluator",
+    "Case",
     "Check",
     "Checklist",
     "ChecklistBuilder",
     "ChecklistMaker",
+    "Combine",
     "Coverage",
+    "Criterion",
     "Judge",
     "KeyPoint",
     "Outcome",
+    "Reading",
+    "Reference",
     "Report",
+    "Reward",
+    "Shot",
     "Verdict",
     "aggregate",
     "all_keypoints",
+    "checks_reward",
     "find_coverage",
     "find_keypoint",
     "load_lexicon",
+    "open_combine",
     "open_evaluator",
     "open_judge",
 ]

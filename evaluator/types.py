@@ -1,11 +1,11 @@
-"""Checks, verdicts and reports, and the protocols of what makes and answers them."""
+"""Checks, verdicts, readings and reports, and the protocols of what makes and answers them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
@@ -66,11 +66,30 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All verdicts on one picture. `score` in [0, 1], None if nothing could be scored.
+class Reading:
+    """What one criterion says of one picture.
 
-    `feedback`: one plain sentence for each check that did not pass; `failed`: how many checks the judge failed on;
-    `unchecked`: the words of the request that no check asks about. With any of them the picture is never accepted.
+    `value` in [0, 1], higher is better; None unless SCORED: a criterion that failed says nothing, which is never 0.
+    `spread`: standard deviation of the value, 0.0 if the criterion does not know it. `verdicts`: its answers to checks, if
+    it answers any; in a report they are counted as `answers` and stand in the report's own `verdicts`, one reading after the
+    other. `reason`: why it FAILED or does not apply, or a sentence on the value.
+    """
+
+    outcome: Outcome
+    value: float | None = None
+    spread: float = 0.0
+    verdicts: tuple[Verdict, ...] = ()
+    reason: str = ""
+    answers: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is known of one picture. `score` in [0, 1], None if nothing could be scored.
+
+    `feedback`: one plain sentence for each check that did not pass; `failed`: how many checks, and criteria without checks,
+    failed; `unchecked`: the words of the request that no check asks about; `below`: the criteria that do not reach their
+    floor. With any of the last three the picture is never accepted. `readings`: by the name of the criterion.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -78,6 +97,8 @@ class Report:
     failed: int
     feedback: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     def check_rows(self) -> list[dict[str, Any]]:
         """The `checks` of every JSON output: {key_point, question, outcome, p, by, reason}, one row for each verdict.
@@ -95,6 +116,106 @@ class Report:
             }
             for verdict in self.verdicts
         ]
+
+    def reading_rows(self) -> dict[str, dict[str, Any]]:
+        """The `readings` of every JSON output: criterion to {outcome, value, spread, reason}."""
+        return {
+            name: {
+                "outcome": reading.outcome.value,
+                "value": reading.value,
+                "spread": reading.spread,
+                "reason": reading.reason,
+            }
+            for name, reading in self.readings.items()
+        }
+
+
+Role = Literal["subject", "person", "style", "low_res"]
+"""What of a reference counts: the thing that it shows, the person, how it is drawn, or all of it at a higher resolution."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A picture that the user gave to go by. `words`: what the user said of it."""
+
+    image: Image.Image
+    role: Role = "subject"
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What pictures are judged against: the same for every picture of a run, and never the rewrite.
+
+    `request`: what the user wrote; with a `source` the instruction of an edit. `checks`: what is wanted. `kept`: of an edit,
+    what must still be as it was in the source. `mask`: where the source may be changed (white); None: everywhere.
+    `known`: verdicts on checks that are not asked again, because the judge cannot answer them. `unchecked`: words of the
+    request that no check asks about.
+    """
+
+    request: str
+    checks: Checklist = ()
+    kept: Checklist = ()
+    source: Image.Image | None = None
+    mask: Image.Image | None = None
+    references: tuple[Reference, ...] = ()
+    known: tuple[Verdict, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture to be judged. `frames`: the one picture, or several frames of a clip or views of a thing. `prompt`: what
+    drew it, for criteria that compare the two; nothing is judged against it."""
+
+    frames: tuple[Image.Image, ...]
+    prompt: str = ""
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture; of several frames the first."""
+        return self.frames[0]
+
+
+Need = Literal["checks", "source", "references", "group"]
+"""What a criterion cannot do without. A case that lacks it gives NOT_APPLICABLE without a call. "group": the criterion is
+called once with all pictures of a group; any other is called for each picture, all at once."""
+
+
+class Criterion(Protocol):
+    """Scores pictures of a case: one Reading for each shot, in order.
+
+    `name`: what weights, floors and readings name it by. `absolute`: whether a value says how good a picture is by itself;
+    if it only orders the pictures of a group, it accepts none. What it raises becomes FAILED readings with its words,
+    except `ModelMissing` and `ConfigError`, which end a run.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def absolute(self) -> bool: ...
+
+    @property
+    def needs(self) -> frozenset[Need]: ...
+
+    async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]: ...
+
+
+class Combine(Protocol):
+    """Makes one number of the readings of each picture. Pure.
+
+    `rows`: the readings of the pictures of a group, by criterion; `weights`: of the criteria. None for a picture without
+    any value. If `absolute`, a number is that of its own row alone, in [0, 1]; if not, it orders the group and accepts none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def absolute(self) -> bool: ...
+
+    def __call__(self, rows: Sequence[Mapping[str, Reading]], weights: Mapping[str, float]) -> list[float | None]: ...
 
 
 class Judge(Protocol):

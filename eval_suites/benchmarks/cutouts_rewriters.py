@@ -36,7 +36,7 @@ from eval_suites.report import Section, Table
 from eval_suites.runner import Evaluation, note_count, write_tables
 from eval_suites.stats import bootstrap, paired_difference, ratio, ratio_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
-from evaluator.align import aggregate
+from evaluator.combine import aggregate
 from evaluator.types import Check, Outcome, RequestChecks, Verdict
 from mini.world import oracle
 from mini.world.wording import Wording

@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 from pydantic import BaseModel
 
-from evaluator.align import aggregate, write_feedback
 from evaluator.checklist import OVERALL, read_entries
+from evaluator.combine import aggregate
+from evaluator.criteria.checks import write_feedback
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Checklist, Judge, Outcome
 from redraft.chat import ChatModel, ChatRequest, Message
@@ -116,7 +117,7 @@ class CheckedEditJudge:
         kept     = the same over the kept checks that the picture BEFORE passes: what was not there cannot be kept
         overall  = semantic = min(followed, kept), or followed alone if no kept check counts
 
-    Checks are the edit's own, else `maker`'s. `aggregation` is one of `evaluator.align`'s. A check without an answer is
+    Checks are the edit's own, else `maker`'s. `aggregation` is one of `evaluator.combine`'s. A check without an answer is
     left out and counted in `failed`; with no wanted one left, the score FAILED. Perceptual quality is not measured.
     """
 

@@ -15,7 +15,7 @@ from itertools import combinations, groupby, permutations
 from statistics import fmean, median, pstdev, stdev
 from typing import Any, Literal
 
-from evaluator.align import aggregate
+from evaluator.combine import aggregate
 from evaluator.pairs.ranking import win_rates
 from evaluator.types import Report
 from redraft.training import check_choices, setting
@@ -31,7 +31,7 @@ def failures(rewards: Sequence[Reward]) -> int:
 
 
 def alignment(report: Report, how: str = "group_mean") -> Reward:
-    """A picture's reward in [0, 1] by `evaluator.align.aggregate` ("group_mean", the paper's, or "mean", ...).
+    """A picture's reward in [0, 1] by `evaluator.combine.aggregate` ("group_mean", the paper's, or "mean", ...).
 
     None if the judge failed on any check: the others' mean would be that of an easier checklist.
     """

@@ -1,7 +1,9 @@
 import pytest
 from PIL import Image
 
-from evaluator.align import AlignEvaluator, aggregate, write_feedback
+from evaluator.align import AlignEvaluator
+from evaluator.combine import aggregate
+from evaluator.criteria.checks import write_feedback
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Outcome, Verdict
 from redraft.errors import BackendError, ServerError

@@ -1,0 +1,1 @@
+"""Criteria: what scores pictures of a case. A file a kind; docs/rewards.md lists them."""
