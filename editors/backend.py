@@ -32,8 +32,8 @@ class ImageTask:
     """One picture to make. `source` None means generate; else edit it, inside `mask` (white = change) if there is one.
 
     `size` is (width, height) in pixels; None leaves it to the backend (for edits: the source's). `references` are
-    further pictures that an edit may draw upon ("the hat of the second picture"); editors that take one picture alone
-    leave them out.
+    further pictures that an edit or a drawing may draw upon ("the hat of the second picture", "this dog on a beach");
+    backends that take none leave them out, with a log line.
     """
 
     prompt: str
@@ -118,12 +118,11 @@ MAX_PIXELS = 64 * 1024 * 1024
 
 
 def mode_of(task: ImageTask) -> Mode:
-    """What a task asks for. Raises InputError for a mask, or references, without a picture that they belong to, and for
-    a mask of another shape than its picture."""
+    """What a task asks for. Raises InputError for a mask without a picture that it belongs to, and for a mask of another
+    shape than its picture."""
     if task.source is None:
-        if task.mask is not None or task.references:
-            what, belongs = ("a mask", "mask belongs") if task.mask is not None else ("references", "references belong")
-            raise InputError(f"a task has {what} but no source picture; give the picture that the {belongs} to")
+        if task.mask is not None:
+            raise InputError("a task has a mask but no source picture; give the picture that the mask belongs to")
         return "generate"
     if task.mask is None:
         return "edit"

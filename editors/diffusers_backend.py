@@ -164,21 +164,26 @@ class DiffusersBackend:
         return pipe
 
     def _batches(self, tasks: Sequence[ImageTask]) -> list[_Batch]:
-        groups: dict[tuple[Mode, tuple[int, int] | None, bool], list[tuple[int, ImageTask]]] = {}
+        groups: dict[tuple[Mode, tuple[int, int] | None, bool, bool], list[tuple[int, ImageTask]]] = {}
         for position, task in enumerate(tasks):
             mode = mode_of(task)
             cls = self._classes()[mode]
             if task.negative_prompt is not None and not pipelines.takes_negative(cls):
                 self._warn_once("takes no negative prompts; they are left out")
                 task = replace(task, negative_prompt=None)
-            if task.references and not pipelines.quirk_of(cls).references:
-                self._warn_once(f"takes one picture alone for what is asked ({mode}); further ones are left out")
+            elif task.negative_prompt is not None and not pipelines.is_guided(cls, self._config.guidance):
+                self._warn_once("draws without guidance at this setting, so that negative prompts do nothing; left out")
+                task = replace(task, negative_prompt=None)
+            if task.references and not pipelines.takes_references(cls, mode, self._config):
+                what = "no reference pictures" if mode == "generate" else "one picture alone"
+                self._warn_once(f"takes {what} for what is asked ({mode}); further ones are left out")
                 task = replace(task, references=())
             size = wanted_size(task, self._default_size())
-            groups.setdefault((mode, size, task.negative_prompt is None), []).append((position, task))
+            key = (mode, size, task.negative_prompt is None, bool(task.references))
+            groups.setdefault(key, []).append((position, task))
         batches = []
-        for (mode, size, _), members in groups.items():
-            alone = mode != "generate" and pipelines.sources_of(self._classes()[mode]) == "one"
+        for (mode, size, _, references), members in groups.items():
+            alone = references or (mode != "generate" and pipelines.sources_of(self._classes()[mode]) == "one")
             batches += _split(_Batch(mode, size, tuple(members)), 1 if alone else self._batch_size)
         return batches
 
@@ -228,11 +233,13 @@ class DiffusersBackend:
         arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**63) for task in tasks]
         if isinstance(getattr(pipe, "image_processor", None), VaeImageProcessor):
             arguments["output_type"] = "np"  # PIL would turn a NaN into black without a word
+        references = [picture.convert("RGB") for task in tasks for picture in task.references]
+        if batch.mode == "generate" and references:
+            arguments |= pipelines.references_for(cls, references, self._config)
         if batch.mode != "generate":
             assert size is not None
             laid = [source_and_mask(task, size) for task in tasks]
             masks = [mask for _, mask in laid] if batch.mode == "inpaint" else None
-            references = [picture.convert("RGB") for task in tasks for picture in task.references]
             arguments |= pipelines.sources_for(cls, [source for source, _ in laid], masks, references)
         return arguments
 

@@ -174,14 +174,16 @@ class OpenAIImagesBackend:
         """The body of the server's answer. Raises RefusedError, ServerError, BadReply, BackendError."""
         images = self._open_client().images.with_raw_response
         try:
-            if task.source is None:
+            given = [task.source, *task.references] if task.source is not None else list(task.references)
+            if not given:
                 return images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields)).content
+            # The API draws from reference pictures by its edits: there is no other way to hand it one.
             files = [
                 (f"image{number or ''}.png", png(picture.convert("RGB")), "image/png")
-                for number, picture in enumerate((task.source, *task.references))
+                for number, picture in enumerate(given)
             ]
-            pictures: dict[str, Any] = {"image": files if task.references else files[0]}
-            if task.mask is not None:
+            pictures: dict[str, Any] = {"image": files if len(files) > 1 else files[0]}
+            if task.mask is not None and task.source is not None:
                 pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
             return images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures).content
         except RedraftError:

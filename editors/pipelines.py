@@ -1,5 +1,5 @@
-"""Diffusers pipelines: what each class takes (the table of quirks), and loading them: class, weights, device, memory
-settings, LoRAs, and siblings for other modes.
+"""Diffusers pipelines: what each class takes (the table of quirks), and loading them: class, weights, parts, scheduler,
+cache, adapters, device, memory settings, and siblings for other modes.
 
 Imports torch and diffusers: import it lazily.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ import torch
 from editors.backend import Mode
 from redraft.errors import BackendError, ConfigError, InputError, ModelMissing, RedraftError, one_line
 from redraft.local_models import LOADING, pick_device
-from redraft.profiles import BackendConfig, LoraConfig, model_place
+from redraft.profiles import BackendConfig, CacheConfig, IPAdapterConfig, LoraConfig, model_place
 
 Sources = Literal["each", "one", "nested"]
 """How source pictures are handed over: one for each prompt of a batch; one, for a call with one prompt; or a list of
@@ -69,6 +70,11 @@ class Quirk:
     """The argument that takes the wanted area in pixels; without it the class draws at an area of its own."""
     prefix: str = ""
     """Stands before the prompt of an edit."""
+    unguided_at: float = 1.0
+    """Guidance up to this is off: a negative prompt then does nothing."""
+    call: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that are always given. Classes with a prompt rewriter of their own get it switched off here: the prompt
+    that is drawn is the one that the run records."""
 
 
 _QWEN = Quirk(guidance="true_cfg_scale", empty_negative=True)
@@ -101,11 +107,16 @@ QUIRKS: Mapping[str, Quirk] = {
     "QwenImageEditInpaintPipeline": _QWEN_EDIT,
     "QwenImage21Pipeline": Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one", also_generates=True),
     "HunyuanImagePipeline": Quirk(guidance="distilled_guidance_scale"),
+    "ErnieImagePipeline": Quirk(call={"use_pe": False}),
+    "LongCatImagePipeline": Quirk(call={"enable_prompt_rewrite": False}),
     "OmniGenPipeline": Quirk(
         source="input_images", sources="nested", also_generates=True, prefix="<img><|image_1|></img> "
     ),
     "SanaPipeline": Quirk(packing=1),
     "SanaSprintPipeline": Quirk(packing=1),
+    "ZImagePipeline": Quirk(unguided_at=0.0),
+    "ZImageImg2ImgPipeline": Quirk(unguided_at=0.0),
+    "ZImageInpaintPipeline": Quirk(unguided_at=0.0),
     "StableDiffusionImg2ImgPipeline": _SD,
     "StableDiffusionInpaintPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
@@ -141,8 +152,22 @@ def sources_of(pipeline_class: type) -> Sources:
 
 
 def takes_negative(pipeline_class: type) -> bool:
-    """True if a negative prompt has an effect."""
+    """True if the class takes negative prompts to some effect."""
     return quirk_of(pipeline_class).negative is not False and "negative_prompt" in takes(pipeline_class)
+
+
+def is_guided(pipeline_class: type, guidance: float | None) -> bool:
+    """Whether guidance is on at this setting (None: the class's default). Without it a negative prompt does nothing, as with
+    distilled weights (SDXL Turbo and Lightning, Z-Image-Turbo)."""
+    quirk = quirk_of(pipeline_class)
+    if guidance is None:
+        parameters = inspect.signature(pipeline_class.__call__).parameters
+        names = [quirk.guidance] if quirk.guidance else ["guidance_scale", "true_cfg_scale"]
+        default = next((parameters[name].default for name in names if name in parameters), None)
+        if not isinstance(default, int | float):
+            return True  # the class decides for itself
+        guidance = float(default)
+    return guidance > quirk.unguided_at
 
 
 def working_size(pipe: Any, size: tuple[int, int], mode: Mode = "generate") -> tuple[int, int]:
@@ -182,7 +207,14 @@ def settings_for(pipeline_class: type, mode: Mode, config: BackendConfig) -> dic
     """The call arguments that the profile's settings become. Raises ConfigError for a setting that the class has
     no argument for, so that none is silently without effect."""
     names, quirk = takes(pipeline_class), quirk_of(pipeline_class)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = {name: value for name, value in quirk.call.items() if name in names}
+    for name, value in config.call.items():
+        if name in _OURS or name not in names:
+            why = (
+                "is set by redraft from the request and the profile" if name in _OURS else "is no argument of the class"
+            )
+            raise ConfigError(f"call: {name} {why} ({pipeline_class.__name__}); remove it from `call` in the profile")
+        arguments[name] = value
     if config.steps is not None:
         arguments[_argument("steps", ["num_inference_steps"], names, pipeline_class)] = config.steps
     if config.guidance is not None:
@@ -251,6 +283,21 @@ def sources_for(
     return arguments
 
 
+def takes_references(pipeline_class: type, mode: Mode, config: BackendConfig) -> bool:
+    """Whether further pictures reach the model: behind the source of an edit, or when it draws."""
+    quirk = quirk_of(pipeline_class)
+    if mode == "generate" and config.ip_adapter is not None:
+        return "ip_adapter_image" in takes(pipeline_class)
+    return quirk.references and (mode != "generate" or quirk.also_generates)
+
+
+def references_for(pipeline_class: type, references: Sequence[Any], config: BackendConfig) -> dict[str, Any]:
+    """The call arguments that hold the reference pictures of a drawing of one prompt."""
+    if config.ip_adapter is not None:
+        return {"ip_adapter_image": [list(references)]}  # one list for each adapter
+    return {quirk_of(pipeline_class).source: list(references)}
+
+
 def steps_in(pipeline_class: type, arguments: Mapping[str, Any]) -> int:
     """How many steps a call with these arguments takes; 0 if the class does not say."""
     parameter = inspect.signature(pipeline_class.__call__).parameters.get("num_inference_steps")
@@ -271,6 +318,28 @@ def _argument(setting: str, candidates: Sequence[str], names: frozenset[str], pi
             return name
     raise ConfigError(f"{pipeline_class.__name__} takes no {setting}; remove `{setting}` from its table in the profile")
 
+
+_OURS = frozenset(
+    {
+        "callback_on_step_end",
+        "generator",
+        "guidance_scale",
+        "height",
+        "image",
+        "input_images",
+        "ip_adapter_image",
+        "mask_image",
+        "negative_prompt",
+        "num_images_per_prompt",
+        "num_inference_steps",
+        "output_type",
+        "prompt",
+        "return_dict",
+        "strength",
+        "width",
+    }
+)
+"""Arguments of pipelines that come from the task and the profile's own settings, never from `call`."""
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -318,8 +387,13 @@ def pipeline_class(config: BackendConfig) -> type | None:
     if config.pipeline is not None:
         return _import_class(config.pipeline)
     place = model_place(config.model)
+    if place.endswith(".safetensors"):
+        raise ConfigError(
+            f"{config.model!r} is a single file, which does not say what it is; name its class in `pipeline`, such as "
+            '"diffusers:StableDiffusionXLPipeline"'
+        )
     try:
-        name = diffusers.DiffusionPipeline.load_config(place)["_class_name"]
+        name = diffusers.DiffusionPipeline.load_config(place, revision=config.revision)["_class_name"]
     except Exception as error:
         raise ModelMissing(
             f"there is no pipeline at {config.model!r}: its model_index.json cannot be read; check `model` in the "
@@ -375,18 +449,145 @@ def load_pipeline(config: BackendConfig) -> Any:
     cls = pipeline_class(config)
     place = model_place(config.model)
     arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    arguments |= {k: v for k in ("variant", "revision") if (v := getattr(config, k)) is not None}
     if config.trust_remote_code:
         arguments["trust_remote_code"] = True
     if config.quantization != "none":
         arguments["quantization_config"] = _quantization(config, place, device, dtype)
     loader: Any = cls if config.pipeline is not None else diffusers.DiffusionPipeline
     with LOADING, _map_errors(config), _silence():
-        pipe = loader.from_pretrained(place, **arguments)
+        arguments |= {name: _load_part(name, path, config, dtype) for name, path in config.parts.items()}
+        if place.endswith(".safetensors"):
+            pipe = _load_single_file(loader, place, config, arguments)
+        else:
+            pipe = loader.from_pretrained(place, **arguments)
         _check_whole(pipe, config)
+        _check_parts(pipe, config)
         pipe.set_progress_bar_config(disable=True)
+        _set_scheduler(pipe, config)
         _add_loras(pipe, config.loras)
+        _add_ip_adapter(pipe, config.ip_adapter)
+        _enable_cache(pipe, config.cache)
+        _set_vae(pipe, config)
         place_pipeline(pipe, config, device)
     return pipe
+
+
+def _load_part(name: str, path: str, config: BackendConfig, dtype: torch.dtype) -> Any:
+    """One part of a pipeline, from a folder or hub id of its own; its class is read from its config."""
+    arguments: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if config.quantization != "none" and name.startswith(("transformer", "unet", "text_encoder")):
+        library = "transformers" if name.startswith("text_encoder") else "diffusers"
+        arguments["quantization_config"] = _quantized(config.quantization, library, dtype)
+    place = model_place(path)
+    try:
+        return diffusers.AutoModel.from_pretrained(place, **arguments)
+    except OSError as error:
+        raise ModelMissing(
+            f"part {name}: no safetensors weights with a config.json can be read at {path!r}; check `parts` in the profile "
+            f"({_short(error)})"
+        ) from error
+
+
+def _check_parts(pipe: Any, config: BackendConfig) -> None:
+    """Raises ConfigError for a part that the pipeline has no place for: diffusers ignores it with a warning."""
+    for name in config.parts:
+        if name not in pipe.components:
+            known = ", ".join(pipe.components)
+            raise ConfigError(f"parts: {type(pipe).__name__} has no {name}; its parts are {known}")
+
+
+def _load_single_file(cls: Any, place: str, config: BackendConfig, arguments: Mapping[str, Any]) -> Any:
+    """A pipeline of one checkpoint file, as people share them for Stable Diffusion."""
+    if not hasattr(cls, "from_single_file"):
+        raise ConfigError(f"{cls.__name__} does not load from a single file; give a folder as `model`")
+    if config.quantization != "none":
+        raise ConfigError(
+            "a single file cannot be quantised while it loads; save it as a folder with `save_pretrained` first"
+        )
+    further = {name: value for name, value in arguments.items() if name not in ("dtype", "use_safetensors", "variant")}
+    if config.single_file_config is not None:
+        further["config"] = model_place(config.single_file_config)
+    return cls.from_single_file(place, torch_dtype=arguments["dtype"], **further)
+
+
+def _set_scheduler(pipe: Any, config: BackendConfig) -> None:
+    """Replaces the scheduler, or changes its settings. Raises ConfigError for names and settings that diffusers lacks."""
+    if config.scheduler is None and not config.scheduler_args:
+        return
+    cls: Any = type(pipe.scheduler)
+    if config.scheduler is not None:
+        cls = getattr(diffusers, config.scheduler, None) if config.scheduler.endswith("Scheduler") else None
+        if not isinstance(cls, type) or not issubclass(cls, diffusers.SchedulerMixin):
+            raise ConfigError(
+                f'scheduler = "{config.scheduler}": diffusers {diffusers.__version__} has no scheduler of this name; names '
+                "are such as LCMScheduler"
+            )
+    known = inspect.signature(cls.__init__).parameters
+    unknown = [name for name in config.scheduler_args if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"scheduler_args: {cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    pipe.register_modules(scheduler=cls.from_config(pipe.scheduler.config, **config.scheduler_args))
+
+
+_CACHES = {
+    "first_block": "FirstBlockCacheConfig",
+    "sea": "SeaCacheConfig",
+    "taylorseer": "TaylorSeerCacheConfig",
+}
+
+
+def denoiser_of(pipe: Any) -> tuple[str, Any]:
+    """Name and module of the part that denoises."""
+    name = "transformer" if getattr(pipe, "transformer", None) is not None else "unet"
+    return name, getattr(pipe, name, None)
+
+
+def _enable_cache(pipe: Any, cache_config: CacheConfig | None) -> None:
+    if cache_config is None:
+        return
+    _, denoiser = denoiser_of(pipe)
+    if not isinstance(denoiser, diffusers.CacheMixin):
+        raise ConfigError(f"{type(denoiser).__name__} has no cache in diffusers; remove `cache` from the profile")
+    cls = getattr(diffusers, _CACHES[cache_config.kind])
+    settings = cache_config.model_dump(exclude={"kind"}, exclude_none=True)
+    try:
+        denoiser.enable_cache(cls(**settings))
+    except TypeError as error:
+        names = ", ".join(inspect.signature(cls).parameters)
+        raise ConfigError(f'cache: kind = "{cache_config.kind}" takes {names} ({error})') from error
+
+
+def _set_vae(pipe: Any, config: BackendConfig) -> None:
+    """Decodes a batch picture by picture, which costs no time worth naming and saves memory; in tiles if asked to."""
+    vae: Any = getattr(pipe, "vae", None)
+    if hasattr(vae, "enable_slicing"):
+        vae.enable_slicing()
+    if config.vae_tiling:
+        if not hasattr(vae, "enable_tiling"):
+            raise ConfigError(f"the VAE of {config.model!r} decodes no tiles; remove `vae_tiling` from the profile")
+        vae.enable_tiling()
+
+
+def _add_ip_adapter(pipe: Any, adapter: IPAdapterConfig | None) -> None:
+    if adapter is None:
+        return
+    if not hasattr(pipe, "load_ip_adapter"):
+        raise ConfigError(f"{type(pipe).__name__} takes no IP-Adapter; remove `ip_adapter` from the profile")
+    if adapter.weight_name.endswith(PICKLED):
+        raise ConfigError(f"IP-Adapter {adapter.weight_name}: pickled weights can run code; give a .safetensors file")
+    try:
+        pipe.load_ip_adapter(model_place(adapter.model), subfolder=adapter.subfolder, weight_name=adapter.weight_name)
+    except RedraftError:
+        raise
+    except Exception as error:
+        raise BackendError(
+            f"IP-Adapter {adapter.model} does not load into {type(pipe).__name__}; was it made for this model? "
+            f"({_short(error)})"
+        ) from error
+    pipe.set_ip_adapter_scale(adapter.scale)
 
 
 def place_pipeline(pipe: Any, config: BackendConfig, device: torch.device) -> None:
@@ -522,15 +723,15 @@ def _add_loras(pipe: Any, loras: tuple[LoraConfig, ...]) -> None:
         return
     if not hasattr(pipe, "load_lora_weights"):
         raise ConfigError(f"{type(pipe).__name__} takes no LoRA; remove `loras` from the profile")
-    names = []
+    weights = {}
     for number, lora in enumerate(loras):
         name = f"lora{number}"
-        _add_lora(pipe, lora, name)
-        names.append(name)
-    pipe.set_adapters(names, adapter_weights=[lora.scale for lora in loras])
+        weights[name] = _add_lora(pipe, lora, name)
+    pipe.set_adapters(list(weights), adapter_weights=list(weights.values()))
 
 
-def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> None:
+def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> float:
+    """Loads one adapter; gives the weight at which it is used."""
     if (lora.weight_name or lora.path).endswith(PICKLED):
         raise ConfigError(f"LoRA {lora.path}: pickled weights can run code; give a .safetensors file")
     place = Path(lora.path).expanduser()
@@ -540,13 +741,18 @@ def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> None:
         )
     if not place.exists() and (lora.path.startswith((".", "/", "~")) or lora.path.count("/") != 1):
         raise ModelMissing(f"LoRA {lora.path}: there is no such file or folder; check `path` in the profile")
+    weight = lora.scale
     try:
-        pipe.load_lora_weights(
-            str(place) if place.exists() else lora.path,
-            weight_name=lora.weight_name,
-            adapter_name=name,
-            use_safetensors=True,
-        )
+        peft = _read_peft_config(str(place) if place.exists() else lora.path)
+        if peft is None:
+            source: Any = str(place) if place.exists() else lora.path
+            further = {"weight_name": lora.weight_name, "use_safetensors": True}
+        else:
+            weight *= _peft_scaling(peft, lora)
+            source, further = _peft_tensors(pipe, lora), {}
+        pipe.load_lora_weights(source, adapter_name=name, **further)
+    except RedraftError:
+        raise
     except ImportError as error:
         raise ConfigError(f"LoRAs need the package peft, of the extra lora ({_short(error)})") from error
     except Exception as error:
@@ -555,6 +761,59 @@ def _add_lora(pipe: Any, lora: LoraConfig, name: str) -> None:
         ) from error
     if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
         raise BackendError(f"LoRA {lora.path} has no weights for {type(pipe).__name__}; was it made for this model?")
+    return weight
+
+
+def _read_peft_config(place: str) -> Mapping[str, Any] | None:
+    """The adapter_config.json of an adapter in PEFT's format; None if it is in diffusers' format."""
+    if Path(place).is_file():
+        return None
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        place,
+        "adapter_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    if path is None:
+        return None
+    config = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ConfigError(f"LoRA {place}: its adapter_config.json is no JSON object; download it again")
+    return config
+
+
+def _peft_scaling(config: Mapping[str, Any], lora: LoraConfig) -> float:
+    """The factor of A B in PEFT: lora_alpha / r, or lora_alpha / sqrt(r) with rank-stabilised LoRA.
+
+    Raises ConfigError for adapters that are more than A B on the denoiser's layers.
+    """
+    kind = str(config.get("peft_type", "LORA"))
+    extras = [name for name in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern") if config.get(name)]
+    if kind != "LORA" or extras:
+        what = kind if kind != "LORA" else ", ".join(extras)
+        raise ConfigError(
+            f"LoRA {lora.path}: {what} cannot be loaded into a pipeline; merge the adapter (`merge_and_unload`), save the "
+            "denoiser, and name its folder in `parts`"
+        )
+    rank = float(config["r"])
+    return float(config.get("lora_alpha", rank)) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _peft_tensors(pipe: Any, lora: LoraConfig) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under the names that diffusers expects: PEFT calls the adapted model `base_model.model`."""
+    from safetensors.torch import load_file
+    from transformers.utils import cached_file
+
+    place = Path(lora.path).expanduser()
+    file = lora.weight_name or "adapter_model.safetensors"
+    path = cached_file(str(place) if place.exists() else lora.path, file)
+    denoiser, _ = denoiser_of(pipe)
+    return {
+        f"{denoiser}.{name.removeprefix('base_model.model.')}": tensor for name, tensor in load_file(str(path)).items()
+    }
 
 
 @contextmanager

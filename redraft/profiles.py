@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -247,10 +248,34 @@ class EvaluatorConfig(_Section):
 
 
 class LoraConfig(_Section):
-    """A LoRA adapter of a generator or editor."""
+    """A LoRA adapter of a generator or editor: a .safetensors file, a folder or a hub id, in diffusers' format or in PEFT's
+    (with an adapter_config.json, as GRPO and DPO trainers save them)."""
 
     path: Place
     weight_name: str | None = None
+    scale: float = 1.0
+
+
+class CacheConfig(BaseModel):
+    """Reuse of the denoiser's work from one step in the next, by diffusers' caches.
+
+    Further keys are handed to the cache's own settings, such as `residual_order` of "sea".
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: Literal["first_block", "sea", "taylorseer"]
+    threshold: float | None = Field(default=None, ge=0)
+    """first_block, sea: the change below which a block's output is reused. Larger is faster, and further from the picture
+    without a cache. None: diffusers' default."""
+
+
+class IPAdapterConfig(_Section):
+    """An IP-Adapter: the generator then takes reference pictures."""
+
+    model: Place
+    subfolder: str = ""
+    weight_name: Text
     scale: float = 1.0
 
 
@@ -275,6 +300,26 @@ class BackendConfig(_Section):
     offload: Literal["none", "model", "group", "sequential"] = "none"
     quantization: Literal["none", "int8", "int4", "nf4"] = "none"
     loras: tuple[LoraConfig, ...] = ()
+    parts: Mapping[str, Place] = {}
+    """Parts of the pipeline that are loaded from elsewhere: `{ unet = "owner/name" }`, for checkpoints that are published
+    as a denoiser alone."""
+    scheduler: str | None = None
+    """The name of a diffusers scheduler that replaces the model's own, such as "LCMScheduler"; few-step weights need theirs."""
+    scheduler_args: Mapping[str, Any] = {}
+    """Settings of that scheduler that differ from the model's: `{ timestep_spacing = "trailing" }`."""
+    cache: CacheConfig | None = None
+    ip_adapter: IPAdapterConfig | None = None
+    variant: str | None = None
+    """Which of a folder's weights: "fp16" for files named *.fp16.safetensors."""
+    revision: str | None = None
+    """Branch, tag or commit of the model on the hub."""
+    single_file_config: Place | None = None
+    """If `model` is one .safetensors file: the folder or hub id whose configs it goes with. None: diffusers guesses, and
+    asks the hub."""
+    vae_tiling: bool = False
+    """Decodes the picture in tiles, for large pictures on small cards."""
+    call: Mapping[str, Any] = {}
+    """Further arguments of the pipeline's call, passed on as they are: `{ max_sequence_length = 512 }`."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -379,7 +424,8 @@ def load_part(part: PartConfig) -> Any:
 
 
 def model_place(model: str) -> str:
-    """The folder or hub id of a model; resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is no folder."""
+    """The folder, .safetensors file or hub id of a model; resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is
+    no such folder or file."""
     if model.startswith(PACKAGE):
         package = model.removeprefix(PACKAGE).partition("/")[0]
         try:
@@ -395,7 +441,7 @@ def model_place(model: str) -> str:
     looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if looks_like_a_path:
         folder = Path(model).expanduser()
-        if not folder.is_dir():
+        if not folder.is_dir() and not (folder.is_file() and folder.suffix == ".safetensors"):
             raise ModelMissing(f"there is no model folder {folder}; check `model` in the profile")
         return str(folder)
     return model
