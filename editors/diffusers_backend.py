@@ -135,7 +135,12 @@ class DiffusersBackend:
                     continue
                 progress.end()
                 for (position, task), picture in zip(batch.tasks, drawn, strict=True):
-                    picture = fit_image(picture, wanted_size(task, self._default_size()))
+                    size = wanted_size(task, self._default_size())
+                    if size is not None and batch.mode != "generate":
+                        # As the source was stretched to the working size: a cut would lose what was to be kept.
+                        picture = picture.resize(size, Image.Resampling.LANCZOS) if picture.size != size else picture
+                    else:
+                        picture = fit_image(picture, size)
                     pictures[position] = restore_outside_mask(picture, task)
             return [pictures[position] for position in range(len(tasks))]
 

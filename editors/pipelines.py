@@ -66,6 +66,9 @@ class Quirk:
     least_side: int = 1
     most_ratio: float | None = None
     """Longest side over shortest that the class takes."""
+    sizes: str | None = None
+    """Where the class's module keeps the sizes that it lays out its source at, as "module:NAME". Edits are drawn at the one
+    whose shape is nearest, and stretched back: at any other, what is in the picture shifts."""
     area: str | None = None
     """The argument that takes the wanted area in pixels; without it the class draws at an area of its own."""
     prefix: str = ""
@@ -80,7 +83,13 @@ class Quirk:
 _QWEN = Quirk(guidance="true_cfg_scale", empty_negative=True)
 _QWEN_EDIT = Quirk(guidance="true_cfg_scale", empty_negative=True, sources="one", multiple=32, least_area=MEGAPIXEL)
 _FLUX = Quirk(guidance="guidance_scale", negative=False)
-_KONTEXT = Quirk(guidance="guidance_scale", negative=False, sources="one", area="max_area", least_area=MEGAPIXEL)
+_KONTEXT = Quirk(
+    guidance="guidance_scale",
+    negative=False,
+    sources="one",
+    area="max_area",
+    sizes="diffusers.pipelines.flux.pipeline_flux_kontext:PREFERRED_KONTEXT_RESOLUTIONS",
+)
 _REFERENCES = Quirk(sources="one", also_generates=True, references=True, least_side=64, most_ratio=8)
 _SD = Quirk(most_area=768 * 768)
 
@@ -197,6 +206,11 @@ def _editable(size: tuple[int, int], quirk: Quirk, pipeline_class: type) -> tupl
             f"{pipeline_class.__name__} edits {taken}; this one has {size[0]} x {size[1]} pixels: crop it, or choose "
             "another editor"
         )
+    if quirk.sizes is not None:
+        module, _, name = quirk.sizes.partition(":")
+        sizes: list[tuple[int, int]] = getattr(importlib.import_module(module), name)
+        aspect = size[0] / size[1]
+        return min(sizes, key=lambda other: (abs(aspect - other[0] / other[1]), other))
     area = size[0] * size[1]
     wanted = min(max(area, quirk.least_area), quirk.most_area)
     scale = max((wanted / area) ** 0.5, quirk.least_side / min(size))

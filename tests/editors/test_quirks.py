@@ -123,6 +123,8 @@ def pipe_of(name: str) -> Any:
     [
         ("FluxKontextPipeline", (256, 256), (1024, 1024)),
         ("FluxKontextPipeline", (6000, 4000), (1248, 832)),
+        ("FluxKontextPipeline", (1920, 1080), (1392, 752)),
+        ("FluxKontextPipeline", (3000, 500), (1568, 672)),
         ("QwenImageEditPlusPipeline", (300, 400), (896, 1184)),
         ("Flux2Pipeline", (640, 480), (640, 480)),
         ("Flux2Pipeline", (4000, 3000), (1184, 880)),
@@ -137,6 +139,22 @@ def test_areas_of_edits(name: str, size: tuple[int, int], drawn: tuple[int, int]
     assert pipelines.working_size(pipe_of(name), (2048, 2048)) == (2048, 2048), (
         "drawings are as large as they are asked"
     )
+
+
+@pytest.mark.parametrize("name", ["FluxKontextPipeline", "FluxKontextInpaintPipeline"])
+def test_kontext_is_drawn_at_the_size_that_it_lays_its_source_out_at(name: str) -> None:
+    """What the class computes from the area and the shape that it is given is the same size again."""
+    from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+
+    assert (
+        pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS
+        == pipeline_flux_kontext_inpaint.PREFERRED_KONTEXT_RESOLUTIONS
+    )
+    for size in [(1920, 1080), (1000, 1000), (400, 900), (3000, 500)]:
+        width, height = pipelines.working_size(pipe_of(name), size, "edit")
+        aspect, area = width / height, width * height
+        assert (round((area * aspect) ** 0.5) // 16 * 16, round((area / aspect) ** 0.5) // 16 * 16) == (width, height)
+        assert (width, height) in pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS
 
 
 def test_shapes_that_cannot_be_edited() -> None:
