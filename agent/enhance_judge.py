@@ -71,18 +71,20 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
     listing = engine if own is None or own == profile.rewriter.model else open_chat(own)
     limits = profile.limits
     checklists = open_checklists(profile, listing, detect_language=detect_language)
-    judge = open_judge(profile.judge, limits.pass_at)
+    judge = open_judge(profile.need_judge(), limits.pass_at)
     evaluator = AlignEvaluator(checklists, judge, profile.evaluator, pass_at=limits.pass_at)
     server = {"model": {"server": True}}
     settings = {
-        "generator": profile.generator.model_dump(mode="json", exclude={"server", "batch_size", "device", "offload"}),
-        "judge": profile.judge.model_dump(mode="json", exclude=server | {"explain": True}),
+        "generator": profile.need_generator().model_dump(
+            mode="json", exclude={"server", "batch_size", "device", "offload"}
+        ),
+        "judge": profile.need_judge().model_dump(mode="json", exclude=server | {"explain": True}),
         "checklist": profile.checklist.model_dump(mode="json", exclude=server),
         "aggregation": profile.evaluator.aggregation,
         "accept_at": limits.accept_at,
         "pass_at": limits.pass_at,
     }
-    return settings, JudgeSelector(checklists, open_backend(profile.generator), evaluator, limits)
+    return settings, JudgeSelector(checklists, open_backend(profile.need_generator()), evaluator, limits)
 
 
 def _why(reports: Sequence[Report]) -> str:

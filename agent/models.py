@@ -129,18 +129,19 @@ def open_models(
     Without `editing` nothing is opened that only edits need, without `conversing` nothing that only conversations do.
     Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
     """
+    drawing, judging = profile.need_generator(), profile.need_judge()
     rewriting = chat(profile.rewriter.model)
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
-    generator = open_backend(profile.generator)
+    generator = open_backend(drawing)
     checklist_maker, evaluator = open_evaluator(profile, listing, detect_language=detect_language)
-    served = [model for model in (profile.rewriter.model, own, profile.judge.model) if model is not None]
+    served = [model for model in (profile.rewriter.model, own, judging.model) if model is not None]
     return Models(
         checklist_maker=checklist_maker,
         rewriter=CoTRewriter(rewriting, profile.rewriter),
         generator=generator,
         evaluator=evaluator,
-        batch_size=profile.generator.batch_size,
+        batch_size=drawing.batch_size,
         names={
             "rewriter": rewriting.name,
             "generator": generator.name,
@@ -163,20 +164,22 @@ def open_models(
 def _open_chooser(profile: Profile) -> Chooser | None:
     if profile.evaluator.ties == "first":
         return None
-    chat, least = open_chat(profile.judge.model), profile.judge.min_label_mass
+    judge = profile.need_judge()
+    chat, least = open_chat(judge.model), judge.min_label_mass
     likert = profile.evaluator.ties == "likert"
-    judge = ThurstoneRanks(LikertJudge(chat, least)) if likert else WinRates(YesNoPairJudge(chat, least))
-    return Chooser(judge, profile.evaluator.tie_margin)
+    chooses = ThurstoneRanks(LikertJudge(chat, least)) if likert else WinRates(YesNoPairJudge(chat, least))
+    return Chooser(chooses, profile.evaluator.tie_margin)
 
 
 def _open_editing(
     profile: Profile, editor: BackendConfig, rewriting: ChatModel, evaluator: AlignEvaluator, chat: OpenChat
 ) -> Editing:
     checks: EditChecklistMaker
+    judging = profile.need_judge()
     if profile.edit_checks is not None:
         checks = load_part(profile.edit_checks)(evaluator.judge, profile.limits.pass_at)
-    elif profile.judge.model.kind == "openai":
-        checks = EditChecklistBuilder(chat(profile.judge.model))
+    elif judging.model.kind == "openai":
+        checks = EditChecklistBuilder(chat(judging.model))
     else:
         checks = OverallEditChecks()
     planner = load_part(profile.planner)() if profile.planner else open_planner(rewriting, profile.rewriter)
@@ -200,6 +203,7 @@ def _open_answerer(profile: Profile, evaluator: AlignEvaluator, chat: OpenChat) 
     if profile.answerer is not None:
         answerer: Answerer = load_part(profile.answerer)(evaluator.judge)
         return answerer
-    if profile.judge.model.kind == "openai":
-        return ChatAnswerer(chat(profile.judge.model))
+    judging = profile.need_judge()
+    if judging.model.kind == "openai":
+        return ChatAnswerer(chat(judging.model))
     return JudgeAnswerer(evaluator.judge)

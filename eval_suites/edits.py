@@ -149,7 +149,7 @@ def run_edits(suite: EditSuite, evaluation: Evaluation) -> dict[str, Any]:
         "pictures": str(pictures),
         "judge": method,
         "passes": options.passes,
-        "profile": profile.judge.model_dump(mode="json"),
+        "profile": profile.need_judge().model_dump(mode="json"),
     }
     with evaluation.open(**settings) as journal:
         judge = open_edit_judge(profile, method, options.passes)
@@ -184,6 +184,6 @@ def open_edit_judge(profile: Profile, method: str, passes: int) -> EditJudge:
     fitting: Sequence[Method] = [known for known in get_args(Method) if known == method]
     if not fitting:
         raise InputError(f"--judge {method} does not fit edits: {', '.join(EDIT_METHODS)}")
-    judge: Judge | None = open_judge(profile.judge) if method == "checks" else None
-    chat = open_chat(profile.rewriter.model if method == "checks" else profile.judge.model)
+    judge: Judge | None = open_judge(profile.need_judge()) if method == "checks" else None
+    chat = open_chat(profile.rewriter.model if method == "checks" else profile.need_judge().model)
     return build_edit_judge(fitting[0], chat=chat, judge=judge, passes=passes, pass_at=profile.limits.pass_at)

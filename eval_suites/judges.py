@@ -327,12 +327,13 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
     profile = load_profile(options.profile)
     second = load_profile(options.second_profile) if options.second_profile else None
     method = options.judge or ("editscore" if edits else "pointwise")
+    judging = profile.need_judge()
     plan = JudgePlan(
         tie=options.tie,
         passes=options.passes,
         attacks=options.attacks,
         both_orders=options.both_orders,
-        at_once=profile.judge.model.server.concurrency if profile.judge.model.server else 4,
+        at_once=judging.model.server.concurrency if judging.model.server else 4,
     )
     settings = {
         "data": hash_data(data),
@@ -340,8 +341,8 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
         "pictures": len(data.rated),
         "judge": method,
         "plan": asdict(plan),
-        "profile": profile.judge.model_dump(mode="json"),
-        "second_profile": None if second is None else second.judge.model_dump(mode="json"),
+        "profile": judging.model_dump(mode="json"),
+        "second_profile": None if second is None else second.need_judge().model_dump(mode="json"),
     }
     with evaluation.open(**settings) as journal:
         judge = open_comparer(profile, method, edits)
@@ -360,7 +361,7 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
                 )
                 figures["defences"] = DEFENCES if defences else ""
             if data.rated:
-                evaluator = AlignEvaluator(NoChecklists(), open_judge(profile.judge))
+                evaluator = AlignEvaluator(NoChecklists(), open_judge(judging))
                 figures |= await judge_ratings(data.rated, evaluator, judge.name, plan, journal, done)
             return figures
 
@@ -383,16 +384,17 @@ _COUNTED = {"accuracy": "pairs", "ratings": "pictures"}
 
 def open_comparer(profile: Profile, method: str, edits: bool) -> Comparer:
     """The judge of `profile` as a judge of pairs. Raises InputError for a method that does not fit."""
+    config = profile.need_judge()
     if method == "pairwise":
-        return PairwiseComparer(YesNoPairJudge(open_chat(profile.judge.model), profile.judge.min_label_mass))
+        return PairwiseComparer(YesNoPairJudge(open_chat(config.model), config.min_label_mass))
     if method == "words" and not edits:
-        return PairwiseComparer(WordsPairJudge(open_chat(profile.judge.model)))
+        return PairwiseComparer(WordsPairJudge(open_chat(config.model)))
     if method == "likert" and not edits:
-        return LikertComparer(LikertJudge(open_chat(profile.judge.model), profile.judge.min_label_mass))
+        return LikertComparer(LikertJudge(open_chat(config.model), config.min_label_mass))
     if edits and method in EDIT_METHODS:
         return EditComparer(open_edit_judge(profile, method, 1))
     if method == "pointwise" and not edits:
-        return _pointwise(profile, profile.judge, "")
+        return _pointwise(profile, config, "")
     fitting = ["pairwise", *(EDIT_METHODS if edits else ("pointwise", "likert", "words"))]
     raise InputError(f"--judge {method} does not fit pairs of {'edits' if edits else 'pictures'}: {', '.join(fitting)}")
 
@@ -406,7 +408,7 @@ DEFENCES = (
 
 def open_defences(profile: Profile, method: str, edits: bool) -> dict[str, Comparer]:
     """The same judge without what defends it, and with a guard, if there are such."""
-    config = profile.judge
+    config = profile.need_judge()
     if method == "pairwise":
         return {"without defences": PairwiseComparer(YesNoPairJudge(open_chat(config.model), bare=True))}
     if method != "pointwise" or edits:

@@ -72,7 +72,7 @@ def open_checklists(
 
     return CoveredChecklists(
         ChecklistBuilder(listing, profile.checklist),
-        asks_freely=profile.judge.asks_freely,
+        asks_freely=profile.judge is None or profile.judge.asks_freely,
         find_lexicon=find_lexicon,
         scope=open_scope(profile),
         rules=None if profile.checklist.rules is None else load_part(profile.checklist.rules),
@@ -83,6 +83,7 @@ def open_evaluator(
     profile: Profile, listing: ChatModel | None = None, *, detect_language: DetectLanguage | None = None
 ) -> tuple[CoveredChecklists, AlignEvaluator]:
     """Checklist maker and AlignEvaluator of `profile`. Arguments and errors are those of `open_checklists`."""
+    judging = profile.need_judge()
     builder = open_checklists(profile, listing, detect_language=detect_language)
-    judge = open_judge(profile.judge, profile.limits.pass_at)
+    judge = open_judge(judging, profile.limits.pass_at)
     return builder, AlignEvaluator(builder, judge, profile.evaluator, pass_at=profile.limits.pass_at)

@@ -19,7 +19,7 @@ from redraft.chat import ChatRequest, Message
 from redraft.errors import BackendError
 from redraft.extras import require
 from redraft.local_models import LOADING, LocalModel, Row, cache_argument, cache_of, load_local
-from redraft.profiles import JudgeConfig, ModelConfig, model_place
+from redraft.profiles import JudgeConfig, ModelConfig
 from redraft.worker import GATHER_S, Worker
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TransformersJudge:
 
     def __init__(self, config: JudgeConfig, *, shared_prefix: bool = True) -> None:
         require("local", "this profile judges in this process")
-        model_place(config.model.model)
+        config.model.check_places()
         self._config = config
         self._wording = CheckWording(config.style)
         self._shared = shared_prefix

@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "data": ("pyarrow", "datasets"),
     "vl": ("torchvision",),
     "lora": ("peft",),
+    "small": ("gguf", "peft", "torch", "transformers", "tokenizers", "safetensors"),
     "quantize": ("torchao", "bitsandbytes"),
     "train": ("trl", "matplotlib"),
     "serve": ("fastapi", "uvicorn", "mcp", "prometheus_client", "fsspec"),

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from redraft.chat import choice_ids
-from redraft.errors import BackendError, ModelMissing, one_line
-from redraft.profiles import ModelConfig, model_place
+from redraft.errors import BackendError, ModelMissing, RedraftError, one_line
+from redraft.extras import require
+from redraft.profiles import ModelConfig, adapter_folder, model_place
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,7 @@ def load_local(config: ModelConfig, **settings: object) -> LocalModel:
     A folder or hub id whose configuration belongs to an image-text-to-text model gets its processor too. dtype "auto"
     is float32 on a CPU (half precisions are slower there) and the checkpoint's own elsewhere. `settings` go to the
     model's `from_pretrained`. Raises ModelMissing if weights are missing or incomplete, BackendError if they
-    cannot be used. One model is loaded at a time, whatever thread asks.
+    cannot be used. An adapter is merged. One model is loaded at a time, whatever thread asks.
     """
     with LOADING:
         return _load(config, **settings)
@@ -158,7 +159,11 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
             model, report = auto.from_pretrained(
                 place, dtype=dtype, use_safetensors=True, output_loading_info=True, **code, **settings
             )
+            if config.adapter is not None:
+                model = _with_adapter(model, config.adapter)
             model = model.to(torch.device(device)).eval()
+    except RedraftError:
+        raise
     except OSError as error:
         raise ModelMissing(
             f"no model could be loaded from {place} ({one_line(error)}); give a folder with config.json, tokenizer and "
@@ -175,7 +180,22 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
             f"the weights in {place} lack {len(lost)} tensors of {type(model).__name__}, such as {lost[0]}; "
             f"they belong to another config.json, or are incomplete"
         )
-    return _finished(config.model, model, processor.tokenizer if sees else processor, processor if sees else None)
+    return _finished(config.title, model, processor.tokenizer if sees else processor, processor if sees else None)
+
+
+def _with_adapter(model: Any, adapter: str) -> Any:
+    """`model` with the LoRA adapter merged into its weights: it then runs as fast as without."""
+    folder = adapter_folder(adapter)
+    require("lora", "this profile puts an adapter on a language model")
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
+    except Exception as error:
+        raise BackendError(
+            f"the adapter {folder} does not fit {type(model).__name__} ({type(error).__name__}: {one_line(error)}); name the "
+            "model that it was trained on"
+        ) from error
 
 
 def cache_argument(model: Any) -> str:

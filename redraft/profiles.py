@@ -32,6 +32,7 @@ from redraft.errors import ConfigError, ModelMissing
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
 from redraft.secrets import SHORTEST, remember, scrub
+from redraft.weights import require_weights
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LIKE_A_KEY = re.compile(r"(?:sk|pk|rk|hf|gsk|xai|nvapi|key|api|r8|ghp)_(?=\w*\d)\w{16,}")
@@ -145,6 +146,8 @@ class ModelConfig(_Section):
 
     kind: Literal["transformers", "openai"]
     model: Place
+    adapter: Place | None = None
+    """The folder of a LoRA adapter in PEFT's format that is merged into the model when it is loaded."""
     server: ServerConfig | None = None
     local: LocalConfig = LocalConfig()
     template_args: dict[str, bool | int | float | str] = {}
@@ -154,7 +157,20 @@ class ModelConfig(_Section):
     def _check_server(self) -> ModelConfig:
         if self.kind == "openai" and self.server is None:
             raise ValueError('kind = "openai" needs a [server] table with base_url')
+        if self.kind == "openai" and self.adapter is not None:
+            raise ValueError('an adapter is merged in this process; for kind = "openai" serve the merged model')
         return self
+
+    @property
+    def title(self) -> str:
+        """What the model is called in outputs: its name, and its adapter's."""
+        return self.model if self.adapter is None else f"{self.model} + {self.adapter}"
+
+    def check_places(self) -> None:
+        """Raises ModelMissing or NotFetched if the model or its adapter is not where the profile says."""
+        model_place(self.model)
+        if self.adapter is not None:
+            adapter_folder(self.adapter)
 
 
 class RewriterConfig(_Section):
@@ -344,7 +360,8 @@ class Profile(_Section):
     name: str
     description: str = ""
     rewriter: RewriterConfig
-    generator: BackendConfig
+    generator: BackendConfig | None = None
+    """None: the profile only rewrites prompts, or judges pictures."""
     editor: BackendConfig | None = None
     grounder: GrounderConfig | None = None
     planner: PartConfig | None = None
@@ -361,11 +378,38 @@ class Profile(_Section):
     scope: ScopeConfig | None = None
     """What the models know. None: everything."""
     checklist: ChecklistConfig = ChecklistConfig()
-    judge: JudgeConfig
+    judge: JudgeConfig | None = None
+    """None: the profile only rewrites prompts."""
     evaluator: EvaluatorConfig = EvaluatorConfig()
     limits: Limits = Limits()
     runs: str = "runs"
     """Folder for runs, images and checkpoints; relative to the working directory."""
+
+    def need_generator(self) -> BackendConfig:
+        """The generator. Raises ConfigError if there is none."""
+        if self.generator is None:
+            raise ConfigError(self._lacks())
+        return self.generator
+
+    def need_judge(self) -> JudgeConfig:
+        """The judge. Raises ConfigError if there is none."""
+        if self.judge is None:
+            raise ConfigError(self._lacks())
+        return self.judge
+
+    def abilities(self) -> tuple[str, ...]:
+        """What can be done with it: of rewrite, judge, draw, edit."""
+        judges, draws = self.judge is not None, self.judge is not None and self.generator is not None
+        can = {"rewrite": True, "judge": judges, "draw": draws, "edit": draws and self.editor is not None}
+        return tuple(name for name, able in can.items() if able)
+
+    def _lacks(self) -> str:
+        lacking = [f"no [{name}]" for name in ("generator", "judge") if getattr(self, name) is None]
+        return (
+            f"the profile {self.name!r} has {' and '.join(lacking)}: with it one can {' and '.join(self.abilities())} "
+            "(redraft enhance rewrites); to draw and judge, choose a profile that has both, such as mini, workstation or "
+            "remote, or copy this one's file, add them, and give its path"
+        )
 
 
 def builtin_profiles() -> dict[str, Path]:
@@ -424,8 +468,11 @@ def load_part(part: PartConfig) -> Any:
 
 
 def model_place(model: str) -> str:
-    """The folder, .safetensors file or hub id of a model; resolves `package:NAME/SUBFOLDER`. Raises ModelMissing if there is
-    no such folder or file."""
+    """The folder, .safetensors file or hub id of a model; resolves `package:NAME/SUBFOLDER`, and hub ids that `redraft get`
+    fetched.
+
+    Raises ModelMissing if there is no such folder or file, NotFetched if `redraft get` has to be run first.
+    """
     if model.startswith(PACKAGE):
         package = model.removeprefix(PACKAGE).partition("/")[0]
         try:
@@ -444,4 +491,15 @@ def model_place(model: str) -> str:
         if not folder.is_dir() and not (folder.is_file() and folder.suffix == ".safetensors"):
             raise ModelMissing(f"there is no model folder {folder}; check `model` in the profile")
         return str(folder)
-    return model
+    return require_weights(model)
+
+
+def adapter_folder(adapter: str) -> Path:
+    """The folder of a LoRA adapter. Raises ModelMissing if it, its settings or its weights (safetensors) are not there."""
+    folder = Path(model_place(adapter))
+    if not folder.is_dir():
+        raise ModelMissing(f"there is no adapter folder {folder}; check `adapter` in the profile")
+    for part in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / part).is_file():
+            raise ModelMissing(f"the adapter {folder} has no {part}; give a folder as peft saves it, with safetensors")
+    return folder

@@ -26,7 +26,7 @@ from redraft.errors import BackendError, BadReply, RedraftError
 from redraft.extras import require
 from redraft.json_replies import json_in
 from redraft.local_models import LocalModel, Row, cache_argument, cache_of, load_local
-from redraft.profiles import ModelConfig, model_place
+from redraft.profiles import ModelConfig
 from redraft.worker import GATHER_S, Job, Worker
 
 if TYPE_CHECKING:
@@ -309,17 +309,17 @@ class TransformersChat:
 
     def __init__(self, config: ModelConfig) -> None:
         require("local", "this profile runs a language model in this process")
-        model_place(config.model)  # a missing folder is reported now, not after the first prompt
+        config.check_places()  # a missing folder is reported now, not after the first prompt
         self._config = config
         self._worker: Worker[ChatRequest, ChatReply] = Worker(
-            config.model, self._answer, size=None, gather_s=GATHER_S, map_error=self._map_error
+            config.title, self._answer, size=None, gather_s=GATHER_S, map_error=self._map_error
         )
         self._model: LocalModel | None = None
         self._batch: Refill | None = None
 
     @property
     def name(self) -> str:
-        return self._config.model
+        return self._config.title
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
         # If the caller is cancelled, the batch continues without it, or stops if no caller is left.

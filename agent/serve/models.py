@@ -66,7 +66,7 @@ class Served:
             metrics,
             profile=profile,
             local=(
-                profile.generator.kind == "diffusers",
+                profile.need_generator().kind == "diffusers",
                 profile.editor is not None and profile.editor.kind == "diffusers",
             ),
         )
@@ -83,11 +83,13 @@ class Served:
         local: tuple[bool, bool] = (True, True),
     ) -> Served:
         """`local`: whether generator and editor are models of this process."""
-        served = [] if profile is None else [profile.rewriter.model, profile.checklist.model, profile.judge.model]
+        served = (
+            [] if profile is None else [profile.rewriter.model, profile.checklist.model, profile.need_judge().model]
+        )
         if all(model is None or model.server is None for model in served):
             # Models of this process answer many calls in one batch, and take no more than they can by themselves.
             models = replace(models, calls=CallLimit(_CALLS))
-        server = None if profile is None else profile.generator.server
+        server = None if profile is None else profile.need_generator().server
         threads = _THREADS if local[0] or server is None else server.concurrency
         models = replace(models, renderer=ThreadPoolExecutor(threads, thread_name_prefix="redraft-render"))
         size = models.batch_size

@@ -50,7 +50,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
         return [fmean(right[i : i + PICTURES]) for i in range(0, len(right), PICTURES)]
 
     async def measure(advance: Callable[[str], None]) -> dict[str, list[float]]:
-        backend = open_backend(profile.generator)
+        backend = open_backend(profile.need_generator())
         shares = {}
         for name, caption_of in (
             ("both", lambda wording: caption(wording.spec)),

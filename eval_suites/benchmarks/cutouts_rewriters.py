@@ -518,7 +518,8 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
 def _weights(profile: Profile) -> dict[str, str]:
     """The hashes of the weights that all rows share: a journal made with other weights must not be continued."""
     listing = profile.checklist.model or profile.rewriter.model
-    places = {"checklist": listing.model, "judge": profile.judge.model.model, "generator": profile.generator.model}
+    judge, generator = profile.need_judge().model.model, profile.need_generator().model
+    places = {"checklist": listing.model, "judge": judge, "generator": generator}
     hashes = {}
     for role, place in places.items():
         digest = hashlib.sha256()

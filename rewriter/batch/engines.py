@@ -148,6 +148,11 @@ class VllmEngine:
         self, config: ModelConfig, *, window: int = 1024, llm: Any = None, sampling: Any = None, **settings: Any
     ) -> None:
         self._place = model_place(config.model)
+        if config.adapter is not None:
+            raise ConfigError(
+                "--engine vllm takes no adapter; merge it first (docs/small.md) and name the merged folder as `model`, or leave "
+                "--engine out"
+            )
         self._config = config
         self._window = window
         self._llm = llm

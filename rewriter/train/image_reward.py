@@ -543,7 +543,7 @@ def open_reward(
             seeds=args.images_per_rewrite,
             seed=args.reward_seed,
             passes=args.judge_passes,
-            batch_size=profile.generator.batch_size,
+            batch_size=profile.need_generator().batch_size,
             judging=_judged_at_once(profile),
             format_weight=args.format_weight,
             penalty_each=args.penalty_each,
@@ -555,12 +555,12 @@ def open_reward(
     _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
     _, evaluator = open_evaluator(profile, detect_language=detect_language)
     cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
-    return ImageReward(open_backend(profile.generator), evaluator, rules, settings, cache=cache)
+    return ImageReward(open_backend(profile.need_generator()), evaluator, rules, settings, cache=cache)
 
 
 def _judged_at_once(profile: Profile) -> int:
     """How many pictures are judged at once: what the judge can take in one batch, and one batch waiting behind it."""
-    judge = profile.judge.model
+    judge = profile.need_judge().model
     return judge.server.concurrency if judge.server is not None else 2 * judge.local.micro_batch
 
 
