@@ -143,6 +143,8 @@ class Lexicon:
     """What traits mean of which a thing has one: a check that gives a thing another than the request does is invented."""
     things: frozenset[str] = frozenset()
     """What the things mean that have them."""
+    places: frozenset[str] = frozenset()
+    """What relations of one thing to the picture mean ("at the top"). Others are between two things."""
 
     def extended(
         self,
@@ -151,10 +153,11 @@ class Lexicon:
         fillers: Iterable[str] = (),
         exclusive: Iterable[str] = (),
         things: Iterable[str] = (),
+        places: Iterable[str] = (),
     ) -> Lexicon:
         """This lexicon with a style's synonyms, as {word: its other names}, with readers of mentions, with phrases that
-        ask for nothing ("thank you so much"), and with those of the words of `synonyms` that are exclusive traits, and the
-        things that have them.
+        ask for nothing ("thank you so much"), and with those of the words of `synonyms` that are exclusive traits, the things
+        that have them, and places.
 
         Names may be phrases. A name that stands for several words matches each of them.
         """
@@ -172,6 +175,7 @@ class Lexicon:
             readers=(*self.readers, *readers),
             exclusive=self.exclusive.union(map(self._key, exclusive)),
             things=self.things.union(map(self._key, things)),
+            places=self.places.union(map(self._key, places)),
         )
 
     def _key(self, word: str) -> str:
@@ -442,6 +446,7 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
         elif is_relation:
             sides = [content[at - 1] if at else None, content[at + 1] if at + 1 < len(content) else None]
             near = [side for side in sides if side and not _APART.search(text, *_between(word, side))]
+            near = near[:1] if word.keys & lexicon.places else near
             companies.append([tuple(groups[side.group]) for side in near] if elsewhere or len(near) > 1 else [])
         elif word.keys & nouns:
             companies.append([])

@@ -31,7 +31,9 @@ def load_lexicon() -> Lexicon:
     table: dict[str, tuple[str, ...]] = {}
     plurals = {shape: tuple(map(synonyms.plural_name, names)) for shape, names in synonyms.SHAPES.items()}
     kinds = (synonyms.SHAPES, synonyms.COLORS, synonyms.SIZES, synonyms.FILLS, synonyms.FILL_TAILS, synonyms.SHEETS)
-    for names in (*kinds, plurals, synonyms.PLACES, synonyms.RELATIONS, _MORE):
+    # "At the left" is not "left of".
+    places = {f"at the {place}": names for place, names in synonyms.PLACES.items()}
+    for names in (*kinds, plurals, places, synonyms.RELATIONS, _MORE):
         for word, others in names.items():
             # "Large" is not "larger".
             key = f"{word} than" if names is synonyms.RELATIONS and word in ("larger", "smaller") else word
@@ -44,7 +46,7 @@ def load_lexicon() -> Lexicon:
     english = load_english()
     # "With bands across" is a pattern here, and no relation.
     english = replace(english, relations=english.relations - {"across"})
-    return english.extended(table, fillers=around, exclusive=synonyms.COLORS, things=synonyms.SHAPES)
+    return english.extended(table, fillers=around, exclusive=synonyms.COLORS, things=synonyms.SHAPES, places=places)
 
 
 def _slips(name: str) -> list[str]:

@@ -1,146 +1,296 @@
-"""A checklist of the mini world, with its relations and places as the request has them, read by rules.
+"""A checklist of the mini world, held by rules to the relations, places and numbers of the request.
 
     checks = (Check("attribute", "Is there a red star?"), Check("counting", "Are there exactly two blue circles?"))
     mend_checks("a red star and two blue circles. The star is above the circles.", checks)
     # (*checks, Check("entity_layout", "Is the red star above the blue circles?"))
 
-The things are those that the checklist says are there, and a name must fit exactly one of them. NOT covered: pronouns, "the
-former", and relations of two things of one name.
+The things are those that the checklist says are there. A name that fits several of them leaves the choice to the checklist,
+within what the words allow; "the former" and "the latter" are understood if there are two things, "it" and "them" by their
+number. Slips of the finger are mended first. NOT covered: two things of one name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from evaluator.types import Check, Checklist
 from mini.world import synonyms
-from mini.world.scope import fold
-from mini.world.wording import slips
+from mini.world.questions import NUMBERS, Noun, Query, parse
+from mini.world.scene import INVERSE
+from mini.world.scope import fold, mend_slips
 
-_THERE = re.compile(r"(?:Is there an?|Are there exactly \w+) (.+)\?")
-_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 _CLAUSE = re.compile(r"[,.;:!?]|\band\b|\bwith\b")
-_RELATION = re.compile(
-    r"(?:Is|Are) the [\w -]+ (left of|right of|above|below|inside|larger than|smaller than) the [\w -]+\?"
-)
+_SENTENCE = re.compile(r"[,.;:!?]")
+_AND = re.compile(r"\band\b")
 _PRINTED = re.compile(r"[\"“”']|\b(?:say|says|word|text|caption|reading|printed)\b")
-"""What is said of words that the picture bears: nobody asks where they stand."""
+"""What is said of words that the picture bears."""
+_QUOTED = re.compile(r"(?<=[\"“'])\w+(?=[\"”'])")
 _FRONTED = re.compile(r"\s*(?:(?:to|on) the )?(?:then )?\s*")
 """What may stand between the beginning of a clause and a relation, if it begins with the relation."""
-_KEY_POINT = "entity_layout"
-_BESIDE = {"larger": "larger than", "smaller": "smaller than", "left": "left of", "right": "right of"}
+_REFERRING = re.compile(r"\b(?:the (?P<order>former|latter)|(?P<one>it)|(?P<many>they|them))\b")
+_SAME_AS = re.compile(r"\bsame colou?r as\b")
+_SHARE = re.compile(r"\bshare (?:one|a|the same) colou?r\b|\bhave the same colou?r\b(?! as\b)")
+_KEY_POINTS = {
+    "inside": "containment_relation",
+    "larger": "comparative_relation",
+    "smaller": "comparative_relation",
+    "same_color": "similarity_relation",
+    "word_place": "text_layout",
+}
+_NUMBER_REACH = 80
+"""Characters before the name of a shape in which its number is looked for."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A passage of the request about a relation or place: its kind, and the questions that it may mean. No question: it
+    cannot be read, or the world has no such thing."""
+
+    kind: str
+    queries: tuple[Query, ...]
 
 
 def mend_checks(request: str, checks: Checklist) -> Checklist:
-    """`checks` with one check for each relation and place in `request` whose things are known. If those of all mentions
-    of a relation are, they replace the other checks on that relation. Checks that name a shape which the request does not
-    have are dropped ("a plain blue one" is no heart), and so are those on a relation that a clause
-    begins with, or that the world does not have."""
-    text = fold(request)
+    """`checks` with the relations, places and numbers that `request` speaks of.
+
+    A passage that can mean one thing only is asked about. Checks on a relation or place that the request speaks of stay if
+    some passage can mean them. Dropped, too, are checks that name a shape which the request does not have ("a plain blue
+    one" is no heart).
+    """
+    text = _QUOTED.sub(_blank, mend_slips(fold(request)))
     named = _list_shapes(text)
     checks = tuple(check for check in checks if not _list_shapes(check.question) - named)
-    things = [(name, many) for check in checks for name, many in _list_things(check)]
-    written: list[Check] = []
-    known: dict[str, list[Check | None]] = {}
-    unreadable: set[str] = set()
-    for phrase, relation in _list_phrases():
+    checks = _mend_numbers(text, checks)
+    text = _all_of_them().sub(_blank, _tails().sub(_blank, text))
+    things = sorted(_list_things(checks), key=lambda thing: _find_first(text, thing))
+    readings = [*_read_relations(text, things), *_read_shared_colors(text, things), *_read_places(text, things)]
+    spoken = {kind for reading in readings for kind in (reading.kind, _invert(reading.kind))}
+    possible = {saying for reading in readings for query in reading.queries for saying in _say_both_ways(query)}
+    kept = [check for check in checks if _kind(check.question) not in spoken or check.question in possible]
+    asked = {check.question for check in kept}
+    sure = dict.fromkeys(reading.queries[0] for reading in readings if len(set(reading.queries)) == 1)
+    new = [query for query in sure if not asked.intersection(_say_both_ways(query))]
+    return (*kept, *(Check(_KEY_POINTS.get(query.kind, "entity_layout"), str(query)) for query in new))
+
+
+def _read_relations(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
+    for phrase, kind in _list_phrases():
         for match in re.finditer(rf"\b{re.escape(phrase)}\b", text):
             before = _CLAUSE.split(text[: match.start()])[-1]
             after = _CLAUSE.split(text[match.end() :])[0]
-            a, b = _find_thing(before, things, last=True), _find_thing(after, things, last=False)
+            a, b = _find_things(before, things, last=True), _find_things(after, things, last=False)
             if phrase in synonyms.AROUND:
                 a, b = b, a
-            said, check = _BESIDE.get(relation, relation), None
             if _FRONTED.fullmatch(before):
-                unreadable.add(said)  # "To the left of it two hearts": the model takes one for the other
-            if said == "inside" and b is not None and b[1]:
-                unreadable.add(said)  # nothing can be inside of several things: "four stars around a moon"
-            elif a is not None and b is not None and a != b:
-                check = Check(_KEY_POINT, f"{'Are' if a[1] else 'Is'} the {a[0]} {said} the {b[0]}?")
-                written.append(check)
-            known.setdefault(said, []).append(check)
+                a = ()  # "To the left of it two hearts": the model takes one for the other
+            if kind == "inside":
+                b = tuple(noun for noun in b if not noun.many)  # "four stars around a moon"
+            yield _Reading(kind, _pair(kind, a, b))
+
+
+def _read_shared_colors(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
+    for match in _SAME_AS.finditer(text):
+        before, after = _CLAUSE.split(text[: match.start()])[-1], _CLAUSE.split(text[match.end() :])[0]
+        a, b = _find_things(before, things, last=True), _find_things(after, things, last=False)
+        yield _Reading("same_color", _pair("same_color", a, b))
+    for match in _SHARE.finditer(text):
+        *_, first, second = ("", *_AND.split(_SENTENCE.split(text[: match.start()])[-1]))
+        a, b = _find_things(first, things, last=True), _find_things(second, things, last=True)
+        yield _Reading("same_color", _pair("same_color", a, b))
+
+
+def _read_places(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
     for phrase, place in _list_places():
         for match in re.finditer(rf"\b{re.escape(phrase)}\b(?! of\b| side\b)", text):
             before = _CLAUSE.split(text[: match.start()])[-1]
-            a = None if _PRINTED.search(before) else _find_thing(before, things, last=True)
-            if a is not None and not a[1]:
-                written.append(Check(_KEY_POINT, f"Is the {a[0]} at the {place}?"))
-    settled = {said for said, found in known.items() if None not in found} | unreadable
-    kept = [check for check in checks if check in written or _find_relation(check) not in settled]
-    return tuple(dict.fromkeys((*kept, *written)))
+            if _PRINTED.search(before):
+                yield _Reading("word_place", (Query("word_place", value=place),) if place in ("top", "bottom") else ())
+            else:
+                nouns = _find_things(before, things, last=True)
+                yield _Reading(f"place {place}", tuple(Query("place", noun, value=place) for noun in nouns))
 
 
-def _find_relation(check: Check) -> str | None:
-    match = _RELATION.fullmatch(check.question)
-    return match[1] if match else None
+def _pair(kind: str, a: Sequence[Noun], b: Sequence[Noun]) -> tuple[Query, ...]:
+    return tuple(Query(kind, one, other) for one in a for other in b if one != other)
 
 
-def _list_things(check: Check) -> Iterable[tuple[str, bool]]:
-    match = _THERE.fullmatch(check.question)
-    if match:
-        yield match[1], check.question.startswith("Are")
-
-
-def _find_thing(text: str, things: Iterable[tuple[str, bool]], *, last: bool) -> tuple[str, bool] | None:
-    """The one of the things (name, whether there are several) that `text` names last or first, None if that is not one."""
-    mentions = sorted(
-        (match.start(), match.end(), shape)
-        for name, shape in _shape_names()
-        for match in re.finditer(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+def _mend_numbers(text: str, checks: Checklist) -> Checklist:
+    """The checks with the number and colour that the request says of things: "three red stars" or "three stars, all of them
+    red" are three red stars, whatever the model wrote."""
+    things = [query.noun for query in map(_parse_there, checks) if query is not None]
+    mended = {}
+    for start, end, shape, many in _list_mentions(text):
+        number = _number_before().search(text[max(0, start - _NUMBER_REACH) : start]) if many else None
+        if number is None:
+            continue
+        every = _all_of_them().match(text, end)
+        colors = _list_colors(f"{number['adjectives']} {every[0] if every else ''}")
+        fits = [noun for noun in things if noun and noun.shape == shape and noun.color in (None, *colors)]
+        if len(fits) == 1 and len(colors) < 2:
+            color = next(iter(colors), fits[0].color)
+            mended[fits[0]] = Query("count", Noun(shape, color, True), value=NUMBERS[_numbers()[number["number"]]])
+    queries = {check: _parse_there(check) for check in checks}
+    return tuple(
+        replace(check, question=str(mended[query.noun])) if query and query.noun in mended else check
+        for check, query in queries.items()
     )
-    if not mentions:
+
+
+def _list_things(checks: Checklist) -> list[Noun]:
+    """What the checklist says is there, each once."""
+    queries = map(_parse_there, checks)
+    return list(dict.fromkeys(query.noun for query in queries if query is not None and query.noun is not None))
+
+
+def _parse_there(check: Check) -> Query | None:
+    query = parse(check.question)
+    return query if query is not None and query.kind in ("exists", "count") else None
+
+
+def _kind(question: str) -> str | None:
+    """The kind of a question, with the place if it is about one."""
+    query = parse(question)
+    if query is None:
         return None
-    if last:
-        _, end, shape = max(mentions, key=lambda mention: (mention[1], -mention[0]))
-        start = min(mention[0] for mention in mentions if mention[1] == end)
-    else:
-        start, _, shape = max(mentions, key=lambda mention: (-mention[0], mention[1]))
-    said = {
-        color
-        for name, color in _color_names()
-        if text[:start].rstrip().endswith(f" {name}") or text[:start].strip() == name
-    }
-    fits = []
-    for name, many in things:
-        words = name.split()
-        own = {color for color in synonyms.COLORS if color in words}
-        if _shape_of(words[-1]) == shape and (not said or own & said):
-            fits.append((name, many))
-    return fits[0] if len(set(fits)) == 1 else None
+    return f"place {query.value}" if query.kind == "place" else query.kind
+
+
+def _invert(kind: str) -> str | None:
+    """What the kind of a relation is from the other side; None if there is no word for it."""
+    return kind if kind == "same_color" else next((to for of, to in INVERSE.items() if of == kind), None)
+
+
+def _say_both_ways(query: Query) -> set[str]:
+    """The question, and the same from the other side: a star above a moon is a moon below a star."""
+    inverse = _invert(query.kind)
+    return {str(query)} if inverse is None else {str(query), str(Query(inverse, query.other, query.noun))}
+
+
+def _find_things(text: str, things: Sequence[Noun], *, last: bool) -> tuple[Noun, ...]:
+    """Those of `things` that the last or first name in `text` can mean; all of them if it names none."""
+    mentions = _list_mentions(text)
+    words = [(match.start(), match) for match in _REFERRING.finditer(text)]
+    word = max(words, key=lambda word: word[0] if last else -word[0], default=None)
+    mention = max(mentions, key=lambda mention: mention[0] if last else -mention[0], default=None)
+    if word is not None and (mention is None or (word[0] > mention[0]) == last):
+        return _find_meant(word[1], things)
+    if mention is None:
+        return tuple(things)
+    start, _, shape, many = mention
+    said = _list_colors(text[max(0, start - _NUMBER_REACH) : start], at_end=True)
+    named = [noun for noun in things if noun.shape == shape]
+    fits = [noun for noun in named if not said or noun.color in said] or [n for n in named if n.color is None]
+    return tuple([noun for noun in fits if noun.many == many] or fits)
+
+
+def _find_meant(match: re.Match[str], things: Sequence[Noun]) -> tuple[Noun, ...]:
+    """The things that "the former" or a pronoun can mean."""
+    if match["order"] and len(things) == 2:
+        return (things[0] if match["order"] == "former" else things[1],)
+    if match["order"]:
+        return tuple(things)
+    return tuple(noun for noun in things if noun.many == bool(match["many"]))
+
+
+def _find_first(text: str, thing: Noun) -> int:
+    """Where a text names a thing first; at its end if it does not."""
+    for start, end, shape, _ in _list_mentions(text):
+        if shape == thing.shape:
+            every = _all_of_them().match(text, end)
+            said = _list_colors(text[max(0, start - _NUMBER_REACH) : start], at_end=True)
+            if not said or every or thing.color in said:
+                return start
+    return len(text)
+
+
+def _list_mentions(text: str) -> list[tuple[int, int, str, bool]]:
+    """The names of shapes in a text, in order: start, end, the shape, and whether there are several."""
+    names = _shape_names()
+    return [(match.start(), match.end(), *names[match[0]]) for match in _shape_name().finditer(text)]
 
 
 def _list_shapes(text: str) -> frozenset[str]:
-    """The shapes that a text names, also with a slip of the finger."""
-    words = _shape_words()
-    return frozenset(shape for word in _WORD.findall(text) for shape in words.get(word, ()))
+    return frozenset(shape for _, _, shape, _ in _list_mentions(text))
+
+
+def _list_colors(text: str, *, at_end: bool = False) -> frozenset[str]:
+    """The colours that a text names; those that it ends with if `at_end`."""
+    names = _color_names()
+    if not at_end:
+        return frozenset(names[match[0]] for match in _color_name().finditer(text))
+    colors, adjectives = set(), _adjectives_at_end().search(text)
+    if adjectives is not None:
+        colors = {names[match[0]] for match in _color_name().finditer(adjectives[0])}
+    return frozenset(colors)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+def _any_of(names: Iterator[str] | Sequence[str]) -> str:
+    return "|".join(re.escape(name) for name in sorted(set(names), key=lambda name: (-len(name), name)))
 
 
 @cache
-def _shape_words() -> dict[str, frozenset[str]]:
-    table: dict[str, frozenset[str]] = {}
-    for name, shape in _shape_names():
-        for word in set(name.split()) - {"shape", "shapes", "love", "sign", "signs"}:
-            for form in (word, *slips(word)):
-                table[form] = table.get(form, frozenset()) | {shape}
-    return table
-
-
-def _shape_of(noun: str) -> str | None:
-    return dict(_shape_names()).get(noun)
-
-
-@cache
-def _shape_names() -> tuple[tuple[str, str], ...]:
+def _shape_names() -> dict[str, tuple[str, bool]]:
     pairs = [(name, shape) for shape, names in synonyms.SHAPES.items() for name in (shape, *names)]
     pairs += [("round shape", "circle")]
-    return tuple(dict.fromkeys((form, shape) for name, shape in pairs for form in (name, synonyms.plural_name(name))))
+    table = {name: (shape, False) for name, shape in pairs}
+    return table | {synonyms.plural_name(name): (shape, True) for name, shape in pairs}
 
 
 @cache
-def _color_names() -> tuple[tuple[str, str], ...]:
-    return tuple((name, color) for color, names in synonyms.COLORS.items() for name in names)
+def _shape_name() -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:{_any_of(list(_shape_names()))})(?![\w-])")
+
+
+@cache
+def _color_names() -> dict[str, str]:
+    return {name: color for color, names in synonyms.COLORS.items() for name in names}
+
+
+@cache
+def _color_name() -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:{_any_of(list(_color_names()))})(?![\w-])")
+
+
+@cache
+def _adjectives() -> str:
+    tables = (synonyms.COLORS, synonyms.SIZES, synonyms.FILLS)
+    return _any_of([name for table in tables for names in table.values() for name in names])
+
+
+@cache
+def _adjectives_at_end() -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:(?:{_adjectives()}) )+$")
+
+
+@cache
+def _number_before() -> re.Pattern[str]:
+    """A number and adjectives at the end of a text."""
+    return re.compile(
+        rf"(?<![\w-])(?<!the )(?P<number>{_any_of(list(_numbers()))}) (?P<adjectives>(?:(?:{_adjectives()}) )*)$"
+    )
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    return {name: count for count, names in synonyms.COUNTS.items() for name in names if count > 1}
+
+
+@cache
+def _all_of_them() -> re.Pattern[str]:
+    tails = _any_of([name for names in synonyms.FILL_TAILS.values() for name in names])
+    return re.compile(rf"(?: (?:{tails}))?, (?:both|all) of them (?:{_any_of(list(_color_names()))})\b,?")
+
+
+@cache
+def _tails() -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{_any_of([name for names in synonyms.FILL_TAILS.values() for name in names])})\b")
 
 
 @cache

@@ -43,6 +43,7 @@ _PRINTED = re.compile(
 _DETERMINERS = frozenset({"a", "an", "the", "this", "that", "any", "no", "single", "pair", "of"}).union(
     *(set(names) for names in synonyms.COUNTS.values())
 )
+_THERE = re.compile(r"\bthere\b")
 _ONLY_BESIDE = {
     slip: partner
     for word, partner in (("sign", "plus"), ("signs", "plus"), ("love", "heart"))
@@ -96,6 +97,24 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     visible = "".join(char for char in plain if unicodedata.category(char) != "Cf")
     return " ".join(visible.split())
+
+
+def mend_slips(text: str) -> str:
+    """Folded text with its slips of the finger mended: "two diaamonds" becomes "two diamonds". "There" before what can only be
+    counted is three."""
+    table = _slip_table()
+    mended = _TOKEN.sub(lambda match: table.get(match[0], match[0]), text)
+    return _THERE.sub(lambda match: "three" if _is_plural_thing(mended[match.end() :]) else match[0], mended)
+
+
+def _is_plural_thing(text: str) -> bool:
+    """Whether adjectives and the plural of a shape begin a text, and no verb follows: "green stars on white paper"."""
+    for match in _TOKEN.finditer(text):
+        if match[0] in _plurals():
+            return True
+        if match[0] not in _adjectives():
+            return False
+    return False
 
 
 def _strip_politeness(text: str) -> str:
@@ -157,6 +176,12 @@ def _shapes() -> frozenset[str]:
 
 
 @cache
+def _plurals() -> frozenset[str]:
+    """The last words of the plurals of shapes."""
+    return frozenset(synonyms.plural_name(name).split()[-1] for names in synonyms.SHAPES.values() for name in names)
+
+
+@cache
 def _described() -> frozenset[str]:
     """What may follow a colour that describes it."""
     names = [name for names in synonyms.SHAPES.values() for name in names]
@@ -179,6 +204,19 @@ def _polite_phrases() -> tuple[tuple[str, ...], tuple[str, ...]]:
 @cache
 def _vocabulary() -> frozenset[str]:
     """Every word that is known by itself, also with a slip of the finger."""
+    words = _words_as_written() - _ONLY_BESIDE.keys()
+    return frozenset(slip for word in words for slip in (word, *slips(word)))
+
+
+@cache
+def _slip_table() -> dict[str, str]:
+    """Slips of the finger that are no words themselves, to their words. None is a slip of two words."""
+    words = _words_as_written()
+    return {slip: word for word in sorted(words) for slip in slips(word) if slip not in words}
+
+
+@cache
+def _words_as_written() -> frozenset[str]:
     tables: list[Iterable[str]] = [SHAPES, COLORS, FILLS, SIZES, SHEETS, PLACES, synonyms.AROUND]
     for names in (
         synonyms.SHAPES, synonyms.COLORS, synonyms.SIZES, synonyms.FILLS, synonyms.FILL_TAILS, synonyms.SHEETS,
@@ -187,6 +225,4 @@ def _vocabulary() -> frozenset[str]:
         tables += names.values()
     phrases = [phrase for table in tables for phrase in table]
     phrases += [synonyms.plural_name(name) for names in synonyms.SHAPES.values() for name in names]
-    words = {word for phrase in (*phrases, *_SENTENCE_WORDS.split()) for word in _words(fold(phrase))}
-    words -= _ONLY_BESIDE.keys()
-    return frozenset(slip for word in words for slip in (word, *slips(word)))
+    return frozenset(word for phrase in (*phrases, *_SENTENCE_WORDS.split()) for word in _words(fold(phrase)))
