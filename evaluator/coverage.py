@@ -447,7 +447,8 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
             sides = [content[at - 1] if at else None, content[at + 1] if at + 1 < len(content) else None]
             near = [side for side in sides if side and not _APART.search(text, *_between(word, side))]
             near = near[:1] if word.keys & lexicon.places else near
-            companies.append([tuple(groups[side.group]) for side in near] if elsewhere or len(near) > 1 else [])
+            said_of = [(*groups[side.group], *_words_before_quote(side, groups)) for side in near]
+            companies.append(said_of if elsewhere or len(near) > 1 else [])
         elif word.keys & nouns:
             companies.append([])
         else:
@@ -455,6 +456,11 @@ def _find_companies(content: Sequence[_Word], text: str, lexicon: Lexicon) -> li
             telling = tuple(other for other in groups[word.group] if not other.keys & theirs)
             companies.append([telling] if telling else [])
     return companies
+
+
+def _words_before_quote(word: _Word, groups: Mapping[int, Sequence[_Word]]) -> Sequence[_Word]:
+    """What a quote is called: the text "TEA"."""
+    return groups.get(word.group - 1, ()) if word.kind == "quote" else ()
 
 
 def _find_owned(words: Sequence[_Word], lexicon: Lexicon) -> dict[str, frozenset[str]]:

@@ -15,13 +15,13 @@ _MEND = {"request": "say what to draw", "instruction": "say what to change"}
 
 
 def clean_request(text: str, max_chars: int = MAX_CHARS, kind: Literal["request", "instruction"] = "request") -> str:
-    """The request (or the instruction of an edit) with "\\n" line ends and no white space around it.
+    """The request (or the instruction of an edit) with "\\n" line ends (for NEL, U+0085, too) and no white space around it.
 
     Every other character stays as it is. Raises InputError if it is empty, longer than `max_chars` characters, or holds
     characters that cannot be drawn or sent: control characters other than tab and newline, and halves of surrogate
     pairs.
     """
-    request = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    request = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n").strip()
     if bad := _UNUSABLE.search(request):
         what = "half a surrogate pair" if "\ud800" <= bad[0] <= "\udfff" else "a control character"
         raise InputError(f"the {kind} holds {what} (U+{ord(bad[0]):04X}, character {bad.start() + 1}); remove it")

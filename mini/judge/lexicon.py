@@ -41,7 +41,7 @@ def load_lexicon() -> Lexicon:
     numbers = {str(count): names for count, names in synonyms.COUNTS.items()}
     for word, others in (table | numbers).items():
         # With the slips of the finger that people make in them.
-        table[word] = tuple(dict.fromkeys(slip for name in others for slip in (name, *_slips(name))))
+        table[word] = tuple(dict.fromkeys(slip for name in (word, *others) for slip in (name, *_slips(name))))
     around = dict.fromkeys(slip for phrase in (*_FILLERS, *OPENERS, *CLOSERS) for slip in (phrase, *slips(phrase)))
     english = load_english()
     # "With bands across" is a pattern here, and no relation.

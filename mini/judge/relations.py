@@ -34,6 +34,7 @@ _REFERRING = re.compile(r"\b(?:the (?P<order>former|latter)|(?P<one>it)|(?P<many
 _SAME_AS = re.compile(r"\bsame colou?r as\b")
 _SHARE = re.compile(r"\bshare (?:one|a|the same) colou?r\b|\bhave the same colou?r\b(?! as\b)")
 _KEY_POINTS = {
+    "color": "attribute_consistency",
     "inside": "containment_relation",
     "larger": "comparative_relation",
     "smaller": "comparative_relation",
@@ -58,11 +59,13 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
 
     A passage that can mean one thing only is asked about. Checks on a relation or place that the request speaks of stay if
     some passage can mean them. Dropped, too, are checks that name a shape which the request does not have ("a plain blue
-    one" is no heart).
+    one" is no heart), and those on a word if none is to be printed.
     """
     text = _QUOTED.sub(_blank, mend_slips(fold(request)))
     named = _list_shapes(text)
     checks = tuple(check for check in checks if not _list_shapes(check.question) - named)
+    if not _PRINTED.search(text):
+        checks = tuple(check for check in checks if _kind(check.question) not in ("word", "word_place"))
     checks = _mend_numbers(text, checks)
     text = _all_of_them().sub(_blank, _tails().sub(_blank, text))
     things = sorted(_list_things(checks), key=lambda thing: _find_first(text, thing))
@@ -121,7 +124,7 @@ def _mend_numbers(text: str, checks: Checklist) -> Checklist:
     """The checks with the number and colour that the request says of things: "three red stars" or "three stars, all of them
     red" are three red stars, whatever the model wrote."""
     things = [query.noun for query in map(_parse_there, checks) if query is not None]
-    mended = {}
+    mended, shared = {}, []
     for start, end, shape, many in _list_mentions(text):
         number = _number_before().search(text[max(0, start - _NUMBER_REACH) : start]) if many else None
         if number is None:
@@ -129,14 +132,18 @@ def _mend_numbers(text: str, checks: Checklist) -> Checklist:
         every = _all_of_them().match(text, end)
         colors = _list_colors(f"{number['adjectives']} {every[0] if every else ''}")
         fits = [noun for noun in things if noun and noun.shape == shape and noun.color in (None, *colors)]
+        if every and len(colors) == 1:
+            shared.append(Check(_KEY_POINTS["color"], str(Query("color", Noun(shape, None, True), value=min(colors)))))
         if len(fits) == 1 and len(colors) < 2:
             color = next(iter(colors), fits[0].color)
             mended[fits[0]] = Query("count", Noun(shape, color, True), value=NUMBERS[_numbers()[number["number"]]])
-    queries = {check: _parse_there(check) for check in checks}
-    return tuple(
+    numbered = tuple(
         replace(check, question=str(mended[query.noun])) if query and query.noun in mended else check
-        for check, query in queries.items()
+        for check in checks
+        for query in (_parse_there(check),)
     )
+    questions = {check.question for check in numbered}
+    return (*numbered, *(check for check in shared if check.question not in questions))
 
 
 def _list_things(checks: Checklist) -> list[Noun]:

@@ -27,6 +27,12 @@ _SYNTAX = re.compile(
     re.IGNORECASE,
 )
 _SYNTAX_CHARS = frozenset("<([{_")
+_TRIGGER = re.compile(r"(?<![\w'’.-])(?:[b-df-hj-np-tv-xz]{3,5}|ohwx)(?![\w'’-])")
+"""What nobody can pronounce: a fine-tuned model was taught a thing by such a word ("photo of sks dog")."""
+_ABBREVIATIONS = """
+bbq bff bmx btw bw cctv cgi cmyk dslr dvd fps ft gps hdr hmm hrs jpg kmh lbs lcd mph nft nsfw nyc pls plz png psst pst pvc rgb rpg
+shh sxs tbh thx xxl vfx vhs www xml
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +146,8 @@ def _codes(text: str) -> dict[str, re.Match[str]]:
 
 
 def syntax(case: TextPair) -> Iterator[Finding]:
-    """What a program reads (<lora:…>, (x:1.2), __wildcard__, {a|b}, embedding:x, --ar) is neither lost nor invented."""
+    """What a program reads (<lora:…>, (x:1.2), __wildcard__, {a|b}, embedding:x, --ar) is neither lost nor invented, and
+    trigger words that nobody can pronounce come back."""
     ours, theirs = _codes(case.request.text), _codes(case.rewrite.text)
     for code, match in ours.items():
         if code not in theirs:
@@ -150,6 +157,12 @@ def syntax(case: TextPair) -> Iterator[Finding]:
         if code not in ours:
             message = f"{match[0]!r} is not in the request, and is no description of the picture."
             yield Finding("syntax", message, match[0], "rewrite", match.start(), match.end())
+    if case.request.language in ("en", None):
+        words = {word.text for word in case.rewrite.words}
+        for match in _TRIGGER.finditer(case.request.plain):
+            if match[0] not in words and match[0] not in _ABBREVIATIONS.split():
+                message = f"{match[0]!r} may be the trigger word of a fine-tuned model; it must come back as it is."
+                yield Finding("syntax", message, match[0], "request", match.start(), match.end())
 
 
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -195,8 +208,9 @@ def added_text(case: TextPair) -> Iterator[Finding]:
 
 
 def _composed(text: str) -> str:
-    """Letters with their accents in one character (NFC): both ways of writing them are the same text."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Letters with their accents in one character (NFC), and apostrophes of one shape: both ways of writing them are the
+    same text."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text).replace("’", "'").replace("ʼ", "'")
 
 
 def _stands_in(text: str, rewrite: str) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from rewriter.guard.language import detect_language, guess_language, may_be_in, script_shares
 from rewriter.guard.passage import Finding, TextPair
 
 _SENTENCE = re.compile(r"[^.!?;。！？；।؟\n]+")
+_KANA = re.compile("[\u3041-\u30fa]")
 _MIN_LETTERS = 24
 """A shorter sentence (a name, a lens, a brand) may be in another language."""
 _SHOWN = 40
 _MOST_SENTENCES = 32
+_FEW_CHARACTERS = 2
+"""Characters of one kind of Chinese that do not come by chance."""
 
 
 def language(case: TextPair) -> Iterator[Finding]:
@@ -22,6 +26,9 @@ def language(case: TextPair) -> Iterator[Finding]:
         yield _finding(
             case, f"The request is in {case.languages.name(wanted)}; the rewrite is in {case.languages.name(got)}."
         )
+        return
+    if {wanted, got} <= {"zh", None} and (message := _other_characters(case)):
+        yield _finding(case, message)
         return
     if wanted is None or got is None:
         if message := _other_letters(case):
@@ -87,6 +94,38 @@ def _other_letters(case: TextPair) -> str | None:
     if few or ours.get(other, 0) >= 0.15 or theirs[other] <= 0.6:
         return None
     return f"The request is written in {mine} letters; the rewrite in {other} letters."
+
+
+def _other_characters(case: TextPair) -> str | None:
+    """What is wrong if Chinese in traditional characters comes back in simplified ones, or the other way round."""
+    ours, theirs = _chinese_characters(case.request.plain), _chinese_characters(case.rewrite.plain)
+    for own, other in (("traditional", "simplified"), ("simplified", "traditional")):
+        if ours[own] >= _FEW_CHARACTERS and not ours[other] and theirs[other] >= _FEW_CHARACTERS + theirs[own]:
+            return f"The request is written in {own} Chinese characters, the rewrite in {other} ones."
+    return None
+
+
+def _chinese_characters(text: str) -> dict[str, int]:
+    """How many characters a text has that only traditional or only simplified Chinese is written with: those that are in
+    one of the two old national character sets and not in the other."""
+    counts = {"traditional": 0, "simplified": 0}
+    if text.isascii() or _KANA.search(text):
+        return counts
+    for char in text:
+        if "\u4e00" <= char <= "\u9fff":
+            old, new = _is_in(char, "big5"), _is_in(char, "gb2312")
+            counts["traditional"] += old and not new
+            counts["simplified"] += new and not old
+    return counts
+
+
+@lru_cache(maxsize=16384)
+def _is_in(char: str, charset: str) -> bool:
+    try:
+        char.encode(charset)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shares_its_words(case: TextPair) -> bool:

@@ -202,7 +202,7 @@ def _drop_quote(sample: Sample) -> Iterator[str]:
 
 
 def _alter_quote(sample: Sample) -> Iterator[str]:
-    """One character changed, left out, doubled; case, apostrophes and spaces "mended"; all of it translated."""
+    """One character changed, left out, doubled; case and spaces "mended"; all of it translated."""
     for quote in sample.quotes:
         at = [i for i, char in enumerate(quote) if char.isalnum()]
         for i in {at[0], at[len(at) // 2], at[-1]}:
@@ -215,8 +215,6 @@ def _alter_quote(sample: Sample) -> Iterator[str]:
                 yield sample.rewrite.replace(quote, altered)
         mended = {
             quote.swapcase(),
-            quote.replace("'", "’"),
-            quote.replace("’", "'"),
             quote.replace(" ", "  ", 1),
             quote.replace(" ", "", 1),
             quote.replace("?", "").replace("!", ""),

@@ -117,6 +117,9 @@ def test_markup_that_the_user_wrote_may_come_back() -> None:
         ("a single rose", "a bouquet of roses", "counts"),
         ("exactly one dog", "a pack of dogs", "counts"),
         ("a beach, nobody around", "a crowded beach full of tourists", "negations"),
+        ("photo of sks dog in a bucket", "photo of a dog in a bucket", "syntax"),
+        ("貓戴著紅色帽子坐在窗邊", "猫戴着红色帽子坐在窗边", "language"),
+        ("一只猫戴着红帽子坐在窗边", "一隻貓戴著紅色帽子坐在窗邊", "language"),
     ],
 )
 def test_more_changes_are_caught(request_: str, rewrite: str, rule: str) -> None:
@@ -132,6 +135,10 @@ def test_more_changes_are_caught(request_: str, rewrite: str, rule: str) -> None
         ("a trio of musicians", "three musicians on stage"),
         ("一双红色高跟鞋", "红色高跟鞋放在白色台面上"),
         ("a single rose", "A single rose among fallen roses"),
+        ("a sign reading “Don’t Panic”", 'a sign reading "Don\'t Panic" in large letters'),
+        ("photo of sks dog in a bucket", "A photo of sks dog, who sits in a wooden bucket"),
+        ("an hdr photo of a lake", "A lake under a bright sky, photo"),
+        ("一隻貓坐在窗邊，外面下著雪", "一隻毛茸茸的貓坐在木製窗臺上，窗外飄著雪"),
     ],
 )
 def test_no_false_alarm(request_: str, rewrite: str) -> None:
@@ -143,8 +150,7 @@ def test_no_false_alarm(request_: str, rewrite: str) -> None:
     [
         ("a cat on a sofa", "a dog on a sofa"),  # part of the subject comes back
         ("an oil painting of a cat", "a cat on a sofa"),  # the medium, if it is only lost
-        ("photo of sks dog in a bucket", "photo of a dog in a bucket"),  # a trigger word that nobody declared
-        ("貓戴著紅色帽子坐在窗邊", "猫戴着红色帽子坐在窗边"),  # traditional and simplified characters
+        ("photo of zephyr dog in a bucket", "photo of a dog in a bucket"),  # a trigger word that can be pronounced
     ],
 )
 def test_what_is_not_covered(request_: str, rewrite: str) -> None:
