@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Protocol
 
 from PIL import Image
@@ -29,6 +30,32 @@ _UNITS = {
 def describe_units(coordinates: Coordinates, size: tuple[int, int]) -> str:
     """How a template describes the numbers of a box in a picture of `size`, after "left, top, right, bottom, "."""
     return _UNITS[coordinates].format(width=size[0], height=size[1])
+
+
+_PATCH = 28
+"""Side of what Qwen2.5-VL reads as one token, in pixels: it resizes pictures to multiples of it."""
+_AREA = (56 * 56, 1280 * 28 * 28)
+"""Fewest and most pixels that it reads with its released settings."""
+
+
+def size_for_boxes(image: Image.Image, coordinates: Coordinates) -> Image.Image:
+    """The picture in a size that a model which points in "pixels" does not resize again.
+
+    Its boxes refer to the picture as it saw it, after a resizing of its own (to multiples of 28 pixels a side, within an
+    area); a picture that has such a size already stays as it is. Other coordinates do not depend on the size.
+
+    >>> size_for_boxes(Image.new("RGB", (1000, 500)), "pixels").size
+    (1008, 504)
+    """
+    if coordinates != "pixels":
+        return image
+    least, most = _AREA
+    area = image.width * image.height
+    scale = (least / area) ** 0.5 if area < least else min(1.0, (most / area) ** 0.5)
+    # Upwards for small pictures and downwards for large ones, so that the rounded size is within the area too.
+    snap = math.ceil if scale > 1 else math.floor if scale < 1 else round
+    size = tuple(max(_PATCH, snap(side * scale / _PATCH) * _PATCH) for side in image.size)
+    return image if size == image.size else image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def to_fractions(box: Box, coordinates: Coordinates, size: tuple[int, int]) -> Box:
@@ -71,6 +98,7 @@ class ChatGrounder:
         return self._model.name
 
     async def __call__(self, image: Image.Image, instruction: str) -> Box | None:
+        image = size_for_boxes(image, self._config.coordinates)
         units = describe_units(self._config.coordinates, image.size)
         text = fill(self._template, fenced_instruction=fence(instruction, "change"), units=units)
         request = ChatRequest((Message("user", (image, text)),), max_tokens=300, schema=_Reply.model_json_schema())

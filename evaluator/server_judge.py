@@ -12,7 +12,7 @@ from typing import Annotated
 from PIL import Image
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from evaluator.grounding import Box, Coordinates, clip_box, describe_units, to_fractions
+from evaluator.grounding import Box, Coordinates, clip_box, describe_units, size_for_boxes, to_fractions
 from evaluator.judge import YES_NO, CheckWording, failed_verdict, scored_verdict
 from evaluator.types import Check, Outcome, Verdict
 from redraft.chat import ChatModel, ChatRequest, Message
@@ -56,6 +56,7 @@ class ServerJudge:
         verdicts = await asyncio.gather(*(self._judge(image, *pair) for pair in zip(checks, texts, strict=True)))
         if self._explain is None:
             return verdicts
+        image = size_for_boxes(image, self._coordinates)
         texts = self._explain(request, checks, describe_units(self._coordinates, image.size))
         explained = (self._add_reason(image, *pair) for pair in zip(verdicts, texts, strict=True))
         return await asyncio.gather(*explained)

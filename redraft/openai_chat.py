@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import io
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -61,6 +67,10 @@ class OpenAIChat:
     `request.choices`: vLLM gives the log probability of any token by its id (`logprob_token_ids`, ids from /tokenize);
     elsewhere the 20 likeliest tokens must do, and a choice that is not among them counts as never (`choices.NEVER`).
     Which of the two a server can do is found out at the first such request.
+
+    Pictures: each is encoded once, however many questions are asked about it. A server that reads choices by token ids is
+    vLLM, and gets the bytes of a picture once: later requests name it by its hash (`uuid`), and send it again if the server
+    has dropped it. Other servers get pictures of at most MAX_PIXELS, with each request.
     """
 
     def __init__(self, config: ModelConfig, *, most: int | None = None) -> None:
@@ -72,6 +82,9 @@ class OpenAIChat:
         self._reads_by_id: bool | None = None
         self._ids: dict[str, tuple[int, ...]] = {}
         self._unsupported: frozenset[str] = frozenset()
+        self._probes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._codes = PictureCodes()
+        self._uploads = Uploads()
 
     @property
     def name(self) -> str:
@@ -81,10 +94,8 @@ class OpenAIChat:
         return f"OpenAIChat({self.name!r}, {self._server.server.base_url!r})"
 
     async def __call__(self, request: ChatRequest) -> ChatReply:
-        # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
-        messages = await asyncio.to_thread(encode_messages, request.messages)
         if request.choices:
-            return await self._choose(request, messages)
+            return await self._choose(request)
         body: dict[str, object] = {"max_tokens": request.max_tokens, "temperature": request.temperature}
         if request.temperature > 0:
             body["top_p"] = request.top_p
@@ -97,7 +108,7 @@ class OpenAIChat:
             closed = request.schema.get("additionalProperties") is False
             schema = {"name": "reply", "schema": request.schema, "strict": closed}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        data = await self._chat(messages, body)
+        data = await self._send(request.messages, body)
         choice = self._first_choice(data)
         message = choice.get("message")
         if not isinstance(message, dict):
@@ -124,8 +135,16 @@ class OpenAIChat:
         if client is not None:
             await client.close()
 
-    async def _choose(self, request: ChatRequest, messages: list[dict[str, object]]) -> ChatReply:
+    async def _choose(self, request: ChatRequest) -> ChatReply:
         """Reads the first token's log probabilities. A reasoning model is asked not to think first."""
+        if self._reads_by_id is None:
+            # One request finds out what the server can do; those beside it wait, and then send no picture twice.
+            async with self._probes.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                if self._reads_by_id is None:
+                    return await self._read_choices(request)
+        return await self._read_choices(request)
+
+    async def _read_choices(self, request: ChatRequest) -> ChatReply:
         body: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "logprobs": True}
         if self._reads_by_id is not False and (ids := await self._ids_of(request.choices)):
             every = sorted({token for tokens in ids.values() for token in tokens})
@@ -133,7 +152,7 @@ class OpenAIChat:
             by_id["chat_template_kwargs"] = {"enable_thinking": False} | self._config.template_args
             data = None
             try:
-                data = await self._chat(messages, by_id)
+                data = await self._send(request.messages, by_id, whole=True)
             except RefusedError:
                 if self._reads_by_id:
                     raise
@@ -143,7 +162,7 @@ class OpenAIChat:
                     self._reads_by_id = True
                     summed = {choice: add_logs([logs[str(t)] for t in tokens]) for choice, tokens in ids.items()}
                     return self._chosen(data, summed)
-        data = await self._chat(messages, body | {"top_logprobs": 20})
+        data = await self._send(request.messages, body | {"top_logprobs": 20})
         logs = self._logprobs(data)
         if not logs:
             raise BadReply(f"{self._server.said}: no log probabilities, which a judge needs; serve the model with vLLM")
@@ -184,6 +203,29 @@ class OpenAIChat:
                 return None
             self._ids[word] = tuple(tokens)
         return choice_ids(choices, self._ids.__getitem__, self.name)
+
+    async def _send(
+        self, messages: Sequence[Message], body: Mapping[str, object], *, whole: bool = False
+    ) -> dict[str, object]:
+        """The server's reply to these messages; pictures go in full size if `whole`, or to a server that is known as vLLM."""
+        most = None if whole or self._reads_by_id else MAX_PIXELS
+        # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
+        codes = await asyncio.to_thread(self._codes.encode, messages, most)
+        if not codes or not self._reads_by_id:
+            return await self._chat(encode_messages(messages, lambda image: codes[id(image)].part()), body)
+        names = {code.name for code in codes.values()}
+        async with self._uploads.of(names) as known:
+            wire = encode_messages(messages, lambda image: codes[id(image)].part_with_uuid(bare=known))
+            try:
+                data = await self._chat(wire, body)
+            except RefusedError as error:
+                if not known or error.status not in (400, 404, 422):
+                    raise
+                # The server's cache has dropped the picture, or another server behind the same address never had it.
+                self._uploads.forget(names)
+                wire = encode_messages(messages, lambda image: codes[id(image)].part_with_uuid(bare=False))
+                data = await self._chat(wire, body)
+        return data
 
     async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
         left_out = self._unsupported
@@ -237,8 +279,108 @@ class OpenAIChat:
         return model if isinstance(model, str) and model else self.name
 
 
-def encode_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
-    """Messages as the server takes them: text defuse, pictures as PNG data addresses."""
+MAX_PIXELS = 3 * 2**19
+"""Largest picture that is sent with each request: 1.5 megapixels. Regions in replies are fractions of the picture, or
+refer to a size that the judge has chosen itself, so that they stay true."""
+
+
+@dataclass(frozen=True)
+class PictureCode:
+    """A picture as it is sent: the hash of its pixels, and its PNG as a data address."""
+
+    name: str
+    url: str
+
+    def part(self) -> dict[str, object]:
+        return {"type": "image_url", "image_url": {"url": self.url}}
+
+    def part_with_uuid(self, *, bare: bool) -> dict[str, object]:
+        """vLLM's content part with the picture's name; `bare`: without its bytes, which the server has."""
+        return {"type": "image_url", "image_url": None if bare else {"url": self.url}, "uuid": self.name}
+
+
+class PictureCodes:
+    """The codes of the last few pictures, each encoded once. Safe to use from several threads."""
+
+    KEEP = 4
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._codes: OrderedDict[str, Future[PictureCode]] = OrderedDict()
+
+    def encode(self, messages: Sequence[Message], most: int | None = None) -> dict[int, PictureCode]:
+        """The codes of all pictures in `messages` by their `id`, scaled down to `most` pixels."""
+        parts = [part for message in messages if not isinstance(message.content, str) for part in message.content]
+        return {id(part): self.code(part, most) for part in parts if isinstance(part, Image.Image)}
+
+    def code(self, image: Image.Image, most: int | None = None) -> PictureCode:
+        image = _shrink(image.convert("RGB"), most)
+        # By what it shows, not by which object it is: an object may be painted on between two questions.
+        name = hashlib.sha256(b"%dx%d " % image.size + image.tobytes()).hexdigest()
+        with self._lock:
+            future = self._codes.pop(name, None)
+            first = future is None
+            future = future or Future()
+            self._codes[name] = future
+            while len(self._codes) > self.KEEP:
+                self._codes.popitem(last=False)
+        if first:
+            try:
+                future.set_result(PictureCode(name, _data_url(image)))
+            except BaseException as error:
+                future.set_exception(error)
+                with self._lock:
+                    self._codes.pop(name, None)
+                raise
+        return future.result()
+
+
+class Uploads:
+    """Which pictures a server was sent. While the first request with a picture is under way, others with it wait: the
+    server has it only once it has answered."""
+
+    KEEP = 256
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[frozenset[str], bool] = OrderedDict()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[frozenset[str], asyncio.Lock]] = (
+            WeakKeyDictionary()
+        )
+
+    @asynccontextmanager
+    async def of(self, names: Collection[str]) -> AsyncIterator[bool]:
+        """Whether the server has these pictures. If not, the block sends them, and they count as sent if it succeeds."""
+        key = frozenset(names)
+        if key not in self._sent:
+            locks = self._locks.setdefault(asyncio.get_running_loop(), {})
+            lock = locks.setdefault(key, asyncio.Lock())
+            async with lock:
+                if key not in self._sent:
+                    try:
+                        yield False
+                    finally:
+                        locks.pop(key, None)
+                    self._remember(key)
+                    return
+        yield True
+        self._remember(key)
+
+    def forget(self, names: Collection[str]) -> None:
+        self._sent.pop(frozenset(names), None)
+
+    def _remember(self, key: frozenset[str]) -> None:
+        self._sent[key] = True
+        self._sent.move_to_end(key)
+        while len(self._sent) > self.KEEP:
+            self._sent.popitem(last=False)
+
+
+def encode_messages(
+    messages: Sequence[Message], encode_picture: Callable[[Image.Image], dict[str, object]] | None = None
+) -> list[dict[str, object]]:
+    """Messages as the server takes them: text defused, pictures as PNG data addresses unless `encode_picture` says
+    otherwise."""
+    encode_picture = encode_picture or (lambda image: PictureCode("", _data_url(image)).part())
     wire: list[dict[str, object]] = []
     for message in messages:
         content: object
@@ -246,9 +388,7 @@ def encode_messages(messages: Sequence[Message]) -> list[dict[str, object]]:
             content = defuse(message.content)
         else:
             content = [
-                {"type": "text", "text": defuse(part)}
-                if isinstance(part, str)
-                else {"type": "image_url", "image_url": {"url": _data_url(part)}}
+                {"type": "text", "text": defuse(part)} if isinstance(part, str) else encode_picture(part)
                 for part in message.content
             ]
         wire.append({"role": message.role, "content": content})
@@ -259,6 +399,14 @@ def defuse(text: str) -> str:
     """`text` with a space put into what spells a special token. Servers such as vLLM read those inside messages too, so
     that a user's text, or a picture's, could end its own turn and open another's."""
     return _SPECIAL.sub(r"\g<0> ", text)
+
+
+def _shrink(image: Image.Image, most: int | None) -> Image.Image:
+    if most is None or image.width * image.height <= most:
+        return image
+    scale = (most / (image.width * image.height)) ** 0.5
+    size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _data_url(image: Image.Image) -> str:

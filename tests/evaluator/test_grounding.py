@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from evaluator.grounding import ChatGrounder
+from evaluator.grounding import ChatGrounder, size_for_boxes
 from redraft.errors import BadReply, ServerError
 from redraft.profiles import GrounderConfig, ModelConfig
 from redraft.testing import FakeChat, text_of
@@ -27,7 +27,7 @@ def boxed(*numbers: float) -> str:
 
 @pytest.mark.parametrize(
     ("coordinates", "box"),
-    [("thousandths", (250, 500, 750, 1000)), ("pixels", (50, 50, 150, 100)), ("fractions", (0.25, 0.5, 0.75, 1.0))],
+    [("thousandths", (250, 500, 750, 1000)), ("pixels", (49, 56, 147, 112)), ("fractions", (0.25, 0.5, 0.75, 1.0))],
 )
 async def test_every_way_of_counting_comes_to_fractions(coordinates: str, box: tuple[float, ...]) -> None:
     point, chat = grounder(boxed(*box), coordinates=coordinates)
@@ -52,3 +52,14 @@ async def test_a_server_that_is_down_is_told() -> None:
     point, _ = grounder(ServerError("down"))
     with pytest.raises(ServerError):
         await point(PICTURE, "x")
+
+
+@pytest.mark.parametrize("size", [(1000, 500), (28, 28), (20, 30), (4000, 3000), (640, 480), (1003, 1001)])
+def test_pictures_for_models_that_point_in_pixels_keep_their_size_in_the_model(size: tuple[int, int]) -> None:
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    shown = size_for_boxes(Image.new("RGB", size), "pixels")
+    for most in (1280 * 28 * 28, 12845056):
+        assert smart_resize(shown.height, shown.width, 28, 56 * 56, most) == (shown.height, shown.width)
+    assert shown.width / shown.height == pytest.approx(size[0] / size[1], rel=0.4 if min(size) < 56 else 0.06)
+    assert size_for_boxes(Image.new("RGB", size), "thousandths").size == size

@@ -128,7 +128,7 @@ async def test_explanations_are_asked_for_what_did_not_pass_and_change_no_probab
     ("coordinates", "said", "box"),
     [
         ("thousandths", "each from 0 to 1000", [250, 500, 1000, 1000]),
-        ("pixels", "in pixels; the picture is 200 wide and 100 high", [50, 50, 200, 100]),
+        ("pixels", "in pixels; the picture is 196 wide and 112 high", [49, 56, 196, 112]),
         ("fractions", "each from 0 to 1,", [0.25, 0.5, 1, 1.0]),
     ],
 )
