@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.edit_judging import is_unanswerable
-from agent.types import Attempt, Decision, StopReason, passes
+from agent.types import Attempt, Decision, StopReason, cost_of, passes
 from evaluator.types import Outcome, Report
 from redraft.limits import Limits
 
@@ -33,7 +33,7 @@ def meets_bar(report: Report, limits: Limits) -> bool:
 
 
 def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
-    """Index of the best attempt, None if there is none.
+    """Index of the best attempt, None if there is none but drafts.
 
     Pictures that meet the bar come before others (a higher score with unanswered checks in it does not beat them), then the
     higher score, then the earlier attempt. Attempts without a score never win over scored ones. If the best by that
@@ -45,7 +45,7 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
         scored = report.score is not None
         return meets_bar(report, limits), scored, report.score if report.score is not None else 0.0, -index
 
-    best = max(range(len(attempts)), key=rank, default=None)
+    best = max((index for index, attempt in enumerate(attempts) if not attempt.draft), key=rank, default=None)
     if best is None or attempts[best].standing is None:
         return best
     compared = [index for index, attempt in enumerate(attempts) if attempt.standing is not None]
@@ -63,17 +63,23 @@ def tied(attempts: Sequence[Attempt], limits: Limits, margin: float) -> list[int
     return [
         index
         for index, attempt in enumerate(attempts)
-        if attempt.score is not None and attempt.score >= top - margin and meets_bar(attempt.report, limits) == ends
+        if not attempt.draft
+        and attempt.score is not None
+        and attempt.score >= top - margin
+        and meets_bar(attempt.report, limits) == ends
     ]
 
 
 def rounds_without_gain(attempts: Sequence[Attempt]) -> int:
-    """How many of the latest rounds in a row brought no better score than all before them."""
+    """How many of the latest rounds in a row brought no better score than all before them. Rounds of drafts do not count."""
     best: float | None = None
     idle = 0
-    for number in sorted({attempt.round for attempt in attempts}):
-        scores = [a.score for a in attempts if a.round == number and a.score is not None]
-        top = max(scores, default=None)
+    tops: dict[int, float | None] = {}
+    for attempt in attempts:
+        if not attempt.draft:
+            scores = [s for s in (tops.get(attempt.round), attempt.score) if s is not None]
+            tops[attempt.round] = max(scores, default=None)
+    for _, top in sorted(tops.items()):
         if top is not None and (best is None or top > best):
             best, idle = top, 0
         else:
@@ -87,10 +93,12 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
 
     Reasons are looked at in this order: accepted (or, if words of the request are unchecked, unchecked), cancelled,
     unchecked and failed (nothing so far could be scored, so that more pictures would be drawn blindly: because nothing of
-    the request can be checked, or because the judge failed), time, budget, plateau.
+    the request can be checked, or because the judge failed), time, budget, plateau. Rounds of drafts alone do not count,
+    and while there are only drafts, nothing but the user ends the run: one of them is still to be finished.
     """
     best = best_of(attempts, limits)
-    rounds = max((attempt.round for attempt in attempts), default=0)
+    rounds = len({attempt.round for attempt in attempts if not attempt.draft})
+    spent = cost_of(attempts, elapsed_s)
     spoilt = bool(attempts) and all(attempt.unchanged for attempt in attempts)
 
     def stop(reason: StopReason, why: str) -> Decision:
@@ -107,6 +115,8 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
         return stop(StopReason.ACCEPTED, why)
     if cancelled:
         return stop(StopReason.CANCELLED, "the run was stopped")
+    if attempts and best is None:
+        return Decision(stop=None, best=None, why="there are only drafts so far")
     if report is not None and report.score is None and not spoilt:
         if is_uncheckable(report):
             return stop(StopReason.UNCHECKED, f"nothing checks: {_list(report.unchecked)}")
@@ -115,6 +125,12 @@ def decide(attempts: Sequence[Attempt], limits: Limits, elapsed_s: float, *, can
         return stop(StopReason.TIME, f"{limits.max_seconds:g} seconds are spent")
     if len(attempts) >= limits.max_images:
         return stop(StopReason.BUDGET, f"{_count(limits.max_images, 'image')} drawn, as many as allowed")
+    for name, used, most in (
+        ("step", spent.steps, limits.max_steps),
+        ("judgement", spent.judgements, limits.max_judgements),
+    ):
+        if most and used >= most:
+            return stop(StopReason.BUDGET, f"{_count(most, name)} spent, as many as allowed")
     if rounds >= limits.max_rounds:
         return stop(StopReason.BUDGET, f"{_count(limits.max_rounds, 'round')} done, as many as allowed")
     idle = rounds_without_gain(attempts)

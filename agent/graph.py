@@ -1,13 +1,14 @@
 """The loop as a LangGraph graph.
 
-    checklist -> rewrite -> render -> judge -> decide -+-> rewrite (another round)
-                                                       +-> plan -+-> rewrite
-                                                       |         +-> branch -> render  (edits of the best picture)
-                                                       +-> ask   (a user approves each round)
-                                                       +-> end
+    checklist -> propose -+-> render ----------------------------+
+                          +-> rewrite -> render -----------------+-> judge -> propose (another round)
+                          +-> plan (an edit) -+-> render --------+
+                          |                   +-> rewrite (a new picture after all)
+                          +-> ask (a user approves each round)
+                          +-> end
 
-Only runs that have an editor plan, and drawings only if the limits let them (`edit_draws`). A run that edits a
-picture of the user's goes from the checklist to the plan.
+`propose` lets `agent.decide` say whether the run ends, and if it does not, the strategy what comes next. Only runs that
+have an editor plan, and drawings only if the limits let them (`edit_draws`).
 
 State holds what a restart needs to know where the run is: small values and the keys of the attempts, never pixels.
 What the steps made is in the journal (`RunLog`) and the image store; each step looks there first, so that a step which
@@ -19,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import itertools
 import math
 import threading
 import time
@@ -49,9 +51,33 @@ from agent.events import (
 )
 from agent.models import Chooser, Models
 from agent.runfolder import RunFolder, RunLog, save_picture
-from agent.strategies import Cost, MakeEdit, MakePictures, MakeRewrites, View, derive_seed, loop, tree
-from agent.types import Answer, Branch, Decision, EditPlan, EditStep, StopReason, Task, is_box, passes, stable_key
-from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask
+from agent.strategies import (
+    EDITOR,
+    GENERATOR,
+    MakeEdit,
+    MakePictures,
+    MakeRewrites,
+    Move,
+    Stop,
+    Strategy,
+    View,
+    derive_seed,
+    standard,
+)
+from agent.types import (
+    Answer,
+    Branch,
+    Decision,
+    EditPlan,
+    EditStep,
+    StopReason,
+    Task,
+    cost_of,
+    is_box,
+    passes,
+    stable_key,
+)
+from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask, steps_at
 from editors.changes import is_unchanged
 from evaluator.checklist import list_content_words
 from evaluator.coverage import load_lexicon
@@ -86,6 +112,12 @@ class State(TypedDict, total=False):
     """Keys of all tasks that were drawn, in order; `RunLog.attempt` has the rest."""
     edit_plan: EditPlan | None
     """What the planner wants; None if nothing was planned yet, or there is no editor."""
+    planned: int
+    """The round that `edit_plan` was made for."""
+    phase: int
+    """The part of the strategy that is at work, if it has several."""
+    next: str
+    """The node that the strategy's move leads to."""
     decision: Decision | None
     elapsed_s: float
 
@@ -119,6 +151,7 @@ class Context:
     log: RunLog
     store: ImageStore
     clock: Clock
+    strategy: Strategy = standard
     ask: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -170,14 +203,52 @@ async def make_checklist(state: State, runtime: Node) -> State:
     return {"checks": list(checklist.checks)}
 
 
+async def propose(state: State, runtime: Node) -> State:
+    """Whether the run ends, and if not, what comes next."""
+    made: State = await conclude(state, runtime) if state.get("round") else {}
+    decision = made.get("decision")
+    stop = None if decision is None else decision.stop
+    may_ask = (None, StopReason.ACCEPTED, StopReason.UNCHECKED, StopReason.PLATEAU)
+    if decision is not None and runtime.context.ask and stop in may_ask:
+        return {**made, "next": "ask"}
+    if stop is not None:
+        return {**made, "next": END}
+    return {**made, **_make_move(view_of({**state, **made}, runtime.context), state, runtime)}
+
+
+def _make_move(view: View, state: State, runtime: Node) -> State:
+    """What the strategy says, as a change of the state."""
+    return _take_move(runtime.context.strategy(view), view, state, runtime)
+
+
+def _take_move(move: Move, view: View, state: State, runtime: Node) -> State:
+    if move.note:
+        runtime.stream_writer(Warned(move.note))
+    match move:
+        case MakePictures():
+            return {"round": view.round, "tasks": list(move.tasks), "phase": move.phase, "next": "render"}
+        case MakeRewrites():
+            return {"phase": move.phase, "next": "rewrite"}
+        case MakeEdit():
+            return {"phase": move.phase, "next": "plan"}
+        case Stop():
+            number = state.get("round", 0)
+            best = decide(list(view.attempts.values()), view.limits, 0.0).best
+            decision = Decision(move.reason, best, move.why)
+            runtime.context.log.put_decision(number, stop=decision.stop, best=decision.best, why=decision.why)
+            runtime.stream_writer(Decided(number, decision))
+            return {"decision": decision, "phase": move.phase, "next": END}
+
+
 async def rewrite(state: State, runtime: Node) -> State:
     view = view_of(state, runtime.context)
+    if state.get("planned") == view.round:
+        view = replace(view, ready=state.get("edit_plan"))
     async with step("rewrite", view.round, runtime):
-        move = loop(view)
-        if isinstance(move, MakeRewrites):
-            move = loop(replace(view, rewrites=await _make_rewrites(move, view, runtime)))
-    assert isinstance(move, MakePictures)
-    return {"round": view.round, "tasks": list(move.tasks)}
+        move = runtime.context.strategy(view)
+        assert isinstance(move, MakeRewrites), "the same view makes the same move"
+        view = replace(view, rewrites=await _make_rewrites(move, view, runtime), phase=move.phase)
+        return _make_move(view, state, runtime)
 
 
 async def _make_rewrites(move: MakeRewrites, view: View, runtime: Node) -> tuple[Rewrite, ...]:
@@ -200,10 +271,10 @@ async def draw(state: State, runtime: Node) -> State:
     tasks, size = state["tasks"], ctx.models.batch_size
     drawn = list(state.get("attempts", []))
     async with step("render", state["round"], runtime):
-        for start in range(0, len(tasks), size):
-            batch = tasks[start : start + size]
+        for batch in _list_batches(tasks, size):
             if any(task.key not in ctx.log.images for task in batch):
-                late = bool(drawn) and ctx.clock.seconds() >= ctx.limits.max_seconds
+                finished = any(not ctx.log.tasks[key].draft for key in drawn)
+                late = finished and ctx.clock.seconds() >= ctx.limits.max_seconds
                 if late or ctx.stop.is_set():
                     break
                 try:
@@ -211,7 +282,9 @@ async def draw(state: State, runtime: Node) -> State:
                 except Stopped:
                     ctx.cancel_if_left()
                     break
-                ctx.log.put_images(list(zip(batch, hashes, strict=True)), unchanged)
+                steps = _backend_of(batch[0], ctx).steps
+                cost = {task.key: 1 if steps is None else steps_at(steps, task.effort) for task in batch}
+                ctx.log.put_images(list(zip(batch, hashes, strict=True)), unchanged, cost)
             for task in batch:
                 image = ctx.log.images[task.key]
                 path = ctx.store.path(image)
@@ -220,15 +293,25 @@ async def draw(state: State, runtime: Node) -> State:
     return {"attempts": drawn}
 
 
+def _list_batches(tasks: Sequence[Task], size: int) -> list[Sequence[Task]]:
+    """At most `size` in a row that one backend draws."""
+    rows = [list(row) for _, row in itertools.groupby(tasks, key=lambda task: (task.kind, task.backend))]
+    return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
+
+
+def _backend_of(task: Task, ctx: Context) -> ImageBackend:
+    if task.kind == "edit":
+        assert ctx.models.editing is not None, "only runs with an editor plan edits"
+        return ctx.models.editing.editor
+    return ctx.models.generator
+
+
 async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[str]]:
     """The hashes of the pictures, and the keys of the tasks that left their source as it was."""
     ctx = runtime.context
     loop = asyncio.get_running_loop()
     here = contextvars.copy_context()  # LangGraph's stream writer finds its run in context variables
-    backend = ctx.models.generator
-    if batch[0].kind == "edit":
-        assert ctx.models.editing is not None, "only runs with an editor plan edits"
-        backend = ctx.models.editing.editor
+    backend = _backend_of(batch[0], ctx)
 
     def on_step(done: int, total: int) -> None:
         ctx.stop_if_unwanted()
@@ -259,7 +342,14 @@ def _image_task(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
     mask = None if task.mask is None or "inpaint" not in backend.modes else ctx.store.get(task.mask)
     more = () if task.reference is None else (ctx.store.get(task.reference),)
     return ImageTask(
-        task.prompt, task.seed, negative_prompt=task.negative_prompt, source=source, mask=mask, references=more
+        task.prompt,
+        task.seed,
+        negative_prompt=task.negative_prompt,
+        source=source,
+        mask=mask,
+        references=more,
+        noise=task.noise,
+        effort=task.effort,
     )
 
 
@@ -342,7 +432,10 @@ async def ask(state: State, runtime: Node) -> State:
         decision = Decision(None, decision.best, "the user asked for another round")
     runtime.context.log.put_decision(state["round"], stop=decision.stop, best=decision.best, why=decision.why)
     runtime.stream_writer(Decided(state["round"], decision))
-    return {"decision": decision}
+    made: State = {"decision": decision, "next": END}
+    return (
+        made if decision.stop is not None else {**made, **_make_move(view_of(state, runtime.context), state, runtime)}
+    )
 
 
 MARGIN = 0.04
@@ -406,15 +499,16 @@ async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report
 
 
 async def plan_edit(state: State, runtime: Node) -> State:
-    """Takes the edit under way one step further, or has the planner decide what comes next."""
+    """Takes the edit under way one step further, or has the planner decide what comes next, and lists the pictures of
+    the step."""
     ctx, number = runtime.context, state.get("round", 0) + 1
     async with step("plan", number, runtime):
-        move = _ask_strategy(view_of(state, ctx))
+        move = _ask_for_edit(view_of(state, ctx), ctx)
         if move.branches is not None:
             _note_branches(move.branches, state, runtime)
         plan = await _plan_again(move.plan, state, runtime) if move.again else move.plan
         if plan is None:
-            move = _ask_strategy(replace(view_of(state, ctx), plan=None))
+            move = _ask_for_edit(replace(view_of(state, ctx), plan=None), ctx)
             plan = move.plan
         if plan.choice == "edit" and not plan.steps:
             plan = await _plan_steps(plan, move.prompt, state, runtime)
@@ -427,40 +521,31 @@ async def plan_edit(state: State, runtime: Node) -> State:
     runtime.stream_writer(Planned(number, plan, area, draft))
     if plan.fault:
         runtime.stream_writer(Warned(plan.fault))
-    return {"edit_plan": plan}
-
-
-async def make_branches(state: State, runtime: Node) -> State:
-    """The round's tasks: the pictures of the step under way."""
-    ctx, plan = runtime.context, state["edit_plan"]
-    assert ctx.models.editing is not None
-    assert plan is not None
-    editing = ctx.models.editing
-    view = replace(
-        view_of(state, ctx),
-        ready=plan,
-        mask=state.get("mask"),
-        inpaints="inpaint" in editing.editor.modes,
-        join=editing.planner.join,
-    )
-    move = tree(view)
-    assert isinstance(move, MakePictures)
-    return {"round": view.round, "tasks": list(move.tasks)}
+    view = replace(view_of({**state, "edit_plan": plan}, ctx), ready=plan)
+    if plan.choice == "edit":
+        editing = ctx.models.editing
+        assert editing is not None
+        inpaints = "inpaint" in editing.editor.modes
+        view = replace(view, mask=state.get("mask"), inpaints=inpaints, join=editing.planner.join)
+    return {"edit_plan": plan, "planned": number, **_make_move(view, state, runtime)}
 
 
 def view_of(state: State, ctx: Context) -> View:
     """What strategies know of the run."""
-    keys, log = state.get("attempts", []), ctx.log
-    number = state.get("round", 0)
+    keys, log, models = state.get("attempts", []), ctx.log, ctx.models
+    number, attempts = state.get("round", 0), ctx.log.attempts(keys)
     drawn = [task.key for task in state.get("tasks", []) if task.key in log.images]
     return View(
         request=state["request"],
         seed=state["seed"],
         limits=ctx.limits,
         round=number + 1,
-        spent=Cost(images=len(keys)),
-        attempts=dict(zip(keys, log.attempts(keys), strict=False)),
+        spent=replace(cost_of(attempts, ctx.clock.seconds()), images=len(keys)),
+        attempts=dict(zip(keys, attempts, strict=False)),
         latest={key: attempt for key in drawn for attempt in log.attempts([key])},
+        phase=state.get("phase", 0),
+        backends={GENERATOR: models.generator, **({} if models.editing is None else {EDITOR: models.editing.editor})},
+        edits=models.editing is not None and (ctx.limits.edit_draws or state.get("source") is not None),
         source=state.get("source"),
         source_report=log.source,
         reports=log.reports,
@@ -469,9 +554,9 @@ def view_of(state: State, ctx: Context) -> View:
     )
 
 
-def _ask_strategy(view: View) -> MakeEdit:
-    move = tree(view)
-    assert isinstance(move, MakeEdit)
+def _ask_for_edit(view: View, ctx: Context) -> MakeEdit:
+    move = ctx.strategy(view)
+    assert isinstance(move, MakeEdit), "the same view makes the same move"
     return move
 
 
@@ -715,33 +800,8 @@ def _bringing(function: Callable[[State, Node], Any], bring: Bring | None) -> Ca
     return node
 
 
-def _after_checklist(state: State) -> str:
-    return "rewrite" if state.get("source") is None else "plan"
-
-
-def _after_plan(state: State) -> str:
-    plan = state["edit_plan"]
-    return "branch" if plan is not None and plan.choice == "edit" else "rewrite"
-
-
-def _after_decide(state: State, runtime: Node) -> str:
-    decision = state["decision"]
-    assert decision is not None
-    if runtime.context.ask and decision.stop in (
-        None, StopReason.ACCEPTED, StopReason.UNCHECKED, StopReason.PLATEAU,
-    ):  # fmt: skip
-        return "ask"
-    return _after_ask(state, runtime)
-
-
-def _after_ask(state: State, runtime: Node) -> str:
-    decision = state["decision"]
-    assert decision is not None
-    if decision.stop is not None:
-        return END
-    ctx = runtime.context
-    plans = ctx.models.editing is not None and (ctx.limits.edit_draws or state.get("source") is not None)
-    return "plan" if plans else "rewrite"
+def _follow_move(state: State) -> str:
+    return state["next"]
 
 
 def build_graph(
@@ -765,10 +825,9 @@ def build_graph(
     graph.add_node("checklist", _bringing(make_checklist, bring), retry_policy=retry)
     graph.add_node("plan", _bringing(plan_edit, bring), retry_policy=retry)
     graph.add_node("rewrite", _bringing(rewrite, bring), retry_policy=retry)
-    graph.add_node("branch", _bringing(make_branches, bring))
     graph.add_node("render", _bringing(draw, bring), retry_policy=retry)
     graph.add_node("judge", _bringing(judge, bring), retry_policy=retry)
-    graph.add_node("decide", _bringing(conclude, bring))
+    graph.add_node("propose", _bringing(propose, bring))
     graph.add_node("ask", _bringing(ask, bring))
     if begin is None:
         graph.add_edge(START, "checklist")
@@ -776,12 +835,11 @@ def build_graph(
         graph.add_node("begin", begin)
         graph.add_edge(START, "begin")
         graph.add_edge("begin", "checklist")
-    graph.add_conditional_edges("checklist", _after_checklist, ["rewrite", "plan"])
-    graph.add_conditional_edges("plan", _after_plan, ["rewrite", "branch"])
-    graph.add_edge("rewrite", "render")
-    graph.add_edge("branch", "render")
+    graph.add_edge("checklist", "propose")
+    graph.add_conditional_edges("propose", _follow_move, ["render", "rewrite", "plan", "ask", END])
+    graph.add_conditional_edges("ask", _follow_move, ["render", "rewrite", "plan", END])
+    graph.add_conditional_edges("plan", _follow_move, ["render", "rewrite", END])
+    graph.add_conditional_edges("rewrite", _follow_move, ["render", END])
     graph.add_edge("render", "judge")
-    graph.add_edge("judge", "decide")
-    graph.add_conditional_edges("decide", _bringing(_after_decide, bring), ["rewrite", "plan", "ask", END])
-    graph.add_conditional_edges("ask", _bringing(_after_ask, bring), ["rewrite", "plan", END])
+    graph.add_edge("judge", "propose")
     return graph

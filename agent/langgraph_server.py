@@ -81,6 +81,8 @@ async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
         "tasks": [],
         "attempts": [],
         "edit_plan": None,
+        "planned": 0,
+        "phase": 0,
         "decision": None,
         "elapsed_s": 0.0,
     }

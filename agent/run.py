@@ -261,8 +261,12 @@ class Run:
     async def _reopened(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
     ) -> StateSnapshot:
-        """A run that failed because nothing could be judged goes back to its judge."""
+        """A run that failed because nothing could be judged goes back to its judge; one that an earlier version left at a
+        step that is no more, to what comes next."""
         decision = snapshot.values.get("decision")
+        if snapshot.values and not snapshot.tasks and (decision is None or decision.stop is None):
+            await graph.aupdate_state(_THREAD, {}, as_node="judge")
+            return await graph.aget_state(_THREAD)
         if snapshot.tasks or decision is None or decision.stop is not StopReason.FAILED:
             return snapshot
         log.forget_unscored()

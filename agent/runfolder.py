@@ -277,6 +277,10 @@ def _attempt(folder: RunFolder, number: int, attempt: Attempt) -> dict[str, Any]
         "sha256": attempt.image,
         "parent": attempt.parent,
         **({} if attempt.kind == "generate" else _edited(attempt)),
+        "draft": attempt.draft,
+        "denoiser_steps": attempt.denoiser_steps,
+        **({"noise": [list(pair) for pair in attempt.noise]} if attempt.noise else {}),
+        **({"backend": attempt.backend} if attempt.backend else {}),
         "score": attempt.score,
         **({} if attempt.standing is None else {"standing": attempt.standing}),
         "failed": attempt.report.failed,
@@ -370,6 +374,8 @@ class RunLog:
         """The judge's report on the picture that the user gave."""
         self.unchanged: set[str] = set()
         """Keys of the tasks whose editor gave its source back."""
+        self.steps: dict[str, int] = {}
+        """Task key to the denoiser steps that its picture took."""
         self.plans: dict[str, Plan] = {}
         """By the key of the situation."""
         self.places: dict[str, Box | None] = {}
@@ -405,13 +411,17 @@ class RunLog:
             task.prompt,
             task.seed,
             image,
-            task.source,
+            task.source or task.parent,
             nothing_done(self.checklist.checks if self.checklist else ()) if same else self.reports[image],
             task.negative_prompt,
             task.root,
             task.steps,
             same,
             self.standings.get(image),
+            task.draft,
+            self.steps.get(key, 0),
+            task.noise,
+            task.backend,
         )
 
     def attempts(self, keys: Iterable[str]) -> list[Attempt]:
@@ -429,12 +439,19 @@ class RunLog:
         value = _REWRITES.dump_python(tuple(rewrites), mode="json")
         self._put(("rewrites", key), {"round": number, "rewrites": value})
 
-    def put_images(self, drawn: Sequence[tuple[Task, str]], unchanged: Collection[str] = ()) -> None:
-        """Notes a whole batch at once. `unchanged`: keys of the tasks whose editor gave its source back."""
+    def put_images(
+        self,
+        drawn: Sequence[tuple[Task, str]],
+        unchanged: Collection[str] = (),
+        steps: Mapping[str, int] | None = None,
+    ) -> None:
+        """Notes a whole batch at once. `unchanged`: keys of the tasks whose editor gave its source back; `steps`: key to
+        denoiser steps."""
         self._put_all(
             {
                 ("image", task.key): {"task": _TASK.dump_python(task, mode="json"), "image": image}
                 | ({"unchanged": True} if task.key in unchanged else {})
+                | ({} if steps is None else {"steps": steps[task.key]})
                 for task, image in drawn
             }
         )
@@ -500,6 +517,7 @@ class RunLog:
             case ("image", name):
                 self.tasks[name] = _TASK.validate_python(value["task"])
                 self.images[name] = _hash(value["image"])
+                self.steps[name] = int(value.get("steps", 0))
                 if value.get("unchanged"):
                     self.unchanged.add(name)
             case ("report", image):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -44,6 +44,11 @@ class Task:
     of the part that may change, None for everything. `root` is the picture that the first of a chain of edits started
     from, and `steps` are all instructions that lead from there to this picture. `reference` is the hash of a picture of
     what is to come into it.
+
+    `draft`: the picture is only looked at, to choose what is worth finishing; `effort` is the share of the denoiser's
+    steps that it gets. `noise` is mixed into the seed's own (see `editors.backend.ImageTask`), `parent` is the hash of the
+    picture that the task goes on from without being given it: the draft that is finished. `backend`: which of the
+    gallery draws it; "" is the generator.
     """
 
     round: int
@@ -56,9 +61,16 @@ class Task:
     root: str | None = None
     steps: tuple[str, ...] = ()
     reference: str | None = None
+    noise: tuple[tuple[int, float], ...] = ()
+    effort: float = 1.0
+    draft: bool = False
+    parent: str | None = None
+    backend: str = ""
 
     def __post_init__(self) -> None:
         _as_tuples(self, "steps")
+        if self.noise != ():
+            object.__setattr__(self, "noise", tuple((int(seed), float(share)) for seed, share in self.noise))
 
     @property
     def key(self) -> str:
@@ -72,13 +84,26 @@ class Task:
             "source": self.source,
         }
         # Absent rather than null, so that the pictures of older runs keep their names.
-        more = {"mask": self.mask, "root": self.root, "steps": list(self.steps), "reference": self.reference}
+        more = {
+            "mask": self.mask,
+            "root": self.root,
+            "steps": list(self.steps),
+            "reference": self.reference,
+            "noise": [list(pair) for pair in self.noise],
+            "effort": None if self.effort == 1.0 else self.effort,
+            "draft": self.draft,
+            "parent": self.parent,
+            "backend": self.backend,
+        }
         return stable_key(value | {name: item for name, item in more.items() if item})
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A picture that was made and judged. `image`, `parent` and `root` are hashes in the run's image store.
+
+    `parent`: the picture that was edited, or the draft that was finished. A `draft` is never handed back or accepted.
+    `denoiser_steps`: what it cost. `noise` and `backend` are those of its task.
 
     `unchanged`: the editor gave its source back; such an attempt has failed, and has no score. `standing`: win rate
     among the best, if they were compared two by two.
@@ -96,10 +121,30 @@ class Attempt:
     steps: tuple[str, ...] = ()
     unchanged: bool = False
     standing: float | None = None
+    draft: bool = False
+    denoiser_steps: int = 0
+    noise: tuple[tuple[int, float], ...] = ()
+    backend: str = ""
 
     @property
     def score(self) -> float | None:
         return self.report.score
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent: pictures (drafts too), denoiser steps, pictures judged, seconds of work."""
+
+    images: int = 0
+    steps: int = 0
+    judgements: int = 0
+    seconds: float = 0.0
+
+
+def cost_of(attempts: Sequence[Attempt], seconds: float = 0.0) -> Cost:
+    """What the attempts cost. Equal pictures are judged once, and those that an editor gave back unchanged never."""
+    judged = {attempt.image for attempt in attempts if not attempt.unchanged}
+    return Cost(len(attempts), sum(attempt.denoiser_steps for attempt in attempts), len(judged), seconds)
 
 
 @dataclass(frozen=True)

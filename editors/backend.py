@@ -21,6 +21,9 @@ from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig, model_place
 
 Mode = Literal["generate", "edit", "inpaint"]
+Ability = Literal["steps", "noise"]
+"""What a backend may be able to do: draw at a part of its steps (`ImageTask.effort`), draw from mixed noise
+(`ImageTask.noise`)."""
 StepCallback = Callable[[int, int], None]
 """Called with (steps done, steps in all) while a call of `render` is under way; a server's steps are its pictures.
 
@@ -34,6 +37,11 @@ class ImageTask:
     `size` is (width, height) in pixels; None leaves it to the backend (for edits: the source's). `references` are
     further pictures that an edit or a drawing may draw upon ("the hat of the second picture", "this dog on a beach");
     backends that take none leave them out, with a log line.
+
+    `noise` mixes others into the noise of `seed`, in turn: (s, b) makes sqrt(1 - b^2) of what is there plus b times the
+    noise of seed s, so that b = 0 changes nothing and b = 1 is the noise of s alone. `effort`: the share of the backend's
+    steps, in (0, 1]. Backends that lack the ability (`noise`, `steps`) raise InputError; `ImageBackend.abilities` says so
+    beforehand.
     """
 
     prompt: str
@@ -43,6 +51,8 @@ class ImageTask:
     source: Image.Image | None = None
     mask: Image.Image | None = None
     references: tuple[Image.Image, ...] = ()
+    noise: tuple[tuple[int, float], ...] = ()
+    effort: float = 1.0
 
 
 class ImageBackend(Protocol):
@@ -50,7 +60,8 @@ class ImageBackend(Protocol):
 
     `render` returns one RGB image for each task, in order, and raises BackendError if it cannot. `interrupt`, from any
     thread, makes the `render` under way, if any, raise BackendError soon. `close` lets go of weights and connections; a
-    later `render` gets them again.
+    later `render` gets them again. `abilities` and `steps`, the denoiser's steps for a picture (None: it does not say), are
+    known without loading weights.
     """
 
     @property
@@ -58,6 +69,12 @@ class ImageBackend(Protocol):
 
     @property
     def modes(self) -> frozenset[Mode]: ...
+
+    @property
+    def abilities(self) -> frozenset[Ability]: ...
+
+    @property
+    def steps(self) -> int | None: ...
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]: ...
 
@@ -93,6 +110,23 @@ def render(backend: ImageBackend, tasks: Sequence[ImageTask], on_step: StepCallb
     if len(pictures) != len(tasks):
         raise BackendError(f"{backend.name} was asked for {len(tasks)} pictures and gave {len(pictures)}")
     return pictures
+
+
+def steps_at(steps: int, effort: float) -> int:
+    """So many of `steps` are a share of them: at least 1."""
+    return max(1, round(steps * effort))
+
+
+def require_ability(backend: ImageBackend, task: ImageTask) -> None:
+    """Raises InputError for a task that needs what the backend is not able to do, or that is out of range."""
+    if not 0 < task.effort <= 1:
+        raise InputError(f"a picture's share of the steps is above 0 and at most 1, not {task.effort:g}")
+    if any(not 0 <= share <= 1 for _, share in task.noise):
+        raise InputError("a share of noise is between 0 and 1")
+    if task.effort < 1 and "steps" not in backend.abilities:
+        raise InputError(f"{backend.name} cannot draw at a part of its steps")
+    if task.noise and (task.source is not None or "noise" not in backend.abilities):
+        raise InputError(f"{backend.name} cannot mix noises{'' if task.source is None else ' of an edit'}")
 
 
 def open_backend(config: BackendConfig) -> ImageBackend:

@@ -18,13 +18,16 @@ from PIL import Image
 
 from editors import pipelines
 from editors.backend import (
+    Ability,
     ImageTask,
     Mode,
     StepCallback,
     fit_image,
     mode_of,
+    require_ability,
     restore_outside_mask,
     source_and_mask,
+    steps_at,
     wanted_size,
 )
 from redraft.errors import BackendError, ConfigError, RedraftError
@@ -36,10 +39,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tasks that one pipeline call can draw together: same mode, same size, with or without negative prompts."""
+    """Tasks that one pipeline call can draw together: same mode, size and effort, with or without negative prompts."""
 
     mode: Mode
     size: tuple[int, int] | None
+    effort: float
     tasks: tuple[tuple[int, ImageTask], ...]
     """(position among the caller's tasks, task)"""
 
@@ -48,7 +52,7 @@ class DiffusersBackend:
     """Draws with the pipeline that a profile's `[generator]` or `[editor]` table describes.
 
     Weights load at the first `render`, or at `load`. Every picture has its own CPU generator, seeded with its task's
-    seed, so that it depends on its own task and not on what is drawn with it (batched and single drawings still
+    seed (and mixed as its `noise` says), so that it depends on its own task and not on what is drawn with it (batched and single drawings still
     differ in the last bits). Modes the loaded class does not serve are served by its siblings, of the same weights.
     Pictures have exactly the size their task asks for (its source's if it asks for none): drawn at the nearest
     size the model can draw, then resized. Calls from several threads wait for one another.
@@ -79,6 +83,20 @@ class DiffusersBackend:
     def modes(self) -> frozenset[Mode]:
         """Known without loading weights, save for pipelines whose code lies in the model's folder."""
         return frozenset(self._classes())
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """Known as `modes` are."""
+        return pipelines.abilities_of(self._any_class())
+
+    @property
+    def steps(self) -> int | None:
+        """The profile's, else the class's own."""
+        return pipelines.steps_in(self._any_class(), {}) or None if self._config.steps is None else self._config.steps
+
+    def _any_class(self) -> type:
+        classes = self._classes()
+        return classes.get("generate") or next(iter(classes.values()))
 
     def load(self) -> None:
         """Loads the weights, if they are not loaded. Raises ModelMissing, ConfigError or BackendError."""
@@ -115,6 +133,7 @@ class DiffusersBackend:
         with self._lock:
             self._stop.clear()
             for task in tasks:
+                require_ability(self, task)
                 if mode_of(task) not in self.modes:
                     able = ", ".join(sorted(self.modes))
                     raise BackendError(
@@ -169,7 +188,7 @@ class DiffusersBackend:
         return pipe
 
     def _batches(self, tasks: Sequence[ImageTask]) -> list[_Batch]:
-        groups: dict[tuple[Mode, tuple[int, int] | None, bool, bool], list[tuple[int, ImageTask]]] = {}
+        groups: dict[tuple[Mode, tuple[int, int] | None, float, bool, bool], list[tuple[int, ImageTask]]] = {}
         for position, task in enumerate(tasks):
             mode = mode_of(task)
             cls = self._classes()[mode]
@@ -184,12 +203,12 @@ class DiffusersBackend:
                 self._warn_once(f"takes {what} for what is asked ({mode}); further ones are left out")
                 task = replace(task, references=())
             size = wanted_size(task, self._default_size())
-            key = (mode, size, task.negative_prompt is None, bool(task.references))
+            key = (mode, size, task.effort, task.negative_prompt is None, bool(task.references))
             groups.setdefault(key, []).append((position, task))
         batches = []
-        for (mode, size, _, references), members in groups.items():
+        for (mode, size, effort, _, references), members in groups.items():
             alone = references or (mode != "generate" and pipelines.sources_of(self._classes()[mode]) == "one")
-            batches += _split(_Batch(mode, size, tuple(members)), 1 if alone else self._batch_size)
+            batches += _split(_Batch(mode, size, effort, tuple(members)), 1 if alone else self._batch_size)
         return batches
 
     def _warn_once(self, what: str) -> None:
@@ -207,7 +226,7 @@ class DiffusersBackend:
             arguments["callback_on_step_end"] = progress.step
         what = f"{self.name} ({cls.__name__})"
         try:
-            with torch.no_grad():
+            with torch.no_grad(), pipelines.mixed_noise(pipe, [task.noise for _, task in batch.tasks]):
                 images = pipe(**arguments).images
             progress.check()
             return _pictures(images, len(batch.tasks), what)
@@ -231,6 +250,8 @@ class DiffusersBackend:
         tasks = [task for _, task in batch.tasks]
         size = pipelines.working_size(pipe, batch.size, batch.mode) if batch.size is not None else None
         arguments = pipelines.settings_for(cls, batch.mode, self._config)
+        if batch.effort < 1:
+            arguments["num_inference_steps"] = steps_at(pipelines.steps_in(cls, arguments), batch.effort)
         arguments |= pipelines.prompts_for(
             cls, batch.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
         )

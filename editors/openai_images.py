@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 from PIL import Image
 
 from editors.backend import (
+    Ability,
     ImageTask,
     Mode,
     StepCallback,
@@ -29,6 +30,7 @@ from editors.backend import (
     limit_area,
     mode_of,
     png,
+    require_ability,
     restore_outside_mask,
     wanted_size,
 )
@@ -87,6 +89,15 @@ class OpenAIImagesBackend:
         """What the API has; whether the model behind it can is seen when it is asked."""
         return frozenset({"generate", "edit", "inpaint"})
 
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """None: the API has no noise, and servers that let clients set the steps are few."""
+        return frozenset()
+
+    @property
+    def steps(self) -> int | None:
+        return self._config.steps
+
     def interrupt(self) -> None:
         """Makes the `render` under way, if any, raise BackendError soon. Any thread may call it."""
         self._stop.set()
@@ -108,6 +119,7 @@ class OpenAIImagesBackend:
             return []
         for task in tasks:
             mode_of(task)
+            require_ability(self, task)
         self._stop = stop = threading.Event()
         pool = ThreadPoolExecutor(min(self._server.server.concurrency, len(tasks)), thread_name_prefix="redraft-images")
         try:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import diffusers
 import torch
 
-from editors.backend import Mode
+from editors.backend import Ability, Mode
 from redraft.errors import BackendError, ConfigError, InputError, ModelMissing, RedraftError, one_line
 from redraft.local_models import LOADING, pick_device
 from redraft.profiles import BackendConfig, CacheConfig, IPAdapterConfig, LoraConfig, model_place
@@ -142,6 +142,18 @@ def quirk_of(pipeline_class: type) -> Quirk:
 def takes(pipeline_class: type) -> frozenset[str]:
     """Names of the arguments of the class's `__call__`."""
     return frozenset(inspect.signature(pipeline_class.__call__).parameters) - {"self"}
+
+
+def abilities_of(pipeline_class: type) -> frozenset[Ability]:
+    """What can be asked of the class besides a picture."""
+    able: set[Ability] = set()
+    if "num_inference_steps" in takes(pipeline_class):
+        able.add("steps")
+    prepare = getattr(pipeline_class, "prepare_latents", None)
+    generates = "generate" in native_modes(pipeline_class)
+    if generates and prepare is not None and "generator" in inspect.signature(prepare).parameters:
+        able.add("noise")
+    return frozenset(able)
 
 
 def native_modes(pipeline_class: type) -> frozenset[Mode]:
@@ -317,6 +329,39 @@ def steps_in(pipeline_class: type, arguments: Mapping[str, Any]) -> int:
     parameter = inspect.signature(pipeline_class.__call__).parameters.get("num_inference_steps")
     steps = arguments.get("num_inference_steps", parameter.default if parameter is not None else 0)
     return steps if isinstance(steps, int) else 0
+
+
+@contextmanager
+def mixed_noise(pipe: Any, recipes: Sequence[Sequence[tuple[int, float]]]) -> Iterator[None]:
+    """Within it, the pipeline's noise of each picture of a batch is mixed as its recipe says (see `ImageTask.noise`); the
+    other pictures of the batch keep theirs to the bit."""
+    if not any(recipes):
+        yield
+        return
+    prepare = pipe.prepare_latents
+    signature = inspect.signature(prepare)
+
+    def mix(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        made = prepare(*bound.args, **bound.kwargs)
+        whole = made if isinstance(made, tuple) else (made,)
+        latents = whole[0].clone()
+        for turn in range(max(map(len, recipes))):
+            seeds = [recipe[turn][0] if turn < len(recipe) else 0 for recipe in recipes]
+            bound.arguments["generator"] = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+            other = prepare(*bound.args, **bound.kwargs)
+            other = other[0] if isinstance(other, tuple) else other
+            for row, recipe in enumerate(recipes):
+                if turn < len(recipe):
+                    share = recipe[turn][1]
+                    latents[row] = (1 - share**2) ** 0.5 * latents[row] + share * other[row]
+        return (latents, *whole[1:]) if isinstance(made, tuple) else latents
+
+    pipe.prepare_latents = mix
+    try:
+        yield
+    finally:
+        del pipe.prepare_latents
 
 
 def _guidance(pipeline_class: type, quirk: Quirk, setting: float | None) -> float:

@@ -53,9 +53,13 @@ class Limits(_LimitSection):
     max_rounds: int = Field(default=4, ge=1, le=1000)
     """Most rounds."""
     max_images: int = Field(default=8, ge=1, le=10000)
-    """Most pictures."""
+    """Most pictures, drafts among them."""
     max_seconds: float = Field(default=600.0, gt=0)
     """Most seconds of work."""
+    max_steps: int = Field(default=0, ge=0, le=10_000_000)
+    """Most denoiser steps of all pictures together. 0: no bound."""
+    max_judgements: int = Field(default=0, ge=0, le=100_000)
+    """Most pictures judged. 0: no bound."""
     patience: int = Field(default=3, ge=1)
     """Stop after this many rounds in a row without a better score."""
     rewrites: int = Field(default=1, ge=1, le=64)

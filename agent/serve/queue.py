@@ -13,7 +13,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from editors.backend import ImageBackend, ImageTask, Mode, StepCallback, render
+from editors.backend import Ability, ImageBackend, ImageTask, Mode, StepCallback, render
 from redraft.worker import Job, Worker
 
 _LOOK_S = 0.25
@@ -166,6 +166,14 @@ class Handle:
     @property
     def modes(self) -> frozenset[Mode]:
         return self.queue.backend.modes
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self.queue.backend.abilities
+
+    @property
+    def steps(self) -> int | None:
+        return self.queue.backend.steps
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         return self.queue.draw(self.client, tasks, on_step, self.queued)

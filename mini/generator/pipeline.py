@@ -169,6 +169,10 @@ class CutoutsPipeline(DiffusionPipeline):
         tokens = {k: v.to(self._execution_device) for k, v in tokens.items() if k in ("input_ids", "attention_mask")}
         return self.text_encoder(**tokens).last_hidden_state, tokens["attention_mask"].bool()
 
+    def prepare_latents(self, n: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+        """The noise that n pictures start from."""
+        return noise(n, generator)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -195,7 +199,7 @@ class CutoutsPipeline(DiffusionPipeline):
         guided = guidance_scale > 1.0
         text, mask = self.encode_prompt(prompts + [""] * n if guided else prompts)
         if latents is None:
-            latents = noise(n, generator)
+            latents = self.prepare_latents(n, generator)
         latents = latents.to(device, text.dtype)
         sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
         self.scheduler.set_timesteps(sigmas=sigmas, device=device)

@@ -43,7 +43,7 @@ def test_the_file_allows_every_type_of_the_state() -> None:
 
 def test_what_the_tools_show(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
     nodes = set(graph.get_graph().nodes)
-    assert {"begin", "checklist", "rewrite", "render", "judge", "decide", "ask"} <= nodes
+    assert {"begin", "checklist", "rewrite", "render", "judge", "propose", "ask"} <= nodes
     assert set(graph.get_input_jsonschema()["properties"]) == {"request", "seed"}
     context = graph.get_context_jsonschema()
     assert context is not None

@@ -1,209 +1,53 @@
-"""What a run does next with the budget that is left.
+"""Strategy `edit`: mend a picture step by step, with several results of each step.
 
-A strategy is a pure function of what the journal holds, so that a run that was killed makes the same move again:
-
-    view = View(request="a red star", seed=7, limits=Limits())
-    loop(view)                                  # MakeRewrites(n=1, ...)
-    loop(replace(view, rewrites=(rewrite,)))    # MakePictures(tasks=(the request itself, the rewrite))
-
-`loop` rewrites and draws, round by round; `tree` edits in steps. Whether a run ends is not theirs to say: `agent.decide`.
+Which picture is edited next is decided here; what a step is comes from the planner (`rewriter.plan`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from agent.decide import best_of
+from agent.strategies.moves import (
+    EDITOR,
+    Joiner,
+    MakeEdit,
+    MakePictures,
+    Move,
+    Stop,
+    Strategy,
+    View,
+    derive_seed,
+    room,
+    too_little,
+)
+from agent.strategies.rounds import loop
 from agent.types import Attempt, Branch, EditPlan, Fate, Task, missed, passes
 from evaluator.types import Outcome, Report
 from redraft.limits import Limits, TreeLimits
-from rewriter.types import Feedback, Rewrite
-
-Joiner = Callable[[Sequence[str]], str]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What was spent so far."""
+def with_edits(draw: Strategy) -> Strategy:
+    """`draw`, and from the second round on an edit of the best picture wherever the planner prefers one, if the run's
+    models and limits let drawings be edited. A picture of the user's is edited from the first round on."""
 
-    images: int = 0
+    def strategy(view: View) -> Move:
+        if not view.edits or (view.source is None and view.round == 1):
+            return draw(view)
+        if view.ready is not None and view.ready.choice == "redraw":
+            return draw(view)
+        return edit(view)
 
-
-@dataclass(frozen=True)
-class View:
-    """All that a strategy knows. Pictures are named by their hashes, tasks by their keys.
-
-    `round` is the one to be planned, from 1. `rewrites` are those made for it, None before any were asked for.
-    `attempts`: all that were judged, in order, by the keys of their tasks; `latest`: those of the round before.
-
-    `source` is the picture that the user gave to be edited and `source_report` the judge's report on it; `reports` are
-    those of the other pictures. `plan`: the edit under way; `earlier`: all plans of the rounds before. `ready`: the edit
-    that this round makes, once its steps are planned; `mask`: the part of the picture that the user lets it change; `inpaints`:
-    whether the editor keeps to a mask; `join`: puts several instructions into one.
-    """
-
-    request: str
-    seed: int
-    limits: Limits
-    round: int = 1
-    spent: Cost = Cost()
-    attempts: Mapping[str, Attempt] = field(default_factory=dict)
-    latest: Mapping[str, Attempt] = field(default_factory=dict)
-    rewrites: tuple[Rewrite, ...] | None = None
-    source: str | None = None
-    source_report: Report | None = None
-    reports: Mapping[str, Report] = field(default_factory=dict)
-    plan: EditPlan | None = None
-    earlier: tuple[EditPlan, ...] = ()
-    ready: EditPlan | None = None
-    mask: str | None = None
-    inpaints: bool = False
-    join: Joiner = "; ".join
-
-    def report_on(self, image: str | None) -> Report | None:
-        """The judge's report on a picture, None if it never saw it."""
-        if image is not None and image == self.source:
-            return self.source_report
-        return None if image is None else self.reports.get(image)
+    return strategy
 
 
-@dataclass(frozen=True)
-class MakeRewrites:
-    """Ask the rewriter for `n` rewrites of the request, and then the strategy again."""
-
-    n: int
-    seed: int
-    feedback: Feedback | None = None
+standard: Strategy = with_edits(loop)
+"""What a run does if nobody says otherwise."""
 
 
-@dataclass(frozen=True)
-class MakePictures:
-    """Make these pictures."""
-
-    tasks: tuple[Task, ...]
-
-
-@dataclass(frozen=True)
-class MakeEdit:
-    """Continue an edit as `plan` says, or draw a new picture if its choice is "redraw". The strategy is asked again when
-    the plan is ready.
-
-    The planner fills in the steps of a plan that has none yet; `prompt` is then what the picture was made from. With
-    `again` it plans the step under way again. `branches`: what became of the results of the step before.
-    """
-
-    plan: EditPlan
-    branches: tuple[Branch, ...] | None = None
-    prompt: str | None = None
-    again: bool = False
-
-
-Move = MakeRewrites | MakePictures | MakeEdit
-
-
-def loop(view: View) -> MakeRewrites | MakePictures:
-    """Each round rewrites the request, with what the best picture misses as feedback, and draws: asks for the round's
-    rewrites, and when they are there for its pictures."""
-    attempts = list(view.attempts.values())
-    index = best_of(attempts, view.limits)
-    best = None if index is None else attempts[index]
-    wanted = rewrites_wanted(view.limits, view.round, view.spent.images)
-    if view.rewrites is None and wanted:
-        feedback = None if best is None else feedback_on(best, view.limits)
-        return MakeRewrites(wanted, derive_seed(view.seed, view.round, -1), feedback)
-    tasks = plan_round(
-        view.request,
-        view.rewrites or (),
-        number=view.round,
-        seed=view.seed,
-        limits=view.limits,
-        spent=view.spent.images,
-        best=best,
-    )
-    return MakePictures(tuple(tasks))
-
-
-def derive_seed(seed: int, number: int, index: int) -> int:
-    """Seed in [0, 2**31) of the index-th draw of a round. The run's very first draw has the run's own seed."""
-    if (number, index) == (1, 0):
-        return seed
-    digest = hashlib.sha256(f"{seed}:{number}:{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def slots(limits: Limits, spent: int) -> int:
-    """How many pictures the round may draw, after `spent` pictures of earlier rounds."""
-    return max(0, min(limits.images_per_round, limits.max_images - spent))
-
-
-def rewrites_wanted(limits: Limits, number: int, spent: int) -> int:
-    """How many rewrites the round can use.
-
-    The first round keeps one place for the request itself. If there is only one place, the request is drawn alone
-    and the rewriter starts in the second round, with feedback; but if the whole run may draw only one
-    picture, there is nothing to compare, and it is drawn from a rewrite.
-    """
-    places = slots(limits, spent)
-    if number == 1 and limits.max_images > 1:
-        places -= 1
-    return min(limits.rewrites, places)
-
-
-def feedback_on(best: Attempt, limits: Limits) -> Feedback:
-    """What the rewriter learns about the best picture so far: the questions that were answered with no, the surest no
-    first, each with the judge's reason if it gave one.
-
-    If every answer passed but the score is too low, the weakest check is named.
-    """
-    wrong = missed(best.report, limits.pass_at)
-    if not wrong:
-        scored = [v for v in best.report.verdicts if v.outcome is Outcome.SCORED]
-        wrong = tuple(sorted(scored, key=lambda v: v.probability or 0.0)[:1])
-    lines = (f"{v.check.question} {v.reason}".strip() for v in wrong)
-    return Feedback(prompt=best.prompt, failed=tuple(lines))
-
-
-def plan_round(
-    request: str,
-    rewrites: Sequence[Rewrite],
-    *,
-    number: int,
-    seed: int,
-    limits: Limits,
-    spent: int,
-    best: Attempt | None = None,
-) -> list[Task]:
-    """The tasks of round `number` (from 1), at most `slots` of them, each with its own seed.
-
-    Round 1: the request itself once, the other places to the rewrites in turn. Later rounds: the rewrites and the
-    best prompt so far in turn, so that a repair is always hedged by a fresh draw of what worked best. The same prompt
-    is never listed twice; a rewriter that repeats a prompt gets a fresh draw of it. The request itself is drawn again
-    only if there is nothing else.
-    """
-    places = slots(limits, spent)
-    candidates: dict[str, str | None] = {}
-    for rewrite in rewrites:
-        candidates.setdefault(rewrite.prompt, rewrite.negative_prompt)
-    first: list[tuple[str, str | None]] = []
-    if number == 1 and (limits.max_images > 1 or not candidates):
-        first = [(request, None)]
-        if len(candidates) > 1:
-            candidates.pop(request, None)
-    elif best is not None and best.prompt != request:
-        candidates.setdefault(best.prompt, best.negative_prompt)
-    pool = list(candidates.items()) or [(request, None)]
-    chosen = first[:places]
-    chosen += [pool[i % len(pool)] for i in range(places - len(chosen))]
-    return [
-        Task(number, "generate", prompt, derive_seed(seed, number, index), negative)
-        for index, (prompt, negative) in enumerate(chosen)
-    ]
-
-
-def tree(view: View) -> MakeEdit | MakePictures:
+def edit(view: View) -> MakeEdit | MakePictures | Stop:
     """Edits in steps, with several results of each step: plans the next step of the edit under way, or chooses the
     picture that is edited next.
 
@@ -213,6 +57,8 @@ def tree(view: View) -> MakeEdit | MakePictures:
     is the user's, the best result is kept all the same: the judge may be wrong about one step, and starting over would
     repeat it.
     """
+    if not room(view, backend=EDITOR):
+        return too_little(view)
     if view.ready is not None:
         return MakePictures(tuple(plan_branches(view, view.ready)))
     plan, branches = view.plan, None
@@ -363,7 +209,7 @@ def _mask_of(view: View, plan: EditPlan) -> str | None:
 def plan_branches(view: View, plan: EditPlan) -> list[Task]:
     """The pictures of the step under way: `width` for each start in turn, as many as the run may still make."""
     bases = starts(plan, {**view.latest, **view.attempts}, view.limits, view.join)
-    places = max(0, view.limits.max_images - view.spent.images)
+    places = room(view, backend=EDITOR)
     tasks = []
     for index in range(min(places, view.limits.tree.width * len(bases))):
         start = bases[index % len(bases)]
