@@ -47,6 +47,8 @@ def draw(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
+    search: str | None = None,
+    size: tuple[int, int] | None = None,
     models: Models | None = None,
 ) -> RunResult:
     """Draws `request` until a picture is right or the budget is spent; the best picture is `result.image`, a file.
@@ -61,13 +63,24 @@ def draw(
     out:     folder for the run's own folder; the profile's `runs` if None.
     seed:    in [0, 2**31), repeats a run; drawn at random if None, and kept in run.json.
     limits:  the fields that were set change the profile's; the others stay as the profile has them.
+    search:  how the budget is used: "loop", "best_of", "draft" (docs/search.md); the profile's if None.
+    size:    (width, height) in pixels; the model's own if None.
     models:   the models of `profile`, opened once by `agent.models.open_models` for many runs.
 
     Raises UsageError for anything that cannot be used, and BackendError if a model or server fails; the run is then
     kept, and `redraft resume` continues it. Works in a notebook, too.
     """
     return run_coroutine(
-        draw_async(request, profile=profile, out=out, seed=seed, limits=limits, models=models),
+        draw_async(
+            request,
+            profile=profile,
+            out=out,
+            seed=seed,
+            limits=limits,
+            search=search,
+            size=size,
+            models=models,
+        )
     )
 
 
@@ -78,11 +91,14 @@ async def draw_async(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
+    search: str | None = None,
+    size: tuple[int, int] | None = None,
     models: Models | None = None,
 ) -> RunResult:
     """`draw` for a program with an event loop."""
-    opened = _with_limits(profile, limits)
-    return await _finish(clean_request(request), opened, out=out, seed=seed, models=models)
+    opened = _with_limits(profile, limits).searching(search)
+    opened.require_size(size)
+    return await _finish(clean_request(request), opened, out=out, seed=seed, size=size, models=models)
 
 
 def edit(
@@ -94,6 +110,8 @@ def edit(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
+    search: str | None = None,
+    size: tuple[int, int] | None = None,
     models: Models | None = None,
 ) -> RunResult:
     """Changes `image` as `instruction` says and keeps the rest; the result is `result.image`, a file.
@@ -110,7 +128,8 @@ def edit(
     """
     return run_coroutine(
         edit_async(
-            image, instruction, mask=mask, profile=profile, out=out, seed=seed, limits=limits, models=models,
+            image, instruction, mask=mask, profile=profile, out=out, seed=seed, limits=limits, search=search, size=size,
+            models=models,
         )
     )  # fmt: skip
 
@@ -124,16 +143,21 @@ async def edit_async(
     out: str | Path | None = None,
     seed: int | None = None,
     limits: Limits | None = None,
+    search: str | None = None,
+    size: tuple[int, int] | None = None,
     models: Models | None = None,
 ) -> RunResult:
     """`edit` for a program with an event loop."""
     instruction = clean_request(instruction, kind="instruction")
     picture = _open(image)
     where = None if mask is None else _open_mask(mask, picture.size)
-    opened = _with_limits(profile, limits)
+    opened = _with_limits(profile, limits).searching(search, editing=True)
+    opened.require_size(size, editing=True)
     if opened.editor is None:
         raise ConfigError(f"the profile {opened.name!r} has no [editor]; add one, or choose another profile")
-    return await _finish(instruction, opened, out=out, seed=seed, models=models, source=picture, mask=where)
+    return await _finish(
+        instruction, opened, out=out, seed=seed, size=size, models=models, source=picture, mask=where,
+    )  # fmt: skip
 
 
 def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
@@ -182,6 +206,7 @@ async def _finish(
     *,
     out: str | Path | None,
     seed: int | None,
+    size: tuple[int, int] | None,
     models: Models | None,
     source: Image.Image | None = None,
     mask: Image.Image | None = None,
@@ -197,6 +222,7 @@ async def _finish(
             out=Path(profile.runs if out is None else out),
             profile=profile,
             seed=seed,
+            size=size,
             source=source,
             mask=mask,
         )

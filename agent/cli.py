@@ -30,6 +30,9 @@ app = typer.Typer(
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
 RunsOption = Annotated[Path, typer.Option("--out", help="Folder for runs.")]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", metavar="WxH", help="Width and height in pixels, such as 1024x768.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -104,13 +107,28 @@ def draw(
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
+    size: SizeOption = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="How to use the budget: loop, best_of or draft; the profile's if not given."),
+    ] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
     """Draw a picture, judge it, and redraw it until it is right."""
     from agent.commands import draw as run
 
-    run(request, profile_name=profile, out=out, changes=limit_changes(context), seed=seed, ask=ask, as_json=as_json)
+    run(
+        request,
+        profile_name=profile,
+        out=out,
+        changes=limit_changes(context),
+        seed=seed,
+        size=size,
+        search=search,
+        ask=ask,
+        as_json=as_json,
+    )
 
 
 @app.command(cls=LimitedCommand)
@@ -124,6 +142,10 @@ def edit(
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
+    size: SizeOption = None,
+    search: Annotated[
+        str | None, typer.Option("--search", help="How to use the budget: edit or tree; the profile's if not given.")
+    ] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
@@ -138,6 +160,8 @@ def edit(
         out=out,
         changes=limit_changes(context),
         seed=seed,
+        size=size,
+        search=search,
         ask=ask,
         as_json=as_json,
     )

@@ -31,7 +31,7 @@ from agent.types import Answer, StopReason, passes
 from evaluator.align import open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError, one_line
-from redraft.images import open_image, open_mask
+from redraft.images import open_image, open_mask, parse_size
 from redraft.limits import Limits, option_name
 from redraft.profiles import Profile, builtin_profiles, load_profile
 from redraft.weights import find_weights, get_weights
@@ -46,15 +46,26 @@ def draw(
     out: Path | None,
     changes: Mapping[str, object],
     seed: int | None,
+    size: str | None,
+    search: str | None,
     ask: bool,
     as_json: bool,
 ) -> None:
     """`redraft draw`. Raises RedraftError, or typer.Exit(130) if it is interrupted."""
     request = clean_request(request)
-    profile = load_profile(profile_name)
+    profile = load_profile(profile_name).searching(search)
+    pixels = None if size is None else parse_size(size)
+    profile.require_size(pixels)
     limits = _limits(profile, changes)
     start = functools.partial(
-        Run.start, request, limits=limits, out=_runs_folder(profile, out), profile=profile, seed=seed, ask=ask
+        Run.start,
+        request,
+        limits=limits,
+        out=_runs_folder(profile, out),
+        profile=profile,
+        seed=seed,
+        size=pixels,
+        ask=ask,
     )
     _follow_to_end(start, profile, ask=ask, as_json=as_json, editing=limits.edit_draws)
 
@@ -68,6 +79,8 @@ def edit(
     out: Path | None,
     changes: Mapping[str, object],
     seed: int | None,
+    size: str | None,
+    search: str | None,
     ask: bool,
     as_json: bool,
 ) -> None:
@@ -75,7 +88,9 @@ def edit(
     instruction = clean_request(instruction, kind="instruction")
     picture = open_image(image)
     marked = None if mask is None else open_mask(mask, picture.size)
-    profile = load_profile(profile_name)
+    profile = load_profile(profile_name).searching(search, editing=True)
+    pixels = None if size is None else parse_size(size)
+    profile.require_size(pixels, editing=True)
     if profile.editor is None:
         raise ConfigError(f"the profile {profile.name!r} has no [editor]; add one, or choose another profile")
     start = functools.partial(
@@ -85,6 +100,7 @@ def edit(
         out=_runs_folder(profile, out),
         profile=profile,
         seed=seed,
+        size=pixels,
         ask=ask,
         source=picture,
         mask=marked,
@@ -240,6 +256,11 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "image": None if result.image is None else str(result.image),
         "rounds": max((attempt.round for attempt in result.attempts), default=0),
         "images": len(result.attempts),
+        "cost": {
+            "steps": result.cost.steps,
+            "judgements": result.cost.judgements,
+            "seconds": round(result.elapsed_s, 3),
+        },
         "seed": result.seed,
         "trace": str(result.trace),
         "checks": [] if best is None else best.report.check_rows(),
@@ -252,7 +273,7 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
                 "score": attempt.score,
                 "image": str(path),
                 "parent": attempt.parent,
-                "draft": False,
+                "draft": attempt.draft,
             }
             for attempt, path in zip(result.attempts, result.images, strict=True)
         ],

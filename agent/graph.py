@@ -115,7 +115,8 @@ class State(TypedDict, total=False):
     planned: int
     """The round that `edit_plan` was made for."""
     phase: int
-    """The part of the strategy that is at work, if it has several."""
+    """The part of the strategy that is at work, if it has several, and the round it began with."""
+    began: int
     next: str
     """The node that the strategy's move leads to."""
     decision: Decision | None
@@ -152,6 +153,8 @@ class Context:
     store: ImageStore
     clock: Clock
     strategy: Strategy = standard
+    size: tuple[int, int] | None = None
+    """(width, height) of the pictures; None: the backend's own, or the source's."""
     ask: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -224,20 +227,21 @@ def _make_move(view: View, state: State, runtime: Node) -> State:
 def _take_move(move: Move, view: View, state: State, runtime: Node) -> State:
     if move.note:
         runtime.stream_writer(Warned(move.note))
+    at: State = {"phase": move.phase, "began": move.began}
     match move:
         case MakePictures():
-            return {"round": view.round, "tasks": list(move.tasks), "phase": move.phase, "next": "render"}
+            return {"round": view.round, "tasks": list(move.tasks), **at, "next": "render"}
         case MakeRewrites():
-            return {"phase": move.phase, "next": "rewrite"}
+            return {**at, "next": "rewrite"}
         case MakeEdit():
-            return {"phase": move.phase, "next": "plan"}
+            return {**at, "next": "plan"}
         case Stop():
             number = state.get("round", 0)
             best = decide(list(view.attempts.values()), view.limits, 0.0).best
             decision = Decision(move.reason, best, move.why)
             runtime.context.log.put_decision(number, stop=decision.stop, best=decision.best, why=decision.why)
             runtime.stream_writer(Decided(number, decision))
-            return {"decision": decision, "phase": move.phase, "next": END}
+            return {"decision": decision, **at, "next": END}
 
 
 async def rewrite(state: State, runtime: Node) -> State:
@@ -247,7 +251,7 @@ async def rewrite(state: State, runtime: Node) -> State:
     async with step("rewrite", view.round, runtime):
         move = runtime.context.strategy(view)
         assert isinstance(move, MakeRewrites), "the same view makes the same move"
-        view = replace(view, rewrites=await _make_rewrites(move, view, runtime), phase=move.phase)
+        view = replace(view, rewrites=await _make_rewrites(move, view, runtime), phase=move.phase, began=move.began)
         return _make_move(view, state, runtime)
 
 
@@ -328,7 +332,7 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
             source = ctx.store.get(task.source)
             if task.mask is not None:
                 whole = ImageTask(task.prompt, task.seed, source=source, mask=ctx.store.get(task.mask))
-                pictures[index] = restore_outside_mask(fit_image(picture, source.size), whole)
+                pictures[index] = restore_outside_mask(fit_image(picture, ctx.size or source.size), whole)
             if is_unchanged(source, pictures[index]):
                 same.add(task.key)
         return [ctx.store.put(picture) for picture in pictures], same
@@ -344,6 +348,7 @@ def _image_task(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
     return ImageTask(
         task.prompt,
         task.seed,
+        ctx.size,
         negative_prompt=task.negative_prompt,
         source=source,
         mask=mask,
@@ -544,6 +549,7 @@ def view_of(state: State, ctx: Context) -> View:
         attempts=dict(zip(keys, attempts, strict=False)),
         latest={key: attempt for key in drawn for attempt in log.attempts([key])},
         phase=state.get("phase", 0),
+        began=state.get("began", 1),
         backends={GENERATOR: models.generator, **({} if models.editing is None else {EDITOR: models.editing.editor})},
         edits=models.editing is not None and (ctx.limits.edit_draws or state.get("source") is not None),
         source=state.get("source"),

@@ -29,6 +29,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from agent.graph import Clock, Context, Node, State, build_graph
 from agent.models import Models, open_models
 from agent.runfolder import RunFolder, RunLog
+from agent.strategies.choose import open_strategy
 from agent.types import stable_key
 from redraft.errors import InputError
 from redraft.images import ImageStore
@@ -83,6 +84,7 @@ async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
         "edit_plan": None,
         "planned": 0,
         "phase": 0,
+        "began": 1,
         "decision": None,
         "elapsed_s": 0.0,
     }
@@ -104,6 +106,7 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
             folder=folder,
             log=log,
             store=ImageStore(folder.images),
+            strategy=open_strategy(profile.search),
             clock=Clock(sum(log.seconds.values())),
             ask=settings.ask,
         )

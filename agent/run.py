@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,13 +34,14 @@ from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
 from agent.runfolder import RunFolder, RunLog, finished_record, new_record, save_picture
+from agent.strategies.choose import limits_of, open_strategy
 from agent.trace import write_trace
-from agent.types import Answer, Attempt, Decision, StopReason
+from agent.types import Answer, Attempt, Cost, Decision, StopReason, cost_of
 from evaluator.types import Check, RequestChecks
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.images import ImageStore, fit_mask, save_png, to_rgb
 from redraft.limits import Limits
-from redraft.profiles import Profile
+from redraft.profiles import Profile, SearchConfig
 from rewriter.request import clean_request
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
@@ -64,6 +65,8 @@ class _Begun:
     limits: Limits
     source: str | None = None
     mask: str | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    size: tuple[int, int] | None = None
 
 
 _BEGUN = TypeAdapter(_Begun)
@@ -98,6 +101,11 @@ class RunResult:
     """The picture that was edited, if the user gave one; `request` is then the instruction."""
 
     @property
+    def cost(self) -> Cost:
+        """Pictures, denoiser steps, judgements and seconds."""
+        return cost_of(self.attempts, self.elapsed_s)
+
+    @property
     def best_attempt(self) -> Attempt | None:
         return None if self.best is None else self.attempts[self.best]
 
@@ -118,6 +126,8 @@ class Run:
         self.source: str | None = record.get("source")
         """Hash of the picture to edit, None for a run that draws; `mask` where it may be changed."""
         self.mask: str | None = record.get("mask")
+        self.search = SearchConfig(**record.get("search", {}))
+        self.size: tuple[int, int] | None = None if record.get("size") is None else tuple(record["size"])
         self.result: RunResult | None = None
         """Set when `stream` has ended with RunFinished."""
         self._record = record
@@ -138,6 +148,8 @@ class Run:
         ask: bool = False,
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
+        search: SearchConfig | None = None,
+        size: tuple[int, int] | None = None,
         folder: Path | None = None,
         retry_wait_s: float = 1.0,
     ) -> Run:
@@ -146,7 +158,8 @@ class Run:
 
         `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
         `request` says, inside `mask` if there is one (L, white = change, of the source's size); that raises
-        ConfigError if the models cannot edit.
+        ConfigError if the models cannot edit. `search`: how the budget is used; None: as the profile says. `size`: (width,
+        height) of the pictures; None: the backend's own, or the source's.
         """
         request = clean_request(request)
         if source is not None and models.editing is None:
@@ -157,8 +170,13 @@ class Run:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed < 2**31:
             raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
+        search = search or (SearchConfig() if profile is None else profile.search)
+        if source is not None:
+            limits = limits_of(search, limits)
         run = RunFolder.create(out, request) if folder is None else RunFolder.at(folder)
         record = new_record(run, request=request, seed=seed, ask=ask, limits=limits, profile=profile)
+        record["search"] = search.model_dump(mode="json")
+        record["size"] = None if size is None else list(size)
         if source is not None:
             store = ImageStore(run.images)
             source = to_rgb(source)
@@ -210,6 +228,8 @@ class Run:
                 folder=self.folder,
                 log=log,
                 store=ImageStore(self.folder.images),
+                strategy=open_strategy(self.search, editing=self.source is not None),
+                size=self.size,
                 clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
                 ask=self.ask,
                 stop=self._stop,

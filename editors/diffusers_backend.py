@@ -52,10 +52,10 @@ class DiffusersBackend:
     """Draws with the pipeline that a profile's `[generator]` or `[editor]` table describes.
 
     Weights load at the first `render`, or at `load`. Every picture has its own CPU generator, seeded with its task's
-    seed (and mixed as its `noise` says), so that it depends on its own task and not on what is drawn with it (batched and single drawings still
-    differ in the last bits). Modes the loaded class does not serve are served by its siblings, of the same weights.
-    Pictures have exactly the size their task asks for (its source's if it asks for none): drawn at the nearest
-    size the model can draw, then resized. Calls from several threads wait for one another.
+    seed, and its noise is mixed as the task says, so that it depends on its own task and not on what is drawn with it
+    (batched and single drawings still differ in the last bits). Modes the loaded class does not serve are served by its
+    siblings, of the same weights. Pictures have exactly the size their task asks for (its source's if it asks for none):
+    drawn at the nearest size the model can draw, then resized. Calls from several threads wait for one another.
 
     Masks work with every editor: one that takes none edits the whole, and what is not masked is put back. Negative
     prompts and references are left out, with one log line, for models that take none.

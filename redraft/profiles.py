@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from redraft.errors import ConfigError, ModelMissing
+from redraft.errors import ConfigError, InputError, ModelMissing
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
 from redraft.secrets import SHORTEST, remember, scrub
@@ -307,6 +307,8 @@ class BackendConfig(_Section):
     guidance: float | None = None
     width: int | None = Field(default=None, ge=16, le=8192)
     height: int | None = Field(default=None, ge=16, le=8192)
+    sizes: tuple[Annotated[str, Field(pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$")], ...] = ()
+    """The only sizes that the model draws, such as "1024x1024"; empty: any."""
     strength: float | None = Field(default=None, ge=0, le=1)
     image_guidance: float | None = None
     """How closely an edit keeps to its source, for the models that have such a setting (InstructPix2Pix)."""
@@ -343,6 +345,38 @@ class BackendConfig(_Section):
         if self.kind == "openai_images" and self.server is None:
             raise ValueError('kind = "openai_images" needs a [server] table with base_url')
         return self
+
+
+SEARCHES = ("loop", "best_of", "draft")
+"""Strategies that draw, by name. docs/search.md says what each does."""
+EDIT_SEARCHES = ("edit", "tree")
+"""Strategies that edit."""
+
+
+class SearchPart(_Section):
+    """A strategy with its share of a budget."""
+
+    strategy: Literal["loop", "best_of", "draft"]
+    share: float = Field(gt=0)
+
+
+class SearchConfig(_Section):
+    """How a run searches for a picture."""
+
+    strategy: Literal["loop", "best_of", "draft"] = "loop"
+    """What a drawing does with its budget."""
+    edit: Literal["edit", "tree"] = "edit"
+    """What an edit of a given picture does. tree: in steps, with several results of each, whatever `limits.tree` says."""
+    parts: tuple[SearchPart, ...] = ()
+    """Several strategies in turn instead of `strategy`, each with its share of the budget."""
+    n: int = Field(default=8, ge=1, le=64)
+    """best_of: pictures; draft: drafts of a round."""
+    effort: float = Field(default=0.2, gt=0, lt=1)
+    """draft: the share of the denoiser's steps that a draft gets."""
+    finish: int = Field(default=1, ge=1, le=16)
+    """draft: how many of a round's drafts are finished, from the same noise at all steps."""
+    rewrite: bool = True
+    """best_of, draft: whether the request is rewritten, or drawn as it is."""
 
 
 class GrounderConfig(_Section):
@@ -382,6 +416,7 @@ class Profile(_Section):
     """None: the profile only rewrites prompts."""
     evaluator: EvaluatorConfig = EvaluatorConfig()
     limits: Limits = Limits()
+    search: SearchConfig = SearchConfig()
     runs: str = "runs"
     """Folder for runs, images and checkpoints; relative to the working directory."""
 
@@ -410,6 +445,31 @@ class Profile(_Section):
             "(redraft enhance rewrites); to draw and judge, choose a profile that has both, such as mini, workstation or "
             "remote, or copy this one's file, add them, and give its path"
         )
+
+    def searching(self, name: str | None, *, editing: bool = False) -> Profile:
+        """This profile with another strategy for drawings, or for edits; the same if `name` is None. Raises InputError for
+        a name that is none."""
+        if name is None:
+            return self
+        names = EDIT_SEARCHES if editing else SEARCHES
+        if name not in names:
+            what = "an edit" if editing else "a drawing"
+            raise InputError(f"--search {name}: {what} can search by {', '.join(names)}")
+        changes: dict[str, object] = {"edit": name} if editing else {"strategy": name, "parts": ()}
+        return self.model_copy(update={"search": self.search.model_copy(update=changes)})
+
+    def require_size(self, size: tuple[int, int] | None, *, editing: bool = False) -> None:
+        """Raises InputError if the profile cannot make pictures of (width, height) pixels."""
+        config = self.editor if editing else self.generator
+        if size is None or config is None:
+            return
+        if not all(16 <= side <= 8192 for side in size):
+            raise InputError(f"--size {size[0]}x{size[1]}: each side has 16 to 8192 pixels")
+        if config.sizes and f"{size[0]}x{size[1]}" not in config.sizes:
+            raise InputError(
+                f"--size {size[0]}x{size[1]}: the profile {self.name!r} makes pictures of {', '.join(config.sizes)} alone; "
+                "leave the size out, or choose another profile"
+            )
 
 
 def builtin_profiles() -> dict[str, Path]:

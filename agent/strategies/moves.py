@@ -35,7 +35,8 @@ class View:
 
     `round` is the one to be planned, from 1. `rewrites` are those made for it, None before any were asked for.
     `attempts`: all that were judged, in order, by the keys of their tasks; `latest`: those of the round before. `phase`:
-    the part of a `then` that is at work. `backends`: what the generator, the editor and the gallery are able to do.
+    the part of a `then` that is at work, `began` the round that it began with. `backends`: what the generator, the editor
+    and the gallery are able to do.
 
     `edits`: whether the run may edit. `source` is the picture that the user gave to be edited and `source_report` the
     judge's report on it; `reports` are those of the other pictures. `plan`: the edit under way; `earlier`: all plans of
@@ -53,6 +54,7 @@ class View:
     latest: Mapping[str, Attempt] = field(default_factory=dict)
     rewrites: tuple[Rewrite, ...] | None = None
     phase: int = 0
+    began: int = 1
     backends: Mapping[str, Abilities] = field(default_factory=dict)
     edits: bool = False
     source: str | None = None
@@ -79,7 +81,8 @@ class View:
 @dataclass(frozen=True, kw_only=True)
 class _Move:
     phase: int = 0
-    """The part of a `then` that made it."""
+    """The part of a `then` that made it, and the round that this part began with."""
+    began: int = 1
     note: str = ""
     """What the user is warned of, once in a run."""
 

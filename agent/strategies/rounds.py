@@ -21,11 +21,16 @@ def loop(view: View) -> MakeRewrites | MakePictures | Stop:
         return too_little(view)
     if places < limits.max_images - view.spent.images:
         limits = limits.model_copy(update={"max_images": view.spent.images + places})
+    return draw_round(view, limits)
+
+
+def draw_round(view: View, limits: Limits, *, rewrite: bool = True) -> MakeRewrites | MakePictures:
+    """A round of drawings: first its rewrites, unless the request is to be drawn as it is, and then its pictures."""
     attempts = list(view.attempts.values())
     index = best_of(attempts, limits)
     best = None if index is None else attempts[index]
     wanted = rewrites_wanted(limits, view.round, view.spent.images)
-    if view.rewrites is None and wanted:
+    if rewrite and view.rewrites is None and wanted:
         feedback = None if best is None else feedback_on(best, limits)
         return MakeRewrites(wanted, derive_seed(view.seed, view.round, -1), feedback)
     tasks = plan_round(

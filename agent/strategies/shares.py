@@ -20,17 +20,17 @@ def then(*parts: tuple[Strategy, float]) -> Strategy:
     ends = [sum(share for _, share in parts[: n + 1]) / total for n in range(len(parts))]
 
     def strategy(view: View) -> Move:
-        phase = min(view.phase, len(parts) - 1)
+        phase, began = min(view.phase, len(parts) - 1), view.began
         while True:
             # The last part has all that is left, whatever rounding took from the others.
             last = phase == len(parts) - 1
             limits = view.limits if last else share_of(view.limits, ends[phase])
             spent = not last and _is_spent(view, limits)
             if not spent:
-                move = parts[phase][0](replace(view, limits=limits, phase=0))
+                move = parts[phase][0](replace(view, limits=limits, phase=0, began=began))
                 if last or not isinstance(move, Stop):
-                    return replace(move, phase=phase)
-            phase += 1
+                    return replace(move, phase=phase, began=began)
+            phase, began = phase + 1, view.round
 
     return strategy
 

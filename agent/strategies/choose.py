@@ -1,0 +1,34 @@
+"""Strategies by the names that profiles and `--search` give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.strategies.drafts import best_of_n, draft
+from agent.strategies.edits import standard
+from agent.strategies.moves import Strategy
+from agent.strategies.shares import then
+from redraft.limits import Limits, TreeLimits
+from redraft.profiles import SearchConfig
+
+DRAWING: Mapping[str, Callable[[SearchConfig], Strategy]] = {
+    "loop": lambda _: standard,
+    "best_of": lambda search: best_of_n(search.n, rewrite=search.rewrite),
+    "draft": lambda search: draft(search.n, search.effort, search.finish, rewrite=search.rewrite),
+}
+
+
+def open_strategy(search: SearchConfig, *, editing: bool = False) -> Strategy:
+    """The strategy that a profile's `[search]` describes; with `editing` that for a picture of the user's."""
+    if editing:
+        return standard
+    if search.parts:
+        return then(*((DRAWING[part.strategy](search), part.share) for part in search.parts))
+    return DRAWING[search.strategy](search)
+
+
+def limits_of(search: SearchConfig, limits: Limits) -> Limits:
+    """The limits of an edit: those of a `tree` branch, if the profile's own do not."""
+    if search.edit != "tree" or limits.tree.width > 1:
+        return limits
+    return limits.changed(tree=TreeLimits(base=limits.tree.base))
