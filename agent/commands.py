@@ -256,11 +256,6 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "image": None if result.image is None else str(result.image),
         "rounds": max((attempt.round for attempt in result.attempts), default=0),
         "images": len(result.attempts),
-        "cost": {
-            "steps": result.cost.steps,
-            "judgements": result.cost.judgements,
-            "seconds": round(result.elapsed_s, 3),
-        },
         "seed": result.seed,
         "trace": str(result.trace),
         "checks": [] if best is None else best.report.check_rows(),

@@ -41,8 +41,9 @@ Opinion = Callable[[str, int], tuple[JudgeAnswer, ...]]
 
 def paint(task: ImageTask) -> Image.Image:
     """A picture that holds the task's prompt and seed in its first pixels, room for 12,284 bytes of them, and is grey
-    below, with a bar of its own colour."""
-    text = json.dumps({"prompt": task.prompt, "seed": task.seed}).encode()
+    below, with a bar of its own colour. Drafts and mixed noises look different."""
+    more = {"effort": None if task.effort == 1 else task.effort, "noise": task.noise}
+    text = json.dumps({"prompt": task.prompt, "seed": task.seed} | {k: v for k, v in more.items() if v}).encode()
     data = len(text).to_bytes(4, "big") + text
     grey, colour = b"\x80" * (SIZE * SIZE * 3), hashlib.sha256(text).digest()[:3]
     whole = data + grey[len(data) : -_BAR] + (colour * (_BAR // 3))[-(len(grey) - len(data)) :]

@@ -1,9 +1,9 @@
 """Kills real processes in the middle of a run, resumes them, and prints what was left, as JSON lines.
 
-Run by test_kill.py as a program of its own: `python kill_driver.py FOLDER draw|edit STRIDE [CLOCK]`. For every place at which a
+Run by test_kill.py as a program of its own: `kill_driver.py FOLDER draw|edit|SEARCH STRIDE [CLOCK]`. For every place at which a
 run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself
 SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit of a
-given picture in sub-tasks; of the places to die each STRIDE-th is tried. The clock of the child that resumes is CLOCK
+given picture in sub-tasks, else a drawing by the strategy of that name; of the places to die each STRIDE-th is tried. The clock of the child that resumes is CLOCK
 seconds ahead (behind, if negative).
 """
 
@@ -27,6 +27,7 @@ from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from redraft.journal import Entry, read_journal
 from redraft.limits import Limits, TreeLimits
+from redraft.profiles import SearchConfig
 from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
 
@@ -35,7 +36,16 @@ EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimi
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
 STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 CLOCK = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+SEARCHES = {
+    "draft": {"strategy": "draft", "n": 3, "effort": 0.5},
+    "best_of": {"strategy": "best_of", "n": 4},
+    "then": {"parts": ({"strategy": "draft", "share": 0.6}, {"strategy": "loop", "share": 0.4}), "n": 2, "effort": 0.5},
+}
 Hook = Callable[[str], None]
+
+
+def name_draw(prompt: str, seed: int, effort: float) -> str:
+    return f"draw {prompt} {seed}" + ("" if effort == 1 else f" at {effort}")
 
 
 class Backend(FakeBackend):
@@ -47,7 +57,7 @@ class Backend(FakeBackend):
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         for task in tasks:
-            self._hook(f"draw {task.prompt} {task.seed}")
+            self._hook(name_draw(task.prompt, task.seed, task.effort))
         pictures = super().render(tasks, on_step)
         self._hook("drew")
         return pictures
@@ -115,7 +125,10 @@ def child(folder: Path, die_at: int | None, kind: str) -> int:
     else:
         source = paint(ImageTask("given", 1)) if MODE == "edit" else None
         limits = EDIT_LIMITS if MODE == "edit" else LIMITS
-        session = Run.start("three circles", models(hook), limits=limits, out=folder, seed=7, source=source)
+        search = SearchConfig(n=3) if MODE in ("draw", "edit") else SearchConfig.model_validate(SEARCHES[MODE])
+        session = Run.start(
+            "three circles", models(hook), limits=limits, out=folder, seed=7, source=source, search=search
+        )
     asyncio.run(work(session))
     return count
 
@@ -155,7 +168,7 @@ def done(folder: Path) -> list[str]:
     """What was finished, in the words of calls.log."""
     entries = journal(folder)
     pictures = {entry.value["image"]: entry.value["task"] for entry in entries if entry.key[0] == "image"}
-    finished = [f"draw {task['prompt']} {task['seed']}" for task in pictures.values()]
+    finished = [name_draw(task["prompt"], task["seed"], task["effort"]) for task in pictures.values()]
     judged = [pictures[entry.key[1]] for entry in entries if entry.key[0] == "report"]
     return finished + [f"judge {task['prompt']} {task['seed']}" for task in judged]
 
