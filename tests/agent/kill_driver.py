@@ -1,10 +1,10 @@
 """Kills real processes in the middle of a run, resumes them, and prints what was left, as JSON lines.
 
-Run by test_kill.py as a program of its own: `kill_driver.py FOLDER draw|edit|SEARCH STRIDE [CLOCK]`. For every place at which a
-run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends itself
-SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit of a
-given picture in sub-tasks, else a drawing by the strategy of that name; of the places to die each STRIDE-th is tried. The clock of the child that resumes is CLOCK
-seconds ahead (behind, if negative).
+Run by test_kill.py as a program of its own: `kill_driver.py FOLDER draw|edit|SEARCH STRIDE [CLOCK]`. For every place at
+which a run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends
+itself SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit
+of a given picture in sub-tasks, else a drawing by the strategy of that name; of the places to die each STRIDE-th is tried.
+The clock of the child that resumes is CLOCK seconds ahead (behind, if negative).
 """
 
 from __future__ import annotations
