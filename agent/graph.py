@@ -24,7 +24,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,6 +54,7 @@ from agent.runfolder import RunFolder, RunLog, save_picture
 from agent.strategies import (
     EDITOR,
     GENERATOR,
+    KeyPointMeans,
     MakeEdit,
     MakePictures,
     MakeRewrites,
@@ -155,6 +156,8 @@ class Context:
     strategy: Strategy = standard
     size: tuple[int, int] | None = None
     """(width, height) of the pictures; None: the backend's own, or the source's."""
+    experience: Mapping[str, KeyPointMeans] = field(default_factory=dict)
+    """How the gallery's generators did in earlier runs."""
     ask: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
@@ -307,7 +310,7 @@ def _backend_of(task: Task, ctx: Context) -> ImageBackend:
     if task.kind == "edit":
         assert ctx.models.editing is not None, "only runs with an editor plan edits"
         return ctx.models.editing.editor
-    return ctx.models.generator
+    return ctx.models.gallery[task.backend] if task.backend else ctx.models.generator
 
 
 async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[str]]:
@@ -323,6 +326,10 @@ async def _draw(batch: Sequence[Task], runtime: Node) -> tuple[list[str], set[st
         loop.call_soon_threadsafe(runtime.stream_writer, progress, context=here)
 
     def work() -> tuple[list[str], set[str]]:
+        if ctx.models.one_at_a_time:
+            for other in (ctx.models.generator, *ctx.models.gallery.values()):
+                if other is not backend:
+                    other.close()
         image_tasks = [_image_task(task, ctx, backend) for task in batch]
         pictures = render(backend, image_tasks, on_step)
         same = set()
@@ -548,9 +555,15 @@ def view_of(state: State, ctx: Context) -> View:
         spent=replace(cost_of(attempts, ctx.clock.seconds()), images=len(keys)),
         attempts=dict(zip(keys, attempts, strict=False)),
         latest={key: attempt for key in drawn for attempt in log.attempts([key])},
+        checks=tuple(state.get("checks", ())),
+        experience=ctx.experience,
         phase=state.get("phase", 0),
         began=state.get("began", 1),
-        backends={GENERATOR: models.generator, **({} if models.editing is None else {EDITOR: models.editing.editor})},
+        backends={
+            **models.gallery,
+            GENERATOR: models.generator,
+            **({} if models.editing is None else {EDITOR: models.editing.editor}),
+        },
         edits=models.editing is not None and (ctx.limits.edit_draws or state.get("source") is not None),
         source=state.get("source"),
         source_report=log.source,

@@ -93,6 +93,8 @@ class Models:
     renderer:    the one thread in which the backends work.
     calls:       shared by all chat and judge calls.
     editing:     None: a run only ever draws.
+    gallery:     further generators by name, for the strategies that use several.
+    one_at_a_time: whether the weights of the other generators are let go before one draws.
     chooser:     None: of equally good pictures the first is the best.
     turn_reader: reads a person's turns in a conversation; None: only commands are understood.
     answerer:    answers questions about pictures; None: there are no answers.
@@ -108,6 +110,8 @@ class Models:
     renderer: ThreadPoolExecutor = field(default_factory=_one_worker)
     calls: CallLimit = field(default_factory=CallLimit)
     editing: Editing | None = None
+    gallery: Mapping[str, ImageBackend] = field(default_factory=dict)
+    one_at_a_time: bool = False
     chooser: Chooser | None = None
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
@@ -116,6 +120,8 @@ class Models:
     def close(self) -> None:
         """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
         self.generator.interrupt()
+        for backend in self.gallery.values():
+            backend.interrupt()
         if self.editing is not None:
             self.editing.editor.interrupt()
         self.renderer.shutdown(wait=False, cancel_futures=True)
@@ -154,6 +160,8 @@ def open_models(
         editing=_open_editing(profile, profile.editor, rewriting, evaluator, chat)
         if profile.editor and editing
         else None,
+        gallery={each.name: open_backend(each) for each in profile.gallery},
+        one_at_a_time=profile.search.one_at_a_time,
         chooser=_open_chooser(profile),
         turn_reader=_open_turn_reader(profile, rewriting) if conversing else None,
         answerer=_open_answerer(profile, evaluator, chat) if conversing else None,

@@ -33,8 +33,9 @@ from agent.decide import best_of
 from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
-from agent.runfolder import RunFolder, RunLog, finished_record, new_record, save_picture
+from agent.runfolder import RunFolder, RunLog, finished_record, list_runs, new_record, save_picture
 from agent.strategies.choose import limits_of, open_strategy
+from agent.strategies.galleries import remember
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Cost, Decision, StopReason, cost_of
 from evaluator.types import Check, RequestChecks
@@ -47,6 +48,8 @@ from rewriter.request import clean_request
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
 _NODES_PER_ROUND = 6
+_REMEMBERED = 200
+"""So many of the latest runs say what the generators of a gallery are good at."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -127,6 +130,7 @@ class Run:
         """Hash of the picture to edit, None for a run that draws; `mask` where it may be changed."""
         self.mask: str | None = record.get("mask")
         self.search = SearchConfig(**record.get("search", {}))
+        self.experience: dict[str, dict[str, tuple[float, int]]] = record.get("experience", {})
         self.size: tuple[int, int] | None = None if record.get("size") is None else tuple(record["size"])
         self.result: RunResult | None = None
         """Set when `stream` has ended with RunFinished."""
@@ -176,6 +180,8 @@ class Run:
         run = RunFolder.create(out, request) if folder is None else RunFolder.at(folder)
         record = new_record(run, request=request, seed=seed, ask=ask, limits=limits, profile=profile)
         record["search"] = search.model_dump(mode="json")
+        if "gallery" in (search.strategy, *(part.strategy for part in search.parts)):
+            record["experience"] = remember(list_runs(out)[:_REMEMBERED])
         record["size"] = None if size is None else list(size)
         if source is not None:
             store = ImageStore(run.images)
@@ -230,6 +236,7 @@ class Run:
                 store=ImageStore(self.folder.images),
                 strategy=open_strategy(self.search, editing=self.source is not None),
                 size=self.size,
+                experience=self.experience,
                 clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
                 ask=self.ask,
                 stop=self._stop,

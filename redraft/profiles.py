@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -347,7 +347,8 @@ class BackendConfig(_Section):
         return self
 
 
-SEARCHES = ("loop", "best_of", "draft")
+SearchName = Literal["loop", "best_of", "draft", "gallery", "evolve"]
+SEARCHES: tuple[str, ...] = get_args(SearchName)
 """Strategies that draw, by name. docs/search.md says what each does."""
 EDIT_SEARCHES = ("edit", "tree")
 """Strategies that edit."""
@@ -356,27 +357,35 @@ EDIT_SEARCHES = ("edit", "tree")
 class SearchPart(_Section):
     """A strategy with its share of a budget."""
 
-    strategy: Literal["loop", "best_of", "draft"]
+    strategy: SearchName
     share: float = Field(gt=0)
 
 
 class SearchConfig(_Section):
     """How a run searches for a picture."""
 
-    strategy: Literal["loop", "best_of", "draft"] = "loop"
+    strategy: SearchName = "loop"
     """What a drawing does with its budget."""
     edit: Literal["edit", "tree"] = "edit"
     """What an edit of a given picture does. tree: in steps, with several results of each, whatever `limits.tree` says."""
     parts: tuple[SearchPart, ...] = ()
     """Several strategies in turn instead of `strategy`, each with its share of the budget."""
     n: int = Field(default=8, ge=1, le=64)
-    """best_of: pictures; draft: drafts of a round."""
+    """best_of: pictures; draft, evolve: drafts of a round."""
     effort: float = Field(default=0.2, gt=0, lt=1)
-    """draft: the share of the denoiser's steps that a draft gets."""
+    """draft, evolve: the share of the denoiser's steps that a draft gets."""
     finish: int = Field(default=1, ge=1, le=16)
-    """draft: how many of a round's drafts are finished, from the same noise at all steps."""
+    """draft, evolve: how many of the drafts are finished, from the same noise at all steps."""
+    keep: Literal["score", "pareto"] = "score"
+    """draft: which drafts are the best: those with the highest score, or those that no other beats in every check."""
+    generations: int = Field(default=2, ge=1, le=16)
+    """evolve: rounds of drafts before the best are finished."""
+    mutation: float = Field(default=0.2, gt=0, le=1)
+    """evolve: the share of new noise in a child's."""
+    one_at_a_time: bool = False
+    """gallery: whether the weights of the other generators are let go before one draws, for a GPU that holds only one."""
     rewrite: bool = True
-    """best_of, draft: whether the request is rewritten, or drawn as it is."""
+    """best_of, draft, evolve: whether the request is rewritten, or drawn as it is."""
 
 
 class GrounderConfig(_Section):
@@ -388,6 +397,12 @@ class GrounderConfig(_Section):
     """The units in which the model was trained to answer: Qwen3-VL and others 0 to 1000, Qwen2.5-VL pixels."""
 
 
+class GalleryConfig(BackendConfig):
+    """A further generator, for the strategy `gallery`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
 class Profile(_Section):
     """Which models and servers a run uses, and its limits."""
 
@@ -396,6 +411,8 @@ class Profile(_Section):
     rewriter: RewriterConfig
     generator: BackendConfig | None = None
     """None: the profile only rewrites prompts, or judges pictures."""
+    gallery: tuple[GalleryConfig, ...] = ()
+    """Further generators, each with a name of its own; the strategy `gallery` chooses among them and `generator`."""
     editor: BackendConfig | None = None
     grounder: GrounderConfig | None = None
     planner: PartConfig | None = None
@@ -446,6 +463,16 @@ class Profile(_Section):
             "remote, or copy this one's file, add them, and give its path"
         )
 
+    @model_validator(mode="after")
+    def _check_gallery(self) -> Profile:
+        names = [backend.name for backend in self.gallery]
+        if "edit" in names or len(set(names)) < len(names):
+            raise ValueError('each [[gallery]] has a name of its own, and none is called "edit"')
+        wanted = {self.search.strategy, *(part.strategy for part in self.search.parts)}
+        if "gallery" in wanted and not names:
+            raise ValueError('the strategy "gallery" needs at least one [[gallery]] beside the [generator]')
+        return self
+
     def searching(self, name: str | None, *, editing: bool = False) -> Profile:
         """This profile with another strategy for drawings, or for edits; the same if `name` is None. Raises InputError for
         a name that is none."""
@@ -455,6 +482,11 @@ class Profile(_Section):
         if name not in names:
             what = "an edit" if editing else "a drawing"
             raise InputError(f"--search {name}: {what} can search by {', '.join(names)}")
+        if name == "gallery" and not self.gallery:
+            raise ConfigError(
+                f"--search gallery: the profile {self.name!r} has one generator alone; add a [[gallery]] table for each "
+                "further one to a copy of it, and give its path"
+            )
         changes: dict[str, object] = {"edit": name} if editing else {"strategy": name, "parts": ()}
         return self.model_copy(update={"search": self.search.model_copy(update=changes)})
 

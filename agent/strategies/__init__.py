@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.strategies.moves import (
         EDITOR,
         GENERATOR,
+        KeyPointMeans,
         MakeEdit,
         MakePictures,
         MakeRewrites,
@@ -37,16 +38,16 @@ _MODULES = {
     "edits": ("confidence", "edit", "prune", "standard", "with_edits"),
     "rounds": ("feedback_on", "loop", "plan_round", "rewrites_wanted"),
     "moves": (
-        "EDITOR", "GENERATOR", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View",
+        "EDITOR", "GENERATOR", "KeyPointMeans", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View",
         "derive_seed", "room",
     ),
     "shares": ("then",),
 }  # fmt: skip
 
 __all__ = [
-    "EDITOR", "GENERATOR", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View", "confidence",
-    "derive_seed", "edit", "feedback_on", "loop", "plan_round", "prune", "rewrites_wanted", "room", "standard", "then",
-    "with_edits",
+    "EDITOR", "GENERATOR", "KeyPointMeans", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View",
+    "confidence", "derive_seed", "edit", "feedback_on", "loop", "plan_round", "prune", "rewrites_wanted", "room",
+    "standard", "then", "with_edits",
 ]  # fmt: skip
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from agent.strategies.drafts import best_of_n, draft
 from agent.strategies.edits import standard
+from agent.strategies.evolution import evolve
+from agent.strategies.galleries import gallery
 from agent.strategies.moves import Strategy
 from agent.strategies.shares import then
 from redraft.limits import Limits, TreeLimits
@@ -14,7 +16,16 @@ from redraft.profiles import SearchConfig
 DRAWING: Mapping[str, Callable[[SearchConfig], Strategy]] = {
     "loop": lambda _: standard,
     "best_of": lambda search: best_of_n(search.n, rewrite=search.rewrite),
-    "draft": lambda search: draft(search.n, search.effort, search.finish, rewrite=search.rewrite),
+    "draft": lambda search: draft(search.n, search.effort, search.finish, rewrite=search.rewrite, keep=search.keep),
+    "gallery": lambda _: gallery,
+    "evolve": lambda search: evolve(
+        search.n,
+        search.effort,
+        search.finish,
+        generations=search.generations,
+        mutation=search.mutation,
+        rewrite=search.rewrite,
+    ),
 }
 
 

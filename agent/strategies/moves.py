@@ -9,10 +9,12 @@ from typing import Protocol
 
 from agent.types import Attempt, Branch, Cost, EditPlan, StopReason, Task
 from editors.backend import Ability, steps_at
-from evaluator.types import Report
+from evaluator.types import Check, Report
 from redraft.limits import Limits
 from rewriter.types import Feedback, Rewrite
 
+KeyPointMeans = Mapping[str, tuple[float, int]]
+"""Key point to (sum of the judge's probabilities, how many they were)."""
 Joiner = Callable[[Sequence[str]], str]
 
 GENERATOR, EDITOR = "", "edit"
@@ -38,6 +40,8 @@ class View:
     the part of a `then` that is at work, `began` the round that it began with. `backends`: what the generator, the editor
     and the gallery are able to do.
 
+    `checks`: what the judge asks of each picture. `experience`: how the backends of a gallery did in earlier runs.
+
     `edits`: whether the run may edit. `source` is the picture that the user gave to be edited and `source_report` the
     judge's report on it; `reports` are those of the other pictures. `plan`: the edit under way; `earlier`: all plans of
     the rounds before. `ready`: what the planner says to this round, once it was asked; `mask`: the part of the picture
@@ -56,6 +60,8 @@ class View:
     phase: int = 0
     began: int = 1
     backends: Mapping[str, Abilities] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    experience: Mapping[str, KeyPointMeans] = field(default_factory=dict)
     edits: bool = False
     source: str | None = None
     source_report: Report | None = None
