@@ -1,0 +1,512 @@
+"""What each search makes of its budget: the tables and curves of docs/search.md.
+
+    redraft eval cutouts-search --limit 200 --tables docs/results
+    redraft eval cutouts-search --variant requests --limit 200
+
+Part `captions`: true captions of held-out prompts, made hard on purpose (each relation is told from one side alone, which
+the mini generator often gets wrong), drawn as they are. Part `requests`: people's words, rewritten by the profile's own
+rewriter, as in `redraft draw`. The strategies are those of `agent.strategies`; the profile's own judge and checklist
+choose, and an oracle that reads the pixels only reports. Searches with a fixed cost end when it is spent; the loops also
+when a picture is accepted. All prompts go forward together, so that pictures are drawn in large batches, and no picture is
+drawn or judged twice, whichever row asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from agent.decide import best_of, decide
+from agent.models import Models, open_models
+from agent.strategies import MakePictures, MakeRewrites, Move, Stop, Strategy, View, loop
+from agent.strategies.drafts import best_of_n, draft
+from agent.strategies.evolution import evolve
+from agent.strategies.galleries import route, tabulate
+from agent.types import Attempt, Task, cost_of, stable_key
+from editors.backend import ImageBackend, ImageTask, open_backend, render, steps_at
+from eval_suites.benchmarks.cutouts import asked, prompts
+from eval_suites.pictures import seed_of
+from eval_suites.report import Section, Table
+from eval_suites.runner import Evaluation, note_count, write_tables
+from eval_suites.stats import interval, paired_difference
+from eval_suites.tables import TableSuite, interval_text, tables_text
+from evaluator.types import Check, Outcome, Report, RequestChecks, Verdict
+from mini.world import oracle
+from mini.world.captions import caption_unaware
+from mini.world.wording import Wording
+from redraft.images import ImageStore
+from redraft.journal import Journal
+from redraft.limits import Limits
+from redraft.profiles import Profile, load_profile
+from rewriter.types import Rewrite
+
+PROMPTS = 200
+JUDGEMENT = 6
+"""Denoiser steps that a judgement costs: a fifth of a picture of 30 steps, as measured."""
+UNBOUNDED = {"max_rounds": 1000, "patience": 1000, "max_seconds": 1e6, "max_images": 1000}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to spend a budget. `by_oracle`: the oracle chooses, for the ceiling."""
+
+    name: str
+    title: str
+    strategy: Strategy
+    limits: Mapping[str, Any]
+    by_oracle: bool = False
+
+
+def few_steps(strategy: Strategy, effort: float) -> Strategy:
+    """The pictures of a strategy, whole ones at a part of the steps."""
+
+    def cheaper(view: View) -> Move:
+        move = strategy(view)
+        if isinstance(move, MakePictures):
+            return replace(move, tasks=tuple(replace(task, effort=effort) for task in move.tasks))
+        return move
+
+    return cheaper
+
+
+def random_routing(names: Sequence[str]) -> Strategy:
+    """One picture by a generator that the seed chooses."""
+
+    def strategy(view: View) -> Move:
+        move = best_of_n(1, rewrite=False)(view)
+        if isinstance(move, MakePictures):
+            return replace(move, tasks=tuple(replace(t, backend=names[view.seed % len(names)]) for t in move.tasks))
+        return move
+
+    return strategy
+
+
+def on(backend: str, n: int = 1) -> Strategy:
+    """The best of n pictures by one generator of the gallery."""
+
+    def strategy(view: View) -> Move:
+        move = best_of_n(n, rewrite=False)(view)
+        if isinstance(move, MakePictures):
+            return replace(move, tasks=tuple(replace(task, backend=backend) for task in move.tasks))
+        return move
+
+    return strategy
+
+
+FIXED = {**UNBOUNDED, "accept_at": 1.0}
+"""Limits of a search that spends all that it was given."""
+OF_EIGHT = 8 * (30 + JUDGEMENT)
+"""What the loop's eight pictures cost, judged."""
+
+
+def list_rows(part: str, profile: Profile) -> list[Row]:
+    own = profile.limits.model_dump(include={"accept_at", "images_per_round", "rewrites", "max_rounds", "max_images"})
+    loops = {**own, "patience": 1000, "max_seconds": 1e6}
+    drafting = {**loops, "max_images": 1000, "max_rounds": 1000}
+    rows = [
+        Row("loop", "the loop, 8 pictures", loop, loops),
+        Row("loop_drafts", "drafts inside, 2 x (8x6 + 1)", draft(8, 0.2, 1), {**drafting, "max_images": 18}),
+        Row("loop_drafts_2", "drafts inside, 2 x (6x6 + 2)", draft(6, 0.2, 2), {**drafting, "max_images": 16}),
+        Row("loop_full", "the loop, 8 pictures, to the end", loop, {**loops, "accept_at": 1.0}),
+        Row(
+            "loop_drafts_full",
+            "drafts inside, 2 x (8x6 + 1), to the end",
+            draft(8, 0.2, 1),
+            {**drafting, "max_images": 18, "accept_at": 1.0},
+        ),
+    ]
+    if part == "requests":
+        return rows
+    fixed = [
+        *(Row(f"best_{n}", f"best of {n}", best_of_n(n, rewrite=False), FIXED) for n in (1, 2, 3, 4, 6, 8)),
+        Row("oracle_8", "best of 8 by the oracle", best_of_n(8, rewrite=False), FIXED, by_oracle=True),
+        Row("few_8", "best of 8 at 6 steps", few_steps(best_of_n(8, rewrite=False), 0.2), FIXED),
+        Row("few_12", "best of 12 at 6 steps", few_steps(best_of_n(12, rewrite=False), 0.2), FIXED),
+        *(
+            Row(
+                f"draft_{n}_{k}",
+                f"draft {n}x6 + {k}",
+                draft(n, 0.2, k, rewrite=False),
+                {**FIXED, "max_images": n + k, "max_rounds": 1},
+            )
+            for n, k in ((6, 1), (8, 1), (8, 2))
+        ),
+        Row(
+            "draft_pareto",
+            "draft 8x6 + 1, of the Pareto front",
+            draft(8, 0.2, 1, rewrite=False, keep="pareto"),
+            {**FIXED, "max_images": 9, "max_rounds": 1},
+        ),
+        Row(
+            "evolve",
+            "evolve 4 x 8 at 4 steps, + 1",
+            evolve(8, 4 / 30, 1, generations=4, rewrite=False),
+            {**FIXED, "max_images": 33, "max_rounds": 1},
+        ),
+        Row(
+            "draft_32",
+            "draft 32x4 + 1",
+            draft(32, 4 / 30, 1, rewrite=False),
+            {**FIXED, "max_images": 33, "max_rounds": 1},
+        ),
+    ]
+    return [*fixed, *rows]
+
+
+COMPARED = (
+    ("draft_8_1", "best_3"),
+    ("draft_8_1", "best_4"),
+    ("draft_8_2", "best_4"),
+    ("draft_8_2", "best_6"),
+    ("draft_8_1", "few_8"),
+    ("draft_8_1", "few_12"),
+    ("draft_pareto", "draft_8_1"),
+    ("evolve", "draft_32"),
+    ("loop_drafts", "loop"),
+    ("loop_drafts_2", "loop"),
+    ("loop_drafts_full", "loop_full"),
+    ("routed", "best_single"),
+    ("routed", "random"),
+)
+
+
+class Field:
+    """Pictures, reports and truths of all prompts, each made once."""
+
+    def __init__(self, part: str, models: Models, profile: Profile, journal: Journal, store: ImageStore) -> None:
+        self._part, self._models, self._journal, self._store = part, models, journal, store
+        drawing = profile.need_generator()
+        self._size = drawing.batch_size
+        self.backends: dict[str, ImageBackend] = {"": models.generator}
+        if part == "captions":
+            for name, guidance in (("guidance 1", 1.0), ("guidance 3", 3.0)):
+                self.backends[name] = open_backend(drawing.model_copy(update={"guidance": guidance}))
+
+    async def draw(self, tasks: Sequence[Task]) -> list[str]:
+        """The hashes of the tasks' pictures."""
+        keys = [_picture_key(task) for task in tasks]
+        new = {key: task for key, task in zip(keys, tasks, strict=True) if self._journal.get(("picture", key)) is None}
+        groups: dict[tuple[str, float], list[tuple[str, Task]]] = {}
+        for key, task in new.items():
+            groups.setdefault((task.backend, task.effort), []).append((key, task))
+        running = asyncio.get_running_loop()
+        for (backend, _), members in groups.items():
+            for start in range(0, len(members), self._size):
+                batch = members[start : start + self._size]
+                asked_for = [
+                    ImageTask(t.prompt, t.seed, negative_prompt=t.negative_prompt, noise=t.noise, effort=t.effort)
+                    for _, t in batch
+                ]
+                pictures = await running.run_in_executor(
+                    self._models.renderer, render, self.backends[backend], asked_for
+                )
+                self._journal.put_all(
+                    {
+                        ("picture", key): self._store.put(picture)
+                        for (key, _), picture in zip(batch, pictures, strict=True)
+                    }
+                )
+        return [str(self._journal.get(("picture", key))) for key in keys]
+
+    async def checklist(self, wording: Wording) -> RequestChecks:
+        async def make() -> list[list[str]]:
+            async with self._models.calls:
+                made = await self._models.checklist_maker(wording.text)
+            return [[check.key_point, check.question] for check in made.checks]
+
+        rows = await self._journal.aonce(("checklist", wording.text), make)
+        return RequestChecks(tuple(Check(*row) for row in rows))
+
+    async def report(self, image: str, wording: Wording, checks: RequestChecks) -> Report:
+        """The profile's judge on a picture."""
+
+        async def make() -> dict[str, Any]:
+            picture = await asyncio.to_thread(self._store.get, image)
+            async with self._models.calls:
+                report = await self._models.evaluator.score(picture, wording.text, checks)
+            return {
+                "score": report.score,
+                "verdicts": [[v.outcome.value, v.probability, v.label_mass] for v in report.verdicts],
+            }
+
+        made = await self._journal.aonce(("report", f"{image} {wording.text}"), make)
+        verdicts = tuple(
+            Verdict(check, Outcome(outcome), p, mass)
+            for check, (outcome, p, mass) in zip(checks.checks, made["verdicts"], strict=True)
+        )
+        return Report(verdicts, made["score"], sum(v.outcome is Outcome.FAILED for v in verdicts))
+
+    async def is_right(self, image: str, wording: Wording) -> bool:
+        """Whether every true check holds, by the oracle."""
+
+        async def look() -> bool:
+            return await asyncio.to_thread(lambda: all(oracle.answers(self._store.get(image), asked(wording))))
+
+        return bool(await self._journal.aonce(("right", f"{image} {wording.text}"), look))
+
+    async def rewrite(self, request: str, move: MakeRewrites, caption: str) -> tuple[Rewrite, ...]:
+        """In part `captions` the rewriter is one that gives the hard caption."""
+        if self._part == "captions":
+            return (Rewrite(caption),)
+        feedback = None if move.feedback is None else [move.feedback.prompt, *move.feedback.failed]
+        key = stable_key({"request": request, "n": move.n, "seed": move.seed, "feedback": feedback})
+
+        async def make() -> list[list[str | None]]:
+            async with self._models.calls:
+                made = await self._models.rewriter(request, n=move.n, seed=move.seed, feedback=move.feedback)
+            return [[each.prompt, each.negative_prompt] for each in made]
+
+        rows = await self._journal.aonce(("rewrite", key), make)
+        return tuple(Rewrite(str(prompt), negative_prompt=negative) for prompt, negative in rows)
+
+
+def _picture_key(task: Task) -> str:
+    """The same for the same picture, whatever round asks for it."""
+    return stable_key(
+        {
+            "prompt": task.prompt,
+            "seed": task.seed,
+            "negative": task.negative_prompt,
+            "noise": [list(pair) for pair in task.noise],
+            "steps": steps_at(30, task.effort),
+            "backend": task.backend,
+        }
+    )
+
+
+@dataclass
+class Searching:
+    """One prompt under way in a row."""
+
+    wording: Wording
+    caption: str
+    checks: RequestChecks
+    view: View
+    done: bool = False
+
+
+async def search(field: Field, row: Row, items: Sequence[Searching]) -> None:
+    """Takes all items to the end of their budget, together."""
+    while waiting := [item for item in items if not item.done]:
+        moves: list[tuple[Searching, MakePictures]] = []
+        for item in waiting:
+            attempts = list(item.view.attempts.values())
+            if attempts and decide(attempts, item.view.limits, 0.0).stop is not None:
+                item.done = True
+                continue
+            move = row.strategy(item.view)
+            if isinstance(move, MakeRewrites):
+                made = await field.rewrite(item.wording.text, move, item.caption)
+                move = row.strategy(replace(item.view, rewrites=made))
+            if isinstance(move, Stop):
+                item.done = True
+            else:
+                assert isinstance(move, MakePictures)
+                moves.append((item, move))
+        images = iter(await field.draw([task for _, move in moves for task in move.tasks]))
+        drawn = [(item, move, [next(images) for _ in move.tasks]) for item, move in moves]
+        await asyncio.gather(*(_take_in(field, item, move, pictures) for item, move, pictures in drawn))
+
+
+async def _take_in(field: Field, item: Searching, move: MakePictures, images: Sequence[str]) -> None:
+    reports = await asyncio.gather(*(field.report(image, item.wording, item.checks) for image in images))
+    latest = {
+        task.key: Attempt(
+            task.round,
+            "generate",
+            task.prompt,
+            task.seed,
+            image,
+            task.parent,
+            report,
+            task.negative_prompt,
+            draft=task.draft,
+            denoiser_steps=steps_at(field.backends[task.backend].steps or 30, task.effort),
+            noise=task.noise,
+            backend=task.backend,
+        )
+        for task, image, report in zip(move.tasks, images, reports, strict=True)
+    }
+    attempts = {**item.view.attempts, **latest}
+    item.view = replace(
+        item.view,
+        round=item.view.round + 1,
+        attempts=attempts,
+        latest=latest,
+        rewrites=None,
+        phase=move.phase,
+        began=move.began,
+        spent=cost_of(list(attempts.values())),
+    )
+
+
+async def measure_row(field: Field, row: Row, items: Sequence[Searching]) -> list[dict[str, Any]]:
+    """For each prompt, what the search made of it."""
+    own = [
+        replace(item, view=replace(item.view, limits=Limits.model_validate(row.limits)), done=False) for item in items
+    ]
+    if field._part == "captions" and "loop" not in row.name:
+        own = [replace(item, view=replace(item.view, request=item.caption)) for item in own]
+    await search(field, row, own)
+    made = []
+    for item in own:
+        attempts = list(item.view.attempts.values())
+        spent = cost_of(attempts)
+        truths = [await field.is_right(a.image, item.wording) for a in attempts] if row.by_oracle else []
+        best = best_of(attempts, item.view.limits)
+        right = any(truths) if row.by_oracle else await field.is_right(attempts[best or 0].image, item.wording)
+        made.append({"right": right, "images": spent.images, "steps": spent.steps, "judged": spent.judgements})
+    return made
+
+
+async def measure_gallery(field: Field, items: Sequence[Searching], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """One picture a prompt by each generator, by one that is drawn by lot, and by the one that the table of the prompts
+    before promises most: the table grows prompt by prompt, as it does from run to run."""
+    names = list(field.backends)
+    rows = {}
+    for name in names:
+        rows[name] = await measure_row(field, Row(name, name, on(name), FIXED), items)
+    own = [
+        replace(item, view=replace(item.view, request=item.caption, limits=Limits.model_validate(FIXED)))
+        for item in items
+    ]
+    pictures: dict[str, list[Attempt]] = {name: [] for name in names}
+    for name in names:
+        fresh = [replace(item, done=False) for item in own]
+        await search(field, Row(name, name, on(name), FIXED), fresh)
+        pictures[name] = [next(iter(item.view.attempts.values())) for item in fresh]
+    chance = np.random.default_rng(seed)
+    seen: list[Attempt] = []
+    routed, lot = [], []
+    for index, item in enumerate(own):
+        # The first prompts try every generator, as a first round does.
+        if index < 3 * len(names):
+            chosen = names[index % len(names)]
+        else:
+            chosen = route(names, tabulate(seen, {}), [check.key_point for check in item.checks.checks])
+        seen.append(pictures[chosen][index])
+        routed.append(rows[chosen][index])
+        lot.append(rows[names[int(chance.integers(len(names)))]][index])
+    single = max(names, key=lambda name: fmean(each["right"] for each in rows[name]))
+    return {**{f"gallery {name or 'own'}": made for name, made in rows.items()}, "random": lot, "routed": routed,
+            "best_single": rows[single]}  # fmt: skip
+
+
+def work(evaluation: Evaluation) -> dict[str, Any]:
+    options, part = evaluation.options, evaluation.variant
+    profile = load_profile(options.profile)
+    wordings = prompts(options.limit or PROMPTS, options.seed)
+    rng = np.random.default_rng(options.seed)
+    captions = [caption_unaware(rng, wording.spec, 1.0) for wording in wordings]
+    rows = list_rows(part, profile)
+
+    with evaluation.open(profile=profile.model_dump(mode="json"), seed=options.seed, prompts=len(wordings)) as journal:
+        models = open_models(profile, editing=False, conversing=False)
+        store = ImageStore(evaluation.out / "state" / "images")
+        field = Field(part, models, profile, journal, store)
+
+        async def measure(advance: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+            checks = await asyncio.gather(*(field.checklist(wording) for wording in wordings))
+            items = [
+                Searching(
+                    wording,
+                    caption,
+                    made,
+                    View(
+                        wording.text,
+                        seed_of(options.seed, wording.text, 0),
+                        profile.limits,
+                        backends=field.backends,
+                        checks=made.checks,
+                    ),
+                )
+                for wording, caption, made in zip(wordings, captions, checks, strict=True)
+            ]
+            results = {}
+            for row in rows:
+                results[row.name] = await measure_row(field, row, items)
+                advance("rows")
+            if part == "captions":
+                results |= await measure_gallery(field, items, options.seed)
+            return results
+
+        try:
+            results = evaluation.wait_for({"rows": ("rows", len(rows))}, measure)
+        finally:
+            models.close()
+        titles = {row.name: row.title for row in rows} | {
+            "random": "gallery of 3, one picture, by lot",
+            "routed": "gallery of 3, one picture, routed",
+            "best_single": "the best single generator of the three",
+        }
+        table = {name: summarise(titles.get(name, name), made) for name, made in results.items()}
+        right = {name: [float(each["right"]) for each in made] for name, made in results.items()}
+        pairs = {
+            f"{ours} - {theirs}": asdict(paired_difference(right[ours], right[theirs]))
+            for ours, theirs in COMPARED
+            if ours in right and theirs in right
+        }
+        figures = {"prompts": len(wordings), "rows": table, "pairs": pairs}
+        whole = evaluation.report(figures, sections, notes=note_count(len(wordings), len(wordings), "prompts"))
+    if options.tables is not None:
+        name = f"cutouts-search-{part}"
+        first = f"{len(wordings)} held-out prompts, by the oracle."
+        files = {
+            f"{name}.json": json.dumps(figures, indent=1) + "\n",
+            f"{name}.md": tables_text(first, whole["command"], evaluation.sections),
+        }
+        write_tables(options.tables, files)
+    return whole
+
+
+def summarise(title: str, made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    steps, judged = fmean(each["steps"] for each in made), fmean(each["judged"] for each in made)
+    return {
+        "title": title,
+        "right": interval([float(each["right"]) for each in made]),
+        "images": fmean(each["images"] for each in made),
+        "steps": steps,
+        "judged": judged,
+        "cost": steps + JUDGEMENT * judged,
+    }
+
+
+def sections(figures: Mapping[str, Any]) -> list[Section]:
+    rows = [
+        [
+            row["title"],
+            interval_text(row["right"]),
+            *(f"{row[name]:.0f}" for name in ("steps", "cost")),
+            f"{row['images']:.1f}",
+        ]
+        for row in figures["rows"].values()
+    ]
+    titles = {name: row["title"] for name, row in figures["rows"].items()}
+    pairs = []
+    for name, figure in figures["pairs"].items():
+        ours, theirs = name.split(" - ")
+        pairs.append([titles[ours], titles[theirs], interval_text(figure)])
+    head = ["search", "every check right", "steps", f"steps + {JUDGEMENT} a judgement", "pictures, drafts among them"]
+    return [
+        Section(
+            "Searches", f"{figures['prompts']} held-out prompts, the picture that is handed back.", Table(head, rows)
+        ),
+        Section("Paired differences", "The same prompts and noises.", Table(["ours", "against", "difference"], pairs)),
+    ]
+
+
+SUITE = TableSuite(
+    name="cutouts-search",
+    title="Searches over cut-outs",
+    measure="What strategies make of a budget on the mini world, by an oracle that reads the pixels; the profile's judge "
+    "chooses. Not a published benchmark.",
+    work=work,
+    variants=("captions", "requests"),
+    takes=("seed", "tables"),
+)
