@@ -13,7 +13,7 @@ help:  ## what can be made
 
 $(BIN)/redraft: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,ocr]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/redraft
@@ -24,7 +24,7 @@ draw: $(BIN)/redraft  ## set up and draw PROMPT with the mini profile
 	$(BIN)/redraft draw "$(PROMPT)"
 
 serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile at http://127.0.0.1:8765
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,serve]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,ocr,serve]'
 	$(BIN)/redraft serve
 
 test: $(VENV)/.dev  ## set up and run the tests, on WORKERS processes

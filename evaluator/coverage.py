@@ -217,6 +217,12 @@ def load_lexicon(language: str = "en") -> Lexicon:
     return lexicon.extended({_NOT: file.negation_phrases}, fillers=file.fillers)
 
 
+def list_quotes(text: str) -> tuple[str, ...]:
+    """The texts that stand in quotation marks of any kind, in order, each once."""
+    groups = (group for match in _QUOTED.finditer(text) for group in match.groups() if group is not None)
+    return tuple(dict.fromkeys(groups))
+
+
 def find_coverage(request: str, checks: Sequence[Check], lexicon: Lexicon | None = None) -> Coverage:
     """Compares each check's question with the content words of `request`.
 

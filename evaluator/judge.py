@@ -141,6 +141,11 @@ def open_judge(config: JudgeConfig, pass_at: float = 0.5) -> Judge:
     Raises ConfigError for a style or a key that cannot be used, ModelMissing if local weights are not there.
     """
     judge = _open(config, pass_at)
+    if config.tools:
+        from evaluator.tools import ToolJudge, open_tools
+
+        tools = open_tools(config.tools)
+        judge = ToolJudge(judge, tools) if tools else judge
     if config.guard:
         return GuardedJudge(judge, config.style)
     return judge

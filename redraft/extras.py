@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": ("torch", "diffusers", "transformers", "accelerate", "tokenizers", "safetensors", "scipy"),
     "data": ("pyarrow", "datasets"),
     "vl": ("torchvision",),
+    "ocr": ("rapidocr", "onnxruntime"),
     "lora": ("peft",),
     "small": ("gguf", "peft", "torch", "transformers", "tokenizers", "safetensors"),
     "quantize": ("torchao", "bitsandbytes"),

@@ -238,6 +238,9 @@ class JudgeConfig(_Section):
     coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
     """The units in which the judge was trained to give regions."""
 
+    tools: tuple[Text, ...] = ()
+    """What is asked before the model, if it can read the question: "ocr" reads words in pictures (extra `ocr`; without it the
+    model answers), and a dotted path names an `evaluator.tools.Tool`, made without arguments."""
     guard: bool = False
     """Whether the judge is also asked, for each picture, if it bears writing that tells a judge what to say; if it does, all its
     checks FAILED. The question is the style's `guard.txt`."""
