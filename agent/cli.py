@@ -366,6 +366,29 @@ def get(
 
 
 @app.command()
+def export(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="preferences, implicit, records, curated or edits.")],
+    source: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder for runs, or that of one run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or a .jsonl or .parquet file.")],
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, max=1, help="preferences: scores nearer than this are a tie.")
+    ] = 0.02,
+    sure: Annotated[
+        float, typer.Option("--sure", min=0.5, max=1, help="records: how sure a verdict must be, P(yes) or P(no).")
+    ] = 0.8,
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="curated: how much of the best is kept.")] = 1.0,
+    accept_at: Annotated[
+        float, typer.Option("--accept", min=0, max=1, help="curated: lowest score that is kept.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make training data of runs and conversations: preferences, judge records, curated pictures, edits."""
+    from agent.commands import export as run
+
+    run(kind, source, out, margin=margin, sure=sure, share=share, accept_at=accept_at, as_json=as_json)
+
+
+@app.command()
 def profiles() -> None:
     """List the profiles that come with redraft."""
     from agent.commands import profiles as run

@@ -207,6 +207,32 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
                 console.print(line, soft_wrap=True, emoji=False)
 
 
+def export(
+    kind: str,
+    source: Path,
+    out: Path,
+    *,
+    margin: float,
+    sure: float,
+    share: float,
+    accept_at: float,
+    as_json: bool,
+) -> None:
+    """`redraft export`. Raises InputError."""
+    from agent.export import ExportOptions, export_runs
+
+    options = ExportOptions(margin=margin, sure=sure, share=share, accept_at=accept_at)
+    exported = export_runs(kind, source, out, options)
+    for name, why in exported.skipped.items():
+        open_console(sys.stderr).print(escape(f"left out {name}: {why}"), soft_wrap=True)
+    if as_json:
+        summary = {"kind": kind, "out": str(exported.out), "rows": exported.rows, "runs": exported.runs}
+        write_json(summary | {"skipped": dict(exported.skipped)}, sys.stdout)
+        return
+    text = f"{exported.rows:,} rows from {exported.runs:,} {'conversations' if kind == 'implicit' else 'runs'}: {exported.out}"
+    open_console(sys.stdout).print(escape(text), soft_wrap=True)
+
+
 def profiles() -> None:
     """`redraft profiles`: each with what it is for and its file, to be copied and changed."""
     console = open_console(sys.stdout)

@@ -1,0 +1,179 @@
+"""Training data out of runs: every kind, damaged runs, and what the project's own trainers read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from agent.cli import main
+from agent.export import ExportOptions, export_runs
+from agent.testing import fake_models
+from evaluator.train.records import load_judgements
+from redraft.errors import InputError
+from redraft.limits import Limits
+from rewriter.testing import FakePlanner, FakeRewriter
+from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, run
+from tests.agent.test_conversation import created, say
+from tests.agent.test_edit_run import edited, opinion, steps
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def make_runs(out: Path, *requests: str) -> None:
+    """A run for each request: three pictures, of a poor, a fair and a good prompt."""
+    models = fake_models(by_word(fine=GOOD, fair=FAIR), rewriter=FakeRewriter(lambda _: ["a fair one", "a fine one"]))
+    for request in requests:
+        await run(models, out, prompt=request, limits=Limits(rewrites=2, images_per_round=3, max_rounds=1))
+
+
+async def test_pairs_of_pictures_the_better_first(tmp_path: Path) -> None:
+    await make_runs(tmp_path / "runs", "three circles")
+    exported = export_runs("preferences", tmp_path / "runs", tmp_path / "out")
+    rows = read(tmp_path / "out" / "data.jsonl")
+    assert exported.rows == len(rows) == 3
+    assert [(row["chosen_prompt"], row["rejected_prompt"]) for row in rows] == [
+        ("a fine one", "a fair one"),
+        ("a fine one", "three circles"),
+        ("a fair one", "three circles"),
+    ]
+    assert [(row["chosen_rank"], row["rejected_rank"]) for row in rows] == [(1, 2), (1, 3), (2, 3)]
+    for row in rows:
+        assert row["request"] == "three circles"
+        assert row["margin"] == pytest.approx(row["chosen_score"] - row["rejected_score"])
+        for side in ("chosen", "rejected"):
+            with Image.open(tmp_path / "out" / row[f"{side}_image"]) as picture:
+                picture.load()
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 3, "a picture is copied once"
+
+
+async def test_scores_within_the_margin_are_a_tie(tmp_path: Path) -> None:
+    await make_runs(tmp_path / "runs", "three circles")
+    export_runs("preferences", tmp_path / "runs", tmp_path / "out", ExportOptions(margin=0.4))
+    assert {row["rejected_prompt"] for row in read(tmp_path / "out" / "data.jsonl")} == {"three circles"}
+
+
+async def test_sure_verdicts_are_records_that_the_judges_trainer_reads(tmp_path: Path) -> None:
+    models = fake_models(by_word(three=(0.95, 0.6, 0.05)))
+    await run(models, tmp_path / "runs", limits=Limits(max_images=1, max_rounds=1, rewrites=1))
+    export_runs("records", tmp_path / "runs", tmp_path / "records.jsonl")
+    rows = read(tmp_path / "records.jsonl")
+    assert [row["verdict"] for row in rows] == ["accept", "reject"], "0.6 is not sure enough"
+    loaded = load_judgements([tmp_path / "records.jsonl"], tmp_path / "spool")
+    assert [record.accept for record in loaded.records] == [True, False]
+    assert loaded.records[0].request == "three circles"
+
+
+async def test_failed_checks_are_no_records(tmp_path: Path) -> None:
+    models = fake_models(by_word(three=(0.95, FAILED, FAILED)))
+    await run(models, tmp_path / "runs", limits=Limits(max_images=1, max_rounds=1, rewrites=1))
+    export_runs("records", tmp_path / "runs", tmp_path / "out")
+    assert len(read(tmp_path / "out" / "data.jsonl")) == 1
+
+
+async def test_the_best_share_of_the_best_pictures(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for word, grades in (("bad", POOR), ("fair", FAIR), ("fine", GOOD)):
+        limits = Limits(max_images=2, max_rounds=1, rewrites=1)
+        await run(fake_models(by_word(**{word: grades})), runs, prompt=f"a {word} circle", limits=limits)
+    export_runs("curated", runs, tmp_path / "all")
+    assert len(read(tmp_path / "all" / "data.jsonl")) == 3
+    export_runs("curated", runs, tmp_path / "third", ExportOptions(share=0.34))
+    [best] = read(tmp_path / "third" / "data.jsonl")
+    assert (best["text"], best["request"], best["accepted"]) == ("a fine circle", "a fine circle", True)
+    export_runs("curated", runs, tmp_path / "high", ExportOptions(accept_at=0.6))
+    assert {row["request"] for row in read(tmp_path / "high" / "data.jsonl")} == {"a fair circle", "a fine circle"}
+
+
+async def test_edits_with_their_sources_and_results(tmp_path: Path) -> None:
+    planner = FakePlanner([steps("make it fine")])
+    await edited(fake_models(opinion(fine=GOOD), planner=planner), tmp_path / "runs", limits=Limits(max_rounds=1))
+    export_runs("edits", tmp_path / "runs", tmp_path / "out")
+    rows = read(tmp_path / "out" / "data.jsonl")
+    assert {row["EDITING_INSTRUCTION"] for row in rows} == {"make it fine"}
+    assert all((tmp_path / "out" / row[name]).is_file() for row in rows for name in ("INPUT_IMG", "OUTPUT_IMG"))
+    with pytest.raises(InputError, match="no preferences"):
+        export_runs("preferences", tmp_path / "runs", tmp_path / "other")
+    assert not (tmp_path / "other" / "data.jsonl").exists()
+
+
+async def test_parquet_holds_the_pictures(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    await make_runs(tmp_path / "runs", "three circles", "two circles")
+    export_runs("preferences", tmp_path / "runs", tmp_path / "pairs.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "pairs.parquet").to_pylist()
+    assert len(rows) == 6
+    assert rows[0]["chosen_image"]["bytes"].startswith(b"\x89PNG")
+    assert (tmp_path / rows[0]["chosen_image"]["path"]).read_bytes() == rows[0]["chosen_image"]["bytes"]
+    export_runs("records", tmp_path / "runs", tmp_path / "records.parquet")
+    assert len(load_judgements([tmp_path / "records.parquet"], tmp_path / "spool").records) > 0
+
+
+async def test_damaged_runs_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    await make_runs(runs, "one circle", "two circles", "three circles", "four circles")
+    cut, gone, strange, good = sorted(path.parent for path in runs.glob("*/run.json"))
+    (cut / "run.json").write_text((cut / "run.json").read_text()[:500])
+    shutil.rmtree(gone / "state" / "images")
+    record = json.loads((strange / "run.json").read_text())
+    record["attempts"][0]["sha256"] = "../../../../etc/passwd"
+    (strange / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "preferences", str(runs), str(tmp_path / "out"), "--json"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert (summary["rows"], summary["runs"]) == (3, 1)
+    assert summary["skipped"].keys() == {cut.name, gone.name, strange.name}
+    assert all(name in printed.err for name in (cut.name, gone.name, strange.name))
+    assert {row["run"] for row in read(tmp_path / "out" / "data.jsonl")} == {good.name}
+    assert "users' text" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs", "out", "says"),
+    [
+        ("secrets", "runs", "out", "there is no export 'secrets'"),
+        ("records", "nowhere", "out", "holds no runs"),
+        ("implicit", "nowhere", "out", "holds no conversations"),
+        ("records", "runs", "out.csv", "give a folder"),
+    ],
+)
+def test_exports_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, runs: str, out: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", kind, str(tmp_path / runs), str(tmp_path / out)])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+async def test_an_export_without_rows_leaves_an_earlier_one_alone(tmp_path: Path) -> None:
+    await make_runs(tmp_path / "runs", "three circles")
+    export_runs("curated", tmp_path / "runs", tmp_path / "out")
+    before = (tmp_path / "out" / "data.jsonl").read_bytes()
+    with pytest.raises(InputError, match="no curated"):
+        export_runs("curated", tmp_path / "runs", tmp_path / "out", ExportOptions(accept_at=1.0))
+    assert (tmp_path / "out" / "data.jsonl").read_bytes() == before
+
+
+async def test_what_users_did_with_pictures(tmp_path: Path) -> None:
+    chat = await created(tmp_path / "runs" / "conversations")
+    for request in ("a star", "make the star blue", "undo", "make the star green", "/accept"):
+        await say(chat, request)
+    export_runs("implicit", tmp_path / "runs", tmp_path / "out")
+    rows = {row["picture"]: row for row in read(tmp_path / "out" / "data.jsonl")}
+    assert {number: (row["signal"], row["preferred"]) for number, row in rows.items()} == {
+        1: ("edited_further", True),
+        2: ("undone", False),
+        3: ("accepted", True),
+    }
+    assert rows[2]["against"] == rows[1]["image"]
+    assert rows[3]["request"] == "a star\nmake the star green"
