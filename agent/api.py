@@ -26,7 +26,7 @@ from PIL import Image
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
 from agent.types import StopReason
-from evaluator.align import open_evaluator
+from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ConfigError
@@ -180,8 +180,8 @@ def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini
 async def judge_async(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
     """`judge` for a program with an event loop."""
     request, picture = clean_request(request), _open(image)
-    make_checklist, evaluator = open_evaluator(_load(profile), detect_language=detect_language)
-    report = await evaluator.score(picture, request, await make_checklist(request))
+    make_checklist, reward = open_evaluator(_load(profile), detect_language=detect_language)
+    report = await reward.judge(picture, case_of(request, await make_checklist(request)))
     if report.score is None and report.failed:
         reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
         raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")

@@ -28,7 +28,7 @@ from agent.terminal import (
     write_json,
 )
 from agent.types import Answer, StopReason, passes
-from evaluator.align import open_evaluator
+from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.images import open_image, open_mask, parse_size
@@ -176,14 +176,14 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
     picture = open_image(image)
     profile = load_profile(profile_name)
     with stdout_for_results() as stdout:
-        make_checklist, evaluator = open_evaluator(profile, detect_language=detect_language)
+        make_checklist, reward = open_evaluator(profile, detect_language=detect_language)
         warnings: tuple[str, ...] = ()
 
         async def work() -> Report:
             nonlocal warnings
             checklist = await make_checklist(request)
             warnings = checklist.warnings
-            return await evaluator.score(picture, request, checklist)
+            return await reward.judge(picture, case_of(request, checklist))
 
         try:
             report = asyncio.run(work())

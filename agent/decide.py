@@ -24,9 +24,10 @@ def meets_bar(report: Report, limits: Limits) -> bool:
     """True if the checks leave nothing to be wished for.
 
     The score must reach `accept_at`, every check that applies must have been answered (a check the judge FAILED on
-    could hide a fault), and every answer must pass: an average never buys off a check that is plainly wrong.
+    could hide a fault), every criterion must reach its floor, and every answer must pass: an average never buys off a check
+    that is plainly wrong.
     """
-    if report.score is None or report.score < limits.accept_at or report.failed:
+    if report.score is None or report.score < limits.accept_at or report.failed or report.below:
         return False
     applying = [v for v in report.verdicts if v.outcome is not Outcome.NOT_APPLICABLE]
     return bool(applying) and all(passes(v, limits.pass_at) for v in applying)
@@ -37,7 +38,7 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
 
     Pictures that meet the bar come before others (a higher score with unanswered checks in it does not beat them), then the
     higher score, then the earlier attempt. Attempts without a score never win over scored ones. If the best by that
-    was compared with others whose scores are as good (`tied`), the one that won most of these comparisons is the best.
+    was compared with others, the one that stands highest among them is the best.
     """
 
     def rank(index: int) -> tuple[bool, bool, float, int]:
@@ -49,7 +50,7 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
     if best is None or attempts[best].standing is None:
         return best
     compared = [index for index, attempt in enumerate(attempts) if attempt.standing is not None]
-    return max(compared, key=lambda index: (attempts[index].standing or 0.0, rank(index)))
+    return max(compared, key=lambda i: (meets_bar(attempts[i].report, limits), attempts[i].standing or 0.0, rank(i)))
 
 
 def tied(attempts: Sequence[Attempt], limits: Limits, margin: float) -> list[int]:
@@ -163,6 +164,8 @@ def _what_is_missing(attempts: Sequence[Attempt], best: int | None, limits: Limi
         parts.append(f"{len(wrong)} of {_count(len(applying), 'check')} did not pass")
     if report.failed:
         parts.append(f"{_count(report.failed, 'check')} could not be judged")
+    if report.below:
+        parts.append(f"below the floor: {_list(report.below)}")
     if not parts:
         parts.append(f"the best score {report.score:.2f} is below {limits.accept_at:g}")
     return " and ".join(parts)

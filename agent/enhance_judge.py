@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from agent.decide import best_of
+from agent.decide import best_of, tied
 from agent.types import Attempt
 from editors.backend import ImageBackend, ImageTask, open_backend, render
-from evaluator.align import AlignEvaluator, open_checklists
-from evaluator.judge import open_judge
-from evaluator.types import ChecklistMaker, Outcome, Report
+from evaluator.checklist import open_checklists
+from evaluator.reward import Reward, case_of, open_reward
+from evaluator.types import Case, ChecklistMaker, Outcome, Report, Shot
 from redraft.chat import ChatModel, open_chat
 from redraft.errors import BackendError
 from redraft.limits import Limits
@@ -31,12 +32,10 @@ class JudgeSelector:
     """A Selector that draws and judges. Of equal pictures, a rewrite's comes before the request's: the guard let the
     rewrite through, and it says more. Raises BackendError if nothing could be drawn or scored."""
 
-    def __init__(
-        self, builder: ChecklistMaker, backend: ImageBackend, evaluator: AlignEvaluator, limits: Limits
-    ) -> None:
+    def __init__(self, builder: ChecklistMaker, backend: ImageBackend, reward: Reward, limits: Limits) -> None:
         self._builder = builder
         self._backend = backend
-        self._evaluator = evaluator
+        self._reward = reward
         self._limits = limits
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="redraft-render")
 
@@ -49,11 +48,15 @@ class JudgeSelector:
         tasks.append(ImageTask(request, seed))
         loop = asyncio.get_running_loop()
         pictures = await loop.run_in_executor(self._painter, render, self._backend, tasks)
-        reports = await asyncio.gather(*(self._evaluator.score(picture, request, checklist) for picture in pictures))
+        case = case_of(request, checklist)
+        shots = [Shot((picture,), task.prompt) for picture, task in zip(pictures, tasks, strict=True)]
+        reports = await self._reward(case, shots)
         attempts = [
             Attempt(1, "generate", task.prompt, task.seed, "", None, report)
             for task, report in zip(tasks, reports, strict=True)
         ]
+        if self._reward.is_relative:
+            attempts = await self._place(case, shots, attempts)
         best = best_of(attempts, self._limits)
         if best is None or attempts[best].score is None:
             raise BackendError(f"the judge could not score any picture: {_why(reports)}")
@@ -63,6 +66,19 @@ class JudgeSelector:
         all_scores = (*scores, reports[-1].score)
         return Choice(usable[best], all_scores) if best < len(usable) else Choice(None, all_scores, (KEPT,))
 
+    async def _place(self, case: Case, shots: Sequence[Shot], attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The attempts with how they stand among those that compete for the best."""
+        margin = self._reward.margin
+        rivals = list(range(len(attempts))) if margin is None else tied(attempts, self._limits, margin)
+        if len(rivals) < 2:
+            return list(attempts)
+        reports = [attempts[at].report for at in rivals]
+        standings = await self._reward.compare(case, [shots[at] for at in rivals], reports)
+        placed = list(attempts)
+        for at, standing in zip(rivals, standings, strict=True):
+            placed[at] = replace(placed[at], standing=standing.value)
+        return placed
+
 
 def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSelector]:
     """The settings that shape its choice, and the selector. `engine` makes the checklists if the profile's rewriter
@@ -71,8 +87,6 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
     listing = engine if own is None or own == profile.rewriter.model else open_chat(own)
     limits = profile.limits
     checklists = open_checklists(profile, listing, detect_language=detect_language)
-    judge = open_judge(profile.need_judge(), limits.pass_at)
-    evaluator = AlignEvaluator(checklists, judge, profile.evaluator, pass_at=limits.pass_at)
     server = {"model": {"server": True}}
     settings = {
         "generator": profile.need_generator().model_dump(
@@ -80,11 +94,11 @@ def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSele
         ),
         "judge": profile.need_judge().model_dump(mode="json", exclude=server | {"explain": True}),
         "checklist": profile.checklist.model_dump(mode="json", exclude=server),
-        "aggregation": profile.evaluator.aggregation,
+        "evaluator": profile.evaluator.model_dump(mode="json"),
         "accept_at": limits.accept_at,
         "pass_at": limits.pass_at,
     }
-    return settings, JudgeSelector(checklists, open_backend(profile.need_generator()), evaluator, limits)
+    return settings, JudgeSelector(checklists, open_backend(profile.need_generator()), open_reward(profile), limits)
 
 
 def _why(reports: Sequence[Report]) -> str:

@@ -49,7 +49,7 @@ from agent.events import (
     StepProgress,
     Warned,
 )
-from agent.models import Chooser, Models
+from agent.models import Models
 from agent.runfolder import RunFolder, RunLog, save_picture
 from agent.strategies import (
     EDITOR,
@@ -82,9 +82,10 @@ from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_
 from editors.changes import is_unchanged
 from evaluator.checklist import list_content_words
 from evaluator.coverage import load_lexicon
-from evaluator.edits.types import Edit
+from evaluator.criteria.checks import judge_checks
 from evaluator.grounding import Box
-from evaluator.types import Check, Outcome, Report, RequestChecks
+from evaluator.reward import Reward
+from evaluator.types import Case, Check, Outcome, Report, RequestChecks, Shot
 from redraft.errors import InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
@@ -366,44 +367,77 @@ def _image_task(task: Task, ctx: Context, backend: ImageBackend) -> ImageTask:
 
 
 async def judge(state: State, runtime: Node) -> State:
+    """Scores the round's pictures together, all criteria at once. What is known of a picture is in the journal as soon as it
+    is known."""
     ctx = runtime.context
     log, number = ctx.log, state["round"]
-    mine = [(n, key) for n, key in enumerate(state["attempts"], start=1) if log.tasks[key].round == number]
     by_image: dict[str, list[tuple[int, str]]] = {}
-    for n, key in mine:
-        by_image.setdefault(log.images[key], []).append((n, key))
+    for n, key in enumerate(state["attempts"], start=1):
+        if log.tasks[key].round == number:
+            by_image.setdefault(log.images[key], []).append((n, key))
     same = {image for image, tasks in by_image.items() if all(key in log.unchanged for _, key in tasks)}
-    checks = tuple(state["checks"])
+    new = [image for image in by_image if image not in log.reports and image not in same]
 
-    async def judge_image(image: str) -> None:
-        picture: Image.Image = await asyncio.to_thread(ctx.store.get, image)
-        if image not in log.reports and image not in same:
-            async with ctx.models.calls:
-                if state.get("source") is None:
-                    report = await ctx.models.evaluator.score(picture, state["request"], checks)
-                else:
-                    report = await judge_edit(picture, state, ctx)
-            unchecked = () if log.checklist is None else log.checklist.unchecked
-            log.put_report(image, replace(report, unchecked=unchecked))
+    async def save(image: str) -> None:
         for n, key in by_image[image]:
             attempt = log.attempt(key)
             path = ctx.folder.picture(n, attempt)
+            picture = await asyncio.to_thread(ctx.store.get, image)
             await asyncio.to_thread(save_picture, picture, path, state["request"], attempt, ctx.models.names)
             runtime.stream_writer(Judged(n, attempt, path))
 
+    async def keep(index: int, report: Report) -> None:
+        log.put_report(new[index], report)
+        await save(new[index])
+
     async with step("judge", number, runtime):
-        # All of them end before the first error is raised: what other judges found is kept.
-        outcomes = await asyncio.gather(*(judge_image(image) for image in by_image), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        for image in by_image:
+            if image not in new:
+                await save(image)
+        if new:
+            case, reward = await _case(state, ctx), _reward(state, ctx)
+            shots = [await _shot(image, by_image[image][0][1], ctx) for image in new]
+            await reward(case, shots, calls=ctx.models.calls, seen=keep)
     return {}
+
+
+def _reward(state: State, ctx: Context) -> Reward:
+    if state.get("source") is None:
+        return ctx.models.reward
+    assert ctx.models.editing is not None, "Run.start sees to it"
+    return ctx.models.editing.reward
+
+
+async def _case(state: State, ctx: Context) -> Case:
+    """What the pictures of the run are judged against."""
+    made = ctx.log.checklist
+    unchecked = () if made is None else made.unchecked
+    if state.get("source") is None:
+        return Case(state["request"], tuple(state["checks"]), unchecked=unchecked)
+    checks, before = ctx.log.edit_checks, ctx.log.source
+    assert checks is not None, "the checklist comes before the pictures"
+    assert before is not None
+    mask = state.get("mask")
+    return Case(
+        state["request"],
+        checks.wanted,
+        checks.kept,
+        source=await asyncio.to_thread(ctx.store.get, _source(state)),
+        mask=None if mask is None else await asyncio.to_thread(ctx.store.get, mask),
+        known=unanswerable_edit(checks, before),
+        unchecked=unchecked,
+    )
+
+
+async def _shot(image: str, key: str, ctx: Context) -> Shot:
+    return Shot((await asyncio.to_thread(ctx.store.get, image),), ctx.log.tasks[key].prompt)
 
 
 async def conclude(state: State, runtime: Node) -> State:
     ctx = runtime.context
-    if ctx.models.chooser is not None:
-        await _compare(state, ctx, ctx.models.chooser)
+    reward = _reward(state, ctx)
+    if reward.is_relative:
+        await _compare(state, ctx, reward)
     attempts = ctx.log.attempts(state["attempts"])
     elapsed = ctx.clock.seconds()
     decision = decide(attempts, ctx.limits, elapsed, cancelled=ctx.stop.is_set())
@@ -412,18 +446,22 @@ async def conclude(state: State, runtime: Node) -> State:
     return {"decision": decision, "elapsed_s": elapsed}
 
 
-async def _compare(state: State, ctx: Context, chooser: Chooser) -> None:
-    """Has the pictures that are equally good by their scores compared with one another, unless these were already."""
+async def _compare(state: State, ctx: Context, reward: Reward) -> None:
+    """Has the pictures that compete for the best compared with one another, unless these were already: all, or with a
+    margin those that are equally good by their scores."""
     attempts = ctx.log.attempts(state["attempts"])
-    images = list(dict.fromkeys(attempts[index].image for index in tied(attempts, ctx.limits, chooser.margin)))
+    if reward.margin is None:
+        rivals = [index for index, attempt in enumerate(attempts) if attempt.score is not None]
+    else:
+        rivals = tied(attempts, ctx.limits, reward.margin)
+    keys = {attempts[index].image: state["attempts"][index] for index in reversed(rivals)}
+    images = list(dict.fromkeys(attempts[index].image for index in rivals))
     if len(images) < 2 or set(images) == ctx.log.standings.keys():
         return
-    pictures = [await asyncio.to_thread(ctx.store.get, image) for image in images]
-    image = state.get("source")
-    source = None if image is None else await asyncio.to_thread(ctx.store.get, image)
-    async with ctx.models.calls:
-        rates = await chooser.judge(state["request"], pictures, source)
-    ctx.log.put_standings(dict(zip(images, rates, strict=True)))
+    shots = [await _shot(image, keys[image], ctx) for image in images]
+    reports = [ctx.log.reports[image] for image in images]
+    standings = await reward.compare(await _case(state, ctx), shots, reports, calls=ctx.models.calls)
+    ctx.log.put_standings(dict(zip(images, standings, strict=True)))
 
 
 async def ask(state: State, runtime: Node) -> State:
@@ -483,8 +521,7 @@ async def look_at_source(state: State, ctx: Context) -> None:
     if not checks.wanted:
         raise InputError("the instruction asks for nothing; say what is to change in the picture")
     both = (*checks.wanted, *checks.kept)
-    async with models.calls:
-        report = await models.evaluator.score(source, state["request"], both)
+    report = await models.reward.only("checks").judge(source, Case(state["request"], both), calls=models.calls)
     log.put_source(report)
     checks = keep_what_was_there(checks, report, ctx.limits.pass_at)
     log.put_edit_checks(checks)
@@ -495,19 +532,6 @@ async def look_at_source(state: State, ctx: Context) -> None:
         question = one_line(failed[0].check.question)
         warnings = (f'this edit cannot be checked: the judge has no answer to "{question}"',)
     log.put_checklist(RequestChecks((*checks.wanted, *checks.kept), unchecked=unchecked, warnings=warnings))
-
-
-async def judge_edit(picture: Image.Image, state: State, ctx: Context) -> Report:
-    """The report on a result of an edit of the user's picture."""
-    assert ctx.models.editing is not None, "Run.start sees to it"
-    source = await asyncio.to_thread(ctx.store.get, _source(state))
-    mask = state.get("mask")
-    where = None if mask is None else await asyncio.to_thread(ctx.store.get, mask)
-    checks, before = ctx.log.edit_checks, ctx.log.source
-    assert checks is not None, "the checklist comes before the pictures"
-    assert before is not None
-    known = unanswerable_edit(checks, before)
-    return await ctx.models.editing.evaluator(Edit(source, picture, state["request"]), checks, where, known)
 
 
 async def plan_edit(state: State, runtime: Node) -> State:
@@ -697,8 +721,8 @@ async def _situation(
     async def look(questions: Sequence[str]) -> list[float | None]:
         checks = [Check("probe", question) for question in questions]
         async with ctx.models.calls:
-            seen = await ctx.models.evaluator.score(image, state["request"], tuple(checks))
-        return [verdict.probability for verdict in seen.verdicts]
+            verdicts = await judge_checks(ctx.models.judge, image, request=state["request"], checks=tuple(checks))
+        return [verdict.probability for verdict in verdicts]
 
     situation = Situation(
         request=state["request"],

@@ -11,20 +11,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from PIL import Image
-
-from agent.edit_judging import EditEvaluator
 from editors.backend import ImageBackend, open_backend
-from evaluator.align import AlignEvaluator, open_evaluator
 from evaluator.answering import Answerer, ChatAnswerer, JudgeAnswerer
+from evaluator.checklist import open_checklists
+from evaluator.criteria import Parts
 from evaluator.edits.checks import EditChecklistBuilder, OverallEditChecks
 from evaluator.edits.types import EditChecklistMaker
 from evaluator.grounding import Grounder, open_grounder
-from evaluator.pairs.judges import GroupJudge, LikertJudge, ThurstoneRanks, WinRates, YesNoPairJudge
-from evaluator.types import Checklist, ChecklistMaker, Report, RequestChecks
+from evaluator.judge import open_judge
+from evaluator.reward import Reward, open_reward
+from evaluator.types import ChecklistMaker, Judge
 from redraft.chat import ChatModel, open_chat
 from redraft.profiles import BackendConfig, ModelConfig, Profile, load_part
 from redraft.scope import Scope, open_scope
@@ -35,20 +33,6 @@ from rewriter.turns import TurnReader, open_turn_reader
 from rewriter.types import Rewriter
 
 OpenChat = Callable[[ModelConfig], ChatModel]
-
-
-class Evaluator(Protocol):
-    """Judges one picture against a checklist made from `prompt`, the user's own."""
-
-    async def score(self, image: Image.Image, prompt: str, checklist: RequestChecks | Checklist) -> Report: ...
-
-
-@dataclass(frozen=True)
-class Chooser:
-    """Who chooses among pictures whose scores lie within `margin`."""
-
-    judge: GroupJudge
-    margin: float = 0.02
 
 
 def _one_worker() -> ThreadPoolExecutor:
@@ -74,13 +58,14 @@ class CallLimit:
 class Editing:
     """What a run needs to edit pictures.
 
+    reward:   scores the results of an edit of a picture that the user gave.
     grounder: says where a step is to change something, if neither the user, the planner nor the judge does.
     """
 
     editor: ImageBackend
     planner: Planner
     checks: EditChecklistMaker
-    evaluator: EditEvaluator
+    reward: Reward
     grounder: Grounder | None = None
 
 
@@ -92,10 +77,11 @@ class Models:
     names:       role to model name, written to run.json and into the pictures.
     renderer:    the one thread in which the backends work.
     calls:       shared by all chat and judge calls.
+    judge:       answers checks by itself, for the planner and for questions about pictures.
+    reward:      scores what is drawn.
     editing:     None: a run only ever draws.
     gallery:     further generators by name, for the strategies that use several.
     one_at_a_time: whether the weights of the other generators are let go before one draws.
-    chooser:     None: of equally good pictures the first is the best.
     turn_reader: reads a person's turns in a conversation; None: only commands are understood.
     answerer:    answers questions about pictures; None: there are no answers.
     scope:       what the models know; None: everything.
@@ -104,7 +90,8 @@ class Models:
     checklist_maker: ChecklistMaker
     rewriter: Rewriter
     generator: ImageBackend
-    evaluator: Evaluator
+    judge: Judge
+    reward: Reward
     batch_size: int = 4
     names: Mapping[str, str] = field(default_factory=dict)
     renderer: ThreadPoolExecutor = field(default_factory=_one_worker)
@@ -112,7 +99,6 @@ class Models:
     editing: Editing | None = None
     gallery: Mapping[str, ImageBackend] = field(default_factory=dict)
     one_at_a_time: bool = False
-    chooser: Chooser | None = None
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
     scope: Scope | None = None
@@ -140,54 +126,40 @@ def open_models(
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
     generator = open_backend(drawing)
-    checklist_maker, evaluator = open_evaluator(profile, listing, detect_language=detect_language)
+    judge = open_judge(judging, profile.limits.pass_at)
+    parts = Parts(profile, judge, chat)
     served = [model for model in (profile.rewriter.model, own, judging.model) if model is not None]
     return Models(
-        checklist_maker=checklist_maker,
+        checklist_maker=open_checklists(profile, listing, detect_language=detect_language),
         rewriter=CoTRewriter(rewriting, profile.rewriter),
         generator=generator,
-        evaluator=evaluator,
+        judge=judge,
+        reward=open_reward(profile, parts),
         batch_size=drawing.batch_size,
         names={
             "rewriter": rewriting.name,
             "generator": generator.name,
-            "judge": evaluator.judge.name,
+            "judge": judge.name,
             "checklist": listing.name,
             **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
         # A model in this process answers the calls that wait at the same time in one batch.
         calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in served)),
-        editing=_open_editing(profile, profile.editor, rewriting, evaluator, chat)
-        if profile.editor and editing
-        else None,
+        editing=_open_editing(profile, profile.editor, rewriting, parts) if profile.editor and editing else None,
         gallery={each.name: open_backend(each) for each in profile.gallery},
         one_at_a_time=profile.search.one_at_a_time,
-        chooser=_open_chooser(profile),
         turn_reader=_open_turn_reader(profile, rewriting) if conversing else None,
-        answerer=_open_answerer(profile, evaluator, chat) if conversing else None,
+        answerer=_open_answerer(profile, parts) if conversing else None,
         scope=open_scope(profile),
     )
 
 
-def _open_chooser(profile: Profile) -> Chooser | None:
-    if profile.evaluator.ties == "first":
-        return None
-    judge = profile.need_judge()
-    chat, least = open_chat(judge.model), judge.min_label_mass
-    likert = profile.evaluator.ties == "likert"
-    chooses = ThurstoneRanks(LikertJudge(chat, least)) if likert else WinRates(YesNoPairJudge(chat, least))
-    return Chooser(chooses, profile.evaluator.tie_margin)
-
-
-def _open_editing(
-    profile: Profile, editor: BackendConfig, rewriting: ChatModel, evaluator: AlignEvaluator, chat: OpenChat
-) -> Editing:
+def _open_editing(profile: Profile, editor: BackendConfig, rewriting: ChatModel, parts: Parts) -> Editing:
     checks: EditChecklistMaker
-    judging = profile.need_judge()
     if profile.edit_checks is not None:
-        checks = load_part(profile.edit_checks)(evaluator.judge, profile.limits.pass_at)
-    elif judging.model.kind == "openai":
-        checks = EditChecklistBuilder(chat(judging.model))
+        checks = load_part(profile.edit_checks)(parts.judge, profile.limits.pass_at)
+    elif profile.need_judge().model.kind == "openai":
+        checks = EditChecklistBuilder(parts.chat)
     else:
         checks = OverallEditChecks()
     planner = load_part(profile.planner)() if profile.planner else open_planner(rewriting, profile.rewriter)
@@ -195,7 +167,7 @@ def _open_editing(
         editor=open_backend(editor),
         planner=planner,
         checks=checks,
-        evaluator=EditEvaluator(evaluator.judge, aggregation=profile.evaluator.edit_aggregation),
+        reward=open_reward(profile, parts, edits=True),
         grounder=None if profile.grounder is None else open_grounder(profile.grounder),
     )
 
@@ -207,11 +179,10 @@ def _open_turn_reader(profile: Profile, rewriting: ChatModel) -> TurnReader:
     return reader
 
 
-def _open_answerer(profile: Profile, evaluator: AlignEvaluator, chat: OpenChat) -> Answerer:
+def _open_answerer(profile: Profile, parts: Parts) -> Answerer:
     if profile.answerer is not None:
-        answerer: Answerer = load_part(profile.answerer)(evaluator.judge)
+        answerer: Answerer = load_part(profile.answerer)(parts.judge)
         return answerer
-    judging = profile.need_judge()
-    if judging.model.kind == "openai":
-        return ChatAnswerer(chat(judging.model))
-    return JudgeAnswerer(evaluator.judge)
+    if profile.need_judge().model.kind == "openai":
+        return ChatAnswerer(parts.chat)
+    return JudgeAnswerer(parts.judge)

@@ -20,7 +20,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from agent.edit_judging import nothing_done
 from agent.types import Attempt, Branch, EditPlan, StopReason, Task
 from evaluator.edits.types import EditChecks
+from evaluator.reward import Standing
 from evaluator.types import Check, Report, RequestChecks
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -48,6 +49,7 @@ FORMAT = 3
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 _TASK = TypeAdapter(Task)
 _REPORT = TypeAdapter(Report)
+_STANDING = TypeAdapter(Standing)
 _PLAN = TypeAdapter(Plan)
 _EDIT_PLAN = TypeAdapter(EditPlan)
 _PLACE: TypeAdapter[Box | None] = TypeAdapter(Box | None)
@@ -386,8 +388,8 @@ class RunLog:
         """By round: what was planned before it."""
         self.levels: dict[int, tuple[Branch, ...]] = {}
         """By round: what became of its candidates."""
-        self.standings: dict[str, float | None] = {}
-        """By image hash: win rates of the pictures that were last compared with one another."""
+        self.standings: dict[str, Standing] = {}
+        """By image hash: how the pictures stand that were last compared with one another."""
         self._journal = Journal(path, "run", advice="the run cannot be resumed")
         for entry in self._journal:
             try:
@@ -405,6 +407,10 @@ class RunLog:
     def attempt(self, key: str) -> Attempt:
         """The attempt that the task `key` became. KeyError if it was not drawn and judged."""
         task, image, same = self.tasks[key], self.images[key], key in self.unchanged
+        standing = self.standings.get(image)
+        report = nothing_done(self.checklist.checks if self.checklist else ()) if same else self.reports[image]
+        if standing is not None and standing.readings:
+            report = replace(report, readings={**report.readings, **standing.readings})
         return Attempt(
             task.round,
             task.kind,
@@ -412,12 +418,12 @@ class RunLog:
             task.seed,
             image,
             task.source or task.parent,
-            nothing_done(self.checklist.checks if self.checklist else ()) if same else self.reports[image],
+            report,
             task.negative_prompt,
             task.root,
             task.steps,
             same,
-            self.standings.get(image),
+            None if standing is None else standing.value,
             task.draft,
             self.steps.get(key, 0),
             task.noise,
@@ -459,9 +465,11 @@ class RunLog:
     def put_report(self, image: str, report: Report) -> None:
         self._put(("report", image), _REPORT.dump_python(report, mode="json"))
 
-    def put_standings(self, standings: Mapping[str, float | None]) -> None:
-        """Win rates of the pictures that are the best by their scores; they replace those of an earlier round."""
-        self._put(("standings",), dict(standings))
+    def put_standings(self, standings: Mapping[str, Standing]) -> None:
+        """How the pictures stand that compete for the best; they replace those of an earlier round."""
+        self._put(
+            ("standings",), {i: _STANDING.dump_python(standing, mode="json") for i, standing in standings.items()}
+        )
 
     def put_source(self, report: Report) -> None:
         self._put(("source",), _REPORT.dump_python(report, mode="json"))
@@ -523,7 +531,11 @@ class RunLog:
             case ("report", image):
                 self.reports[image] = _REPORT.validate_python(value)
             case ("standings",):
-                self.standings = {_hash(image): rate for image, rate in value.items()}
+                # Journals of before had the bare number.
+                self.standings = {
+                    _hash(image): _STANDING.validate_python(made if isinstance(made, dict) else {"value": made})
+                    for image, made in value.items()
+                }
             case ("source",):
                 self.source = _REPORT.validate_python(value)
             case ("plan", name):

@@ -13,13 +13,12 @@ from dataclasses import replace
 
 from PIL import Image
 
-from agent.edit_judging import EditEvaluator
 from agent.models import Editing, Models
 from editors.backend import ImageBackend, ImageTask
 from editors.testing import FakeBackend
-from evaluator.align import AlignEvaluator
 from evaluator.edits.types import EditChecks
 from evaluator.grounding import Grounder
+from evaluator.reward import checks_reward, edit_reward
 from evaluator.testing import FakeChecklistBuilder, FakeEditChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Judge
 from rewriter.plan import Planner
@@ -60,7 +59,7 @@ def drawn_from(image: Image.Image) -> tuple[str, int]:
 def with_judge(models: Models, judge: Judge) -> Editing:
     """What `models` edit with, but for the judge of edits."""
     assert models.editing is not None
-    return replace(models.editing, evaluator=EditEvaluator(judge))
+    return replace(models.editing, reward=edit_reward(judge))
 
 
 class FakeAnswerer:
@@ -96,14 +95,15 @@ def fake_models(
             editor=editor or FakeBackend(name="fake editor", paint=paint),
             planner=planner,
             checks=FakeEditChecklistBuilder(lambda _: EditChecks(checks, kept)),
-            evaluator=EditEvaluator(judge),
+            reward=edit_reward(judge),
             grounder=grounder,
         )
     return Models(
         checklist_maker=builder,
         rewriter=rewriter or FakeRewriter(),
         generator=backend or FakeBackend(paint=paint),
-        evaluator=AlignEvaluator(builder, judge),
+        judge=judge,
+        reward=checks_reward(judge),
         batch_size=batch_size,
         names={"rewriter": "fake rewriter", "generator": "fake", "judge": judge.name},
         editing=editing,

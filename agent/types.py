@@ -105,8 +105,8 @@ class Attempt:
     `parent`: the picture that was edited, or the draft that was finished. A `draft` is never handed back or accepted.
     `denoiser_steps`: what it cost. `noise` and `backend` are those of its task.
 
-    `unchanged`: the editor gave its source back; such an attempt has failed, and has no score. `standing`: win rate
-    among the best, if they were compared two by two.
+    `unchanged`: the editor gave its source back; such an attempt has failed, and has no score. `standing`: how
+    it stands among those that it was compared with, higher is better.
     """
 
     round: int

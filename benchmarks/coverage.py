@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from eval_suites.benchmarks.cutouts import prompts
-from evaluator.align import open_checklists
+from evaluator.checklist import open_checklists
 from evaluator.coverage import Coverage, find_coverage
 from evaluator.types import Check
 from mini.judge import lexicon

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from editors.backend import ImageTask, open_backend, render
-from evaluator.align import open_evaluator
+from evaluator.reward import case_of, open_evaluator
 from redraft.chat import ChatReply
 from redraft.errors import RedraftError
 from redraft.profiles import Profile, load_profile
@@ -31,7 +31,7 @@ from rewriter.reply import review
 from rewriter.styles import load_style
 from rewriter.train.data import style_and_rules
 from rewriter.train.image_reward import ImageReward, RewardSample, RewardSettings, ScoredSample, Scores, Wish, seeds_of
-from rewriter.train.rewards import alignment, format_term, intent_penalty
+from rewriter.train.rewards import format_term, intent_penalty
 
 WAYS = ("batched", "one by one")
 
@@ -40,7 +40,7 @@ class OneByOne:
     """The reward as a plain loop: one picture drawn, then judged, then the next."""
 
     def __init__(self, profile: Profile) -> None:
-        _, self._evaluator = open_evaluator(profile)
+        self._make_checklist, self._reward = open_evaluator(profile)
         self._backend = open_backend(profile.generator)
         _, self._rules = style_and_rules(profile.rewriter.style, profile.rewriter.target)
         self._settings = RewardSettings()
@@ -59,11 +59,11 @@ class OneByOne:
             key = (sample.request, read.prompt)
             if key not in known:
                 if sample.request not in checklists:
-                    checklists[sample.request] = await self._evaluator.checklist(sample.request)
+                    checklists[sample.request] = await self._make_checklist(sample.request)
                 task = ImageTask(read.prompt, seeds_of(sample.request, self._settings)[0])
                 [image] = render(self._backend, [task])
-                report = await self._evaluator.score(image, sample.request, checklists[sample.request])
-                known[key] = alignment(report, self._evaluator.aggregation)
+                report = await self._reward.judge(image, case_of(sample.request, checklists[sample.request]))
+                known[key] = None if report.failed else report.score
             aligned = known[key]
             penalty = intent_penalty(len(read.findings))
             reward = None if aligned is None else aligned + self._settings.format_weight * form - penalty
@@ -81,14 +81,14 @@ class Batched:
     """`ImageReward` as the trainer has it, but with nothing remembered from step to step."""
 
     def __init__(self, profile: Profile) -> None:
-        _, self._evaluator = open_evaluator(profile)
+        self._make_checklist, self._reward = open_evaluator(profile)
         self._backend = open_backend(profile.generator)
         _, self._rules = style_and_rules(profile.rewriter.style, profile.rewriter.target)
         judging = 2 * profile.judge.model.local.micro_batch
         self._settings = RewardSettings(batch_size=profile.generator.batch_size, judging=judging)
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
-        reward = ImageReward(self._backend, self._evaluator, self._rules, self._settings)
+        reward = ImageReward(self._backend, self._make_checklist, self._reward, self._rules, self._settings)
         try:
             return await reward(samples)
         finally:

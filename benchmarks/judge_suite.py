@@ -29,6 +29,7 @@ from agent.models import open_models
 from eval_suites.pictures import Work, evaluate
 from eval_suites.runner import open_journal
 from eval_suites.suite import Answered, Condition, Data, Item, Question, Reporter, Suite, share_right
+from evaluator.reward import case_of
 from evaluator.types import Check
 from mini.world.raster import draw
 from mini.world.sampling import sample_pair
@@ -119,10 +120,12 @@ async def run_suite(
         load=lambda *_: Data((), ()), place=lambda item, _: f"{item.id}.png", value=share_right,
     )  # fmt: skip
     models = open_models(profile)
-    await models.evaluator.score(Image.new("RGB", (256, 256)), "", (items[0].questions[0].check,))  # loads the model
+    await models.reward.judge(
+        Image.new("RGB", (256, 256)), case_of("", (items[0].questions[0].check,))
+    )  # loads the model
     with open_journal(out, {}) as journal:
         work = Work(
-            suite=suite, models=models, reporter=Reporter("own", models.evaluator, models.checklist_maker), limits=Limits(),
+            suite=suite, models=models, reporter=Reporter("own", models.reward, models.checklist_maker), limits=Limits(),
             journal=journal, store=ImageStore(out / "state" / "images"), out=out, images=1, seed=0, given=folder,
         )  # fmt: skip
         with watch:

@@ -13,19 +13,17 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from agent.models import Evaluator
 from eval_suites import measures
 from eval_suites.edits import EDIT_METHODS, open_edit_judge
 from eval_suites.measures import dots, judge_sections
 from eval_suites.pairs import Attack, Comparer, JudgeData, JudgeSuite, Pair, Preference, Rated, Shown
-from eval_suites.pictures import NoChecklists
 from eval_suites.runner import Evaluation, hash_data, note_count, spread_evenly
-from evaluator.align import AlignEvaluator
 from evaluator.edits.types import Edit, EditJudge
 from evaluator.judge import open_judge
 from evaluator.pairs.judges import LikertJudge, PairJudge, PicturePair, WordsPairJudge, YesNoPairJudge
 from evaluator.pairs.ranking import better
-from evaluator.types import Check, Outcome
+from evaluator.reward import Reward, checks_reward
+from evaluator.types import Case, Check, Outcome
 from redraft.chat import open_chat
 from redraft.errors import InputError
 from redraft.images import open_image
@@ -99,15 +97,15 @@ class PointwiseComparer:
 
     ordered = False
 
-    def __init__(self, evaluator: Evaluator, name: str) -> None:
-        self._evaluator = evaluator
+    def __init__(self, reward: Reward, name: str) -> None:
+        self._reward = reward
         self.name = f"pointwise {name}"
 
     async def __call__(self, pair: Shown, run: int) -> Preference:
         check = pair.check or whole(pair.prompt)
         scores = []
         for image in (pair.first, pair.second):
-            report = await self._evaluator.score(image, pair.prompt, (check,))
+            report = await self._reward.judge(image, Case(pair.prompt, (check,)))
             if report.score is None:
                 failed = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED]
                 return Preference(None, failure=failed[0] if failed else "no answer")
@@ -269,7 +267,7 @@ async def judge_pairs(
 
 
 async def judge_ratings(
-    rated: Sequence[Rated], evaluator: Evaluator, name: str, plan: JudgePlan, journal: Journal, done: Callable[[], None]
+    rated: Sequence[Rated], reward: Reward, name: str, plan: JudgePlan, journal: Journal, done: Callable[[], None]
 ) -> dict[str, Any]:
     """Rank correlation of the judge's scores with people's ratings."""
     gate = asyncio.Semaphore(plan.at_once)
@@ -282,7 +280,7 @@ async def judge_ratings(
             async with gate:
                 image = await asyncio.to_thread(open_image, item.picture)
                 keys.add(key)
-                return (await evaluator.score(image, item.prompt, (whole(item.prompt),))).score
+                return (await reward.judge(image, Case(item.prompt, (whole(item.prompt),)))).score
 
         known = journal.get(("score", key))
         score: float | None = await journal.aonce(("score", key), make, again=known is None and key not in keys)
@@ -361,8 +359,8 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
                 )
                 figures["defences"] = DEFENCES if defences else ""
             if data.rated:
-                evaluator = AlignEvaluator(NoChecklists(), open_judge(judging))
-                figures |= await judge_ratings(data.rated, evaluator, judge.name, plan, journal, done)
+                reward = checks_reward(open_judge(judging))
+                figures |= await judge_ratings(data.rated, reward, judge.name, plan, journal, done)
             return figures
 
         count = count_answers(data, judge, other, plan, len(attacks), len(defences))
@@ -426,4 +424,4 @@ def open_defences(profile: Profile, method: str, edits: bool) -> dict[str, Compa
 
 def _pointwise(profile: Profile, config: JudgeConfig, suffix: str) -> Comparer:
     judge = open_judge(config)
-    return PointwiseComparer(AlignEvaluator(NoChecklists(), judge, profile.evaluator), judge.name + suffix)
+    return PointwiseComparer(checks_reward(judge, aggregation=profile.evaluator.aggregation), judge.name + suffix)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.models import Evaluator, Models, open_models
+from agent.models import Models, open_models
 from agent.run import Run
 from agent.types import Attempt, StopReason, missed, stable_key
 from editors.backend import ImageTask, render
@@ -30,8 +30,8 @@ from eval_suites.runner import (
     write_tables,
 )
 from eval_suites.suite import Answered, Condition, Data, Item, Made, Reporter, Results, Suite
-from evaluator.align import open_evaluator
-from evaluator.types import Check, Checklist, ChecklistMaker, Outcome, RequestChecks
+from evaluator.reward import Reward, open_evaluator
+from evaluator.types import Case, Check, Checklist, ChecklistMaker, Outcome, RequestChecks, Shot
 from redraft.errors import BackendError, InputError
 from redraft.images import ImageStore, open_image
 from redraft.journal import Journal
@@ -199,10 +199,13 @@ class Work:
         made = await self.many(item, rewritten)
         checks = await self.checklist(item, "own", self.models.checklist_maker)
         reports = [
-            await self.judged(picture, item.prompt, checks, "own", self.models.evaluator) for picture in made.pictures
+            await self.judged(picture, item.prompt, checks, "own", self.models.reward) for picture in made.pictures
         ]
         scores = [report["score"] for report in reports]
-        best = max(range(len(scores)), key=lambda i: (scores[i] is not None, scores[i] or 0.0, -i))
+        places = dict.fromkeys(range(len(scores)), 0.0)
+        if self.models.reward.is_relative:
+            places = await self.places(item, made.pictures, checks, scores=scores)
+        best = max(places, key=lambda i: (scores[i] is not None, places[i], scores[i] or 0.0, -i))
         return replace(made, pictures=(made.pictures[best],))
 
     async def loop(self, item: Item) -> Made:
@@ -263,14 +266,13 @@ class Work:
         made = await self.journal.aonce(("checklist", f"{who}: {item.prompt}"), make)
         return tuple(Check(*pair) for pair in made)
 
-    async def judged(self, picture: str, prompt: str, checks: Checklist, who: str, by: Evaluator) -> dict[str, Any]:
+    async def judged(self, picture: str, prompt: str, checks: Checklist, who: str, by: Reward) -> dict[str, Any]:
         """Score and verdicts, from the journal if it has them. Those with failed checks are asked for again once in a
         process: the judge may have been down."""
 
         async def make() -> dict[str, Any]:
             image = await asyncio.to_thread(self.store.get, picture)
-            async with self.models.calls:
-                report = await by.score(image, prompt, checks)
+            report = await by.judge(image, Case(prompt, checks), calls=self.models.calls)
             verdicts = [
                 [_settled(v.probability) if v.outcome is Outcome.SCORED else None, v.reason, v.outcome.value]
                 for v in report.verdicts
@@ -285,6 +287,26 @@ class Work:
         value: dict[str, Any] = await self.journal.aonce(("judged", key), make, again=failed and key not in self._asked)
         return value
 
+    async def places(
+        self, item: Item, pictures: Sequence[str], checks: Checklist, *, scores: Sequence[float | None]
+    ) -> dict[int, float]:
+        """How those pictures of an item stand that compete for the best, by a reward that compares."""
+        top, margin = max((s for s in scores if s is not None), default=0.0), self.models.reward.margin
+        known = {i: score for i, score in enumerate(scores) if score is not None}
+        rivals = [i for i, score in known.items() if margin is None or score >= top - margin]
+        if len(rivals) < 2:
+            return dict.fromkeys(rivals or range(len(pictures)), 0.0)
+
+        async def make() -> list[float | None]:
+            shots = [Shot((await asyncio.to_thread(self.store.get, pictures[i]),)) for i in rivals]
+            case, reward, calls = Case(item.prompt, checks), self.models.reward, self.models.calls
+            reports = await reward(case, shots, calls=calls)
+            return [standing.value for standing in await reward.compare(case, shots, reports, calls=calls)]
+
+        key = stable_key({"standings": [pictures[i] for i in rivals], "prompt": item.prompt})
+        made: list[float | None] = await self.journal.aonce(("standings", key), make)
+        return {i: standing or 0.0 for i, standing in zip(rivals, made, strict=True)}
+
     async def answer(self, item: Item, made: Made) -> Answered:
         """The reporter's verdicts on what a condition shows."""
         if item.questions:
@@ -293,7 +315,7 @@ class Work:
             checks = await self.checklist(item, self.reporter.name, self.reporter.builder)
         rows = []
         for picture in made.pictures:
-            report = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.evaluator)
+            report = await self.judged(picture, item.prompt, checks, self.reporter.name, self.reporter.reward)
             rows.append(tuple((p, reason, state) for p, reason, state in report["verdicts"]))
         return Answered(made, checks, tuple(rows))
 
@@ -489,10 +511,10 @@ def run_pictures(suite: Suite, evaluation: Evaluation) -> dict[str, Any]:
     with evaluation.open(**settings) as journal:
         with evaluation.console.status("opening the models"):
             models = open_models(profile)
-            reporter = suite.reporter or Reporter("own", models.evaluator, models.checklist_maker)
+            reporter = suite.reporter or Reporter("own", models.reward, models.checklist_maker)
             if reporting is not None:
-                builder, evaluator = open_evaluator(reporting, detect_language=detect_language)
-                reporter = Reporter(f"report: {reporting.name}", evaluator, builder)
+                builder, reward = open_evaluator(reporting, detect_language=detect_language)
+                reporter = Reporter(f"report: {reporting.name}", reward, builder)
         work = Work(
             suite=suite,
             models=models,

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from evaluator.reward import Reward
 from evaluator.types import Check, Checklist
 
 if TYPE_CHECKING:
-    from agent.models import Evaluator
     from eval_suites.runner import Evaluation
     from evaluator.types import ChecklistMaker
 
@@ -82,7 +82,7 @@ class Reporter:
     """Who answers the suite's questions; `builder` makes checklists if a suite has none. The system's is "own"."""
 
     name: str
-    evaluator: Evaluator
+    reward: Reward
     builder: ChecklistMaker
 
 

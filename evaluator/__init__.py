@@ -1,14 +1,14 @@
-"""Judges pictures against a request: checklist, coverage, judges, and one score.
+"""Judges pictures against a request: checklist, coverage, judges, criteria, and one reward.
 
-    from evaluator import find_coverage, open_evaluator
+    from evaluator import case_of, open_evaluator
     from redraft.profiles import load_profile
 
     async def judge(image):
-        builder, evaluator = open_evaluator(load_profile("mini"))
+        make_checklist, reward = open_evaluator(load_profile("mini"))
         request = "a red star above a boat"
-        checks = await evaluator.checklist(request)             # once, from the user's own words
-        print(find_coverage(request, checks).uncovered)         # words that no check asks about
-        report = await evaluator.score(image, request, checks)
+        made = await make_checklist(request)                    # once, from the user's own words
+        print(made.unchecked)                                   # words that no check asks about
+        report = await reward.judge(image, case_of(request, made))
         print(report.score, report.feedback, report.check_rows())
 
 `evaluator.edits` scores edits, `evaluator.pairs` compares pictures, `evaluator.train` trains a judge.
@@ -20,13 +20,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluator.align import AlignEvaluator, open_evaluator
     from evaluator.checklist import ChecklistBuilder
     from evaluator.combine import aggregate, open_combine
     from evaluator.coverage import Coverage, find_coverage, load_lexicon
     from evaluator.judge import open_judge
     from evaluator.keypoints import KeyPoint, all_keypoints, find_keypoint
-    from evaluator.reward import Reward, checks_reward
+    from evaluator.reward import Reward, case_of, checks_reward, open_evaluator, open_reward
     from evaluator.types import (
         Case,
         Check,
@@ -44,13 +43,12 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
-    "align": ("AlignEvaluator", "open_evaluator"),
     "checklist": ("ChecklistBuilder",),
     "combine": ("aggregate", "open_combine"),
     "coverage": ("Coverage", "find_coverage", "load_lexicon"),
     "judge": ("open_judge",),
     "keypoints": ("KeyPoint", "all_keypoints", "find_keypoint"),
-    "reward": ("Reward", "checks_reward"),
+    "reward": ("Reward", "case_of", "checks_reward", "open_evaluator", "open_reward"),
     "types": (
         "Case",
         "Check",
@@ -70,7 +68,6 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "AlignEvaluator",
     "Case",
     "Check",
     "Checklist",
@@ -90,6 +87,7 @@ __all__ = [
     "Verdict",
     "aggregate",
     "all_keypoints",
+    "case_of",
     "checks_reward",
     "find_coverage",
     "find_keypoint",
@@ -97,6 +95,7 @@ __all__ = [
     "open_combine",
     "open_evaluator",
     "open_judge",
+    "open_reward",
 ]
 
 

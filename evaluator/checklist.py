@@ -30,11 +30,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from evaluator.coverage import Coverage, Lexicon, find_coverage, load_lexicon
 from evaluator.keypoints import all_keypoints, find_keypoint
 from evaluator.types import Check, Checklist, RequestChecks
-from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
+from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage, open_chat
 from redraft.errors import BadReply, ConfigError, InputError
 from redraft.json_replies import read_json
-from redraft.profiles import ChecklistConfig
-from redraft.scope import Scope
+from redraft.profiles import ChecklistConfig, Profile, load_part
+from redraft.scope import Scope, open_scope
 from redraft.templates import fence, fill, fold_text, load_optional_template, load_template, placeholders
 
 OVERALL = "overall"
@@ -228,6 +228,37 @@ class CoveredChecklists:
         wanted = set(coverage.uncovered)
         new = _without(new, anchored.invented)
         return tuple(check for check in new if wanted.intersection(anchored.anchored_by[check]))
+
+
+DetectLanguage = Callable[[str], str | None]
+"""A text to the code of its language, None if it is not recognised."""
+
+
+def open_checklists(
+    profile: Profile, listing: ChatModel | None = None, *, detect_language: DetectLanguage | None = None
+) -> CoveredChecklists:
+    """What makes the checklists of `profile`; `listing` is its checklist model if that is open already.
+
+    `detect_language` (the guard's, as a rule) picks the lexicon of a request if the profile names none; None: English.
+    Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
+    """
+    listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
+    named = profile.checklist.lexicon
+    own = None if named is None else load_part(named)
+
+    def find_lexicon(request: str) -> Lexicon:
+        if own is not None:
+            lexicon: Lexicon = own()
+            return lexicon
+        return load_lexicon((detect_language(request) if detect_language else None) or "en")
+
+    return CoveredChecklists(
+        ChecklistBuilder(listing, profile.checklist),
+        asks_freely=profile.judge is None or profile.judge.asks_freely,
+        find_lexicon=find_lexicon,
+        scope=open_scope(profile),
+        rules=None if profile.checklist.rules is None else load_part(profile.checklist.rules),
+    )
 
 
 def overall_check(request: str) -> Check:

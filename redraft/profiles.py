@@ -252,18 +252,76 @@ class JudgeConfig(_Section):
         return self
 
 
+class CriterionConfig(_Section):
+    """Something that scores pictures beside the checklist: a name of docs/rewards.md, or `package.module:Class`."""
+
+    use: Text
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """What readings call it, if one kind is used twice. None: its own name."""
+    weight: float = Field(default=1.0, ge=0, le=100)
+    """How much it counts beside the others; with 0 it is read and shown, and counts for nothing."""
+    floor: float | None = Field(default=None, ge=0, le=1)
+    """A picture below this is never accepted."""
+    args: dict[str, Any] = {}
+    """Settings of the criterion, by name."""
+
+
+Aggregation = Literal["group_mean", "mean", "min", "geometric_mean"]
+RELATIVE = ("rank_sum", "pareto", "win_rate")
+"""Rules that only order the pictures of a group."""
+
+
 class EvaluatorConfig(_Section):
     """How the answers become a score, and scores a choice."""
 
-    aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
-    edit_aggregation: Literal["group_mean", "mean", "min", "geometric_mean"] = "group_mean"
+    aggregation: Aggregation = "group_mean"
+    """How the answers to the checks make one number."""
+    edit_aggregation: Aggregation = "group_mean"
     """The same for edits of a user's picture. Many of their checks ask whether something was kept: in groups, a single
     loss hides among all that was kept."""
+    criteria: tuple[CriterionConfig, ...] = ()
+    """What scores pictures beside the checklist (`checks`, and for edits `preserved`), or gives those another weight."""
+    combine: (
+        Literal[
+            "group_mean",
+            "mean",
+            "min",
+            "geometric",
+            "weighted_sum",
+            "lambda_harmonic",
+            "rank_sum",
+            "pareto",
+            "win_rate",
+        ]
+        | None
+    ) = None
+    """How the criteria make one number (docs/rewards.md). None: as the answers do."""
+    key_points: dict[str, Annotated[float, Field(ge=0, le=100)]] = {}
+    """Weights of checks by their key point, such as { counting = 2.0 }; 1 for the others."""
+    edit_score: Literal["none", "editscore", "viescore", "editreward", "digit", "multireward", "checks"] = "none"
+    """Who says how well an edit was done as a whole, beside the checks. All but `checks` need a judge that chats."""
     ties: Literal["first", "pairwise", "likert"] = "first"
     """Which picture is the best if the scores of several lie within `tie_margin`. first: the first of the highest.
     pairwise: the one that the judge's model prefers when it is shown them two by two, in both orders. likert: the one that
     it rates highest on a scale of words."""
     tie_margin: float = Field(default=0.02, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_combine(self) -> EvaluatorConfig:
+        names = [part.name or part.use for part in self.criteria]
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"the criterion {twice[0]!r} is listed twice; give one of them another name")
+        if self.edit_score == "none" and any(part.use == "edit_score" for part in self.criteria):
+            raise ValueError('the criterion "edit_score" needs the setting edit_score, which says who scores')
+        if self.combine in RELATIVE and all(part.floor is None for part in self.criteria):
+            raise ValueError(
+                f'combine = "{self.combine}" orders pictures and can accept none: give a criterion a floor by which a '
+                'picture is accepted, such as use = "checks", floor = 0.9, or take another rule'
+            )
+        if self.combine in RELATIVE and self.ties != "first":
+            raise ValueError(f'combine = "{self.combine}" orders all pictures already; leave out ties')
+        return self
 
 
 class LoraConfig(_Section):

@@ -127,8 +127,7 @@ class Served:
             load = getattr(backend, "load", None)
             if queue is not None and load is not None:
                 await asyncio.to_thread(load)
-        judge = getattr(self.models.evaluator, "judge", None)
-        load = getattr(judge, "load", None)
+        load = getattr(self.models.judge, "load", None)
         if load is not None:
             await load()
         if self.profile is not None and self.profile.rewriter.model.kind == "transformers":

@@ -36,6 +36,7 @@ from agent.serve.wire import (
     Waiting,
     Working,
 )
+from evaluator.reward import case_of
 from evaluator.types import Report
 from redraft.errors import InputError
 from redraft.images import ImageStore, fit_mask, is_digest
@@ -349,8 +350,7 @@ class Service:
         models = self.served(profile).models
         async with models.calls:
             checks = await models.checklist_maker(request)
-        async with models.calls:
-            return await models.evaluator.score(image, request, checks)
+        return await models.reward.judge(image, case_of(request, checks), calls=models.calls)
 
     async def enhance(self, client: str, request: str, profile: str | None = None, seed: int | None = None) -> Rewrite:
         """A better prompt; the request itself if it has words that the profile does not know."""

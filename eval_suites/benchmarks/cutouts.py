@@ -23,7 +23,7 @@ from eval_suites.report import percent, signed
 from eval_suites.stats import bootstrap, calibration, paired_difference
 from eval_suites.suite import Answered, Data, Item, Question, Reporter, Results, Suite, every_right, share_right
 from eval_suites.tables import interval_text
-from evaluator.align import AlignEvaluator
+from evaluator.reward import checks_reward
 from evaluator.types import Check, Outcome, Verdict
 from mini.world import oracle, questions
 from mini.world.raster import draw
@@ -77,7 +77,7 @@ class OracleJudge:
         ]
 
 
-ORACLE = Reporter("oracle", AlignEvaluator(NoChecklists(), OracleJudge()), NoChecklists())
+ORACLE = Reporter("oracle", checks_reward(OracleJudge()), NoChecklists())
 
 
 def sample(count: int | None, seed: int) -> Data:
@@ -127,7 +127,7 @@ async def _result(work: Work, row: str, item: Item, answered: Answered | str) ->
         return None
     single = row.endswith("_1")
     checks = await work.checklist(item, "own", work.models.checklist_maker)
-    own = await work.judged(answered.made.pictures[0], item.prompt, checks, "own", work.models.evaluator)
+    own = await work.judged(answered.made.pictures[0], item.prompt, checks, "own", work.models.reward)
     right = tuple(p is not None and p >= 0.5 for p, _, _ in answered.verdicts[0])
     return Result(right, own["score"], 1 if single else answered.made.drawn)
 
@@ -138,7 +138,7 @@ async def _judged(work: Work, item: Item, answered: Answered | str) -> Judged:
         return []
     checks, rows = answered.checks, []
     for picture, truth in list(zip(answered.made.pictures, answered.verdicts, strict=True))[:_JUDGED]:
-        report = await work.judged(picture, item.prompt, checks, "own", work.models.evaluator)
+        report = await work.judged(picture, item.prompt, checks, "own", work.models.reward)
         for check, (p, _, _), (yes, _, _) in zip(checks, report["verdicts"], truth, strict=True):
             rows.append((check.key_point, p, yes == 1.0))
     return rows
@@ -157,7 +157,7 @@ async def _parts(work: Work, items: Sequence[Item]) -> dict[str, Any]:
     for item, one in zip(items, draws, strict=True):
         checks = tuple(question.check for question in item.questions)
         picture = await work.easel.picture(one)
-        answers = await work.judged(picture, item.prompt, checks, ORACLE.name, ORACLE.evaluator)
+        answers = await work.judged(picture, item.prompt, checks, ORACLE.name, ORACLE.reward)
         right.append([p == 1.0 for p, _, _ in answers["verdicts"]])
     await drawing
     return {

@@ -35,7 +35,7 @@ from eval_suites.report import Section, Table
 from eval_suites.runner import Evaluation, note_count, write_tables
 from eval_suites.stats import bootstrap, paired_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
-from evaluator.edits.types import Edit
+from evaluator.types import Case, Shot
 from mini.editor.edits import EditSpec
 from mini.editor.figures import sample_examples
 from mini.editor.sampling import sample_edit
@@ -140,13 +140,11 @@ class EditWays:
         assert models.editing is not None
         results = await self._drawn(asked, MOST[way])
         checks = await models.editing.checks(asked.picture, asked.prompt)
-        async with models.calls:
-            seen = await models.evaluator.score(asked.picture, asked.prompt, (*checks.wanted, *checks.kept))
+        both = Case(asked.prompt, (*checks.wanted, *checks.kept))
+        seen = await models.reward.only("checks").judge(asked.picture, both, calls=models.calls)
         questions = keep_what_was_there(checks, seen, self._profile.limits.pass_at)
-        reports = []
-        for result in results:
-            async with models.calls:
-                reports.append(await models.editing.evaluator(Edit(asked.picture, result, asked.prompt), questions))
+        case = Case(asked.prompt, questions.wanted, questions.kept, source=asked.picture)
+        reports = await models.editing.reward(case, [Shot((result,)) for result in results], calls=models.calls)
         able = [n for n, result in enumerate(results) if not is_unchanged(asked.picture, result)] or [0]
         limits = self._profile.limits
         best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))

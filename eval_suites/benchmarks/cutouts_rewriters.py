@@ -37,6 +37,7 @@ from eval_suites.runner import Evaluation, note_count, write_tables
 from eval_suites.stats import bootstrap, paired_difference, ratio, ratio_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
 from evaluator.combine import aggregate
+from evaluator.reward import case_of
 from evaluator.types import Check, Outcome, RequestChecks, Verdict
 from mini.world import oracle
 from mini.world.wording import Wording
@@ -403,8 +404,7 @@ class Bench:
 
     async def _score(self, image: Any, prompt: str) -> float | None:
         checklist = await self._checklist(prompt)
-        async with self._models.calls:
-            report = await self._models.evaluator.score(image, prompt, checklist)
+        report = await self._models.reward.judge(image, case_of(prompt, checklist), calls=self._models.calls)
         return None if report.failed or report.score is None else round(report.score, 6)
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 from PIL import Image
 
-from agent.edit_judging import DONE, KEPT
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
 from agent.types import StopReason
@@ -32,6 +31,7 @@ from eval_suites.report import Section, Table
 from eval_suites.runner import Evaluation, hash_data, note_count, write_tables
 from eval_suites.stats import interval
 from eval_suites.tables import TableSuite, interval_text, tables_text
+from evaluator.criteria.edits import DONE, KEPT
 from evaluator.types import Outcome
 from mini.editor.edits import parse_edit
 from mini.editor.truth import followed, kept

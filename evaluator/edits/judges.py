@@ -77,10 +77,10 @@ class RubricScores:
 
 @dataclass(frozen=True)
 class RubricCall:
-    """One question to the judge: its template, the names of the two numbers it answers with, and what it is shown."""
+    """One question to the judge: its template, the names of the numbers it answers with, and what it is shown."""
 
     template: str
-    names: tuple[str, str]
+    names: tuple[str, ...]
     sees_source: bool
 
 
@@ -109,6 +109,11 @@ def _sum_of_two(share: Mapping[str, float]) -> RubricScores:
     return RubricScores((share["following"] + share["quality"]) / 2, share["following"], share["quality"])
 
 
+def _three_views(share: Mapping[str, float]) -> RubricScores:
+    semantic = (share["followed"] + share["consistent"]) / 2
+    return RubricScores(fmean(share.values()), semantic, share["clear"], share["followed"], share["consistent"])
+
+
 _SEMANTIC_AND_PERCEPTUAL = (
     RubricCall("semantic", ("success", "restraint"), sees_source=True),
     RubricCall("perceptual", ("naturalness", "cleanness"), sees_source=False),
@@ -119,6 +124,17 @@ RUBRICS: Mapping[str, Rubric] = {
     for rubric in (
         Rubric("editscore", 0, 25, _SEMANTIC_AND_PERCEPTUAL, _weakest_link),
         Rubric("viescore", 0, 10, _SEMANTIC_AND_PERCEPTUAL, _weakest_link),
+        Rubric(
+            "multireward",
+            0,
+            5,
+            (
+                RubricCall("followed", ("followed",), sees_source=True),
+                RubricCall("consistent", ("consistent",), sees_source=True),
+                RubricCall("clear", ("clear",), sees_source=False),
+            ),
+            _three_views,
+        ),
         Rubric("editreward", 1, 4, (RubricCall("reward", ("following", "quality"), sees_source=True),), _sum_of_two),
     )
 }
@@ -169,7 +185,6 @@ class RubricEditJudge:
             call.template: EditJudgeWording(style, call.template, asks_instruction=call.sees_source, scale=True)
             for call in self._rubric.calls
         }
-        self._schema = _schema(self._rubric)
 
     @property
     def name(self) -> str:
@@ -198,7 +213,7 @@ class RubricEditJudge:
             max_tokens=_MAX_TOKENS,
             temperature=self._temperature if self._passes > 1 else 0.0,
             seed=self._seed + number,
-            schema=self._schema,
+            schema=_schema(self._rubric, len(call.names)),
         )
         raw: list[str] = []
         failure = ""
@@ -206,7 +221,7 @@ class RubricEditJudge:
             try:
                 reply = await self._chat(request)
                 raw.append(reply.text)
-                reason, values = read_scores(reply.text, self._rubric)
+                reason, values = read_scores(reply.text, self._rubric, len(call.names))
                 return EditPass(
                     Outcome.SCORED, dict(zip(call.names, values, strict=True)), (reason,) if reason else (), tuple(raw)
                 )
@@ -249,17 +264,18 @@ def ensemble(rubric: Rubric, passes: list[EditPass], reduction: Reduction = "mea
     )
 
 
-def read_scores(text: str, rubric: Rubric) -> tuple[str, tuple[float, float]]:
-    """(reasoning, the two numbers) of a reply: its last JSON object that has them; other text is ignored.
+def read_scores(text: str, rubric: Rubric, count: int = 2) -> tuple[str, tuple[float, ...]]:
+    """(reasoning, its `count` numbers) of a reply: its last JSON object that has them; other text is ignored.
 
     Raises BadReply if there is none, or a number lies outside the rubric's scale.
     """
     reply: _Reply | None = None
     for value in json_objects(text):
         with contextlib.suppress(ValidationError):
-            reply = _Reply.model_validate(value)
+            read = _Reply.model_validate(value)
+            reply = read if len(read.score) == count else reply
     if reply is None:
-        raise BadReply(f"no JSON with reasoning and two numbers in {one_line(text)!r}")
+        raise BadReply(f"no JSON with reasoning and {count} numbers in {one_line(text)!r}")
     if not all(rubric.low <= value <= rubric.high for value in reply.score):
         raise BadReply(f"scores {list(reply.score)} outside {rubric.low:g} to {rubric.high:g}")
     return " ".join(reply.reasoning.split()), reply.score
@@ -274,16 +290,16 @@ class _Reply(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     reasoning: str
-    score: tuple[_Number, _Number]
+    score: tuple[_Number, ...]
 
 
-def _schema(rubric: Rubric) -> Mapping[str, object]:
+def _schema(rubric: Rubric, count: int) -> Mapping[str, object]:
     number = {"type": "number", "minimum": rubric.low, "maximum": rubric.high}
     return {
         "type": "object",
         "properties": {
             "reasoning": {"type": "string"},
-            "score": {"type": "array", "items": number, "minItems": 2, "maxItems": 2},
+            "score": {"type": "array", "items": number, "minItems": count, "maxItems": count},
         },
         "required": ["reasoning", "score"],
         "additionalProperties": False,
@@ -355,7 +371,7 @@ def _failed(why: str, raw: str = "") -> EditScore:
     return EditScore(METHOD, Outcome.FAILED, failed=1, passes=(one,))
 
 
-Method = Literal["editscore", "viescore", "editreward", "digit", "checks"]
+Method = Literal["editscore", "viescore", "editreward", "multireward", "digit", "checks"]
 
 
 def build_edit_judge(
@@ -370,7 +386,7 @@ def build_edit_judge(
     """The judge of edits for `method`.
 
     "checks" needs a `judge`, which may be one that can answer yes or no alone; a `chat` then makes the questions of
-    edits that bring none. The others need a `chat` that sees pictures. `passes` is for the first three. Raises
+    edits that bring none. The others need a `chat` that sees pictures. `passes` is for the first four. Raises
     ConfigError.
     """
     if method == "checks":

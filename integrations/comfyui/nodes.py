@@ -21,7 +21,8 @@ from agent.events import ChecklistMade, Event, Judged, StepProgress
 from agent.models import Models, open_models
 from agent.run import Run
 from agent.types import StopReason, passes
-from evaluator.types import Outcome, Report
+from evaluator.reward import case_of
+from evaluator.types import Outcome, Report, Shot
 from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
@@ -100,11 +101,8 @@ class JudgeImage(io.ComfyNode):
         if not pictures:
             raise InputError("the batch holds no picture to judge")
 
-        async def judge(picture: Image.Image) -> Report:
-            async with models.calls:
-                return await models.evaluator.score(picture, request, checks)
-
-        reports = await asyncio.gather(*(judge(picture) for picture in pictures))
+        shots = [Shot((picture,)) for picture in pictures]
+        reports = await models.reward(case_of(request, checks), shots, calls=models.calls)
         if all(report.score is None for report in reports):
             reasons = (v.reason for report in reports for v in report.verdicts if v.outcome is Outcome.FAILED)
             raise BackendError(f"the judge could not score any picture: {next(reasons, '') or 'no answer'}")

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rewriter.train.data import RLRequest, Triplet, load_requests, load_triplets, make_reply
-    from rewriter.train.image_reward import ImageReward, RewardSample, RewardSettings, RewardSource, Scores, open_reward
+    from rewriter.train.image_reward import (
+        ImageReward,
+        RewardSample,
+        RewardSettings,
+        RewardSource,
+        Scores,
+        open_image_reward,
+    )
     from rewriter.train.reward_server import RemoteReward, RewardServer
     from rewriter.train.rewards import Shaper
     from rewriter.train.trl_reward import RewriteReward
@@ -35,7 +42,7 @@ _NAMES = {
         "RewardSettings",
         "RewardSource",
         "Scores",
-        "open_reward",
+        "open_image_reward",
     ),
     "rewriter.train.reward_server": ("RemoteReward", "RewardServer"),
     "rewriter.train.rewards": ("Shaper",),
@@ -58,7 +65,7 @@ __all__ = [
     "load_requests",
     "load_triplets",
     "make_reply",
-    "open_reward",
+    "open_image_reward",
 ]
 
 

@@ -1,13 +1,14 @@
 """The reward of a rewrite: what the frozen generator draws from it, judged against what the user asked for.
 
-    reply -> parser -> prompt -> generator (k seeds) -> AlignEvaluator on the checklist of the user's request
+    reply -> parser -> prompt -> generator (k seeds) -> the profile's Reward on the checklist of the user's request
 
     reward = mean alignment over the seeds + format_weight * format term - intent penalty
 
-    reward = open_reward(RewardArguments(profile="mini"), max_failed=0.2)
+    reward = open_image_reward(RewardArguments(profile="mini"), max_failed=0.2)
     scores = await reward([RewardSample("two stars", "<think>...</think><answer>two red stars</answer>")])
 
-While one batch of pictures is judged the next is drawn; a bounded queue between the two keeps memory flat. A reply that
+While one batch of pictures is judged the next is drawn; a bounded queue between the two keeps memory flat. If a criterion
+sees groups, or pictures are compared, all pictures of a request are judged together once they are drawn. A reply that
 the parser cannot read draws nothing: it has alignment 0 and the whole penalty, so that no readable reply has less.
 
 If a picture is judged more than once (`passes`), each further pass sees it re-encoded as JPEG, which changes nothing that
@@ -22,6 +23,7 @@ import io
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,17 +34,17 @@ from typing import Literal, NamedTuple, Protocol
 from PIL import Image
 
 from editors.backend import ImageBackend, ImageTask, open_backend, render
-from evaluator.align import AlignEvaluator, open_evaluator
-from evaluator.types import Checklist, Outcome, Report
+from evaluator.reward import Reward, Standing, case_of, open_evaluator
+from evaluator.types import Checklist, ChecklistMaker, Outcome, Report, Shot
 from redraft.chat import ChatReply
 from redraft.errors import BackendError, ConfigError, ModelMissing
 from redraft.journal import Journal
-from redraft.profiles import EvaluatorConfig, Profile, load_profile
+from redraft.profiles import Profile, load_profile
 from redraft.training import check_choices, setting
 from rewriter.guard import detect_language
 from rewriter.reply import Review, Rules, review
 from rewriter.train.data import style_and_rules
-from rewriter.train.rewards import Reward, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
+from rewriter.train.rewards import Value, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,11 @@ class ScoredSample:
     penalty:   what was taken off for `findings`, which come from the intent guard or the parser.
     certainty: in (0, 1], how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
     pictures:  how many were wanted; `failed` of them have no judgement.
+    readings:  the value of each criterion, the mean over the pictures; None if it does not apply.
     """
 
-    reward: Reward
-    alignment: Reward
+    reward: Value
+    alignment: Value
     format: float
     prompt: str | None
     thought: str = ""
@@ -105,6 +108,7 @@ class ScoredSample:
     findings: tuple[str, ...] = ()
     pictures: int = 0
     failed: int = 0
+    readings: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Scores:
     `judgements` counts the distinct pictures wanted, of which `failed` could not be drawn or judged and `cached` were
     known already. `reasons` has each reason for a failure once. `draw_s` and `judge_s` are the seconds in which some
     picture was being drawn, and in which one was being judged; as the two overlap, their sum may exceed `wall_s`.
+    `weights`: of the criteria.
     """
 
     samples: tuple[ScoredSample, ...]
@@ -124,6 +129,7 @@ class Scores:
     draw_s: float
     judge_s: float
     wall_s: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class Wish(NamedTuple):
@@ -157,10 +163,11 @@ def too_many_failed(failed: int, total: int, allowed: float, last: str) -> Backe
 
 @dataclass(frozen=True)
 class PictureScore:
-    """A picture's score in [0, 1], and in (0, 1] how well the passes of the judge agreed."""
+    """A picture's score in [0, 1], in (0, 1] how well the passes of the judge agreed, and the value of each criterion."""
 
     score: float
     certainty: float = 1.0
+    readings: Mapping[str, Value] = field(default_factory=dict)
 
 
 def cache_key(request: str, prompt: str, *, seed: int, names: Sequence[str], checklist: Checklist) -> str:
@@ -197,7 +204,7 @@ class RewardCache:
         if self._journal is None:
             self._memory[key] = judged
         else:
-            self._journal.put(key, [judged.score, judged.certainty], sync=False)
+            self._journal.put(key, [judged.score, judged.certainty, dict(judged.readings)], sync=False)
 
     def close(self) -> None:
         if self._journal is not None:
@@ -223,7 +230,9 @@ class _Drawing:
     key: str
 
 
-_Queue = asyncio.Queue[tuple[_Drawing, Image.Image] | None]
+_Drawn = tuple[_Drawing, Image.Image]
+_Queue = asyncio.Queue[list[_Drawn] | None]
+"""Pictures of one request that are judged together: one, or all of it."""
 
 
 @dataclass
@@ -274,14 +283,20 @@ class ImageReward:
     def __init__(
         self,
         backend: ImageBackend,
-        evaluator: AlignEvaluator,
+        make_checklist: ChecklistMaker,
+        reward: Reward,
         rules: Rules,
         settings: RewardSettings | None = None,
         *,
         cache: RewardCache | None = None,
+        names: Sequence[str] = (),
     ) -> None:
+        """`names`: what scores depend on besides the names of the criteria, such as that of the judge."""
         self._backend = backend
-        self._evaluator = evaluator
+        self._make_checklist = make_checklist
+        self._reward = reward
+        self._names = (*names, *reward.names)
+        self._together = reward.is_relative or any("group" in c.needs for c, _ in reward.criteria)
         self._rules = rules
         self._settings = settings or RewardSettings()
         self._cache = cache or RewardCache()
@@ -313,6 +328,7 @@ class ImageReward:
             draw_s=progress.draw_s,
             judge_s=progress.judge_s,
             wall_s=time.perf_counter() - started,
+            weights=self._reward.weights,
         )
 
     async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
@@ -360,6 +376,7 @@ class ImageReward:
             findings=read.findings,
             pictures=len(known),
             failed=len(known) - len(judged),
+            readings={name: mean_of([r.readings.get(name) for r in judged]) for name in self._reward.weights},
         )
 
     async def _judge(self, pictures: Sequence[_Picture], progress: _Progress) -> None:
@@ -381,7 +398,7 @@ class ImageReward:
         if request not in self._checklists:
             async with gate:
                 try:
-                    made = await self._evaluator.checklist(request)
+                    made = await self._make_checklist(request)
                     if not made.checks:
                         return BackendError(f"nothing checks: {', '.join(made.unchecked)}")
                     self._checklists[request] = made.checks
@@ -400,34 +417,54 @@ class ImageReward:
         progress: _Progress,
     ) -> None:
         batch: list[_Drawing] = []
+        waiting: dict[str, list[_Drawn]] = {}
+        left = Counter(picture.request for picture in pictures)
+
+        async def hand_on(request: str, drawn: Sequence[_Drawn], settled: int) -> None:
+            """Gives pictures to the judges: each at once, or all of a request when none of them is still to come."""
+            if not self._together:
+                for each in drawn:
+                    await queue.put([each])
+                return
+            waiting.setdefault(request, []).extend(drawn)
+            left[request] -= settled
+            if left[request] == 0 and waiting[request]:
+                await queue.put(waiting.pop(request))
+
+        async def draw_batch() -> None:
+            for drawing, image in zip(batch, await self._draw_batch(batch, progress), strict=True):
+                if isinstance(image, BackendError):
+                    progress.fail(drawing.picture, str(image))
+                    await hand_on(drawing.picture.request, [], 1)
+                else:
+                    await hand_on(drawing.picture.request, [(drawing, image)], 1)
+            batch.clear()
+
         for picture in pictures:
             checklist = await checklists[picture.request]
             if isinstance(checklist, BackendError):
                 progress.fail(picture, str(checklist))
+                await hand_on(picture.request, [], 1)
                 continue
             key = self._key(picture, checklist)
-            if (judged := self._cache.get(key)) is not None:
+            # What a picture is worth in one group, it is not in another.
+            if not self._together and (judged := self._cache.get(key)) is not None:
                 progress.known[picture] = judged
                 progress.cached += 1
                 continue
             batch.append(_Drawing(picture, checklist, key))
             if len(batch) == self._settings.batch_size:
-                await self._draw_batch(batch, queue, progress)
-                batch = []
+                await draw_batch()
         if batch:
-            await self._draw_batch(batch, queue, progress)
+            await draw_batch()
         for _ in range(self._settings.judging):
             await queue.put(None)
 
-    async def _draw_batch(self, batch: Sequence[_Drawing], queue: _Queue, progress: _Progress) -> None:
+    async def _draw_batch(self, batch: Sequence[_Drawing], progress: _Progress) -> Sequence[Image.Image | BackendError]:
         started = time.perf_counter()
         images = await self._render([self._task(drawing.picture) for drawing in batch])
         progress.draw_s += time.perf_counter() - started
-        for drawing, image in zip(batch, images, strict=True):
-            if isinstance(image, BackendError):
-                progress.fail(drawing.picture, str(image))
-            else:
-                await queue.put((drawing, image))
+        return images
 
     async def _render(self, tasks: Sequence[ImageTask]) -> Sequence[Image.Image | BackendError]:
         loop = asyncio.get_running_loop()
@@ -442,28 +479,43 @@ class ImageReward:
 
     async def _judge_all(self, queue: _Queue, progress: _Progress) -> None:
         while (drawn := await queue.get()) is not None:
-            drawing, image = drawn
-            request, checklist = drawing.picture.request, drawing.checklist
             progress.judge_begins()
             try:
-                # The user's request, never the rewrite: else a rewrite could lower the bar it is measured by.
-                images = [image, *(_reencode(image, number) for number in range(1, self._settings.passes))]
-                reports = [await self._evaluator.score(variant, request, checklist) for variant in images]
+                passes = [await self._judge_pass(drawn, number) for number in range(self._settings.passes)]
             finally:
                 progress.judge_ends()
-            scores = [alignment(report, self._evaluator.aggregation) for report in reports]
-            known = [score for score in scores if score is not None]
-            if len(known) < len(scores):
-                progress.fail(drawing.picture, _why_failed(reports[scores.index(None)]))
-            else:
-                judged = PictureScore(fmean(known), _certainty(reports))
+            for (drawing, _), *judgements in zip(drawn, *passes, strict=True):
+                scores = [alignment(report, standing.value) for report, standing in judgements]
+                known = [score for score in scores if score is not None]
+                if len(known) < len(scores):
+                    progress.fail(drawing.picture, _why_failed(judgements[scores.index(None)][0]))
+                    continue
+                readings = [
+                    {name: reading.value for name, reading in {**report.readings, **standing.readings}.items()}
+                    for report, standing in judgements
+                ]
+                means = {name: mean_of([each.get(name) for each in readings]) for name in readings[0]}
+                judged = PictureScore(fmean(known), _certainty([report for report, _ in judgements]), means)
                 progress.known[drawing.picture] = judged
-                self._cache.put(drawing.key, judged)
+                if not self._together:
+                    self._cache.put(drawing.key, judged)
+
+    async def _judge_pass(self, drawn: Sequence[_Drawn], number: int) -> list[tuple[Report, Standing]]:
+        """One look at pictures of one request, from the second on re-encoded."""
+        first, _ = drawn[0]
+        # The user's request, never the rewrite: else a rewrite could lower the bar it is measured by.
+        case = case_of(first.picture.request, first.checklist)
+        shots = [
+            Shot((_reencode(image, number) if number else image,), drawing.picture.prompt) for drawing, image in drawn
+        ]
+        reports = await self._reward(case, shots)
+        if not self._reward.is_relative:
+            return [(report, Standing(None)) for report in reports]
+        return list(zip(reports, await self._reward.compare(case, shots, reports), strict=True))
 
     def _key(self, picture: _Picture, checklist: Checklist) -> str:
-        evaluator = self._evaluator
         settings = f"{self._settings.size} {self._settings.passes}"
-        names = (self._backend.name, evaluator.judge.name, evaluator.aggregation, settings)
+        names = (self._backend.name, *self._names, settings)
         negative = picture.negative_prompt
         drawn = picture.prompt if negative is None else f"{picture.prompt}\0{negative}"
         return cache_key(picture.request, drawn, seed=picture.seed, names=names, checklist=checklist)
@@ -483,8 +535,9 @@ def seeds_of(request: str, settings: RewardSettings) -> tuple[int, ...]:
 
 
 def _why_failed(report: Report) -> str:
-    reasons = (v.reason for v in report.verdicts if v.outcome is Outcome.FAILED)
-    return next(reasons, "the judge found no check that applies")
+    reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED]
+    reasons += [reading.reason for reading in report.readings.values() if reading.outcome is Outcome.FAILED]
+    return next(iter(reasons), "the judge found no check that applies")
 
 
 def _reencode(image: Image.Image, number: int) -> Image.Image:
@@ -498,8 +551,12 @@ def _reencode(image: Image.Image, number: int) -> Image.Image:
 
 
 def _certainty(reports: Sequence[Report]) -> float:
-    """The mean over checks of exp(-u), u the disagreement of the passes about the check."""
-    answers = zip(*([verdict.probability for verdict in report.verdicts] for report in reports), strict=True)
+    """The mean over checks, and over criteria without checks, of exp(-u), u the disagreement of the passes about it."""
+    answers = [
+        list(each) for each in zip(*([v.probability for v in report.verdicts] for report in reports), strict=True)
+    ]
+    plain = [name for name, reading in reports[0].readings.items() if not reading.answers]
+    answers += [[report.readings[name].value for report in reports] for name in plain]
     weights = [uncertainty_weight([p for p in repeats if p is not None]) for repeats in answers]
     return fmean(weights) if weights else 1.0
 
@@ -526,7 +583,7 @@ class RewardArguments:
         check_choices(self)
 
 
-def open_reward(
+def open_image_reward(
     args: RewardArguments, style: str | None = None, target: str | None = None, *, max_failed: float
 ) -> ImageReward:
     """The reward in this process. Rewrites are held against `style` and `target`, by default those of the profile.
@@ -537,7 +594,8 @@ def open_reward(
         raise ConfigError("profile is missing: it names the generator and the judge (or set reward_url to a server)")
     profile = _on_own_device(load_profile(args.profile))
     if args.aggregation != "profile":
-        profile = profile.model_copy(update={"evaluator": EvaluatorConfig(aggregation=args.aggregation)})
+        evaluator = profile.evaluator.model_copy(update={"aggregation": args.aggregation})
+        profile = profile.model_copy(update={"evaluator": evaluator})
     try:
         settings = RewardSettings(
             seeds=args.images_per_rewrite,
@@ -553,9 +611,11 @@ def open_reward(
     except ValueError as error:
         raise ConfigError(f"the reward's settings cannot be used: {error}") from error
     _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
-    _, evaluator = open_evaluator(profile, detect_language=detect_language)
+    make_checklist, reward = open_evaluator(profile, detect_language=detect_language)
     cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
-    return ImageReward(open_backend(profile.need_generator()), evaluator, rules, settings, cache=cache)
+    names = (profile.need_judge().model.model, profile.evaluator.model_dump_json())
+    backend = open_backend(profile.need_generator())
+    return ImageReward(backend, make_checklist, reward, rules, settings, cache=cache, names=names)
 
 
 def _judged_at_once(profile: Profile) -> int:

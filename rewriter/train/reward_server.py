@@ -55,7 +55,7 @@ from rewriter.train.image_reward import (
     ScoredSample,
     Scores,
     Wish,
-    open_reward,
+    open_image_reward,
     too_many_failed,
 )
 from rewriter.train.script import first_mistake, settings_of
@@ -477,10 +477,10 @@ def open_source(args: RewardArguments, remote: RemoteArguments, style: str, targ
     """What the trainer gets rewards from: models in this process, or a server. Models load, and servers are asked, at the
     first call.
 
-    Raises ConfigError for settings that contradict each other, and what `open_reward` raises.
+    Raises ConfigError for settings that contradict each other, and what `open_image_reward` raises.
     """
     if remote.reward_url is None:
-        return open_reward(args, style, target, max_failed=remote.max_failed)
+        return open_image_reward(args, style, target, max_failed=remote.max_failed)
     plain = RewardArguments()
     changed = [f.name for f in fields(args) if getattr(args, f.name) != getattr(plain, f.name)]
     if changed:
@@ -504,7 +504,7 @@ def serve(argv: Sequence[str]) -> None:
         (ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server"
     )
     args, rewarding = arguments
-    server = RewardServer(open_reward(rewarding, args.style, args.target, max_failed=1.0), args)
+    server = RewardServer(open_image_reward(rewarding, args.style, args.target, max_failed=1.0), args)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.port}")
     if args.token_env is None and not args.host.startswith(("127.", "localhost")):

@@ -15,36 +15,38 @@ from itertools import combinations, groupby, permutations
 from statistics import fmean, median, pstdev, stdev
 from typing import Any, Literal
 
-from evaluator.combine import aggregate
 from evaluator.pairs.ranking import win_rates
 from evaluator.types import Report
 from redraft.training import check_choices, setting
 
-Reward = float | None
+Value = float | None
 _EPS = 1e-6
 _FORM = re.compile(r"\s*<think>(?P<thought>.+?)</think>\s*<answer>(?P<answer>.+?)</answer>\s*", re.DOTALL)
 
 
-def failures(rewards: Sequence[Reward]) -> int:
+def failures(rewards: Sequence[Value]) -> int:
     """How many judgements failed."""
     return sum(reward is None for reward in rewards)
 
 
-def alignment(report: Report, how: str = "group_mean") -> Reward:
-    """A picture's reward in [0, 1] by `evaluator.combine.aggregate` ("group_mean", the paper's, or "mean", ...).
+def alignment(report: Report, standing: Value = None) -> Value:
+    """A picture's reward in [0, 1]: its score or, by a reward that compares, how it stands among its group.
 
-    None if the judge failed on any check: the others' mean would be that of an easier checklist.
+    None if the judge failed on any check, or a criterion on the picture: the others' mean would be that of an easier
+    checklist.
     """
-    return None if report.failed else aggregate(report.verdicts, how)
+    if report.failed:
+        return None
+    return report.score if standing is None else standing
 
 
-def mean_of(rewards: Sequence[Reward]) -> Reward:
+def mean_of(rewards: Sequence[Value]) -> Value:
     """The mean of those that did not fail, such as a rewrite's pictures from several seeds; None if all did."""
     known = _known(rewards)
     return fmean(known) if known else None
 
 
-def group_advantages(rewards: Sequence[Reward]) -> list[Reward]:
+def group_advantages(rewards: Sequence[Value]) -> list[Value]:
     """(r_i - mean) / (std + 1e-6) within one request's group, std with n - 1 as in TRL (GRPO, arXiv 2402.03300)."""
     known = _known(rewards)
     if len(set(known)) < 2:  # else rounding would be divided by 1e-6
@@ -53,7 +55,7 @@ def group_advantages(rewards: Sequence[Reward]) -> list[Reward]:
     return _each(rewards, lambda r: (r - mean) / (spread + _EPS))
 
 
-def normalise_then_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, float]) -> list[Reward]:
+def normalise_then_sum(parts: Mapping[str, Sequence[Value]], weights: Mapping[str, float]) -> list[Value]:
     """sum_k w_k (r_ik - mean_k) / (std_k + 1e-6) over one request's group, for several rewards k of the same rewrites.
 
     Each reward is brought to one scale before they are added, so that one with a narrow range still counts (TRL's
@@ -65,10 +67,10 @@ def normalise_then_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[s
 
 
 def log_tamed(
-    parts: Mapping[str, Sequence[Reward]],
+    parts: Mapping[str, Sequence[Value]],
     weights: Mapping[str, float],
     threshold: float | Literal["mean", "median"] = "mean",
-) -> list[Reward]:
+) -> list[Value]:
     """Log-tamed sum over a batch (PaCo-RL). With h_k = std_k / (mean_k + 1e-6), a reward k whose h_k is above the
     threshold is first tamed, R_k <- log(1 + R_k), so that it cannot drown the others; then R = sum_k w_k R_k.
 
@@ -85,12 +87,12 @@ def log_tamed(
     return _weighted_sum(tamed, weights)
 
 
-def compare(scores: Sequence[Reward], margin: float = 0.0) -> dict[tuple[int, int], float | None]:
+def compare(scores: Sequence[Value], margin: float = 0.0) -> dict[tuple[int, int], float | None]:
     """All pairs i < j of a group: 1 if i is better, 0 if j is, 0.5 within `margin`, None if a score failed."""
     return {(i, j): _compared(scores[i], scores[j], margin) for i, j in combinations(range(len(scores)), 2)}
 
 
-def is_settled(group: Sequence[Reward], *, above: float = 0.9, spread_below: float = 0.05) -> bool:
+def is_settled(group: Sequence[Value], *, above: float = 0.9, spread_below: float = 0.05) -> bool:
     """Whether a group teaches nothing but noise: mean > above and std < spread_below, std with n (Edit-R1, arXiv
     2510.16888, with its settings). A group without any reward is not settled."""
     known = _known(group)
@@ -111,7 +113,7 @@ class TaskNorm:
     largest: float = 5.0
     moments: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def __call__(self, groups: Sequence[tuple[str, Sequence[Reward]]]) -> list[list[Reward]]:
+    def __call__(self, groups: Sequence[tuple[str, Sequence[Value]]]) -> list[list[Value]]:
         """Advantages of a batch of (task, group of rewards), in their order."""
         for task in dict.fromkeys(task for task, _ in groups):
             self._take_in(task, [r for name, group in groups if name == task for r in _known(group)])
@@ -125,7 +127,7 @@ class TaskNorm:
         m1, m2 = (self.decay * before + (1 - self.decay) * now for before, now in zip(old, new, strict=True))
         self.moments[task] = m1, m2
 
-    def _advantages(self, task: str, group: Sequence[Reward]) -> list[Reward]:
+    def _advantages(self, task: str, group: Sequence[Value]) -> list[Value]:
         known = _known(group)
         if not known:
             return list(group)
@@ -149,7 +151,7 @@ def uncertainty_weight(repeats: Sequence[float]) -> float:
     return math.exp(-disagreement(repeats))
 
 
-def tempered(rewards: Sequence[Reward], weights: Sequence[float]) -> list[Reward]:
+def tempered(rewards: Sequence[Value], weights: Sequence[float]) -> list[Value]:
     """mean + w_i (r_i - mean): doubtful judgements drawn to their group's mean, where they push neither way."""
     mean = mean_of(rewards)
     pairs = zip(rewards, weights, strict=True)
@@ -174,11 +176,11 @@ def intent_penalty(findings: int, each: float = 0.1, most: float = 0.5) -> float
     return min(most, each * findings)
 
 
-def _known(rewards: Sequence[Reward]) -> list[float]:
+def _known(rewards: Sequence[Value]) -> list[float]:
     return [reward for reward in rewards if reward is not None]
 
 
-def _each(rewards: Sequence[Reward], change: Callable[[float], float]) -> list[Reward]:
+def _each(rewards: Sequence[Value], change: Callable[[float], float]) -> list[Value]:
     return [None if reward is None else change(reward) for reward in rewards]
 
 
@@ -186,7 +188,7 @@ def _relative_spread(rewards: Sequence[float]) -> float:
     return pstdev(rewards) / (fmean(rewards) + _EPS) if rewards else 0.0
 
 
-def _compared(a: Reward, b: Reward, margin: float) -> float | None:
+def _compared(a: Value, b: Value, margin: float) -> float | None:
     if a is None or b is None:
         return None
     return 0.5 if abs(a - b) <= margin else float(a > b)
@@ -196,7 +198,7 @@ def _divergence(p: float, q: float) -> float:
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
-def _weighted_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, float]) -> list[Reward]:
+def _weighted_sum(parts: Mapping[str, Sequence[Value]], weights: Mapping[str, float]) -> list[Value]:
     if parts.keys() != weights.keys():
         raise ValueError(f"rewards {sorted(parts)} and weights {sorted(weights)} must have the same names")
     rows = zip(*parts.values(), strict=True)
@@ -204,7 +206,7 @@ def _weighted_sum(parts: Mapping[str, Sequence[Reward]], weights: Mapping[str, f
     return [_row_sum(row, scale) for row in rows]
 
 
-def _row_sum(row: Sequence[Reward], scale: Sequence[float]) -> Reward:
+def _row_sum(row: Sequence[Value], scale: Sequence[float]) -> Value:
     known = _known(row)
     return sum(w * r for w, r in zip(scale, known, strict=True)) if len(known) == len(row) else None
 
@@ -241,27 +243,29 @@ class ShapingArguments:
             float(self.log_tame_above)
 
 
-_PARTS = ("alignment", "format", "intent")
-
-
 @dataclass(frozen=True)
 class ShapingRow:
-    """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.ScoredSample`)."""
+    """What shaping needs of one rewrite: whose it is, its reward and the reward's parts (see `image_reward.ScoredSample`).
+
+    `readings` and `weights`: by criterion, if there are several; alignment is then not one part but several.
+    """
 
     request: str
     task: str
-    reward: Reward
-    alignment: Reward
+    reward: Value
+    alignment: Value
     format: float
     penalty: float
     certainty: float = 1.0
+    readings: Mapping[str, Value] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Shaped:
     """Rewards in the order of the rows; how many groups there were, and how many of them were settled."""
 
-    rewards: tuple[Reward, ...]
+    rewards: tuple[Value, ...]
     groups: int
     settled: int
 
@@ -305,38 +309,58 @@ class Shaper:
         """Continues from what `state` gave."""
         self._norm.moments = {task: (m1, m2) for task, (m1, m2) in state.get("moments", {}).items()}
 
-    def _combined(self, rows: Sequence[ShapingRow], groups: Sequence[Sequence[ShapingRow]]) -> list[Reward]:
+    def _combined(self, rows: Sequence[ShapingRow], groups: Sequence[Sequence[ShapingRow]]) -> list[Value]:
         s = self._settings
         if s.combine == "sum":
             return [row.reward for row in rows]
-        weights = dict(zip(_PARTS, s.part_weights, strict=True))
+        weights = _part_weights(rows, s.part_weights)
         if s.combine == "normalise_then_sum":
-            return [r for group in groups for r in normalise_then_sum(_parts(group, lambda p: -p), weights)]
+            return [r for group in groups for r in normalise_then_sum(_parts(group, lambda p: -p, weights), weights)]
         above = s.log_tame_above
         threshold: Any = above if above in ("mean", "median") else float(above)
         # Log-taming takes no negative numbers: the share of intent that is kept is used instead of the penalty.
-        return log_tamed(_parts(rows, lambda p: max(0.0, 1.0 - p)), weights, threshold)
+        return log_tamed(_parts(rows, lambda p: max(0.0, 1.0 - p), weights), weights, threshold)
 
     def _is_settled(self, group: Sequence[ShapingRow]) -> bool:
         alignments = [row.alignment for row in group]
         return is_settled(alignments, above=self._settings.settled_above, spread_below=self._settings.settled_spread)
 
 
-def _parts(rows: Sequence[ShapingRow], intent: Callable[[float], float]) -> dict[str, list[Reward]]:
+def _part_weights(rows: Sequence[ShapingRow], given: Sequence[float]) -> dict[str, float]:
+    """The weights of the parts. Alignment's is shared by the criteria that scored any of the rows, by their own weights."""
+    aligned, form, intent = given
+    own = {name: weight for row in rows for name, weight in row.weights.items() if row.readings.get(name) is not None}
+    own = {name: weight for name, weight in own.items() if weight > 0}
+    if len(own) < 2:
+        return {"alignment": aligned, "format": form, "intent": intent}
+    total = sum(own.values())
+    return {name: aligned * weight / total for name, weight in own.items()} | {"format": form, "intent": intent}
+
+
+def _parts(
+    rows: Sequence[ShapingRow], intent: Callable[[float], float], weights: Mapping[str, float]
+) -> dict[str, list[Value]]:
     """Each part of all rows, None for rows whose judgement failed: they must not move the others' means either."""
     known = [row.alignment is not None for row in rows]
-    return {
-        "alignment": [row.alignment for row in rows],
-        "format": [row.format if ok else None for row, ok in zip(rows, known, strict=True)],
-        "intent": [intent(row.penalty) if ok else None for row, ok in zip(rows, known, strict=True)],
-    }
+    parts: dict[str, list[Value]] = {}
+    for name in weights:
+        if name == "format":
+            values: list[Value] = [row.format for row in rows]
+        elif name == "intent":
+            values = [intent(row.penalty) for row in rows]
+        elif name == "alignment":
+            values = [row.alignment for row in rows]
+        else:
+            values = [0.0 if row.alignment == 0.0 and not row.readings else row.readings.get(name) for row in rows]
+        parts[name] = [value if ok else None for value, ok in zip(values, known, strict=True)]
+    return parts
 
 
-def _cut(rewards: Sequence[Reward], groups: Sequence[Sequence[ShapingRow]]) -> list[list[Reward]]:
+def _cut(rewards: Sequence[Value], groups: Sequence[Sequence[ShapingRow]]) -> list[list[Value]]:
     left = iter(rewards)
     return [[next(left) for _ in group] for group in groups]
 
 
-def _levelled(rewards: Sequence[Reward]) -> list[Reward]:
+def _levelled(rewards: Sequence[Value]) -> list[Value]:
     mean = mean_of(rewards)
     return [None if reward is None else mean for reward in rewards]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 from redraft.training import setting
 from rewriter.train.data import Chat
 from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
-from rewriter.train.rewards import Reward, Shaped, Shaper, ShapingRow, failures
+from rewriter.train.rewards import Shaped, Shaper, ShapingRow, Value, failures
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RatedSample:
 
     sample: RewardSample
     scored: ScoredSample
-    final: Reward
+    final: Value
 
 
 @dataclass
@@ -72,7 +72,7 @@ class RewriteReward:
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **_: object,
-    ) -> list[Reward]:
+    ) -> list[Value]:
         start = time.perf_counter()
         samples = [
             RewardSample(text, self._opening + completion[0]["content"], self._is_cut_off(ids))
@@ -80,7 +80,7 @@ class RewriteReward:
         ]
         scores = self._runner.run(self._source(samples))
         tasks = task or [""] * len(samples)
-        rows = [_shaping_row(*row) for row in zip(samples, scores.samples, tasks, strict=True)]
+        rows = [_shaping_row(*row, scores.weights) for row in zip(samples, scores.samples, tasks, strict=True)]
         shaped, rewards = self._shape(rows)
         self.last = tuple(RatedSample(*row) for row in zip(samples, scores.samples, rewards, strict=True))
         if log_metric is not None:
@@ -108,7 +108,7 @@ class RewriteReward:
     def _is_cut_off(self, ids: Sequence[int]) -> bool:
         return bool(self.ends) and (len(ids) == 0 or int(ids[-1]) not in self.ends)
 
-    def _shape(self, rows: Sequence[ShapingRow]) -> tuple[Shaped | None, list[Reward]]:
+    def _shape(self, rows: Sequence[ShapingRow]) -> tuple[Shaped | None, list[Value]]:
         """Shapes the rows of all processes together, and takes this process's own out again, as TRL does."""
         if self._shaper.is_plain:
             return None, [row.reward for row in rows]
@@ -120,7 +120,7 @@ class RewriteReward:
         return shaped, list(shaped.rewards[start : start + len(rows)])
 
 
-def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str) -> ShapingRow:
+def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str, weights: Mapping[str, float]) -> ShapingRow:
     return ShapingRow(
         request=sample.request,
         task=task,
@@ -129,13 +129,15 @@ def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str) -> Shapi
         format=scored.format,
         penalty=scored.penalty,
         certainty=scored.certainty,
+        readings=scored.readings,
+        weights=weights,
     )
 
 
 def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
     """Means over the batch, shares in 0..1, lengths in characters, seconds."""
     scored = [sample.scored for sample in rated]
-    columns: dict[str, Sequence[Reward]] = {
+    columns: dict[str, Sequence[Value]] = {
         "total": [s.reward for s in scored],
         "alignment": [s.alignment for s in scored],
         "format": [s.format for s in scored],
@@ -146,6 +148,8 @@ def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
         "prompt_chars": [float(len(s.prompt)) for s in scored if s.prompt is not None],
         "thought_chars": [float(len(s.thought)) for s in scored],
     }
+    criteria = dict.fromkeys(name for s in scored for name in s.readings)
+    columns |= {f"criterion_{name}": [s.readings.get(name) for s in scored] for name in criteria}
     known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     seconds = {"draw_s": scores.draw_s, "judge_s": scores.judge_s, "wall_s": scores.wall_s}
     shares = {
@@ -161,5 +165,7 @@ def _log_columns(rated: Sequence[RatedSample], log_extra: Callable[[str, list[An
     log_extra("request", [row.sample.request for row in rated])
     log_extra("rewrite", [row.scored.prompt or "" for row in rated])
     log_extra("alignment", [row.scored.alignment for row in rated])
+    for name in dict.fromkeys(name for row in rated for name in row.scored.readings):
+        log_extra(name, [row.scored.readings.get(name) for row in rated])
     log_extra("format", [row.scored.format for row in rated])
     log_extra("findings", ["; ".join(row.scored.findings) for row in rated])

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image, ImageDraw
 
-from agent.edit_judging import (
-    DONE,
-    KEPT,
-    EditEvaluator,
-    keep_what_was_there,
-    nothing_done,
-)
+from agent.edit_judging import keep_what_was_there, nothing_done
 from agent.strategies import confidence, prune
 from agent.types import Attempt
 from evaluator.answering import ChatAnswerer
-from evaluator.edits.types import Edit, EditChecks
+from evaluator.criteria.edits import DONE, KEPT
+from evaluator.edits.types import EditChecks
+from evaluator.reward import edit_reward
 from evaluator.testing import FakeEditJudge, FakeJudge
-from evaluator.types import Check, Outcome, Report, Verdict
+from evaluator.types import Case, Check, Outcome, Report, Verdict
 from mini.phrasebook.checks import PhraseEditChecks
 from mini.phrasebook.turns import PhraseAnswerer
 from mini.world import questions
@@ -46,9 +44,9 @@ class TestEvaluator:
     judge = FakeJudge(lambda image, prompt, check: 0.9)
 
     async def test_the_rest_is_judged_by_pixels(self) -> None:
-        evaluate = EditEvaluator(self.judge)
-        near = await evaluate(Edit(picture((8, 8, 20, 20)), picture((8, 8, 20, 20), "blue"), "x"), EditChecks((Q,)))
-        far = await evaluate(Edit(picture((8, 8, 20, 20)), picture((2, 30, 60, 60), "black"), "x"), EditChecks((Q,)))
+        reward, case = edit_reward(self.judge), Case("x", (Q,), source=picture((8, 8, 20, 20)))
+        near = await reward.judge(picture((8, 8, 20, 20), "blue"), case)
+        far = await reward.judge(picture((2, 30, 60, 60), "black"), case)
         kept = [next(v for v in one.verdicts if v.check == KEPT).probability for one in (near, far)]
         assert kept[0] is not None
         assert kept[1] is not None
@@ -60,24 +58,18 @@ class TestEvaluator:
     async def test_a_mask_leaves_out_what_may_change(self) -> None:
         mask = Image.new("L", (64, 64))
         mask.paste(255, (0, 0, 64, 32))
-        evaluate = EditEvaluator(self.judge)
-        inside = await evaluate(
-            Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28), "black"), "x"), EditChecks((Q,)), mask
-        )
+        reward, case = edit_reward(self.judge), Case("x", (Q,), source=picture((8, 8, 20, 20)), mask=mask)
+        inside = await reward.judge(picture((2, 2, 60, 28), "black"), case)
         assert inside.verdicts[-1].probability == pytest.approx(1.0)
         everything = Image.new("L", (64, 64), 255)
-        whole = await evaluate(
-            Edit(picture((8, 8, 20, 20)), picture((2, 2, 60, 28)), "x"), EditChecks((Q,)), everything
-        )
+        whole = await reward.judge(picture((2, 2, 60, 28)), replace(case, mask=everything))
         assert whole.verdicts[-1].outcome is Outcome.NOT_APPLICABLE
 
     async def test_a_judge_of_edits_has_a_word_and_its_failure_is_no_zero(self) -> None:
-        edit = Edit(picture((8, 8, 20, 20)), picture((8, 8, 20, 20), "blue"), "x")
-        good = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: 0.7))(edit, EditChecks((Q,)))
+        case, result = Case("x", (Q,), source=picture((8, 8, 20, 20))), picture((8, 8, 20, 20), "blue")
+        good = await edit_reward(self.judge, FakeEditJudge(lambda edit: 0.7)).judge(result, case)
         assert (good.verdicts[-1].check, good.verdicts[-1].probability) == (DONE, 0.7)
-        down = await EditEvaluator(self.judge, FakeEditJudge(lambda edit: BackendError("no server")))(
-            edit, EditChecks((Q,))
-        )
+        down = await edit_reward(self.judge, FakeEditJudge(lambda edit: BackendError("no server"))).judge(result, case)
         assert down.verdicts[-1].outcome is Outcome.FAILED
         assert "no server" in down.verdicts[-1].reason
         assert down.failed == 1

@@ -20,12 +20,11 @@ from agent.cli import main
 from agent.enhance_judge import KEPT, JudgeSelector
 from agent.testing import drawn_from, paint
 from editors.testing import FakeBackend
-from evaluator.align import AlignEvaluator
+from evaluator.reward import checks_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError
 from redraft.limits import Limits
-from redraft.profiles import EvaluatorConfig
 from rewriter.types import Rewrite
 
 Serve = Callable[..., Any]
@@ -251,8 +250,7 @@ def selector(answers: dict[str, float | None]) -> JudgeSelector:
         return Outcome.FAILED if answer is None else answer
 
     builder = FakeChecklistBuilder(lambda prompt: CHECK)
-    evaluator = AlignEvaluator(builder, FakeJudge(opinion), EvaluatorConfig())
-    return JudgeSelector(builder, FakeBackend(paint=paint), evaluator, Limits())
+    return JudgeSelector(builder, FakeBackend(paint=paint), checks_reward(FakeJudge(opinion)), Limits())
 
 
 async def test_the_best_picture_wins_and_ties_go_to_the_rewrite() -> None:

@@ -16,8 +16,8 @@ from agent.run import Run, RunResult
 from agent.testing import drawn_from, fake_models, paint, with_judge
 from editors.backend import ImageTask
 from editors.testing import FakeBackend
-from evaluator.align import AlignEvaluator
 from evaluator.judge import open_judge
+from evaluator.reward import checks_reward
 from evaluator.server_judge import ServerJudge
 from evaluator.types import Check, Outcome
 from mini.phrasebook.planner import PhrasePlanner
@@ -61,8 +61,7 @@ async def mended(out: Path, box: object) -> tuple[RunResult, dict[str, Any], Fak
     editor = FakeBackend(name="fake editor", paint=paint_blue)
     planner = PhrasePlanner()
     models = fake_models(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=planner, editor=editor)
-    evaluator = AlignEvaluator(models.checklist_maker, judge)
-    models = replace(models, evaluator=evaluator, editing=with_judge(models, judge))
+    models = replace(models, judge=judge, reward=checks_reward(judge), editing=with_judge(models, judge))
     limits = Limits(images_per_round=1, max_rounds=2, tree=TreeLimits(width=1))
     result = await Run.start("a blue star, three circles", models, limits=limits, out=out, seed=7).run()
     return result, json.loads((result.folder / "run.json").read_text()), editor
@@ -122,8 +121,7 @@ async def test_what_an_edit_is_to_change_is_shown_on_the_given_picture(tmp_path:
 
     judge = ServerJudge(FakeChat(script), config(), explain=True)
     models = fake_models(lambda prompt, seed: (), checks=(STAR, CIRCLES), planner=PhrasePlanner())
-    evaluator = AlignEvaluator(models.checklist_maker, judge)
-    models = replace(models, evaluator=evaluator, editing=with_judge(models, judge))
+    models = replace(models, judge=judge, reward=checks_reward(judge), editing=with_judge(models, judge))
     limits = Limits(max_rounds=1, tree=TreeLimits(width=1))
     result = await Run.start("make it so", models, limits=limits, out=tmp_path, seed=7, source=given).run()
     page = result.trace.read_text()

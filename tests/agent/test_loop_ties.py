@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from agent.models import Chooser
+from agent.models import Models
 from agent.run import resume
 from agent.testing import drawn_from, fake_models
 from agent.types import StopReason
+from evaluator.criteria.pairs import Compared
 from evaluator.pairs.judges import Comparison, PicturePair, WinRates
 from redraft.limits import Limits
 from tests.agent.loop_runs import FAIR, GOOD, by_word, run
@@ -28,10 +29,16 @@ class Taste:
         return Comparison(0.9 if drawn_from(pair.first)[1] > drawn_from(pair.second)[1] else 0.1)
 
 
+def choosing(models: Models, taste: Taste) -> Models:
+    """`models` that have equally good pictures compared by `taste`."""
+    criteria = (*models.reward.criteria, (Compared(WinRates(taste)), 1.0))
+    return replace(models, reward=replace(models.reward, criteria=criteria, margin=0.02))
+
+
 async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> None:
     taste = Taste()
     limits = Limits(max_rounds=2, max_images=6, images_per_round=3, patience=5)
-    models = replace(fake_models(lambda *_: FAIR), chooser=Chooser(WinRates(taste)))
+    models = choosing(fake_models(lambda *_: FAIR), taste)
     result, _ = await run(models, tmp_path / "chosen", limits=limits)
     assert result.best_attempt is not None
     assert result.best_attempt.seed == max(attempt.seed for attempt in result.attempts)
@@ -48,7 +55,7 @@ async def test_equally_good_pictures_are_compared_two_by_two(tmp_path: Path) -> 
 
 async def test_one_best_picture_is_compared_with_none(tmp_path: Path) -> None:
     taste = Taste()
-    models = replace(fake_models(by_word(detail=GOOD)), chooser=Chooser(WinRates(taste)))
+    models = choosing(fake_models(by_word(detail=GOOD)), taste)
     result, _ = await run(models, tmp_path, limits=Limits(images_per_round=2))
     assert result.stop is StopReason.ACCEPTED
     assert taste.asked == 0

@@ -12,7 +12,7 @@ from agent.chat.conversation import Conversation
 from agent.chat.values import Replied
 from agent.commands import drawn_json, judged_json
 from agent.decide import acceptable, decide, meets_bar
-from agent.edit_judging import EditEvaluator, unanswerable_edit
+from agent.edit_judging import unanswerable_edit
 from agent.events import ChecklistMade, ImageDrawn, NeedsAnswer, Warned
 from agent.models import Models
 from agent.run import Run, RunResult
@@ -21,9 +21,10 @@ from agent.testing import CHECKS, fake_models, paint
 from agent.types import Attempt, StopReason
 from editors.backend import ImageTask
 from evaluator.checklist import CoveredChecklists
-from evaluator.edits.types import Edit, EditChecks
+from evaluator.edits.types import EditChecks
+from evaluator.reward import case_of, edit_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge
-from evaluator.types import Check, Checklist, Outcome, Report, Verdict
+from evaluator.types import Case, Check, Checklist, Outcome, Report, Verdict
 from redraft.limits import Limits
 
 REQUEST = "a star above three circles, no squares, and a boat"
@@ -141,9 +142,8 @@ class TestEdits:
 
     async def test_an_edit_whose_own_checks_failed_has_no_score_whatever_was_kept(self) -> None:
         judge = FakeJudge(lambda image, request, check: Outcome.FAILED if check == self.wanted else 1.0)
-        report = await EditEvaluator(judge)(
-            Edit(self.before, self.before, "x"), EditChecks((self.wanted,), (self.kept,))
-        )
+        case = Case("x", (self.wanted,), (self.kept,), source=self.before)
+        report = await edit_reward(judge).judge(self.before, case)
         assert report.score is None
         assert report.failed == 1
 
@@ -152,7 +152,8 @@ class TestEdits:
         source = Report((verdict("Was it done?", None, 0.0),), None, 1)
         checks = EditChecks((source.verdicts[0].check,), (self.kept,))
         known = unanswerable_edit(checks, source)
-        report = await EditEvaluator(judge)(Edit(self.before, self.before, "x"), checks, known=known)
+        case = Case("x", checks.wanted, checks.kept, source=self.before, known=known)
+        report = await edit_reward(judge).judge(self.before, case)
         assert [check for _, _, asked in judge.calls for check in asked] == [self.kept]
         assert report.score is None
 
@@ -166,7 +167,7 @@ class TestJudgeAndDoors:
         made = models()
         checklist = await made.checklist_maker(REQUEST)
         picture = paint(ImageTask("p", 1))
-        report = await made.evaluator.score(picture, REQUEST, checklist)
+        report = await made.reward.judge(picture, case_of(REQUEST, checklist))
         assert report.unchecked == ("boat",)
         assert judged_json(report)["unchecked"] == ["boat"]
         assert not acceptable(report, LIMITS)

@@ -24,7 +24,7 @@ from agent.serve.settings import ServerSettings
 from agent.testing import fake_models, with_judge
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
-from evaluator.align import AlignEvaluator
+from evaluator.reward import checks_reward
 from evaluator.testing import FakeChecklistBuilder
 from evaluator.types import Check, Outcome, RequestChecks, Verdict
 from redraft.limits import Limits
@@ -97,9 +97,10 @@ def main(data: Path, port: int) -> None:
         backend=Painter("painter", hold),
         editor=Painter("editor", hold),
     )
-    evaluator = AlignEvaluator(FakeChecklistBuilder(lambda _: tuple(CHECKS)), judge)
     maker = FakeChecklistBuilder(lambda request: LEFT_OUT if "boat" in request else RequestChecks(tuple(CHECKS)))
-    models = replace(made, checklist_maker=maker, evaluator=evaluator, editing=with_judge(made, judge))
+    models = replace(
+        made, checklist_maker=maker, judge=judge, reward=checks_reward(judge), editing=with_judge(made, judge)
+    )
     limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
     served = Served.of("fake", models, limits, metrics)
     asyncio.run(run_server(ServerSettings(data=data, port=port), [served], metrics))

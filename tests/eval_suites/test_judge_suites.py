@@ -34,10 +34,10 @@ from eval_suites.judges import (
 )
 from eval_suites.pairs import JudgeData, Pair, Preference, Rated, Shown
 from eval_suites.report import html, markdown
-from evaluator.align import AlignEvaluator
 from evaluator.judge import GuardedJudge
 from evaluator.pairs.judges import WORDS, LikertJudge, YesNoPairJudge
-from evaluator.testing import FakeChecklistBuilder, FakeEditJudge, FakeJudge
+from evaluator.reward import checks_reward
+from evaluator.testing import FakeEditJudge, FakeJudge
 from evaluator.types import Check
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import BackendError, InputError
@@ -231,7 +231,7 @@ def brightness(image: Image.Image) -> float:
 
 def pointwise(like: Callable[[Image.Image, str], Any] = lambda image, _: brightness(image)) -> PointwiseComparer:
     judge = FakeJudge(lambda image, prompt, _: like(image, prompt))
-    return PointwiseComparer(AlignEvaluator(FakeChecklistBuilder({}), judge), "fake")
+    return PointwiseComparer(checks_reward(judge), "fake")
 
 
 def some_pairs(folder: Path, count: int = 6) -> list[Pair]:
@@ -365,7 +365,7 @@ def test_a_guard_refuses_pictures_that_give_orders_and_what_it_costs_is_told(tmp
         return 0.99 if white else brightness(image)
 
     guarded = GuardedJudge(FakeJudge(gullible), "keypoint")
-    defended = PointwiseComparer(AlignEvaluator(FakeChecklistBuilder(lambda _: ()), guarded), guarded.name)
+    defended = PointwiseComparer(checks_reward(guarded), guarded.name)
     bare = pointwise(lambda image, prompt: gullible(image, prompt, Check("whole", "p")))
     book = Journal(tmp_path / "journal.jsonl", "evaluation")
     pairs = some_pairs(tmp_path / "in")
@@ -490,9 +490,9 @@ def test_rank_correlation_by_hand(tmp_path: Path) -> None:
         path = tmp_path / f"{n}.png"
         picture(shade).save(path)
         rated.append(Rated(str(n), "p", path, rating, "a" if n < 3 else "b", ("scene",) if n < 3 else ()))
-    evaluator = AlignEvaluator(FakeChecklistBuilder({}), FakeJudge(lambda image, *_: brightness(image)))
+    reward = checks_reward(FakeJudge(lambda image, *_: brightness(image)))
     book = Journal(tmp_path / "journal.jsonl", "evaluation")
-    figures = asyncio.run(judge_ratings(rated, evaluator, "fake", JudgePlan(), book, lambda: None))
+    figures = asyncio.run(judge_ratings(rated, reward, "fake", JudgePlan(), book, lambda: None))
     assert figures["rating_tags"]["scene"]["spearman"] == pytest.approx(1)
     assert figures["rating_tags"]["scene"]["kendall"] == pytest.approx(1)
     assert figures["ratings"]["within"]["mean"] == 1, "pictures that people rate alike are no pair"

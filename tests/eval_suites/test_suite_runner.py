@@ -32,7 +32,7 @@ from eval_suites.suite import (
     every_right,
     share_right,
 )
-from evaluator.align import AlignEvaluator
+from evaluator.reward import checks_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError
@@ -84,10 +84,11 @@ class Desk:
         self.rewriter = FakeRewriter()
         self.backend = backend or FakeBackend(paint=paint)
         models = fake_models(lambda *_: (0.5,) * 3, rewriter=self.rewriter, backend=self.backend, batch_size=3)
-        self.models = replace(models, checklist_maker=self.builder, evaluator=AlignEvaluator(self.builder, self.judge))
+        reward = checks_reward(self.judge)
+        self.models = replace(models, checklist_maker=self.builder, judge=self.judge, reward=reward)
 
     def work(self, journal: Journal, suite: Suite, images: int = 2, given: Path | None = None) -> Work:
-        reporter = Reporter("own", self.models.evaluator, self.models.checklist_maker)
+        reporter = Reporter("own", self.models.reward, self.models.checklist_maker)
         return Work(
             suite=suite,
             models=self.models,

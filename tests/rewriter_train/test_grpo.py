@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import agent.models
+import evaluator.reward
 from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter import cot, reply, styles
 from rewriter.train import data, grpo, image_reward
@@ -278,7 +279,8 @@ def test_what_is_refused(
 
 def test_training_and_use_share_template_parser_guard_and_evaluator() -> None:
     """The same objects, not copies: what is trained is what is used."""
-    assert image_reward.open_evaluator is agent.models.open_evaluator
+    assert image_reward.open_evaluator is evaluator.reward.open_evaluator
+    assert evaluator.reward.open_reward is agent.models.open_reward
     assert image_reward.open_backend is agent.models.open_backend
     assert agent.models.CoTRewriter is cot.CoTRewriter
     assert data.load_style is cot.load_style is styles.load_style

@@ -15,7 +15,7 @@ from PIL import Image
 
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
-from evaluator.align import AlignEvaluator
+from evaluator.reward import checks_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
 from evaluator.types import Check, Checklist, Verdict
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
@@ -52,9 +52,7 @@ def drawn(image: Image.Image) -> tuple[str, int]:
     return prompt, seed
 
 
-def evaluator(script: Callable[[Image.Image, str, Check], JudgeAnswer]) -> tuple[AlignEvaluator, FakeJudge]:
-    judge = FakeJudge(script)
-    return AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge), judge
+BUILDER = FakeChecklistBuilder(lambda prompt: CHECKS)
 
 
 def by_length(image: Image.Image, prompt: str, check: Check) -> float:
@@ -69,7 +67,7 @@ async def score(
     backend: FakeBackend | None = None,
     cache: RewardCache | None = None,
 ) -> Scores:
-    reward = ImageReward(backend or Painter(), evaluator(judge)[0], RULES, settings, cache=cache)
+    reward = ImageReward(backend or Painter(), BUILDER, checks_reward(FakeJudge(judge)), RULES, settings, cache=cache)
     try:
         return await reward([RewardSample(STARS, one) for one in replies])
     finally:
@@ -113,8 +111,8 @@ async def test_no_readable_reply_has_less_than_an_unreadable_one() -> None:
 
 
 async def test_the_judge_sees_the_users_prompt_and_its_checklist() -> None:
-    align, judge = evaluator(by_length)
-    reward = ImageReward(Painter(), align, RULES)
+    judge = FakeJudge(by_length)
+    reward = ImageReward(Painter(), BUILDER, checks_reward(judge), RULES)
     await reward([RewardSample(STARS, reply("two red stars on a sheet"))])
     reward.close()
     assert [(prompt, checks) for _, prompt, checks in judge.calls] == [(STARS, CHECKS)]
@@ -148,7 +146,7 @@ async def test_equal_rewrites_are_drawn_once() -> None:
 async def test_a_negative_prompt_is_drawn_with_its_rewrite_and_tells_pictures_apart() -> None:
     target = Target(name="t", description="d", form="any", max_tokens=200, negative_prompt=True)
     backend = Painter()
-    reward = ImageReward(backend, evaluator(by_length)[0], Rules.of(GuardSettings(), target))
+    reward = ImageReward(backend, BUILDER, checks_reward(FakeJudge(by_length)), Rules.of(GuardSettings(), target))
     replies = [reply("two red stars"), reply("two red stars\nNegative prompt: blur, noise")]
     scores = await reward([RewardSample(STARS, one) for one in replies])
     [again] = await reward.draw([Wish(STARS, "two red stars", "blur, noise")])
@@ -190,7 +188,7 @@ async def test_certainty_is_cached_with_the_score() -> None:
 
 async def test_one_checklist_a_prompt() -> None:
     builder = FakeChecklistBuilder(lambda prompt: CHECKS)
-    reward = ImageReward(Painter(), AlignEvaluator(builder, FakeJudge(by_length)), RULES)
+    reward = ImageReward(Painter(), builder, checks_reward(FakeJudge(by_length)), RULES)
     for _ in range(2):
         await reward([RewardSample(p, reply(p)) for p in (STARS, "one circle", STARS)])
     reward.close()
@@ -254,8 +252,8 @@ async def test_the_next_batch_is_drawn_while_one_is_judged() -> None:
         overlapped.append(await gate.reaches(2))
 
     judge = _Waiting(second_batch_begins)
-    align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge)
-    reward = ImageReward(_Gated(gate), align, RULES, RewardSettings(batch_size=2))
+    align = checks_reward(judge)
+    reward = ImageReward(_Gated(gate), BUILDER, align, RULES, RewardSettings(batch_size=2))
     scores = await reward(_many(4))
     reward.close()
     assert overlapped == [True] * 4
@@ -271,8 +269,8 @@ async def test_a_slow_judge_holds_the_generator_back() -> None:
         await asyncio.sleep(0.02)
         most.append(gate.begun - len(most))
 
-    align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), _Waiting(until_no_more_comes))
-    reward = ImageReward(_Gated(gate), align, RULES, RewardSettings(batch_size=1, ahead=1, judging=1))
+    align = checks_reward(_Waiting(until_no_more_comes))
+    reward = ImageReward(_Gated(gate), BUILDER, align, RULES, RewardSettings(batch_size=1, ahead=1, judging=1))
     await reward(_many(6))
     reward.close()
     assert most == [3, 3, 3, 3, 2, 1]
@@ -285,8 +283,8 @@ async def test_overlap_shows_in_the_times() -> None:
             return super().render(tasks, on_step)
 
     judge = _Waiting(lambda: asyncio.sleep(0.1))
-    align = AlignEvaluator(FakeChecklistBuilder(lambda prompt: CHECKS), judge)
-    reward = ImageReward(Slow(), align, RULES, RewardSettings(batch_size=1))
+    align = checks_reward(judge)
+    reward = ImageReward(Slow(), BUILDER, align, RULES, RewardSettings(batch_size=1))
     scores = await reward(_many(4))
     reward.close()
     # One by one the two would come to no more than the whole; here three of four drawings hide behind judgements.
@@ -310,24 +308,24 @@ async def test_what_the_cache_knows_is_neither_drawn_nor_judged(tmp_path: Path) 
 async def test_the_cache_tells_models_seeds_sizes_and_checklists_apart() -> None:
     cache, one = RewardCache(), [RewardSample(STARS, reply("two red stars"))]
 
-    async def cached(backend: FakeBackend, align: AlignEvaluator, settings: RewardSettings) -> int:
-        reward = ImageReward(backend, align, RULES, settings, cache=cache)
+    async def cached(
+        backend: FakeBackend, settings: RewardSettings, checks: Checklist = CHECKS, judge: str = "a"
+    ) -> int:
+        builder, judged = FakeChecklistBuilder(lambda prompt: checks), checks_reward(FakeJudge(by_length, name=judge))
+        reward = ImageReward(backend, builder, judged, RULES, settings, cache=cache, names=(judge,))
         try:
             return (await reward(one)).cached
         finally:
             reward.close()
 
-    def align(checks: Checklist = CHECKS, judge: str = "a") -> AlignEvaluator:
-        return AlignEvaluator(FakeChecklistBuilder(lambda prompt: checks), FakeJudge(by_length, name=judge))
-
     plain = RewardSettings()
-    assert await cached(Painter(), align(), plain) == 0
-    assert await cached(Painter(name="other"), align(), plain) == 0
-    assert await cached(Painter(), align(judge="b"), plain) == 0
-    assert await cached(Painter(), align(CHECKS[:1]), plain) == 0
-    assert await cached(Painter(), align(), RewardSettings(seed=1)) == 0
-    assert await cached(Painter(), align(), RewardSettings(size=(32, 32))) == 0
-    assert await cached(Painter(), align(), plain) == 1
+    assert await cached(Painter(), plain) == 0
+    assert await cached(Painter(name="other"), plain) == 0
+    assert await cached(Painter(), plain, judge="b") == 0
+    assert await cached(Painter(), plain, CHECKS[:1]) == 0
+    assert await cached(Painter(), RewardSettings(seed=1)) == 0
+    assert await cached(Painter(), RewardSettings(size=(32, 32))) == 0
+    assert await cached(Painter(), plain) == 1
 
 
 async def test_failed_judgements_are_none_counted_and_tried_again() -> None:
@@ -408,8 +406,8 @@ async def test_a_prompt_without_a_checklist_fails_alone_and_draws_nothing() -> N
         return ServerError("no checklist") if prompt == "one circle" else CHECKS
 
     backend = Painter()
-    align = AlignEvaluator(FakeChecklistBuilder(checks), FakeJudge(by_length))
-    reward = ImageReward(backend, align, RULES, RewardSettings(max_failed=0.5))
+    align = checks_reward(FakeJudge(by_length))
+    reward = ImageReward(backend, FakeChecklistBuilder(checks), align, RULES, RewardSettings(max_failed=0.5))
     scores = await reward([RewardSample(STARS, reply(STARS)), RewardSample("one circle", reply("one circle"))])
     reward.close()
     assert [one.reward is None for one in scores.samples] == [False, True]
@@ -425,7 +423,7 @@ async def test_mistakes_of_ours_come_through_as_they_are() -> None:
 
 
 def test_one_reward_serves_several_event_loops() -> None:
-    reward = ImageReward(Painter(), evaluator(by_length)[0], RULES)
+    reward = ImageReward(Painter(), BUILDER, checks_reward(FakeJudge(by_length)), RULES)
     results = [asyncio.run(reward([RewardSample(STARS, reply(STARS))])) for _ in range(2)]
     reward.close()
     assert [one.cached for one in results] == [0, 1]

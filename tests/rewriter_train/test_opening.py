@@ -6,7 +6,7 @@ import pytest
 
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-from rewriter.train.image_reward import RewardArguments, open_reward, place_on
+from rewriter.train.image_reward import RewardArguments, open_image_reward, place_on
 
 
 def test_each_process_has_its_reward_models_on_its_own_gpu() -> None:
@@ -21,6 +21,6 @@ def test_each_process_has_its_reward_models_on_its_own_gpu() -> None:
 
 def test_settings_that_no_reward_has() -> None:
     with pytest.raises(ConfigError, match="seeds, passes, batch_size"):
-        open_reward(RewardArguments(profile="mini", images_per_rewrite=0), max_failed=0.2)
+        open_image_reward(RewardArguments(profile="mini", images_per_rewrite=0), max_failed=0.2)
     with pytest.raises(ConfigError, match="unknown template style"):
-        open_reward(RewardArguments(profile="mini"), "no-such", max_failed=0.2)
+        open_image_reward(RewardArguments(profile="mini"), "no-such", max_failed=0.2)

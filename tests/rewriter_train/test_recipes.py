@@ -12,7 +12,7 @@ import yaml
 
 from mini.rewriter.model import build_model, save, train_tokenizer
 from rewriter.train import grpo, sft
-from rewriter.train.image_reward import open_reward
+from rewriter.train.image_reward import open_image_reward
 from rewriter.train.reward_server import ServerArguments
 from rewriter.train.script import recipes, settings_of
 
@@ -108,7 +108,7 @@ def test_the_servers_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     args, rewarding = settings_of((ServerArguments, RewardArguments), ["--config", "reward_server"], "test")
     assert (args.port, args.token_env, rewarding.profile) == (8100, "REDRAFT_REWARD_TOKEN", "workstation")
     rewarding.profile = "mini"
-    open_reward(rewarding, args.style, max_failed=1.0).close()
+    open_image_reward(rewarding, args.style, max_failed=1.0).close()
     assert (tmp_path / "runs" / "rewards.jsonl").is_file()
 
 

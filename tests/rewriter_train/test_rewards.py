@@ -21,16 +21,15 @@ def _report(*scored: tuple[str, float], failed: int = 0) -> Report:
     return Report(tuple(verdicts), 0.5, failed)
 
 
-def test_alignment_is_the_evaluators_group_mean_or_plain_mean() -> None:
-    # counting and size are visual attributes, negation is grammar: ((0.2 + 0.4) / 2 + 0.9) / 2, and 1.5 / 3
+def test_alignment_is_the_score_or_how_a_picture_stands_in_its_group() -> None:
     report = _report(("counting", 0.2), ("size", 0.4), ("negation", 0.9))
-    assert rewards.alignment(report) == pytest.approx(0.6)
-    assert rewards.alignment(report, "mean") == pytest.approx(0.5)
+    assert rewards.alignment(report) == 0.5
+    assert rewards.alignment(report, 0.75) == 0.75
 
 
 def test_a_failed_check_makes_the_alignment_unknown() -> None:
     assert rewards.alignment(_report(("counting", 1.0), failed=1)) is None
-    assert rewards.alignment(_report()) is None
+    assert rewards.alignment(Report((), None, 0)) is None
 
 
 def test_means_leave_failures_out_and_failures_are_counted() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from rewriter.train.rewards import Reward, Shaper, ShapingArguments, ShapingRow
+from rewriter.train.rewards import Shaper, ShapingArguments, ShapingRow, Value
 
 
 def row(
     prompt: str,
-    alignment: Reward,
+    alignment: Value,
     *,
     form: float = 1.0,
     penalty: float = 0.0,
@@ -32,11 +32,11 @@ def row(
     )
 
 
-def shaped(rows: Sequence[ShapingRow], **settings: object) -> list[Reward]:
+def shaped(rows: Sequence[ShapingRow], **settings: object) -> list[Value]:
     return list(Shaper(ShapingArguments(**settings))(rows).rewards)  # type: ignore[arg-type]
 
 
-def near(expected: Sequence[Reward]) -> list[object]:
+def near(expected: Sequence[Value]) -> list[object]:
     return [None if one is None else pytest.approx(one, abs=1e-5) for one in expected]
 
 

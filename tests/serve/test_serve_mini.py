@@ -16,8 +16,8 @@ from agent.models import open_models
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from editors.backend import ImageBackend, ImageTask, Mode, StepCallback
-from evaluator.align import AlignEvaluator
 from evaluator.local_judge import Questions, TransformersJudge, YesNo
+from evaluator.reward import checks_reward
 from redraft.chat import ChatModel
 from redraft.profiles import ModelConfig, load_profile
 from redraft.transformers_chat import TransformersChat
@@ -85,12 +85,9 @@ async def test_conversations_share_the_batches_of_all_three_models(start: Start)
 
     def models(metrics: Metrics) -> list[Served]:
         models = open_models(profile, chat)
-        evaluator = models.evaluator
-        assert isinstance(evaluator, AlignEvaluator)
         backend, judge = Counting(models.generator), CountingJudge(TransformersJudge(profile.judge))
-        evaluator.judge = judge
         counted.append((backend, judge))
-        models = replace(models, generator=backend)
+        models = replace(models, generator=backend, judge=judge, reward=checks_reward(judge))
         return [Served.of("mini", models, profile.limits, metrics, profile=profile)]
 
     async with start(models) as server:

@@ -1,13 +1,12 @@
 import pytest
 from PIL import Image
 
-from evaluator.align import AlignEvaluator
 from evaluator.combine import aggregate
 from evaluator.criteria.checks import write_feedback
+from evaluator.reward import Reward, checks_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
-from evaluator.types import Check, Checklist, Outcome, Verdict
+from evaluator.types import Case, Check, Checklist, Outcome, Verdict
 from redraft.errors import BackendError, ServerError
-from redraft.profiles import EvaluatorConfig
 
 IMAGE = Image.new("RGB", (8, 8))
 COUNT = Check("counting", "Are there exactly three red stars?")
@@ -21,11 +20,8 @@ def judged(script: dict[Check, JudgeAnswer]) -> FakeJudge:
     return FakeJudge(lambda image, prompt, check: script[check])
 
 
-def evaluator(
-    script: dict[Check, JudgeAnswer], aggregation: str = "group_mean", pass_at: float = 0.5
-) -> AlignEvaluator:
-    settings = EvaluatorConfig.model_validate({"aggregation": aggregation})
-    return AlignEvaluator(FakeChecklistBuilder({}), judged(script), settings, pass_at=pass_at)
+def reward(script: dict[Check, JudgeAnswer], aggregation: str = "group_mean", pass_at: float = 0.5) -> Reward:
+    return checks_reward(judged(script), aggregation=aggregation, pass_at=pass_at)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +36,7 @@ def evaluator(
 )
 async def test_aggregation_by_hand(how: str, expected: float) -> None:
     script: dict[Check, JudgeAnswer] = {COUNT: 0.5, SIZE: 0.9, LAYOUT: 0.2, COLOUR: 0.6, ODD: 1.0}
-    report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
+    report = await reward(script, how).judge(IMAGE, Case("p", tuple(script)))
     assert report.score == pytest.approx(expected)
     assert report.failed == 0
 
@@ -48,7 +44,7 @@ async def test_aggregation_by_hand(how: str, expected: float) -> None:
 @pytest.mark.parametrize("how", ["group_mean", "mean", "min", "geometric_mean"])
 async def test_failed_and_inapplicable_checks_do_not_count(how: str) -> None:
     script: dict[Check, JudgeAnswer] = {COUNT: 0.8, SIZE: ServerError("down"), LAYOUT: Outcome.NOT_APPLICABLE}
-    report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
+    report = await reward(script, how).judge(IMAGE, Case("p", tuple(script)))
     assert report.score == pytest.approx(0.8)
     assert report.failed == 1
     assert [v.outcome for v in report.verdicts] == [Outcome.SCORED, Outcome.FAILED, Outcome.NOT_APPLICABLE]
@@ -58,25 +54,25 @@ async def test_failed_and_inapplicable_checks_do_not_count(how: str) -> None:
 @pytest.mark.parametrize("how", ["group_mean", "mean", "min", "geometric_mean"])
 async def test_without_a_scored_check_there_is_no_score(how: str) -> None:
     script: dict[Check, JudgeAnswer] = {COUNT: Outcome.FAILED, SIZE: BackendError("out of memory")}
-    report = await evaluator(script, how).score(IMAGE, "p", tuple(script))
+    report = await reward(script, how).judge(IMAGE, Case("p", tuple(script)))
     assert (report.score, report.failed, report.feedback) == (None, 2, ())
     assert aggregate((), how) is None
 
 
 @pytest.mark.parametrize("how", ["min", "geometric_mean"])
 async def test_a_probability_of_zero_is_a_score(how: str) -> None:
-    report = await evaluator({COUNT: 0.0, SIZE: 1.0}, how).score(IMAGE, "p", (COUNT, SIZE))
+    report = await reward({COUNT: 0.0, SIZE: 1.0}, how).judge(IMAGE, Case("p", (COUNT, SIZE)))
     assert report.score == 0.0
 
 
 async def test_feedback_names_what_did_not_pass_worst_first() -> None:
     script: dict[Check, JudgeAnswer] = {COUNT: 0.4, SIZE: 0.7, LAYOUT: 0.12, COLOUR: Outcome.FAILED, ODD: 0.5}
-    report = await evaluator(script).score(IMAGE, "p", tuple(script))
+    report = await reward(script).judge(IMAGE, Case("p", tuple(script)))
     assert report.feedback == (
         "Not satisfied: Is the circle above the stars? (p=0.12, entity_layout)",
         "Not satisfied: Are there exactly three red stars? (p=0.40, counting)",
     )
-    strict = await evaluator(script, pass_at=0.6).score(IMAGE, "p", tuple(script))
+    strict = await reward(script, pass_at=0.6).judge(IMAGE, Case("p", tuple(script)))
     assert len(strict.feedback) == 3
 
 
@@ -89,9 +85,7 @@ def test_feedback_gives_the_judges_reason() -> None:
 async def test_the_judge_is_given_picture_prompt_and_checks_as_they_are() -> None:
     judge = judged({COUNT: 1.0, SIZE: 1.0})
     checklist: Checklist = (COUNT, SIZE)
-    align = AlignEvaluator(FakeChecklistBuilder({"three red stars": checklist}), judge)
-    assert (await align.checklist("three red stars")).checks == checklist
-    await align.score(IMAGE, "three red stars", checklist)
+    await checks_reward(judge).judge(IMAGE, Case("three red stars", checklist))
     assert judge.calls == [(IMAGE, "three red stars", checklist)]
 
 
@@ -102,9 +96,8 @@ async def test_verdicts_on_other_checks_are_a_mistake_not_a_score() -> None:
         async def __call__(self, image: Image.Image, request: str, checks: object) -> list[Verdict]:
             return [Verdict(check, Outcome.SCORED, probability=1.0) for check in (SIZE, COUNT)]
 
-    align = AlignEvaluator(FakeChecklistBuilder({}), Swapped())
     with pytest.raises(AssertionError, match="swapped"):
-        await align.score(IMAGE, "p", (COUNT, SIZE))
+        await checks_reward(Swapped()).judge(IMAGE, Case("p", (COUNT, SIZE)))
 
 
 async def test_fakes_refuse_what_no_judge_could_say() -> None:
@@ -120,7 +113,7 @@ async def test_fakes_refuse_what_no_judge_could_say() -> None:
 
 async def test_a_report_gives_one_row_a_check_for_every_json_output() -> None:
     script: dict[Check, JudgeAnswer] = {COUNT: 0.5, SIZE: ServerError("down")}
-    report = await evaluator(script).score(IMAGE, "two stars", (COUNT, SIZE))
+    report = await reward(script).judge(IMAGE, Case("two stars", (COUNT, SIZE)))
     assert report.check_rows() == [
         {"key_point": "counting", "question": COUNT.question, "outcome": "scored", "p": 0.5,
          "by": "fake-judge", "reason": ""},
