@@ -285,6 +285,7 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "seed": result.seed,
         "trace": str(result.trace),
         "checks": [] if best is None else best.report.check_rows(),
+        "readings": {} if best is None else best.report.reading_rows(),
         "attempts": [
             {
                 "round": attempt.round,
@@ -309,6 +310,7 @@ def judged_json(report: Report) -> dict[str, Any]:
         "failed": report.failed,
         "unchecked": list(report.unchecked),
         "checks": report.check_rows(),
+        "readings": report.reading_rows(),
     }
 
 

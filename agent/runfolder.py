@@ -335,6 +335,7 @@ def provenance(request: str, attempt: Attempt, names: Mapping[str, str]) -> dict
         "redraft:parent": attempt.parent or "",
         "redraft:pixels": attempt.image,
         "redraft:score": "" if attempt.score is None else f"{attempt.score:.4f}",
+        "redraft:readings": "; ".join(attempt.report.reading_lines()),
         **{f"redraft:{role}": name for role, name in names.items()},
     }
     return {keyword: value for keyword, value in text.items() if value}

@@ -99,9 +99,28 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
         "original": attempt["prompt"] == record["request"],
         "unchanged": attempt.get("unchanged", False),
         "verdicts": verdicts,
+        "readings": _readings(attempt["report"]),
         "passed": sum(line["state"] == "pass" for line in verdicts),
         "asked": sum(line["state"] != "skip" for line in verdicts),
     }
+
+
+def _readings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each criterion; none if there is nothing beside the checks. Records of before have no readings."""
+    readings = report.get("readings", {})
+    if not readings.keys() - {"checks"}:
+        return []
+    below = report.get("below", ())
+    return [
+        {
+            "name": name,
+            "value": reading["value"],
+            "state": reading["outcome"].replace("_", " "),
+            "reason": reading["reason"],
+            "below": name in below,
+        }
+        for name, reading in readings.items()
+    ]
 
 
 def _lines(report: Mapping[str, Any], pass_at: float) -> list[dict[str, Any]]:

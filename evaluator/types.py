@@ -129,6 +129,16 @@ class Report:
             for name, reading in self.readings.items()
         }
 
+    def reading_lines(self) -> list[str]:
+        """A line for each criterion, for people; none if there is nothing beside the checks."""
+        if not self.readings.keys() - {"checks"}:
+            return []
+        return [
+            f"{name} {reading.outcome.value.replace('_', ' ') if reading.value is None else f'{reading.value:.2f}'}"
+            + (", below its floor" if name in self.below else "")
+            for name, reading in self.readings.items()
+        ]
+
 
 Role = Literal["subject", "person", "style", "low_res"]
 """What of a reference counts: the thing that it shows, the person, how it is drawn, or all of it at a higher resolution."""

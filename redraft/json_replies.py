@@ -23,7 +23,7 @@ _LONGEST = 16_000
 
 
 @dataclass(frozen=True)
-class Reading(Generic[T]):
+class ReadJson(Generic[T]):
     """What a reply says. `repaired`: the JSON had mistakes. `cut`: it is not whole, and its end is missing."""
 
     value: T
@@ -31,7 +31,7 @@ class Reading(Generic[T]):
     cut: bool = False
 
 
-def read_json(text: str, model: type[T], *, cut_ok: bool = False) -> Reading[T]:
+def read_json(text: str, model: type[T], *, cut_ok: bool = False) -> ReadJson[T]:
     """The last JSON object in `text` that `model` takes; the last, since models think before they answer.
 
     If there is none, the text is repaired; if it is cut off, only if `cut_ok`, and without the object that it broke off
@@ -41,7 +41,7 @@ def read_json(text: str, model: type[T], *, cut_ok: bool = False) -> Reading[T]:
     problem: ValueError | None = None
     for value in reversed(list(json_objects(text))):
         try:
-            return Reading(_validate(value, model))
+            return ReadJson(_validate(value, model))
         except ValidationError as error:
             problem = problem or error
     cut = is_cut(text)
@@ -49,7 +49,7 @@ def read_json(text: str, model: type[T], *, cut_ok: bool = False) -> Reading[T]:
         raise problem or ValueError(f"{text[:200]!r}, which breaks off, instead of JSON")
     for value in reversed(repaired_objects(text)):
         try:
-            return Reading(_validate(value, model), repaired=True, cut=cut)
+            return ReadJson(_validate(value, model), repaired=True, cut=cut)
         except ValidationError as error:
             problem = problem or error
     raise problem or ValueError(f"{text[:200]!r} instead of JSON")

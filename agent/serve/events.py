@@ -255,6 +255,7 @@ def describe_attempt(number: int, made: Attempt, pass_at: float) -> dict[str, An
         "failed": made.report.failed,
         "unchanged": made.unchanged,
         "verdicts": describe_verdicts(made.report.verdicts, pass_at),
+        "readings": made.report.reading_rows(),
     }
 
 

@@ -133,6 +133,7 @@ def create_mcp(service: Service) -> MCPServer[Any]:
             "failed": report.failed,
             "unchecked": list(report.unchecked),
             "checks": checks,
+            "readings": report.reading_rows(),
             "profile": _profile(service, profile),
         }
         return _answer(_lines(value, checks), value)

@@ -20,6 +20,18 @@ from redraft.profiles import CriterionConfig, ModelConfig, PartConfig, Profile, 
 CRITERIA = {
     "pairwise": "evaluator.criteria.pairs:open_pairwise",
     "likert": "evaluator.criteria.pairs:open_likert",
+    "subject": "evaluator.criteria.likeness:open_subject",
+    "person": "evaluator.criteria.likeness:open_person",
+    "style": "evaluator.criteria.likeness:open_style",
+    "consistency": "evaluator.criteria.asked:open_consistency",
+    "real": "evaluator.criteria.asked:open_real",
+    "dimension": "evaluator.criteria.asked:open_dimension",
+    "hallucination": "evaluator.criteria.asked:open_hallucination",
+    "points": "evaluator.criteria.asked:open_points",
+    "artifacts": "evaluator.criteria.asked:open_artifacts",
+    "regions": "evaluator.criteria.asked:open_regions",
+    "http": "evaluator.criteria.http:open_http",
+    "score_head": "evaluator.criteria.score_head:open_score_head",
 }
 """Name to what opens it: a function of `Parts` and of the criterion's settings. `checks`, `preserved` and `edit_score` are made
 by `evaluator.reward`, because every profile has them."""

@@ -89,6 +89,7 @@ def extra(seen: DrawingState, service: Service, base_url: str) -> dict[str, Any]
         "why": result.why,
         "prompt": best.prompt,
         "checks": describe_verdicts(best.report.verdicts, result.limits.pass_at),
+        "readings": best.report.reading_rows(),
         "attempts": len(result.attempts),
         "rounds": max(attempt.round for attempt in result.attempts),
         "seconds": round(result.elapsed_s, 3),

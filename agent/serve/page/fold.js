@@ -115,7 +115,7 @@ export function fromRecord(id, record) {
     if (one.decision) kept.decided = { ...one.decision, best: one.decision.best === null ? null : one.decision.best + 1 };
   }
   const passAt = record.limits.pass_at;
-  run.attempts = record.attempts.map((one) => ({ ...one, image: one.sha256,
+  run.attempts = record.attempts.map((one) => ({ ...one, image: one.sha256, readings: one.report.readings,
     verdicts: one.report.verdicts.map((v) => ({ ...v, ...v.check, passed: v.outcome === "scored" && v.probability >= passAt })) }));
   return Object.assign(run, { best: record.best, stop: record.stop, why: record.why ?? "", error: record.error });
 }

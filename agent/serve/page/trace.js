@@ -52,6 +52,14 @@ function verdict(one) {
     sure === null ? h("span", {}) : h("span", { class: "sure", title: `P(yes) ${sure.toFixed(3)}` }, sure.toFixed(2)));
 }
 
+// What the criteria say, if there are others than the checks.
+function readings(one) {
+  const rows = Object.entries(one.readings ?? {});
+  if (!rows.some(([name]) => name !== "checks")) return null;
+  const said = rows.map(([name, row]) => `${words(name)} ${row.value === null ? words(row.outcome) : row.value.toFixed(2)}`);
+  return h("p", { class: "dim" }, said.join(" · "));
+}
+
 // The pictures that an edit was thought out with: where it is to change something, and what is to come.
 function areas(step) {
   const shown = [["Where, in white", step.area], [`To come: ${step.draft}`, step.drafted]].filter(([, image]) => image);
@@ -81,6 +89,7 @@ function frame(run, one) {
       rewrite?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), rewrite.thought) : null,
       h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind !== "generate" ? "Instruction" : own ? "Prompt, in your own words" : "Prompt"), one.prompt),
       fate ? h("p", { class: "dim" }, `Candidate: ${words(fate.fate)}, confidence ${score(fate.confidence)}`) : null,
+      readings(one),
       one.verdicts.length ? h("ul", { class: "verdicts", "aria-label": "Verdicts" }, one.verdicts.map(verdict)) : null,
       decided && !decided.stop ? h("p", { class: "dim" }, `After round ${one.round} it went on: ${decided.why}.`) : null));
 }

@@ -1,0 +1,163 @@
+"""Likeness to references by an `embedder`: the same subject, the same person, the same style. No model is asked anything.
+
+[[evaluator.criteria]]
+use = "subject"
+floor = 0.6
+args = { embedder = "evaluator.criteria.embedders:TransformersEmbedder", model = "facebook/dinov2-base" }
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluator.types import Case, Need, Outcome, Reading, Reference, Role, Shot
+from redraft.errors import ConfigError
+from redraft.profiles import PartConfig, load_part
+
+if TYPE_CHECKING:
+    from evaluator.criteria import Parts
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A picture as features: `whole` (width,), and `patches` (rows, columns, width) if the embedder has such."""
+
+    whole: Floats
+    patches: Floats | None = None
+
+
+class Embedder(Protocol):
+    """Turns pictures into features, in order; None for a picture that has none (an embedder of faces: no face). Called in
+    threads of its caller, one call at a time."""
+
+    def __call__(self, images: Sequence[Image.Image]) -> Sequence[Embedding | None]: ...
+
+
+class Likeness:
+    """How like the references a picture is, the mean over those of its roles.
+
+    by "patches": the mean over the reference's foreground patches of the best cosine to any patch of the picture (as
+    PatchDPO compares patches): the subject may be anywhere. by "whole": the cosine of the whole pictures. Cosines are mapped
+    to [0, 1] by (c - low) / (1 - low), so that what unlike pictures have in common counts for nothing. It FAILED if the
+    picture or all references have no embedding.
+    """
+
+    absolute = True
+    needs: frozenset[Need] = frozenset({"references", "group"})
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        name: str = "subject",
+        *,
+        by: str = "patches",
+        roles: Sequence[Role] = ("subject",),
+        low: float = 0.0,
+    ) -> None:
+        if by not in ("patches", "whole"):
+            raise ConfigError(f'{name}: by = "{by}" is unknown; take "patches" or "whole"')
+        if not -1 <= low < 1:
+            raise ConfigError(f"{name}: low = {low:g} must lie from -1 to below 1")
+        self.name = name
+        self._embed = embedder
+        self._by = by
+        self._roles = tuple(roles)
+        self._low = low
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]:
+        references = [reference for reference in case.references if reference.role in self._roles]
+        if not references:
+            reason = f"there is no reference of role {' or '.join(self._roles)}"
+            return [Reading(Outcome.NOT_APPLICABLE, reason=reason)] * len(shots)
+        async with self._lock:
+            return await asyncio.to_thread(self._compare, references, shots)
+
+    def _compare(self, references: Sequence[Reference], shots: Sequence[Shot]) -> list[Reading]:
+        images = [reference.image for reference in references] + [shot.image for shot in shots]
+        embedded = list(self._embed(images))
+        if len(embedded) != len(images):
+            raise ValueError(f"the embedder gave {len(embedded)} embeddings for {len(images)} pictures")
+        pairs = list(zip(references, embedded, strict=False))
+        known = [(reference.image, made) for reference, made in pairs if made is not None]
+        return [self._read(known, made) for made in embedded[len(references) :]]
+
+    def _read(self, references: Sequence[tuple[Image.Image, Embedding]], made: Embedding | None) -> Reading:
+        if not references or made is None:
+            which = "the picture" if references else "any reference"
+            return Reading(Outcome.FAILED, reason=f"{self.name}: the embedder finds nothing in {which}")
+        cosines = [self._likeness(image, reference, made) for image, reference in references]
+        return Reading(Outcome.SCORED, min(1.0, max(0.0, (fmean(cosines) - self._low) / (1 - self._low))))
+
+    def _likeness(self, image: Image.Image, reference: Embedding, made: Embedding) -> float:
+        if self._by == "whole" or reference.patches is None or made.patches is None:
+            return float(_unit(reference.whole) @ _unit(made.whole))
+        rows, columns, _ = reference.patches.shape
+        inside = find_foreground(image, rows, columns)
+        wanted = _unit(reference.patches[inside])
+        offered = _unit(made.patches.reshape(-1, made.patches.shape[-1]))
+        return float((wanted @ offered.T).max(axis=1).mean())
+
+
+_NOTICEABLE = 24
+"""Difference in 8-bit steps from which a pixel is none of the ground."""
+_SHARE = 0.25
+"""Share of such pixels that makes a patch one of the foreground."""
+
+
+def find_foreground(image: Image.Image, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Which patches of a reference show its subject: those that differ from the median of its edge, (rows, columns). All of
+    them if that would be none: a picture without an even ground is compared as a whole."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    far = (np.abs(pixels - np.median(edge, axis=0)) >= _NOTICEABLE).any(axis=-1).astype(np.float64)
+    shares = (
+        np.asarray(Image.fromarray((far * 255).astype(np.uint8)).resize((columns, rows), Image.Resampling.BOX)) / 255
+    )
+    inside: NDArray[np.bool_] = shares >= _SHARE
+    return inside if inside.any() else np.ones((rows, columns), dtype=bool)
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, 1e-12))
+
+
+def open_subject(parts: Parts, *, embedder: str, by: str = "patches", low: float = 0.0, **settings: Any) -> Likeness:
+    """`embedder`: dotted path of an Embedder's class, which is made of the other settings."""
+    return Likeness(open_embedder(embedder, settings), "subject", by=by, roles=("subject",), low=low)
+
+
+def open_person(parts: Parts, *, embedder: str, low: float = 0.0, **settings: Any) -> Likeness:
+    """The same person: an embedder of faces, such as one over insightface, whose whole embedding is that of the face."""
+    return Likeness(open_embedder(embedder, settings), "person", by="whole", roles=("person",), low=low)
+
+
+def open_style(parts: Parts, *, embedder: str, low: float = 0.0, **settings: Any) -> Likeness:
+    """The same style: by the whole pictures."""
+    return Likeness(open_embedder(embedder, settings), "style", by="whole", roles=("style",), low=low)
+
+
+def open_embedder(path: str, settings: dict[str, Any]) -> Embedder:
+    """The embedder at the dotted path, once for equal settings. Raises ConfigError."""
+    try:
+        return _embedder(path, tuple(sorted(settings.items())))
+    except TypeError as error:
+        raise ConfigError(f"the embedder {path!r} cannot be made of {settings}: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _embedder(path: str, settings: tuple[tuple[str, Any], ...]) -> Embedder:
+    made: Embedder = load_part(PartConfig(use=path))(**dict(settings))
+    return made
