@@ -35,7 +35,7 @@ from PIL import Image
 
 from editors.backend import ImageBackend, ImageTask, open_backend, render
 from evaluator.reward import Reward, Standing, case_of, open_evaluator
-from evaluator.types import Checklist, ChecklistMaker, Outcome, Report, Shot
+from evaluator.types import Case, Checklist, ChecklistMaker, Outcome, Report, Shot
 from redraft.chat import ChatReply
 from redraft.errors import BackendError, ConfigError, ModelMissing
 from redraft.journal import Journal
@@ -151,6 +151,12 @@ class RewardSource(Protocol):
     async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]: ...
 
     def close(self) -> None: ...
+
+
+class PictureRater(Protocol):
+    """Scores pictures that were drawn elsewhere: a report on each, and how it stands among those of its request."""
+
+    async def rate(self, requests: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[Report, Standing]]: ...
 
 
 def too_many_failed(failed: int, total: int, allowed: float, last: str) -> BackendError:
@@ -338,6 +344,23 @@ class ImageReward:
         images = [image for at in range(0, len(tasks), size) for image in await self._render(tasks[at : at + size])]
         return [None if isinstance(image, BackendError) else image for image in images]
 
+    async def rate(self, requests: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[Report, Standing]]:
+        """Scores pictures that others drew for `requests`, those of one request together. Raises BackendError."""
+        gate = asyncio.Semaphore(self._settings.judging)
+        rated: dict[int, tuple[Report, Standing]] = {}
+
+        async def rate_group(request: str) -> None:
+            checklist = await self._checklist(request, gate)
+            if isinstance(checklist, BackendError):
+                raise checklist
+            mine = [at for at, each in enumerate(requests) if each == request]
+            case = case_of(request, checklist)
+            async with gate:
+                rated.update(zip(mine, await self._look(case, [Shot((images[at],)) for at in mine]), strict=True))
+
+        await asyncio.gather(*(rate_group(request) for request in dict.fromkeys(requests)))
+        return [rated[at] for at in range(len(requests))]
+
     def close(self) -> None:
         """Ends the worker thread, once the batch that it draws is done."""
         self._drawing.shutdown()
@@ -508,6 +531,9 @@ class ImageReward:
         shots = [
             Shot((_reencode(image, number) if number else image,), drawing.picture.prompt) for drawing, image in drawn
         ]
+        return await self._look(case, shots)
+
+    async def _look(self, case: Case, shots: Sequence[Shot]) -> list[tuple[Report, Standing]]:
         reports = await self._reward(case, shots)
         if not self._reward.is_relative:
             return [(report, Standing(None)) for report in reports]

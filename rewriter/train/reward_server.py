@@ -4,9 +4,13 @@
 
     POST /score   {"samples": [RewardSample, ...]}    -> Scores
     POST /draw    {"wishes": [Wish, ...]}             -> {"pictures": [PNG in base64 or null, ...]}
+    POST /images  {"prompts": [request, ...], "images": [PNG in base64, ...]}
+                  -> {"scores": [number or null, ...], "readings": [{criterion: number or null}, ...]}
     GET  /health                                      -> {"ok": true, "waiting": samples that wait or are being scored}
 
-Bodies are JSON of the reward's own dataclasses. An error is {"error": what is wrong and how to mend it} with a status of
+The first two are JSON of the reward's own dataclasses. `/images` scores pictures that others drew, by the same checklists
+and criteria, in the shape in which trainers of image models ask their reward services (`evaluator.criteria.http` is its
+client); pictures of one request are one group. An error is {"error": what is wrong and how to mend it} with a status of
 400 or above; 503 is worth another try.
 
 The YAML file holds the settings of `ServerArguments` and `RewardArguments`. Samples that wait while others are scored are
@@ -49,6 +53,7 @@ from redraft.images import MAX_PIXELS
 from redraft.profiles import read_key
 from redraft.training import console, run, setting
 from rewriter.train.image_reward import (
+    PictureRater,
     RewardArguments,
     RewardSample,
     RewardSource,
@@ -58,6 +63,7 @@ from rewriter.train.image_reward import (
     open_image_reward,
     too_many_failed,
 )
+from rewriter.train.rewards import alignment
 from rewriter.train.script import first_mistake, settings_of
 
 if TYPE_CHECKING:
@@ -90,7 +96,14 @@ class DrawReply:
     pictures: tuple[str | None, ...]
 
 
+@dataclass(frozen=True)
+class RateRequest:
+    prompts: tuple[str, ...]
+    images: tuple[str, ...]
+
+
 SCORE = TypeAdapter(ScoreRequest)
+RATE = TypeAdapter(RateRequest)
 SCORES = TypeAdapter(Scores)
 DRAW = TypeAdapter(DrawRequest)
 DRAWN = TypeAdapter(DrawReply)
@@ -220,8 +233,8 @@ class _RefusedError(Exception):
         self.status = status
 
 
-def make_app(source: RewardSource, token: str | None, together: int) -> FastAPI:
-    """The server's routes. With a `token`, every request has to carry it."""
+def make_app(source: RewardSource, token: str | None, together: int, rater: PictureRater | None = None) -> FastAPI:
+    """The server's routes. With a `token`, every request has to carry it; pictures are scored if there is a `rater`."""
     from fastapi import FastAPI, Response
 
     queue = RewardQueue(source, together)
@@ -239,6 +252,22 @@ def make_app(source: RewardSource, token: str | None, together: int) -> FastAPI:
         _check_count(len(wishes))
         pictures = await source.draw(wishes)
         return await asyncio.to_thread(lambda: DRAWN.dump_json(DrawReply(tuple(map(pack_picture, pictures)))))
+
+    async def images(request: Request) -> bytes:
+        if rater is None:
+            raise _RefusedError(404, "this server scores no pictures")
+        asked = await _read_body(request, RATE, "pictures to score")
+        _check_count(len(asked.images))
+        if len(asked.prompts) != len(asked.images):
+            raise _RefusedError(400, f"{len(asked.prompts)} prompts for {len(asked.images)} images; send one for each")
+        try:
+            pictures = await asyncio.to_thread(lambda: [unpack_picture(text) for text in asked.images])
+        except ValueError as error:
+            raise _RefusedError(400, f"images hold {error}") from None
+        rated = await rater.rate(asked.prompts, [picture for picture in pictures if picture is not None])
+        scores = [alignment(report, standing.value) for report, standing in rated]
+        readings = [{name: r.value for name, r in (*a.readings.items(), *b.readings.items())} for a, b in rated]
+        return json.dumps({"scores": scores, "readings": readings}).encode()
 
     async def no_route(request: Request, error: Exception) -> Response:
         return refuse(404, f"there is no {request.method} {one_line(request.url.path)} here")
@@ -268,6 +297,7 @@ def make_app(source: RewardSource, token: str | None, together: int) -> FastAPI:
     app.add_route("/health", answer_with(health), methods=["GET"])
     app.add_route("/score", answer_with(score), methods=["POST"])
     app.add_route("/draw", answer_with(draw), methods=["POST"])
+    app.add_route("/images", answer_with(images), methods=["POST"])
     return app
 
 
@@ -309,7 +339,7 @@ class RewardServer:
     Raises ConfigError if the token's variable is not set, InputError if the address cannot be listened on, MissingExtra.
     """
 
-    def __init__(self, source: RewardSource, args: ServerArguments) -> None:
+    def __init__(self, source: RewardSource, args: ServerArguments, rater: PictureRater | None = None) -> None:
         require("serve", "the reward server answers over HTTP", "fastapi", "uvicorn")
         import uvicorn
 
@@ -322,7 +352,7 @@ class RewardServer:
             raise InputError(f"cannot listen on {args.host}:{args.port}: {error}; choose another --port") from error
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            make_app(source, token, args.together),
+            make_app(source, token, args.together, rater),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -504,7 +534,8 @@ def serve(argv: Sequence[str]) -> None:
         (ServerArguments, RewardArguments), argv, "python -m rewriter.train.reward_server"
     )
     args, rewarding = arguments
-    server = RewardServer(open_image_reward(rewarding, args.style, args.target, max_failed=1.0), args)
+    source = open_image_reward(rewarding, args.style, args.target, max_failed=1.0)
+    server = RewardServer(source, args, source)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console.print(f"rewards of profile {rewarding.profile} on http://{args.host}:{server.port}")
     if args.token_env is None and not args.host.startswith(("127.", "localhost")):

@@ -8,6 +8,8 @@ those that did not fail, and the rewrite would rank low for a fault of the judge
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from typing import Any
 
 from PIL import Image
 
+from redraft.profiles import load_profile
 from redraft.training import setting
 from rewriter.train.data import Chat
-from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
-from rewriter.train.rewards import Shaped, Shaper, ShapingRow, Value, failures
+from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
+from rewriter.train.reward_server import RemoteArguments, open_source
+from rewriter.train.rewards import Shaped, Shaper, ShapingArguments, ShapingRow, Value, failures
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,44 @@ class RewriteReward:
         shaped = self._shaper(gather_object(list(rows)))
         start = PartialState().process_index * len(rows)
         return shaped, list(shaped.rewards[start : start + len(rows)])
+
+
+@functools.cache
+def _shared() -> RewriteReward:
+    """The reward that `rewrite_reward` asks. Raises ConfigError."""
+    address = os.environ.get("REDRAFT_REWARD_URL")
+    remote = RemoteArguments(reward_url=address)
+    args = RewardArguments(profile=None if address else os.environ.get("REDRAFT_PROFILE", "mini"))
+    profile = load_profile(args.profile or "mini")
+    source = open_source(args, remote, profile.rewriter.style, profile.rewriter.target)
+    return RewriteReward(source, Shaper(ShapingArguments()))
+
+
+def rewrite_reward(
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    *,
+    request: Sequence[str] | None = None,
+    **columns: Any,
+) -> list[Value]:
+    """The reward by name, for trainers of others:
+
+        REDRAFT_PROFILE=mini trl grpo --reward_funcs rewriter.train.trl_reward.rewrite_reward ...
+
+    The profile is named by REDRAFT_PROFILE, or a reward server by REDRAFT_REWARD_URL. The column `request` has the users'
+    requests; without it a prompt's last user message is the request. Completions are texts or chats.
+    """
+    requests = request or [_last_words(prompt) for prompt in prompts]
+    chats = [[{"role": "assistant", "content": text}] if isinstance(text, str) else text for text in completions]
+    ids = completion_ids or [[0]] * len(chats)
+    return _shared()([], chats, ids, request=requests, **columns)
+
+
+def _last_words(prompt: Any) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return next(str(message["content"]) for message in reversed(prompt) if message["role"] == "user")
 
 
 def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str, weights: Mapping[str, float]) -> ShapingRow:
