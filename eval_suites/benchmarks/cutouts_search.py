@@ -36,6 +36,7 @@ from eval_suites.report import Section, Table
 from eval_suites.runner import Evaluation, note_count, write_tables
 from eval_suites.stats import interval, paired_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
+from evaluator.reward import case_of
 from evaluator.types import Check, Outcome, Report, RequestChecks, Verdict
 from mini.world import oracle
 from mini.world.captions import caption_unaware
@@ -228,8 +229,8 @@ class Field:
 
         async def make() -> dict[str, Any]:
             picture = await asyncio.to_thread(self._store.get, image)
-            async with self._models.calls:
-                report = await self._models.evaluator.score(picture, wording.text, checks)
+            case = case_of(wording.text, checks)
+            report = await self._models.reward.judge(picture, case, calls=self._models.calls)
             return {
                 "score": report.score,
                 "verdicts": [[v.outcome.value, v.probability, v.label_mass] for v in report.verdicts],
