@@ -304,6 +304,13 @@ class ImageStore:
         except OSError as error:
             raise InputError(f"cannot take the image {digest} into {self.folder}: {error.strerror}") from error
 
+    def remove(self, digest: str) -> None:
+        """Removes the image of that digest, if it is there. Raises InputError."""
+        try:
+            self.path(digest).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot remove {self.path(digest)}: {error.strerror}") from error
+
     def path(self, digest: str) -> Path:
         """The path at which the image of that digest is, or would be. Raises ValueError unless it is a digest."""
         if not is_digest(digest):

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +27,10 @@ from agent.chat.journal import (
     ConversationState,
     FileLog,
     Record,
-    answer_record,
     begun_record,
     end_record,
     fold_records,
-    turn_record,
+    opening_record,
 )
 from agent.chat.turn import TurnWork, clarify_of, reply_of
 from agent.chat.values import Clarify, Enclosed, Picture, Replied, Tell, TurnEntry, TurnEvent
@@ -40,6 +39,7 @@ from agent.trace import data_uri
 from redraft.errors import InputError
 from redraft.files import write_atomically
 from redraft.images import ImageStore
+from redraft.journal import Occupied
 from redraft.limits import Limits
 from redraft.profiles import Profile
 from redraft.templates import load_page
@@ -83,17 +83,18 @@ class Storage:
     open_log:    the log of the conversation of that name.
     store:       their pictures.
     own_files:   whether the user may name files of this machine, to be read or written.
-    name_branch: gives a branch its name, from the one that the user wished for.
+    name_branch: gives a branch its name, from that of its parent and the one that the user wished for. Raises UsageError
+                 if there may be no more.
     """
 
     open_log: Callable[[str], ConversationLog]
     store: ImageStore
     own_files: bool
-    name_branch: Callable[[str, str | None], str]
+    name_branch: Callable[[str, str | None], Awaitable[str]]
 
     @classmethod
     def in_files(cls, home: Path) -> Storage:
-        def name_branch(name: str, wish: str | None) -> str:
+        async def name_branch(name: str, wish: str | None) -> str:
             taken = {summary.name for summary in list_conversations(home)}
             return check_name(wish or next(f"{name}-{n}" for n in range(2, 10_000) if f"{name}-{n}" not in taken))
 
@@ -165,7 +166,7 @@ class Conversation:
 
     async def view(self) -> ConversationStatus:
         """How it stands, also while a turn is worked on."""
-        state = await self._read()
+        state = await self.read()
         turn = state.open
         return ConversationStatus(
             name=self.name,
@@ -194,14 +195,12 @@ class Conversation:
         self._stop.clear()
         self.path.mkdir(parents=True, exist_ok=True)
         with self._log.hold():
-            work = self._work(await self._read(), tell)
+            work = self._work(await self.read(), tell)
             turn = work.state.open
-            if turn is not None and turn.asks and request is not None and not request.lstrip().startswith("/"):
-                await work.record(answer_record(turn.number, request, enclosed))
-            elif request is not None:
+            if request is not None:
                 if turn is not None and not turn.asks:
                     raise InputError(f"the turn {turn.request!r} is not finished; continue it first")
-                await work.record(turn_record(work.state.turn + 1, request, enclosed))
+                await work.record(opening_record(work.state, request, enclosed))
             elif turn is None:
                 return None
             return await work.finish()
@@ -209,7 +208,7 @@ class Conversation:
     async def give_up(self, why: str) -> None:
         """Ends a turn that was cut off, with `why` as its reply. Does nothing if there is none."""
         with self._log.hold():
-            state = await self._read()
+            state = await self.read()
             if state.open is not None:
                 entry = TurnEntry(
                     turn=state.open.number, request=state.open.request, kind="mistake", reply=why,
@@ -218,22 +217,29 @@ class Conversation:
                 await self._log.append(state.records, end_record(entry, Changes()))
 
     async def set_may_ask(self, may_ask: bool) -> None:
-        """Whether the user may be asked if something is unclear."""
+        """Whether the user may be asked if something is unclear. A turn may be under way."""
+        record = {"is": "settings", "settings": {"may_ask": may_ask}}
         with self._log.hold():
-            state = await self._read()
-            await self._log.append(state.records, {"is": "settings", "settings": {"may_ask": may_ask}})
+            while True:
+                state = await self.read()
+                try:
+                    return await self._log.append(state.records, record)
+                except Occupied:
+                    if (await self.read()).records == state.records:
+                        raise
 
     async def branch(self, name: str | None = None) -> Conversation:
         """A branch: a copy of this conversation under another name, as it stands now."""
         with self._log.hold():
-            state = await self._read()
-        return await self._branch(self.storage.name_branch(self.name, name), state)
+            state = await self.read()
+        return await self._branch(await self.storage.name_branch(self.name, name), state)
 
     async def export(self, target: Path | None = None) -> Path:
         """Writes the conversation as one HTML page that needs nothing but itself."""
-        return self._export(await self._read(), target)
+        return self._export(await self.read(), target)
 
-    async def _read(self) -> ConversationState:
+    async def read(self) -> ConversationState:
+        """What its records say."""
         return fold_records(await self._log.read())
 
     def _work(self, state: ConversationState, tell: Tell) -> TurnWork:

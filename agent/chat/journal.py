@@ -8,9 +8,10 @@ Nothing else says how a conversation stands. Each record is on the disk before t
     answer     the user's answer; the request is then read again
     branch     the name of the branch that the turn makes, before it is made
     end        the entry of the finished turn, and what it changed
-    settings   a change that is no turn
+    settings   a change that is no turn; it may stand between the records of a turn
 
-The run of a turn is in the folder `turn-0007`, which follows from the turn's number. A conversation that was killed goes
+A turn that is open when the next one begins was a question that nobody answered, or was given up: it gets an entry that
+says so. The run of a turn is in the folder `turn-0007`, which follows from the turn's number. A conversation that was killed goes
 on behind its last record. Clocks play no part in any of this.
 """
 
@@ -27,7 +28,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from agent.chat.values import Enclosed, Picture, TurnEntry
-from redraft.errors import InputError
+from redraft.errors import BackendError, InputError
 from redraft.journal import Entry as JournalEntry
 from redraft.journal import JournalFile, read_journal
 from redraft.limits import Limits
@@ -40,6 +41,11 @@ _PICTURE = TypeAdapter(Picture)
 _PICTURES = TypeAdapter(list[Picture])
 _READING = TypeAdapter(Turn)
 _ADVICE = "delete its folder to begin anew"
+
+
+class LogUnavailable(BackendError):  # noqa: N818
+    """The place where conversations are kept cannot be used at the moment (a full disk, a database that is down). The
+    turn under way can be continued behind its last record."""
 
 
 class ConversationLog(Protocol):
@@ -55,7 +61,7 @@ class ConversationLog(Protocol):
 
     async def append(self, number: int, record: Record) -> None:
         """Writes the record `number`, counted from 0; it is on the disk when this returns. Raises Occupied if another
-        process has written a record of that number. Only inside `hold`."""
+        process has written a record of that number, LogUnavailable. Only inside `hold`."""
         ...
 
 
@@ -289,7 +295,29 @@ def add_record(state: ConversationState, record: Record) -> ConversationState:
     return replace(state, open=turn)
 
 
+def opening_record(state: ConversationState, request: str, enclosed: Enclosed | None) -> Record:
+    """The record with which a request is accepted: it answers the question that waits, unless it is a command."""
+    if state.open is not None and state.open.asks and not request.lstrip().startswith("/"):
+        return answer_record(state.open.number, request, enclosed)
+    return turn_record(state.turn + 1, request, enclosed)
+
+
+def _leave_open_turn(state: ConversationState) -> ConversationState:
+    """Gives the turn that another one takes the place of its entry, so that nothing that was said is missing."""
+    turn = state.open
+    if turn is None:
+        return state
+    question = turn.reading.question if turn.asks and turn.reading is not None else ""
+    entry = TurnEntry(
+        turn=turn.number, request=turn.request, kind="unclear" if turn.asks else "mistake",
+        reply=f"not answered: {question}" if turn.asks else "this turn was not finished", current=state.current,
+        question=question or turn.question, answer=turn.answer, error=not turn.asks,
+    )  # fmt: skip
+    return replace(state, entries=(*state.entries, entry), open=None)
+
+
 def _begin_turn(state: ConversationState, record: Record) -> ConversationState:
+    state = _leave_open_turn(state)
     enclosed = _load_enclosed(record)
     if enclosed is not None:
         state = replace(state, mask=enclosed.mask)

@@ -23,6 +23,7 @@ from agent.chat.journal import (
     Changes,
     ConversationLog,
     ConversationState,
+    LogUnavailable,
     OpenTurn,
     Record,
     add_record,
@@ -78,7 +79,7 @@ class TurnWork:
     limits: Limits
     profile: Profile | None
     own_files: bool
-    name_branch: Callable[[str | None], str]
+    name_branch: Callable[[str | None], Awaitable[str]]
     make_branch: Callable[[str, ConversationState], Awaitable[None]]
     export: Callable[[ConversationState, Path | None], Path]
     list_others: Callable[[], list[str]]
@@ -91,12 +92,26 @@ class TurnWork:
         return self.state.open
 
     async def record(self, record: Record) -> None:
-        await self.log.append(self.state.records, record)
-        self.state = add_record(self.state, record)
+        while True:
+            try:
+                await self.log.append(self.state.records, record)
+            except Occupied:
+                await self._take_settings()
+            else:
+                self.state = add_record(self.state, record)
+                return
+
+    async def _take_settings(self) -> None:
+        """Catches up with settings that were changed beside this turn. Raises Occupied if somebody else works on it."""
+        since = (await self.log.read())[self.state.records :]
+        if not since or any(record["is"] != "settings" for record in since):
+            raise Occupied("another process works on this conversation; wait for it")
+        for record in since:
+            self.state = add_record(self.state, record)
 
     async def finish(self) -> Replied | Clarify:
         """Continues the turn until it is finished or waits for an answer. Raises Occupied if another process works
-        on it; what else goes wrong becomes the reply."""
+        on it, LogUnavailable if what it does cannot be kept; what else goes wrong becomes the reply."""
         if not self.turn.is_read:
             await self._read()
         if self.turn.asks:
@@ -114,10 +129,12 @@ class TurnWork:
             if turn.problem:
                 raise InputError(turn.problem)
             outcome = await self._do(reading, command)
-        except Occupied:
+        except (Occupied, LogUnavailable):
             raise
         except RedraftError as error:
-            outcome = TurnOutcome(kind, str(error), error=True)
+            run = self._unfinished_run()
+            hint = "" if run is None else "; when that is mended, say /again"
+            outcome = TurnOutcome(kind, f"{error}{hint}", run=run, error=True)
         entry = TurnEntry(
             turn=turn.number,
             request=turn.request,
@@ -146,6 +163,8 @@ class TurnWork:
                 raise InputError("these models read no free text; use the commands, /help lists them")
             async with self.models.calls:
                 reading = await self.models.turn_reader(await asyncio.to_thread(self._situation))
+        except LogUnavailable:
+            raise
         except RedraftError as error:
             await self.record(reading_record(turn.number, None, problem=str(error)))
             return
@@ -248,6 +267,11 @@ class TurnWork:
         if last is None or not last.error or last.run is None:
             raise InputError("the latest drawing did not fail; there is nothing to continue")
         return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
+
+    def _unfinished_run(self) -> str | None:
+        """The run of this turn, if it came so far that /again can continue it."""
+        folder = self._run_folder()
+        return str(folder.relative_to(self.home)) if (folder / "run.json").is_file() else None
 
     def _run_folder(self) -> Path:
         return self.runs / f"turn-{self.turn.number:04d}"
@@ -369,7 +393,7 @@ class TurnWork:
 
     async def _branch(self, wish: str | None) -> TurnOutcome:
         if self.turn.branch is None:
-            await self.record({"is": "branch", "turn": self.turn.number, "name": self.name_branch(wish)})
+            await self.record({"is": "branch", "turn": self.turn.number, "name": await self.name_branch(wish)})
         name = self.turn.branch
         assert name is not None
         await self.make_branch(name, self.state)

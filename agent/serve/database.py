@@ -12,17 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from redraft.errors import BackendError, ConfigError, one_line
+from agent.chat.journal import LogUnavailable
+from agent.serve.errors import Busy, NotFound, TooMany
+from redraft.errors import ConfigError, one_line
 from redraft.extras import require
 from redraft.journal import Occupied, lock
 
@@ -33,11 +36,17 @@ _CONVERSATION = (
     "SELECT s.id, s.client, s.title, s.profile, s.parent, s.created, s.updated, s.turns, s.thumb, s.last_event, "
     "EXISTS (SELECT 1 FROM redraft_turns t WHERE t.conversation = s.id) FROM redraft_conversations s"
 )
+_ADD_RECORD = "INSERT INTO redraft_records (conversation, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_ADD_EVENT = "INSERT INTO redraft_events (conversation, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?)"
+_TEXTS = ("SELECT record FROM redraft_records", "SELECT data FROM redraft_events")
+"""What mentions pictures, by their hashes."""
+_DIGEST = re.compile(r'"([0-9a-f]{64})"')
 _TURN = "SELECT id, conversation, client, number, body, cancelled FROM redraft_turns"
 
 
 class Database:
-    """Raises BackendError if the database cannot be used."""
+    """Raises LogUnavailable if the database cannot be used at the moment; then nothing was written, unless the answer to
+    a commit was lost."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
@@ -56,26 +65,14 @@ class Database:
 
     # Conversations
 
-    async def add_conversation(
-        self, id: str, client: str, title: str, profile: str, parent: str | None, most: int
-    ) -> bool:
-        """False if the client has `most` conversations already. Does nothing if this one is there."""
-
-        def work(c: Connection) -> bool:
-            if c.execute("SELECT 1 FROM redraft_conversations WHERE id = ?", (id,)).fetchone() is not None:
-                return True
-            [count] = c.execute("SELECT COUNT(*) FROM redraft_conversations WHERE client = ?", (client,)).fetchone()
-            if count >= most:
-                return False
-            now = _now()
-            c.execute(
-                "INSERT INTO redraft_conversations (id, client, title, profile, parent, created, updated) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (id, client, title, profile, parent, now, now),
-            )
-            return True
-
-        return await self._do(work)
+    async def add_conversation(self, id: str, client: str, title: str, profile: str, parent: str | None) -> None:
+        """Does nothing if it is there."""
+        now = _now()
+        sql = (
+            "INSERT INTO redraft_conversations (id, client, title, profile, parent, created, updated) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        )
+        await self._do(lambda c: c.execute(sql, (id, client, title, profile, parent, now, now)))
 
     async def conversation(self, client: str, id: str) -> ConversationRow | None:
         sql = f"{_CONVERSATION} WHERE s.client = ? AND s.id = ?"
@@ -100,17 +97,63 @@ class Database:
 
         await self._do(work)
 
-    async def delete_conversation(self, id: str) -> list[str]:
-        """Deletes it with its turns, events and runs; the folders of its runs."""
+    async def delete_conversation(self, client: str, id: str) -> None:
+        """Deletes it with its events, runs and records, in one moment in which it has no turn. The hashes of
+        the pictures that it mentions are left over (`leftovers`). Raises Busy, NotFound."""
 
-        def work(c: Connection) -> list[str]:
-            folders = c.execute("SELECT folder FROM redraft_runs WHERE conversation = ?", (id,)).fetchall()
-            for table in ("redraft_turns", "redraft_events", "redraft_runs", "redraft_records"):
+        def work(c: Connection) -> None:
+            # The conversation's row is the lock: no turn is accepted meanwhile.
+            locked = "UPDATE redraft_conversations SET last_event = last_event WHERE id = ? AND client = ?"
+            if not c.execute(locked, (id, client)).rowcount:
+                raise NotFound(f"there is no conversation {id!r}")
+            if c.execute("SELECT 1 FROM redraft_turns WHERE conversation = ?", (id,)).fetchone() is not None:
+                raise Busy("a turn is under way; cancel it first")
+            shown: set[str] = set()
+            for sql in _TEXTS:
+                for (text,) in c.execute(f"{sql} WHERE conversation = ?", (id,)).fetchall():
+                    shown.update(_DIGEST.findall(text))
+            for digest in shown:
+                sql = "INSERT INTO redraft_leftovers (client, image) VALUES (?, ?) ON CONFLICT DO NOTHING"
+                c.execute(sql, (client, digest))
+            for table in ("redraft_events", "redraft_runs", "redraft_records"):
                 c.execute(f"DELETE FROM {table} WHERE conversation = ?", (id,))
             c.execute("DELETE FROM redraft_conversations WHERE id = ?", (id,))
-            return [folder for (folder,) in folders]
+
+        await self._do(work)
+
+    async def leftover_clients(self) -> list[str]:
+        """The clients that have pictures of deleted conversations."""
+        rows = await self._do(lambda c: c.execute("SELECT DISTINCT client FROM redraft_leftovers").fetchall())
+        return [client for (client,) in rows]
+
+    async def leftovers(self, client: str) -> tuple[set[str], list[str]] | None:
+        """The pictures of the client's deleted conversations that no other of its conversations mentions, and the
+        folders of its runs, which may have them too. None while a turn of the client is under way."""
+
+        def work(c: Connection) -> tuple[set[str], list[str]] | None:
+            if c.execute("SELECT 1 FROM redraft_turns WHERE client = ?", (client,)).fetchone() is not None:
+                return None
+            rows = c.execute("SELECT image FROM redraft_leftovers WHERE client = ?", (client,)).fetchall()
+            left = {image for (image,) in rows}
+            for sql in _TEXTS if left else ():
+                own = "WHERE conversation IN (SELECT id FROM redraft_conversations WHERE client = ?)"
+                for (text,) in c.execute(f"{sql} {own}", (client,)):
+                    left.difference_update(_DIGEST.findall(text))
+            runs = c.execute("SELECT folder FROM redraft_runs WHERE client = ?", (client,)).fetchall() if left else ()
+            return left, [folder for (folder,) in runs]
 
         return await self._do(work)
+
+    async def forget_leftovers(self, client: str, images: Iterable[str] | None = None) -> None:
+        """Says that these pictures of deleted conversations (None: all) are gone, or are wanted again."""
+
+        def work(c: Connection) -> None:
+            if images is None:
+                c.execute("DELETE FROM redraft_leftovers WHERE client = ?", (client,))
+            for image in images or ():
+                c.execute("DELETE FROM redraft_leftovers WHERE client = ? AND image = ?", (client, image))
+
+        await self._do(work)
 
     # Records of conversations
 
@@ -125,43 +168,56 @@ class Database:
 
     async def add_record(self, conversation: str, number: int, record: Mapping[str, Any]) -> bool:
         """False if there is a record of that number already."""
-        sql = "INSERT INTO redraft_records (conversation, number, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         values = (conversation, number, _dump(record))
-        return bool(await self._do(lambda c: c.execute(sql, values).rowcount))
+        return bool(await self._do(lambda c: c.execute(_ADD_RECORD, values).rowcount))
 
     # Turns
 
-    async def add_turn(self, turn: TurnRow, owner: str, most: int) -> str:
-        """ "" if it was added; else "busy" (the conversation has one) or "many" (the client has `most`)."""
+    async def accept_turn(
+        self, turn: TurnRow, record: Mapping[str, Any], number: int, *, event: EventRow, key: str, title: str,
+        owner: str, most: int,
+    ) -> int:  # fmt: skip
+        """Accepts a turn, all of it or nothing: its row, its `record` with that number, its first event (whose own
+        number is given out here), and a title for a conversation without one. The number of the event.
 
-        def work(c: Connection) -> str:
+        Raises NotFound; Busy if the conversation has a turn; TooMany if the client has `most`; Occupied if there is a
+        record of that number already, so that the turn was made for a conversation that stood otherwise.
+        """
+
+        def work(c: Connection) -> int:
+            # The conversation's row is the lock, as in `add_event` and `delete_conversation`.
+            row = c.execute(
+                "UPDATE redraft_conversations SET last_event = last_event + 1, updated = ?, "
+                "title = CASE WHEN title = '' THEN ? ELSE title END WHERE id = ? AND client = ? RETURNING last_event",
+                (_now(), title, turn.conversation, turn.client),
+            ).fetchone()
+            if row is None:
+                raise NotFound(f"there is no conversation {turn.conversation!r}")
             sql = "SELECT COUNT(*) FROM redraft_turns WHERE client = ?"
             if c.execute(sql, (turn.client,)).fetchone()[0] >= most:
-                return "many"
+                raise TooMany("as many of your turns are under way as may be; wait for one")
             added = c.execute(
                 "INSERT INTO redraft_turns (id, conversation, client, number, body, owner) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    turn.id,
-                    turn.conversation,
-                    turn.client,
-                    turn.number,
-                    _dump(turn.body),
-                    owner,
-                ),
+                (turn.id, turn.conversation, turn.client, turn.number, _dump(turn.body), owner),
             ).rowcount
-            return "" if added else "busy"
+            if not added:
+                raise Busy("a turn is under way; wait for it, or cancel it")
+            if not c.execute(_ADD_RECORD, (turn.conversation, number, _dump(record))).rowcount:
+                raise Occupied("the conversation has changed meanwhile; try again")
+            c.execute(_ADD_EVENT, (turn.conversation, row[0], turn.number, key, event.name, _dump(event.data)))
+            return int(row[0])
 
         return await self._do(work)
-
-    async def set_turn(self, id: str, number: int, body: Mapping[str, Any]) -> None:
-        """Says what a turn is that was added with number 0, which kept its place."""
-        sql = "UPDATE redraft_turns SET number = ?, body = ? WHERE id = ?"
-        await self._do(lambda c: c.execute(sql, (number, _dump(body), id)))
 
     async def turn_of(self, conversation: str) -> TurnRow | None:
         """The turn under way in a conversation."""
         row = await self._do(lambda c: c.execute(f"{_TURN} WHERE conversation = ?", (conversation,)).fetchone())
+        return None if row is None else _turn(row)
+
+    async def turn(self, id: str) -> TurnRow | None:
+        """A turn under way; None once it has ended."""
+        row = await self._do(lambda c: c.execute(f"{_TURN} WHERE id = ?", (id,)).fetchone())
         return None if row is None else _turn(row)
 
     async def claim_turns(self, owner: str, *, everything: bool = False) -> list[TurnRow]:
@@ -234,8 +290,7 @@ class Database:
             if row is None:
                 return None
             added = c.execute(
-                "INSERT INTO redraft_events (conversation, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT DO NOTHING",  # another server may have added it since
+                f"{_ADD_EVENT} ON CONFLICT DO NOTHING",  # another server may have added it since
                 (conversation, row[0], turn, key, name, text),
             ).rowcount
             return int(row[0]) if added else None
@@ -318,7 +373,7 @@ class Sqlite:
             with self._lock, self._connection:
                 return work(self._connection)
         except sqlite3.Error as error:
-            raise BackendError(f"the server's database failed: {one_line(error)}") from error
+            raise LogUnavailable(f"the server's database failed: {one_line(error)}") from error
 
     def close(self) -> None:
         self.threads.shutdown()
@@ -356,7 +411,7 @@ class Postgres:
             with self._pool.connection() as connection:
                 return work(_Questions(connection))
         except self._faults as error:
-            raise BackendError(f"the server's database failed: {type(error).__name__}") from error
+            raise LogUnavailable(f"the server's database failed: {type(error).__name__}") from error
 
     def close(self) -> None:
         self.threads.shutdown()
@@ -375,8 +430,12 @@ class _Questions:
 
 @contextlib.contextmanager
 def sole_server(data: Path) -> Iterator[None]:
-    """Keeps a second server with SQLite off the same folder. Raises ConfigError if there is one."""
-    data.mkdir(parents=True, exist_ok=True)
+    """Keeps a second server with SQLite off the same folder. Raises ConfigError if there is one, or if the folder
+    cannot be written."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot use {data}: {error.strerror}; choose another folder with --data") from error
     with contextlib.ExitStack() as exits:
         try:
             exits.enter_context(lock(data / "lock"))
@@ -404,6 +463,7 @@ CREATE TABLE IF NOT EXISTS redraft_events (
   data TEXT NOT NULL, PRIMARY KEY (conversation, seq), UNIQUE (conversation, turn, key));
 CREATE TABLE IF NOT EXISTS redraft_runs (
   id TEXT PRIMARY KEY, client TEXT NOT NULL, conversation TEXT, folder TEXT NOT NULL, created TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS redraft_leftovers (client TEXT NOT NULL, image TEXT NOT NULL, PRIMARY KEY (client, image));
 CREATE INDEX IF NOT EXISTS redraft_runs_conversation ON redraft_runs (conversation);
 """
 
@@ -425,7 +485,8 @@ class ConversationRow:
 
 @dataclass(frozen=True)
 class TurnRow:
-    """A turn that is not finished. `body` is what was posted; `number` the turn's number in the conversation."""
+    """A turn that was accepted and is not finished. `body`: the `request`, and whether it `answers` a question;
+    `number`: the turn's number in the conversation."""
 
     id: str
     conversation: str

@@ -5,6 +5,7 @@ UsageError ── NotFound (ModelNotFound), TooMany, Busy, Draining, Unauthorize
 
 from __future__ import annotations
 
+from agent.chat.journal import LogUnavailable
 from redraft.errors import BackendError, InputError, UsageError
 
 
@@ -60,6 +61,7 @@ KINDS: tuple[tuple[type[Exception], int, str, str], ...] = (
     (TooLarge, 413, "too_large", "invalid_request_error"),
     (NotAPicture, 415, "not_a_picture", "invalid_request_error"),
     (UsageError, 400, "bad_input", "invalid_request_error"),
+    (LogUnavailable, 503, "unavailable", "server_error"),
     (BackendError, 502, "backend_failed", "server_error"),
 )
 

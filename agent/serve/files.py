@@ -12,15 +12,15 @@ Pictures may also lie on a store that several machines share: a bucket, for exam
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from agent.chat.conversation import Storage
-from agent.serve.database import Database
 from agent.serve.settings import ServerSettings
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.files import write_atomically
@@ -37,6 +37,7 @@ class ClientFiles:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._data = settings.data
+        self._shelves: dict[str, asyncio.Lock] = {}
         self._shared = None if settings.images is None else open_shared(settings.images)
 
     def home(self, client: str) -> Path:
@@ -54,14 +55,17 @@ class ClientFiles:
         filesystem, path = self._shared
         return SharedImageStore(folder, filesystem, f"{path}/{client}")
 
-    def storage(self, client: str, database: Database) -> Storage:
-        """Where the client's conversations are kept."""
-        return Storage(
-            open_log=database.log,
-            store=self.store(client),
-            own_files=False,
-            name_branch=lambda name, wish: new_id(),
-        )
+    def shelf(self, client: str) -> asyncio.Lock:
+        """Held while a picture is looked for and then named in a record, and while pictures are removed."""
+        return self._shelves.setdefault(client, asyncio.Lock())
+
+    def remove(self, client: str, images: Iterable[str], folders: Sequence[str]) -> None:
+        """Removes pictures from the client's store, except those that one of its runs has; `folders` are the runs'."""
+        store = self.store(client)
+        runs = [ImageStore(self._data / folder / "state" / "images") for folder in folders]
+        for digest in images:
+            if not any(digest in run for run in runs):
+                store.remove(digest)
 
 
 def open_shared(url: str) -> tuple[Any, str]:
@@ -94,6 +98,15 @@ class SharedImageStore(ImageStore):
     def adopt(self, digest: str, other: ImageStore) -> None:
         super().adopt(digest, other)
         self._send(digest)
+
+    def remove(self, digest: str) -> None:
+        super().remove(digest)
+        try:
+            self._filesystem.rm_file(self._remote_path(digest))
+        except FileNotFoundError:
+            return
+        except Exception as error:  # the boundary to whatever fsspec stands on
+            raise InputError(f"the store of pictures failed: {one_line(error)}") from error
 
     def get(self, digest: str) -> Image.Image:
         self.fetch(digest)

@@ -125,7 +125,8 @@ class Drawings:
                 async for event in events:
                     meter.see(event)
                     if isinstance(event, ImageDrawn):
-                        await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
+                        async with service.files.shelf(client):
+                            await asyncio.to_thread(store.adopt, event.image, ImageStore(folder.images))
                     yield event
             result = run.result
             assert result is not None

@@ -7,19 +7,20 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from agent.chat.conversation import Conversation
+from agent.chat.conversation import Conversation, Storage
+from agent.chat.journal import ConversationState, opening_record
+from agent.chat.values import Enclosed
 from agent.models import Models
-from agent.serve.database import ConversationRow, Database, Postgres, Sqlite, TurnRow, sole_server
+from agent.serve.database import ConversationRow, Database, EventRow, Postgres, Sqlite, TurnRow, sole_server
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
-from agent.serve.events import Broker, WireEvent, describe_entry, describe_picture
+from agent.serve.events import Broker, describe_entry, describe_picture
 from agent.serve.files import ClientFiles, new_id
-from agent.serve.metrics import Metrics
+from agent.serve.metrics import Metrics, log
 from agent.serve.models import Served
 from agent.serve.pictures import PictureReader
 from agent.serve.runs import Drawings, Runs
@@ -38,8 +39,9 @@ from agent.serve.wire import (
 )
 from evaluator.reward import case_of
 from evaluator.types import Report
-from redraft.errors import InputError
+from redraft.errors import InputError, RedraftError
 from redraft.images import ImageStore, fit_mask, is_digest
+from redraft.journal import Occupied
 from redraft.limits import CLIENT_LIMITS, Limits
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
@@ -106,6 +108,8 @@ class Service:
         m.gauge("redraft_draws_under_way", "Drawings outside of conversations.", lambda: len(self.drawings))
         m.gauge("redraft_listeners", "Streams of events that are open.", self.broker.count_listeners)
         await self.turns.start(alone=url is None)
+        for client in await self.database.leftover_clients():
+            await self.sweep(client)
 
     async def warm(self) -> None:
         """Loads the models; `ready` from then on. Raises BackendError."""
@@ -162,14 +166,10 @@ class Service:
         # Before its row: a conversation that can be found is whole.
         await Conversation.create(
             self.files.home(client), id, served.models, limits=served.limits, profile=served.profile, may_ask=may_ask,
-            storage=self.files.storage(client, self.database),
+            storage=self._storage(client),
         )  # fmt: skip
-        await self._register(client, id, title or "", served.name, None)
+        await self.database.add_conversation(id, client, title or "", served.name, None)
         return _info(await self.conversation_row(client, id))
-
-    async def _register(self, client: str, id: str, title: str, profile: str, parent: str | None) -> None:
-        if not await self.database.add_conversation(id, client, title, profile, parent, self.bounds.max_conversations):
-            raise TooMany(f"you have {self.bounds.max_conversations} conversations, which is the most; delete one")
 
     async def _require_room(self, client: str) -> None:
         if len(await self.database.conversations(client)) >= self.bounds.max_conversations:
@@ -189,16 +189,25 @@ class Service:
         served = self.served(row.profile)
         return Conversation(
             self.files.home(row.client), row.id, models or served.models, limits=served.limits,
-            profile=served.profile, storage=self.files.storage(row.client, self.database),
+            profile=served.profile, storage=self._storage(row.client),
         )  # fmt: skip
+
+    def _storage(self, client: str) -> Storage:
+        """Where the client's conversations are kept."""
+
+        async def name_branch(name: str, wish: str | None) -> str:
+            await self._require_room(client)
+            return new_id()
+
+        return Storage(
+            open_log=self.database.log, store=self.files.store(client), own_files=False, name_branch=name_branch
+        )
 
     async def view(self, client: str, id: str) -> ConversationView:
         row = await self.conversation_row(client, id)
         view = await self.conversation(row).view()
         under_way = await self.database.turn_of(id)
-        working = (
-            None if under_way is None else Working(turn=under_way.number, request=under_way.body.get("request", ""))
-        )
+        working = None if under_way is None else Working(turn=under_way.number, request=under_way.body["request"])
         waiting = view.waiting
         return ConversationView(
             **_info(row).model_dump(exclude={"turns", "working", "thumb"}),
@@ -228,23 +237,40 @@ class Service:
         row = await self.conversation_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
-        await self._require_room(client)
-        copy = await self.conversation(row).branch()
-        await self.adopt_branch(row, copy.name, title)
+        async with self.files.shelf(client):
+            copy = await self.conversation(row).branch()
+            await self.adopt_branch(row, copy.name, title)
         return _info(await self.conversation_row(client, copy.name))
 
     async def adopt_branch(self, row: ConversationRow, id: str, title: str | None = None) -> None:
         """Makes a conversation of a copy that the conversation of `row` has made of itself."""
-        await self._register(row.client, id, title or f"{row.title} (copy)".strip(), row.profile, row.id)
+        await self.database.add_conversation(
+            id, row.client, title or f"{row.title} (copy)".strip(), row.profile, row.id
+        )
         await self.database.change_conversation(id, turns=row.turns, thumb=row.thumb)
 
     async def delete(self, client: str, id: str) -> None:
-        row = await self.conversation_row(client, id)
-        if row.working:
-            raise Busy("a turn is under way; cancel it first")
-        await self.database.delete_conversation(id)
+        """Deletes a conversation with its runs, and with the pictures that nothing else of the client's has."""
+        await self.conversation_row(client, id)
+        await self.database.delete_conversation(client, id)
         self.broker.end(id)
         await asyncio.to_thread(shutil.rmtree, self.files.home(client) / id, ignore_errors=True)
+        await self.sweep(client)
+
+    async def sweep(self, client: str) -> None:
+        """Removes the pictures that deleted conversations of a client left behind. While a turn of the client is under
+        way, which may draw one of them again before it is written down, it does nothing; the end of the turn does it."""
+        try:
+            async with self.files.shelf(client):
+                left = await self.database.leftovers(client)
+                if left is None:
+                    return
+                images, folders = left
+                if images:
+                    await asyncio.to_thread(self.files.remove, client, images, folders)
+                await self.database.forget_leftovers(client)
+        except RedraftError as error:  # they stay for the next time
+            log("pictures left", client=client, error=type(error).__name__)
 
     async def export(self, client: str, id: str) -> Path:
         """The conversation as one HTML page."""
@@ -256,58 +282,51 @@ class Service:
     # Turns
 
     async def post(self, client: str, id: str, new: NewTurn) -> tuple[int, int]:
-        """Begins a turn: its number, and that of the latest event before it. Raises RedraftError."""
+        """Accepts a turn: its number, and that of the latest event before it. Raises RedraftError, and then there is no
+        turn (if the answer of the database was lost, there may be)."""
         self.require_open()
         request = clean_request(new.request, self.bounds.max_prompt)
         row = await self.conversation_row(client, id)
+        if row.working:
+            raise Busy("a turn is under way; wait for it, or cancel it")
         limits = self.limits(row.profile, new.limits)
-        store = self.files.store(client)
+        async with self.files.shelf(client):  # the pictures that it brings stay until it is accepted
+            return await self._accept(row, new, request, limits)
+
+    async def _accept(self, row: ConversationRow, new: NewTurn, request: str, limits: Limits) -> tuple[int, int]:
+        store = self.files.store(row.client)
         for what, digest in (("image", new.image), ("mask", new.mask)):
             if digest is not None and not await asyncio.to_thread(store.__contains__, digest):
                 raise InputError(f"there is no {what} {digest}; upload it first")
-        # The row keeps the place; what the turn is can only be said when no other is under way.
-        place = TurnRow(new_id(), id, client, 0, {}, cancelled=False)
-        most = self.bounds.max_turns - self.drawings.begun(client)
-        match await self.database.add_turn(place, self.turns.owner, most):
-            case "busy":
-                raise Busy("a turn is under way; wait for it, or cancel it")
-            case "many":
-                raise TooMany(f"{self.bounds.max_turns} of your turns are under way, which is the most")
-        try:
-            body, number = await self._body(row, new, request, limits, store)
-            await self.database.set_turn(place.id, number, body)
-            before = (await self.conversation_row(client, id)).last_event
-            if not row.title and not request.startswith("/"):
-                await self.database.change_conversation(id, title=_title(request))
-            event = {"request": request, "image": new.image, "mask": new.mask}
-            key = "answered" if body["answers"] else "queued"
-            await self.broker.publish(id, number, WireEvent(key, "turn_queued", event))
-        except BaseException:
-            await asyncio.shield(self.database.end_turn(place.id))
-            raise
-        self.turns.take(replace(place, number=number, body=body))
-        return number, before
-
-    async def _body(
-        self, row: ConversationRow, new: NewTurn, request: str, limits: Limits, store: ImageStore
-    ) -> tuple[dict[str, Any], int]:
-        """What is kept of a turn, and its number in the conversation."""
-        view = await self.conversation(row).view()
-        answers = view.waiting is not None and not request.startswith("/")
-        mask = new.mask
-        if answers and (new.image is not None or mask is not None):
-            raise InputError("a question waits; answer it first, or start over with /draw or /edit")
-        if mask is not None:
-            image = new.image or (view.pictures[view.current - 1].image if view.current else None)
-            if image is None:
-                raise InputError("a mask needs a picture that it belongs to")
-            mask = await asyncio.to_thread(_fitted, store, mask, image)
-        kept = limits.model_dump(include=set(CLIENT_LIMITS) - {"accept_at"})
-        body = {
-            "request": request, "image": new.image, "mask": mask, "seed": new.seed, "limits": kept,
-            "accept_at": new.limits.accept_at, "answers": answers,
-        }  # fmt: skip
-        return body, view.turn + (0 if answers else 1)
+        conversation = self.conversation(row)
+        while True:
+            state = await conversation.read()
+            mask = await asyncio.to_thread(_fitted_mask, store, new, state)
+            enclosed = Enclosed(
+                image=new.image, mask=mask, seed=new.seed, limits=limits, accept_at=new.limits.accept_at
+            )
+            record = opening_record(state, request, enclosed)
+            answers = record["is"] == "answer"
+            if answers and (new.image is not None or new.mask is not None):
+                raise InputError("a question waits; answer it first, or start over with /draw or /edit")
+            turn = TurnRow(
+                new_id(), row.id, row.client, record["turn"], {"request": request, "answers": answers}, cancelled=False
+            )
+            said = {"request": request, "image": new.image, "mask": new.mask}
+            event = EventRow(0, turn.number, "turn_queued", said)
+            try:
+                seq = await self.database.accept_turn(
+                    turn, record, state.records, event=event, key="answered" if answers else "queued",
+                    title="" if request.startswith("/") else _title(request), owner=self.turns.owner,
+                    most=self.bounds.max_turns - self.drawings.begun(row.client),
+                )  # fmt: skip
+            except Occupied:
+                if (await conversation.read()).records == state.records:
+                    raise
+                continue  # a setting was changed meanwhile
+            self.turns.take(turn)
+            self.broker.send(row.id, ServerEvent(id=seq, event=event.name, data={"turn": turn.number, **said}))
+            return turn.number, seq - 1
 
     async def cancel(self, client: str, id: str) -> bool:
         """Ends the turn under way with the best picture so far; False if there is none."""
@@ -330,7 +349,9 @@ class Service:
 
     async def keep(self, client: str, picture: Image.Image) -> Uploaded:
         """Puts a picture into the client's store."""
-        digest = await asyncio.to_thread(self.files.store(client).put, picture)
+        async with self.files.shelf(client):
+            digest = await asyncio.to_thread(self.files.store(client).put, picture)
+            await self.database.forget_leftovers(client, [digest])
         return Uploaded(image=digest, width=picture.width, height=picture.height)
 
     async def image(self, client: str, digest: str) -> Path:
@@ -385,6 +406,11 @@ def _title(text: str) -> str:
     return line if len(line) <= _TITLE else f"{line[: _TITLE - 1]}…"
 
 
-def _fitted(store: ImageStore, mask: str, image: str) -> str:
-    """The mask at the size of its picture."""
-    return store.put(fit_mask(store.get(mask), store.get(image).size))
+def _fitted_mask(store: ImageStore, new: NewTurn, state: ConversationState) -> str | None:
+    """The mask that a turn brings, at the size of its picture. Raises InputError if there is no such picture."""
+    if new.mask is None:
+        return None
+    image = new.image or (state.current_picture.image if state.current_picture is not None else None)
+    if image is None:
+        raise InputError("a mask needs a picture that it belongs to")
+    return store.put(fit_mask(store.get(new.mask), store.get(image).size))

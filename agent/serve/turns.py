@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from agent.chat.conversation import Conversation, ConversationStatus
-from agent.chat.values import Clarify, Enclosed, Replied, Tell, TurnBegan, TurnEvent
+from agent.chat.journal import LogUnavailable
+from agent.chat.values import Clarify, Replied, Tell, TurnBegan, TurnEvent
 from agent.events import Event, ImageDrawn, Judged, Planned, RunFinished, RunStarted
 from agent.runfolder import RunFolder
 from agent.serve.database import LEASE_S, ConversationRow, TurnRow
@@ -21,7 +22,7 @@ from agent.serve.metrics import log, log_mistake
 from agent.serve.wire import ServerEvent
 from agent.types import Attempt
 from evaluator.types import Report
-from redraft.errors import BackendError, RedraftError
+from redraft.errors import InputError, RedraftError
 from redraft.images import ImageStore, open_image
 from redraft.journal import Occupied
 from redraft.limits import Limits
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 _REPORT = TypeAdapter(Report)
 _SCAN_S = 2.0
 """How often a server looks for turns that nobody holds any more, if there are several servers."""
-_OCCUPIED_S = 30.0
-"""How long a turn waits for its conversation and its run: a server that lost them may not have noticed yet."""
+_PATIENCE_S = 30.0
+"""How long a turn waits in all for its conversation and its run (a server that lost them may not have noticed yet), and
+for a database that cannot be used, before it fails."""
+_AGAIN_S = (0.1, 5.0)
+"""How soon it is tried again, at first and at last."""
 
 
 @dataclass
@@ -58,6 +62,7 @@ class TurnWorker:
         self._turns: dict[str, _UnderWay] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._alone = True
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -72,14 +77,13 @@ class TurnWorker:
         for turn in await self._service.database.claim_turns(self.owner, everything=everything):
             if turn.id in self._turns:
                 continue
-            if turn.number == 0:  # its client was never told that it was accepted
-                await self._service.database.end_turn(turn.id)
-                continue
             log("turn taken up", conversation=turn.conversation, turn=turn.number)
             self.take(turn)
 
     def take(self, turn: TurnRow) -> None:
-        """Begins to work on a turn that this server holds."""
+        """Begins to work on a turn that this server holds. If it is going down, the next one does."""
+        if self._stopped:
+            return
         task = asyncio.create_task(self._work(turn))
         self._turns[turn.id] = _UnderWay(turn, task, cancelled=turn.cancelled)
         task.add_done_callback(lambda _: self._turns.pop(turn.id, None))
@@ -98,6 +102,7 @@ class TurnWorker:
 
     async def stop(self) -> None:
         """Leaves the turns under way to the next server."""
+        self._stopped = True
         if self._keeper is not None:
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -112,23 +117,32 @@ class TurnWorker:
         await self._service.database.release(self.owner)
 
     async def _keep(self) -> None:
-        """Renews the leases, hears of cancellations at other servers, and looks for turns that are left behind."""
+        """Renews the leases, hears of cancellations at other servers, and looks for turns that nobody works on."""
         renewed = time.monotonic()
+        idle: set[str] = set()
         while True:
             await asyncio.sleep(LEASE_S / 4 if self._alone else min(_SCAN_S, LEASE_S / 4))
+            before = dict(self._turns)  # a turn that is accepted from here on may be missing in `held`
             try:
                 held = await self._service.database.renew(self.owner)
                 renewed = time.monotonic()
-                for id, under_way in list(self._turns.items()):
+                for id, under_way in before.items():
                     if held.get(id) and not under_way.cancelled:
                         under_way.cancel()
                     if id not in held and not under_way.task.done():
                         under_way.task.cancel()  # another server has taken it, or it has just ended
+                # Accepted, and its request was given up in the moment before it could be taken.
+                forgotten = idle & (idle := held.keys() - self._turns.keys())
+                for id in forgotten:
+                    turn = await self._service.database.turn(id)
+                    if turn is not None and id not in self._turns:
+                        log("turn taken up", conversation=turn.conversation, turn=turn.number)
+                        self.take(turn)
                 if not self._alone and not self._service.draining:
                     await self._claim(everything=False)
-            except BackendError as error:
+            except LogUnavailable as error:
                 log_mistake("database", error)
-                if time.monotonic() - renewed > LEASE_S:
+                if time.monotonic() - renewed > LEASE_S and not self._alone:
                     for under_way in list(self._turns.values()):
                         under_way.task.cancel()  # other servers have taken them by now
 
@@ -155,14 +169,31 @@ class TurnWorker:
             service.metrics.turn(end)
             seconds = round(time.monotonic() - started, 3)
             log("turn", client=turn.client, conversation=turn.conversation, turn=turn.number, end=end, seconds=seconds)
+        await service.sweep(turn.client)
 
     async def _fail(self, turn: TurnRow, error: str) -> None:
-        event = WireEvent(f"failed {turn.id}", "failed", {"error": error})
-        await self._service.broker.publish(turn.conversation, turn.number, event, ends=turn.id)
+        """Ends a turn with an error: first in its log, so that the conversation shows it and goes on, then for those who
+        listen. Until the database can be written again, the turn stays under way."""
+        wait_s, last_s = _AGAIN_S
+        while True:
+            try:
+                with suppress(InputError):  # a damaged log: it can be neither shown nor mended
+                    await self._give_up(turn, error)
+                event = WireEvent(f"failed {turn.id}", "failed", {"error": error})
+                await self._service.broker.publish(turn.conversation, turn.number, event, ends=turn.id)
+                return
+            except LogUnavailable:
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, last_s)
+
+    async def _give_up(self, turn: TurnRow, error: str) -> None:
+        row = await self._service.database.conversation(turn.client, turn.conversation)
+        if row is not None:
+            await self._service.conversation(row).give_up(error)
 
     async def _converse(self, turn: TurnRow, row: ConversationRow) -> str:
         """Works on a turn to its end: "replied" or "clarify"."""
-        service, body = self._service, turn.body
+        service = self._service
         served = service.served(row.profile)
         loop = asyncio.get_running_loop()
 
@@ -173,19 +204,26 @@ class TurnWorker:
         conversation = service.conversation(row, served.for_run(turn.client, queued))
         under_way = self._turns[turn.id]
         under_way.conversation = conversation
-        view = await conversation.view()
-        limits = served.limits.changed(**body["limits"])
-        publish = TurnPublisher(
-            service, under_way, conversation, limits.changed(accept_at=body["accept_at"] or view.accept_at)
-        )
-        enclosed = Enclosed(
-            image=body["image"], mask=body["mask"], seed=body["seed"], limits=limits, accept_at=body["accept_at"]
-        )
-        last = await _rest(conversation, turn, enclosed, publish)
-        if isinstance(last, Replied):
-            await self._settle(last, conversation, row)
-        await publish.end(last)
-        return "replied" if isinstance(last, Replied) else "clarify"
+        wait_s, left_s = _AGAIN_S[0], _PATIENCE_S
+        while True:
+            try:
+                held = await service.database.turn(turn.id)
+                under_way.cancelled = under_way.cancelled or (held is not None and held.cancelled)
+                state = await conversation.read()
+                enclosed = None if state.open is None else state.open.enclosed.limits
+                limits = (enclosed or served.limits).changed(accept_at=state.accept_at or served.limits.accept_at)
+                publish = TurnPublisher(service, under_way, conversation, limits)
+                last = await _rest(conversation, turn, publish)
+                if isinstance(last, Replied):
+                    await self._settle(last, conversation, row)
+                await publish.end(last)
+                return "replied" if isinstance(last, Replied) else "clarify"
+            except (Occupied, LogUnavailable):
+                if left_s <= 0:
+                    raise
+                await asyncio.sleep(wait_s)
+                left_s -= wait_s
+                wait_s = min(2 * wait_s, _AGAIN_S[1])
 
     async def _settle(self, replied: Replied, conversation: Conversation, row: ConversationRow) -> None:
         """What a finished turn changes in the list of conversations."""
@@ -197,33 +235,20 @@ class TurnWorker:
         await self._service.database.change_conversation(row.id, turns=entry.turn, thumb=thumb)
 
 
-async def _rest(conversation: Conversation, turn: TurnRow, enclosed: Enclosed, tell: Tell) -> Replied | Clarify:
+async def _rest(conversation: Conversation, turn: TurnRow, tell: Tell) -> Replied | Clarify:
     """Works on a turn, from wherever it stands, until the conversation is at rest again."""
-    deadline = time.monotonic() + _OCCUPIED_S
-    while True:
-        try:
-            view = await conversation.view()
-            if view.turn < turn.number and view.pending is not None:
-                await conversation.give_up("the server could not finish this turn")
-            last = _last_of(view, turn)
-            if last is None:
-                request = turn.body["request"] if view.turn < turn.number or view.waiting is not None else None
-                last = await conversation.turn(request, enclosed, tell=tell)
-            assert last is not None
-            return last
-        except Occupied:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.5)
+    view = await conversation.view()
+    last = _last_of(view, turn) or await conversation.turn(None, tell=tell)
+    if last is None:
+        raise InputError("the conversation's log does not have this turn")
+    return last
 
 
 def _last_of(view: ConversationStatus, turn: TurnRow) -> Replied | Clarify | None:
     """How a turn ended that was over before its end could be published; None if it is not over."""
-    if view.turn < turn.number or view.pending is not None:
+    if view.turn != turn.number or view.pending is not None:
         return None
-    if view.waiting is not None:
-        return None if turn.body["answers"] else view.waiting
-    return view.replied
+    return view.waiting or view.replied
 
 
 class TurnPublisher:

@@ -147,7 +147,8 @@ async def test_a_command_is_no_answer(tmp_path: Path) -> None:
     assert (await reply(chat, "/undo")).entry.current == 0
     view = await chat.view()
     assert (view.waiting, view.pending) == (None, None)
-    assert [entry.request for entry in view.entries] == ["a star", "/undo"]
+    assert [entry.request for entry in view.entries] == ["a star", "two hearts", "/undo"], "nothing said is missing"
+    assert "not answered" in view.entries[1].reply
 
 
 async def test_nobody_is_asked_who_does_not_want_to_be(tmp_path: Path) -> None:

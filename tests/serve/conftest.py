@@ -58,9 +58,9 @@ class Running:
 
 
 async def follow(
-    http: httpx.AsyncClient, conversation: str, after: int = 0, until: tuple[str, ...] = ENDS
+    http: httpx.AsyncClient, conversation: str, after: int = 0, until: tuple[str, ...] = ENDS, last: int | None = None
 ) -> list[dict[str, Any]]:
-    """The events behind `after`, up to the first named in `until`."""
+    """The events behind `after`, up to the first named in `until`, or to the one with the id `last`."""
     told: list[dict[str, Any]] = []
     headers = {"Last-Event-ID": str(after)}
     async with (
@@ -78,7 +78,7 @@ async def follow(
                 now |= json.loads(line[6:])
             elif not line and "event" in now:
                 told.append(now)
-                if now["event"] in until:
+                if now["event"] in until or (last is not None and now["id"] == last):
                     break
                 now = {"id": None}
     return told

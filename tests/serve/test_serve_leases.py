@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.serve.database import LEASE_S, Database, Sqlite, TurnRow
+from agent.serve.database import LEASE_S, Database, EventRow, Sqlite, TurnRow
+from agent.serve.errors import Busy, NotFound, TooMany
+from redraft.journal import Occupied
 
 TURN = TurnRow("id", "conversation", "client", 1, {}, cancelled=False)
 
@@ -21,12 +24,20 @@ class Watch:
         return self.now
 
 
+async def accept(database: Database, turn: TurnRow, record: int, most: int = 10) -> int:
+    event = EventRow(0, turn.number, "turn_queued", {})
+    return await database.accept_turn(
+        turn, {"is": "turn"}, record, event=event, key="queued", title="", owner="one", most=most
+    )
+
+
 @pytest.fixture
 async def servers(tmp_path: Path) -> AsyncIterator[tuple[Database, Database, Watch]]:
     """Two servers on one database, and the clock of the second. The first one works on a turn."""
     watch = Watch()
     one, two = Database(Sqlite(tmp_path / "a.db")), Database(Sqlite(tmp_path / "a.db"), clock=watch)
-    assert await one.add_turn(TURN, "one", 10) == ""
+    await one.add_conversation(TURN.conversation, TURN.client, "", "mini", None)
+    await accept(one, TURN, 0)
     yield one, two, watch
     await one.close()
     await two.close()
@@ -72,3 +83,32 @@ async def test_what_a_server_lets_go_of_is_taken_up_at_once(servers: tuple[Datab
 async def test_a_server_that_is_alone_takes_up_everything(servers: tuple[Database, Database, Watch]) -> None:
     _, two, _ = servers
     assert await two.claim_turns("two", everything=True) == [TURN]
+
+
+async def test_a_turn_is_accepted_as_a_whole_or_not_at_all(servers: tuple[Database, Database, Watch]) -> None:
+    one, two, _ = servers
+    other = replace(TURN, id="other", number=2)
+    for error, turn, record, most in (
+        (Busy, other, 1, 10),
+        (TooMany, other, 1, 1),
+        (NotFound, replace(other, conversation="gone"), 0, 10),
+        (NotFound, replace(other, client="bob"), 1, 10),
+    ):
+        with pytest.raises(error):
+            await accept(two, turn, record, most)
+    await one.end_turn(TURN.id)
+    with pytest.raises(Occupied):
+        await accept(two, other, 0)
+    assert (len(await one.records("conversation")), len(await one.events("conversation", 0))) == (1, 1)
+    assert await accept(two, other, 1) == 2
+
+
+async def test_a_conversation_is_deleted_only_while_it_rests(servers: tuple[Database, Database, Watch]) -> None:
+    one, two, _ = servers
+    with pytest.raises(Busy):
+        await two.delete_conversation("client", "conversation")
+    await one.end_turn(TURN.id)
+    with pytest.raises(NotFound):
+        await two.delete_conversation("bob", "conversation")
+    await two.delete_conversation("client", "conversation")
+    assert (await one.records("conversation"), await one.events("conversation", 0)) == ([], [])
