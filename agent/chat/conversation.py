@@ -166,7 +166,10 @@ class Conversation:
 
     async def view(self) -> ConversationStatus:
         """How it stands, also while a turn is worked on."""
-        state = await self.read()
+        return self.view_of(await self.read())
+
+    def view_of(self, state: ConversationState) -> ConversationStatus:
+        """How it stands after the records of `state`."""
         turn = state.open
         return ConversationStatus(
             name=self.name,

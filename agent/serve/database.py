@@ -210,10 +210,20 @@ class Database:
 
         return await self._do(work)
 
-    async def turn_of(self, conversation: str) -> TurnRow | None:
-        """The turn under way in a conversation."""
-        row = await self._do(lambda c: c.execute(f"{_TURN} WHERE conversation = ?", (conversation,)).fetchone())
-        return None if row is None else _turn(row)
+    async def stand(self, client: str, id: str) -> tuple[ConversationRow, list[dict[str, Any]], TurnRow | None] | None:
+        """How a conversation stands: its row, its records, and the turn under way, all of one moment (on PostgreSQL the
+        row may be older than the rest, never younger)."""
+
+        def work(c: Connection) -> tuple[ConversationRow, list[dict[str, Any]], TurnRow | None] | None:
+            row = c.execute(f"{_CONVERSATION} WHERE s.client = ? AND s.id = ?", (client, id)).fetchone()
+            if row is None:
+                return None
+            sql = "SELECT record FROM redraft_records WHERE conversation = ? ORDER BY number"
+            records = [json.loads(record) for (record,) in c.execute(sql, (id,)).fetchall()]
+            turn = c.execute(f"{_TURN} WHERE conversation = ?", (id,)).fetchone()
+            return _conversation(row), records, None if turn is None else _turn(turn)
+
+        return await self._do(work)
 
     async def turn(self, id: str) -> TurnRow | None:
         """A turn under way; None once it has ended."""

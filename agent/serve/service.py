@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from agent.chat.conversation import Conversation, Storage
-from agent.chat.journal import ConversationState, opening_record
+from agent.chat.journal import ConversationState, fold_records, opening_record
 from agent.chat.values import Enclosed
 from agent.models import Models
 from agent.serve.database import ConversationRow, Database, EventRow, Postgres, Sqlite, TurnRow, sole_server
@@ -204,9 +204,11 @@ class Service:
         )
 
     async def view(self, client: str, id: str) -> ConversationView:
-        row = await self.conversation_row(client, id)
-        view = await self.conversation(row).view()
-        under_way = await self.database.turn_of(id)
+        stand = await self.database.stand(client, id)
+        if stand is None:
+            raise NotFound(f"there is no conversation {id!r}")
+        row, records, under_way = stand
+        view = self.conversation(row).view_of(fold_records(records))
         working = None if under_way is None else Working(turn=under_way.number, request=under_way.body["request"])
         waiting = view.waiting
         return ConversationView(

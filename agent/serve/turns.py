@@ -36,7 +36,7 @@ _SCAN_S = 2.0
 _PATIENCE_S = 30.0
 """How long a turn waits in all for its conversation and its run (a server that lost them may not have noticed yet), and
 for a database that cannot be used, before it fails."""
-_AGAIN_S = (0.1, 5.0)
+_AGAIN_S = (0.1, 1.0)
 """How soon it is tried again, at first and at last."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, precondition, rule
 
@@ -32,7 +33,7 @@ from tests.full_disk import FullDisk, needs_full_disk
 
 ROOT = Path(__file__).parents[2]
 MANY = int(os.environ.get("INTERLEAVINGS", "25"))
-REST_S = 45.0
+REST_S = 30.0
 """A conversation that is not at rest by then is stuck."""
 WORDS = (
     "a star {n}", "a heart {n}", "a star {n}", "/draw a star {n}", "make it blue {n}", "/edit make it {n}", "/seed {n}",
@@ -75,6 +76,8 @@ class Servers:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], REST_S)
+        assert ready, f"no end of {line}: {self.log.read_text()[-4000:]}"
         answer = self._process.stdout.readline()
         assert answer, self.log.read_text()[-4000:]
         return int(answer)
@@ -82,7 +85,9 @@ class Servers:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._process.kill()
         shutil.rmtree(self.base)
 
 
@@ -140,7 +145,26 @@ class Turns(RuleBasedStateMachine):
         self.start()
         self.runner.run(all_at_once())
 
+    @rule(known=conversations, word=st.sampled_from(WORDS), pause=st.integers(0, 60))
+    def say(self, known: Known, word: str, pause: int) -> None:
+        self.start()
+        self.runner.run(self.do(known, "post", word))
+        time.sleep(pause / 1000)
+
+    @rule(
+        known=conversations, word=st.sampled_from(WORDS), after=st.integers(0, 60), moments=st.sampled_from([1, 3, 30])
+    )
+    def say_on_a_full_disk(self, known: Known, word: str, after: int, moments: int) -> None:
+        self.fill_disk(after, moments)
+        self.say(known, word, 20)
+
+    @rule(known=conversations, word=st.sampled_from(WORDS), after=st.integers(0, 60))
+    def say_and_kill(self, known: Known, word: str, after: int) -> None:
+        self.say(known, word, after)
+        self.kill(0)
+
     @rule(known=consumes(conversations), posted=st.booleans())
+    @precondition(lambda self: len(self.known) > 2)
     def delete(self, known: Known, posted: bool) -> None:
         async def work() -> None:
             beside: list[Coroutine[Any, Any, None]] = [self.do(known, "delete")]
@@ -186,6 +210,7 @@ class Turns(RuleBasedStateMachine):
 
     def start(self) -> None:
         if not self.up:
+            servers.disk.free()  # a server that cannot write does not start
             servers.say(f"start {self.folder}")
             self.up = True
 
@@ -197,7 +222,6 @@ class Turns(RuleBasedStateMachine):
         count["kills"] += 1
         servers.say("kill")
         self.up = False
-        servers.disk.free()  # a server that cannot write does not start
 
     @rule()
     @precondition(lambda self: self.up)
@@ -205,7 +229,6 @@ class Turns(RuleBasedStateMachine):
         count["terms"] += 1
         status = servers.say("term")
         self.up = False
-        servers.disk.free()
         assert status == 0
 
     @rule(after=st.integers(0, 60), moments=st.sampled_from([1, 2, 5, 20, 10_000]))
@@ -295,7 +318,7 @@ class Turns(RuleBasedStateMachine):
             if view["working"] is None:
                 return view
             assert time.monotonic() < deadline, f"stuck at working: {view['working']}"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     async def events(self, id: str, last: int) -> list[dict[str, Any]]:
         from tests.serve.conftest import follow
@@ -341,7 +364,7 @@ def test_random_interleavings() -> None:
             Turns,
             settings=settings(
                 max_examples=MANY, stateful_step_count=14, deadline=None, derandomize=MANY < 100, database=None,
-                suppress_health_check=list(HealthCheck),
+                suppress_health_check=list(HealthCheck), phases=[Phase.generate], print_blob=False,
             ),
         )  # fmt: skip
     finally:

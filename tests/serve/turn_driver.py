@@ -8,6 +8,7 @@ is sent while there is none waits for the next one.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -17,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn.lifespan.on  # noqa: F401 - what is loaded here need not be loaded by each child
-import uvicorn.loops.auto  # noqa: F401
-import uvicorn.protocols.http.h11_impl  # noqa: F401
+import uvicorn.lifespan.on
+import uvicorn.loops.auto
+import uvicorn.protocols.http.h11_impl  # noqa: F401 - what is loaded here need not be loaded by each child
 from PIL import Image
 
 from agent.run import _compiled
@@ -62,6 +63,7 @@ def forked(folder: Path, sock: socket.socket) -> int:
         code = 1
         try:
             os.close(0)
+            faulthandler.dump_traceback_later(25, exit=False)
             set_up_logs(with_prompts=True)
             asyncio.run(serve(folder, sock))
             code = 0
