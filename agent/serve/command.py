@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.serve.settings import ServerSettings, read_bounds, read_tokens
 from redraft.errors import InputError, RedraftError, printable
@@ -19,6 +19,7 @@ from redraft.signals import handle_signals
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
     from agent.serve.metrics import Metrics
     from agent.serve.models import Served
@@ -89,19 +90,13 @@ async def run_server(
 async def _run(
     settings: ServerSettings, sock: socket.socket, models: Iterable[Served] | None, metrics: Metrics | None
 ) -> None:
-    import uvicorn
-
     from agent.serve.app import create_app
     from agent.serve.metrics import log
     from agent.serve.service import Service
 
     async with Service(settings, models=models, metrics=metrics) as service:
         app = create_app(settings, service)
-        config = uvicorn.Config(
-            app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,
-            timeout_keep_alive=20, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=64 * 1024, ws="none",
-        )  # fmt: skip
-        server = _server(config)
+        server = _server(http_config(app, settings))
         leaving = asyncio.Event()
 
         def leave() -> None:
@@ -133,6 +128,20 @@ async def _run(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def http_config(app: FastAPI, settings: ServerSettings, **options: Any) -> uvicorn.Config:
+    """How HTTP is spoken: bounded connections, no access log, no banner. `options` replace uvicorn's."""
+    import uvicorn
+
+    from agent.serve.connections import make_protocol
+
+    return uvicorn.Config(**{
+        "app": app, "host": settings.host, "port": settings.port, "log_config": None, "access_log": False,
+        "server_header": False, "timeout_keep_alive": 20, "timeout_graceful_shutdown": 10,
+        "h11_max_incomplete_event_size": 64 * 1024, "ws": "none", "http": make_protocol(settings.bounds),
+        **options,
+    })  # fmt: skip
 
 
 def open_socket(settings: ServerSettings) -> socket.socket:

@@ -9,14 +9,16 @@ import hmac
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from agent.serve.errors import Forbidden, TimedOut, TooLarge, Unauthorized, kind_of
+from agent.serve.errors import Forbidden, TimedOut, TooLarge, TooMany, Unauthorized, kind_of
 from agent.serve.metrics import Metrics, log, log_mistake
 from agent.serve.settings import LOCAL, Bounds, ServerSettings, is_loopback
 
@@ -33,6 +35,8 @@ _PICTURES = ("/api/images", "/v1/", "/mcp")
 _LONG = ("/v1/", "/mcp")
 """Answers that take as long as a drawing, which has its own limits."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LEFT = 499
+"""The status in the log of a request whose client left before it was whole (nginx's number for it)."""
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -51,6 +55,8 @@ class Guard:
         self._door = door
         self._bounds = bounds
         self._metrics = metrics
+        self.under_way: Counter[str] = Counter()
+        """Requests of each client that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,6 +83,7 @@ class _Exchange:
         self._status = 0
         self._size = 0
         self._whole = False
+        self._counted = False
         self._most = self._bound()
         self._patience: asyncio.Timeout | None = None
 
@@ -97,13 +104,17 @@ class _Exchange:
             await self._refuse(TimedOut("this took too long; ask again in a moment"))
         except HTTPException as error:  # raised in _take, beneath an app that has no handler for it
             await self._refuse(TooLarge(error.detail) if error.status_code == 413 else TimedOut(error.detail))
-        except (Forbidden, Unauthorized, TooLarge) as error:
+        except (Forbidden, Unauthorized, TooLarge, TooMany) as error:
             await self._refuse(error)
+        except ClientDisconnect:
+            self._status = self._status or _LEFT
         except Exception as error:  # noqa: BLE001 - the boundary to the outside
             mistake = secrets.token_hex(4)
             log_mistake("request", error, path=self._route(), id=mistake)
             await self._refuse(RuntimeError(f"a mistake of the server's (log entry {mistake})"))
         finally:
+            if self._counted:
+                self._guard.under_way[self._scope["redraft.client"]] -= 1
             self._log()
 
     def _admit(self) -> None:
@@ -113,6 +124,12 @@ class _Exchange:
         door.check_origin(self._scope["method"], headers)
         if client is None and self._path not in OPEN and not self._path.startswith("/page/"):
             raise Unauthorized("give a token: Authorization: Bearer ...")
+        if client is not None and self._path not in OPEN:
+            most, under_way = self._guard._bounds.max_requests, self._guard.under_way
+            if under_way[client] >= most:
+                raise TooMany(f"{most} of your requests are being answered, which is the most; wait for one")
+            under_way[client] += 1
+            self._counted = True
         length = headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self._most:
             raise TooLarge(self._too_large())
@@ -158,6 +175,8 @@ class _Exchange:
         fault = {"message": str(error), "type": kind, "param": None, "code": code}
         body = json.dumps({"error": fault}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if status in (429, 503):
+            headers.append((b"retry-after", b"2"))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if not self._whole:
@@ -239,7 +258,7 @@ class Doorkeeper:
         if not self._tokens and self._loopback and _name_of(host) not in self._hosts:
             raise Forbidden("this server does not answer to that Host; name it with --allow-host")
         origin = headers.get("origin")
-        if method not in _SAFE and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if method not in _SAFE and origin is not None and _place_of(origin) != host.lower():
             raise Forbidden("pages of another site may not ask this server")
 
 
@@ -250,6 +269,14 @@ def read_cookie(header: str, name: str) -> str | None:
         if equals and key.strip() == name:
             return value.strip().strip('"')
     return None
+
+
+def _place_of(origin: str) -> str:
+    """Host and port of an Origin header, empty if there are none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name_of(host: str) -> str:

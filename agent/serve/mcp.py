@@ -11,7 +11,7 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, TextIO
 
@@ -25,7 +25,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import CallToolResult, TextContent
 from PIL import Image as PILImage
 from pydantic import Field
-from starlette.routing import Mount, Route
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import redraft
 from agent.decide import acceptable
@@ -162,17 +163,31 @@ def create_mcp(service: Service) -> MCPServer[Any]:
 
 
 def mount(app: FastAPI, service: Service) -> None:
-    """/mcp in the server's app. The guard before it has seen to token, Host and Origin."""
-    mcp = create_mcp(service)
-    inner = mcp.streamable_http_app(
-        streamable_http_path="/mcp",
-        max_request_body_size=3 * service.bounds.max_image_bytes + 65536,
-        max_sessions=service.bounds.max_conversations,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-    )
-    (route,) = [route for route in inner.routes if isinstance(route, Route | Mount)]
-    app.router.routes.append(route)
-    app.state.lifespans.append(mcp.session_manager.run)
+    """/mcp in the server's app. The guard before it has seen to token, Host and Origin. Each client has sessions of its
+    own, `max_sessions` at most, which no other client can use or use up."""
+    doors: dict[str, ASGIApp] = {}
+    for name in service.settings.tokens or (LOCAL,):
+        mcp = create_mcp(service)
+        inner = mcp.streamable_http_app(
+            streamable_http_path="/mcp",
+            max_request_body_size=3 * service.bounds.max_image_bytes + 65536,
+            max_sessions=service.bounds.max_sessions,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        (route,) = [route for route in inner.routes if isinstance(route, Route)]
+        doors[name] = route.app
+        app.state.lifespans.append(mcp.session_manager.run)
+    app.router.routes.append(Route("/mcp", _Doors(doors)))
+
+
+class _Doors:
+    """The MCP of the client that asks."""
+
+    def __init__(self, doors: Mapping[str, ASGIApp]) -> None:
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._doors[scope["redraft.client"]](scope, receive, send)
 
 
 async def run_stdio(service: Service, stdout: TextIO) -> None:

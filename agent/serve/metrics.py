@@ -132,26 +132,42 @@ def log_mistake(event: str, error: BaseException, **fields: object) -> None:
     logging.getLogger(LOGGER).error(event, exc_info=error, extra={"fields": fields})
 
 
+LONGEST = 8000
+"""Characters of a line in the log."""
+
+
+def _short(value: object) -> object:
+    return value if not isinstance(value, str) or len(value) <= 200 else f"{value[:199]}…"
+
+
 class Lines(logging.Formatter):
-    """JSON lines. Records of other libraries keep their text alone. A traceback names exceptions by type and place:
-    their messages may quote what a client sent, and are left out unless `with_messages`."""
+    """JSON lines, of at most LONGEST characters. Messages of exceptions and of other libraries may quote what a client
+    sent: exceptions are named by type and place, records of other libraries by their place in the code, and both have
+    their text only `with_messages`."""
 
     def __init__(self, *, with_messages: bool = False) -> None:
         super().__init__()
         self._messages = with_messages
 
     def format(self, record: logging.LogRecord) -> str:
+        own = record.name == LOGGER
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "event": record.getMessage() if own else "library",
+            **{name: _short(value) for name, value in getattr(record, "fields", {}).items()},
         }
-        if record.name != LOGGER:
-            line["logger"] = record.name
+        if not own:
+            line |= {"logger": record.name, "at": f"{record.module}:{record.lineno} {record.funcName}"}
+            if self._messages:
+                line["message"] = one_line(record.getMessage())
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = self._error(record.exc_info[1])
-        return scrub(json.dumps(line, ensure_ascii=False, default=str))
+        text = scrub(json.dumps(line, ensure_ascii=False, default=str))
+        if len(text) > LONGEST:
+            line.pop("error", None)
+            text = scrub(json.dumps({**line, "cut": len(text)}, ensure_ascii=False, default=str))[:LONGEST]
+        return text
 
     def _error(self, error: BaseException) -> list[dict[str, object]]:
         import traceback

@@ -31,8 +31,14 @@ class Bounds:
     max_conversations: int = 200
     max_turns: int = 64
     """Turns and draws of one client that are under way at once."""
+    max_sessions: int = 64
+    """MCP sessions of one client; one that is not used for half an hour ends."""
+    max_requests: int = 256
+    """Requests of one client that are answered at once, streams of events among them."""
+    idle_s: float = 20.0
+    """For the headers of a request to arrive, and for a connection to stay without one."""
     body_s: float = 30.0
-    """For a whole request to arrive."""
+    """For the body of a request to arrive."""
     request_s: float = 60.0
     """For an answer that is neither a stream nor a drawing."""
     drain_s: float = 30.0

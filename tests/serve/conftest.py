@@ -17,6 +17,7 @@ import uvicorn
 from PIL import Image
 
 from agent.serve.app import create_app
+from agent.serve.command import http_config
 from agent.serve.metrics import Metrics
 from agent.serve.models import Served
 from agent.serve.service import Service
@@ -119,10 +120,8 @@ def start(tmp_path: Path) -> Start:
 
 @asynccontextmanager
 async def listening(service: Service) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        create_app(service.settings, service), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    app = create_app(service.settings, service)
+    server = uvicorn.Server(http_config(app, service.settings, host="127.0.0.1", port=0, timeout_graceful_shutdown=1))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has nothing to wait for
         await asyncio.sleep(0.005)
