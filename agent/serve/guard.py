@@ -35,6 +35,9 @@ _PICTURES = ("/api/images", "/v1/", "/mcp")
 _LONG = ("/v1/", "/mcp")
 """Answers that take as long as a drawing, which has its own limits."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_MARKS = (b"[", b"{", b",", b":", b"\\", b"![")
+"""Each of these is work for whatever reads a JSON body, all at once and in the event loop. Pictures have none of them."""
+_MOST_PARTS = 100_000
 _LEFT = 499
 """The status in the log of a request whose client left before it was whole (nginx's number for it)."""
 _HEADERS = (
@@ -84,6 +87,8 @@ class _Exchange:
         self._size = 0
         self._whole = False
         self._counted = False
+        self._json = not self._headers.get("content-type", "").startswith(("multipart/", "image/"))
+        self._parts = 0
         self._most = self._bound()
         self._patience: asyncio.Timeout | None = None
 
@@ -146,7 +151,12 @@ class _Exchange:
         except TimeoutError:
             raise HTTPException(503, "the body did not arrive in time") from None
         if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
+            body = message.get("body", b"")
+            self._size += len(body)
+            if self._json:
+                self._parts += sum(map(body.count, _MARKS))
+                if self._parts > _MOST_PARTS:
+                    raise HTTPException(413, f"the body has more than {_MOST_PARTS:,} parts, which is the most here")
             self._whole = not message.get("more_body", False)
             if self._size > self._most:
                 raise HTTPException(413, self._too_large())

@@ -221,7 +221,8 @@ async def _picture(service: Service, who: str, text: str) -> PILImage.Image:
         if ":" in text[:64]:
             return await service.pictures.fetch(text)
         try:
-            data = base64.b64decode("".join(text.split()), validate=True)
+            plain = text.encode("ascii").translate(None, b" \t\r\n")
+            data = await asyncio.to_thread(base64.b64decode, plain, validate=True)
         except (binascii.Error, ValueError):
             raise InputError(
                 "the picture is neither base64, a data: URL, nor the sha256 of an earlier answer"

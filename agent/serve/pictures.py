@@ -19,6 +19,8 @@ from redraft.errors import InputError, one_line
 from redraft.images import read_image, read_mask
 
 _DATA = re.compile(r"data:(?P<type>[^,;]*)(?:;[^,;]*)*?(?P<base64>;base64)?,", re.IGNORECASE)
+_MOST_QUOTED = 2**18
+"""Characters of a data: URL with percent signs in it, each of which takes its time."""
 _CONNECT_S = 5.0
 _WHOLE_S = 20.0
 
@@ -45,7 +47,7 @@ class PictureReader:
         public, so that nobody can make the server ask machines that only it can reach.
         """
         if url[:5].lower() == "data:":
-            return await self.read(self._inline(url))
+            return await self.read(await asyncio.to_thread(self._inline, url))
         host = self._allowed(url)
         try:
             data = await asyncio.wait_for(asyncio.to_thread(self._get, url, host), _WHOLE_S)
@@ -69,6 +71,8 @@ class PictureReader:
         if head is None or len(url) > 2 * self._bounds.max_image_bytes:
             raise InputError("that data: URL holds no picture, or too large a one")
         rest = url[head.end() :]
+        if not head["base64"] and len(rest) > _MOST_QUOTED:
+            raise InputError("that data: URL is too long for one without ;base64")
         try:
             return base64.b64decode(rest, validate=True) if head["base64"] else unquote_to_bytes(rest)
         except ValueError:
