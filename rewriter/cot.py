@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BackendError, BadReply, ConfigError
 from redraft.profiles import RewriterConfig
+from rewriter.keep import reason_to_keep
 from rewriter.reply import Review, Reviewer, Rules, review
 from rewriter.request import clean_request
 from rewriter.styles import Style, load_style
@@ -52,6 +53,13 @@ class Asking:
                 )
             style = style.with_notes(target.notes)
         return cls(config, style, Rules.of(style.settings.guard, target))
+
+    def keep(self, request: str) -> Rewrite | None:
+        """The request as its own prompt, with the reason, if the style says that the model is not to be asked."""
+        reason = reason_to_keep(request, self.style.settings.keep)
+        if reason is None:
+            return None
+        return Rewrite(prompt=request, findings=(reason,), model=self.config.model.title, fallback=True, tries=0)
 
     def first(self, request: str, index: int, seed: int, feedback: Feedback | None = None) -> ChatRequest:
         """What the model is asked for candidate `index` of `request`."""
@@ -145,6 +153,9 @@ class CoTRewriter:
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n}")
         request = clean_request(request)
+        kept = self.asking.keep(request)
+        if kept is not None:
+            return [kept]
         if n == 1:  # no task of its own: in a batch there are millions of these
             results = [await self._candidate(request, 0, seed, feedback)]
         else:

@@ -20,6 +20,7 @@ from redraft.chat import Message
 from redraft.errors import ConfigError
 from redraft.templates import fence, fill, fold_text, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
+from rewriter.keep import KeepSettings
 
 _PACKAGE = "rewriter"
 
@@ -38,6 +39,7 @@ class StyleSettings(BaseModel):
     join: str = "\n"
     """What stands between failed checks."""
     guard: GuardSettings = GuardSettings()
+    keep: KeepSettings = KeepSettings()
 
 
 @dataclass(frozen=True)

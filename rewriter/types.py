@@ -22,7 +22,7 @@ class Rewrite:
     fallback: bool = False
     """Whether the rewrite was given up: then `prompt` is the request itself."""
     tries: int = 1
-    """How often the model was asked: 2 if the first reply could not be used."""
+    """How often the model was asked: 2 if the first reply could not be used, 0 if the style keeps such requests."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from redraft.json_replies import json_in, json_objects
 from redraft.openai_chat import defuse
 from redraft.templates import fence
 from rewriter.guard import check_intent
+from rewriter.keep import KeepSettings, reason_to_keep
 from rewriter.reply import parse_reply
 from rewriter.request import clean_request
 
@@ -31,6 +32,8 @@ PIECES = (
     '"reason": "', '"reason": "\\', "Better image: ", "a (b): ", "1) ", "* ", "·", "ال", "и ", "и", "\u0000", "and ",
     "final score (", "image 1 rating: ", "image 1 is ",
 )  # fmt: skip
+
+KEEP_ALL = KeepSettings(languages=("en",), syntax=True, code=True, orders=True, wordless=True, max_words=9999)
 
 READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "reply": (lambda text: parse_reply(text), 16000),
@@ -55,6 +58,7 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "guard, rewrite": (lambda text: check_intent("a red fox", text), 4000),
     "coverage": (lambda text: find_coverage(text, ()), 4000),
     "phrase book": (lambda text: load_phrases().read(text), 1000),
+    "requests to keep": (lambda text: reason_to_keep(text, KEEP_ALL), 4000),
     "scope": (lambda text: CutoutScope().words_outside(text), 4000),
 }
 """Each with the most characters it is given: what is longer is refused or cut before it is read."""

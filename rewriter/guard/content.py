@@ -138,7 +138,7 @@ def _is_common(word: str, words: frozenset[str]) -> bool:
     return word in words or word.removesuffix("s") in words or word.isdigit()
 
 
-def _codes(text: str) -> dict[str, re.Match[str]]:
+def find_codes(text: str) -> dict[str, re.Match[str]]:
     """What a program reads in `text`, with white space and case evened out."""
     if _SYNTAX_CHARS.isdisjoint(text) and "--" not in text and "embedding:" not in text:
         return {}  # the slow look is saved
@@ -148,7 +148,7 @@ def _codes(text: str) -> dict[str, re.Match[str]]:
 def syntax(case: TextPair) -> Iterator[Finding]:
     """What a program reads (<lora:…>, (x:1.2), __wildcard__, {a|b}, embedding:x, --ar) is neither lost nor invented, and
     trigger words that nobody can pronounce come back."""
-    ours, theirs = _codes(case.request.text), _codes(case.rewrite.text)
+    ours, theirs = find_codes(case.request.text), find_codes(case.rewrite.text)
     for code, match in ours.items():
         if code not in theirs:
             message = f"{match[0]!r} is for the program that draws; it must come back as it is."
