@@ -154,7 +154,7 @@ def _line(verdict: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
     elif verdict["outcome"] == "not_applicable" or p is None:
         state = "skip"
     else:
-        state = "pass" if p >= pass_at else "miss"
+        state = "pass" if p - verdict.get("spread", 0.0) >= pass_at else "miss"
     return {
         "state": state,
         "question": verdict["check"]["question"],

@@ -223,7 +223,7 @@ def _as_tuples(value: object, *names: str) -> None:
 
 def passes(verdict: Verdict, pass_at: float) -> bool:
     """True if the judge answered, and answered yes. A check that does not apply neither passes nor fails."""
-    return verdict.outcome is Outcome.SCORED and verdict.probability is not None and verdict.probability >= pass_at
+    return verdict.passes(pass_at)
 
 
 def missed(report: Report, pass_at: float) -> tuple[Verdict, ...]:

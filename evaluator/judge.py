@@ -21,7 +21,7 @@ from PIL import Image
 from evaluator.keypoints import find_keypoint
 from evaluator.types import Check, Judge, Outcome, Verdict
 from redraft.errors import ConfigError
-from redraft.profiles import JudgeConfig
+from redraft.profiles import GrounderConfig, JudgeConfig, PartConfig, load_part
 from redraft.templates import fence, fill, load_template, placeholders
 
 YES_NO = ("yes", "no")
@@ -133,14 +133,18 @@ class GuardedJudge:
         return verdicts
 
 
-def open_judge(config: JudgeConfig, pass_at: float = 0.5) -> Judge:
-    """The judge of `config`: in this process for kind "transformers", else through the chat model's server.
+def open_judge(config: JudgeConfig, pass_at: float = 0.5, grounder: GrounderConfig | None = None) -> Judge:
+    """The judge of `config`: in this process for kind "transformers", else through the chat model's server; with its second
+    looks, and with its tools before it.
 
-    `pass_at`: the checks below it are explained, if the judge explains.
+    `pass_at`: the checks below it are explained, if the judge explains. `grounder`: finds the region to zoom into, if the judge
+    gives none.
 
     Raises ConfigError for a style or a key that cannot be used, ModelMissing if local weights are not there.
     """
     judge = _open(config, pass_at)
+    if config.looks:
+        judge = _look_again(judge, config, grounder)
     if config.tools:
         from evaluator.tools import ToolJudge, open_tools
 
@@ -149,6 +153,30 @@ def open_judge(config: JudgeConfig, pass_at: float = 0.5) -> Judge:
     if config.guard:
         return GuardedJudge(judge, config.style)
     return judge
+
+
+def _look_again(judge: Judge, config: JudgeConfig, grounder: GrounderConfig | None) -> Judge:
+    from evaluator.grounding import open_grounder
+    from evaluator.looks import Again, DescribingReader, Look, LooksAgain, SecondReader, Zoom, locate_by
+    from redraft.chat import open_chat
+
+    ways: list[Look] = []
+    second = config.second
+    if second is not None and second.use is not None:
+        ways.append(SecondReader(load_part(PartConfig(use=second.use))(), weight=second.weight))
+    elif second is not None and second.describer is not None:
+        describer = open_chat(second.describer)
+        answerer = describer if second.answerer is None else open_chat(second.answerer)
+        ways.append(SecondReader(DescribingReader(describer, answerer, config), weight=second.weight))
+    if config.zoom:
+        if grounder is None and not config.explain:
+            raise ConfigError(
+                "zoom = true needs a place to look at: explain = true, or a [grounder] in the profile; give one of them"
+            )
+        ways.append(Zoom(judge, None if grounder is None else locate_by(open_grounder(grounder))))
+    if config.again:
+        ways.append(Again(judge, times=config.again))
+    return LooksAgain(judge, ways, most=config.looks)
 
 
 def _open(config: JudgeConfig, pass_at: float) -> Judge:

@@ -48,7 +48,8 @@ class Verdict:
 
     `probability` is P(yes) / (P(yes) + P(no)), None unless SCORED. `label_mass` is P(yes) + P(no): if it is small, the
     answer was no answer. `region` is (left, top, right, bottom) as fractions of width and height. `by` names who
-    answered. `raw` holds the judge's own words, kept for the run folder.
+    answered. `raw` holds the judge's own words, kept for the run folder. `spread`: how far the looks at the picture lie
+    apart that made the probability (`evaluator.looks`), 0.0 if there was one; `looks`: how many there were.
     """
 
     check: Check
@@ -59,10 +60,19 @@ class Verdict:
     region: tuple[float, float, float, float] | None = None
     raw: str = ""
     by: str = ""
+    spread: float = 0.0
+    looks: int = 1
 
     def passes(self, pass_at: float) -> bool:
-        """Whether the check was answered with a yes that is at least as sure as `pass_at`."""
-        return self.outcome is Outcome.SCORED and self.probability is not None and self.probability >= pass_at
+        """Whether the check was answered with a yes that is at least as sure as `pass_at`, less the spread: if there were two
+        readers, whether both said yes."""
+        return self.least is not None and self.least >= pass_at
+
+    @property
+    def least(self) -> float | None:
+        """The probability less its spread, None unless SCORED."""
+        scored = self.outcome is Outcome.SCORED and self.probability is not None
+        return max(0.0, (self.probability or 0.0) - self.spread) if scored else None
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,24 @@ class ChecklistConfig(_Section):
     max_tokens: int = Field(default=2048, ge=16)
 
 
+class SecondReaderConfig(_Section):
+    """An independent second reader of pictures: a `Judge` of one's own, made without arguments, by its dotted path in `use`;
+    or a model that describes the picture and one that answers from the description."""
+
+    use: Text | None = None
+    describer: ModelConfig | None = None
+    answerer: ModelConfig | None = None
+    """None: the describer's model answers, too, without seeing the picture."""
+    weight: float = Field(default=0.5, ge=0, le=1)
+    """Of its probabilities in the mean with the judge's."""
+
+    @model_validator(mode="after")
+    def _check_one(self) -> SecondReaderConfig:
+        if (self.use is None) == (self.describer is None):
+            raise ValueError("needs either `use` or `describer`")
+        return self
+
+
 class JudgeConfig(_Section):
     """The model that answers the checks."""
 
@@ -241,9 +259,27 @@ class JudgeConfig(_Section):
     tools: tuple[Text, ...] = ()
     """What is asked before the model, if it can read the question: "ocr" reads words in pictures (extra `ocr`; without it the
     model answers), and a dotted path names an `evaluator.tools.Tool`, made without arguments."""
+    looks: int = Field(default=0, ge=0, le=1000)
+    """How many more looks a picture may cost, each at one check, the least certain ones first (`evaluator.looks`)."""
+    second: SecondReaderConfig | None = None
+    """Who looks again before any other way. A check passes if both say yes."""
+    zoom: bool = False
+    """Whether the judge looks again at the region of a check that it is unsure of: the one that it explained, else the
+    profile's grounder's."""
+    again: int = Field(default=0, ge=0, le=4)
+    """How often the judge looks at a check that it is unsure of in the picture moved by some pixels."""
     guard: bool = False
     """Whether the judge is also asked, for each picture, if it bears writing that tells a judge what to say; if it does, all its
     checks FAILED. The question is the style's `guard.txt`."""
+
+    @model_validator(mode="after")
+    def _check_looks(self) -> JudgeConfig:
+        ways = self.second is not None or self.zoom or self.again > 0
+        if ways != (self.looks > 0):
+            raise ValueError(
+                "looks says how many, and second, zoom or again says how: a judge that looks again needs both"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_explain(self) -> JudgeConfig:

@@ -56,8 +56,8 @@ async def judge_checks(judge: Judge, image: Image.Image, *, request: str, checks
 
 
 def write_feedback(verdicts: Sequence[Verdict], pass_at: float) -> tuple[str, ...]:
-    """One plain sentence for each SCORED check below `pass_at`, worst first. FAILED ones say nothing about the picture."""
-    missed = [(v.probability, v) for v in verdicts if v.probability is not None and v.probability < pass_at]
+    """One plain sentence for each SCORED check that does not pass, worst first. FAILED ones say nothing about the picture."""
+    missed = [(v.probability, v) for v in verdicts if v.probability is not None and not v.passes(pass_at)]
     return tuple(_sentence(v, p) for p, v in sorted(missed, key=lambda pair: pair[0]))
 
 
