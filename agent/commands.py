@@ -388,7 +388,10 @@ def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
     console.print(f"\n[bold]{result.stop.value}[/]: {escape(result.why)}", soft_wrap=True)
     count = len(result.attempts)
     drawn = "1 picture" if count == 1 else f"{count} pictures"
-    console.print(f"{score}, {passed} of {len(applying)} checks passed, {drawn} drawn")
+    drafts = sum(attempt.draft for attempt in result.attempts)
+    among = f" ({drafts} of them drafts)" if drafts else ""
+    spent = f", {result.cost.steps} denoiser steps" if result.cost.steps else ""
+    console.print(f"{score}, {passed} of {len(applying)} checks passed, {drawn} drawn{among}{spent}")
     if result.unchecked:
         console.print(f"unchecked {escape(', '.join(result.unchecked))}", soft_wrap=True)
     console.print(f"picture  {escape(str(result.image))}", soft_wrap=True)

@@ -30,7 +30,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from agent.edit_judging import nothing_done
-from agent.types import Attempt, Branch, EditPlan, StopReason, Task
+from agent.types import Attempt, Branch, EditPlan, StopReason, Task, cost_of
 from evaluator.edits.types import EditChecks
 from evaluator.reward import Standing
 from evaluator.types import Check, Report, RequestChecks
@@ -254,6 +254,7 @@ def finished_record(
             }
             for number in rounds
         ],
+        "cost": _cost(attempts, elapsed_s),
         "attempts": [_attempt(folder, number, attempt) for number, attempt in enumerate(attempts, start=1)],
         "seconds": {"total": round(elapsed_s, 3), **{k: round(v, 3) for k, v in sorted(log.seconds.items())}},
     }
@@ -264,6 +265,18 @@ def _checklist(made: RequestChecks) -> dict[str, Any]:
         "checklist": _CHECKS.dump_python(made.checks, mode="json"),
         "unchecked": list(made.unchecked),
         "invented": _CHECKS.dump_python(made.invented, mode="json"),
+    }
+
+
+def _cost(attempts: Sequence[Attempt], seconds: float) -> dict[str, Any]:
+    """What the run spent; `images` are all pictures, `drafts` how many of them were drafts."""
+    spent = cost_of(attempts, seconds)
+    return {
+        "images": spent.images,
+        "drafts": sum(attempt.draft for attempt in attempts),
+        "steps": spent.steps,
+        "judgements": spent.judgements,
+        "seconds": round(seconds, 3),
     }
 
 

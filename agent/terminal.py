@@ -171,6 +171,7 @@ def _runs(columns: list[int]) -> str:
     return "".join(parts)
 
 
+_DRAFT_SIDE = 96
 _STEPS = {
     "checklist": "reading the request",
     "plan": "planning",
@@ -257,9 +258,13 @@ class LiveView:
         self._say(f"[bold]edit[/] {escape(now.instruction)}")
 
     def _judged(self, event: Judged) -> None:
-        self._picture(event.path)
-        report = event.attempt.report
+        report, draft = event.attempt.report, event.attempt.draft
         score = "no score" if report.score is None else f"{report.score:.2f}"
+        if draft:  # seen small, and without its verdicts: there are many
+            self._picture(event.path, _DRAFT_SIDE)
+            self._say(f"[dim]{score} draft {event.number} {escape(str(event.path))}[/]")
+            return
+        self._picture(event.path)
         colour = "green" if acceptable(report, self._limits) else "yellow"
         self._say(f"[bold {colour}]{score}[/] picture {event.number} [dim]{escape(str(event.path))}[/]")
         for line in verdict_lines(report, self._limits.pass_at):
@@ -272,11 +277,11 @@ class LiveView:
         score = "no score" if event.attempt.score is None else f"score {event.attempt.score:.2f}"
         self._say(f"\n[bold]best so far[/]: picture {event.number}, {score} [dim]{escape(str(event.path))}[/]")
 
-    def _picture(self, path: Path) -> None:
+    def _picture(self, path: Path, side: int = 320) -> None:
         if self._way is None:
             return
         with Image.open(path) as picture:
-            sequences = inline(picture, self._way)
+            sequences = inline(picture, self._way, side)
         self._wait(None)
         self._console.file.write(sequences + "\n")
         self._console.file.flush()

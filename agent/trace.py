@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,26 @@ def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
         accepted=record["stop"] == "accepted",
         rounds=[_round(folder, item, cards) for item in record["rounds"]],
         final=None if best is None else cards[best - 1],
-        chart=chart([(a["round"], a["score"]) for a in attempts], record["limits"]["accept_at"]),
+        chart=chart(
+            [(a["round"], a["score"]) for a in attempts],
+            record["limits"]["accept_at"],
+            costs=[a.get("denoiser_steps", 0) for a in attempts],
+            drafts=[a.get("draft", False) for a in attempts],
+        ),
+        cost=_cost(record.get("cost")),
         pass_at=pass_at,
         models=record.get("models", {}),
         source=_source(folder, record),
         before=_before(record, pass_at),
     )
+
+
+def _cost(spent: Mapping[str, Any] | None) -> str:
+    """What the run spent, in words."""
+    if spent is None:
+        return ""
+    drafts = f" ({spent['drafts']} drafts)" if spent["drafts"] else ""
+    return f"{spent['images']} pictures{drafts}, {spent['steps']} denoiser steps, {spent['judgements']} judged"
 
 
 def _round(folder: Path, item: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -98,6 +113,10 @@ def _card(folder: Path, attempt: Mapping[str, Any], record: Mapping[str, Any], p
         "best": attempt["number"] == record["best"],
         "original": attempt["prompt"] == record["request"],
         "unchanged": attempt.get("unchanged", False),
+        "draft": attempt.get("draft", False),
+        "denoiser_steps": attempt.get("denoiser_steps", 0),
+        "backend": attempt.get("backend", ""),
+        "drafted_in": _drafted_in(attempt, record["attempts"]),
         "verdicts": verdicts,
         "readings": _readings(attempt["report"]),
         "passed": sum(line["state"] == "pass" for line in verdicts),
@@ -121,6 +140,13 @@ def _readings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, reading in readings.items()
     ]
+
+
+def _drafted_in(attempt: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]]) -> int | None:
+    """The number of the draft whose noise the picture comes from."""
+    if attempt["kind"] != "generate" or attempt["parent"] is None:
+        return None
+    return next((a["number"] for a in attempts if a["sha256"] == attempt["parent"]), None)
 
 
 def _lines(report: Mapping[str, Any], pass_at: float) -> list[dict[str, Any]]:
@@ -168,27 +194,42 @@ def _line(verdict: Mapping[str, Any], pass_at: float) -> dict[str, Any]:
     }
 
 
-def chart(scores: Sequence[tuple[int, float | None]], accept_at: float) -> dict[str, Any] | None:
-    """Points of the drawing of scores over attempts, None with fewer than two scored ones.
+def chart(
+    scores: Sequence[tuple[int, float | None]],
+    accept_at: float,
+    *,
+    costs: Sequence[int] = (),
+    drafts: Sequence[bool] = (),
+) -> dict[str, Any] | None:
+    """Points of the drawing of scores over cost, None with fewer than two scored ones.
 
-    A unit is a pixel of a 320 x 72 view box; `line` follows the best score so far.
+    A unit is a pixel of a 320 x 72 view box; `line` follows the best score so far, to which drafts do not count. `costs`:
+    denoiser steps of each attempt; without them each costs the same.
     """
     width, height, pad = 320.0, 72.0, 8.0
     if sum(score is not None for _, score in scores) < 2:
         return None
-    step = (width - 2 * pad) / max(1, len(scores) - 1)
+    spent = list(itertools.accumulate(costs if all(costs) and len(costs) == len(scores) else [1] * len(scores)))
+    step = (width - 2 * pad) / max(1, spent[-1] - spent[0])
 
     def y(score: float) -> float:
         return round(height - pad - score * (height - 2 * pad), 1)
 
     dots, line, top = [], [], 0.0
     for index, (number, score) in enumerate(scores):
-        x = round(pad + index * step, 1)
+        x = round(pad + (spent[index] - spent[0]) * step, 1)
+        draft = index < len(drafts) and drafts[index]
         if score is not None:
-            top = max(top, score)
-            dots.append({"x": x, "y": y(score), "round": number, "score": score})
+            top = top if draft else max(top, score)
+            dots.append({"x": x, "y": y(score), "round": number, "score": score, "draft": draft})
         line.append(f"{x},{y(top)}")
-    return {"dots": dots, "line": " ".join(line), "accept_y": y(accept_at), "accept_at": accept_at}
+    return {
+        "dots": dots,
+        "line": " ".join(line),
+        "accept_y": y(accept_at),
+        "accept_at": accept_at,
+        "steps": spent[-1] if any(costs) else None,
+    }
 
 
 def data_uri(path: Path) -> str | None:

@@ -254,6 +254,8 @@ def describe_attempt(number: int, made: Attempt, pass_at: float) -> dict[str, An
         "score": made.score,
         "failed": made.report.failed,
         "unchanged": made.unchanged,
+        "draft": made.draft,
+        "denoiser_steps": made.denoiser_steps,
         "verdicts": describe_verdicts(made.report.verdicts, pass_at),
         "readings": made.report.reading_rows(),
     }

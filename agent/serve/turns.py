@@ -333,6 +333,18 @@ class TurnPublisher:
 def _judged(record: dict[str, Any], run: RunFolder) -> Judged:
     """The event of an attempt, from run.json."""
     required = {"image": record["sha256"], "report": _REPORT.validate_python(record["report"])}
-    names = ("round", "kind", "prompt", "seed", "parent", "negative_prompt", "root", "steps", "unchanged")
+    names = (
+        "round",
+        "kind",
+        "prompt",
+        "seed",
+        "parent",
+        "negative_prompt",
+        "root",
+        "steps",
+        "unchanged",
+        "draft",
+        "denoiser_steps",
+    )
     attempt = Attempt(**required, **{name: record[name] for name in names if name in record})
     return Judged(record["number"], attempt, run.picture(record["number"], attempt))

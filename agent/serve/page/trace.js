@@ -16,12 +16,17 @@ export function plot(run) {
   const dots = run.attempts.filter((one) => one.score !== null).sort((a, b) => a.number - b.number);
   if (dots.length === 0) return null;
   const [width, height, pad] = [360, 120, 24];
-  const last = Math.max(...run.attempts.map((one) => one.number), 2);
-  const x = (number) => pad + 8 + ((number - 1) / (last - 1)) * (width - 2 * pad - 8);
+  // Over the denoiser steps that were spent, if the generator counts them, else over the attempts.
+  const counts = run.attempts.every((one) => one.denoiser_steps > 0);
+  let spent = 0;
+  const at = new Map([...run.attempts].sort((a, b) => a.number - b.number)
+    .map((one) => [one.number, (spent += counts ? one.denoiser_steps : 1)]));
+  const [first, last] = [Math.min(...at.values()), Math.max(...at.values())];
+  const x = (number) => pad + 8 + ((at.get(number) - first) / Math.max(1, last - first)) * (width - 2 * pad - 8);
   const y = (value) => height - pad - value * (height - 1.5 * pad);
   let high = 0;
   const steps = dots.map((one) => {
-    high = Math.max(high, one.score);
+    if (!one.draft) high = Math.max(high, one.score);
     return `${x(one.number).toFixed(1)},${y(high).toFixed(1)}`;
   });
   const firsts = dots.filter((one, i) => i === 0 || dots[i - 1].round !== one.round);
@@ -34,9 +39,10 @@ export function plot(run) {
         s("text", { x: x(one.number) - 4, y: height - 6 }, `round ${one.round}`))),
       run.acceptAt === null ? null : s("path", { class: "accept", d: `M${pad},${y(run.acceptAt)}H${width - pad / 2}` }),
       s("polyline", { points: steps.join(" ") }),
-      dots.map((one) => s("circle", { cx: x(one.number), cy: y(one.score), r: one.number === run.best ? 5 : 3.5,
+      dots.map((one) => s("circle", { cx: x(one.number), cy: y(one.score), r: one.draft ? 2 : one.number === run.best ? 5 : 3.5,
         class: one.number === run.best ? "best" : "" }))),
-    h("figcaption", {}, "Score of each attempt; the line is the best so far, dashes are the score that is needed."));
+    h("figcaption", {}, `Score of each attempt${counts ? ` over ${spent} denoiser steps` : ""}; the line is the best so far, ` +
+      "dashes are the score that is needed."));
 }
 
 function verdict(one) {
@@ -68,6 +74,12 @@ function areas(step) {
     h("img", { src: api.image(image, 160), alt: what }), h("figcaption", { class: "dim" }, what))));
 }
 
+// The draft whose noise a picture comes from.
+function lineage(run, one) {
+  const from = one.kind === "generate" && one.parent ? run.attempts.find((each) => each.image === one.parent) : null;
+  return from ? h("span", { class: "dim" }, ` · ${one.draft ? "child of" : "finished from"} attempt ${from.number}`) : null;
+}
+
 function frame(run, one) {
   const round = run.rounds.get(one.round);
   const rewrite = round?.rewrites.find((each) => each.prompt === one.prompt) ?? null;
@@ -83,6 +95,7 @@ function frame(run, one) {
     h("div", { class: "about" },
       h("p", { class: "facts" }, h("strong", {}, name), ` · round ${one.round} · `,
         one.number === null ? (run.stop ? "not judged" : "being judged") : one.unchanged ? "came back unchanged" : score(one.score),
+        one.draft ? h("span", { class: "mark draft" }, "draft") : null, lineage(run, one),
         one.number !== null && one.number === run.best ? h("span", { class: "mark" }, "best") : null),
       plan && step ? h("p", {}, h("span", { class: "label" }, "Plan"), place ? pointer(place.key, place.region, plan.reason) : plan.reason) : null,
       step ? areas(step) : null,
@@ -101,8 +114,8 @@ export function traceOf(run, chosen, choose) {
   const index = chosen !== null && chosen < all.length ? chosen : best >= 0 ? best : all.length - 1;
   const thought = [...run.rounds.values()].flatMap((round) => round.rewrites).at(-1);
   const strip = h("div", { class: "strip", role: "group", "aria-label": "Attempts. The arrow keys go from one to the next." },
-    all.map((one, i) => h("button", { type: "button", tabindex: i === index ? 0 : -1, "aria-pressed": String(i === index), "data-index": i,
-      onclick: () => choose(i, true), "aria-label": one.number === null ? "An attempt, not judged yet" : `Attempt ${one.number}, ${score(one.score)}` },
+    all.map((one, i) => h("button", { type: "button", tabindex: i === index ? 0 : -1, "aria-pressed": String(i === index), "data-index": i, class: one.draft ? "draft" : "",
+      onclick: () => choose(i, true), "aria-label": one.number === null ? "An attempt, not judged yet" : `${one.draft ? "Draft" : "Attempt"} ${one.number}, ${score(one.score)}` },
       h("img", { src: api.image(one.image, 160), alt: "" }),
       h("span", {}, one.number === null ? "…" : score(one.score), one.number !== null && one.number === run.best ? " ★" : ""))));
   strip.addEventListener("keydown", (event) => {
