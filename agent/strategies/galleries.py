@@ -23,6 +23,8 @@ PRIOR = 8
 """So many answers a mean is worth before there are any."""
 MANY = 100
 """Answers on a generator's pictures from which on it need not be tried in the first round."""
+RECENT = 200
+"""So many of a run's latest pictures count: more would tell nothing new, and cost time at every move."""
 NO_GALLERY = "the profile has no gallery: the search is that of the loop"
 
 
@@ -32,7 +34,7 @@ def gallery(view: View) -> Move:
     names = [name for name in view.backends if name != EDITOR]
     if len(names) < 2:
         return replace(loop(view), note=NO_GALLERY)
-    table = tabulate(view.attempts.values(), view.experience)
+    table = tabulate(list(view.attempts.values())[-RECENT:], view.experience)
     known = {name: sum(count for _, count in table.get(name, {}).values()) for name in names}
     fresh = [name for name in names if not known[name]]
     if view.round == view.began:
@@ -73,16 +75,20 @@ def shrink(total: float, count: int, prior: float) -> float:
 
 def tabulate(attempts: Iterable[Attempt], before: Mapping[str, KeyPointMeans]) -> dict[str, KeyPointMeans]:
     """How each generator did: what is known from `before`, and these attempts' answers."""
-    table: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
-    for name, means in before.items():
-        table[name].update(means)
+    probabilities: dict[str, dict[str, list[float]]] = {}
     for attempt in attempts:
         if attempt.kind != "generate":
             continue
+        mine = probabilities.setdefault(attempt.backend, defaultdict(list))
         for verdict in attempt.report.verdicts:
-            if verdict.outcome is Outcome.SCORED and verdict.probability is not None:
-                total, count = table[attempt.backend].get(verdict.check.key_point, (0.0, 0))
-                table[attempt.backend][verdict.check.key_point] = (total + verdict.probability, count + 1)
+            if verdict.probability is not None and verdict.outcome is Outcome.SCORED:
+                mine[verdict.check.key_point].append(verdict.probability)
+    table: dict[str, dict[str, tuple[float, int]]] = {name: dict(means) for name, means in before.items()}
+    for name, points in probabilities.items():
+        means = table.setdefault(name, {})
+        for point, values in points.items():
+            total, count = means.get(point, (0.0, 0))
+            means[point] = (total + sum(values), count + len(values))
     return dict(table)
 
 

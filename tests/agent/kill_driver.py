@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -38,6 +39,8 @@ STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 CLOCK = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 SEARCHES = {
     "draft": {"strategy": "draft", "n": 3, "effort": 0.5},
+    "evolve": {"strategy": "evolve", "n": 2, "effort": 0.5, "generations": 2},
+    "gallery": {"strategy": "gallery"},
     "best_of": {"strategy": "best_of", "n": 4},
     "then": {"parts": ({"strategy": "draft", "share": 0.6}, {"strategy": "loop", "share": 0.4}), "n": 2, "effort": 0.5},
 }
@@ -92,7 +95,8 @@ def models(hook: Hook) -> Models:
         hook(f"judge {prompt} {seed}")
         return (0.9, (seed % 89) / 100, 0.4)
 
-    return fake_models(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    made = fake_models(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    return replace(made, gallery={"other": Backend(hook)}) if MODE == "gallery" else made
 
 
 async def work(session: Run) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from agent.cli import main
 from agent.testing import paint
@@ -121,6 +122,11 @@ def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve) -> No
         (["draw", "x", "--accept", "1.5"], "--accept 1.5"),
         (["draw", "x", "--out", "file.txt/runs"], "cannot write to the output folder"),
         (["draw", "x", "--ask"], "stdin is no terminal"),
+        (["draw", "x", "--size", "512x512"], "the profile 'mini' makes pictures of 256x256 alone"),
+        (["draw", "x", "--size", "huge"], "'huge' is no size"),
+        (["draw", "x", "--size", "8x8"], "16 to 8192"),
+        (["draw", "x", "--search", "nonsense"], "can search by loop, best_of, draft"),
+        (["draw", "x", "--search", "gallery"], "has one generator alone"),
         (["draw"], "Missing argument"),
         (["draw", "x", "--nosuch"], "No such option"),
         (["judge", "nosuch.png", "x"], "nosuch.png"),
@@ -312,3 +318,39 @@ def test_runs_are_listed_and_the_last_is_resumed(tmp_path: Path, model_server: S
     assert (refused.returncode, "another version" in refused.stderr) == (2, True)
     for arguments in (["resume"], ["resume", old, "--last"], ["resume", "--last", "--out", "nosuch"]):
         assert redraft(*arguments, cwd=tmp_path).returncode == 2
+
+
+def test_pictures_have_the_size_that_was_asked_for(tmp_path: Path, model_server: Serve) -> None:
+    with model_server(FINE, good="finely") as server:
+        done = redraft(
+            "draw",
+            ASK,
+            "--profile",
+            server.profile(tmp_path),
+            "--size",
+            "96x48",
+            "--images",
+            2,
+            "--json",
+            "--out",
+            "o",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert [Image.open(tmp_path / attempt["image"]).size for attempt in result["attempts"]] == [(96, 48)] * 2
+        asked = [body for path, body in server.seen if path.endswith("generations")]
+        assert {body["size"] for body in asked} == {"96x48"}
+        record = json.loads((tmp_path / result["run"] / "run.json").read_text())
+        assert (record["size"], record["cost"]["images"]) == ([96, 48], 2)
+
+
+def test_a_server_that_knows_no_drafts_searches_as_the_loop_does_and_says_so_once(
+    tmp_path: Path, model_server: Serve
+) -> None:
+    with model_server(POOR, FINE, good="finely") as server:
+        profile = server.profile(tmp_path)
+        done = redraft("draw", ASK, "--profile", profile, "--search", "draft", "--json", "--out", "o", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert [attempt["draft"] for attempt in result["attempts"]] == [False] * 4
+    assert sum("no drafts" in warning for warning in result["warnings"]) == 1

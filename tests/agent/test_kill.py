@@ -20,7 +20,7 @@ BATCH = 2
 @pytest.mark.parametrize(
     ("mode", "stride", "images", "clock"),
     [("draw", 1, 5, 0), ("edit", 5, 7, 0)]
-    + [("draft", 5, 5, 0), ("best_of", 9, 4, 0), ("then", 9, 5, 0)]
+    + [("draft", 5, 5, 0), ("best_of", 9, 4, 0), ("then", 9, 5, 0), ("evolve", 9, 5, 0), ("gallery", 9, 5, 0)]
     + [("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)]
     + [("edit", 25, 7, clock) for clock in (-3600, 3600)],
 )

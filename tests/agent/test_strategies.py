@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 
 from agent.decide import best_of, decide, rounds_without_gain
 from agent.strategies import MakePictures, MakeRewrites, Move, Stop, View, loop, room, then
 from agent.strategies.choose import limits_of, open_strategy
-from agent.strategies.drafts import best_of_n, draft
+from agent.strategies.drafts import best_of_n, draft, rank
+from agent.strategies.evolution import evolve
+from agent.strategies.galleries import gallery, remember, route, shrink
 from agent.types import Attempt, StopReason, Task, cost_of
 from editors.backend import Ability
 from evaluator.types import Check, Outcome, Report, Verdict
-from redraft.errors import InputError
+from redraft.errors import ConfigError, InputError
 from redraft.limits import Limits
 from redraft.profiles import SearchConfig, load_profile
 from rewriter.types import Rewrite
@@ -207,3 +210,91 @@ class TestProfiles:
         at = view(Limits(max_images=10))
         move = open_strategy(search)(at)
         assert [task.draft for task in tasks(move)] == [True] * 5
+
+
+class TestEvolve:
+    search = staticmethod(evolve(4, 0.2, 1, generations=2, rewrite=False))
+
+    def test_children_are_recipes_of_their_parents_noise(self) -> None:
+        first = view()
+        drafted = self.search(first)
+        second = make(first, drafted, 0.1, 0.9, 0.2, 0.3)
+        children = tasks(self.search(second))
+        assert children[0].seed == tasks(drafted)[1].seed
+        assert all(child.draft and len(child.noise) == 1 and child.noise[0][1] == 0.2 for child in children)
+        assert len({child.noise for child in children}) == 4
+        assert children[0].parent == f"picture {tasks(drafted)[1].key}"
+        assert tasks(self.search(second)) == children, "by lot, but always the same one"
+        third = make(second, self.search(second), 0.95, 0.2, 0.2, 0.2)
+        (finished,) = tasks(self.search(third))
+        assert (finished.noise, finished.draft, finished.effort) == (children[0].noise, False, 1.0)
+
+    def test_a_parent_of_an_earlier_generation_can_be_the_one_that_is_finished(self) -> None:
+        first = view()
+        drafted = self.search(first)
+        second = make(first, drafted, 0.1, 0.9, 0.2, 0.3)
+        third = make(second, self.search(second), 0.5, 0.2, 0.2, 0.2)
+        (finished,) = tasks(self.search(third))
+        assert (finished.seed, finished.noise) == (tasks(drafted)[1].seed, ())
+
+    def test_without_the_ability_it_drafts(self) -> None:
+        plain = view(backends={"": Generator(frozenset({"steps"}))})
+        move = self.search(plain)
+        assert all(task.draft for task in tasks(move))
+        assert "nothing evolves" in move.note
+
+
+class TestGallery:
+    backends: ClassVar[dict[str, Generator]] = {"": Generator(), "b": Generator(), "c": Generator()}
+    checks = (Check("counting", "?"),)
+
+    def test_each_generator_draws_once_and_then_the_best_draws_all(self) -> None:
+        limits = Limits(max_images=9, images_per_round=3, accept_at=1.0)
+        first = view(limits, backends=self.backends, checks=self.checks, rewrites=())
+        drawn = gallery(first)
+        assert sorted({task.backend for task in tasks(drawn)}) == ["", "b", "c"]
+        scores = {"": 0.2, "b": 0.9, "c": 0.4}
+        second = replace(first, round=2, rewrites=())
+        attempts = {
+            task.key: Attempt(1, "generate", "p", 1, task.key, None, report(scores[task.backend]), backend=task.backend)
+            for task in tasks(drawn)
+        }
+        second = replace(second, attempts=attempts, spent=cost_of(list(attempts.values())))
+        assert {task.backend for task in tasks(gallery(second))} == {"b"}
+
+    def test_what_earlier_runs_showed_saves_the_trial(self) -> None:
+        known = {"": {"counting": (50.0, 100)}, "b": {"counting": (40.0, 100)}, "c": {"counting": (95.0, 100)}}
+        first = view(backends=self.backends, checks=self.checks, experience=known, rewrites=())
+        assert {task.backend for task in tasks(gallery(first))} == {"c"}
+
+    def test_few_answers_are_pulled_towards_the_mean(self) -> None:
+        table = {"": {"counting": (30.0, 50)}, "b": {"counting": (1.0, 1)}}
+        assert route(["", "b"], table, ["counting"]) == "b"
+        assert shrink(1.0, 1, 0.5) == pytest.approx(5 / 9)
+        by_point = {"": {"counting": (9.0, 10), "color": (1.0, 10)}, "b": {"counting": (1.0, 10), "color": (9.0, 10)}}
+        assert route(["", "b"], by_point, ["color"]) == "b"
+        assert route(["", "b"], by_point, ["counting"]) == ""
+
+    def test_records_of_runs_are_what_it_learns_from(self) -> None:
+        verdict = {"check": {"key_point": "counting"}, "probability": 0.5}
+        attempt = {"kind": "generate", "backend": "b", "report": {"verdicts": [verdict, verdict]}}
+        assert remember([{"attempts": [attempt]}, {}]) == {"b": {"counting": (1.0, 2)}}
+
+    def test_one_generator_is_the_loop_and_says_so(self) -> None:
+        move = gallery(view(rewrites=()))
+        assert replace(move, note="") == loop(view(rewrites=()))
+        assert "no gallery" in move.note
+
+    def test_a_profile_without_one_refuses_it(self) -> None:
+        with pytest.raises(ConfigError, match="gallery"):
+            load_profile("mini").searching("gallery")
+
+
+def test_the_front_holds_what_no_other_beats() -> None:
+    def judged(*ps: float) -> Attempt:
+        verdicts = tuple(Verdict(Check("counting", f"{n}?"), Outcome.SCORED, p, 1.0) for n, p in enumerate(ps))
+        return Attempt(1, "generate", "p", 1, "h", None, Report(verdicts, sum(ps) / len(ps), 0), draft=True)
+
+    steady, beaten, lopsided = judged(0.6, 0.6), judged(0.59, 0.59), judged(0.9, 0.1)
+    assert rank([beaten, lopsided, steady], GENEROUS) == [steady, beaten, lopsided]
+    assert rank([beaten, lopsided, steady], GENEROUS, "pareto") == [steady, lopsided, beaten]
