@@ -2,9 +2,11 @@
 
     redraft eval cutouts-search --limit 200 --tables docs/results
     redraft eval cutouts-search --variant requests --limit 200
+    redraft eval cutouts-search --variant evolve --limit 100
 
 Part `captions`: true captions of held-out prompts, made hard on purpose (each relation is told from one side alone, which
-the mini generator often gets wrong), drawn as they are. Part `requests`: people's words, rewritten by the profile's own
+the mini generator often gets wrong), drawn as they are. Part `evolve`: children of
+drafts against as many fresh drafts, on the same captions. Part `requests`: people's words, rewritten by the profile's own
 rewriter, as in `redraft draw`. The strategies are those of `agent.strategies`; the profile's own judge and checklist
 choose, and an oracle that reads the pixels only reports. Searches with a fixed cost end when it is spent; the loops also
 when a picture is accepted. All prompts go forward together, so that pictures are drawn in large batches, and no picture is
@@ -102,62 +104,46 @@ def on(backend: str, n: int = 1) -> Strategy:
 
 FIXED = {**UNBOUNDED, "accept_at": 1.0}
 """Limits of a search that spends all that it was given."""
-OF_EIGHT = 8 * (30 + JUDGEMENT)
-"""What the loop's eight pictures cost, judged."""
 
 
 def list_rows(part: str, profile: Profile) -> list[Row]:
     own = profile.limits.model_dump(include={"accept_at", "images_per_round", "rewrites", "max_rounds", "max_images"})
     loops = {**own, "patience": 1000, "max_seconds": 1e6}
-    drafting = {**loops, "max_images": 1000, "max_rounds": 1000}
-    rows = [
-        Row("loop", "the loop, 8 pictures", loop, loops),
-        Row("loop_drafts", "drafts inside, 2 x (8x6 + 1)", draft(8, 0.2, 1), {**drafting, "max_images": 18}),
-        Row("loop_drafts_2", "drafts inside, 2 x (6x6 + 2)", draft(6, 0.2, 2), {**drafting, "max_images": 16}),
-        Row("loop_full", "the loop, 8 pictures, to the end", loop, {**loops, "accept_at": 1.0}),
-        Row(
-            "loop_drafts_full",
-            "drafts inside, 2 x (8x6 + 1), to the end",
-            draft(8, 0.2, 1),
-            {**drafting, "max_images": 18, "accept_at": 1.0},
-        ),
+    twice = {**loops, "max_images": 18, "max_rounds": 2}
+    looping = [
+        Row("loop", "the loop, at most 8 pictures", loop, loops),
+        Row("loop_drafts", "drafts inside, at most 2 x (8x6 + 1)", draft(8, 0.2, 1), twice),
     ]
     if part == "requests":
-        return rows
-    fixed = [
+        return looping
+
+    def once(n: int, finish: int) -> dict[str, Any]:
+        return {**FIXED, "max_images": n + finish, "max_rounds": 1}
+
+    if part == "evolve":
+        evolving = evolve(8, 4 / 30, 1, generations=4, rewrite=False)
+        return [
+            Row("evolve", "evolve 4 x 8 at 4 steps, + 1", evolving, once(32, 1)),
+            Row("draft_32", "draft 32x4 + 1", draft(32, 4 / 30, 1, rewrite=False), once(32, 1)),
+        ]
+    best = best_of_n(8, rewrite=False)
+    return [
         *(Row(f"best_{n}", f"best of {n}", best_of_n(n, rewrite=False), FIXED) for n in (1, 2, 3, 4, 6, 8)),
-        Row("oracle_8", "best of 8 by the oracle", best_of_n(8, rewrite=False), FIXED, by_oracle=True),
-        Row("few_8", "best of 8 at 6 steps", few_steps(best_of_n(8, rewrite=False), 0.2), FIXED),
+        Row("oracle_8", "best of 8 by the oracle", best, FIXED, by_oracle=True),
+        Row("few_8", "best of 8 at 6 steps", few_steps(best, 0.2), FIXED),
         Row("few_12", "best of 12 at 6 steps", few_steps(best_of_n(12, rewrite=False), 0.2), FIXED),
         *(
-            Row(
-                f"draft_{n}_{k}",
-                f"draft {n}x6 + {k}",
-                draft(n, 0.2, k, rewrite=False),
-                {**FIXED, "max_images": n + k, "max_rounds": 1},
-            )
+            Row(f"draft_{n}_{k}", f"draft {n}x6 + {k}", draft(n, 0.2, k, rewrite=False), once(n, k))
             for n, k in ((6, 1), (8, 1), (8, 2))
         ),
         Row(
             "draft_pareto",
             "draft 8x6 + 1, of the Pareto front",
             draft(8, 0.2, 1, rewrite=False, keep="pareto"),
-            {**FIXED, "max_images": 9, "max_rounds": 1},
+            once(8, 1),
         ),
-        Row(
-            "evolve",
-            "evolve 4 x 8 at 4 steps, + 1",
-            evolve(8, 4 / 30, 1, generations=4, rewrite=False),
-            {**FIXED, "max_images": 33, "max_rounds": 1},
-        ),
-        Row(
-            "draft_32",
-            "draft 32x4 + 1",
-            draft(32, 4 / 30, 1, rewrite=False),
-            {**FIXED, "max_images": 33, "max_rounds": 1},
-        ),
+        *looping,
     ]
-    return [*fixed, *rows]
 
 
 COMPARED = (
@@ -170,8 +156,6 @@ COMPARED = (
     ("draft_pareto", "draft_8_1"),
     ("evolve", "draft_32"),
     ("loop_drafts", "loop"),
-    ("loop_drafts_2", "loop"),
-    ("loop_drafts_full", "loop_full"),
     ("routed", "best_single"),
     ("routed", "random"),
 )
@@ -181,6 +165,7 @@ class Field:
     """Pictures, reports and truths of all prompts, each made once."""
 
     def __init__(self, part: str, models: Models, profile: Profile, journal: Journal, store: ImageStore) -> None:
+        self.draws_captions = part != "requests"
         self._part, self._models, self._journal, self._store = part, models, journal, store
         drawing = profile.need_generator()
         self._size = drawing.batch_size
@@ -253,7 +238,7 @@ class Field:
 
     async def rewrite(self, request: str, move: MakeRewrites, caption: str) -> tuple[Rewrite, ...]:
         """In part `captions` the rewriter is one that gives the hard caption."""
-        if self._part == "captions":
+        if self._part != "requests":
             return (Rewrite(caption),)
         feedback = None if move.feedback is None else [move.feedback.prompt, *move.feedback.failed]
         key = stable_key({"request": request, "n": move.n, "seed": move.seed, "feedback": feedback})
@@ -352,7 +337,7 @@ async def measure_row(field: Field, row: Row, items: Sequence[Searching]) -> lis
     own = [
         replace(item, view=replace(item.view, limits=Limits.model_validate(row.limits)), done=False) for item in items
     ]
-    if field._part == "captions" and "loop" not in row.name:
+    if field.draws_captions and "loop" not in row.name:
         own = [replace(item, view=replace(item.view, request=item.caption)) for item in own]
     await search(field, row, own)
     made = []
@@ -508,6 +493,6 @@ SUITE = TableSuite(
     measure="What strategies make of a budget on the mini world, by an oracle that reads the pixels; the profile's judge "
     "chooses. Not a published benchmark.",
     work=work,
-    variants=("captions", "requests"),
+    variants=("captions", "requests", "evolve"),
     takes=("seed", "tables"),
 )
