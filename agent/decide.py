@@ -49,7 +49,7 @@ def best_of(attempts: Sequence[Attempt], limits: Limits) -> int | None:
     best = max((index for index, attempt in enumerate(attempts) if not attempt.draft), key=rank, default=None)
     if best is None or attempts[best].standing is None:
         return best
-    compared = [index for index, attempt in enumerate(attempts) if attempt.standing is not None]
+    compared = [index for index, attempt in enumerate(attempts) if attempt.standing is not None and not attempt.draft]
     return max(compared, key=lambda i: (meets_bar(attempts[i].report, limits), attempts[i].standing or 0.0, rank(i)))
 
 

@@ -451,7 +451,7 @@ async def _compare(state: State, ctx: Context, reward: Reward) -> None:
     margin those that are equally good by their scores."""
     attempts = ctx.log.attempts(state["attempts"])
     if reward.margin is None:
-        rivals = [index for index, attempt in enumerate(attempts) if attempt.score is not None]
+        rivals = [index for index, each in enumerate(attempts) if each.score is not None and not each.draft]
     else:
         rivals = tied(attempts, ctx.limits, reward.margin)
     keys = {attempts[index].image: state["attempts"][index] for index in reversed(rivals)}
