@@ -97,23 +97,14 @@ class _Draft:
     reason: str
 
 
-class _Reader:
-    """Makes drafts of rows."""
+class PictureField:
+    """Reads the field of a picture: a path beside the file, or bytes, which are written to `spool`."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
 
-    def __call__(self, row: Row, source: str) -> _Draft:
-        request, key_point = text_field(row, "request").strip(), text_field(row, "key_point").strip()
-        if not key_point:
-            raise InputError("field 'key_point' is empty")
-        reason = "" if is_missing(row.get("reason")) else text_field(row, "reason").strip()
-        if len(reason) > _MAX_REASON:
-            raise InputError(f"field 'reason' has {len(reason):,} characters; at most {_MAX_REASON:,} are taken")
-        check = Check(key_point, _question(row))
-        return _Draft(self._image(row.get("image"), source), request, check, _verdict(row.get("verdict")), reason)
-
-    def _image(self, value: object, source: str) -> Path:
+    def __call__(self, value: object, source: str, name: str = "image") -> Path:
+        """The path of the picture, which may not be there. Raises InputError."""
         data = value.get("bytes") if isinstance(value, Mapping) else value
         if isinstance(data, bytes):
             return self._spooled(data)
@@ -121,7 +112,7 @@ class _Reader:
         if isinstance(path, str) and path:
             # What data sets hold are paths of their own cache, which are absolute.
             return Path(path) if source.startswith(DATASETS) else Path(source).parent / path
-        raise InputError("field 'image' is missing or holds no picture; give a path, or bytes")
+        raise InputError(f"field {name!r} is missing or holds no picture; give a path, or bytes")
 
     def _spooled(self, data: bytes) -> Path:
         path = self._spool / hashlib.sha256(data).hexdigest()
@@ -134,7 +125,25 @@ class _Reader:
         return path
 
 
-def _question(row: Row) -> str:
+class _Reader:
+    """Makes drafts of rows."""
+
+    def __init__(self, spool: Path) -> None:
+        self._picture = PictureField(spool)
+
+    def __call__(self, row: Row, source: str) -> _Draft:
+        request, key_point = text_field(row, "request").strip(), text_field(row, "key_point").strip()
+        if not key_point:
+            raise InputError("field 'key_point' is empty")
+        reason = "" if is_missing(row.get("reason")) else text_field(row, "reason").strip()
+        if len(reason) > _MAX_REASON:
+            raise InputError(f"field 'reason' has {len(reason):,} characters; at most {_MAX_REASON:,} are taken")
+        check = Check(key_point, read_question(row))
+        return _Draft(self._picture(row.get("image"), source), request, check, read_verdict(row.get("verdict")), reason)
+
+
+def read_question(row: Row) -> str:
+    """The question of a row, or that about its description. Raises InputError."""
     described = is_missing(row.get("question"))
     if described and is_missing(row.get("description")):
         raise InputError("fields 'question' and 'description' are both missing; one of them says what to judge")
@@ -144,7 +153,8 @@ def _question(row: Row) -> str:
     return question_of(text) if described else text
 
 
-def _verdict(value: object) -> bool:
+def read_verdict(value: object) -> bool:
+    """Whether a verdict accepts. Raises InputError."""
     verdict = _VERDICTS.get(str(value).strip().casefold())
     if verdict is None:
         raise InputError(f"field 'verdict' is {value!r}; it must be accept or reject")

@@ -1,0 +1,358 @@
+"""GRPO of a judge that thinks before it answers, by rewards that can be verified, with TRL.
+
+    python -m evaluator.train.grpo --config FILE.yaml [--max_steps N] [any setting of the file, to override it]
+    accelerate launch -m evaluator.train.grpo --config FILE.yaml
+
+or --config NAME for a recipe that comes with the package: qwen3_vl_4b_grpo. The YAML file holds the settings of
+`JudgeGRPOArguments`, of TRL's GRPOConfig (output_dir, num_generations, ...) and of its ModelConfig (model_name_or_path,
+use_peft, ...). A second run of the same command resumes from the last whole checkpoint. `evaluator.train.tasks` says what a
+task is; `evaluator.train.rewards` has the formulas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluator.train.rewards import (
+    ReasonedReply,
+    fidelity,
+    read_number,
+    read_reasoned,
+    reward_accuracy,
+    reward_format,
+    reward_listener,
+    reward_no_thinking,
+    reward_score,
+)
+from evaluator.train.tasks import STYLE, TaskKind, TaskWording, load_tasks, task_row, with_pictures
+from redraft.chat import ChatModel, ChatRequest, Message, Part, open_chat
+from redraft.coroutines import run_coroutine
+from redraft.errors import BackendError, ConfigError, InputError
+from redraft.profiles import load_profile
+from redraft.templates import fence, fill, load_template
+from redraft.training import (
+    checkpoint_for,
+    console,
+    find_model,
+    missing_model,
+    read_settings,
+    recipes,
+    report_loaded,
+    run,
+)
+
+
+@dataclass
+class JudgeGRPOArguments:
+    """What is learnt from, and what is rewarded."""
+
+    train_files: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "JSONL or Parquet files of tasks (judge records are tasks), folders, or datasets:NAME#SPLIT."
+        },
+    )
+    rewards: list[str] = field(
+        default_factory=lambda: ["accuracy=0.9", "format=0.1"],
+        metadata={"help": "NAME=WEIGHT of accuracy, format, no_thinking, listener, description, fidelity."},
+    )
+    listener: str | None = field(
+        default=None,
+        metadata={
+            "help": "Profile whose judge's model listens (rewards listener, description); it must be able to chat."
+        },
+    )
+    style: str = field(default=STYLE, metadata={"help": "The style whose templates put tasks to the judge."})
+    max_bad: float = field(default=0.01, metadata={"help": "Share of malformed tasks that is allowed."})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A reply with what is known of its task. `row` is the task's number: replies of one group share it."""
+
+    reply: ReasonedReply
+    kind: TaskKind
+    truth: str
+    question: str
+    options: tuple[str, ...]
+    row: int
+    pictures: tuple[Image.Image, ...] = ()
+
+
+BatchReward = Callable[[Sequence[Sample]], Sequence[float | None]]
+"""One value for each sample; None if the reward does not apply, or could not be had."""
+
+
+def rate_accuracy(samples: Sequence[Sample]) -> list[float | None]:
+    """Right or wrong; for scores, right within 0.35 (Q-Insight)."""
+    return [
+        reward_score(s.reply, float(s.truth)) if s.kind == "score" else reward_accuracy(s.reply, s.truth)
+        for s in samples
+    ]
+
+
+def rate_format(samples: Sequence[Sample]) -> list[float | None]:
+    return [reward_format(sample.reply) for sample in samples]
+
+
+def rate_no_thinking(samples: Sequence[Sample]) -> list[float | None]:
+    return [reward_no_thinking(sample.reply, sample.truth) for sample in samples]
+
+
+def rate_fidelity(samples: Sequence[Sample]) -> list[float | None]:
+    """VisualQuality-R1's rule over the scores of a batch; None for other tasks, and if a batch holds one picture alone. A
+    reply without a number earns 0, and does not count in its picture's mean."""
+    numbers: dict[int, list[float]] = defaultdict(list)
+    truths: dict[int, float] = {}
+    for sample in samples:
+        if sample.kind == "score":
+            truths[sample.row] = float(sample.truth)
+            if (value := read_number(sample.reply.answer)) is not None:
+                numbers[sample.row].append(value)
+    rewards: list[float | None] = []
+    for sample in samples:
+        others = [row for row in numbers if row != sample.row]
+        if sample.kind != "score" or not others:
+            rewards.append(None)
+            continue
+        value = read_number(sample.reply.answer)
+        if value is None:
+            rewards.append(0.0)
+            continue
+        own = numbers[sample.row]
+        every = fidelity(own, [numbers[row] for row in others], truths[sample.row], [truths[row] for row in others])
+        rewards.append(every[own.index(value)])
+    return rewards
+
+
+class Listener:
+    """A frozen second model that answers a task with the help of a thought, or of a description alone.
+
+    `sees`: whether it is shown the pictures too (the listener's reward), or answers from the description alone (Vision-SR1,
+    CapRL). Gives the probability of the true answer among the possible ones; None for scores, for replies without what it
+    is to read, and if it fails.
+    """
+
+    def __init__(self, chat: ChatModel, *, sees: bool, style: str = STYLE) -> None:
+        self._chat = chat
+        self._sees = sees
+        self._template = load_template("evaluator", style, "listen" if sees else "read")
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
+        async def ask_all() -> list[float | None]:
+            return list(await asyncio.gather(*(self._ask(sample) for sample in samples)))
+
+        return run_coroutine(ask_all())
+
+    async def _ask(self, sample: Sample) -> float | None:
+        text = sample.reply.thought if self._sees else sample.reply.description
+        if not sample.options:
+            return None
+        if not text:
+            return 0.0  # nothing to listen to: the reply withheld it
+        filled = fill(
+            self._template,
+            fenced_thought=fence(text, "thought"),
+            question=sample.question,
+            options=", ".join(sample.options),
+        )
+        content: tuple[Part, ...] = (*sample.pictures, filled) if self._sees else (filled,)
+        request = ChatRequest((Message("user", content),), max_tokens=1, choices=sample.options)
+        try:
+            reply = await self._chat(request)
+        except BackendError as error:
+            console.print(f"the listener failed: {error}")
+            return None
+        logs = {option: reply.logprobs.get(option, -math.inf) for option in sample.options}
+        total = sum(map(math.exp, logs.values()))
+        truth = next(option for option in sample.options if option.casefold() == sample.truth.casefold())
+        return reward_listener(math.exp(logs[truth]) / total) if total > 0 else None
+
+
+class JudgeReward:
+    """The reward function for TRL: the weighted mean of those parts that apply to a reply.
+
+    A reply of which a part could not be had (a listener that failed) has no reward: TRL leaves it out of its group. Means
+    of the parts are logged as reward/NAME.
+    """
+
+    def __init__(self, parts: Mapping[str, tuple[BatchReward, float]]) -> None:
+        self.__name__ = "judge"
+        self._parts = dict(parts)
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        *,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Sequence[Any],
+    ) -> list[float | None]:
+        samples = [
+            Sample(
+                reply=read_reasoned(completion[0]["content"]),
+                kind=columns["kind"][at],
+                truth=columns["truth"][at],
+                question=columns["question"][at],
+                options=tuple(columns["options"][at]),
+                row=columns["row"][at],
+                pictures=tuple(columns["images"][at]) if "images" in columns else (),
+            )
+            for at, completion in enumerate(completions)
+        ]
+        values = {name: list(rate(samples)) for name, (rate, _) in self._parts.items()}
+        if log_metric is not None:
+            for name, column in values.items():
+                known = [value for value in column if value is not None]
+                if known:
+                    log_metric(f"reward/{name}", sum(known) / len(known))
+        return [
+            self._combine(sample, {n: column[at] for n, column in values.items()}) for at, sample in enumerate(samples)
+        ]
+
+    def _combine(self, sample: Sample, values: Mapping[str, float | None]) -> float | None:
+        applying = {name: value for name, value in values.items() if _applies(name, sample)}
+        if not applying or any(value is None for value in applying.values()):
+            return None
+        weights = {name: self._parts[name][1] for name in applying}
+        return sum(weights[name] * (value or 0.0) for name, value in applying.items()) / sum(weights.values())
+
+
+def _applies(name: str, sample: Sample) -> bool:
+    if name == "fidelity":
+        return sample.kind == "score"
+    return name not in ("listener", "description") or bool(sample.options)
+
+
+_RATERS: Mapping[str, BatchReward] = {
+    "accuracy": rate_accuracy,
+    "format": rate_format,
+    "no_thinking": rate_no_thinking,
+    "fidelity": rate_fidelity,
+}
+
+
+def read_parts(
+    rewards: Sequence[str], listener: ChatModel | None, style: str = STYLE
+) -> dict[str, tuple[BatchReward, float]]:
+    """The parts of a reward from "NAME=WEIGHT". Raises ConfigError."""
+    parts: dict[str, tuple[BatchReward, float]] = {}
+    for text in rewards:
+        name, _, number = text.partition("=")
+        name = name.strip()
+        try:
+            weight = float(number or "1")
+        except ValueError:
+            weight = -1.0
+        if not (0 < weight < math.inf) or name in parts:
+            raise ConfigError(f"rewards: {text!r}; write each once, as NAME=WEIGHT with a weight above 0")
+        if name in ("listener", "description"):
+            if listener is None:
+                raise ConfigError(f"rewards: {name} needs a model that listens; name a profile as `listener`")
+            parts[name] = Listener(listener, sees=name == "listener", style=style), weight
+        elif name in _RATERS:
+            parts[name] = _RATERS[name], weight
+        else:
+            known = ", ".join([*_RATERS, "listener", "description"])
+            raise ConfigError(f"rewards: there is no {name!r}; there are {known}")
+    if not parts:
+        raise ConfigError("rewards is empty; name at least one, such as accuracy=1")
+    return parts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
+    return run(train, argv)
+
+
+def train(argv: Sequence[str]) -> None:
+    """Reads settings and tasks, trains, saves. Raises RedraftError."""
+    from trl import GRPOConfig, ModelConfig
+
+    kinds = (JudgeGRPOArguments, GRPOConfig, ModelConfig)
+    data, training, model = read_settings(kinds, argv, "python -m evaluator.train.grpo", recipes("evaluator.train"))
+    if not data.train_files:
+        raise ConfigError("train_files is missing; name JSONL or Parquet files of tasks, or folders of them")
+    listener = None if data.listener is None else _open_listener(data.listener)
+    reward = JudgeReward(read_parts(data.rewards, listener, data.style))
+    wording = TaskWording(data.style)
+    place = find_model(model.model_name_or_path, model.model_revision)
+    out = Path(training.output_dir)
+    loaded = report_loaded("train_files", load_tasks(data.train_files, out / "pictures", max_bad=data.max_bad))
+    if "fidelity" in dict.fromkeys(text.partition("=")[0].strip() for text in data.rewards):
+        _check_scores([task.kind for task in loaded.records])
+    rows = [task_row(task, wording, number) for number, task in enumerate(loaded.records)]
+    trainer = _make_trainer(place, training, model, rows, reward)
+    start = checkpoint_for(training)
+    if start is not None:
+        console.print(f"resuming from {start}")
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    _save(trainer, out)
+
+
+def _open_listener(name: str) -> ChatModel:
+    profile = load_profile(name)
+    if profile.judge is None:
+        raise ConfigError(f"listener: the profile {name} has no judge")
+    return open_chat(profile.judge.model)
+
+
+def _check_scores(kinds: Sequence[TaskKind]) -> None:
+    if kinds.count("score") < 2:
+        raise InputError("the reward fidelity orders pictures by their scores; give at least two tasks of kind score")
+
+
+def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, Any]], reward: JudgeReward) -> Any:
+    from datasets import Dataset
+    from trl import GRPOTrainer, get_peft_config, get_quantization_config
+
+    kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "use_safetensors": True,  # pickled weights could run code
+    }
+    training.model_init_kwargs = kwargs | (training.model_init_kwargs or {})
+    data = Dataset.from_list(rows)
+    data.set_transform(with_pictures)
+    try:
+        return GRPOTrainer(
+            model=place,
+            reward_funcs=reward,
+            args=training,
+            train_dataset=data,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+        )
+    except OSError as error:
+        raise missing_model(place, error) from error
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"the settings cannot be used: {error}") from error
+
+
+def _save(trainer: Any, out: Path) -> None:
+    """The trained model with its processor; for an adapter also the whole model, to `merged`, which a profile can name."""
+    trainer.save_model(str(out))
+    console.print(f"saved {out} after step {trainer.state.global_step}")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if (
+        hasattr(model, "merge_and_unload")
+        and trainer.is_world_process_zero()
+        and not getattr(model, "is_quantized", False)
+    ):
+        merged = out / "merged"
+        model.merge_and_unload().save_pretrained(merged)
+        trainer.processing_class.save_pretrained(merged)
+        console.print(f"saved {merged}, the adapter merged into its model")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,224 @@
+"""Tasks from pictures that nobody labelled: what was done to a picture is the truth of a question about it (SSL4RL).
+
+    python -m evaluator.train.unlabelled PICTURES OUT [--task position] [--per-picture 2] [--size 448] [--seed 0]
+
+rotation      is this picture turned, and by how much? Two pictures: as it is, and turned by 0, 90, 180 or 270 degrees
+position      from which quarter of the first picture is the second cut?
+jigsaw        the quarters of the picture were shuffled; in which order?
+contrastive   are both pictures the same one, cropped and recoloured, or two different ones?
+
+OUT gets tasks.jsonl, for `python -m evaluator.train.grpo`, records.jsonl, the same as yes/no records for
+`python -m evaluator.train` (of tasks that show one picture), and the pictures. SSL4RL found that one task that fits the
+domain beats mixtures, so one is made at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from redraft.errors import InputError
+from redraft.files import open_atomically
+from redraft.images import open_image
+from redraft.training import console, run
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+QUARTERS = ("top left", "top right", "bottom left", "bottom right")
+_TURNS = {
+    "0": None,
+    "90": Image.Transpose.ROTATE_270,
+    "180": Image.Transpose.ROTATE_180,
+    "270": Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class MadeTask:
+    """A choice about one or two pictures, and the same as yes/no questions, if one picture shows it."""
+
+    pictures: tuple[Image.Image, ...]
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    questions: tuple[tuple[str, bool], ...] = ()
+
+
+TaskMaker = Callable[[Image.Image, Image.Image, np.random.Generator], MadeTask]
+"""Makes a task of a picture; the second is another picture of the folder."""
+
+
+def make_rotation(picture: Image.Image, other: Image.Image, rng: np.random.Generator) -> MadeTask:
+    """By how many degrees clockwise the second picture is turned."""
+    degrees = str(rng.choice(list(_TURNS)))
+    turn = _TURNS[degrees]
+    turned = picture if turn is None else picture.transpose(turn)
+    question = "By how many degrees is the second picture turned clockwise, compared with the first?"
+    return MadeTask((picture, turned), question, tuple(_TURNS), degrees)
+
+
+def make_position(picture: Image.Image, other: Image.Image, rng: np.random.Generator) -> MadeTask:
+    """From which quarter a crop is cut. A side of the crop is 40% to 80% of a quarter's."""
+    at = int(rng.integers(4))
+    width, height = picture.width // 2, picture.height // 2
+    share = rng.uniform(0.4, 0.8)
+    w, h = max(8, int(width * share)), max(8, int(height * share))
+    left = (at % 2) * width + int(rng.integers(max(1, width - w)))
+    top = (at // 2) * height + int(rng.integers(max(1, height - h)))
+    crop = picture.crop((left, top, left + w, top + h))
+    question = "From which quarter of the first picture is the second one cut out?"
+    return MadeTask((picture, crop), question, QUARTERS, QUARTERS[at])
+
+
+def make_jigsaw(picture: Image.Image, other: Image.Image, rng: np.random.Generator) -> MadeTask:
+    """In which order the quarters of a picture lie: for each place, row by row, which quarter it shows."""
+    order = [int(n) for n in rng.permutation(4)]
+    width, height = picture.width // 2, picture.height // 2
+    shuffled = Image.new("RGB", (2 * width, 2 * height))
+    for place, quarter in enumerate(order):
+        left, top = (quarter % 2) * width, (quarter // 2) * height
+        tile = picture.crop((left, top, left + width, top + height))
+        shuffled.paste(tile, ((place % 2) * width, (place // 2) * height))
+    answer = _spell(order)
+    options = {answer}
+    while len(options) < 4:
+        options.add(_spell([int(n) for n in rng.permutation(4)]))
+    question = (
+        "The picture was cut into quarters (1 top left, 2 top right, 3 bottom left, 4 bottom right), which were shuffled. "
+        "Which quarters lie there now, from the top left row by row?"
+    )
+    whole = order == [0, 1, 2, 3]
+    return MadeTask(
+        (shuffled,),
+        question,
+        tuple(sorted(options)),
+        answer,
+        (("Do the quarters of the picture fit together?", whole),),
+    )
+
+
+def make_contrastive(picture: Image.Image, other: Image.Image, rng: np.random.Generator) -> MadeTask:
+    """Whether two views show the same picture."""
+    same = bool(rng.integers(2))
+    views = tuple(_vary(view, rng) for view in (picture, picture if same else other))
+    question = "Are both pictures parts of one and the same picture?"
+    return MadeTask(views, question, ("yes", "no"), "yes" if same else "no")
+
+
+MAKERS: dict[str, TaskMaker] = {
+    "rotation": make_rotation,
+    "position": make_position,
+    "jigsaw": make_jigsaw,
+    "contrastive": make_contrastive,
+}
+
+
+def _spell(order: Sequence[int]) -> str:
+    return ", ".join(str(n + 1) for n in order)
+
+
+def _vary(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A crop of 60% to 90% of each side, in other brightness and colour, mirrored or not."""
+    share = rng.uniform(0.6, 0.9)
+    w, h = int(picture.width * share), int(picture.height * share)
+    left, top = int(rng.integers(picture.width - w + 1)), int(rng.integers(picture.height - h + 1))
+    view = picture.crop((left, top, left + w, top + h))
+    view = ImageEnhance.Brightness(view).enhance(float(rng.uniform(0.8, 1.2)))
+    view = ImageEnhance.Color(view).enhance(float(rng.uniform(0.7, 1.3)))
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.integers(2) else view
+
+
+def write_tasks(
+    pictures: Path, out: Path, *, task: str, per_picture: int = 1, size: int = 448, seed: int = 0
+) -> tuple[int, int]:
+    """Writes the tasks and records of a folder of pictures to `out`; gives their numbers.
+
+    Pictures are scaled down to at most `size` pixels a side. Those that cannot be opened are left out and named. Raises
+    InputError if fewer than two are left, or `out` cannot be written.
+    """
+    opened = list(_open_all(pictures, size))
+    if len(opened) < 2:
+        raise InputError(f"{pictures} holds {len(opened)} pictures that can be opened; give a folder with two or more")
+    rng = np.random.default_rng(seed)
+    counts = {"tasks": 0, "records": 0}
+    try:
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        with open_atomically(out / "tasks.jsonl") as tasks, open_atomically(out / "records.jsonl") as records:
+            for number, picture in enumerate(opened):
+                for repeat in range(per_picture):
+                    other = opened[(number + 1 + int(rng.integers(len(opened) - 1))) % len(opened)]
+                    made = MAKERS[task](picture, other, rng)
+                    names = [f"images/{number:06d}-{repeat}-{at}.png" for at in range(len(made.pictures))]
+                    for name, image in zip(names, made.pictures, strict=True):
+                        image.save(out / name)
+                    row: dict[str, object] = {
+                        "task": "choice",
+                        "image": names[0],
+                        "question": made.question,
+                        "options": list(made.options),
+                        "answer": made.answer,
+                    }
+                    row |= {"other": names[1]} if len(names) > 1 else {}
+                    tasks.write(json.dumps(row).encode() + b"\n")
+                    counts["tasks"] += 1
+                    for question, truth in made.questions:
+                        verdict = "accept" if truth else "reject"
+                        record = {"image": names[0], "request": "", "key_point": "other", "question": question}
+                        records.write(json.dumps(record | {"verdict": verdict}).encode() + b"\n")
+                        counts["records"] += 1
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
+    if not counts["records"]:
+        (out / "records.jsonl").unlink()
+    return counts["tasks"], counts["records"]
+
+
+def _open_all(folder: Path, size: int) -> Iterator[Image.Image]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not paths:
+        raise InputError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+    for path in paths:
+        try:
+            picture = open_image(path).convert("RGB")
+        except InputError as error:
+            console.print(f"left out: {error}")
+            continue
+        if min(picture.size) < 32:
+            console.print(f"left out: {path} is smaller than 32 pixels a side")
+            continue
+        picture.thumbnail((size, size))
+        yield picture
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m evaluator.train.unlabelled", description="Tasks without labels.")
+    parser.add_argument("pictures", type=Path, help="folder of pictures")
+    parser.add_argument("out", type=Path, help="folder for tasks.jsonl, records.jsonl and images")
+    parser.add_argument("--task", choices=list(MAKERS), default="position")
+    parser.add_argument("--per-picture", type=int, choices=range(1, 33), default=1, metavar="1..32")
+    parser.add_argument("--size", type=int, choices=range(64, 2049), default=448, metavar="64..2048")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(list(argv))
+    tasks, records = write_tasks(
+        options.pictures,
+        options.out,
+        task=options.task,
+        per_picture=options.per_picture,
+        size=options.size,
+        seed=options.seed,
+    )
+    console.print(f"{tasks:,} tasks and {records:,} yes/no records: {options.out}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,93 @@
+"""Tasks from pictures without labels: what was done to a picture is the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluator.train.records import load_judgements
+from evaluator.train.tasks import load_tasks
+from evaluator.train.unlabelled import MAKERS, QUARTERS, main, make_jigsaw, make_position, make_rotation, write_tasks
+from redraft.errors import InputError
+
+COLORS = ("red", "green", "blue", "yellow")
+
+
+def quartered() -> Image.Image:
+    """A colour in each quarter."""
+    picture = Image.new("RGB", (80, 80))
+    for at, color in enumerate(COLORS):
+        picture.paste(color, ((at % 2) * 40, (at // 2) * 40, (at % 2) * 40 + 40, (at // 2) * 40 + 40))
+    return picture
+
+
+def color_at(picture: Image.Image, x: float, y: float) -> tuple[int, ...]:
+    value = picture.getpixel((int(x * picture.width), int(y * picture.height)))
+    assert isinstance(value, tuple)
+    return value
+
+
+def corners(picture: Image.Image) -> list[tuple[int, ...]]:
+    return [color_at(picture, x, y) for y in (0.2, 0.8) for x in (0.2, 0.8)]
+
+
+def test_a_turned_picture_turns_back_by_its_answer() -> None:
+    answers = set()
+    for seed in range(20):
+        made = make_rotation(quartered(), quartered(), np.random.default_rng(seed))
+        first, turned = made.pictures
+        assert corners(turned.rotate(int(made.answer))) == corners(first), "rotate turns against the clock"
+        answers.add(made.answer)
+    assert answers == {"0", "90", "180", "270"}
+
+
+def test_a_crop_lies_in_the_quarter_of_its_answer() -> None:
+    for seed in range(20):
+        made = make_position(quartered(), quartered(), np.random.default_rng(seed))
+        _, crop = made.pictures
+        at = QUARTERS.index(made.answer)
+        assert crop.getcolors() == [(crop.width * crop.height, Image.new("RGB", (1, 1), COLORS[at]).getpixel((0, 0)))]
+
+
+def test_quarters_lie_as_the_answer_says() -> None:
+    for seed in range(20):
+        made = make_jigsaw(quartered(), quartered(), np.random.default_rng(seed))
+        (shuffled,) = made.pictures
+        before = corners(quartered())
+        assert corners(shuffled) == [before[int(n) - 1] for n in made.answer.split(", ")]
+        assert made.answer in made.options
+        assert len(made.options) == 4
+        [(_, truth)] = made.questions
+        assert truth == (corners(shuffled) == before)
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_tasks_and_records_are_read_by_the_trainers(tmp_path: Path, task: str) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(6):
+        pixels = np.random.default_rng(seed).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    assert main([str(folder), str(tmp_path / "out"), "--task", task, "--per-picture", "4", "--size", "64"]) == 0
+    tasks = load_tasks([tmp_path / "out" / "tasks.jsonl"], tmp_path / "spool").records
+    assert len(tasks) == 24
+    assert len({made.truth for made in tasks}) > 1
+    if task == "jigsaw":
+        assert len(load_judgements([tmp_path / "out" / "records.jsonl"], tmp_path / "spool").records) == 24
+    first = (tmp_path / "out" / "tasks.jsonl").read_bytes()
+    write_tasks(folder, tmp_path / "again", task=task, per_picture=4, size=64)
+    assert (tmp_path / "again" / "tasks.jsonl").read_bytes() == first, "a seed makes the same tasks"
+    assert all(json.loads(line)["task"] == "choice" for line in first.decode().splitlines())
+
+
+def test_a_folder_without_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    with pytest.raises(InputError, match="two or more"):
+        write_tasks(tmp_path, tmp_path / "out", task="position")
