@@ -41,6 +41,7 @@ SUITES = {
         "cutouts-rewriters": "cutouts_rewriters",
         "cutouts-captions": "cutouts_captions",
         "cutouts-search": "cutouts_search",
+        "cutouts-rewards": "cutouts_rewards",
         "trust": "trust",
     },
 }

@@ -18,6 +18,7 @@ import yaml
 import agent.models
 import evaluator.reward
 from mini.rewriter.model import build_model, save, train_tokenizer
+from redraft.profiles import builtin_profiles
 from rewriter import cot, reply, styles
 from rewriter.train import data, grpo, image_reward
 from rewriter.train.image_reward import RewardSample, ScoredSample, Scores, Wish
@@ -246,6 +247,68 @@ def test_a_step_with_the_mini_models(config: Path, capsys: pytest.CaptureFixture
     assert log["reward/failed"] <= 0.2
     assert (config.parent / "rewards.jsonl").is_file()
     assert "data:image/webp" in (out / "samples" / "step-1.html").read_text(encoding="utf-8")
+
+
+TASTE = '''
+from evaluator import Outcome, Reading
+
+class Spread:
+    """How far a picture's brightness is from the mean of its group: it needs the whole group of a request."""
+
+    name = "spread"
+    absolute = True
+    needs = frozenset({"group"})
+    sizes = []
+
+    async def __call__(self, case, shots):
+        self.sizes.append(len(shots))
+        light = [shot.image.convert("L").resize((1, 1)).getpixel((0, 0)) / 255 for shot in shots]
+        mean = sum(light) / len(light)
+        return [Reading(Outcome.SCORED, min(1.0, abs(one - mean) * 4)) for one in light]
+
+class Light:
+    name = "light"
+    absolute = True
+    needs = frozenset()
+
+    async def __call__(self, case, shots):
+        return [Reading(Outcome.SCORED, shot.image.convert("L").resize((1, 1)).getpixel((0, 0)) / 255) for shot in shots]
+'''
+
+
+@pytest.mark.integration
+def test_two_steps_with_three_criteria_one_of_which_sees_the_group(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mini models again, with two criteria of a stranger's beside the checks, and shaping over all three."""
+    (config.parent / "taste_for_grpo.py").write_text(TASTE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(config.parent))
+    mini = builtin_profiles()["mini"].read_text(encoding="utf-8")
+    assert "[evaluator]\n" in mini
+    criteria = (
+        '[[evaluator.criteria]]\nuse = "taste_for_grpo:Light"\nweight = 0.5\n'
+        '[[evaluator.criteria]]\nuse = "taste_for_grpo:Spread"\nweight = 0.25\n'
+    )
+    mine = mini.replace("[evaluator]\n", '[evaluator]\ncombine = "weighted_sum"\n') + criteria
+    (config.parent / "mine.toml").write_text(mine, encoding="utf-8")
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    del settings["reward_url"]
+    settings |= {
+        "profile": str(config.parent / "mine.toml"),
+        "model_name_or_path": "package:mini/weights/rewriter",
+        "max_completion_length": 160,
+        "temperature": 0.7,
+        "combine": "log_tamed",
+        "part_weights": [1.0, 0.1, 0.2],
+    }
+    _write(config, settings)
+    assert grpo.main(["--config", str(config)]) == 0, capsys.readouterr().err
+    for step in (1, 2):
+        log = _log(config.parent / "out", step)
+        assert all(0 <= log[f"reward/criterion_{name}"] <= 1 for name in ("checks", "light", "spread"))
+    import taste_for_grpo  # type: ignore[import-not-found]
+
+    assert max(taste_for_grpo.Spread.sizes) > 1
 
 
 @pytest.mark.parametrize(
