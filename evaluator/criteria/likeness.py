@@ -9,9 +9,11 @@ args = { embedder = "evaluator.criteria.embedders:TransformersEmbedder", model =
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evaluator.types import Case, Need, Outcome, Reading, Reference, Role, Shot
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, InputError
+from redraft.images import open_image
 from redraft.profiles import PartConfig, load_part
 
 if TYPE_CHECKING:
@@ -54,7 +57,6 @@ class Likeness:
     """
 
     absolute = True
-    needs: frozenset[Need] = frozenset({"references", "group"})
 
     def __init__(
         self,
@@ -64,25 +66,42 @@ class Likeness:
         by: str = "patches",
         roles: Sequence[Role] = ("subject",),
         low: float = 0.0,
+        references: Sequence[Image.Image] = (),
+        to_source: bool = False,
     ) -> None:
+        """`references`: pictures to compare with beside those of the case; `to_source`: compare with the picture that is
+        edited. Raises ConfigError."""
         if by not in ("patches", "whole"):
             raise ConfigError(f'{name}: by = "{by}" is unknown; take "patches" or "whole"')
         if not -1 <= low < 1:
             raise ConfigError(f"{name}: low = {low:g} must lie from -1 to below 1")
+        needs: set[Need] = {"group"}
+        if to_source:
+            needs.add("source")
+        elif not references:
+            needs.add("references")
         self.name = name
+        self.needs = frozenset(needs)
         self._embed = embedder
         self._by = by
         self._roles = tuple(roles)
         self._low = low
-        self._lock = asyncio.Lock()
+        self._own = tuple(Reference(image, self._roles[0]) for image in references)
+        self._to_source = to_source
+        self._lock = threading.Lock()
 
     async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]:
-        references = [reference for reference in case.references if reference.role in self._roles]
+        references = [*self._own, *(reference for reference in case.references if reference.role in self._roles)]
+        if self._to_source and case.source is not None:
+            references = [Reference(case.source, self._roles[0])]
         if not references:
             reason = f"there is no reference of role {' or '.join(self._roles)}"
             return [Reading(Outcome.NOT_APPLICABLE, reason=reason)] * len(shots)
-        async with self._lock:
-            return await asyncio.to_thread(self._compare, references, shots)
+        return await asyncio.to_thread(self._compare_alone, references, shots)
+
+    def _compare_alone(self, references: Sequence[Reference], shots: Sequence[Shot]) -> list[Reading]:
+        with self._lock:
+            return self._compare(references, shots)
 
     def _compare(self, references: Sequence[Reference], shots: Sequence[Shot]) -> list[Reading]:
         images = [reference.image for reference in references] + [shot.image for shot in shots]
@@ -134,19 +153,31 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(length, 1e-12))
 
 
-def open_subject(parts: Parts, *, embedder: str, by: str = "patches", low: float = 0.0, **settings: Any) -> Likeness:
-    """`embedder`: dotted path of an Embedder's class, which is made of the other settings."""
-    return Likeness(open_embedder(embedder, settings), "subject", by=by, roles=("subject",), low=low)
+def open_subject(parts: Parts, *, embedder: str, by: str = "patches", **settings: Any) -> Likeness:
+    """`embedder`: dotted path of an Embedder's class; `references`: files of pictures; `to_source`, `low`: as `Likeness` has
+    them. The embedder is made of all other settings."""
+    return _open("subject", "subject", embedder, settings, by=by)
 
 
-def open_person(parts: Parts, *, embedder: str, low: float = 0.0, **settings: Any) -> Likeness:
+def open_person(parts: Parts, *, embedder: str, **settings: Any) -> Likeness:
     """The same person: an embedder of faces, such as one over insightface, whose whole embedding is that of the face."""
-    return Likeness(open_embedder(embedder, settings), "person", by="whole", roles=("person",), low=low)
+    return _open("person", "person", embedder, settings, by="whole")
 
 
-def open_style(parts: Parts, *, embedder: str, low: float = 0.0, **settings: Any) -> Likeness:
+def open_style(parts: Parts, *, embedder: str, **settings: Any) -> Likeness:
     """The same style: by the whole pictures."""
-    return Likeness(open_embedder(embedder, settings), "style", by="whole", roles=("style",), low=low)
+    return _open("style", "style", embedder, settings, by="whole")
+
+
+def _open(name: str, role: Role, embedder: str, settings: dict[str, Any], *, by: str) -> Likeness:
+    rest = dict(settings)
+    files, low, to_source = rest.pop("references", []), rest.pop("low", 0.0), rest.pop("to_source", False)
+    try:
+        images = [open_image(Path(file)) for file in files]
+    except InputError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    made = open_embedder(embedder, rest)
+    return Likeness(made, name, by=by, roles=(role,), low=float(low), references=images, to_source=bool(to_source))
 
 
 def open_embedder(path: str, settings: dict[str, Any]) -> Embedder:

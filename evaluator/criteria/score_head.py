@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,10 @@ class ScoreHead:
         self._model, self._kind, self._device = model, kind, device
         self._center, self._scale = center, scale
         self._loaded: tuple[Any, Any] | None = None
-        self._lock = asyncio.Lock()
+        self._lock = threading.Lock()
 
     async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]:
-        async with self._lock:
-            numbers = await asyncio.to_thread(self._score, case.request, shots)
+        numbers = await asyncio.to_thread(self._score, case.request, shots)
         return [self._read(number) for number in numbers]
 
     def _read(self, number: float) -> Reading:
@@ -58,6 +58,10 @@ class ScoreHead:
         return Reading(Outcome.SCORED, 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x)))
 
     def _score(self, request: str, shots: Sequence[Shot]) -> list[float]:
+        with self._lock:
+            return self._score_alone(request, shots)
+
+    def _score_alone(self, request: str, shots: Sequence[Shot]) -> list[float]:
         import torch
 
         processor, model = self._load()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from PIL import Image, ImageDraw
 
 from evaluator.criteria import Parts, open_criterion
 from evaluator.criteria.asked import artifact_labels, weigh_regions
+from evaluator.criteria.embedders import TransformersEmbedder
 from evaluator.criteria.likeness import Embedding, Likeness, find_foreground
 from evaluator.criteria.pairs import Compared
 from evaluator.pairs.judges import WinRates, YesNoPairJudge
+from evaluator.reward import Reward
 from evaluator.testing import FakeJudge
 from evaluator.types import Case, Criterion, Outcome, Reading, Reference, Shot
 from redraft.chat import ChatReply
-from redraft.errors import ServerError
+from redraft.errors import ConfigError, ModelMissing, ServerError
 from redraft.profiles import CriterionConfig, load_profile
 from redraft.testing import FakeChat
 
@@ -159,10 +162,68 @@ class TestLikeness:
         [style] = await read(Likeness(Colours(), "style", roles=("style",)), self.reference)
         assert style.outcome is Outcome.NOT_APPLICABLE
 
+    async def test_a_profile_may_bring_the_references_or_compare_with_the_source(self, tmp_path: Path) -> None:
+        with_square((0, 0, 15, 15), "red").save(tmp_path / "mine.png")
+        embedder = "tests.evaluator.test_criteria:Colours"
+        brought, _ = opened("subject", [], embedder=embedder, references=[str(tmp_path / "mine.png")])
+        assert (await read(brought, CASE, Shot((with_square((16, 0, 31, 15), "red"),))))[0].value == pytest.approx(1.0)
+        edited, _ = opened("person", [], embedder=embedder, to_source=True)
+        assert edited.needs == {"group", "source"}
+        assert (await read(edited, Case("x", source=GREY)))[0].value == pytest.approx(1.0)
+        with pytest.raises(ConfigError, match=r"gone\.png"):
+            opened("subject", [], embedder=embedder, references=["gone.png"])
+
     def test_the_ground_of_a_reference_does_not_count(self) -> None:
         inside = find_foreground(with_square((0, 0, 15, 15), "red"), 4, 4)
         assert inside.sum() == 4
         assert find_foreground(WHITE, 4, 4).all(), "nothing stands out: all of it counts"
+
+
+class TestModels:
+    """A random CLIP of the smallest size: what published scorers are built like."""
+
+    @pytest.fixture(scope="class")
+    def clip(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+        folder = tmp_path_factory.mktemp("clip")
+        words = ["<|startoftext|>", "<|endoftext|>", *"redstar", *(f"{letter}</w>" for letter in "adrst")]
+        (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(dict.fromkeys(words))}))
+        (folder / "merges.txt").write_text("#version: 0.2\n")
+        tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = CLIPConfig(
+            text_config={**sizes, "vocab_size": 32, "eos_token_id": 1, "max_position_embeddings": 16},
+            vision_config={**sizes, "image_size": 32, "patch_size": 8},
+            projection_dim=8,
+        )
+        CLIPModel(config).save_pretrained(folder)
+        images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        CLIPProcessor(images, tokenizer).save_pretrained(folder)
+        return folder
+
+    async def test_a_published_scorer_gives_a_number_that_its_centre_and_scale_map(self, clip: Path) -> None:
+        criterion, _ = opened("score_head", [], model=str(clip), scale=10.0)
+        first, second = await read(criterion, CASE, Shot((GREY,)), Shot((WHITE,)))
+        assert None not in (first.value, second.value)
+        high, _ = opened("score_head", [], model=str(clip), center=-1000.0, scale=10.0)
+        assert (await read(high))[0].value == pytest.approx(1.0)
+
+    async def test_a_vision_tower_embeds_patches_in_their_grid(self, clip: Path) -> None:
+        [made] = TransformersEmbedder(str(clip))([GREY])
+        assert made.patches is not None
+        assert made.patches.shape == (4, 4, 16)
+        assert made.whole.shape == (16,)
+
+    async def test_weights_that_are_missing_end_a_run(self, tmp_path: Path) -> None:
+        criterion, _ = opened("score_head", [], model=str(tmp_path / "none"))
+        with pytest.raises(ModelMissing):
+            await Reward(((criterion, 1.0),))(CASE, [SHOT])
+
+    @pytest.mark.parametrize("args", [{"kind": "tail"}, {"scale": 0.0}])
+    def test_settings_that_make_no_sense_are_refused(self, args: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="score_head"):
+            opened("score_head", [], model="x", **args)
 
 
 @contextmanager

@@ -263,23 +263,12 @@ class TestReward:
         assert report.readings["edit_score"].value == 0.6
 
 
-MINE = '''
-from evaluator import Outcome, Reading
-
-class Darkness:
-    """The darker the better."""
-
-    name = "darkness"
-    absolute = True
-    needs = frozenset()
-
-    def __init__(self, power=1.0):
-        self.power = power
-
-    async def __call__(self, case, shots):
-        means = [sum(shot.image.resize((1, 1)).getpixel((0, 0))) / 765 for shot in shots]
-        return [Reading(Outcome.SCORED, (1 - mean) ** self.power) for mean in means]
-'''
+def taught_by_the_docs() -> str:
+    """The criterion that docs/rewards.md shows, as a stranger would copy it."""
+    text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    code = text.partition("## A criterion of your own")[2].partition("```python\n")[2].partition("```")[0]
+    assert "class Darkness" in code
+    return code
 
 
 def profile(tmp_path: Path, evaluator: str) -> Profile:
@@ -296,18 +285,17 @@ class TestProfiles:
     async def test_a_criterion_of_ones_own_is_one_file_and_a_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "taste_of_mine.py").write_text(MINE)
+        (tmp_path / "taste_of_mine.py").write_text(taught_by_the_docs())
         monkeypatch.syspath_prepend(str(tmp_path))
         made = open_reward(
             profile(
                 tmp_path,
-                'combine = "weighted_sum"\n[[evaluator.criteria]]\nuse = "taste_of_mine:Darkness"\nweight = 0.5\n'
-                "floor = 0.3\nargs = { power = 2.0 }",
+                'combine = "weighted_sum"\n[[evaluator.criteria]]\nuse = "taste_of_mine:Darkness"\nweight = 0.5\nfloor = 0.6',
             )
         )
         assert made.weights == {"checks": 1.0, "darkness": 0.5}
         [report] = await Reward(made.criteria[1:], made.combine, floors=made.floors)(CASE, [picture(0.5)])
-        assert report.readings["darkness"].value == pytest.approx(0.25, abs=0.01)
+        assert report.readings["darkness"].value == pytest.approx(0.5, abs=0.01)
         assert report.below == ("darkness",)
 
     @pytest.mark.parametrize(

@@ -22,8 +22,20 @@ import pytest
 import yaml
 from PIL import Image
 
+from evaluator.criteria.http import HttpScorer
+from evaluator.reward import Standing
+from evaluator.types import Case, Outcome, Reading, Report, Shot
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, ModelMissing, ServerError
-from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
+from redraft.profiles import ServerConfig
+from rewriter.train.image_reward import (
+    PictureRater,
+    RewardArguments,
+    RewardSample,
+    RewardSource,
+    ScoredSample,
+    Scores,
+    Wish,
+)
 from rewriter.train.reward_server import (
     RemoteArguments,
     RemoteReward,
@@ -40,8 +52,8 @@ def reply(rewrite: str) -> str:
 
 
 @contextmanager
-def serving(source: RewardSource, **settings: object) -> Iterator[str]:
-    server = RewardServer(source, ServerArguments(port=0, **settings))  # type: ignore[arg-type]
+def serving(source: RewardSource, rater: PictureRater | None = None, **settings: object) -> Iterator[str]:
+    server = RewardServer(source, ServerArguments(port=0, **settings), rater)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -53,6 +65,42 @@ def serving(source: RewardSource, **settings: object) -> Iterator[str]:
 
 def samples(count: int, prompt: str = "two stars") -> list[RewardSample]:
     return [RewardSample(prompt, reply(f"two red stars {'by night ' * i}")) for i in range(count)]
+
+
+def post(url: str, path: str, body: bytes) -> tuple[int, str]:
+    """Status and body of the answer."""
+    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    link.request("POST", path, body)
+    response = link.getresponse()
+    said = response.status, response.read().decode()
+    link.close()
+    return said
+
+
+class Brightness:
+    """A rater that finds pictures as good as they are bright; a black one FAILED."""
+
+    async def rate(self, requests: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[Report, Standing]]:
+        lights = [image.convert("L").getpixel((0, 0)) / 255 for image in images]  # type: ignore[operator]
+        return [
+            (Report((), light, int(light == 0), readings={"checks": Reading(Outcome.SCORED, light)}), Standing(None))
+            for light in lights
+        ]
+
+
+async def test_pictures_of_others_are_scored_and_our_own_criterion_reads_the_wire() -> None:
+    shots = [Shot((Image.new("RGB", (4, 4), grey),)) for grey in ((255,) * 3, (51,) * 3, (0,) * 3)]
+    with serving(FakeReward(), Brightness()) as url:
+        scorer = HttpScorer(ServerConfig(base_url=f"{url}/images", max_retries=0))
+        readings = await scorer(Case("two stars"), shots)
+        few = json.dumps({"prompts": ["x"], "images": []}).encode()
+        status, body = post(url, "/images", few)
+    assert [reading.value for reading in readings] == [pytest.approx(1.0), pytest.approx(0.2), None]
+    assert "no score" in readings[2].reason
+    assert status == 400
+    assert "1 prompts for 0 images" in body
+    with serving(FakeReward()) as url:
+        assert post(url, "/images", few)[0] == 404
 
 
 async def test_rewards_and_pictures_come_through_whole() -> None:
