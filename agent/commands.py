@@ -205,6 +205,8 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
                 console.print(f"unchecked  {escape(', '.join(report.unchecked))}", soft_wrap=True)
             for line in verdict_lines(report, profile.limits.pass_at):
                 console.print(line, soft_wrap=True, emoji=False)
+            for line in report.reading_lines():
+                console.print(escape(line), soft_wrap=True, emoji=False)
 
 
 def export(

@@ -377,6 +377,8 @@ async def judge(state: State, runtime: Node) -> State:
             by_image.setdefault(log.images[key], []).append((n, key))
     same = {image for image, tasks in by_image.items() if all(key in log.unchanged for _, key in tasks)}
     new = [image for image in by_image if image not in log.reports and image not in same]
+    if new and _reward(state, ctx).sees_groups:
+        new = [image for image in by_image if image not in same]  # a kill must not make the group smaller
 
     async def save(image: str) -> None:
         for n, key in by_image[image]:

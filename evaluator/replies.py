@@ -5,6 +5,7 @@
     UnifiedReward, point   lines "a red fox (object): 1" and "Final Score: 4"
     UnifiedReward, ACS     "Alignment Score: 4.1", "Coherence Score: ...", "Style Score: ..."
     MJ-Bench               "IMAGE-1 RATING: Good", "IMAGE-2 RATING: 3", "BETTER IMAGE: 2"
+    RealBench              "More Realistic Image: Image 1"
     EditScore, VIEScore    {"reasoning": "...", "score": [20, 25]}
 
 Words around them are ignored. If a reply holds several answers the last counts, since models think before they answer.
@@ -27,7 +28,7 @@ _NUMBER = r"-?\d+(?:\.\d+)?"
 _THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _BETTER = re.compile(
-    r"\bimage[ -]?([12]) is (?:the )?better\b|\bbetter image:? *(?:image[ -]?)?([012])\b", re.IGNORECASE
+    r"\bimage[ -]?([12]) is (?:the )?better\b|\b(?:better|more realistic) image:? *(?:image[ -]?)?([012])\b", re.IGNORECASE
 )
 _EQUAL = re.compile(r"\bboth images are equally good\b|\bbetter image:? *(?:tie|both|neither)\b", re.IGNORECASE)
 _ELEMENT = re.compile(r"^(.+?) \(([\w \-/]+)\): *([01])\b", re.MULTILINE)

@@ -88,6 +88,11 @@ class Reward:
         return not self.combine.absolute or any(not criterion.absolute for criterion, _ in self.criteria)
 
     @property
+    def sees_groups(self) -> bool:
+        """Whether a picture's report depends on the pictures that it is judged with."""
+        return any("group" in criterion.needs for criterion, _ in self.criteria if criterion.absolute)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the criteria, and of the rule if it is not the checklist's own: what a cached score depends on."""
         return (*(f"{criterion.name} {weight:g}" for criterion, weight in self.criteria), self.combine.name)

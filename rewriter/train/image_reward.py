@@ -302,7 +302,7 @@ class ImageReward:
         self._make_checklist = make_checklist
         self._reward = reward
         self._names = (*names, *reward.names)
-        self._together = reward.is_relative or any("group" in c.needs for c, _ in reward.criteria)
+        self._together = reward.is_relative or reward.sees_groups
         self._rules = rules
         self._settings = settings or RewardSettings()
         self._cache = cache or RewardCache()

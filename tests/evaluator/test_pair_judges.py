@@ -162,6 +162,7 @@ async def test_a_group_is_ordered_by_ratings_with_their_spread() -> None:
         ("IMAGE-1 RATING: Extremely Poor\nIMAGE-2 RATING: outstanding", 2, {"1": 1.0, "2": 5.0}),
         ("IMAGE-1 RATING: Good\nIMAGE-2 RATING: Good", 0, {"1": 4.0, "2": 4.0}),
         ("BETTER IMAGE: IMAGE-2", 2, {}),
+        ("More Realistic Image: Image 1", 1, {}),
         ('Here: {"reasoning": "kept", "score": [20, 12.5]}', None, {"score 1": 20.0, "score 2": 12.5}),
         ("image 3 is better", None, None),
         ("", None, None),
