@@ -28,7 +28,8 @@ _NUMBER = r"-?\d+(?:\.\d+)?"
 _THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _BETTER = re.compile(
-    r"\bimage[ -]?([12]) is (?:the )?better\b|\b(?:better|more realistic) image:? *(?:image[ -]?)?([012])\b", re.IGNORECASE
+    r"\bimage[ -]?([12]) is (?:the )?better\b|\b(?:better|more realistic) image:? *(?:image[ -]?)?([012])\b",
+    re.IGNORECASE,
 )
 _EQUAL = re.compile(r"\bboth images are equally good\b|\bbetter image:? *(?:tie|both|neither)\b", re.IGNORECASE)
 _ELEMENT = re.compile(r"^(.+?) \(([\w \-/]+)\): *([01])\b", re.MULTILINE)
