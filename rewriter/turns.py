@@ -50,10 +50,12 @@ _UNDO = re.compile(
     r"(?:please )?(?:undo|revert|take (?:that|it) back|never ?mind)(?: that| it| this)?[.!]*", re.IGNORECASE
 )
 _ACCEPT = re.compile(
-    r"(?:ok(?:ay)?|yes|good|great|perfect|nice|done|accept(?:ed)?|i (?:like|love|take) (?:it|this|that)|that'?s it"
-    r"|looks? good)(?:,? (?:thanks|thank you|that'?s it|it|this))?[.! ]*",
+    r"(?:(?>i (?:like|love|take) (?:it|this|that)|that'?s it|(?:it |this |that )?looks? (?:good|great|perfect|nice)"
+    r"|(?:many )?thanks(?: a lot| so much)?|thank you(?: so much| very much)?|ok(?:ay)?|yes|good|great|perfect|nice|cool"
+    r"|wonderful|beautiful|awesome|done|accept(?:ed)?|it|this|that)\b[,.! ]*+)++",
     re.IGNORECASE,
 )
+_POINTING = re.compile(r"(?:it|this|that)[,.! ]*", re.IGNORECASE)
 _SAVE = re.compile(r"(?:please )?save(?: (?:it|this|the picture))?(?: (?:as|to|in) (?P<path>\S+))?[.!]?", re.IGNORECASE)
 _BACK = re.compile(r".*\b(?:back|return|use|take)\b.*", re.IGNORECASE)
 _COMPARE = re.compile(r".*\b(?:compare|difference|which (?:one )?is better|better)\b.*", re.IGNORECASE)
@@ -109,6 +111,12 @@ class TurnContext:
     picture: Image.Image | None = None
 
 
+def is_thanks(text: str) -> bool:
+    """Whether a text praises or thanks, and asks for nothing."""
+    words = " ".join(text.split())
+    return _ACCEPT.fullmatch(words) is not None and _POINTING.fullmatch(words) is None
+
+
 class TurnReader(Protocol):
     """Reads what the user wants. Never raises for a bad reply: fixed rules read it then, and the turn says so.
 
@@ -143,7 +151,7 @@ class RuleReader:
             return Turn("undo")
         if match := _SAVE.fullmatch(request):
             return Turn("save", match["path"] or "")
-        if _ACCEPT.fullmatch(request):
+        if is_thanks(request):
             return Turn("accept")
         if _COMPARE.fullmatch(request) and (len(numbers) == 2 or (numbers and context.current not in numbers)):
             return Turn("compare", numbers=numbers if len(numbers) == 2 else (context.current, numbers[0]))

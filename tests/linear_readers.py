@@ -11,6 +11,8 @@ from evaluator.checklist import parse_json, parse_lines
 from evaluator.coverage import find_coverage
 from evaluator.replies import read_reply
 from evaluator.server_judge import read_explanation
+from evaluator.types import Check
+from mini.judge.relations import mend_checks
 from mini.phrasebook.phrases import load_phrases
 from mini.world.scope import CutoutScope
 from redraft.chat import is_cut_off, with_think_tags
@@ -21,6 +23,7 @@ from rewriter.guard import check_intent
 from rewriter.keep import KeepSettings, reason_to_keep
 from rewriter.reply import parse_reply
 from rewriter.request import clean_request
+from rewriter.turns import is_thanks
 
 PIECES = (
     "![", "![](", "](", "<think>", "</think>", "<answer>", "</answer>", "<think><answer>x</answer>", "<", "&lt;", "</",
@@ -30,7 +33,7 @@ PIECES = (
     "e\u0301", "\u0301", "\ufeff", "\u202e", "&", "&amp;", "negative prompt:", "Here is the prompt: ", "| ", "- a\n",
     "<|x|>", "</s>", "x=", "=;", ";", ":", "a:", "(", ")", "()", "?", "!", ". ", "a.b", "/", "{{", "{{a}}", "#", "$",
     '"reason": "', '"reason": "\\', "Better image: ", "a (b): ", "1) ", "* ", "·", "ال", "и ", "и", "\u0000", "and ",
-    "final score (", "image 1 rating: ", "image 1 is ",
+    "final score (", "image 1 rating: ", "above ", "star ", "it looks good, ", "image 1 is ",
 )  # fmt: skip
 
 KEEP_ALL = KeepSettings(languages=("en",), syntax=True, code=True, orders=True, wordless=True, max_words=9999)
@@ -59,6 +62,8 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "coverage": (lambda text: find_coverage(text, ()), 4000),
     "phrase book": (lambda text: load_phrases().read(text), 1000),
     "requests to keep": (lambda text: reason_to_keep(text, KEEP_ALL), 4000),
+    "relations of cut-outs": (lambda text: mend_checks(text, (Check("existence", "Is there a red star?"),)), 4000),
+    "thanks": (lambda text: is_thanks(text), 16000),
     "scope": (lambda text: CutoutScope().words_outside(text), 4000),
 }
 """Each with the most characters it is given: what is longer is refused or cut before it is read."""

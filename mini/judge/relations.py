@@ -43,6 +43,8 @@ _KEY_POINTS = {
 }
 _NUMBER_REACH = 80
 """Characters before the name of a shape in which its number is looked for."""
+_CLAUSE_REACH = 200
+"""Characters around a relation in which its things are looked for."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
     spoken = {kind for reading in readings for kind in (reading.kind, _invert(reading.kind))}
     possible = {saying for reading in readings for query in reading.queries for saying in _say_both_ways(query)}
     kept = [check for check in checks if _kind(check.question) not in spoken or check.question in possible]
+    kept = [check for check in kept if not _is_of_itself(check.question)]
     asked = {check.question for check in kept}
     sure = dict.fromkeys(reading.queries[0] for reading in readings if len(set(reading.queries)) == 1)
     new = [query for query in sure if not asked.intersection(_say_both_ways(query))]
@@ -82,8 +85,7 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
 def _read_relations(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
     for phrase, kind in _list_phrases():
         for match in re.finditer(rf"\b{re.escape(phrase)}\b", text):
-            before = _CLAUSE.split(text[: match.start()])[-1]
-            after = _CLAUSE.split(text[match.end() :])[0]
+            before, after = _split_clause(text, match)
             a, b = _find_things(before, things, last=True), _find_things(after, things, last=False)
             if phrase in synonyms.AROUND:
                 a, b = b, a
@@ -96,11 +98,14 @@ def _read_relations(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
 
 def _read_shared_colors(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
     for match in _SAME_AS.finditer(text):
-        before, after = _CLAUSE.split(text[: match.start()])[-1], _CLAUSE.split(text[match.end() :])[0]
+        before, after = _split_clause(text, match)
         a, b = _find_things(before, things, last=True), _find_things(after, things, last=False)
         yield _Reading("same_color", _pair("same_color", a, b))
     for match in _SHARE.finditer(text):
-        *_, first, second = ("", *_AND.split(_SENTENCE.split(text[: match.start()])[-1]))
+        *_, first, second = (
+            "",
+            *_AND.split(_SENTENCE.split(text[max(0, match.start() - _CLAUSE_REACH) : match.start()])[-1]),
+        )
         a, b = _find_things(first, things, last=True), _find_things(second, things, last=True)
         yield _Reading("same_color", _pair("same_color", a, b))
 
@@ -108,12 +113,18 @@ def _read_shared_colors(text: str, things: Sequence[Noun]) -> Iterator[_Reading]
 def _read_places(text: str, things: Sequence[Noun]) -> Iterator[_Reading]:
     for phrase, place in _list_places():
         for match in re.finditer(rf"\b{re.escape(phrase)}\b(?! of\b| side\b)", text):
-            before = _CLAUSE.split(text[: match.start()])[-1]
+            before, _ = _split_clause(text, match)
             if _PRINTED.search(before):
                 yield _Reading("word_place", (Query("word_place", value=place),) if place in ("top", "bottom") else ())
             else:
                 nouns = _find_things(before, things, last=True)
                 yield _Reading(f"place {place}", tuple(Query("place", noun, value=place) for noun in nouns))
+
+
+def _split_clause(text: str, match: re.Match[str]) -> tuple[str, str]:
+    """What is before and behind a match in its clause."""
+    before = text[max(0, match.start() - _CLAUSE_REACH) : match.start()]
+    return _CLAUSE.split(before)[-1], _CLAUSE.split(text[match.end() : match.end() + _CLAUSE_REACH])[0]
 
 
 def _pair(kind: str, a: Sequence[Noun], b: Sequence[Noun]) -> tuple[Query, ...]:
@@ -163,6 +174,12 @@ def _kind(question: str) -> str | None:
     if query is None:
         return None
     return f"place {query.value}" if query.kind == "place" else query.kind
+
+
+def _is_of_itself(question: str) -> bool:
+    """Whether a question compares a thing with itself."""
+    query = parse(question)
+    return query is not None and query.noun is not None and query.noun == query.other
 
 
 def _invert(kind: str) -> str | None:

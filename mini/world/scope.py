@@ -112,7 +112,7 @@ def _is_plural_thing(text: str) -> bool:
     for match in _TOKEN.finditer(text):
         if match[0] in _plurals():
             return True
-        if match[0] not in _adjectives():
+        if match[0] not in _adjectives() and match[0] not in _first_words():
             return False
     return False
 
@@ -173,6 +173,12 @@ def _shapes() -> frozenset[str]:
     names = [name for names in synonyms.SHAPES.values() for name in names]
     words = {name.split()[-1] for name in (*names, *map(synonyms.plural_name, names))} - {"shape"}
     return frozenset(slip for word in words for slip in (word, *slips(word)))
+
+
+@cache
+def _first_words() -> frozenset[str]:
+    """What the names of shapes begin with: "five-pointed"."""
+    return frozenset(name.split()[0] for names in synonyms.SHAPES.values() for name in names if " " in name)
 
 
 @cache

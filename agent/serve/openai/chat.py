@@ -19,9 +19,17 @@ from agent.serve.openai.wire import ChatBody, ChatMessage, markdown_pictures
 from agent.serve.service import Service
 from redraft.chat import Usage
 from redraft.errors import InputError
-from rewriter.turns import Turn, TurnContext
+from rewriter.turns import Turn, TurnContext, is_thanks
 
 _EARLIER = 6
+_STATELESS = (
+    "This chat draws pictures, changes them, and answers questions about them. To go back, send the earlier picture."
+)
+_ANSWERS: dict[str, str] = {
+    "accept": "You are welcome. Say what to change, or what to draw next.",
+    **dict.fromkeys(("undo", "back", "compare", "save"), _STATELESS),
+}
+"""What is answered, without a picture, to whom nothing can be drawn for."""
 
 
 async def complete(
@@ -30,11 +38,13 @@ async def complete(
     """The answer to a chat. Raises RedraftError."""
     if body.n not in (None, 1):
         raise InputError("n: a chat has one answer; ask for 1, or use /v1/images/generations")
-    wanted, picture = await _wanted(service, body, profile)
+    wanted, picture = await _read_wish(service, body, profile)
     about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": profile}
     base = str(request.base_url)
+    answer = _ANSWERS.get(wanted.kind)
     if wanted.kind == "ask" and picture is not None:
         answer = await while_there(request, _looked(service, profile, picture, wanted.text))
+    if answer is not None:
         if body.stream:
             return await streamed(_as_chunks(about, answer))
         return _whole(about, answer, "", [], Usage(), None)
@@ -44,8 +54,12 @@ async def complete(
     return await while_there(request, _to_end(service, drawing, about, base))
 
 
-async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn, Image.Image | None]:
-    """What the last message asks for, and the picture that it is about."""
+async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Turn, Image.Image | None]:
+    """What the last message asks for, and the picture that it is about.
+
+    Of earlier pictures only the latest counts. If it cannot be had (an old address), that is an error only for who wants
+    something of it.
+    """
     messages = [message for message in body.messages if message.role == "user"]
     if not messages:
         raise InputError("messages: there is none of the user's; say what to draw")
@@ -54,21 +68,32 @@ async def _wanted(service: Service, body: ChatBody, profile: str) -> tuple[Turn,
     own = last.pictures
     url = own[-1] if own else _latest(body.messages)
     models = service.served(profile).models
+    if not own and is_thanks(text):
+        return Turn("accept"), None
     if url is None or (not own and not (models.editing is not None or models.answerer)):
         return Turn("draw", text), None
-    picture = await service.pictures.fetch(url)
+    picture, missing = None, None
+    try:
+        picture = await service.pictures.fetch(url)
+    except InputError as error:
+        if own:
+            raise
+        missing = error
     if models.turn_reader is None:
         return Turn("edit" if own else "draw", text), picture
     earlier = tuple(_without_pictures(message.text) for message in messages[-1 - _EARLIER : -1])
     context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
     async with models.calls:
         turn = await models.turn_reader(context)
-    if turn.kind == "ask" and models.answerer is not None:
-        return Turn("ask", turn.text or text), picture
-    if turn.kind == "edit" and (own or models.editing is not None):
-        return Turn("edit", turn.text or text), picture
+    wants_it = (turn.kind == "ask" and models.answerer) or (turn.kind == "edit" and (own or models.editing is not None))
+    if wants_it and missing is not None:
+        raise missing
+    if wants_it:
+        return Turn(turn.kind, turn.text or text), picture
     if own:  # who sends a picture along wants something of it
         return Turn("edit", text), picture
+    if turn.kind in _ANSWERS:
+        return turn, None
     return Turn("draw", (turn.text if turn.kind == "draw" else "") or text), None
 
 
@@ -118,8 +143,6 @@ def thought(event: Event | RunResult) -> str:
             return f"Picture {number}: {score}{f' ({missed})' if missed else ''}\n"
         case Decided(decision=decision):
             return f"{decision.stop.value if decision.stop else 'On'}: {decision.why}\n\n"
-        case Warned(text=text):
-            return f"Note: {text}\n"
     return ""
 
 

@@ -127,6 +127,8 @@ class ChatMessage(BaseModel):
 
     role: str
     content: str | list[dict[str, Any]] | None = None
+    images: list[dict[str, Any]] | None = None
+    """The pictures of this server's own answers, as clients that keep them send them back."""
 
     @property
     def text(self) -> str:
@@ -139,7 +141,8 @@ class ChatMessage(BaseModel):
     def pictures(self) -> list[str]:
         """Their URLs, those in Markdown too."""
         urls = [url for _, _, url in markdown_pictures(self.text) if url.startswith("data:image/")]
-        for part in self.content if isinstance(self.content, list) else ():
+        parts = self.content if isinstance(self.content, list) else []
+        for part in (*parts, *(self.images or ())):
             place = part.get("image_url")
             url = place.get("url") if isinstance(place, dict) else place
             if part.get("type") == "image_url" and isinstance(url, str):
