@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evaluator.checklist import overall_check
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Outcome, Report, Verdict
@@ -11,7 +13,7 @@ def keep_what_was_there(checks: EditChecks, source: Report, pass_at: float) -> E
     """The checklist of an edit: all that is wanted, and of what is to be kept that which the source has. `source`: the
     judge's verdicts on the source picture."""
     had = {v.check for v in source.verdicts if v.probability is not None and v.probability >= pass_at}
-    return EditChecks(checks.wanted, tuple(check for check in checks.kept if check in had))
+    return replace(checks, kept=tuple(check for check in checks.kept if check in had))
 
 
 def is_unanswerable(verdict: Verdict) -> bool:

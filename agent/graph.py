@@ -80,7 +80,7 @@ from agent.types import (
 )
 from editors.backend import ImageBackend, ImageTask, fit_image, render, restore_outside_mask, steps_at
 from editors.changes import is_unchanged
-from evaluator.checklist import list_content_words
+from evaluator.checklist import list_content_words, say_unchecked
 from evaluator.coverage import load_lexicon
 from evaluator.criteria.checks import judge_checks
 from evaluator.grounding import Box
@@ -527,10 +527,11 @@ async def look_at_source(state: State, ctx: Context) -> None:
     log.put_source(report)
     checks = keep_what_was_there(checks, report, ctx.limits.pass_at)
     log.put_edit_checks(checks)
-    unchecked: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    unchecked, request = checks.unchecked, state["request"]
+    warnings = (say_unchecked(unchecked),) if unchecked else ()
     if failed := unanswerable_edit(checks, report):
-        unchecked = list_content_words(state["request"], load_lexicon(detect_language(state["request"]) or "en"))
+        lexicon = load_lexicon(detect_language(request) or "en")
+        unchecked = await asyncio.to_thread(list_content_words, request, lexicon)
         question = one_line(failed[0].check.question)
         warnings = (f'this edit cannot be checked: the judge has no answer to "{question}"',)
     log.put_checklist(RequestChecks((*checks.wanted, *checks.kept), unchecked=unchecked, warnings=warnings))

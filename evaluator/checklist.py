@@ -20,6 +20,7 @@ asked again and the reply sampled), and `reply.txt`, one word that names the for
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,25 +182,26 @@ class CoveredChecklists:
 
     async def __call__(self, request: str) -> RequestChecks:
         """Raises InputError if the request is empty, BackendError if the model cannot be reached."""
-        lexicon = self._find_lexicon(request)
-        outside = () if self._scope is None else self._scope.words_outside(request)
+        # A long request takes milliseconds, which are not the event loop's.
+        lexicon = await asyncio.to_thread(self._find_lexicon, request)
+        outside = () if self._scope is None else await asyncio.to_thread(self._scope.words_outside, request)
         warnings = [] if self._scope is None or not outside else [self._scope.warn(outside)]
         made = await self._writer.build(request)
         if made.warning:
             warnings.append(made.warning)
         checks = made.checks if self._asks_freely or not made.fallback else ()
-        coverage = find_coverage(request, checks, lexicon)
+        coverage = await asyncio.to_thread(find_coverage, request, checks, lexicon)
         invented = coverage.invented
         if not self._asks_freely:
             # In another script than the request's nothing can be compared; such a judge has no other language.
             invented = tuple(check for check in checks if check in invented or not coverage.anchored_by[check])
         checks = _without(checks, invented)
         if self._rules is not None:
-            checks = self._rules(request, checks)
-            coverage = find_coverage(request, checks, lexicon)
+            checks = await asyncio.to_thread(self._rules, request, checks)
+            coverage = await asyncio.to_thread(find_coverage, request, checks, lexicon)
         elif coverage.uncovered:
             checks += await self._ask_again(request, checks, coverage, invented=invented, lexicon=lexicon)
-            coverage = find_coverage(request, checks, lexicon)
+            coverage = await asyncio.to_thread(find_coverage, request, checks, lexicon)
         if self._asks_freely:
             checks += tuple(map(own_words_check, coverage.uncovered_phrases))
             checks = checks or (overall_check(request),)
@@ -208,12 +210,12 @@ class CoveredChecklists:
         if invented:
             warnings.append(_say_invented(invented))
         # A request without content words, such as "something nice", has nothing that a check could be about.
-        left = coverage.uncovered if checks else list_content_words(request, lexicon)
+        left = coverage.uncovered if checks else await asyncio.to_thread(list_content_words, request, lexicon)
         if self._asks_freely:
             left = ()  # each is asked about in the user's own words
         unchecked = _in_order(request, (*left, *outside))
         if len(unchecked) > len(outside):
-            warnings.append(f"nothing checks these words, so no picture will be accepted: {', '.join(unchecked)}")
+            warnings.append(say_unchecked(unchecked))
         return RequestChecks(checks, unchecked=unchecked, invented=invented, warnings=tuple(warnings))
 
     async def _ask_again(
@@ -224,7 +226,7 @@ class CoveredChecklists:
         if made.fallback:
             return ()
         new = _without(made.checks, (*checks, *invented))
-        anchored = find_coverage(request, (*checks, *new), lexicon)
+        anchored = await asyncio.to_thread(find_coverage, request, (*checks, *new), lexicon)
         wanted = set(coverage.uncovered)
         new = _without(new, anchored.invented)
         return tuple(check for check in new if wanted.intersection(anchored.anchored_by[check]))
@@ -269,6 +271,11 @@ def overall_check(request: str) -> Check:
 def list_content_words(request: str, lexicon: Lexicon) -> tuple[str, ...]:
     """The words of a request that nothing checks if there are no checks; the whole request if it has no content words."""
     return find_coverage(request, (), lexicon).uncovered or (" ".join(request.split()),)
+
+
+def say_unchecked(words: Sequence[str]) -> str:
+    """The sentence for the user about words that nothing checks."""
+    return f"nothing checks these words, so no picture will be accepted: {', '.join(words)}"
 
 
 def own_words_check(phrase: str) -> Check:

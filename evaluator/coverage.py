@@ -108,6 +108,8 @@ class _LanguageFile(BaseModel):
     negation_phrases: tuple[str, ...] = ()
     fillers: tuple[str, ...] = ()
     """Phrases that ask for nothing."""
+    edits: tuple[str, ...] = ()
+    """What says in an instruction that something is to be done, and not what."""
     universal: str = ""
     relations: str = ""
     as_is: str = ""
@@ -139,6 +141,7 @@ class Lexicon:
     longest: int = 0
     """Words of the longest synonym."""
     readers: tuple[Reader, ...] = ()
+    edits: tuple[str, ...] = ()
     exclusive: frozenset[str] = frozenset()
     """What traits mean of which a thing has one: a check that gives a thing another than the request does is invented."""
     things: frozenset[str] = frozenset()
@@ -178,6 +181,10 @@ class Lexicon:
             places=self.places.union(map(self._key, places)),
         )
 
+    def for_edits(self) -> Lexicon:
+        """This lexicon for instructions of edits: "remove" is nothing that a check must name."""
+        return self.extended(fillers=self.edits)
+
     def _key(self, word: str) -> str:
         """What the names of `word` mean: the number that it is, or the word itself."""
         if word == _NOT:
@@ -213,6 +220,7 @@ def load_lexicon(language: str = "en") -> Lexicon:
         noun_first=file.noun_first,
         numbers=numbers,
         language=code if _has_lemmas(code) else None,
+        edits=file.edits,
     )
     return lexicon.extended({_NOT: file.negation_phrases}, fillers=file.fillers)
 

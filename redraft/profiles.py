@@ -31,7 +31,7 @@ from pydantic_core import ErrorDetails
 from redraft.errors import ConfigError, InputError, ModelMissing
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
-from redraft.secrets import SHORTEST, remember, scrub
+from redraft.secrets import SHORTEST, is_stand_in, remember, scrub
 from redraft.weights import require_weights
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -94,12 +94,16 @@ class ServerConfig(_Section):
         return value
 
     def api_key(self) -> str | None:
-        """The key from the environment, without the white space around it.
+        """The key from the environment, without the white space around it. What only stands in for a key ("EMPTY") is no
+        secret.
 
         Raises ConfigError as `read_key` does, and if the address holds the key.
         """
         if self.api_key_env is None:
             return None
+        value = os.environ.get(self.api_key_env, "").strip()
+        if is_stand_in(value):
+            return value
         key = read_key(self.api_key_env)
         if scrub(self.base_url, [key]) != self.base_url:  # the address is shown in errors and kept in run.json
             raise ConfigError(f"base_url holds the key that {self.api_key_env} names; take it out of the address")
@@ -124,7 +128,7 @@ def read_key(variable: str, what: str = "the API key") -> str:
     if len(key) < SHORTEST:
         raise ConfigError(
             f"the environment variable {variable} holds fewer than {SHORTEST} characters, too few for a key; export it "
-            "again, or name no variable if the server wants no key"
+            "again; if the server wants no key, name no variable, or export EMPTY"
         )
     remember(key)
     return key

@@ -23,6 +23,34 @@ from typing import Any
 SHORTEST = 8
 """Shorter keys are refused: their letters stand in ordinary words, and could be cut out of nothing that is written."""
 
+_STAND_INS = frozenset(
+    {
+        "empty",
+        "none",
+        "null",
+        "nokey",
+        "no-key",
+        "no-key-needed",
+        "no-key-required",
+        "not-needed",
+        "not-required",
+        "not-used",
+    }
+    | {
+        "dummy",
+        "fake",
+        "ollama",
+        "lm-studio",
+        "local",
+        "localhost",
+        "sk-no-key-required",
+        "sk-empty",
+        "sk-none",
+        "sk-dummy",
+    }
+)
+"""In lower case."""
+
 BLOT = "***"
 
 _remembered: dict[str, None] = {}
@@ -31,6 +59,11 @@ _ENTITIES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _ADDRESS = re.compile(r"(?<=://)[^\s/@'\"]{1,256}@")
 _GAP = r"(?:\s|[\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,8}[nrt]|%(?:25){0,2}(?:20|0[9ad])|&nbsp;){0,64}"
 """What may stand between two characters of a key: white space, also invisible, escaped or percent-encoded."""
+
+
+def is_stand_in(value: str) -> bool:
+    """Whether a value is no secret, but what is written for a key if a server wants none ("EMPTY")."""
+    return value.strip().casefold() in _STAND_INS
 
 
 def remember(secret: str) -> None:
@@ -91,7 +124,8 @@ def scrub_output() -> None:
 
 def _in_environment() -> set[str]:
     named = (value.strip() for name, value in os.environ.items() if _NAMED_LIKE_KEYS.search(name))
-    return {value for value in named if len(value) >= SHORTEST and not value.startswith(("/", "~", "./"))}
+    keys = (value for value in named if len(value) >= SHORTEST and not is_stand_in(value))
+    return {key for key in keys if not key.startswith(("/", "~", "./"))}
 
 
 @lru_cache(maxsize=64)

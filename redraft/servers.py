@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
-from redraft.secrets import scrub, scrub_value
+from redraft.secrets import is_stand_in, scrub, scrub_value
 
 if TYPE_CHECKING:
     import openai
@@ -208,7 +208,7 @@ class ServerClient:
 
     def scrub_reply(self, data: Any) -> Any:
         """A reply of the server without the key, should it repeat it."""
-        return data if self.key is None else scrub_value(data, (self.key,))
+        return data if self.key is None or is_stand_in(self.key) else scrub_value(data, (self.key,))
 
     def map_error(self, error: Exception) -> BackendError:
         """The error in our words: RefusedError, ServerError or BackendError. Raise it `from None`: the cause may hold the

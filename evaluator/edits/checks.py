@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from evaluator.checklist import OVERALL, read_entries
 from evaluator.combine import aggregate
+from evaluator.coverage import find_coverage, load_lexicon
 from evaluator.criteria.checks import write_feedback
 from evaluator.edits.types import Edit, EditChecklistMaker, EditChecks, EditPass, EditScore
 from evaluator.types import Check, Checklist, Judge, Outcome
@@ -42,7 +44,8 @@ _SCHEMA = {
 class EditChecklistBuilder:
     """Asks a vision-language chat model, which is shown the source picture, for the questions of an edit.
 
-    If a reply has no usable wanted check, the model is asked once more; then one question about the whole is used.
+    If a reply has no usable wanted check, the model is asked once more; then one question about the whole is used. It is
+    asked, too, if the instruction has words that no check asks about: nothing of it is lost.
     """
 
     def __init__(self, chat: ChatModel, *, max_checks: int = 8, max_tokens: int = 1024, style: str = "edit") -> None:
@@ -72,7 +75,7 @@ class EditChecklistBuilder:
             except BadReply:
                 checks = EditChecks(())
             if checks.wanted:
-                return checks
+                return await asyncio.to_thread(_cover, checks, instruction)
             request = replace(request, temperature=_RETRY_TEMPERATURE, seed=attempt + 1)
         return EditChecks((overall_edit_check(instruction),))
 
@@ -88,6 +91,13 @@ class EditChecklistBuilder:
     def _list(self, entries: Sequence[object]) -> Checklist:
         """The usable checks among `entries`, by the rules of all checklists."""
         return tuple(dict.fromkeys(read_entries(entries)))[: self._max_checks]
+
+
+def _cover(checks: EditChecks, instruction: str) -> EditChecks:
+    """The checks, with the one about the whole if they leave out words of the instruction."""
+    if find_coverage(instruction, (*checks.wanted, *checks.kept), load_lexicon().for_edits()).complete:
+        return checks
+    return replace(checks, wanted=(*checks.wanted, overall_edit_check(instruction)))
 
 
 class _Reply(BaseModel):

@@ -15,11 +15,13 @@ from evaluator.types import Checklist, Outcome, Verdict
 class EditChecks:
     """An edit as yes/no questions about the picture AFTER it, for judges that can answer nothing else.
 
-    `wanted`: what the instruction asks to be there (or gone); `kept`: what must still be as it was.
+    `wanted`: what the instruction asks to be there (or gone); `kept`: what must still be as it was; `unchecked`: words of the
+    instruction that no check asks about.
     """
 
     wanted: Checklist
     kept: Checklist = ()
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

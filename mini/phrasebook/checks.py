@@ -15,9 +15,12 @@ from functools import cached_property
 
 from PIL import Image
 
+from evaluator.checklist import OVERALL
+from evaluator.coverage import find_coverage
 from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.types import EditChecks
-from evaluator.types import Check, Judge
+from evaluator.types import Check, Checklist, Judge
+from mini.judge.lexicon import load_lexicon
 from mini.phrasebook.phrases import Clause, Phrases, QualityQuestion, Thing, load_phrases
 from redraft.errors import InputError
 
@@ -95,9 +98,13 @@ class Aftermath:
         """(key point, question) of what the instruction asks for; each question once, whatever it was asked for."""
         checks: dict[str, str] = {}
         for number in range(len(self.clauses)):
-            for key_point, question in (*self._numbers_of(number), *self._asked(number)):
+            for key_point, question in self.wanted_by(number):
                 checks.setdefault(question, key_point)
         return [(key_point, question) for question, key_point in checks.items()]
+
+    def wanted_by(self, number: int) -> list[tuple[str, str]]:
+        """The same of one clause, by its place."""
+        return [*self._numbers_of(number), *self._asked(number)]
 
     def kept(self, sure: float) -> list[str]:
         """Questions about what no clause changes, that were answered before with a P(yes) of `sure`. What is called
@@ -396,13 +403,28 @@ def _within(name: Name, own: Name) -> bool:
     return all(own.get(slot, value) == value for slot, value in name.items())
 
 
+def find_unchecked(clauses: Sequence[Clause], checked: Sequence[bool], wanted: Checklist) -> tuple[str, ...]:
+    """The words of an instruction that nobody checks, each once, in their order.
+
+    A clause that has a question of its own (`checked`) is checked whole, since the phrase book has read all of it: of "make
+    the red star blue" nothing is asked about red, but whether there is a blue star. Of others the words count that some
+    question names.
+    """
+    words: dict[str, None] = {}
+    for clause, is_checked in zip(clauses, checked, strict=True):
+        if not is_checked:
+            asked = tuple(check for check in wanted if check.key_point != OVERALL)
+            words |= dict.fromkeys(find_coverage(clause.said, asked, load_lexicon()).uncovered)
+    return tuple(words)
+
+
 class PhraseEditChecks:
     """An EditChecklistMaker that reads the instruction with the phrase book, and has the judge look at the picture.
 
     The judge is asked about everything that the book says pictures may hold; `Aftermath` works out what should be there
     afterwards, and what must stay. If the book does not know a part of the instruction, one question about the whole
-    stands in for that part, and nothing is said of the rest, since the part may mean any of it. Raises InputError for
-    what the world does not have ("flip it").
+    stands in for that part, and nothing is said of the rest, since the part may mean any of it. The words of clauses
+    that no question asks about are unchecked. Raises InputError for what the world does not have ("flip it").
     """
 
     def __init__(self, judge: Judge, pass_at: float = 0.5) -> None:
@@ -416,13 +438,18 @@ class PhraseEditChecks:
         if lack is not None:
             raise InputError(f"pictures of paper cut-outs cannot be edited so: {lack}; ask for something else")
         if not all(clause.known for clause in clauses):
-            stated = [Check(*check) for clause in clauses for check in clause.checks]
-            return EditChecks((*dict.fromkeys(stated), overall_edit_check(instruction)))
+            stated = tuple(dict.fromkeys(Check(*check) for clause in clauses for check in clause.checks))
+            unchecked = await asyncio.to_thread(
+                find_unchecked, clauses, [bool(clause.checks) for clause in clauses], stated
+            )
+            return EditChecks((*stated, overall_edit_check(instruction)), unchecked=unchecked)
         after = Aftermath(self._phrases, clauses, await self._look(source, instruction), self._pass_at)
-        wanted = [Check(*questions) for questions in after.wanted()] or [overall_edit_check(instruction)]
+        wanted = tuple(Check(*questions) for questions in after.wanted()) or (overall_edit_check(instruction),)
         questions = {check.question for check in wanted}
         kept = [question for question in after.kept(_SURE) if question not in questions]
-        return EditChecks(tuple(wanted), tuple(Check(_KEPT, question) for question in kept))
+        checked = [bool(after.wanted_by(number)) for number in range(len(clauses))]
+        unchecked = await asyncio.to_thread(find_unchecked, clauses, checked, wanted)
+        return EditChecks(wanted, tuple(Check(_KEPT, question) for question in kept), unchecked)
 
     async def _look(self, source: Image.Image, instruction: str) -> list[SeenThing]:
         """All that is in the picture, with what the judge says of it."""

@@ -169,7 +169,7 @@ class Clause:
     into the picture, and what must be there for it; `draft`: a prompt that draws what it brings. `subject`: what "it"
     means after it. `touches`: what may not be as before afterwards, in the qualities that it `alters`, or in all if
     that is empty. `more`: (thing, how many more of it there are), which is negative for fewer. `rule` and `values`:
-    what was read, slot by slot."""
+    what was read, slot by slot. `said`: the piece of the instruction that it comes from."""
 
     canonical: str
     known: bool
@@ -185,6 +185,7 @@ class Clause:
     more: tuple[str, int] | None = None
     rule: Rule | None = field(default=None, repr=False)
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    said: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -408,7 +409,7 @@ class Phrases:
         clauses: list[Clause] = []
         for part in parts:
             clauses += self._read(part, clauses[-1].subject if clauses else "", loosely)
-        return tuple(clauses) or (Clause(instruction, known=False),)
+        return tuple(clauses) or (Clause(instruction, known=False, said=instruction),)
 
     def _split(self, text: str, mark: str, loosely: bool) -> list[str]:
         """The pieces if each of them makes sense by itself, else the whole."""
@@ -434,10 +435,10 @@ class Phrases:
                 plain = _replace_all(patterns, plain)
             read = [replace(clause, loose=True) for clause in self._match_all(plain)]
         if read:
-            return read
+            return [replace(clause, said=text) for clause in read]
         spelled = self._respelled(text)
         again = self._read(spelled, subject, loosely) if spelled != text else []
-        return again if again and all(clause.known for clause in again) else [Clause(text, known=False)]
+        return again if again and all(clause.known for clause in again) else [Clause(text, known=False, said=text)]
 
     def _match_all(self, plain: str) -> list[Clause]:
         """The changes of a piece in the book's own words; none if a rule is missing for any of them."""

@@ -124,3 +124,21 @@ class TestNamesOfAfterwards:
 
     async def test_one_letter_wrong_is_read_all_the_same(self) -> None:
         assert "Is the blue circle striped?" in asked(await checks(self.scene, "make the cirlce stripped"))
+
+
+class TestUncheckedWords:
+    SCENE = Scene(
+        "white", (CutOut("star", "red", "plain", 0.3, 0.3, 0.1), CutOut("circle", "blue", "plain", 0.7, 0.7, 0.1))
+    )
+
+    @pytest.mark.parametrize(
+        "said", ["make the star blue", "change the colour of the star to pink", "take away the star"]
+    )
+    async def test_an_instruction_that_is_asked_about_has_none(self, said: str) -> None:
+        assert (await checks(self.SCENE, said)).unchecked == ()
+
+    async def test_words_that_the_book_does_not_know_are_named(self) -> None:
+        assert "glitter" in (await checks(self.SCENE, "paint the star blue with glitter")).unchecked
+
+    async def test_a_clause_without_a_question_is_named(self) -> None:
+        assert (await checks(self.SCENE, "make the star yellow and remove the text")).unchecked == ("remove", "text")

@@ -85,6 +85,17 @@ def test_a_key_that_cannot_be_sent_or_hidden_is_refused_by_its_variables_name(
     assert len(key.strip()) < 5 or key.strip() not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["EMPTY", "none", " not-needed ", "sk-no-key-required", "localhost"])
+def test_a_word_in_place_of_a_key_is_sent_and_stays_in_what_is_written(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", value)
+    server = ServerConfig(base_url="http://localhost:8000/v1", api_key_env="OPENAI_API_KEY")
+    assert server.api_key() == value.strip()
+    text = f"the glass is {value.strip()}"
+    assert scrub(text) == text
+
+
 def test_a_key_in_place_of_its_variables_name_or_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must be the NAME"):
         ServerConfig(base_url="http://127.0.0.1:1/v1", api_key_env="hf_aBcDeFgHiJ0123456789")

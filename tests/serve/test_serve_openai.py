@@ -166,6 +166,40 @@ async def test_a_chat_and_a_change(ai: openai.AsyncOpenAI) -> None:
     assert "It shows" in str(looked.choices[0].message.content)
 
 
+async def test_thanks_are_answered_and_draw_nothing(ai: openai.AsyncOpenAI) -> None:
+    for said in ("thanks, looks good", "Thank you so much!"):
+        answer = await ai.chat.completions.create(model="fake", messages=[{"role": "user", "content": said}])
+        message = answer.choices[0].message
+        assert "images" not in (message.model_extra or {})
+        assert "You are welcome" in str(message.content)
+
+
+async def test_an_old_picture_that_cannot_be_had_spoils_no_later_message(ai: openai.AsyncOpenAI) -> None:
+    gone: Any = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    messages: list[Any] = [
+        {"role": "user", "content": [{"type": "text", "text": "make it blue"}, gone]},
+        {"role": "assistant", "content": "I could not load that."},
+        {"role": "user", "content": "draw two stars"},
+    ]
+    answer = await ai.chat.completions.create(model="fake", messages=messages)
+    assert "two stars" in drawn_from(picture_of(answer))[0]
+    messages[-1] = {"role": "user", "content": "make it blue"}
+    with pytest.raises(openai.BadRequestError):
+        await ai.chat.completions.create(model="fake", messages=messages)
+
+
+async def test_a_picture_that_comes_back_in_the_field_of_its_own_is_changed(ai: openai.AsyncOpenAI) -> None:
+    url = "data:image/png;base64," + base64.b64encode(png(paint(ImageTask("a circle", 1)))).decode()
+    earlier: Any = {"role": "assistant", "content": None, "images": [{"type": "image_url", "image_url": {"url": url}}]}
+    messages = [{"role": "user", "content": "a circle"}, earlier, {"role": "user", "content": "make it blue"}]
+    answer = await ai.chat.completions.create(model="fake", messages=messages)
+    assert drawn_from(picture_of(answer))[0] == "make it blue"
+
+
+def picture_of(answer: Any) -> Image.Image:
+    return picture(answer.choices[0].message.images[0]["image_url"]["url"].partition(",")[2])
+
+
 async def test_a_chat_that_streams(ai: openai.AsyncOpenAI) -> None:
     stream = await ai.chat.completions.create(
         model="fake",
