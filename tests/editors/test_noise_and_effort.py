@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageStat
 
+from agent.run import Run
+from agent.testing import CHECKS, fake_models
 from editors.backend import ImageTask, open_backend, steps_at
 from editors.diffusers_backend import DiffusersBackend
 from editors.openai_images import OpenAIImagesBackend
+from evaluator.reward import checks_reward
+from evaluator.testing import FakeJudge
 from redraft.errors import InputError
-from redraft.profiles import BackendConfig, ServerConfig, load_profile
+from redraft.limits import Limits
+from redraft.profiles import BackendConfig, SearchConfig, ServerConfig, load_profile
 
 Tiny = Callable[[str], Path]
 GENERATORS = ["zimage", "flux", "sd3", "qwenimage", "sd"]
@@ -92,3 +98,16 @@ def test_servers_have_neither() -> None:
     for task in (ImageTask("a fox", 1, effort=0.5), ImageTask("a fox", 1, noise=((2, 0.5),))):
         with pytest.raises(InputError, match="painter cannot"):
             painter.render([task])
+
+
+async def test_a_search_by_drafts_on_a_real_pipeline(tiny: Tiny, tmp_path: Path) -> None:
+    judge = FakeJudge(lambda image, _, check: ImageStat.Stat(image).mean[CHECKS.index(check)] / 255)
+    models = fake_models(lambda *_: (), backend=backend(tiny("zimage"), steps=4))
+    models = replace(models, judge=judge, reward=checks_reward(judge))
+    search = SearchConfig(strategy="draft", n=4, effort=0.5)
+    limits = Limits(max_images=5, accept_at=1.0)
+    result = await Run.start("a fox", models, limits=limits, out=tmp_path, seed=7, search=search).run()
+    assert [attempt.draft for attempt in result.attempts] == [True] * 4 + [False]
+    assert [attempt.denoiser_steps for attempt in result.attempts] == [2] * 4 + [4]
+    assert result.best_attempt is result.attempts[4]
+    assert len({attempt.image for attempt in result.attempts}) == 5
