@@ -36,7 +36,7 @@ from redraft.errors import BackendError, InputError
 from redraft.images import ImageStore, open_image
 from redraft.journal import Journal
 from redraft.limits import Limits
-from redraft.profiles import Profile, load_profile
+from redraft.profiles import Profile, SearchConfig, load_profile
 from rewriter.guard import detect_language
 from rewriter.request import clean_request
 
@@ -165,6 +165,8 @@ class Work:
     images: int
     seed: int
     given: Path | None = None
+    search: SearchConfig | None = None
+    """How the loop searches; None: by rounds of whole pictures."""
 
     def __post_init__(self) -> None:
         self.easel = Easel(self.models, self.journal, self.store)
@@ -220,7 +222,9 @@ class Work:
                     places = min(self.limits.images_per_round, self.images)
                     limits = self.limits.changed(max_images=self.images, images_per_round=places, max_seconds=_A_DAY)
                     first = seed_of(self.seed, item.prompt, 0)
-                    session = Run.start(item.prompt, self.models, limits=limits, out=self.out / "loop", seed=first)
+                    session = Run.start(
+                        item.prompt, self.models, limits=limits, out=self.out / "loop", seed=first, search=self.search
+                    )
                     self.journal.put(("loop_begun", item.prompt), session.folder.path.name)
                 result = await session.run()
             best = result.best_attempt
@@ -526,6 +530,7 @@ def run_pictures(suite: Suite, evaluation: Evaluation) -> dict[str, Any]:
             images=images,
             seed=options.seed,
             given=options.pictures,
+            search=profile.search,
         )
         pass_at = (reporting or profile).limits.pass_at
 
