@@ -32,6 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "vllm": ("vllm",),
     "ray": ("ray",),
     "browser": ("playwright",),
+    "frontier": ("pymoo",),
 }
 """Each extra's packages by the names they are imported under."""
 
