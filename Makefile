@@ -5,8 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PROMPT ?= Could you draw two little scarlet stars over a big blue disc, on cream paper, but no hearts please?
+PROMPTS ?= rewriter/small/prompts.txt
+BETTER ?= work/better.jsonl
+TARGET ?= flux
 
-.PHONY: help draw serve test test-wheel check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
+.PHONY: help draw enhance serve test test-wheel check format bench results train-mini vllm vllm-judge vllm-install test-vllm clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +25,13 @@ $(VENV)/.dev: $(BIN)/redraft
 
 draw: $(BIN)/redraft  ## set up and draw PROMPT with the mini profile
 	$(BIN)/redraft draw "$(PROMPT)"
+
+enhance: $(BIN)/redraft  ## set up and rewrite PROMPTS, a file of real prompts, with the profile small (gets its weights: 93 MB)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[small]'
+	$(BIN)/redraft get small
+	@mkdir -p $(dir $(BETTER))
+	$(BIN)/redraft enhance $(PROMPTS) $(BETTER) --profile small --target $(TARGET)
+	@head -n 5 $(BETTER)
 
 serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile at http://127.0.0.1:8765
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,ocr,serve]'

@@ -243,7 +243,13 @@ def enhance(
     field: Annotated[
         str | None, typer.Option("--field", help="Column that holds the requests; found by common names if not given.")
     ] = None,
-    profile: ProfileOption = "mini",
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="Built-in profile or path to a .toml file; mini if not given, or small if mini knows none of the requests.",
+        ),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option("--target", help="Image model that the prompts are for: flux, sdxl, ... or a .toml file."),

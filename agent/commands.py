@@ -248,8 +248,7 @@ def profiles() -> None:
 
 def _what_is_missing(profile: Profile) -> str:
     """What has to be fetched before its rewriter can be used, for the list of profiles."""
-    model = profile.rewriter.model
-    missing = model.kind == "transformers" and "/" in model.model and find_weights(model.model) is None
+    missing = find_weights(profile.rewriter.model.model) is None
     return f"; fetch it first: redraft get {profile.name}" if missing else ""
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -24,9 +25,11 @@ from redraft.scope import open_scope
 from rewriter.batch.engines import ENGINES, BatchEngine, EngineName
 from rewriter.batch.maker import Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
 from rewriter.batch.run import BatchPlan, Counts, rejects_path, run_batch, unfinished, work_path
-from rewriter.batch.tables import InputTable, check_output, open_source
+from rewriter.batch.tables import InputRow, InputTable, check_output, open_source
 from rewriter.batch.work import Shard, Status, WorkFolder
 
+_DEFAULT, _REAL = "mini", "small"
+"""The profile if none is named, and the one for requests that it does not know."""
 _PLAIN_S = 10.0
 """Seconds between lines in a log file, in which no bar can be drawn."""
 _SHOWN = 3
@@ -39,7 +42,8 @@ class EnhanceOptions:
     source: str
     out: Path
     field: str | None = None
-    profile: str = "mini"
+    profile: str | None = None
+    """None: mini, or small if mini knows no request and small is installed."""
     target: str | None = None
     engine: str = "auto"
     concurrency: int | None = None
@@ -66,7 +70,7 @@ def enhance(options: EnhanceOptions) -> None:
         raise InputError(f"{options.out} is the input; give the output another name")
     shard = Shard() if options.shard is None else Shard.parse(options.shard)
     engine = _engine_name(options.engine)
-    profile = load_profile(options.profile)
+    profile = load_profile(options.profile or _pick_profile(source, engine))
     with stdout_for_results() as stdout:
         kit = open_kit(
             profile.rewriter,
@@ -95,7 +99,7 @@ def enhance(options: EnhanceOptions) -> None:
     if kit.scope is not None and counts.rows and counts.statuses[Status.OUT_OF_SCOPE] == counts.rows:
         raise InputError(
             f"no request was rewritten: {kit.scope.profile} draws {kit.scope.draws} only, and every row asks for something "
-            "else; choose another profile, such as --profile workstation or --profile remote"
+            f"else; to rewrite real prompts on this machine: {_command_for_small()}"
         )
     if counts.statuses[Status.FAILED]:
         sys.stderr.write(
@@ -103,6 +107,41 @@ def enhance(options: EnhanceOptions) -> None:
             f"{printable(counts.error)}\nto try them again, run the same command again\n"
         )
         raise typer.Exit(3)
+
+
+_LOOKED_AT = 1000
+"""Requests that are looked at to pick a profile."""
+
+
+def _pick_profile(source: InputTable, engine: EngineName) -> str:
+    """The profile if none is named: `mini`, unless it knows none of the first requests and `small` is installed, which is
+    said."""
+    scope = None if engine == "fake" else open_scope(load_profile(_DEFAULT))
+    if scope is None or not load_profile(_REAL).rewriter.model.is_ready():
+        return _DEFAULT
+    requests = (row.request for row in islice(source.rows(), _LOOKED_AT) if isinstance(row, InputRow))
+    if all(scope.words_outside(request) for request in requests):
+        sys.stderr.write(f"profile {_REAL}: {scope.profile} draws {scope.draws} only, and these are other requests\n")
+        return _REAL
+    return _DEFAULT
+
+
+def _command_for_small() -> str:
+    """What to type to have the same file rewritten by `small`."""
+    again = shlex.join(["redraft", *_without_profile(sys.argv[1:]), "--profile", _REAL])
+    return again if load_profile(_REAL).rewriter.model.is_ready() else f"redraft get {_REAL} && {again}"
+
+
+def _without_profile(arguments: Sequence[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument.startswith("--profile="):
+            skip = False
+        elif argument == "--profile":
+            skip = True
+        else:
+            kept.append(argument)
+    return kept
 
 
 def _rewrite(options: EnhanceOptions, source: InputTable, plan: BatchPlan, *, kit: Kit, maker: Maker) -> Counts:

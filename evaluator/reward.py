@@ -253,6 +253,7 @@ def open_evaluator(
     profile: Profile, listing: ChatModel | None = None, *, detect_language: DetectLanguage | None = None
 ) -> tuple[CoveredChecklists, Reward]:
     """Checklist maker and reward of `profile`. Arguments and errors are those of `open_checklists`."""
+    profile.need_judge()  # said before a model is looked for
     builder = open_checklists(profile, listing, detect_language=detect_language)
     return builder, open_reward(profile)
 

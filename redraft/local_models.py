@@ -18,7 +18,6 @@ from PIL import Image
 
 from redraft.chat import choice_ids
 from redraft.errors import BackendError, ModelMissing, RedraftError, one_line
-from redraft.extras import require
 from redraft.profiles import ModelConfig, adapter_folder, model_place
 
 if TYPE_CHECKING:
@@ -186,7 +185,6 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
 def _with_adapter(model: Any, adapter: str) -> Any:
     """`model` with the LoRA adapter merged into its weights: it then runs as fast as without."""
     folder = adapter_folder(adapter)
-    require("lora", "this profile puts an adapter on a language model")
     from peft import PeftModel
 
     try:

@@ -28,7 +28,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from redraft.errors import ConfigError, InputError, ModelMissing
+from redraft.errors import ConfigError, InputError, ModelMissing, UsageError
+from redraft.extras import require
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
 from redraft.secrets import SHORTEST, is_stand_in, remember, scrub
@@ -171,10 +172,23 @@ class ModelConfig(_Section):
         return self.model if self.adapter is None else f"{self.model} + {self.adapter}"
 
     def check_places(self) -> None:
-        """Raises ModelMissing or NotFetched if the model or its adapter is not where the profile says."""
+        """Raises ModelMissing or NotFetched if the model or its adapter is not where the profile says, MissingExtra if what
+        merges an adapter is not installed."""
         model_place(self.model)
         if self.adapter is not None:
             adapter_folder(self.adapter)
+            require("lora", "this profile puts an adapter on a language model")
+
+    def is_ready(self) -> bool:
+        """Whether it can be opened: a model of this process has its weights and what runs them; of a server nothing is
+        known."""
+        try:
+            if self.kind == "transformers":
+                require("local", "a model in this process")
+                self.check_places()
+        except (UsageError, ModelMissing):
+            return False
+        return True
 
 
 class RewriterConfig(_Section):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.serve.settings import ServerSettings, read_bounds, read_tokens
 from redraft.errors import InputError, RedraftError, printable
 from redraft.extras import require
+from redraft.profiles import load_profile
 from redraft.signals import handle_signals
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def settings_from(
 def serve(settings: ServerSettings) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises RedraftError if it cannot begin."""
     require("serve", "this is a server")
+    profiles = [load_profile(name) for name in settings.profiles]
+    if not any("draw" in profile.abilities() for profile in profiles):
+        profiles[0].need_generator()  # the page draws; an MCP server may only rewrite
+        profiles[0].need_judge()
     from agent.serve.metrics import set_up_logs
 
     set_up_logs(with_prompts=settings.log_prompts)

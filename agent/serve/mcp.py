@@ -234,12 +234,12 @@ async def _picture(service: Service, who: str, text: str) -> PILImage.Image:
 
 def _instructions(service: Service) -> str:
     """What the tools are for, and what each profile draws."""
-    described = [info for info in service.profiles() if info.description]
+    described = [info for info in [*service.profiles(), *service.rewriters()] if info.description]
     return _INSTRUCTIONS + "".join(f" Profile {info.name}: {info.description}" for info in described)
 
 
 def _profile(service: Service, name: str | None) -> dict[str, str]:
-    info = service.served(name).info()
+    info = service.info(name)
     return {"name": info.name, "description": info.description}
 
 

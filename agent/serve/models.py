@@ -15,7 +15,10 @@ from agent.serve.wire import ProfileInfo
 from editors.backend import ImageBackend
 from redraft.chat import ChatModel, ChatReply, ChatRequest, open_chat
 from redraft.limits import Limits
-from redraft.profiles import Profile, load_profile
+from redraft.profiles import Profile
+from redraft.scope import Scope, open_scope
+from rewriter.cot import CoTRewriter
+from rewriter.types import Rewriter
 
 _THREADS = 64
 """Runs that draw, or wait to, at once. They wait in threads; local models have one worker each all the same."""
@@ -44,6 +47,33 @@ class Metered:
 
 
 @dataclass(frozen=True)
+class ServedRewriter:
+    """A profile that only rewrites: clients may have it enhance a request, and nothing else."""
+
+    profile: Profile
+    rewriter: Rewriter
+    calls: CallLimit
+    scope: Scope | None = None
+
+    @classmethod
+    def open(cls, profile: Profile, metrics: Metrics) -> ServedRewriter:
+        """Raises ConfigError, and ModelMissing if its weights are not in their place."""
+        config = profile.rewriter
+        chat = Metered(open_chat(config.model), metrics)
+        most = _CALLS if config.model.server is None else config.model.server.concurrency
+        return cls(profile, CoTRewriter(chat, config), CallLimit(most), open_scope(profile))
+
+    def info(self) -> ProfileInfo:
+        profile = self.profile
+        return ProfileInfo(
+            name=profile.name,
+            description=profile.description,
+            can_edit=False,
+            limits=client_limits(profile.limits),
+        )
+
+
+@dataclass(frozen=True)
 class Served:
     """A profile and its models. Local image models draw by way of a queue; those on servers draw several runs at once,
     as many as their `concurrency`."""
@@ -56,9 +86,8 @@ class Served:
     editing: RenderQueue | None
 
     @classmethod
-    def open(cls, name: str, metrics: Metrics) -> Served:
+    def open(cls, profile: Profile, metrics: Metrics) -> Served:
         """Raises ConfigError and ModelMissing as `open_models` does."""
-        profile = load_profile(name)
         return cls.of(
             profile.name,
             open_models(profile, lambda config: Metered(open_chat(config), metrics)),

@@ -21,7 +21,7 @@ from agent.serve.errors import Busy, Draining, NotFound, TooMany
 from agent.serve.events import Broker, describe_entry, describe_picture
 from agent.serve.files import ClientFiles, new_id
 from agent.serve.metrics import Metrics, log
-from agent.serve.models import Served
+from agent.serve.models import Served, ServedRewriter
 from agent.serve.pictures import PictureReader
 from agent.serve.runs import Drawings, Runs
 from agent.serve.settings import ServerSettings
@@ -43,6 +43,7 @@ from redraft.errors import InputError, RedraftError
 from redraft.images import ImageStore, fit_mask, is_digest
 from redraft.journal import Occupied
 from redraft.limits import CLIENT_LIMITS, Limits
+from redraft.profiles import load_profile
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
 
@@ -70,6 +71,7 @@ class Service:
         self.ready = False
         self._given = None if models is None else tuple(models)
         self._models: dict[str, Served] = {}
+        self._rewriters: dict[str, ServedRewriter] = {}
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Service:
@@ -93,13 +95,18 @@ class Service:
         stack.push_async_callback(self.database.close)
         self.runs = Runs(self.database, self.settings.data)
         if self._given is None:
-            opened = [await asyncio.to_thread(Served.open, name, self.metrics) for name in self.settings.profiles]
+            opened = []
+            for profile in map(load_profile, self.settings.profiles):
+                if "draw" in profile.abilities():
+                    opened.append(await asyncio.to_thread(Served.open, profile, self.metrics))
+                else:
+                    self._rewriters[profile.name] = await asyncio.to_thread(ServedRewriter.open, profile, self.metrics)
         else:
             opened = list(self._given)
         for served in opened:
             stack.callback(served.close)
             self._models[served.name] = served
-        self.default = opened[0].name
+        self.default = next(iter(self._models or self._rewriters))
         self.broker = Broker(self.database, None if url is None else _POLL_S)
         self.turns = TurnWorker(self)
         m = self.metrics
@@ -115,6 +122,9 @@ class Service:
         """Loads the models; `ready` from then on. Raises BackendError."""
         for served in self._models.values():
             await served.warm()
+        for alone in self._rewriters.values():
+            if alone.profile.rewriter.model.kind == "transformers":
+                await alone.rewriter("a circle", n=1)
         self.ready = True
 
     async def drain(self) -> None:
@@ -138,11 +148,23 @@ class Service:
         return [served.info() for served in self._models.values()]
 
     def served(self, profile: str | None) -> Served:
-        """Raises InputError for a profile that this server does not serve."""
-        served = self._models.get(profile or self.default)
-        if served is None:
-            raise InputError(f"there is no profile {profile!r} here; there are: {', '.join(self._models)}")
-        return served
+        """Raises InputError for a profile that this server does not serve, ConfigError for one that only rewrites."""
+        name = profile or self.default
+        served = self._models.get(name)
+        if served is not None:
+            return served
+        if name in self._rewriters:
+            self._rewriters[name].profile.need_generator()
+        raise InputError(f"there is no profile {profile!r} here; there are: {', '.join(self._models)}")
+
+    def info(self, profile: str | None) -> ProfileInfo:
+        """What there is to know of a profile, also of one that only rewrites. Raises InputError."""
+        rewriter = self._rewriters.get(profile or self.default)
+        return self.served(profile).info() if rewriter is None else rewriter.info()
+
+    def rewriters(self) -> list[ProfileInfo]:
+        """The profiles that only rewrite."""
+        return [rewriter.info() for rewriter in self._rewriters.values()]
 
     def limits(self, profile: str | None, changes: LimitChanges) -> Limits:
         """The profile's limits, changed, and within the server's bounds. Raises InputError for more than these."""
@@ -380,7 +402,8 @@ class Service:
         del client
         request = clean_request(request, self.bounds.max_prompt)
         self.require_open()
-        models = self.served(profile).models
+        alone = self._rewriters.get(profile or self.default)
+        models = self.served(profile).models if alone is None else alone
         outside = () if models.scope is None else models.scope.words_outside(request)
         if models.scope is not None and outside:
             return Rewrite(request, findings=(f"scope: {models.scope.warn(outside)}",), fallback=True)

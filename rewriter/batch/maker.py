@@ -84,9 +84,9 @@ def open_kit(
 
     Raises ConfigError if a setting cannot be used, ModelMissing if a model folder is not there.
     """
+    opened = open_engine(config.model, engine, concurrency) if isinstance(engine, str) else engine
     chosen = target if isinstance(target, Target) else pick_target(config, target)
     asking = Asking.of(config, chosen)
-    opened = open_engine(config.model, engine, concurrency) if isinstance(engine, str) else engine
     reviews = ReviewPool(asking.rules, workers)
     rewriter = CoTRewriter(opened, config, target=chosen, reviewer=reviews)
     settings = settings_of(asking, opened.name, n) | ({} if scope is None else {"scope": scope.describe()})

@@ -16,7 +16,8 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from agent.serve.mcp import create_mcp
-from agent.serve.settings import Bounds
+from agent.serve.service import Service
+from agent.serve.settings import Bounds, ServerSettings
 from agent.testing import drawn_from, paint
 from editors.backend import ImageTask
 from editors.testing import FakeBackend
@@ -160,3 +161,30 @@ async def test_over_stdin_and_stdout(tmp_path: Path) -> None:
             )
             assert judged.structured_content["score"] == pytest.approx(drawn.structured_content["score"], abs=0.02)
     assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+REWRITES = """
+description = "Rewrites cut-outs."
+[scope]
+use = "mini.world.scope:CutoutScope"
+draws = "paper cut-outs"
+[rewriter]
+style = "package:mini/rewriter/style"
+target = "package:mini/rewriter/target.toml"
+max_tokens = 320
+model = { kind = "transformers", model = "package:mini/weights/rewriter", local = { device = "cpu" } }
+"""
+
+
+@pytest.mark.integration
+async def test_a_profile_that_only_rewrites_enhances_and_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "rewrites.toml").write_text(REWRITES)
+    settings = ServerSettings(profiles=(str(tmp_path / "rewrites.toml"),), data=tmp_path / "served")
+    async with Service(settings) as service, Client(create_mcp(service)) as client:
+        made = await client.call_tool("enhance", {"request": "two tiny crimson stars above a big blue disc"})
+        drawn = await client.call_tool("draw", {"request": "a star"})
+    assert not made.is_error
+    assert made.structured_content["profile"] == {"name": "rewrites", "description": "Rewrites cut-outs."}
+    assert "star" in text_of(made)
+    assert drawn.is_error
+    assert "no [generator]" in text_of(drawn)
