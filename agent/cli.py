@@ -395,6 +395,23 @@ def export(
 
 
 @app.command()
+def doctor(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Built-in profile or path to a .toml file.")],
+    draws: Annotated[
+        bool | None,
+        typer.Option(
+            "--draw/--no-draw", help="Whether to draw a tiny picture at the end; not if a server may charge for it."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a profile on this machine: packages, keys, weights, memory, servers, a tiny draw. Each fault names its mend."""
+    from agent.doctor import doctor as run
+
+    run(profile, draws=draws, as_json=as_json)
+
+
+@app.command()
 def profiles() -> None:
     """List the profiles that come with redraft."""
     from agent.commands import profiles as run

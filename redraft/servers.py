@@ -287,3 +287,20 @@ def explain_refusal(status: int, detail: str, api_key_env: str | None) -> str:
 def is_passing(status: int) -> bool:
     """Whether an error of that status may be gone at the next try."""
     return status in (408, 409, 429) or status >= 500
+
+
+_LISTING_S = 5.0
+
+
+def list_models(server: ServerConfig) -> tuple[str, ...]:
+    """The names under which a server serves its models, by one GET within five seconds. Raises ConfigError if its key is not in
+    the environment, ServerError if it cannot be reached or refuses."""
+    import openai
+
+    quick = server.model_copy(update={"timeout_s": min(_LISTING_S, server.timeout_s), "max_retries": 0})
+    client = ServerClient(quick, "a server", 1 << 24)
+    with client.open(lambda: False) as opened:
+        try:
+            return tuple(str(model.id) for model in opened.models.list())
+        except (openai.OpenAIError, BackendError) as error:
+            raise client.map_error(error) from None

@@ -46,7 +46,7 @@ def test_enhance_keeps_what_is_out_of_scope_and_refuses_a_file_of_nothing_else(t
     source.write_text("a panda\nein Hund im Schnee\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["enhance", str(source), str(out), "--profile", "mini", "--json"])
     assert isinstance(result.exception, InputError)  # the command line makes it exit code 2
-    assert "--profile workstation" in str(result.exception)
+    assert "--profile small" in str(result.exception)
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [(row["prompt"], row["status"]) for row in rows] == [
         ("a panda", "out_of_scope"), ("ein Hund im Schnee", "out_of_scope"),
