@@ -286,7 +286,6 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
         "seed": result.seed,
         "trace": str(result.trace),
         "checks": [] if best is None else best.report.check_rows(),
-        "readings": {} if best is None else best.report.reading_rows(),
         "attempts": [
             {
                 "round": attempt.round,
@@ -300,6 +299,7 @@ def drawn_json(result: RunResult) -> dict[str, Any]:
             }
             for attempt, path in zip(result.attempts, result.images, strict=True)
         ],
+        "readings": {} if best is None else best.report.reading_rows(),
     }
 
 

@@ -111,6 +111,8 @@ class Reward:
 
         All calls end before the first error is raised, so that what `seen` was given is kept.
         """
+        if not shots:
+            return []
         absolute = [criterion for criterion, _ in self.criteria if criterion.absolute]
         together = {
             criterion.name: asyncio.ensure_future(self._read(criterion, case, shots, calls))

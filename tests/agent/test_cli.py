@@ -54,7 +54,7 @@ def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, mod
     assert [attempt["prompt"] for attempt in result["attempts"]] == [ASK, POOR, FINE, FINE]
     assert list(result) == [
         "run", "stop", "score", "accepted", "unchecked", "warnings", "request", "prompt", "image", "rounds", "images",
-        "seed", "trace", "checks", "attempts",
+        "seed", "trace", "checks", "attempts", "readings",
     ]  # fmt: skip
     assert set(result["attempts"][0]) == {"round", "kind", "prompt", "seed", "score", "image", "parent", "draft"}
     assert [check["question"] for check in result["checks"]] == list(server.questions)
@@ -252,7 +252,8 @@ def test_judge(tmp_path: Path, model_server: Serve) -> None:
     assert (result["failed"], result["score"]) == (0, pytest.approx(0.98, abs=1e-3))
     assert [check["question"] for check in result["checks"]] == list(server.questions)
     assert set(result["checks"][0]) == {"key_point", "question", "outcome", "p", "by", "reason"}
-    assert set(result) == {"score", "failed", "unchecked", "checks"}
+    assert set(result) == {"score", "failed", "unchecked", "checks", "readings"}
+    assert result["readings"]["checks"]["value"] == result["score"]
 
 
 def test_judge_with_its_server_down(tmp_path: Path, model_server: Serve) -> None:
