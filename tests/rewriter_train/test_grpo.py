@@ -300,6 +300,7 @@ def test_two_steps_with_three_criteria_one_of_which_sees_the_group(
         "temperature": 0.7,
         "combine": "log_tamed",
         "part_weights": [1.0, 0.1, 0.2],
+        "images_per_rewrite": 2,
         "save_steps": 1,
     }
     _write(config, settings)
