@@ -3,6 +3,7 @@
     redraft eval trust --variant partiprompts --data PartiPrompts.tsv
     redraft eval trust --variant held-out
     redraft eval trust --variant outside
+    redraft eval trust --variant outside-2
     redraft eval trust --variant edits
 
 On `mini`, whose truth the pixel oracle knows. The system under test sees the request alone; the oracle only reports.
@@ -50,7 +51,7 @@ from rewriter.batch.run import BatchPlan
 from rewriter.request import clean_request
 
 Advance = Callable[[str], None]
-DRAWN = {"partiprompts": 50, "held-out": 150, "outside": 60, "edits": 40}
+DRAWN = {"partiprompts": 50, "held-out": 150, "outside": 60, "outside-2": 60, "edits": 40}
 """Requests that are drawn; of PartiPrompts and the held-out ones a seeded sample."""
 PROMPTS = 1000
 """Held-out prompts whose checklists are looked at."""
@@ -61,22 +62,26 @@ _A_DAY = 86_400.0
 @dataclass(frozen=True, kw_only=True)
 class OutsideRequest:
     """A request in words outside the suite's grammar. `must`: questions that a picture of it answers with yes;
-    `cannot`: words of it for what the world cannot hold, or cannot be asked about."""
+    `cannot`: words of it for what the world cannot hold, or cannot be asked about. `sample`: the first was there before the last
+    rules were written, the second came after them."""
 
     kind: str
     says: str
+    sample: int = 1
     must: tuple[str, ...]
     cannot: tuple[str, ...] = ()
 
 
-def load_outside_requests() -> tuple[OutsideRequest, ...]:
-    """The requests of trust_requests.toml, in its order."""
+def load_outside_requests(sample: int = 1) -> tuple[OutsideRequest, ...]:
+    """The requests of a sample in trust_requests.toml, in its order."""
     file = resources.files("eval_suites") / "benchmarks" / "trust_requests.toml"
     rows = tomllib.loads(file.read_text(encoding="utf-8"))["request"]
-    return tuple(
-        OutsideRequest(kind=row["kind"], says=row["says"], must=tuple(row["must"]), cannot=tuple(row.get("cannot", ())))
-        for row in rows
-    )
+    requests = (OutsideRequest(**{name: _freeze(value) for name, value in row.items()}) for row in rows)
+    return tuple(request for request in requests if request.sample == sample)
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass
@@ -252,9 +257,9 @@ def _sayings(question: str) -> set[str]:
     return {question, str(Query(inverse or query.kind, query.other, query.noun))}
 
 
-async def measure_outside(bench: TrustBench, count: int, advance: Advance) -> dict[str, Any]:
+async def measure_outside(bench: TrustBench, sample: int, count: int, advance: Advance) -> dict[str, Any]:
     """Requests about cut-outs in other wordings: a part that a picture lacks, or that cannot be told, is never accepted."""
-    chosen = load_outside_requests()[:count]
+    chosen = load_outside_requests(sample)[:count]
     made = await _gather(advance, "checks", [bench.checks(one.says) for one in chosen])
     runs = await _gather(advance, "draw", [bench.draw(one.says) for one in chosen])
     rows = []
@@ -306,7 +311,13 @@ def _edit_right(edit: OrdinaryEdit, bench: TrustBench, run: Mapping[str, Any]) -
 
 
 def sections(figures: Mapping[str, Any]) -> list[Section]:
-    part = {"partiprompts": _partiprompts, "held-out": _held_out, "outside": _outside, "edits": _edits}
+    part = {
+        "partiprompts": _partiprompts,
+        "held-out": _held_out,
+        "outside": _outside,
+        "outside-2": _outside,
+        "edits": _edits,
+    }
     rows = part[figures["part"]](figures)
     return [Section(figures["part"], figures["text"], Table(["", ""], rows))]
 
@@ -403,7 +414,8 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
         measures: dict[str, Callable[[Advance], Coroutine[Any, Any, dict[str, Any]]]] = {
             "partiprompts": lambda advance: measure_partiprompts(bench, requests, drawn, advance),
             "held-out": lambda advance: measure_held_out(bench, PROMPTS, drawn, advance),
-            "outside": lambda advance: measure_outside(bench, drawn, advance),
+            "outside": lambda advance: measure_outside(bench, 1, drawn, advance),
+            "outside-2": lambda advance: measure_outside(bench, 2, drawn, advance),
             "edits": lambda advance: measure_edits(bench, drawn, advance),
         }
         try:
@@ -426,6 +438,6 @@ SUITE = TableSuite(
     measure="What the mini profile accepts though nobody checked it, and what of a request is lost in silence; not a "
     "published benchmark.",
     work=work,
-    variants=("held-out", "partiprompts", "outside", "edits"),
+    variants=("held-out", "partiprompts", "outside", "outside-2", "edits"),
     takes=("data", "seed", "tables"),
 )

@@ -21,8 +21,9 @@ def measure(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str)
     return figures
 
 
-def test_there_are_sixty_requests_of_ten_kinds_and_what_they_must_show_can_be_asked() -> None:
-    requests = load_outside_requests()
+@pytest.mark.parametrize("sample", [1, 2])
+def test_a_sample_has_sixty_requests_of_ten_kinds_and_what_they_must_show_can_be_asked(sample: int) -> None:
+    requests = load_outside_requests(sample)
     assert len({request.says for request in requests}) == 60
     assert set(Counter(request.kind for request in requests).values()) == {6}
     for request in requests:
