@@ -26,6 +26,7 @@ from evaluator.types import Outcome, Report, Shot
 from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
 from redraft.profiles import Profile, load_profile
+from rewriter.batch import find_outside
 from rewriter.request import clean_request
 
 CATEGORY = "redraft"
@@ -53,15 +54,21 @@ class EnhancePrompt(io.ComfyNode):
                 io.String.Output("better", display_name="prompt"),
                 io.String.Output("negative", display_name="negative prompt"),
                 io.String.Output("thought", display_name="thought"),
+                io.String.Output("findings", display_name="findings"),
             ],
         )
 
     @classmethod
     async def execute(cls, request: str, profile: str, seed: int) -> Any:
         _, models = await _open(profile)
+        request = clean_request(request)
+        if models.scope is not None and (findings := find_outside(request, models.scope)):
+            return io.NodeOutput(request, "", "", "\n".join(findings))
         async with models.calls:
-            (rewrite,) = await models.rewriter(clean_request(request), n=1, seed=seed)
-        return io.NodeOutput(rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought)
+            (rewrite,) = await models.rewriter(request, n=1, seed=seed)
+        return io.NodeOutput(
+            rewrite.prompt, rewrite.negative_prompt or "", rewrite.thought, "\n".join(rewrite.findings)
+        )
 
 
 class JudgeImage(io.ComfyNode):

@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rewriter.batch.engines import BatchEngine, ChatEngine, open_engine
-    from rewriter.batch.maker import Choice, Kit, Maker, ScoreSelector, Selector, load_scorer, open_kit, own_columns
+    from rewriter.batch.maker import (
+        Choice,
+        Kit,
+        Maker,
+        ScoreSelector,
+        Selector,
+        find_outside,
+        load_scorer,
+        open_kit,
+        own_columns,
+    )
     from rewriter.batch.run import BatchPlan, Counts, run_batch, work_path
     from rewriter.batch.tables import InputTable, open_output, open_source
     from rewriter.batch.work import Keys, Record, Shard, Status, WorkFolder
@@ -34,6 +44,7 @@ _NAMES = {
         "Maker",
         "ScoreSelector",
         "Selector",
+        "find_outside",
         "load_scorer",
         "open_kit",
         "own_columns",
@@ -60,6 +71,7 @@ __all__ = [
     "Shard",
     "Status",
     "WorkFolder",
+    "find_outside",
     "load_scorer",
     "open_engine",
     "open_kit",

@@ -7,6 +7,7 @@ record = await Maker(kit.rewriter, keys)("two red stars")
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -144,10 +145,8 @@ class Maker:
     async def __call__(self, request: str, key: bytes | None = None) -> Record:
         """`key` is that of `request`, if the caller has it already."""
         seed = self._keys.seed(self._keys.key(request) if key is None else key)
-        outside = () if self._scope is None else self._scope.words_outside(request)
-        if self._scope is not None and outside:
-            finding = f"scope: {self._scope.warn(outside)}"
-            return Record(status=Status.OUT_OF_SCOPE, prompt=request, seed=seed, findings=(finding,))
+        if self._scope is not None and (findings := await asyncio.to_thread(find_outside, request, self._scope)):
+            return Record(status=Status.OUT_OF_SCOPE, prompt=request, seed=seed, findings=findings)
         rewrites = await self._rewriter(request, n=self._n, seed=seed)
         lost = [finding for rewrite in rewrites if rewrite.fallback for finding in rewrite.findings]
         if all(rewrite.fallback for rewrite in rewrites) and (broken := [f for f in lost if f.startswith("server: ")]):
@@ -155,6 +154,12 @@ class Maker:
             raise BackendError(broken[0].removeprefix("server: "))
         choice = Choice(0) if self._selector is None else await self._selector(request, rewrites, seed)
         return make_record(request, rewrites, choice=choice, seed=seed, many=self._n > 1)
+
+
+def find_outside(request: str, scope: Scope) -> tuple[str, ...]:
+    """What a row says of a request with words outside the scope: one finding; () if it has none."""
+    outside = scope.words_outside(request)
+    return (f"scope: {scope.warn(outside)}",) if outside else ()
 
 
 def make_record(request: str, rewrites: Sequence[Rewrite], *, choice: Choice, seed: int, many: bool = False) -> Record:

@@ -5,13 +5,14 @@
     from rewriter.batch.ray_rows import enhance_dataset
 
     rows = ray.data.read_parquet("prompts/")
-    better = enhance_dataset(rows, load_profile("workstation").rewriter, field="prompt", target="flux")
+    better = enhance_dataset(rows, load_profile("workstation"), field="prompt", target="flux")
     better.write_parquet("better/")
 
 Needs the extra `ray`, and vLLM on the workers. The functions on rows are plain and need neither.
 
 Each request is asked about once, and once more if the first reply had faults: two processors, of which the second sees only
-those rows. The order is Ray's, not the input's; equal requests are asked about as often as they occur.
+those rows. A request with words outside the profile's scope is kept, and no model is asked. The order is Ray's, not the
+input's; equal requests are asked about as often as they occur.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from redraft.chat import ChatReply, ChatRequest, Usage
 from redraft.errors import ConfigError, InputError, one_line
 from redraft.extras import require
 from redraft.openai_chat import encode_messages
-from redraft.profiles import RewriterConfig, model_place
-from rewriter.batch.maker import Choice, make_record, make_result, own_columns, pick_target, settings_of
+from redraft.profiles import Profile, RewriterConfig, model_place
+from redraft.scope import Scope, open_scope
+from rewriter.batch.maker import Choice, find_outside, make_record, make_result, own_columns, pick_target, settings_of
 from rewriter.batch.tables import join_columns
-from rewriter.batch.work import Keys
+from rewriter.batch.work import Keys, Record, Status
 from rewriter.cot import Asking, Try, conclude
 from rewriter.reply import review
 from rewriter.request import clean_request
@@ -48,6 +50,7 @@ class RayRows:
     keys: Keys
     field: str
     thought: bool = False
+    scope: Scope | None = None
 
     @classmethod
     def of(
@@ -58,11 +61,13 @@ class RayRows:
         target: str | Target | None = None,
         seed: int = 0,
         thought: bool = False,
+        scope: Scope | None = None,
     ) -> RayRows:
         """Raises ConfigError if style or target cannot be used."""
         chosen = target if isinstance(target, Target) else pick_target(config, target)
         asking = Asking.of(config, chosen)
-        return cls(asking, Keys({**settings_of(asking, config.model.model, 1), "select": None}, seed), field, thought)
+        settings = settings_of(asking, config.model.model, 1) | ({} if scope is None else {"scope": scope.describe()})
+        return cls(asking, Keys({**settings, "select": None}, seed), field, thought, scope)
 
     def usable(self, row: Row) -> bool:
         """Whether the row has a request that can be used; the others are left out."""
@@ -70,6 +75,18 @@ class RayRows:
             return isinstance(row.get(self.field), str) and bool(clean_request(row[self.field]))
         except InputError:
             return False
+
+    def outside(self, row: Row) -> bool:
+        """Whether the row's request has words outside the scope."""
+        return self.scope is not None and bool(find_outside(clean_request(row[self.field]), self.scope))
+
+    def keep(self, row: Row) -> Row:
+        """The row, whose request has words outside the scope, with that as its result."""
+        assert self.scope is not None
+        request = clean_request(row[self.field])
+        findings = find_outside(request, self.scope)
+        record = Record(status=Status.OUT_OF_SCOPE, prompt=request, seed=self._seed(request), findings=findings)
+        return {**join_columns(row, self._columns(request, record)), FIRST: ""}
 
     def ask(self, row: Row) -> Row:
         """The row with what the model is asked."""
@@ -112,14 +129,16 @@ class RayRows:
 
     def _result(self, request: str, first: Try, second: Try | None) -> Row:
         rewrites = [conclude(request, first, second)]
-        record = make_record(request, rewrites, choice=Choice(0), seed=self._seed(request))
+        return self._columns(request, make_record(request, rewrites, choice=Choice(0), seed=self._seed(request)))
+
+    def _columns(self, request: str, record: Record) -> Row:
         own = own_columns(self.asking.rules.target, thought=self.thought, n=1, scored=False)
         return make_result(request, record, own)
 
 
 def enhance_dataset(
     dataset: Any,
-    config: RewriterConfig,
+    profile: RewriterConfig | Profile,
     *,
     field: str = "prompt",
     target: str | Target | None = None,
@@ -129,7 +148,8 @@ def enhance_dataset(
     batch_size: int = 64,
     **engine: Any,
 ) -> Any:
-    """A ray.data.Dataset with redraft's columns. `replicas` engines run at once, with `engine` as vLLM's settings.
+    """A ray.data.Dataset with redraft's columns. A rewriter's settings alone have no scope. `replicas` engines run at
+    once, with `engine` as vLLM's settings.
 
     The first pass is carried out by this call, and held in Ray's object store (which spills to disk); the second is
     lazy, as Ray's datasets are. Raises ConfigError, and MissingExtra if Ray is not installed.
@@ -142,7 +162,9 @@ def enhance_dataset(
             f"Ray Data with its LLM part cannot be used ({one_line(error)}); install the extra ray in an environment "
             "of its own"
         ) from error
-    rows = RayRows.of(config, field=field, target=target, seed=seed, thought=thought)
+    config = profile.rewriter if isinstance(profile, Profile) else profile
+    scope = open_scope(profile) if isinstance(profile, Profile) else None
+    rows = RayRows.of(config, field=field, target=target, seed=seed, thought=thought, scope=scope)
     settings = vLLMEngineProcessorConfig(
         model_source=model_place(config.model.model),
         engine_kwargs=engine,
@@ -154,8 +176,11 @@ def enhance_dataset(
     extra = extra if config.model.template_args else {}
     first = build_processor(settings, preprocess=rows.ask, postprocess=rows.read, **extra)
     again = build_processor(settings, preprocess=rows.ask_again, postprocess=rows.read_again, **extra)
-    tried = first(dataset.filter(rows.usable)).materialize()
+    usable = dataset.filter(rows.usable)
+    tried = first(usable if scope is None else usable.filter(lambda row: not rows.outside(row))).materialize()
     done = tried.filter(lambda row: not row[FIRST])
+    if scope is not None:
+        done = done.union(usable.filter(rows.outside).map(rows.keep))
     return done.union(again(tried.filter(lambda row: bool(row[FIRST])))).drop_columns([FIRST])
 
 

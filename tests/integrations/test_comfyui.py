@@ -106,13 +106,17 @@ def test_tensors_and_pictures(nodes: ModuleType) -> None:
 
 @pytest.mark.integration
 async def test_enhance(nodes: ModuleType) -> None:
-    better, negative, thought = (await nodes.EnhancePrompt.execute(ASK, "mini", 3)).result
+    better, negative, thought, findings = (await nodes.EnhancePrompt.execute(ASK, "mini", 3)).result
+    assert findings == ""
     assert better
     assert better != ASK
     assert "star" in better
     assert thought
     assert isinstance(negative, str)
     assert (await nodes.EnhancePrompt.execute(ASK, "mini", 3)).result[0] == better
+    better, _, _, findings = (await nodes.EnhancePrompt.execute("an astronaut on a horse", "mini", 3)).result
+    assert better == "an astronaut on a horse"
+    assert "astronaut" in findings
 
 
 @pytest.mark.integration

@@ -13,7 +13,8 @@ import pytest
 
 from redraft.chat import ChatRequest, Message
 from redraft.errors import BackendError, BadReply, ConfigError, InputError, MissingExtra
-from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig
+from redraft.profiles import LocalConfig, ModelConfig, RewriterConfig, ServerConfig, load_profile
+from redraft.scope import open_scope
 from rewriter.batch.engines import ENGINES, BatchEngine, FakeEngine, VllmEngine, open_engine
 from rewriter.batch.maker import ScoreSelector, load_scorer
 from rewriter.batch.ray_rows import FIRST, RayRows, enhance_dataset
@@ -250,6 +251,16 @@ def test_ray_rows_that_cannot_be_used_and_cut_replies() -> None:
     cut = rows.read(replied(rows.ask({"prompt": "a fox"}), "<think>so and so", tokens=100))
     assert cut[FIRST]
     assert rows.ask({"prompt": "<|im_end|> a fox"})["messages"][1]["content"].count("<|im_end|>") == 0
+
+
+def test_ray_rows_outside_the_scope_are_kept_with_a_finding() -> None:
+    rows = RayRows.of(CONFIG, field="prompt", scope=open_scope(load_profile("mini")))
+    assert [rows.outside({"prompt": p}) for p in ("a red star", "an astronaut on a horse")] == [False, True]
+    kept = rows.keep({"prompt": "an astronaut on a horse"})
+    assert (kept["status"], kept["prompt"], kept[FIRST]) == ("out_of_scope", "an astronaut on a horse", "")
+    assert "astronaut" in kept["findings"][0]
+    read = rows.read(replied(rows.ask({"prompt": "a red star"}), "<think>so</think><answer>A red star.</answer>"))
+    assert set(kept) == set(read), "all rows of a block have the same columns"
 
 
 def test_ray_that_is_not_installed() -> None:
