@@ -324,6 +324,8 @@ class Run:
         best = decision.best
         names = self.models.names
         checklist = log.checklist or RequestChecks(())
+        # The journal has those of the checklist, also for a process that came after them.
+        warnings = list(dict.fromkeys((*checklist.warnings, *self._warnings)))
         files = tuple(self.folder.picture(n, attempt) for n, attempt in enumerate(attempts, start=1))
         if best is not None:
             picture = context.store.get(attempts[best].image)
@@ -341,7 +343,7 @@ class Run:
             error=error,
             elapsed_s=elapsed,
             names=names,
-            warnings=self._warnings,
+            warnings=warnings,
         )
         self.folder.write_record(record)
         self._record = record
@@ -350,7 +352,7 @@ class Run:
             folder=self.folder.path,
             request=self.request,
             seed=self.seed,
-            warnings=tuple(self._warnings),
+            warnings=tuple(warnings),
             limits=self.limits,
             stop=stop,
             why=decision.why,

@@ -426,7 +426,8 @@ class TurnWork:
             here = "> " if p.number == self.state.current else "  "
             of = f" of {p.parent}" if p.parent else ""
             accepted = ", accepted" if p.accepted else ""
-            lines.append(f"{here}{p.number} {p.made}{of}, {_score_text(p)}{accepted}: {p.made_from}")
+            left = f"; nothing checks: {', '.join(p.unchecked)}" if p.unchecked else ""
+            lines.append(f"{here}{p.number} {p.made}{of}, {_score_text(p)}{accepted}: {p.made_from}{left}")
         lines = lines or ["no pictures yet"]
         if self.own_files:
             lines.append("conversations: " + ", ".join(self.list_others()))

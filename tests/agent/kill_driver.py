@@ -3,7 +3,8 @@
 Run by test_kill.py as a program of its own: `kill_driver.py FOLDER draw|edit|SEARCH STRIDE [CLOCK]`. For every place at
 which a run makes something durable (each fsync) and for every call of a model, a forked child starts a run and sends
 itself SIGKILL there; a second child resumes it. The first line printed is an uninterrupted run. With "edit" it is an edit
-of a given picture in sub-tasks, else a drawing by the strategy of that name; of the places to die each STRIDE-th is tried.
+of a given picture in sub-tasks, with "covered" a drawing whose checklist is held to the request's words, else a drawing by the
+strategy of that name; of the places to die each STRIDE-th is tried.
 The clock of the child that resumes is CLOCK seconds ahead (behind, if negative).
 """
 
@@ -26,6 +27,7 @@ from agent.run import Run
 from agent.testing import CHECKS, fake_models, paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
+from evaluator.checklist import ChecklistResult, CoveredChecklists
 from redraft.journal import Entry, read_journal
 from redraft.limits import Limits, TreeLimits
 from redraft.profiles import SearchConfig
@@ -34,7 +36,10 @@ from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
 EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimits(merge=1, confidence=0.25))
+REQUEST = "three circles"
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
+if MODE == "covered":
+    REQUEST = "three circles and a star in a boat"
 STRIDE = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 CLOCK = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 SEARCHES = {
@@ -64,6 +69,17 @@ class Backend(FakeBackend):
         pictures = super().render(tasks, on_step)
         self._hook("drew")
         return pictures
+
+
+class Writer:
+    """A ChecklistWriter that leaves "boat" out, also when it is asked for it."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    async def build(self, request: str, left_out: Sequence[str] = ()) -> ChecklistResult:
+        self._hook(f"checklist {' '.join(left_out)}")
+        return ChecklistResult(CHECKS)
 
 
 def edit_parts(hook: Hook) -> Models:
@@ -96,6 +112,8 @@ def models(hook: Hook) -> Models:
         return (0.9, (seed % 89) / 100, 0.4)
 
     made = fake_models(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    if MODE == "covered":
+        return replace(made, checklist_maker=CoveredChecklists(Writer(hook), asks_freely=False))
     return replace(made, gallery={"other": Backend(hook)}) if MODE == "gallery" else made
 
 
@@ -129,10 +147,10 @@ def child(folder: Path, die_at: int | None, kind: str) -> int:
     else:
         source = paint(ImageTask("given", 1)) if MODE == "edit" else None
         limits = EDIT_LIMITS if MODE == "edit" else LIMITS
-        search = SearchConfig(n=3) if MODE in ("draw", "edit") else SearchConfig.model_validate(SEARCHES[MODE])
-        session = Run.start(
-            "three circles", models(hook), limits=limits, out=folder, seed=7, source=source, search=search
+        search = (
+            SearchConfig(n=3) if MODE in ("draw", "edit", "covered") else SearchConfig.model_validate(SEARCHES[MODE])
         )
+        session = Run.start(REQUEST, models(hook), limits=limits, out=folder, seed=7, source=source, search=search)
     asyncio.run(work(session))
     return count
 
@@ -180,7 +198,20 @@ def done(folder: Path) -> list[str]:
 def left(folder: Path, kind: str, at: int, finished: list[str]) -> dict[str, object]:
     run = next(path.parent for path in folder.glob("*/run.json"))
     record = json.loads((run / "run.json").read_text())
-    keep = ("request", "seed", "stop", "why", "best", "checklist", "rounds", "attempts", "error")
+    keep = (
+        "request",
+        "seed",
+        "stop",
+        "why",
+        "best",
+        "checklist",
+        "rounds",
+        "attempts",
+        "error",
+        "unchecked",
+        "invented",
+        "warnings",
+    )
     return {
         "kind": kind,
         "at": at,

@@ -19,7 +19,7 @@ BATCH = 2
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
 @pytest.mark.parametrize(
     ("mode", "stride", "images", "clock"),
-    [("draw", 1, 5, 0), ("edit", 5, 7, 0)]
+    [("draw", 1, 5, 0), ("edit", 5, 7, 0), ("covered", 7, 5, 0)]
     + [("draft", 5, 5, 0), ("best_of", 9, 4, 0), ("then", 9, 5, 0), ("evolve", 9, 5, 0), ("gallery", 9, 5, 0)]
     + [("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)]
     + [("edit", 25, 7, clock) for clock in (-3600, 3600)],
@@ -38,6 +38,10 @@ def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, ima
     whole, *killed = (json.loads(line) for line in done.stdout.splitlines())
     assert whole["record"]["stop"] == "budget"
     assert len(whole["record"]["attempts"]) == images
+    if mode == "covered":
+        assert whole["record"]["unchecked"] == ["boat"]
+        assert [check["question"] for check in whole["record"]["invented"]] == ["Is the picture free of squares?"]
+        assert any("boat" in warning for warning in whole["record"]["warnings"])
     kinds = Counter(case["kind"] for case in killed)
     assert kinds["call"] == -(-len(whole["calls"]) // stride), "calls of models were places to die"
     assert kinds["sync"] > 30 / stride, "durable writes were places to die"

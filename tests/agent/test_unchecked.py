@@ -113,6 +113,9 @@ async def test_a_conversation_takes_a_picture_and_does_not_call_it_accepted(tmp_
     view = await Conversation.open(tmp_path, "one", models(), limits=LIMITS, profile=None).view()
     [picture] = view.pictures
     assert (picture.accepted, picture.unchecked) == (False, ("boat",))
+    listed = await chat.turn("/list")
+    assert isinstance(listed, Replied)
+    assert listed.entry.reply.splitlines()[0].endswith("; nothing checks: boat")
     assert describe_picture(picture).unchecked == ["boat"]
 
 

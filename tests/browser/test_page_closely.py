@@ -303,7 +303,11 @@ def test_unchecked_words_and_warnings_stand_under_the_picture(painted: Painted, 
         assert left.locator(".result .badge").inner_text() == "best so far"
 
     is_named()
-    answered(page, 2).get_by_text("no check asks about <i>boat</i>", exact=True).first.wait_for()
+    warned = answered(page, 2).get_by_text("no check asks about <i>boat</i>", exact=True)
+    warned.first.wait_for()
+    answered(page, 2).locator("summary").get_by_text("Trace").click()
+    answered(page, 2).locator(".trace .strip").wait_for()
+    assert warned.count() == 1, "and not once more in the trace"
     say(page, "/accept")
     answered(page, 3).get_by_text("picture 2 is taken; nothing checks: <b>boat</b>, sea", exact=True).wait_for()
     branch(page)  # pictures as the conversation keeps them

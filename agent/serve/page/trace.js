@@ -107,8 +107,9 @@ function frame(run, one) {
       decided && !decided.stop ? h("p", { class: "dim" }, `After round ${one.round} it went on: ${decided.why}.`) : null));
 }
 
-// `chosen`: index of the frame that is looked at, null for the best or latest. Gives the element.
-export function traceOf(run, chosen, choose) {
+// `chosen`: index of the frame that is looked at, null for the best or latest. `said`: whether the warnings stand with the reply. Gives
+// the element.
+export function traceOf(run, chosen, choose, said) {
   const all = frames(run);
   const best = all.findIndex((one) => one.number !== null && one.number === run.best);
   const index = chosen !== null && chosen < all.length ? chosen : best >= 0 ? best : all.length - 1;
@@ -132,7 +133,7 @@ export function traceOf(run, chosen, choose) {
     all.length ? strip : null,
     all.length ? frame(run, all[index]) : null,
     plot(run),
-    run.warnings.map((text) => h("p", { class: "warning" }, text)),
+    said ? null : run.warnings.map((text) => h("p", { class: "warning" }, text)),
     run.why ? h("p", { class: "dim" }, `Stopped: ${run.stop} — ${run.why}.`) : null,
     run.error ? h("p", { class: "warning" }, run.error) : null,
     run.id && run.stop ? h("p", {}, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole trace as a page")) : null);

@@ -139,7 +139,8 @@ export class TurnPart {
     if (!id) return;
     const open = this.open ?? turn.working;
     const counts = run ? counted(run) : "";
-    this.put("trace", [id, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
+    const replied = Boolean(turn.entry && !turn.failed && !turn.waiting);
+    this.put("trace", [id, replied, run && frames(run), run?.best, run?.stop, run?.checks.length, [...(run?.rounds ?? [])], run?.warnings, this.chosen, open], () => {
       const focused = this.parts.trace.querySelector(".strip")?.contains(document.activeElement);
       const toggled = (event) => {
         event.preventDefault();
@@ -151,7 +152,7 @@ export class TurnPart {
         this.chosen = index;
         this.focus = true;
         this.drawTrace();
-      }));
+      }, replied));
       if (open && !run) this.load(id);
       const focus = focused || this.focus;
       this.focus = false;
