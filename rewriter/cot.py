@@ -45,13 +45,13 @@ class Asking:
             target = load_target(config.target)
         style = load_style(config.style)
         if target is not None:
-            if target.notes and style.system is None:
+            if target.notes and style.system is None and not style.settings.forms:
                 raise ConfigError(
                     f"this profile's rewriter was trained for one image model and cannot write for {target.name!r}; leave "
                     "--target out, or choose a profile whose rewriter is a general language model, such as "
                     "--profile workstation or --profile remote"
                 )
-            style = style.with_notes(target.notes)
+            style = style.for_target(target)
         return cls(config, style, Rules.of(style.settings.guard, target))
 
     def keep(self, request: str) -> Rewrite | None:

@@ -4,6 +4,7 @@ rewrite.txt       {{request}}                          asks for a rewrite
 repair.txt        {{request}} {{before}} {{failed}}    asks again, with what was wrong with the picture
 guard_repair.txt  {{request}} {{before}} {{failed}}    asks again, with what the guard found
 system.txt        no placeholder; only with `system = true`
+system_tags.txt   instead of it, for image models that want tags; only if `forms` has "tags"
 style.toml        the settings below
 
 A template may leave placeholders out, except {{request}}. `mini/rewriter/style` is the smallest example.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +23,7 @@ from redraft.errors import ConfigError
 from redraft.templates import fence, fill, fold_text, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
 from rewriter.keep import KeepSettings
+from rewriter.target import Target
 
 _PACKAGE = "rewriter"
 
@@ -32,6 +35,9 @@ class StyleSettings(BaseModel):
 
     system: bool = True
     """Whether there is a system.txt."""
+    forms: tuple[Literal["prose", "tags"], ...] = ()
+    """What a model that was trained for it writes, each asked for by a system message of its own. Such a style reads no
+    notes on image models. () if the model follows notes."""
     fence: bool = True
     """Whether what the user and the model wrote is fenced off from the template's own words."""
     fold: bool = False
@@ -51,6 +57,7 @@ class Style:
     rewrite: str
     repair: str
     guard_repair: str
+    system_tags: str | None = None
 
     def rewrite_messages(self, request: str) -> tuple[Message, ...]:
         """Ask for a rewrite of `request`."""
@@ -63,6 +70,20 @@ class Style:
     def guard_repair_messages(self, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
         """Ask again: the guard refused the rewrite `before` for these reasons."""
         return self._messages(self.guard_repair, request, before, failed)
+
+    def for_target(self, target: Target) -> Style:
+        """The style as it asks for this image model's prompts. Raises ConfigError if it cannot ask for them."""
+        if not self.settings.forms:
+            return self.with_notes(target.notes)
+        return self.for_form("tags" if target.form == "tags" else "prose")
+
+    def for_form(self, form: str) -> Style:
+        """The style as it asks for prose or tags. Raises ConfigError if its model writes no such thing."""
+        if form not in self.settings.forms:
+            raise ConfigError(
+                f"this rewriter writes {' and '.join(self.settings.forms) or 'what notes say'}, not {form!r}"
+            )
+        return replace(self, system=self.system_tags) if form == "tags" else self
 
     def with_notes(self, notes: str) -> Style:
         """The style with `notes` on the image model behind its system message. Raises ConfigError if it has none."""
@@ -101,7 +122,14 @@ def load_style(name: str) -> Style:
         raise ConfigError(
             f"system.txt of style {name!r} must not hold placeholders; what the user wrote goes elsewhere"
         )
-    return Style(settings, system, **templates)
+    tags = None
+    if "tags" in settings.forms:
+        tags = load_template(_PACKAGE, name, "system_tags")
+        if placeholders(tags):
+            raise ConfigError(
+                f"system_tags.txt of style {name!r} must not hold placeholders; what the user wrote goes elsewhere"
+            )
+    return Style(settings, system, **templates, system_tags=tags)
 
 
 def _settings(name: str) -> StyleSettings:

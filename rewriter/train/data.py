@@ -4,7 +4,8 @@
     {"request": "two stars"}                                                  a request, for GRPO
 
 `request` is what the user wrote, `prompt` what the rewriter is to answer. With {"before": the last prompt, "failed": [what
-its picture missed]} a record asks for a repair, as the loop does after a picture. Further fields are kept. Records that
+its picture missed]} a record asks for a repair, as the loop does after a picture. With {"form": "tags"} or "prose" it asks for
+that form, if the style has both (`rewriter.styles`). Further fields are kept. Records that
 cannot be used are named and counted (`redraft.records`). What TRL sees is made with the rewriter's own templates
 (`rewriter.styles`) and checked with its own parser (`rewriter.reply`).
 """
@@ -102,7 +103,7 @@ def style_and_rules(style: str, target: str | None) -> tuple[Style, Rules]:
     wanted = load_target(target) if target is not None else None
     loaded = load_style(style)
     if wanted is not None:
-        loaded = loaded.with_notes(wanted.notes)
+        loaded = loaded.for_target(wanted)
     return loaded, Rules.of(loaded.settings.guard, wanted)
 
 
@@ -121,7 +122,7 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
     `thoughts=False` leaves the thoughts out (the ablation "SFT without thought")."""
     return [
         {
-            "prompt": make_chat(style, triplet.request, triplet.missed),
+            "prompt": make_chat(_of_form(style, triplet.extra), triplet.request, triplet.missed),
             "completion": [
                 {"role": "assistant", "content": make_reply(triplet.thought if thoughts else "", triplet.prompt)},
             ],
@@ -135,12 +136,16 @@ def rl_rows(requests: Sequence[RLRequest], style: Style) -> list[dict[str, Any]]
     record's field of that name, for task-wise normalisation, and "" if it has none."""
     return [
         {
-            "prompt": make_chat(style, record.request, record.missed),
+            "prompt": make_chat(_of_form(style, record.extra), record.request, record.missed),
             "request": record.request,
             "task": str(record.extra.get("task") or ""),
         }
         for record in requests
     ]
+
+
+def _of_form(style: Style, extra: Row) -> Style:
+    return style.for_form(str(extra["form"])) if extra.get("form") and style.settings.forms else style
 
 
 def _text(content: object) -> str:

@@ -4,9 +4,10 @@
     accelerate launch -m rewriter.train.grpo --config FILE.yaml
 
 The YAML file (or the name of a recipe) holds the settings of `DataArguments`, `RewardArguments`, `RemoteArguments`,
-`ShapingArguments` and `SampleArguments`, of TRL's ModelConfig (model_name_or_path, use_peft, ...) and of its GRPOConfig
-(output_dir, num_generations, beta, use_vllm, ...). A second run of the same command resumes from the last whole
-checkpoint in output_dir; the trained model goes to output_dir itself, and sample pages to output_dir/samples.
+`TextArguments`, `ShapingArguments` and `SampleArguments`, of TRL's ModelConfig (model_name_or_path, use_peft, ...) and of its
+GRPOConfig (output_dir, num_generations, beta, use_vllm, ...). A second run of the same command resumes from the last whole
+checkpoint in output_dir; the trained model goes to output_dir itself, and sample pages to output_dir/samples. If
+model_name_or_path is a folder with an adapter, as SFT leaves it, that adapter is trained on.
 
 TRL turns rewards into advantages within each request's group (`scale_rewards: group`, the paper's way), or as its other
 settings say. Its `reward_weights` and `multi_objective_aggregation` are for several reward functions; here one function
@@ -25,7 +26,15 @@ from rewriter.train.data import DataArguments, load_requests, make_reply, rl_row
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
-from rewriter.train.script import check_template, set_model_kwargs, settings_of, train_and_save
+from rewriter.train.script import (
+    adapter_base,
+    check_template,
+    load_adapter,
+    set_model_kwargs,
+    settings_of,
+    train_and_save,
+)
+from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
 
 
@@ -45,27 +54,36 @@ def train(argv: Sequence[str]) -> None:
         DataArguments,
         RewardArguments,
         RemoteArguments,
+        TextArguments,
         ShapingArguments,
         SampleArguments,
         GRPOConfig,
         ModelConfig,
     )
-    data, rewarding, remote, shaping, samples, training, model = settings_of(
+    data, rewarding, remote, text, shaping, samples, training, model = settings_of(
         kinds, argv, "python -m rewriter.train.grpo"
     )
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of requests, or folders of them")
     _check_together(shaping, training)
-    style, _ = style_and_rules(data.style, data.target)
+    style, rules = style_and_rules(data.style, data.target)
     records = report_loaded("train_files", load_requests(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:
         held_out = report_loaded("eval_files", load_requests(data.eval_files, max_bad=data.max_bad))
-    place = find_model(model.model_name_or_path, model.model_revision)
+    base = adapter_base(model.model_name_or_path)
+    place = str(model.model_name_or_path) if base else find_model(model.model_name_or_path, model.model_revision)
     rows = rl_rows(records.records, style)
     shaper = Shaper(shaping)
+    drawn = rewarding.profile is not None or remote.reward_url is not None or not text.text_rewards
+    source = open_source(rewarding, remote, data.style, data.target) if drawn else None
+    if source is None and not shaper.is_plain:
+        raise ConfigError("without pictures a reward has no parts to shape: leave combine and its like out")
+    if text.text_rewards:
+        source = TextReward(parse_terms(text.text_rewards), rules, source)
+    assert source is not None, "there are pictures or text terms"
     reward = RewriteReward(
-        open_source(rewarding, remote, data.style, data.target),
+        source,
         shaper,
         opening=_opening(place, model, rows[0], training),
     )
@@ -118,18 +136,25 @@ def _trainer(
     reward: RewriteReward,
 ) -> Any:
     from datasets import Dataset
+    from transformers import AutoTokenizer
     from trl import GRPOTrainer, get_peft_config, get_quantization_config
 
-    set_model_kwargs(training, model)
+    loaded: Any = place
+    base = adapter_base(place)
+    if base is None:
+        set_model_kwargs(training, model)
+    else:
+        loaded = load_adapter(place, base, model)
     try:
         trainer = GRPOTrainer(
-            model=place,
+            model=loaded,
             reward_funcs=reward,
             args=training,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
             quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
+            peft_config=get_peft_config(model) if base is None else None,
+            processing_class=None if base is None else AutoTokenizer.from_pretrained(place, padding_side="left"),
         )
     except OSError as error:
         raise missing_model(place, error) from error

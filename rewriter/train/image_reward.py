@@ -93,6 +93,7 @@ class ScoredSample:
     prompt:    what the reply says to draw; None if the reply cannot be read.
     penalty:   what was taken off for `findings`, which come from the intent guard or the parser.
     certainty: in (0, 1], how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
+    terms:     the rewards of the text that are part of it (`rewriter.train.text_reward`).
     pictures:  how many were wanted; `failed` of them have no judgement.
     readings:  the value of each criterion, the mean over the pictures; None if it does not apply.
     """
@@ -109,6 +110,7 @@ class ScoredSample:
     pictures: int = 0
     failed: int = 0
     readings: Mapping[str, Value] = field(default_factory=dict)
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 
 from redraft import training
 from redraft.errors import ConfigError
-from redraft.training import console, read_settings
+from redraft.profiles import model_place
+from redraft.training import console, find_model, read_settings
 from rewriter.reply import parse_reply
 from rewriter.train.data import Chat
 
@@ -30,9 +32,11 @@ def check_template(tokenizer: Any, chat: Chat, reply: str, **template_args: Any)
     """Raises ConfigError if the chat template does not give a taught reply back, as templates do that drop thoughts: the
     model would learn, or be trained on, something other than what its parser reads."""
     prompt = str(tokenizer.apply_chat_template(chat, tokenize=False, **template_args))
+    opened = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **template_args))
     turn = {"role": "assistant", "content": reply}
     whole = str(tokenizer.apply_chat_template([*chat, turn], tokenize=False, **template_args))
-    read, taught = parse_reply(whole.removeprefix(prompt)), parse_reply(reply)
+    # Templates that open the thought themselves do so only for generation: there `opened` is no part of the whole.
+    read, taught = parse_reply(whole.removeprefix(opened).removeprefix(prompt)), parse_reply(reply)
     if read.prompt != taught.prompt or not read.thought.endswith(taught.thought):
         raise ConfigError(
             "the model's chat template does not give a reply back as it was taught: it changes the thought or the answer; "
@@ -63,6 +67,29 @@ def set_model_kwargs(settings: Any, model: Any) -> None:
         "use_safetensors": True,  # pickled weights could run code
     }
     settings.model_init_kwargs = kwargs | (settings.model_init_kwargs or {})
+
+
+def adapter_base(place: str | None) -> str | None:
+    """The model that the adapter in the folder `place` is for; None if there is no adapter. Raises ConfigError, ModelMissing."""
+    path = Path(model_place(place)) / "adapter_config.json" if place else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"the adapter {path.parent} does not say what model it is for ({error})") from error
+    return find_model(str(base))
+
+
+def load_adapter(place: str, base: str, model: Any) -> Any:
+    """The model `base` with the adapter in `place`, to be trained on, loaded as TRL's ModelConfig says."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(
+        base, dtype=model.dtype, attn_implementation=model.attn_implementation, use_safetensors=True
+    )
+    return PeftModel.from_pretrained(loaded, model_place(place), is_trainable=True)
 
 
 def train_and_save(trainer: Any, start: Path | None) -> None:

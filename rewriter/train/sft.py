@@ -27,6 +27,7 @@ class ThoughtArguments:
 
     thoughts: bool = setting(True, "Whether to train on the thoughts too.")
     muon: bool = setting(False, "Train the layers' matrices with Muon; for models with random weights.")
+    lean: bool = setting(False, "Make the loss in the way that is fast on a CPU (`rewriter.train.lean_sft`).")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,28 +56,35 @@ def train(argv: Sequence[str]) -> None:
         model,
         rows,
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
-        muon=what.muon,
+        what=what,
     )
     check_template(trainer.processing_class, rows[0]["prompt"], rows[0]["completion"][0]["content"])
     _warn_of_cuts(trainer, training.max_length, len(triplets.records))
     train_and_save(trainer, checkpoint_for(training))
 
 
-def _trainer(place: str, training: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None, *, muon: bool) -> Any:
+def _trainer(
+    place: str, training: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None, *, what: ThoughtArguments
+) -> Any:
     from datasets import Dataset
     from transformers import AutoConfig
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
+    kind: type[SFTTrainer] = SFTTrainer
+    if what.lean:
+        from rewriter.train.lean_sft import LeanSFTTrainer
+
+        kind = LeanSFTTrainer
     set_model_kwargs(training, model)
     try:
-        return SFTTrainer(
+        return kind(
             model=place,
             args=training,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
-            optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if muon else None,
+            optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if what.muon else None,
         )
     except OSError as error:
         raise missing_model(place, error) from error

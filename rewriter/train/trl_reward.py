@@ -192,6 +192,7 @@ def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
     }
     criteria = dict.fromkeys(name for s in scored for name in s.readings)
     columns |= {f"criterion_{name}": [s.readings.get(name) for s in scored] for name in criteria}
+    columns |= {f"text_{name}": [s.terms[name] for s in scored] for name in (scored[0].terms if scored else ())}
     known = {name: [value for value in values if value is not None] for name, values in columns.items()}
     seconds = {"draw_s": scores.draw_s, "judge_s": scores.judge_s, "wall_s": scores.wall_s}
     shares = {

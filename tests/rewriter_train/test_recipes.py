@@ -46,7 +46,7 @@ def _hunyuan(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-MODELS: dict[str, Callable[[Path], None]] = {"mini": _qwen, "promptenhancer": _hunyuan, "qwen3": _qwen}
+MODELS: dict[str, Callable[[Path], None]] = {"mini": _qwen, "promptenhancer": _hunyuan, "qwen3": _qwen, "small": _qwen}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_the_recipes_are_those_that_the_docs_name() -> None:
     assert set(RECIPES) == {
         "promptenhancer_7b_sft", "promptenhancer_7b_grpo", "qwen3_4b_lora_grpo",
-        "reward_server",
+        "reward_server", "small_sft", "small_grpo",
     }  # fmt: skip
 
 

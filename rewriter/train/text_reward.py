@@ -1,0 +1,267 @@
+"""Rewards of a rewrite's text, which need no picture and no model: each is a number in [0, 1], and can be checked by hand.
+
+    text_rewards: ["coverage:1", "guard:0.5", "format:0.2", "length:0.3", "claims:0.3", "stock:0.2", "diversity:0.1"]
+
+in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top of a picture's reward. The terms:
+
+| name | formula |
+|---|---|
+| coverage | covered / all content words of the request (`evaluator.coverage`) |
+| guard | 1 / (1 + findings of the intent guard) |
+| format | `rewriter.train.rewards.format_term` |
+| length | words / low below `low`, 1 up to `high`, 1 - (words - high) / high above, at least 0 |
+| claims | max(0, 1 - added / 12): content words that the request has not, but those that only say how it is shown |
+| unseen | max(0, 1 - words / 3) for words of what no picture can show, unless the request has them |
+| stock | max(0, 1 - max(0, rate - base)), the rate in stock phrases per 100 words, unless the request has them |
+| diversity | mean over the group's other rewrites of 1 - |A & B| / |A | B|, A and B their sets of words |
+
+A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from statistics import fmean
+from typing import Any
+
+from PIL import Image
+
+from evaluator.coverage import find_coverage
+from evaluator.types import Check
+from redraft.chat import ChatReply
+from redraft.errors import ConfigError
+from rewriter.reply import Review, Rules, review
+from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
+from rewriter.train.rewards import format_term
+
+LOW, HIGH = 40, 120
+"""Words of a rewrite in prose."""
+_MOST_CLAIMS = 12
+_MOST_UNSEEN = 3
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def coverage(request: str, prompt: str) -> float:
+    """The share of the request's content words that `prompt` has; 1 for a request without any."""
+    read = find_coverage(request, (Check("other", prompt),))
+    total = len(read.covered) + len(read.uncovered)
+    return len(read.covered) / total if total else 1.0
+
+
+def guard_term(findings: int) -> float:
+    """1 / (1 + findings)."""
+    return 1.0 / (1 + findings)
+
+
+def length_term(words: int, low: int = LOW, high: int = HIGH) -> float:
+    """1 from `low` to `high` words, less in proportion outside."""
+    if words < low:
+        return words / low
+    return 1.0 if words <= high else max(0.0, 1 - (words - high) / high)
+
+
+def added_claims(request: str, prompt: str) -> tuple[str, ...]:
+    """The content words of `prompt` that the request has not, each once, but those that only say how it is shown."""
+    craft = _word_lists().craft
+    added = find_coverage(prompt, (Check("other", request),)).uncovered
+    words = (word for phrase in added for word in _words(phrase))
+    return tuple(word for word in dict.fromkeys(words) if word not in craft)
+
+
+def claims_term(added: int, most: int = _MOST_CLAIMS) -> float:
+    """max(0, 1 - added / most)."""
+    return max(0.0, 1 - added / most)
+
+
+def unseen_words(request: str, prompt: str) -> tuple[str, ...]:
+    """Words for what no picture can show that are not in the request, as often as they are there."""
+    known = set(_words(request))
+    return tuple(word for word in _words(prompt) if word in _word_lists().unseen and word not in known)
+
+
+def unseen_term(words: int) -> float:
+    """max(0, 1 - words / 3)."""
+    return max(0.0, 1 - words / _MOST_UNSEEN)
+
+
+def stock_phrases(request: str, prompt: str) -> tuple[str, ...]:
+    """The stock phrases of `prompt` that are not in the request, as often as they are there."""
+    known = request.casefold()
+    return tuple(match[0] for match in _word_lists().stock.finditer(prompt.casefold()) if match[0] not in known)
+
+
+def stock_rate(request: str, prompt: str) -> float:
+    """Stock phrases per 100 words."""
+    return 100 * len(stock_phrases(request, prompt)) / max(1, len(prompt.split()))
+
+
+def stock_term(rate: float, base: float = 0.0) -> float:
+    """max(0, 1 - max(0, rate - base)); `base` is the rate of good data."""
+    return max(0.0, 1 - max(0.0, rate - base))
+
+
+def diversity(group: Sequence[str]) -> list[float]:
+    """For each text the mean distance 1 - |A & B| / |A | B| to the others by their words; 0 for a single one."""
+    sets = [frozenset(_words(text)) for text in group]
+    return [
+        fmean(_distance(mine, other) for j, other in enumerate(sets) if j != i) if len(sets) > 1 else 0.0
+        for i, mine in enumerate(sets)
+    ]
+
+
+@dataclass(frozen=True)
+class ReadSample:
+    """A reply that was read and checked, with the rewrites of its group (those that can be read)."""
+
+    sample: RewardSample
+    read: Review
+    words: int
+
+
+Term = Callable[[ReadSample, str], float]
+"""(sample, its prompt) to the term's value."""
+
+TERMS: Mapping[str, Term] = {
+    "coverage": lambda s, prompt: coverage(s.sample.request, prompt),
+    "guard": lambda s, _: guard_term(len(s.read.findings)),
+    "format": lambda s, _: format_term(s.sample.reply, readable=True),
+    "length": lambda s, _: length_term(s.words),
+    "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt))),
+    "unseen": lambda s, prompt: unseen_term(len(unseen_words(s.sample.request, prompt))),
+    "stock": lambda s, prompt: stock_term(stock_rate(s.sample.request, prompt)),
+}
+"""Terms of one rewrite by itself; "diversity" is that of a group."""
+
+
+@dataclass
+class TextArguments:
+    """Rewards of the text itself (`rewriter.train.text_reward`)."""
+
+    text_rewards: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Terms with their weights, `coverage:1 guard:0.5`; alone, or with a picture's reward."},
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.text_rewards, str):
+            self.text_rewards = [self.text_rewards]
+        parse_terms(self.text_rewards)
+
+
+def parse_terms(texts: Sequence[str]) -> dict[str, float]:
+    """Names to weights. Raises ValueError for a name that does not exist and a weight that is no number."""
+    known = (*TERMS, "diversity")
+    weights = {}
+    for text in texts:
+        name, _, weight = text.partition(":")
+        if name not in known:
+            raise ValueError(f"text_rewards has {name!r}; there are {', '.join(known)}")
+        weights[name] = float(weight or 1)
+    return weights
+
+
+class TextReward:
+    """A RewardSource of text terms: the weighted sum, added to the rewards of `inner` if there is one.
+
+    Without `inner` no picture is drawn: `alignment` is None, and so are the pictures of `draw`.
+    """
+
+    def __init__(self, weights: Mapping[str, float], rules: Rules, inner: RewardSource | None = None) -> None:
+        if not weights:
+            raise ConfigError("text_rewards is empty; name at least one term")
+        self._weights = dict(weights)
+        self._rules = rules
+        self._inner = inner
+
+    async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
+        """The rewards of `samples`, in order; rewrites of equal requests are a group."""
+        started = time.perf_counter()
+        read = [self._read(sample) for sample in samples]
+        terms = self._terms(read)
+        if self._inner is not None:
+            scores = await self._inner(samples)
+            inner = scores.samples
+        else:
+            scores = Scores((), 0, 0, 0, (), 0.0, 0.0, 0.0)
+            inner = tuple(_without_picture(each) for each in read)
+        scored = (self._add(each, values) for each, values in zip(inner, terms, strict=True))
+        return replace(scores, samples=tuple(scored), wall_s=time.perf_counter() - started)
+
+    async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
+        """The pictures of the inner reward; none without it."""
+        return [None] * len(wishes) if self._inner is None else await self._inner.draw(wishes)
+
+    def close(self) -> None:
+        """Closes the inner reward."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def _read(self, sample: RewardSample) -> ReadSample:
+        read = review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
+        return ReadSample(sample, read, len((read.prompt or "").split()))
+
+    def _terms(self, read: Sequence[ReadSample]) -> list[dict[str, float]]:
+        terms = []
+        for each in read:
+            prompt = each.read.prompt
+            single = (name for name in self._weights if name in TERMS)
+            terms.append({name: 0.0 if prompt is None else TERMS[name](each, prompt) for name in single})
+        if "diversity" in self._weights:
+            groups: dict[str, list[int]] = {}
+            for i, each in enumerate(read):
+                if each.read.prompt is not None:
+                    groups.setdefault(each.sample.request, []).append(i)
+                terms[i]["diversity"] = 0.0
+            for places in groups.values():
+                for i, value in zip(places, diversity([read[i].read.prompt or "" for i in places]), strict=True):
+                    terms[i]["diversity"] = value
+        return terms
+
+    def _add(self, scored: ScoredSample, terms: Mapping[str, float]) -> ScoredSample:
+        total = sum(self._weights[name] * value for name, value in terms.items())
+        return replace(scored, reward=None if scored.reward is None else scored.reward + total, terms=terms)
+
+
+def _without_picture(each: ReadSample) -> ScoredSample:
+    read = each.read
+    return ScoredSample(
+        reward=0.0,
+        alignment=None,
+        format=format_term(each.sample.reply, readable=read.prompt is not None),
+        prompt=read.prompt,
+        thought=read.thought,
+        negative_prompt=read.negative_prompt,
+        findings=read.findings,
+    )
+
+
+@dataclass(frozen=True)
+class _WordLists:
+    craft: frozenset[str]
+    unseen: frozenset[str]
+    stock: re.Pattern[str]
+
+
+@cache
+def _word_lists() -> _WordLists:
+    text = (resources.files("rewriter.train") / "text_words.toml").read_text(encoding="utf-8")
+    data: dict[str, Any] = tomllib.loads(text)
+    phrases = "|".join(re.escape(phrase) for phrase in sorted(data["stock"], key=len, reverse=True))
+    return _WordLists(
+        frozenset(data["craft"].split()), frozenset(data["unseen"].split()), re.compile(rf"(?<!\w)(?:{phrases})(?!\w)")
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [match[0].casefold() for match in _WORD.finditer(text)]
+
+
+def _distance(mine: frozenset[str], other: frozenset[str]) -> float:
+    either = mine | other
+    return 1 - len(mine & other) / len(either) if either else 0.0

@@ -1,0 +1,71 @@
+"""The rewards of a rewrite's text, on values worked out by hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rewriter.reply import Rules
+from rewriter.train import text_reward
+from rewriter.train.image_reward import RewardSample
+from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
+
+THIRTY = " ".join(["plain"] * 30)
+
+
+def test_coverage_is_the_share_of_the_requests_content_words() -> None:
+    # content: two, red, stars, without, border; "border" and the negation are lost
+    assert text_reward.coverage("two red stars without a border", "Two red stars on a wall.") == pytest.approx(3 / 5)
+    assert text_reward.coverage("a picture", "A fox.") == 1.0
+
+
+def test_guard_length_claims_unseen_and_stock_terms() -> None:
+    assert [text_reward.guard_term(n) for n in (0, 1, 3)] == [1, 0.5, 0.25]
+    # 20 of 40 words; in range; 150 is 30 above 120
+    assert [text_reward.length_term(n) for n in (20, 40, 120, 150, 300)] == [0.5, 1, 1, 0.75, 0]
+    assert [text_reward.claims_term(n) for n in (0, 3, 24)] == [1, 0.75, 0]
+    assert [text_reward.unseen_term(n) for n in (0, 1, 6)] == [1, pytest.approx(2 / 3), 0]
+    # the rate is 0.5 above its base rate of 0.2
+    assert text_reward.stock_term(0.7, 0.2) == pytest.approx(0.5)
+
+
+def test_added_claims_are_words_that_neither_the_request_nor_the_craft_of_showing_has() -> None:
+    prompt = "A red fox, seen from the side in soft light, stands beside a wooden bridge."
+    assert text_reward.added_claims("a red fox", prompt) == ("beside", "wooden", "bridge")
+
+
+def test_stock_phrases_and_unseen_words_count_unless_the_user_wrote_them() -> None:
+    prompt = f"A bustling market with the smell of bread, a testament to trade. {THIRTY}"
+    assert text_reward.stock_phrases("a market", prompt) == ("bustling", "testament to")
+    assert text_reward.stock_phrases("a bustling market", prompt) == ("testament to",)
+    assert text_reward.unseen_words("a market", prompt) == ("smell",)
+    # two phrases in 42 words
+    assert text_reward.stock_rate("a market", prompt) == pytest.approx(100 * 2 / 42)
+
+
+def test_diversity_is_the_mean_distance_to_the_others_of_the_group() -> None:
+    # {a,b} and {a,c} share one of three words, {a,b} and {d} none: (2/3 + 1) / 2, (2/3 + 1) / 2, (1 + 1) / 2
+    assert text_reward.diversity(["a b", "a c", "d"]) == pytest.approx([5 / 6, 5 / 6, 1])
+    assert text_reward.diversity(["a b"]) == [0]
+
+
+def test_the_reward_is_the_weighted_sum_and_an_unreadable_reply_has_none_of_it() -> None:
+    reward = TextReward({"coverage": 2.0, "format": 0.5, "length": 1.0, "diversity": 1.0}, Rules())
+    good = f"<think>x</think><answer>A red fox {' '.join(['plain'] * 37)}</answer>"
+    scores = asyncio.run(
+        reward([RewardSample("a red fox", good), RewardSample("a red fox", "no answer", truncated=True)])
+    )
+    first, second = scores.samples
+    # 2 * 1 + 0.5 * 1 + 40 words + nothing to differ from
+    assert first.reward == pytest.approx(3.5)
+    assert first.alignment is None
+    assert first.terms == {"coverage": 1, "format": 1, "length": 1, "diversity": 0}
+    assert second.reward == 0
+    assert asyncio.run(reward.draw([])) == []
+
+
+def test_terms_are_named_with_their_weights_and_unknown_ones_are_refused() -> None:
+    assert parse_terms(["coverage:2", "guard"]) == {"coverage": 2.0, "guard": 1.0}
+    with pytest.raises(ValueError, match="there are coverage, guard"):
+        TextArguments(["beauty:1"])
