@@ -1,0 +1,366 @@
+"""The figures of the small rewriter: what its rewrites keep, add and say, on held-out requests, by rules and no model.
+
+    python -m eval_suites.small --base FOLDER --own work/small/test.jsonl --parti PartiPrompts.tsv \
+      --rows base rules sft_plain=work/small/sft_plain sft=work/small/sft grpo=rewriter/small/adapter --out docs/small
+
+A row is `NAME=ADAPTER`, or `base` (no adapter, with the reply's form told), or `rules` (no model). Replies are kept in --work, so
+that an interrupted command goes on; the first reply is greedy, and one that cannot be read or that the guard refuses is followed
+by a sampled one, as in use (`rewriter.cot`).
+
+Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves. Intervals
+are 95% bootstrap over requests. The measures are those that GRPO was rewarded by (`rewriter.train.text_reward`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval_suites.benchmarks.partiprompts import load as load_parti
+from eval_suites.stats import bootstrap, paired_difference
+from redraft.chat import ChatReply, Message
+from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.statistics import Interval
+from redraft.training import console
+from rewriter.cot import Asking
+from rewriter.keep import reason_to_keep
+from rewriter.reply import review
+from rewriter.train.rewards import format_term
+from rewriter.train.text_reward import added_claims, coverage, stock_phrases
+
+_STYLE = "package:rewriter/small/style"
+_TOLD = (
+    " Rewrite the request in 40 to 120 plain words and keep all that it says. "
+    "Reply in the form <think>what matters</think><answer>the prompt</answer>."
+)
+"""What the base is told besides the style's own words, which are too short for a model that was not trained on them."""
+_RULES = (
+    "The main subject is shown whole in the middle of the frame. The light is even and shows every part clearly. "
+    "The background is plain, so that the subject stands out. The composition is simple and balanced. "
+    "The style is a natural photograph."
+)
+_MAX_TOKENS = 320
+_BATCH = 48
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is measured of one request. `coverage` to `words` are the first reply's; `fallback`, `final_coverage` and
+    `final_clean` are of what the user gets."""
+
+    request: str
+    prompt: str
+    coverage: float
+    clean: float
+    format: float
+    claims: float
+    stock: float
+    words: float
+    in_range: float
+    fallback: float
+    final_coverage: float
+    final_clean: float
+
+
+MEASURES = {
+    "coverage": "request's content kept",
+    "clean": "no guard finding",
+    "format": "readable",
+    "claims": "claims added",
+    "stock": "stock phrases per 100 words",
+    "words": "words",
+    "in_range": "40 to 120 words",
+    "fallback": "falls back",
+    "final_coverage": "content kept, in use",
+    "final_clean": "no finding, in use",
+}
+
+
+def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Asking) -> Judged:
+    """Measures the replies to a request."""
+    read = review(request, first, asking.rules)
+    prompt = read.prompt or ""
+    last = read if second is None else review(request, second, asking.rules)
+    fell_back = bool(last.faults) or last.prompt is None
+    final = request if fell_back else last.prompt or ""
+    words = len(prompt.split())
+    form = format_term(first.text, readable=read.prompt is not None)
+    return Judged(
+        request=request,
+        prompt=prompt,
+        coverage=coverage(request, prompt) if prompt else 0.0,
+        clean=float(not read.faults),
+        format=float(form > 0),
+        claims=float(len(added_claims(request, prompt))) if prompt else 0.0,
+        stock=100 * len(stock_phrases(request, prompt)) / max(1, words),
+        words=float(words),
+        in_range=float(40 <= words <= 120),
+        fallback=float(fell_back),
+        final_coverage=coverage(request, final),
+        final_clean=float(not fell_back),
+    )
+
+
+def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Each measure's mean and interval. Claims, stock phrases and words are those of replies that can be read."""
+    readable = [each for each in judged if each.prompt]
+    figures: dict[str, Any] = {"n": len(judged)}
+    for name in MEASURES:
+        rows = readable if name in ("claims", "stock", "words", "in_range") else judged
+        figures[name] = asdict(bootstrap([getattr(each, name) for each in rows])) if rows else None
+    return figures
+
+
+class Replies:
+    """Greedy and sampled replies of a model with an adapter, kept in a file."""
+
+    def __init__(self, path: Path, base: str, adapter: str | None) -> None:
+        self._path, self._base, self._adapter = path, base, adapter
+        self._known: dict[str, dict[str, Any]] = {}
+        self._model: Any = None
+        self._tokenizer: Any = None
+        if path.is_file():
+            rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            self._known = {row["key"]: row for row in rows}
+
+    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
+        """A reply for each (request, messages), in order."""
+        keys = [f"{int(sampled)} {messages[0].content} {request}" for request, messages in asked]
+        todo = [i for i, key in enumerate(keys) if key not in self._known]
+        todo = sorted({keys[i]: i for i in todo}.values(), key=lambda i: len(asked[i][0]))
+        for at in range(0, len(todo), _BATCH):
+            batch = todo[at : at + _BATCH]
+            replies = self.generate([asked[i][1] for i in batch], sampled=sampled)
+            rows: list[dict[str, Any]] = [
+                {"key": keys[i], "text": reply.text, "truncated": reply.truncated}
+                for i, reply in zip(batch, replies, strict=True)
+            ]
+            self._known |= {row["key"]: row for row in rows}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            console.print(f"{self._path.stem}: {min(at + _BATCH, len(todo))} of {len(todo)}")
+        return [ChatReply(self._known[key]["text"], truncated=self._known[key]["truncated"]) for key in keys]
+
+    def generate(self, chats: Sequence[Sequence[Message]], *, sampled: bool) -> list[ChatReply]:
+        """Replies of one batch."""
+        import torch
+
+        self._load()
+        texts = [
+            self._tokenizer.apply_chat_template(
+                [{"role": m.role, "content": m.content} for m in chat], tokenize=False, add_generation_prompt=True
+            )
+            for chat in chats
+        ]
+        batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        torch.manual_seed(0)
+        how = {"do_sample": True, "temperature": 0.7, "top_p": 0.9} if sampled else {"do_sample": False}
+        with torch.inference_mode():
+            out = self._model.generate(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=_MAX_TOKENS, **how
+            )
+        made = out[:, batch["input_ids"].shape[1] :]
+        ends = (made == self._tokenizer.eos_token_id).any(dim=1).tolist()
+        replies = self._tokenizer.batch_decode(made, skip_special_tokens=True)
+        return [ChatReply(text, truncated=not ended) for text, ended in zip(replies, ends, strict=True)]
+
+    def _load(self) -> None:
+        if self._model is not None:
+            return
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(self._base, padding_side="left")
+        model: Any = AutoModelForCausalLM.from_pretrained(self._base, dtype=torch.bfloat16, use_safetensors=True)
+        if self._adapter is not None:
+            model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
+        self._model = model.eval()
+
+
+class ByRules:
+    """Replies without a model: the request, and sentences that fit anything."""
+
+    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
+        return [ChatReply(f"<think>-</think><answer>{_as_sentence(request)} {_RULES}</answer>") for request, _ in asked]
+
+
+def _as_sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def measure_row(requests: Sequence[str], replies: Replies | ByRules, asking: Asking, *, told: bool) -> list[Judged]:
+    """Asks for each request, once more if the first reply has faults, and measures. Requests that the style keeps as they
+    are (other languages and the like) are not measured."""
+    wanted = [request for request in requests if reason_to_keep(request, asking.style.settings.keep) is None]
+    asked = [(request, _told(asking.style.rewrite_messages(request), told)) for request in wanted]
+    first = replies(asked, sampled=False)
+    faulty = [
+        i for i, reply in enumerate(first) if review(wanted[i], reply, asking.rules).faults and replies is not None
+    ]
+    again = dict(zip(faulty, replies([asked[i] for i in faulty], sampled=True), strict=True))
+    return [judge(request, first[i], again.get(i), asking) for i, request in enumerate(wanted)]
+
+
+def _told(messages: tuple[Message, ...], told: bool) -> tuple[Message, ...]:
+    if not told:
+        return messages
+    return (replace(messages[0], content=f"{messages[0].content}{_TOLD}"), *messages[1:])
+
+
+def measure_speed(replies: Replies, requests: Sequence[str], asking: Asking) -> dict[str, float]:
+    """Rewrites per minute one at a time and in a batch of 24, on as many threads as there are, and the peak of memory."""
+    chats = [asking.style.rewrite_messages(request) for request in requests]
+    replies.generate(chats[:1], sampled=False)
+    alone = chats[:6]
+    start = time.perf_counter()
+    for chat in alone:
+        replies.generate([chat], sampled=False)
+    one = len(alone) / (time.perf_counter() - start) * 60
+    start = time.perf_counter()
+    replies.generate(chats[:24], sampled=False)
+    many = len(chats[:24]) / (time.perf_counter() - start) * 60
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    return {"one_at_a_time": one, "batch_of_24": many, "ratio": many / one, "peak_gib": peak}
+
+
+def write_report(out: Path, figures: Mapping[str, Any], samples: Sequence[Judged], command: str) -> None:
+    """The figures as JSON, and as a page: tables, paired differences, and the samples printed whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = ["# The small rewriter: figures", "", f"Made by `{command}`. 95% bootstrap intervals over requests.", ""]
+    for title, rows in figures["sets"].items():
+        lines += [f"## {title}", "", "| row | n | " + " | ".join(MEASURES.values()) + " |"]
+        lines += ["|---" * (len(MEASURES) + 2) + "|"]
+        for name, row in rows["rows"].items():
+            cells = " | ".join(_cell(row[measure]) for measure in MEASURES)
+            lines.append(f"| {name} | {row['n']} | {cells} |")
+        if rows["paired"]:
+            lines += [
+                "",
+                "| paired difference | n | content kept | no guard finding | claims added |",
+                "|---|---|---|---|---|",
+            ]
+            for name, pair in rows["paired"].items():
+                cells = " | ".join(_signed(pair[measure]) for measure in ("coverage", "clean", "claims"))
+                lines.append(f"| {name} | {pair['n']} | {cells} |")
+        lines.append("")
+    if figures.get("speed"):
+        speed = figures["speed"]
+        lines += [
+            "## Speed",
+            "",
+            f"Batches of 24 against one at a time, in process: {speed['ratio']:.1f} times as many rewrites a minute. Peak of "
+            f"memory: {speed['peak_gib']:.2f} GiB.",
+            "",
+        ]
+    lines += [f"## {len(samples)} rewrites, chosen by seed", ""]
+    for each in samples:
+        lost = "" if each.coverage == 1 else f" (keeps {each.coverage:.2f} of the request)"
+        state = "" if each.clean else " (refused by the guard)"
+        lines += [f"**{_plain(each.request)}**{lost}{state}", "", f"> {_plain(each.prompt) or '(cannot be read)'}", ""]
+    (out / "figures.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+
+
+def _cell(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "-"
+    digits = 3 if value["mean"] <= 1 else 1
+    low, high = value["low"], value["high"]
+    return f"{value['mean']:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _signed(value: Mapping[str, Any]) -> str:
+    low, high = value["low"], value["high"]
+    return f"{value['mean']:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
+
+
+def _pair(ours: Sequence[Judged], theirs: Sequence[Judged]) -> dict[str, Any]:
+    known = {each.request: each for each in theirs}
+    pairs = [(each, known[each.request]) for each in ours if each.request in known and each.prompt]
+    pairs = [(a, b) for a, b in pairs if b.prompt]
+    figures: dict[str, Any] = {"n": len(pairs)}
+    for name in ("coverage", "clean", "claims"):
+        found: Interval = paired_difference([getattr(a, name) for a, _ in pairs], [getattr(b, name) for _, b in pairs])
+        figures[name] = asdict(found)
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; `argv` defaults to the process's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m eval_suites.small", description="Figures of the small rewriter.")
+    parser.add_argument("--base", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="the model without an adapter")
+    parser.add_argument("--own", type=Path, default=Path("work/small/test.jsonl"), help="held-out lessons")
+    parser.add_argument("--parti", type=Path, help="PartiPrompts.tsv, as its authors publish it")
+    parser.add_argument(
+        "--rows", nargs="+", default=["rules", "grpo=rewriter/small/adapter"], help="NAME=ADAPTER, base, rules"
+    )
+    parser.add_argument("--full", nargs="*", default=["grpo", "rules"], help="rows that are measured on everything")
+    parser.add_argument("--sample", type=int, default=150, help="requests of each set for the other rows, by seed")
+    parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
+    parser.add_argument("--work", type=Path, default=Path("work/small/eval"), help="where replies are kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/small"), help="folder of the report")
+    parser.add_argument("--speed", action="store_true", help="measure speed too")
+    options = parser.parse_args(argv)
+    config = RewriterConfig(
+        model=ModelConfig(kind="transformers", model=options.base), style=_STYLE, max_tokens=_MAX_TOKENS
+    )
+    asking = Asking.of(config)
+    sets = {"Our own held-out requests": _own(options.own)}
+    if options.parti is not None:
+        sets["PartiPrompts"] = [item.prompt for item in load_parti(options.parti, "").items]
+    models: dict[str, Replies | ByRules] = {}
+    for row in options.rows:
+        name, _, adapter = row.partition("=")
+        path = options.work / f"{name}.jsonl"
+        models[name] = ByRules() if name == "rules" else Replies(path, _place(options.base), adapter or None)
+    figures: dict[str, Any] = {"sets": {}}
+    judged: dict[str, dict[str, list[Judged]]] = {}
+    for title, requests in sets.items():
+        chosen = random.Random(0).sample(requests, min(options.sample, len(requests)))
+        judged[title] = {
+            name: measure_row(requests if name in options.full else chosen, replies, asking, told=name == "base")
+            for name, replies in models.items()
+        }
+        rows = judged[title]
+        last = options.rows[-1].partition("=")[0]
+        figures["sets"][title] = {
+            "rows": {name: summarise(found) for name, found in rows.items()},
+            "paired": {
+                f"{last} minus {name}": _pair(rows[last], found) for name, found in rows.items() if name != last
+            },
+        }
+    final = models[options.rows[-1].partition("=")[0]]
+    if options.speed and isinstance(final, Replies):
+        figures["speed"] = measure_speed(final, _own(options.own), asking)
+    own = judged["Our own held-out requests"][options.rows[-1].partition("=")[0]]
+    samples = random.Random(1).sample(own, min(options.count, len(own)))
+    write_report(options.out, figures, samples, "python -m eval_suites.small")
+    console.print(f"{options.out}: figures.json, figures.md")
+
+
+def _own(path: Path) -> list[str]:
+    return [json.loads(line)["request"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _place(base: str) -> str:
+    from redraft.profiles import model_place
+
+    return str(model_place(base))
+
+
+if __name__ == "__main__":
+    main()

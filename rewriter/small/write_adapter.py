@@ -1,0 +1,49 @@
+"""Makes the adapter that ships out of a trained one: bfloat16, named after the base on the hub, nothing else in the folder.
+
+python -m rewriter.small.write_adapter work/small/grpo rewriter/small/adapter
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from redraft.training import console
+
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_KEPT = ("peft_type", "task_type", "r", "lora_alpha", "target_modules", "bias", "fan_in_fan_out", "lora_dropout")
+
+
+def write_adapter(source: Path, out: Path) -> None:
+    """Writes adapter_model.safetensors and adapter_config.json into `out`."""
+    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
+    kept: dict[str, Any] = {"base_model_name_or_path": BASE, "inference_mode": True} | {name: config[name] for name in _KEPT}
+    kept["target_modules"] = sorted(kept["target_modules"])
+    weights = {
+        name: tensor.to(torch.bfloat16) for name, tensor in load_file(source / "adapter_model.safetensors").items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    (out / "adapter_config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rewriter.small.write_adapter", description="Writes the adapter that ships."
+    )
+    parser.add_argument("source", type=Path, help="output_dir of SFT or GRPO")
+    parser.add_argument("out", type=Path, help="folder of the adapter")
+    options = parser.parse_args()
+    write_adapter(options.source, options.out)
+    size = (options.out / "adapter_model.safetensors").stat().st_size / 1e6
+    console.print(f"{options.out}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
