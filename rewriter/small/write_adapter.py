@@ -22,7 +22,9 @@ _KEPT = ("peft_type", "task_type", "r", "lora_alpha", "target_modules", "bias", 
 def write_adapter(source: Path, out: Path) -> None:
     """Writes adapter_model.safetensors and adapter_config.json into `out`."""
     config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
-    kept: dict[str, Any] = {"base_model_name_or_path": BASE, "inference_mode": True} | {name: config[name] for name in _KEPT}
+    kept: dict[str, Any] = {"base_model_name_or_path": BASE, "inference_mode": True} | {
+        name: config[name] for name in _KEPT
+    }
     kept["target_modules"] = sorted(kept["target_modules"])
     weights = {
         name: tensor.to(torch.bfloat16) for name, tensor in load_file(source / "adapter_model.safetensors").items()
