@@ -110,7 +110,10 @@ def draw(
     size: SizeOption = None,
     search: Annotated[
         str | None,
-        typer.Option("--search", help="How to use the budget: loop, best_of or draft; the profile's if not given."),
+        typer.Option(
+            "--search",
+            help="How to use the budget: loop, best_of, draft, gallery or evolve; the profile's if not given.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,

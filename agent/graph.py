@@ -216,7 +216,8 @@ async def propose(state: State, runtime: Node) -> State:
     decision = made.get("decision")
     stop = None if decision is None else decision.stop
     may_ask = (None, StopReason.ACCEPTED, StopReason.UNCHECKED, StopReason.PLATEAU)
-    if decision is not None and runtime.context.ask and stop in may_ask:
+    drafts = stop is None and all(task.draft for task in state.get("tasks", ()))  # nobody is asked about these
+    if decision is not None and runtime.context.ask and stop in may_ask and not drafts:
         return {**made, "next": "ask"}
     if stop is not None:
         return {**made, "next": END}

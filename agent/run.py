@@ -174,6 +174,12 @@ class Run:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed < 2**31:
             raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
+        if limits.max_steps:
+            backend = models.generator if source is None or models.editing is None else models.editing.editor
+            if (least := backend.steps or 1) > limits.max_steps:
+                raise InputError(
+                    f"max_steps {limits.max_steps}: one picture of {backend.name} takes {least} denoiser steps; allow as many"
+                )
         search = search or (SearchConfig() if profile is None else profile.search)
         if source is not None:
             limits = limits_of(search, limits)
@@ -258,7 +264,8 @@ class Run:
                 try:
                     config: RunnableConfig = {
                         **_THREAD,
-                        "recursion_limit": _NODES_PER_ROUND * self.limits.max_rounds + 10,
+                        # Rounds of drafts come on top, but each makes a picture.
+                        "recursion_limit": _NODES_PER_ROUND * (self.limits.max_rounds + self.limits.max_images) + 10,
                     }
                     steps = graph.astream(entry, config, context=context, stream_mode="custom", durability="sync")
                     async with aclosing(cast(AsyncGenerator[Event], steps)) as events:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageStat
 
-from agent.events import Decided, Judged, Warned
+from agent.events import Decided, Judged, NeedsAnswer, Warned
 from agent.models import Models
 from agent.run import Run, RunResult
 from agent.testing import fake_models
@@ -19,6 +19,7 @@ from agent.types import StopReason
 from editors.testing import FakeBackend
 from evaluator.reward import checks_reward
 from evaluator.testing import FakeJudge
+from redraft.errors import InputError
 from redraft.limits import Limits
 from redraft.profiles import SearchConfig
 
@@ -93,6 +94,36 @@ class TestDrafts:
         result = await again.run()
         assert (len(result.attempts), result.stop) == (8, StopReason.BUDGET)
         assert "best of 8" in result.why
+
+
+async def test_many_rounds_of_drafts_fit_into_one_round_of_whole_pictures(tmp_path: Path) -> None:
+    limits = Limits(max_images=64, max_rounds=2, patience=99)
+    search = {"strategy": "evolve", "n": 2, "effort": 0.5, "generations": 14}
+    result, _ = await run(fake_models(doubtful), tmp_path, limits, **search)
+    assert (len(result.attempts), result.stop) == (2 * (28 + 1), StopReason.BUDGET)
+    assert max(attempt.round for attempt in result.attempts) == 30
+
+
+def test_steps_that_pay_no_picture_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_steps 1"):
+        Run.start(ASK, fake_models(doubtful), limits=Limits(max_steps=1), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_nobody_is_asked_about_drafts(tmp_path: Path) -> None:
+    search = SearchConfig(strategy="draft", n=3, effort=0.5)
+    limits = Limits(max_images=12)
+    session = Run.start(ASK, fake_models(doubtful), limits=limits, out=tmp_path, seed=7, ask=True, search=search)
+    events = [event async for event in session.stream()]
+    assert isinstance(events[-1], NeedsAnswer)
+    assert (events[-1].round, events[-1].number) == (2, 4)
+    events = [event async for event in session.stream("again")]
+    assert isinstance(events[-1], NeedsAnswer)
+    assert (events[-1].round, len([event for event in events if isinstance(event, Judged)])) == (4, 4)
+    async for _ in session.stream("accept"):
+        pass
+    assert session.result is not None
+    assert session.result.stop is StopReason.ACCEPTED
 
 
 async def test_a_gallery_is_drawn_by_its_generators(tmp_path: Path) -> None:
