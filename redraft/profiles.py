@@ -487,8 +487,11 @@ class SearchConfig(_Section):
     """Several strategies in turn instead of `strategy`, each with its share of the budget."""
     n: int = Field(default=8, ge=1, le=64)
     """best_of: pictures; draft, evolve: drafts of a round."""
-    effort: float = Field(default=0.2, gt=0, lt=1)
+    effort: float = Field(default=0.2, gt=0, le=1)
     """draft, evolve: the share of the denoiser's steps that a draft gets."""
+    drafter: str = ""
+    """draft: the name of a [[gallery]] that draws the drafts, such as a few-step model with the generator's own latents;
+    empty: the generator."""
     finish: int = Field(default=1, ge=1, le=16)
     """draft, evolve: how many of the drafts are finished, from the same noise at all steps."""
     keep: Literal["score", "pareto"] = "score"
@@ -577,6 +580,15 @@ class Profile(_Section):
             "(redraft enhance rewrites); to draw and judge, choose a profile that has both, such as mini, workstation or "
             "remote, or copy this one's file, add them, and give its path"
         )
+
+    @model_validator(mode="after")
+    def _check_drafter(self) -> Profile:
+        drafter = self.search.drafter
+        if drafter and drafter not in (backend.name for backend in self.gallery):
+            raise ValueError(f'search.drafter = "{drafter}": there is no [[gallery]] of that name')
+        if self.search.effort == 1 and not drafter:
+            raise ValueError("search.effort = 1 makes drafts as dear as whole pictures; set less, or name a drafter")
+        return self
 
     @model_validator(mode="after")
     def _check_gallery(self) -> Profile:

@@ -16,7 +16,9 @@ from redraft.profiles import SearchConfig
 DRAWING: Mapping[str, Callable[[SearchConfig], Strategy]] = {
     "loop": lambda _: standard,
     "best_of": lambda search: best_of_n(search.n, rewrite=search.rewrite),
-    "draft": lambda search: draft(search.n, search.effort, search.finish, rewrite=search.rewrite, keep=search.keep),
+    "draft": lambda search: draft(
+        search.n, search.effort, search.finish, rewrite=search.rewrite, keep=search.keep, drafter=search.drafter
+    ),
     "gallery": lambda _: gallery,
     "evolve": lambda search: evolve(
         search.n,

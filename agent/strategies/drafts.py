@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from agent.decide import meets_bar
-from agent.strategies.moves import MakePictures, Move, Stop, Strategy, View, price, room, too_little
+from agent.strategies.moves import GENERATOR, MakePictures, Move, Stop, Strategy, View, price, room, too_little
 from agent.strategies.rounds import draw_round, loop
 from agent.types import Attempt, StopReason, Task
 from evaluator.types import Report
@@ -34,33 +34,45 @@ def best_of_n(n: int, *, rewrite: bool = True) -> Strategy:
     return strategy
 
 
-def draft(n: int, effort: float, finish: int, *, rewrite: bool = True, keep: Survivors = "score") -> Strategy:
+def draft(
+    n: int,
+    effort: float,
+    finish: int,
+    *,
+    rewrite: bool = True,
+    keep: Survivors = "score",
+    drafter: str = GENERATOR,
+) -> Strategy:
     """The loop with drafts inside: each round of `n` drafts at `effort` of the steps is followed by one that draws the
     best `finish` of them from the same noise at all steps.
 
     Costs n * effort + finish pictures and n + finish judgements for two rounds, of which the second counts. What the
     budget does not pay in full is done with fewer drafts; what pays no two drafts goes into whole pictures. Without the
     ability to draw at a part of the steps it is the loop. `keep`: which drafts are the best (see `rank`).
+    `drafter`: a few-step model of the gallery that draws the drafts; only one whose latents are the generator's own starts
+    from the same noise.
     """
 
     def strategy(view: View) -> Move:
-        if not view.can("steps"):
-            return replace(loop(view), note=NO_DRAFTS.format(name="the generator"))
+        if drafter not in view.backends or (effort < 1 and not view.can("steps", drafter)):
+            return replace(loop(view), note=NO_DRAFTS.format(name=drafter or "the generator"))
         drafts = [attempt for attempt in view.latest.values() if attempt.draft]
         if drafts:
             return finish_best(view, drafts, finish, keep)
-        places = affordable(view, n, effort, finish)
+        places = affordable(view, n, effort, finish, drafter)
         if places < 2:
             return loop(view)
         move = draw_round(view, with_places(view, places), rewrite=rewrite)
         if isinstance(move, MakePictures):
-            return replace(move, tasks=tuple(replace(task, effort=effort, draft=True) for task in move.tasks))
+            return replace(
+                move, tasks=tuple(replace(task, effort=effort, draft=True, backend=drafter) for task in move.tasks)
+            )
         return move
 
     return strategy
 
 
-def affordable(view: View, n: int, effort: float, finish: int) -> int:
+def affordable(view: View, n: int, effort: float, finish: int, drafter: str = GENERATOR) -> int:
     """How many drafts, at most `n`, leave enough of the budget to finish `finish` of them, or else one."""
     for finished in (finish, 1):
         limits = view.limits
@@ -71,7 +83,7 @@ def affordable(view: View, n: int, effort: float, finish: int) -> int:
                 "max_judgements": max(1, limits.max_judgements - finished) if limits.max_judgements else 0,
             }
         )
-        places = min(n, room(replace(view, limits=kept), effort))
+        places = min(n, room(replace(view, limits=kept), effort, drafter))
         if places >= 2:
             return places
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from pydantic import ValidationError
 
 from agent.decide import best_of, decide, rounds_without_gain
 from agent.strategies import MakePictures, MakeRewrites, Move, Stop, View, loop, room, then
@@ -18,7 +19,7 @@ from editors.backend import Ability
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.errors import ConfigError, InputError
 from redraft.limits import Limits
-from redraft.profiles import SearchConfig, load_profile
+from redraft.profiles import Profile, SearchConfig, load_profile
 from rewriter.types import Rewrite
 
 GENEROUS = Limits(max_images=100, max_rounds=100, patience=100, accept_at=1.0)
@@ -139,6 +140,14 @@ class TestDrafts:
         assert replace(move, note="") == loop(blind)
         assert "no drafts" in move.note
 
+    def test_a_few_step_model_can_draw_them(self) -> None:
+        search = draft(4, 1.0, 1, rewrite=False, drafter="fast")
+        both = view(Limits(max_steps=46, max_images=99), backends={"": Generator(), "fast": Generator(frozenset(), 4)})
+        drafted = search(both)
+        assert [(task.backend, task.effort, task.draft) for task in tasks(drafted)] == [("fast", 1.0, True)] * 4
+        (finished,) = tasks(search(make(both, drafted)))
+        assert (finished.backend, finished.draft) == ("", False)
+
     def test_a_draft_is_never_the_best_and_ends_no_run(self) -> None:
         drafted = Attempt(1, "generate", "p", 1, "h", None, report(1.0), draft=True)
         poor = Attempt(2, "generate", "p", 1, "i", "h", report(0.3))
@@ -203,6 +212,17 @@ class TestProfiles:
         limits = load_profile("mini").limits
         assert limits_of(SearchConfig(edit="tree"), limits).tree.width == 2
         assert limits_of(SearchConfig(), limits) == limits
+
+    @pytest.mark.parametrize(
+        ("search", "word"),
+        [({"drafter": "nobody"}, "nobody"), ({"effort": 1.0}, "dear"), ({"strategy": "gallery"}, "gallery")],
+    )
+    def test_a_search_that_the_profile_cannot_serve_is_refused_at_load(
+        self, search: dict[str, object], word: str
+    ) -> None:
+        profile = load_profile("mini").model_dump()
+        with pytest.raises(ValidationError, match=word):
+            Profile.model_validate(profile | {"search": search})
 
     def test_parts_share_the_budget(self) -> None:
         parts = ({"strategy": "draft", "share": 0.6}, {"strategy": "loop", "share": 0.4})
