@@ -102,6 +102,7 @@ class Turns(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = servers.base / "data" / f"{time.monotonic_ns()}"
         self.known: list[Known] = []
+        self.created = 0
         self.number = itertools.count(1)
         self.up = False
         self.full = False
@@ -117,7 +118,7 @@ class Turns(RuleBasedStateMachine):
         return self.create()
 
     @rule(target=conversations)
-    @precondition(lambda self: len(self.known) < 4)
+    @precondition(lambda self: self.created < 3)
     def create(self) -> Known:
         async def work() -> Known:
             while True:
@@ -126,6 +127,7 @@ class Turns(RuleBasedStateMachine):
                     return Known(str(answer.json()["id"]))
                 servers.disk.free()
 
+        self.created += 1
         self.start()
         made = self.runner.run(work())
         self.known.append(made)
@@ -164,7 +166,7 @@ class Turns(RuleBasedStateMachine):
         self.kill(0)
 
     @rule(known=consumes(conversations), posted=st.booleans())
-    @precondition(lambda self: len(self.known) > 2)
+    @precondition(lambda self: self.created > 1)
     def delete(self, known: Known, posted: bool) -> None:
         async def work() -> None:
             beside: list[Coroutine[Any, Any, None]] = [self.do(known, "delete")]
@@ -255,6 +257,8 @@ class Turns(RuleBasedStateMachine):
             servers.say("kill")
             self.runner.close()
             shutil.rmtree(self.folder, ignore_errors=True)
+            if count["interleavings"] % 50 == 0:
+                sys.stderr.write(f"{dict(count)}\n")
 
     async def check(self) -> None:
         listed = (await self.get("/api/conversations"))["conversations"]
