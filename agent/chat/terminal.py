@@ -33,7 +33,7 @@ from agent.terminal import (
     stdout_for_results,
     way_of,
 )
-from redraft.errors import InputError, RedraftError, printable
+from redraft.errors import BackendError, InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from redraft.signals import handle_signals
 
@@ -84,6 +84,8 @@ class TerminalChat:
         self._console = open_console(stdout)
         self._way = way_of(os.environ, stdout.isatty())
         self._limits = profile.limits
+        self._failed = 0
+        """Exit code of the latest line that was refused or failed."""
         with open_console(sys.stderr).status("opening the models"):
             self._models = open_models(profile)
 
@@ -106,6 +108,9 @@ class TerminalChat:
                 while (line := self._read(person, waiting)) is not None:
                     if not line.strip() and waiting is None:
                         continue
+                    if not self._finish_pending(runner, conversation):
+                        self._say(f"[red]not taken: {escape(line)}[/]")
+                        continue
                     conversation, waiting, quits = self._turn(runner, conversation, line)
                     if quits:
                         break
@@ -116,6 +121,18 @@ class TerminalChat:
                 self._models.close()
                 raise typer.Exit(130) from None
         self._models.close()
+        if self._failed and not person:  # a script sees no red lines
+            raise typer.Exit(self._failed)
+
+    def _finish_pending(self, runner: asyncio.Runner, conversation: Conversation) -> bool:
+        """Continues a turn that could not be written to its end, because the disk was full for instance. False if it
+        still cannot be."""
+        pending = runner.run(conversation.view()).pending
+        if pending is not None:
+            self._say(f"[dim]continuing:[/] {escape(pending)}")
+            self._turn(runner, conversation, None)
+            return runner.run(conversation.view()).pending is None
+        return True
 
     async def _open(self, name: str, known: bool) -> Conversation:
         if known:
@@ -154,12 +171,15 @@ class TerminalChat:
             except asyncio.CancelledError:
                 raise KeyboardInterrupt from None
             except RedraftError as error:
+                self._failed = error.exit_code
                 self._say(f"[red]{escape(str(error))}[/]")
         if isinstance(last, Clarify):
             self._question(last)
             return conversation, last, False
         if isinstance(last, Replied):
             self._reply(last)
+            if last.entry.error:
+                self._failed = BackendError.exit_code if last.entry.run is not None else InputError.exit_code
             if last.branch is not None:
                 self._name = last.branch
                 conversation = runner.run(self._open(last.branch, known=True))

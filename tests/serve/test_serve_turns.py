@@ -76,7 +76,7 @@ class Servers:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], REST_S)
+        ready, _, _ = select.select([self._process.stdout], [], [], 150)
         assert ready, f"no end of {line}: {self.log.read_text()[-4000:]}"
         answer = self._process.stdout.readline()
         assert answer, self.log.read_text()[-4000:]
@@ -86,7 +86,7 @@ class Servers:
         assert self._process.stdin is not None
         self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
+            self._process.wait(60)
         self._process.kill()
         shutil.rmtree(self.base)
 

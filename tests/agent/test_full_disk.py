@@ -1,0 +1,151 @@
+"""The disk is full from a chosen write on, at any moment of a command: one line says so, and afterwards it goes on.
+
+MOMENTS says how many of each command are tried (docs/security.md: 12); a few in `make test`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.testing import paint
+from editors.backend import ImageTask
+from tests.agent.test_chat_command import EDITOR
+from tests.full_disk import FullDisk, needs_full_disk
+
+Serve = Callable[..., Any]
+MOMENTS = int(os.environ.get("MOMENTS", "3"))
+REQUEST = "three red circles on a white background"
+FINE = f"{REQUEST}, arranged finely"
+pytestmark = needs_full_disk
+
+
+@dataclass
+class Place:
+    """A folder whose disk fills up, and commands in it."""
+
+    folder: Path
+    disk: FullDisk
+    profile: Path
+
+    def run(self, *arguments: str | Path, said: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ, **self.disk.environment, "REDRAFT_TEST_KEY": "sk-secret", "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "agent.cli", *map(str, arguments)], cwd=self.folder, env=environment, input=said,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    def moments(self, *arguments: str | Path, said: str = "") -> Iterator[int]:
+        """Moments that are spread over an undisturbed run of the command."""
+        before = self.disk.moments
+        done = self.run(*arguments, said=said)
+        assert done.returncode == 0, done.stderr
+        whole = self.disk.moments - before
+        assert whole > MOMENTS
+        yield from (number * whole // MOMENTS for number in range(MOMENTS))
+
+    def filled(self, after: int, *arguments: str | Path, said: str = "") -> subprocess.CompletedProcess[str]:
+        """The command, with a disk that is full after so many moments."""
+        self.disk.fill(after)
+        failed = self.disk.failed
+        done = self.run(*arguments, said=said)
+        self.disk.free()
+        assert self.disk.failed > failed, "the disk was full"
+        assert "Traceback" not in done.stderr, (after, done.stderr)
+        if done.returncode:
+            assert done.returncode in (2, 3), (after, done.stderr)
+            assert re.search(r"error: .*(space|full|disk|writ|cannot)|cannot", done.stderr), (after, done.stderr)
+        return done
+
+
+@pytest.fixture
+def place(tmp_path: Path, model_server: Serve) -> Iterator[Place]:
+    style = tmp_path / "style"
+    style.mkdir()
+    for name in ("rewrite.txt", "repair.txt", "guard_repair.txt", "system.txt", "style.toml"):
+        source = Path(__file__).parents[2] / "rewriter" / "templates" / "promptenhancer" / name
+        (style / name).write_text(source.read_text())
+    folder = tmp_path / "place"
+    folder.mkdir()
+    with model_server(FINE, good="finely") as server:
+        path = server.profile(tmp_path, max_rounds=2)
+        text = path.read_text().replace("[rewriter]", f'[rewriter]\nstyle = "{style}"')
+        path.write_text(text + EDITOR.format(address=server.address))
+        yield Place(folder, FullDisk(tmp_path, folder), path)
+
+
+def check_resumed(place: Place, out: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """What was begun can be continued to its end."""
+    runs = list(out.glob("*/run.json"))
+    if done.returncode == 0:
+        assert json.loads(done.stdout)["image"]
+    for run in runs:
+        again = place.run("resume", run.parent, "--json")
+        assert again.returncode == 0, again.stderr
+        assert Path(json.loads(again.stdout)["image"]).is_file()
+
+
+def test_draw(place: Place) -> None:
+    command = ("draw", REQUEST, "--profile", place.profile, "--seed", "3", "--json", "--out")
+    for after in place.moments(*command, place.folder / "whole"):
+        out = place.folder / f"out{after}"
+        check_resumed(place, out, place.filled(after, *command, out))
+
+
+def test_edit(place: Place) -> None:
+    picture = place.folder / "mine.png"
+    paint(ImageTask("mine", 1)).save(picture)
+    command = ("edit", picture, "make it blue", "--profile", place.profile, "--seed", "3", "--json", "--out")
+    for after in place.moments(*command, place.folder / "whole"):
+        out = place.folder / f"out{after}"
+        check_resumed(place, out, place.filled(after, *command, out))
+
+
+def test_enhance(place: Place) -> None:
+    rows = [f"{REQUEST} {n}" for n in range(12)]
+    source = place.folder / "in.txt"
+    source.write_text("\n".join(rows) + "\n")
+    command = ("--profile", place.profile)
+    for after in place.moments("enhance", source, place.folder / "whole.jsonl", *command):
+        target = place.folder / f"out{after}.jsonl"
+        place.filled(after, "enhance", source, target, *command)
+        done = place.run("enhance", source, target, *command)
+        assert done.returncode == 0, done.stderr
+        assert [json.loads(line)["request"] for line in target.read_text().splitlines()] == rows
+
+
+def test_chat(place: Place) -> None:
+    said = f"/seed 5\n{REQUEST}\n/undo\n/list\n"
+    command = ("chat", "--profile", place.profile, "--out", place.folder, "--conversation")
+    for after in place.moments(*command, "whole", said=said):
+        name = f"chat{after}"
+        done = place.filled(after, *command, name, said=said)
+        assert done.returncode != 0, "a line that was refused is no success"
+        again = place.run(*command, name, said="/draw a star, finely\n/list\n")
+        assert again.returncode == 0, (after, again.stderr)
+        assert "score" in again.stdout, "the conversation can be used"
+
+
+def test_serve(place: Place) -> None:
+    """As it starts; full disks while it works are in tests/serve/test_serve_turns.py."""
+    data = place.folder / "data"
+    before = place.disk.moments
+    made = place.run("serve", "--data", data, "--profile", place.profile, "--port", "1")  # refused after it was set up
+    whole = max(place.disk.moments - before, MOMENTS)
+    assert made.returncode == 2
+    for after in range(0, whole, max(1, whole // MOMENTS)):
+        done = place.filled(after, "serve", "--data", place.folder / f"data{after}", "--profile", place.profile)
+        assert done.returncode == 2
+        assert done.stderr.count("error:") == 1
