@@ -7,6 +7,7 @@ Everything heavy is imported inside the commands, so that `redraft --help` answe
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -194,7 +195,9 @@ def chat(
 @app.command()
 def resume(
     run_dir: Annotated[Path | None, typer.Argument(help="Folder of the run.", show_default=False)] = None,
-    last: Annotated[bool, typer.Option("--last", help="Take the latest run in the folder for runs.")] = False,
+    last: Annotated[
+        bool, typer.Option("--last", help="Take the run in the folder for runs that was begun or resumed last.")
+    ] = False,
     out: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -454,7 +457,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RedraftError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        place = f"cannot use {error.filename}" if error.filename else "the disk"
+        sys.stderr.write(f"error: {printable(f'{place}: {error.strerror}')}\n")
+        sys.exit(2)
 
+
+_DISK_ERRORS = (errno.ENAMETOOLONG, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EROFS)
+"""Never a mistake of ours, wherever they come up."""
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import shlex
 import sys
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from agent.events import Event, NeedsAnswer
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
-from agent.runfolder import RunFolder, best_score, list_runs, require_writable
+from agent.runfolder import RunFolder, best_score, last_run, list_runs, require_writable
 from agent.terminal import (
     LiveView,
     escape,
@@ -133,18 +134,16 @@ def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> Non
     """`redraft resume`. Raises as `draw` does."""
     if last == (run_dir is not None):
         raise InputError("name the folder of one run, or give --last")
-    if run_dir is None:
-        records = list_runs(out)
-        if not records:
-            raise InputError(f"there are no runs in {out}; name the folder for runs with --out")
-        run_dir = out / records[0]["run"]
-    record = RunFolder.open(run_dir).read_record()
+    folder = RunFolder.open(last_run(out) if run_dir is None else run_dir)
+    run_dir, record = folder.path, folder.read_record()
     if record.get("profile") is None:
         raise InputError(f"{run_dir} was started from Python with its own models; resume it there, with Run.open")
     try:
         profile = Profile.model_validate(record["profile"])
     except ValidationError as error:
         raise InputError(f"the profile in {run_dir / 'run.json'} cannot be read: {error}") from None
+    with contextlib.suppress(InputError):  # of a run in a folder that cannot be written
+        folder.note_last()
     _follow_to_end(functools.partial(Run.open, run_dir), profile, ask=bool(record.get("ask")), as_json=as_json)
 
 

@@ -46,6 +46,9 @@ from rewriter.types import Rewrite
 FORMAT = 3
 """Version of run.json."""
 
+_LAST = ".last-run"
+"""File in the folder for runs: the name of the run that was worked on last."""
+
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 _TASK = TypeAdapter(Task)
 _REPORT = TypeAdapter(Report)
@@ -74,6 +77,7 @@ class RunFolder:
             raise InputError(
                 f"cannot write to the output folder {out}: {error.strerror}; choose another with --out"
             ) from error
+        folder.note_last()
         return folder
 
     @classmethod
@@ -151,6 +155,10 @@ class RunFolder:
             )
         return dict(record)
 
+    def note_last(self) -> None:
+        """Notes beside the run that it is the last one that was worked on, for `last_run`. Clocks have no say in that."""
+        self.write(self.path.parent / _LAST, f"{self.path.name}\n")
+
     def sweep(self) -> None:
         """Removes the half-written files that a killed process left behind. Only under the lock."""
         for part in self.path.rglob(".*.part"):
@@ -168,6 +176,20 @@ def list_runs(out: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(InputError):
             records.append(RunFolder(path.parent).read_record() | {"run": path.parent.name})
     return sorted(records, key=lambda record: str(record["created"]), reverse=True)
+
+
+def last_run(out: Path) -> Path:
+    """The folder of the run under `out` that was begun or resumed last. Raises InputError if there is none."""
+    try:
+        name = (out / _LAST).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        name = ""
+    if name and Path(name).name == name and (out / name / "run.json").is_file():
+        return out / name
+    records = list_runs(out)  # of before the note was kept
+    if not records:
+        raise InputError(f"there are no runs in {out}; name the folder for runs with --out")
+    return out / str(records[0]["run"])
 
 
 def best_score(record: Mapping[str, Any]) -> float | None:

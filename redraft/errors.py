@@ -16,6 +16,8 @@ A message names the thing that is wrong and how to mend it. Errors are told apar
 
 from __future__ import annotations
 
+import re
+
 from redraft.secrets import scrub
 
 _MOST_READ = 2**16
@@ -72,5 +74,17 @@ def one_line(error: object, length: int = 300) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters: a server, a model or a file name must not move the cursor or set a title."""
-    return "".join(char if char in "\n\t" or char.isprintable() else "\ufffd" for char in text)
+    """`text` without control characters: a server, a model or a file name must not move the cursor or set a title. Marks
+    that change the order in which text is shown appear as what they are (`show_directions`)."""
+    return "".join(c if c in _KEPT or c.isprintable() else "\ufffd" for c in show_directions(text))
+
+
+def show_directions(text: str) -> str:
+    """`text` with the marks of the bidirectional algorithm as <U+202E>: nobody sees them, and they can make a text look
+    like another one. Letters of any script are left as they are."""
+    return _DIRECTIONS.sub(lambda mark: f"<U+{ord(mark[0]):04X}>", text)
+
+
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_KEPT = frozenset("\n\t\u200c\u200d")
+"""Joiners belong to emoji and to several scripts."""

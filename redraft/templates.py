@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, show_directions
 from redraft.files import PACKAGE, package_path
 
 if TYPE_CHECKING:
@@ -135,8 +135,10 @@ def fence(text: str, label: str = "user_prompt") -> str:
 
 
 def load_page(package: str, name: str) -> Template:
-    """The HTML template `<package>/templates/<name>`. Everything that it is filled with is escaped."""
+    """The HTML template `<package>/templates/<name>`. Everything that it is filled with is escaped, and shows the marks
+    that change the direction of text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader(package, "templates"),
@@ -144,6 +146,9 @@ def load_page(package: str, name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: (
+            show_directions(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
     )
     return environment.get_template(name)
 

@@ -45,6 +45,7 @@ from redraft.profiles import Profile
 from redraft.templates import load_page
 
 LOG = "conversation.jsonl"
+_DIGEST = re.compile(r'"([0-9a-f]{64})"')
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 
 
@@ -382,11 +383,25 @@ def _summary(name: str, begun: Record) -> ConversationSummary:
 
 
 def delete_conversation(home: Path, name: str) -> None:
-    """Removes a conversation and its runs; pictures stay in the store, which others may share. Raises InputError if
-    there is none, or another process works on it."""
+    """Removes a conversation, its runs, and the pictures that no other conversation under `home` mentions. Raises
+    InputError if there is none, or another process works on it."""
     _read_begun(home, name)
     with FileLog(home / name / LOG).hold():
+        pictures = _pictures_of(home / name / LOG)
         shutil.rmtree(home / name)
+    for other in home.glob(f"*/{LOG}"):
+        pictures -= _pictures_of(other)
+    store = ImageStore(home / "images")
+    for digest in pictures:
+        store.remove(digest)
+
+
+def _pictures_of(log: Path) -> set[str]:
+    """The hashes that a log mentions; it need not be readable otherwise."""
+    try:
+        return set(_DIGEST.findall(log.read_text(encoding="utf-8", errors="replace")))
+    except OSError as error:
+        raise InputError(f"cannot read {log}: {error.strerror}") from error
 
 
 def render_page(

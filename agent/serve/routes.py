@@ -31,9 +31,36 @@ from agent.serve.wire import (
     ServerEvent,
     TurnAccepted,
     Uploaded,
+    errors,
 )
 
 Client = Annotated[str, Depends(client)]
+
+
+class EventStream(StreamingResponse):
+    media_type = "text/event-stream"
+
+
+class Page(FileResponse):
+    media_type = "text/html"
+
+
+class Png(Response):
+    media_type = "image/png"
+
+
+_FILE = {"type": "string", "format": "binary"}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": _FILE},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]},
+            },
+        },
+    }
+}
 _FOREVER = "private, max-age=31536000, immutable"
 _STORY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -43,7 +70,7 @@ _STORY = (
 
 
 def router(service: Service, door: Doorkeeper) -> APIRouter:
-    api = APIRouter(prefix="/api")
+    api = APIRouter(prefix="/api", responses=errors(422))
 
     @api.post("/login", status_code=204)
     async def login(body: Login, request: Request) -> Response:
@@ -78,7 +105,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def profiles(who: Client) -> Profiles:
         return Profiles(profiles=service.profiles(), default=service.default)
 
-    @api.post("/conversations", status_code=201)
+    @api.post("/conversations", status_code=201, responses=errors(400, 422))
     async def create(body: NewConversation, who: Client) -> ConversationInfo:
         return await service.create(who, body.title, body.profile, body.may_ask)
 
@@ -86,33 +113,33 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def conversations(who: Client) -> ConversationList:
         return ConversationList(conversations=await service.conversations(who))
 
-    @api.get("/conversations/{id}")
+    @api.get("/conversations/{id}", responses=errors(404))
     async def view(id: str, who: Client) -> ConversationView:
         return await service.view(who, id)
 
-    @api.patch("/conversations/{id}")
+    @api.patch("/conversations/{id}", responses=errors(400, 404, 422))
     async def change(id: str, body: ConversationChanges, who: Client) -> ConversationInfo:
         return await service.change(who, id, body.title, body.may_ask)
 
-    @api.delete("/conversations/{id}", status_code=204)
+    @api.delete("/conversations/{id}", status_code=204, responses=errors(404, 409))
     async def delete(id: str, who: Client) -> Response:
         await service.delete(who, id)
         return Response(status_code=204)
 
-    @api.post("/conversations/{id}/branch", status_code=201)
+    @api.post("/conversations/{id}/branch", status_code=201, responses=errors(400, 404, 409, 422))
     async def branch(id: str, body: NewBranch, who: Client) -> ConversationInfo:
         return await service.branch(who, id, body.title)
 
-    @api.post("/conversations/{id}/turns", status_code=202)
+    @api.post("/conversations/{id}/turns", status_code=202, responses=errors(400, 404, 409, 422))
     async def post(id: str, body: NewTurn, who: Client) -> TurnAccepted:
         turn, before = await service.post(who, id, body)
         return TurnAccepted(turn=turn, last_event=before)
 
-    @api.post("/conversations/{id}/cancel", status_code=202)
+    @api.post("/conversations/{id}/cancel", status_code=202, responses=errors(404))
     async def cancel(id: str, who: Client) -> Cancelled:
         return Cancelled(cancelled=await service.cancel(who, id))
 
-    @api.get("/conversations/{id}/events")
+    @api.get("/conversations/{id}/events", responses=errors(404, 422), response_class=EventStream)
     async def events(
         id: str,
         who: Client,
@@ -132,17 +159,17 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
-    @api.get("/conversations/{id}/export")
+    @api.get("/conversations/{id}/export", responses=errors(404, 409), response_class=Page)
     async def export(id: str, who: Client) -> FileResponse:
         page = await service.export(who, id)
         headers = {"Content-Security-Policy": _STORY}
         return FileResponse(page, media_type="text/html", filename=f"{id}.html", headers=headers)
 
-    @api.post("/images", status_code=201)
+    @api.post("/images", status_code=201, responses=errors(400, 415, 422), openapi_extra=_UPLOAD)
     async def upload(request: Request, who: Client, mask: bool = False) -> Uploaded:
         return await service.upload(who, await _file_of(request), mask)
 
-    @api.get("/images/{sha256}")
+    @api.get("/images/{sha256}", responses=errors(404, 422), response_class=Png)
     async def image(
         sha256: str, request: Request, who: Client, width: Annotated[int | None, Query(ge=64, le=1024)] = None
     ) -> Response:
@@ -155,11 +182,11 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
             return FileResponse(path, media_type="image/png", headers=headers)
         return Response(await asyncio.to_thread(_scaled, path, width), media_type="image/png", headers=headers)
 
-    @api.get("/runs/{id}")
+    @api.get("/runs/{id}", responses=errors(404))
     async def run(id: str, who: Client) -> JSONResponse:
         return JSONResponse(await service.runs.record(who, id))
 
-    @api.get("/runs/{id}/trace")
+    @api.get("/runs/{id}/trace", responses=errors(404), response_class=Page)
     async def trace(id: str, who: Client) -> FileResponse:
         page = await service.runs.trace(who, id)
         return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _STORY})

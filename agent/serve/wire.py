@@ -177,6 +177,42 @@ class ErrorBody(BaseModel):
     error: ErrorInfo
 
 
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the errors of a route, for FastAPI's `responses`: those of all routes, and these."""
+    common = (401, 403, 413, 429, 500, 503)
+    return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted({*common, *statuses})}
+
+
+_ERRORS = {
+    400: "a prompt, picture or option that cannot be used",
+    401: "no token, or a wrong one",
+    403: "another site's origin, or an unknown Host",
+    404: "this client has nothing with that name",
+    409: "a turn is under way",
+    413: "the body is too large",
+    415: "the upload is not a picture",
+    422: "the request does not follow the contract; `param` names the field",
+    429: "too many conversations, turns, draws or requests of this client",
+    500: "a bug in redraft; the message holds an id that is in the log",
+    502: "a model or server failed",
+    503: "the server is going down, the request took too long, or the database cannot be written",
+}
+
+
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a body whose route reads it by itself, with all definitions in place."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).removeprefix("#/$defs/")
+            return whole(definitions[name]) if name in definitions else {k: whole(v) for k, v in value.items()}
+        return [whole(item) for item in value] if isinstance(value, list) else value
+
+    return dict(whole(schema))
+
+
 class ServerEvent(BaseModel):
     """One event of a conversation. `id` None: not kept (progress)."""
 

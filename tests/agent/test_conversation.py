@@ -301,6 +301,18 @@ async def test_deleting_and_listing(tmp_path: Path) -> None:
         Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
 
 
+async def test_pictures_go_with_the_last_conversation_that_has_them(tmp_path: Path) -> None:
+    chat = await created(tmp_path)
+    await reply(chat, "a star")
+    copy = await chat.branch("copy")
+    await reply(chat, "make the star blue")
+    shared, own = (chat.store.path(picture.image) for picture in (await chat.view()).pictures)
+    delete_conversation(tmp_path, "one")
+    assert (shared.is_file(), own.is_file()) == (True, False)
+    delete_conversation(tmp_path, copy.name)
+    assert not shared.exists()
+
+
 async def test_a_name_is_taken_once(tmp_path: Path) -> None:
     await created(tmp_path)
     with pytest.raises(InputError, match="already"):

@@ -55,7 +55,7 @@ def redraft(*arguments: str | bytes | Path, cwd: Path) -> tuple[int, str, str]:
 
 
 def only_run(folder: Path) -> Path:
-    [run] = (folder / "runs").iterdir()
+    [run] = (folder / "runs").glob("[!.]*")
     return run
 
 
@@ -168,7 +168,7 @@ def test_a_run_killed_while_drawing_ends_like_one_that_was_not(tmp_path: Path, m
         process.kill()
         process.communicate()
         go_on.set()
-        [killed] = (tmp_path / "killed").iterdir()
+        [killed] = (tmp_path / "killed").glob("[!.]*")
         code, stdout, stderr = redraft("resume", killed, "--json", cwd=tmp_path)
     assert code == 0, stderr
     assert json.loads(stdout)["stop"] == "accepted"

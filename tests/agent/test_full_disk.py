@@ -21,6 +21,7 @@ from agent.testing import paint
 from editors.backend import ImageTask
 from tests.agent.test_chat_command import EDITOR
 from tests.full_disk import FullDisk, needs_full_disk
+from tests.serve.processes import free_port
 
 Serve = Callable[..., Any]
 MOMENTS = int(os.environ.get("MOMENTS", "3"))
@@ -37,15 +38,20 @@ class Place:
     disk: FullDisk
     profile: Path
 
-    def run(self, *arguments: str | Path, said: str = "") -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         environment = {
             **os.environ, **self.disk.environment, "REDRAFT_TEST_KEY": "sk-secret", "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }  # fmt: skip
-        return subprocess.run(
-            [sys.executable, "-m", "agent.cli", *map(str, arguments)], cwd=self.folder, env=environment, input=said,
-            capture_output=True, text=True, timeout=120,
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent.cli", *map(str, arguments)], cwd=self.folder, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+    def run(self, *arguments: str | Path, said: str = "") -> subprocess.CompletedProcess[str]:
+        with self.start(*arguments) as process:
+            stdout, stderr = process.communicate(said, timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def moments(self, *arguments: str | Path, said: str = "") -> Iterator[int]:
         """Moments that are spread over an undisturbed run of the command."""
@@ -66,7 +72,10 @@ class Place:
         assert "Traceback" not in done.stderr, (after, done.stderr)
         if done.returncode:
             assert done.returncode in (2, 3), (after, done.stderr)
-            assert re.search(r"error: .*(space|full|disk|writ|cannot)|cannot", done.stderr), (after, done.stderr)
+            assert re.search(r"No space left|disk is full|disk I/O error|cannot", done.stderr + done.stdout), (
+                after,
+                done,
+            )
         return done
 
 
@@ -140,12 +149,19 @@ def test_chat(place: Place) -> None:
 
 def test_serve(place: Place) -> None:
     """As it starts; full disks while it works are in tests/serve/test_serve_turns.py."""
-    data = place.folder / "data"
+
+    def command(name: str) -> tuple[str | Path, ...]:
+        return "serve", "--data", place.folder / name, "--profile", place.profile, "--port", str(free_port())
+
     before = place.disk.moments
-    made = place.run("serve", "--data", data, "--profile", place.profile, "--port", "1")  # refused after it was set up
-    whole = max(place.disk.moments - before, MOMENTS)
-    assert made.returncode == 2
-    for after in range(0, whole, max(1, whole // MOMENTS)):
-        done = place.filled(after, "serve", "--data", place.folder / f"data{after}", "--profile", place.profile)
+    with place.start(*command("whole")) as server:
+        assert server.stderr is not None
+        assert any("redraft serves" in line for line in server.stderr)
+        whole = place.disk.moments - before
+        server.terminate()
+        assert server.wait(30) == 0
+    for number in range(MOMENTS):
+        after = number * whole // MOMENTS
+        done = place.filled(after, *command(f"data{after}"))
         assert done.returncode == 2
         assert done.stderr.count("error:") == 1

@@ -33,7 +33,7 @@ class Process:
     def __init__(self, command: Sequence[str], port: int, log: Path, env: Mapping[str, str] | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._command = command
-        self._log = log
+        self.log = log
         self._env = {**os.environ, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -50,16 +50,16 @@ class Process:
         self._env["REDRAFT_TEST_CLOCK"] = str(seconds)
 
     def start(self, ready_s: float = 60) -> None:
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log)
         deadline = time.monotonic() + ready_s
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, self._log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
             # Not by httpx: it reads all certificates of the system for each client.
             with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=10):
                 return
             time.sleep(0.05)
-        raise AssertionError(f"not ready in time: {self._log.read_text()}")
+        raise AssertionError(f"not ready in time: {self.log.read_text()}")
 
     def end(self, signal: int) -> int:
         """Sends a signal and waits; the exit status."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from agent.serve.command import run_server
 from agent.serve.metrics import Metrics, set_up_logs
-from agent.serve.settings import Bounds, ServerSettings
+from agent.serve.settings import Bounds, ServerSettings, read_tokens
 from agent.testing import paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
@@ -51,7 +51,8 @@ def main(data: Path, port: int, seconds: float, drain_s: float) -> None:
     metrics = Metrics()
     settings = ServerSettings(
         data=data, port=port, database=os.environ.get("REDRAFT_DATABASE_URL"),
-        images=os.environ.get("REDRAFT_IMAGES_URL"), bounds=replace(Bounds(), drain_s=drain_s),
+        images=os.environ.get("REDRAFT_IMAGES_URL"), tokens=read_tokens(os.environ) or None,
+        bounds=replace(Bounds(), drain_s=drain_s),
     )  # fmt: skip
     limits = Limits(max_rounds=3, max_images=6, patience=5)
     served = fake_served(metrics, backend=Slow(seconds), limits=limits, batch_size=8)

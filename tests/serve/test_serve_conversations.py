@@ -189,6 +189,29 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     assert not list(server.service.files.home("local").glob(f"{id}*"))
 
 
+async def test_pictures_go_with_a_deleted_conversation_unless_others_have_them(server: Running) -> None:
+    brought = await server.upload(paint(ImageTask("mine", 1)))
+    id = await server.new()
+    await server.say(id, "make it red", image=brought)
+    copy = (await server.http.post(f"/api/conversations/{id}/branch", json={})).json()["id"]
+    await server.say(id, "/draw a star with two moons")
+    pictures = [p["image"] for p in (await server.http.get(f"/api/conversations/{id}")).json()["pictures"]]
+
+    async def there(image: str) -> bool:
+        return bool((await server.http.get(f"/api/images/{image}")).status_code == 200)
+
+    assert all([await there(image) for image in pictures])
+    assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
+    assert [await there(image) for image in pictures] == [True, True, False]
+    again = await server.new()
+    await server.say(again, "/draw a heart")
+    assert (await server.http.delete(f"/api/conversations/{copy}")).status_code == 204
+    assert [await there(image) for image in pictures] == [False, False, False]
+    assert (await server.post(again, "make it red", image=brought)).status_code == 400, "it has to be brought again"
+    assert await server.upload(paint(ImageTask("mine", 1))) == brought
+    assert await there(brought)
+
+
 async def test_titles_follow_the_first_words_and_can_be_changed(server: Running) -> None:
     id = await server.new()
     await server.say(id, "a star " + "and another " * 20)

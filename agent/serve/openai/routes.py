@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from PIL import Image
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from agent.events import Judged
@@ -32,6 +33,7 @@ from agent.serve.openai.drawing import (
 )
 from agent.serve.openai.wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
+from agent.serve.wire import body_schema, errors
 from redraft.errors import InputError
 from redraft.images import fit_mask
 
@@ -40,7 +42,7 @@ _SEEDS = 2**31
 
 
 def router(service: Service) -> APIRouter:
-    api = APIRouter(prefix="/v1")
+    api = APIRouter(prefix="/v1", responses=errors(400, 404))
     started = int(time.time())
 
     def model(name: str) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def router(service: Service) -> APIRouter:
     async def one_model(name: str, who: Client) -> Response | dict[str, Any]:
         return model(name)
 
-    @api.post("/images/generations", response_model=None)
+    @api.post("/images/generations", response_model=None, responses=_DRAWN, openapi_extra=_body(ImagesBody))
     @_in_their_shape
     async def generations(request: Request, who: Client) -> Response | dict[str, Any]:
         body = parsed(ImagesBody, await _json(request))
@@ -71,7 +73,7 @@ def router(service: Service) -> APIRouter:
 
         return await _answer(request, service, who, body, begin, "image_generation")
 
-    @api.post("/images/edits", response_model=None)
+    @api.post("/images/edits", response_model=None, responses=_DRAWN, openapi_extra=_body(EditsBody))
     @_in_their_shape
     async def edits(request: Request, who: Client) -> Response | dict[str, Any]:
         body, picture, mask = await _edit(request, service)
@@ -85,13 +87,21 @@ def router(service: Service) -> APIRouter:
 
         return await _answer(request, service, who, body, begin, "image_edit")
 
-    @api.post("/chat/completions", response_model=None)
+    @api.post("/chat/completions", response_model=None, responses=_DRAWN, openapi_extra=_body(ChatBody))
     @_in_their_shape
     async def chat(request: Request, who: Client) -> Response | dict[str, Any]:
         body = parsed(ChatBody, await _json(request))
         return await complete(request, service, who, body, profile_of(body.model, service))
 
     return api
+
+
+_DRAWN = errors(400, 404, 415, 502)
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that its route reads by itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body_schema(model)}}}}
 
 
 Handler = Callable[..., Awaitable[Response | dict[str, Any]]]

@@ -1,7 +1,7 @@
 // The dialog that asks for a token.
 
 import { api } from "./api.js";
-import { $ } from "./dom.js";
+import { $, shown } from "./dom.js";
 
 export function login() {
   $("app").hidden = true;
@@ -19,7 +19,7 @@ export function listenToLogin(start) {
       $("login").close();
       await start();
     } catch (error) {
-      $("login-error").textContent = error.message;
+      $("login-error").textContent = shown(error.message);
       $("login-error").hidden = false;
     }
   });

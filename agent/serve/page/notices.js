@@ -1,13 +1,13 @@
 // What the page itself announces: errors, and words for screen readers.
 
-import { $ } from "./dom.js";
+import { $, shown } from "./dom.js";
 import { login } from "./login.js";
 
 export const live = (text) => ($("live").textContent = text);
 
 export function failed(error) {
   if (error.status === 401) return login();
-  $("error").textContent = error?.message ?? "";
+  $("error").textContent = shown(error?.message ?? "");
   $("error").hidden = !error;
 }
 

@@ -1,11 +1,11 @@
 // The side bar: the list of conversations.
 
 import { api } from "./api.js";
-import { $, h } from "./dom.js";
+import { $, h, shown } from "./dom.js";
 import { tried } from "./notices.js";
 import { page } from "./state.js";
 
-const shortly = (title) => title || "New conversation";
+const shortly = (title) => shown(title || "New conversation");
 
 export const showConversations = tried(async () => {
   const rows = await api.conversations();
