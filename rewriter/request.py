@@ -21,6 +21,9 @@ def clean_request(text: str, max_chars: int = MAX_CHARS, kind: Literal["request"
     characters that cannot be drawn or sent: control characters other than tab and newline, and halves of surrogate
     pairs.
     """
+    text = text.strip()
+    if len(text) > 2 * max_chars:  # before anything else is done with a stranger's text; "\r\n" counts as one character
+        raise InputError(f"the {kind} has {len(text):,} characters, more than {max_chars:,}; shorten it")
     request = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n").strip()
     if bad := _UNUSABLE.search(request):
         what = "half a surrogate pair" if "\ud800" <= bad[0] <= "\udfff" else "a control character"

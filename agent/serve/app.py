@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 503: "timeout"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 429: "too_many", 503: "timeout"}
 
 
 def create_app(settings: ServerSettings, service: Service | None = None) -> FastAPI:
@@ -48,6 +49,7 @@ def create_app(settings: ServerSettings, service: Service | None = None) -> Fast
     app = FastAPI(title="redraft", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan)
     app.state.service = opened
     app.state.lifespans = []
+    app.state.parsing = asyncio.Lock()
     _errors(app)
     app.include_router(routes.router(opened, door))
     _health(app, opened)

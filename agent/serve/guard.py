@@ -60,6 +60,8 @@ class Guard:
         self._metrics = metrics
         self.under_way: Counter[str] = Counter()
         """Requests of each client that are being answered."""
+        self.bytes_under_way: Counter[str] = Counter()
+        """Bytes of their bodies."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -97,7 +99,7 @@ class _Exchange:
         if not self._path.startswith(_PICTURES):
             return bounds.max_body
         # Room for base64 and for a mask, beside the fields of a form.
-        return (3 * bounds.max_image_bytes if self._path.startswith(_LONG) else bounds.max_image_bytes) + 65536
+        return (2 * bounds.max_image_bytes if self._path.startswith(_LONG) else bounds.max_image_bytes) + 65536
 
     async def go(self) -> None:
         long = self._path.startswith(_LONG) or self._path.endswith("/events")
@@ -108,7 +110,8 @@ class _Exchange:
         except TimeoutError:
             await self._refuse(TimedOut("this took too long; ask again in a moment"))
         except HTTPException as error:  # raised in _take, beneath an app that has no handler for it
-            await self._refuse(TooLarge(error.detail) if error.status_code == 413 else TimedOut(error.detail))
+            kinds = {413: TooLarge, 429: TooMany}
+            await self._refuse(kinds.get(error.status_code, TimedOut)(error.detail))
         except (Forbidden, Unauthorized, TooLarge, TooMany) as error:
             await self._refuse(error)
         except ClientDisconnect:
@@ -120,6 +123,8 @@ class _Exchange:
         finally:
             if self._counted:
                 self._guard.under_way[self._scope["redraft.client"]] -= 1
+            if (client := self._scope.get("redraft.client")) is not None:
+                self._guard.bytes_under_way[client] -= self._size
             self._log()
 
     def _admit(self) -> None:
@@ -153,6 +158,10 @@ class _Exchange:
         if message["type"] == "http.request":
             body = message.get("body", b"")
             self._size += len(body)
+            if (client := self._scope["redraft.client"]) is not None:
+                self._guard.bytes_under_way[client] += len(body)
+                if self._guard.bytes_under_way[client] > self._guard._bounds.max_bytes:
+                    raise HTTPException(429, "your uploads under way are too large together; wait for one")
             if self._json:
                 self._parts += sum(map(body.count, _MARKS))
                 if self._parts > _MOST_PARTS:

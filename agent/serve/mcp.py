@@ -170,7 +170,7 @@ def mount(app: FastAPI, service: Service) -> None:
         mcp = create_mcp(service)
         inner = mcp.streamable_http_app(
             streamable_http_path="/mcp",
-            max_request_body_size=3 * service.bounds.max_image_bytes + 65536,
+            max_request_body_size=2 * service.bounds.max_image_bytes + 65536,
             max_sessions=service.bounds.max_sessions,
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )

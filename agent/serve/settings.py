@@ -35,6 +35,8 @@ class Bounds:
     """MCP sessions of one client; one that is not used for half an hour ends."""
     max_requests: int = 256
     """Requests of one client that are answered at once, streams of events among them."""
+    max_bytes: int = 96 * 2**20
+    """Of the bodies of these requests, together."""
     idle_s: float = 20.0
     """For the headers of a request to arrive, and for a connection to stay without one."""
     body_s: float = 30.0

@@ -40,6 +40,8 @@ WORDS = (
     "/undo", "/back 1", "/again", "/list", "/branch", "/questions on", "/questions off", "compare 1 and 2", "perfect",
     "is there a star?", "/nonsense",
 )  # fmt: skip
+KINDS = ("post", "post", "post", "title", "ask", "cancel", "branch", "view", "export")
+REQUESTS = st.lists(st.tuples(st.booleans(), st.sampled_from(KINDS), st.sampled_from(WORDS)), min_size=1, max_size=4)
 EXPECTED = {200, 201, 202, 204, 400, 404, 409, 503}
 """400: a disk that is full while a file is written. 503: the database cannot be written."""
 count = Counter[str]()
@@ -133,16 +135,12 @@ class Turns(RuleBasedStateMachine):
         self.known.append(made)
         return made
 
-    @rule(first=conversations, second=conversations, data=st.data())
-    def together(self, first: Known, second: Known, data: st.DataObject) -> None:
-        """Several requests at the same time."""
-        kinds = st.sampled_from(["post", "post", "post", "title", "ask", "cancel", "branch", "view", "export"])
-        wanted = data.draw(st.lists(st.tuples(st.sampled_from([first, second]), kinds), min_size=1, max_size=4))
-        words = [data.draw(st.sampled_from(WORDS)) if kind == "post" else "" for _, kind in wanted]
-        work = [self.do(known, kind, word) for (known, kind), word in zip(wanted, words, strict=True)]
+    @rule(first=conversations, second=conversations, requests=REQUESTS)
+    def together(self, first: Known, second: Known, requests: list[tuple[bool, str, str]]) -> None:
+        """Several requests at the same time, to one conversation or two."""
 
         async def all_at_once() -> None:
-            await asyncio.gather(*work)
+            await asyncio.gather(*(self.do(second if other else first, kind, word) for other, kind, word in requests))
 
         self.start()
         self.runner.run(all_at_once())
@@ -257,7 +255,7 @@ class Turns(RuleBasedStateMachine):
             servers.say("kill")
             self.runner.close()
             shutil.rmtree(self.folder, ignore_errors=True)
-            if count["interleavings"] % 50 == 0:
+            if count["interleavings"] % 10 == 0:
                 sys.stderr.write(f"{dict(count)}\n")
 
     async def check(self) -> None:

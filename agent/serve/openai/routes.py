@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import wraps
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ from agent.serve.openai.drawing import (
     tokens,
     while_there,
 )
-from agent.serve.openai.wire import ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
+from agent.serve.openai.wire import B, ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
 from agent.serve.wire import body_schema, errors
 from redraft.errors import InputError
@@ -64,7 +65,7 @@ def router(service: Service) -> APIRouter:
     @api.post("/images/generations", response_model=None, responses=_DRAWN, openapi_extra=_body(ImagesBody))
     @_in_their_shape
     async def generations(request: Request, who: Client) -> Response | dict[str, Any]:
-        body = parsed(ImagesBody, await _json(request))
+        body = await _parsed(ImagesBody, request)
         body.check()
         profile = profile_of(body.model, service)
 
@@ -90,7 +91,7 @@ def router(service: Service) -> APIRouter:
     @api.post("/chat/completions", response_model=None, responses=_DRAWN, openapi_extra=_body(ChatBody))
     @_in_their_shape
     async def chat(request: Request, who: Client) -> Response | dict[str, Any]:
-        body = parsed(ChatBody, await _json(request))
+        body = await _parsed(ChatBody, request)
         return await complete(request, service, who, body, profile_of(body.model, service))
 
     return api
@@ -124,14 +125,21 @@ def _in_their_shape(handler: Handler) -> Handler:
     return answered
 
 
-async def _json(request: Request) -> Mapping[str, Any]:
+async def _parsed(kind: type[B], request: Request) -> B:
+    """The JSON body of a request. One at a time: a large one takes a part of a second. Raises UnreadableError."""
+    data = await request.body()
+    async with request.app.state.parsing:
+        return await asyncio.to_thread(_parse, kind, data)
+
+
+def _parse(kind: type[B], data: bytes) -> B:
     try:
-        value = await request.json()
+        value = json.loads(data)
     except (ValueError, RecursionError):
         raise UnreadableError("the body is not JSON", None) from None
     if not isinstance(value, dict):
         raise UnreadableError("the body is not a JSON object", None)
-    return value
+    return parsed(kind, value)
 
 
 async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Image, Image.Image | None]:
@@ -146,7 +154,7 @@ async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Im
             upload = form.get("mask")
             mask = await service.pictures.read_mask(await upload.read()) if isinstance(upload, UploadFile) else None
     else:
-        body = parsed(EditsBody, await _json(request))
+        body = await _parsed(EditsBody, request)
         _require_one(body.images)
         pictures = [await service.pictures.fetch(image.image_url) for image in body.images]
         mask = None if body.mask is None else (await service.pictures.fetch(body.mask.image_url)).convert("L")
