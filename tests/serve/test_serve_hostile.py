@@ -31,13 +31,15 @@ host, port = sys.argv[1].split(":")
 done = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
 took = []
-while not done.is_set():
+while not done.is_set() or len(took) < 3:
     began = time.monotonic()
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/healthz")
     assert connection.getresponse().read() == b"ok\\n"
     connection.close()
     took.append(time.monotonic() - began)
+    if len(took) == 1:
+        print("up", flush=True)
     time.sleep(0.02)
 print(json.dumps({"asked": len(took), "worst": max(took)}))
 """
@@ -228,12 +230,11 @@ def measure(url: str, attack: Attack) -> float:
 
     command = [sys.executable, "-I", "-c", METER, url.removeprefix("http://")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as meter:
-        time.sleep(0.3)
+        assert meter.stdout is not None
+        meter.stdout.readline()
         try:
             asyncio.run(work())
             time.sleep(0.2)
         finally:
             out, _ = meter.communicate()
-    result = json.loads(out)
-    assert result["asked"] >= 3
-    return float(result["worst"])
+    return float(json.loads(out)["worst"])

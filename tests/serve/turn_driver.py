@@ -8,7 +8,7 @@ is sent while there is none waits for the next one.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
+import ctypes
 import os
 import signal
 import socket
@@ -63,7 +63,7 @@ def forked(folder: Path, sock: socket.socket) -> int:
         code = 1
         try:
             os.close(0)
-            faulthandler.dump_traceback_later(25, exit=False)
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive the test
             set_up_logs(with_prompts=True)
             asyncio.run(serve(folder, sock))
             code = 0
