@@ -120,8 +120,10 @@ async def _run(
         async def drain() -> None:
             await leaving.wait()
             log("draining")
-            await service.drain()
-            server.should_exit = True
+            try:
+                await service.drain()
+            finally:  # whatever goes wrong in there, the server goes down
+                server.should_exit = True
 
         with handle_signals(signal.SIGTERM, signal.SIGINT, call=leave):
             tasks = [asyncio.create_task(warm()), asyncio.create_task(drain())]

@@ -114,7 +114,10 @@ class TurnWorker:
         if tasks:
             await asyncio.wait(tasks, timeout=10)
             log("turns left for the next start", turns=len(tasks))
-        await self._service.database.release(self.owner)
+        try:
+            await self._service.database.release(self.owner)
+        except LogUnavailable as error:  # others then take the turns when this server has been silent for a while
+            log_mistake("database", error)
 
     async def _keep(self) -> None:
         """Renews the leases, hears of cancellations at other servers, and looks for turns that nobody works on."""
