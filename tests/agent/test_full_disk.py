@@ -1,6 +1,6 @@
 """The disk is full from a chosen write on, at any moment of a command: one line says so, and afterwards it goes on.
 
-MOMENTS says how many of each command are tried (docs/security.md: 12); a few in `make test`.
+MOMENTS says how many of each command are tried (docs/security.md: 12).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Serve = Callable[..., Any]
 MOMENTS = int(os.environ.get("MOMENTS", "3"))
 REQUEST = "three red circles on a white background"
 FINE = f"{REQUEST}, arranged finely"
-pytestmark = needs_full_disk
+pytestmark = [needs_full_disk, pytest.mark.attack]
 
 
 @dataclass

@@ -25,6 +25,7 @@ from tests.serve.processes import Process
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 WORST_S = 1.0
+pytestmark = pytest.mark.attack
 METER = """
 import http.client, json, sys, threading, time
 host, port = sys.argv[1].split(":")

@@ -32,7 +32,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from tests.full_disk import FullDisk, needs_full_disk
 
 ROOT = Path(__file__).parents[2]
-MANY = int(os.environ.get("INTERLEAVINGS", "25"))
+MANY = int(os.environ.get("INTERLEAVINGS", "12"))
 REST_S = 30.0
 """A conversation that is not at rest by then is stuck."""
 WORDS = (
