@@ -37,16 +37,9 @@ from agent.serve.wire import (
 Client = Annotated[str, Depends(client)]
 
 
-class EventStream(StreamingResponse):
-    media_type = "text/event-stream"
-
-
-class Page(FileResponse):
-    media_type = "text/html"
-
-
-class Png(Response):
-    media_type = "image/png"
+def _gives(kind: str) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of an answer that is no JSON."""
+    return {200: {"content": {kind: {"schema": {"type": "string"}}}}}
 
 
 _FILE = {"type": "string", "format": "binary"}
@@ -139,7 +132,9 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def cancel(id: str, who: Client) -> Cancelled:
         return Cancelled(cancelled=await service.cancel(who, id))
 
-    @api.get("/conversations/{id}/events", responses=errors(404, 422), response_class=EventStream)
+    @api.get(
+        "/conversations/{id}/events", responses=_gives("text/event-stream") | errors(404, 422), response_class=Response
+    )
     async def events(
         id: str,
         who: Client,
@@ -159,7 +154,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
 
-    @api.get("/conversations/{id}/export", responses=errors(404, 409), response_class=Page)
+    @api.get("/conversations/{id}/export", responses=_gives("text/html") | errors(404, 409), response_class=Response)
     async def export(id: str, who: Client) -> FileResponse:
         page = await service.export(who, id)
         headers = {"Content-Security-Policy": _STORY}
@@ -169,7 +164,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def upload(request: Request, who: Client, mask: bool = False) -> Uploaded:
         return await service.upload(who, await _file_of(request), mask)
 
-    @api.get("/images/{sha256}", responses=errors(404, 422), response_class=Png)
+    @api.get("/images/{sha256}", responses=_gives("image/png") | errors(404, 422), response_class=Response)
     async def image(
         sha256: str, request: Request, who: Client, width: Annotated[int | None, Query(ge=64, le=1024)] = None
     ) -> Response:
@@ -186,7 +181,7 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
     async def run(id: str, who: Client) -> JSONResponse:
         return JSONResponse(await service.runs.record(who, id))
 
-    @api.get("/runs/{id}/trace", responses=errors(404), response_class=Page)
+    @api.get("/runs/{id}/trace", responses=_gives("text/html") | errors(404), response_class=Response)
     async def trace(id: str, who: Client) -> FileResponse:
         page = await service.runs.trace(who, id)
         return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _STORY})

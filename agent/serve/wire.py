@@ -179,7 +179,7 @@ class ErrorBody(BaseModel):
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of the errors of a route, for FastAPI's `responses`: those of all routes, and these."""
-    common = (401, 403, 413, 429, 500, 503)
+    common = (400, 401, 403, 413, 429, 500, 503)
     return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted({*common, *statuses})}
 
 
