@@ -297,7 +297,7 @@ def test_the_index_of_pandas_is_a_column_without_a_name(tmp_path: Path) -> None:
 def test_lines_of_an_old_mac_and_separators_within_a_line(tmp_path: Path) -> None:
     (tmp_path / "mac.txt").write_bytes(b"a fox\ra hen\r")
     assert [row.request for row in rows(tmp_path / "mac.txt")[0]] == ["a fox", "a hen"]
-    (tmp_path / "in.txt").write_text("two birds\u2028on a wire\na fox\n", encoding="utf-8")
+    (tmp_path / "in.txt").write_text("two birds\u2028on a\x85wire\na fox\n", encoding="utf-8")
     assert len(rows(tmp_path / "in.txt")[0]) == 2
 
 

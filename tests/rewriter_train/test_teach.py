@@ -308,7 +308,7 @@ def test_pictures_of_one_name_and_size_are_told_apart_by_their_content(tmp_path:
 
 def test_lines_of_text_are_read_as_enhance_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "in.txt"
-    path.write_text("two birds\u2028on a wire\n" + "x" * 5000 + "\na fox\n", encoding="utf-8")
+    path.write_text("two birds\u2028on a\x85wire\n" + "x" * 5000 + "\na fox\n", encoding="utf-8")
     assert len(list(teach.read_items(str(path), 0.01))) == 2
     told = capsys.readouterr().err
     assert "1 malformed" in told
