@@ -18,6 +18,7 @@ _MORE = {
     "say": ("word", "text", "caption", "lettering", "reading", "printed", "written"),
     "same colour": ("same color", "share one colour", "share one color", "share a colour", "share a color"),
     "inside": ("around", "wrapped around"),
+    "circle": ("round shape", "round shapes"),
 }
 _FILLERS = (
     "against", "shape", "shapes", "of a picture", "for a birthday card", "for a poster", "something simple",
