@@ -51,7 +51,9 @@ class Likeness:
     """How like the references a picture is, the mean over those of its roles.
 
     by "patches": the mean over the reference's foreground patches of the best cosine to any patch of the picture (as
-    PatchDPO compares patches): the subject may be anywhere. by "whole": the cosine of the whole pictures. Cosines are mapped
+    PatchDPO compares patches): the subject may be anywhere. Features are taken relative to the mean of the reference's ground,
+    and of three sizes of the reference the likest counts; both are ours, and measured (docs/rewards.md). by "whole": the cosine
+    of the whole pictures. Cosines are mapped
     to [0, 1] by (c - low) / (1 - low), so that what unlike pictures have in common counts for nothing. It FAILED if the
     picture or all references have no embedding.
     """
@@ -104,29 +106,62 @@ class Likeness:
             return self._compare(references, shots)
 
     def _compare(self, references: Sequence[Reference], shots: Sequence[Shot]) -> list[Reading]:
-        images = [reference.image for reference in references] + [shot.image for shot in shots]
+        views = [self._views(reference.image) for reference in references]
+        images = [image for each in views for image in each] + [shot.image for shot in shots]
         embedded = list(self._embed(images))
         if len(embedded) != len(images):
             raise ValueError(f"the embedder gave {len(embedded)} embeddings for {len(images)} pictures")
-        pairs = list(zip(references, embedded, strict=False))
-        known = [(reference.image, made) for reference, made in pairs if made is not None]
-        return [self._read(known, made) for made in embedded[len(references) :]]
+        rest = iter(embedded)
+        seen = [[(image, next(rest)) for image in each] for each in views]
+        known = [[(image, made) for image, made in each if made is not None] for each in seen]
+        return [self._read([each for each in known if each], made) for made in rest]
 
-    def _read(self, references: Sequence[tuple[Image.Image, Embedding]], made: Embedding | None) -> Reading:
+    def _views(self, image: Image.Image) -> list[Image.Image]:
+        """The reference, and if parts of it are compared the same at smaller sizes."""
+        return [image] if self._by == "whole" else [shrink(image, size) for size in _SIZES]
+
+    def _read(self, references: Sequence[Sequence[View]], made: Embedding | None) -> Reading:
         if not references or made is None:
             which = "the picture" if references else "any reference"
             return Reading(Outcome.FAILED, reason=f"{self.name}: the embedder finds nothing in {which}")
-        cosines = [self._likeness(image, reference, made) for image, reference in references]
-        return Reading(Outcome.SCORED, min(1.0, max(0.0, (fmean(cosines) - self._low) / (1 - self._low))))
+        cosine = fmean(self._likeness(views, made) for views in references)
+        return Reading(Outcome.SCORED, min(1.0, max(0.0, (cosine - self._low) / (1 - self._low))))
 
-    def _likeness(self, image: Image.Image, reference: Embedding, made: Embedding) -> float:
-        if self._by == "whole" or reference.patches is None or made.patches is None:
-            return float(_unit(reference.whole) @ _unit(made.whole))
-        rows, columns, _ = reference.patches.shape
-        inside = find_foreground(image, rows, columns)
-        wanted = _unit(reference.patches[inside])
-        offered = _unit(made.patches.reshape(-1, made.patches.shape[-1]))
-        return float((wanted @ offered.T).max(axis=1).mean())
+    def _likeness(self, views: Sequence[View], made: Embedding) -> float:
+        first, embedding = views[0]
+        if self._by == "whole" or embedding.patches is None or made.patches is None:
+            return float(_unit(embedding.whole) @ _unit(made.whole))
+        rows, columns, width = embedding.patches.shape
+        ground = ~find_foreground(first, rows, columns)
+        level = embedding.patches[ground].mean(axis=0) if ground.any() else np.zeros(width)
+        offered = _unit(made.patches.reshape(-1, width) - level)
+        best = -1.0
+        for image, view in views if ground.any() else views[:1]:
+            assert view.patches is not None
+            wanted = _unit(view.patches[find_foreground(image, rows, columns)] - level)
+            best = max(best, float((wanted @ offered.T).max(axis=1).mean()))
+        return best
+
+
+View = tuple[Image.Image, Embedding]
+"""A reference at one of its sizes."""
+_SIZES = (1.0, 0.65, 0.4)
+
+
+def shrink(image: Image.Image, size: float) -> Image.Image:
+    """The picture at a share of its size, in the middle of a sheet of its old size in the median colour of its edge."""
+    if size == 1:
+        return image
+    picture = image.convert("RGB")
+    small = picture.resize((max(1, round(size * picture.width)), max(1, round(size * picture.height))))
+    red, green, blue = (round(float(value)) for value in np.median(_edge(np.asarray(picture)), axis=0))
+    sheet = Image.new("RGB", picture.size, (red, green, blue))
+    sheet.paste(small, ((picture.width - small.width) // 2, (picture.height - small.height) // 2))
+    return sheet
+
+
+def _edge(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 _NOTICEABLE = 24
@@ -139,8 +174,7 @@ def find_foreground(image: Image.Image, rows: int, columns: int) -> NDArray[np.b
     """Which patches of a reference show its subject: those that differ from the median of its edge, (rows, columns). All of
     them if that would be none: a picture without an even ground is compared as a whole."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    far = (np.abs(pixels - np.median(edge, axis=0)) >= _NOTICEABLE).any(axis=-1).astype(np.float64)
+    far = (np.abs(pixels - np.median(_edge(pixels), axis=0)) >= _NOTICEABLE).any(axis=-1).astype(np.float64)
     shares = (
         np.asarray(Image.fromarray((far * 255).astype(np.uint8)).resize((columns, rows), Image.Resampling.BOX)) / 255
     )

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from PIL import Image
 
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
+from evaluator.combine import WeightedSum
 from evaluator.reward import checks_reward
 from evaluator.testing import FakeChecklistBuilder, FakeJudge, JudgeAnswer
-from evaluator.types import Check, Checklist, Verdict
+from evaluator.types import Case, Check, Checklist, Need, Outcome, Reading, Shot, Verdict
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from rewriter.guard import GuardSettings
 from rewriter.reply import Rules
@@ -445,3 +447,57 @@ def test_a_cache_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_settings_that_cannot_be(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"must each|share"):
         RewardSettings(**bad)  # type: ignore[arg-type]
+
+
+class ByRank:
+    """A criterion that sees the whole group: the longest prompt wins. `groups` are the prompts that it saw together."""
+
+    name = "rank"
+    needs: frozenset[Need] = frozenset({"group"})
+
+    def __init__(self, absolute: bool) -> None:
+        self.absolute = absolute
+        self.groups: list[list[str]] = []
+
+    async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]:
+        prompts = [shot.prompt for shot in shots]
+        self.groups.append(prompts)
+        ranks = [sum(len(other) < len(prompt) for other in prompts) / max(1, len(prompts) - 1) for prompt in prompts]
+        return [Reading(Outcome.SCORED, rank) for rank in ranks]
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+async def test_a_criterion_of_groups_sees_all_pictures_of_a_request_in_whatever_batches_they_are_drawn(
+    absolute: bool,
+) -> None:
+    rank = ByRank(absolute)
+    judged = checks_reward(FakeJudge(lambda *_: 0.5))
+    combined = replace(judged, criteria=(*judged.criteria, (rank, 3.0)), combine=WeightedSum())
+    reward = ImageReward(Painter(), BUILDER, combined, RULES, RewardSettings(batch_size=2))
+    stars = [reply("two red stars"), reply("two big red stars"), reply("two big red stars there")]
+    samples = [RewardSample(STARS, stars[0]), RewardSample("one circle", reply("one circle"))]
+    samples += [RewardSample(STARS, each) for each in stars[1:]]
+    for _ in range(2):  # what a picture is worth in its group is not kept from call to call
+        scores = await reward(samples)
+        assert [one.alignment for one in scores.samples] == [
+            pytest.approx(value) for value in (0.125, 0.125, 0.5, 0.875)
+        ]
+        assert [one.readings["rank"] for one in scores.samples] == [0.0, 0.0, 0.5, 1.0]
+    reward.close()
+    assert sorted(map(len, rank.groups)) == [1, 1, 3, 3]
+    assert scores.weights == {"checks": 1.0, "rank": 3.0}
+
+
+async def test_a_picture_that_cannot_be_drawn_is_missing_from_its_group_and_holds_nobody_up() -> None:
+    rank = ByRank(absolute=True)
+    judged = checks_reward(FakeJudge(lambda *_: 0.5))
+    combined = replace(judged, criteria=(*judged.criteria, (rank, 1.0)), combine=WeightedSum())
+    backend = Painter(script=[ServerError("down")])
+    settings = RewardSettings(batch_size=1, max_failed=0.5)
+    reward = ImageReward(backend, BUILDER, combined, RULES, settings)
+    scores = await reward(
+        [RewardSample(STARS, reply(text)) for text in ("two red stars", "two big red stars", "stars, red")]
+    )
+    reward.close()
+    assert [one.reward is None for one in scores.samples] == [True, False, False]
+    assert [len(group) for group in rank.groups] == [2]
