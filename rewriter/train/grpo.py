@@ -89,7 +89,13 @@ def train(argv: Sequence[str]) -> None:
     )
     try:
         trainer = _trainer(
-            place, training, model, rows, rl_rows(held_out.records, style) if held_out is not None else None, reward
+            place,
+            training,
+            model,
+            rows,
+            rl_rows(held_out.records, style) if held_out is not None else None,
+            reward,
+            lean=samples.lean,
         )
         start = checkpoint_for(training)
         _add_callbacks(trainer, reward, shaper, samples, start)
@@ -134,11 +140,18 @@ def _trainer(
     rows: list[dict[str, Any]],
     eval_rows: list[dict[str, Any]] | None,
     reward: RewriteReward,
+    *,
+    lean: bool,
 ) -> Any:
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import GRPOTrainer, get_peft_config, get_quantization_config
 
+    kind: type[GRPOTrainer] = GRPOTrainer
+    if lean:
+        from rewriter.train.lean import LeanGRPOTrainer
+
+        kind = LeanGRPOTrainer
     loaded: Any = place
     base = adapter_base(place)
     if base is None:
@@ -146,7 +159,7 @@ def _trainer(
     else:
         loaded = load_adapter(place, base, model)
     try:
-        trainer = GRPOTrainer(
+        trainer = kind(
             model=loaded,
             reward_funcs=reward,
             args=training,

@@ -27,7 +27,7 @@ class ThoughtArguments:
 
     thoughts: bool = setting(True, "Whether to train on the thoughts too.")
     muon: bool = setting(False, "Train the layers' matrices with Muon; for models with random weights.")
-    lean: bool = setting(False, "Make the loss in the way that is fast on a CPU (`rewriter.train.lean_sft`).")
+    lean: bool = setting(False, "Make the loss in the way that is fast on a CPU (`rewriter.train.lean`).")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def _trainer(
 
     kind: type[SFTTrainer] = SFTTrainer
     if what.lean:
-        from rewriter.train.lean_sft import LeanSFTTrainer
+        from rewriter.train.lean import LeanSFTTrainer
 
         kind = LeanSFTTrainer
     set_model_kwargs(training, model)

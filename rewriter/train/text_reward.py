@@ -36,6 +36,7 @@ from evaluator.coverage import find_coverage
 from evaluator.types import Check
 from redraft.chat import ChatReply
 from redraft.errors import ConfigError
+from rewriter.guard import check_intent
 from rewriter.reply import Review, Rules, review
 from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.rewards import format_term
@@ -112,6 +113,18 @@ def diversity(group: Sequence[str]) -> list[float]:
     return [
         fmean(_distance(mine, other) for j, other in enumerate(sets) if j != i) if len(sets) > 1 else 0.0
         for i, mine in enumerate(sets)
+    ]
+
+
+def rate_candidates(request: str, candidates: Sequence[str]) -> list[float]:
+    """2 coverage + guard + length + claims of each candidate, for `redraft enhance --n 4 --select
+    rewriter.train.text_reward:rate_candidates`: the rewrite that keeps most and adds least."""
+    return [
+        2 * coverage(request, prompt)
+        + guard_term(len(check_intent(request, prompt)))
+        + length_term(len(prompt.split()))
+        + claims_term(len(added_claims(request, prompt)))
+        for prompt in candidates
     ]
 
 

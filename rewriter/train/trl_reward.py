@@ -37,10 +37,11 @@ class RatedSample:
 
 @dataclass
 class SampleArguments:
-    """The pages that show how training goes."""
+    """The pages that show how training goes, and how its loss is made."""
 
     sample_every: int = setting(50, "Steps between sample pages in output_dir/samples; 0 for none.")
     sample_count: int = setting(6, "Requests on a page.")
+    lean: bool = setting(False, "Make the loss in the way that is fast on a CPU (`rewriter.train.lean`).")
 
 
 class RewriteReward:

@@ -65,6 +65,13 @@ def test_the_reward_is_the_weighted_sum_and_an_unreadable_reply_has_none_of_it()
     assert asyncio.run(reward.draw([])) == []
 
 
+def test_the_candidate_that_keeps_most_and_adds_least_is_rated_best() -> None:
+    # both are refused twice for their repeated word; the first lacks one of two content words, which counts double
+    whole, lost = f"A red fox {' '.join(['plain'] * 37)}", f"A fox {' '.join(['plain'] * 38)}"
+    rates = text_reward.rate_candidates("a red fox", [lost, whole])
+    assert rates[1] - rates[0] == pytest.approx(2 * 1 / 2)
+
+
 def test_terms_are_named_with_their_weights_and_unknown_ones_are_refused() -> None:
     assert parse_terms(["coverage:2", "guard"]) == {"coverage": 2.0, "guard": 1.0}
     with pytest.raises(ValueError, match="there are coverage, guard"):
