@@ -401,6 +401,17 @@ def export(
 
 
 @app.command()
+def init(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The profile to write.")] = Path("redraft.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Look for servers, keys and a GPU on this machine, and write a profile that says why each part is in it."""
+    from agent.init_command import init as run
+
+    run(out, force=force)
+
+
+@app.command()
 def doctor(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Built-in profile or path to a .toml file.")],
     draws: Annotated[

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,7 +189,9 @@ def _with_adapter(model: Any, adapter: str) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's, about names of transformers
+            return PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
     except Exception as error:
         raise BackendError(
             f"the adapter {folder} does not fit {type(model).__name__} ({type(error).__name__}: {one_line(error)}); name the "
