@@ -99,7 +99,8 @@ class RayRows:
         reply = _reply(row)
         first = self._try(request, reply)
         joined = join_columns(_without_model(row), self._result(request, first, None))
-        return {**joined, FIRST: json.dumps({**reply, "request": request}) if first.review.faults else ""}
+        again = bool(first.review.faults) and self.asking.keep(request) is None
+        return {**joined, FIRST: json.dumps({**reply, "request": request}) if again else ""}
 
     def ask_again(self, row: Row) -> Row:
         """The row with what the model is asked the second time: what was wrong with its first reply."""
@@ -128,7 +129,7 @@ class RayRows:
         return Try(review(request, answer, self.asking.rules), answer.model, usage)
 
     def _result(self, request: str, first: Try, second: Try | None) -> Row:
-        rewrites = [conclude(request, first, second)]
+        rewrites = [self.asking.keep(request) or conclude(request, first, second)]
         return self._columns(request, make_record(request, rewrites, choice=Choice(0), seed=self._seed(request)))
 
     def _columns(self, request: str, record: Record) -> Row:
