@@ -274,13 +274,15 @@ def _growth(role: Role) -> float:
 def _is_half(model: str) -> bool:
     """Whether the weights are in half precision, by the first tensor of the first file."""
     try:
-        from safetensors import safe_open
-
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        return True
+    try:
         place = Path(model_place(model))
         file = place if place.is_file() else next(iter(sorted(place.rglob("*.safetensors"))))
         with safe_open(file, "np") as opened:
             return str(opened.get_slice(next(iter(opened.keys()))).get_dtype()) in ("F16", "BF16")
-    except (ImportError, OSError, StopIteration, RedraftError):
+    except (OSError, StopIteration, RedraftError, SafetensorError):
         return True
 
 
