@@ -13,10 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from agent.serve import routes
 from agent.serve.errors import kind_of
-from agent.serve.guard import Doorkeeper, Guard
+from agent.serve.guard import LEFT, Doorkeeper, Guard
 from agent.serve.mcp import mount as mount_mcp
 from agent.serve.openai.routes import router as openai_router
 from agent.serve.service import Service
@@ -124,6 +125,10 @@ def _errors(app: FastAPI) -> None:
     async def body(request: Request, error: RequestValidationError) -> JSONResponse:
         message, param = first_of(error.errors())
         return error_response(422, message, "bad_body", param=param)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=LEFT)  # for the log: nobody reads it
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

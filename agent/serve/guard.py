@@ -38,7 +38,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _MARKS = (b"[", b"{", b",", b":", b"\\", b"![")
 """Each of these is work for whatever reads a JSON body, all at once and in the event loop. Pictures have none of them."""
 _MOST_PARTS = 100_000
-_LEFT = 499
+LEFT = 499
 """The status in the log of a request whose client left before it was whole (nginx's number for it)."""
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -115,7 +115,7 @@ class _Exchange:
         except (Forbidden, Unauthorized, TooLarge, TooMany) as error:
             await self._refuse(error)
         except ClientDisconnect:
-            self._status = self._status or _LEFT
+            self._status = self._status or LEFT
         except Exception as error:  # noqa: BLE001 - the boundary to the outside
             mistake = secrets.token_hex(4)
             log_mistake("request", error, path=self._route(), id=mistake)

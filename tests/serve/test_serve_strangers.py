@@ -56,6 +56,25 @@ async def test_odd_requests_are_answered_or_closed_and_leave_no_traceback(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
 
 
+async def test_a_client_that_leaves_while_it_is_drawn_for_is_no_mistake(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    body = json.dumps({"prompt": "a heart", "n": 10}).encode()
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    _, writer = await connect(server)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.transport.abort()
+    async with asyncio.timeout(20):
+        while not any(  # noqa: ASYNC110 - the log has nothing to wait for
+            getattr(record, "fields", {}).get("method") == "POST" for record in caplog.records
+        ):
+            await asyncio.sleep(0.05)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
+
+
 @pytest.mark.parametrize("drip", [b"", b"X"])
 async def test_headers_that_never_end_are_not_waited_for(start: Start, drip: bytes) -> None:
     async with start(bounds=Bounds(idle_s=0.5)) as server:

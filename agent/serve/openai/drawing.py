@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from PIL import Image
+from starlette.requests import ClientDisconnect
 
 from agent.events import Event, RewriteMade, RunStarted
 from agent.run import RunResult
@@ -148,12 +149,12 @@ def opened(path: Path) -> Image.Image:
 
 
 async def while_there(request: Request, work: Awaitable[T]) -> T:
-    """Awaits `work`, and gives it up when the client hangs up."""
+    """Awaits `work`, and gives it up when the client hangs up. Raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=_AWAY_S))[0]:
             if await request.is_disconnected():
-                raise asyncio.CancelledError
+                raise ClientDisconnect
         return task.result()
     finally:
         task.cancel()
