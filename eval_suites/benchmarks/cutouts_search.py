@@ -443,6 +443,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
         files = {
             f"{name}.json": json.dumps(figures, indent=1) + "\n",
             f"{name}.md": tables_text(first, whole["command"], evaluation.sections),
+            f"{name}.svg": curve_svg(table),
         }
         write_tables(options.tables, files)
     return whole
@@ -458,6 +459,52 @@ def summarise(title: str, made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "judged": judged,
         "cost": steps + JUDGEMENT * judged,
     }
+
+
+def curve_svg(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Share of right pictures over cost, with intervals: filled dots over denoiser steps, rings over steps and judgements.
+    The line goes through the rows of best of n."""
+    width, height, pad = 560, 300, 44
+    most = 1.05 * max(float(row["cost"]) for row in rows.values())
+    least = min(float(row["right"]["low"] or 0.0) for row in rows.values())
+    floor = max(0.0, round(least - 0.05, 1))
+
+    def x(cost: float) -> float:
+        return pad + cost / most * (width - 2 * pad)
+
+    def y(share: float) -> float:
+        return height - pad - (share - floor) / (1 - floor) * (height - 2 * pad)
+
+    parts = []
+    for kind, dash in (("steps", ""), ("cost", ' stroke-dasharray="4"')):
+        line = " ".join(
+            f"{x(row[kind]):.1f},{y(row['right']['mean']):.1f}"
+            for name, row in rows.items()
+            if name.startswith("best_")
+        )
+        parts.append(f'<polyline points="{line}" fill="none" stroke="#999"{dash}/>')
+    for name, row in rows.items():
+        right, color = row["right"], "#999" if name.startswith("best_") else "#2662c8"
+        low, high = (right["mean"] if right[end] is None else right[end] for end in ("low", "high"))
+        at = x(row["steps"])
+        parts += [
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}" stroke="{color}" opacity="0.5"/>',
+            f'<circle cx="{at:.1f}" cy="{y(right["mean"]):.1f}" r="4" fill="{color}"/>',
+            f'<circle cx="{x(row["cost"]):.1f}" cy="{y(right["mean"]):.1f}" r="4" fill="none" stroke="{color}"/>',
+            f'<text x="{at + 6:.1f}" y="{y(right["mean"]) - 6:.1f}">{row["title"]}</text>',
+        ]
+    ticks = [
+        f'<text x="{x(v):.0f}" y="{height - pad + 16}" text-anchor="middle">{v:.0f}</text>' for v in (0, 60, 120, 180)
+    ]
+    ticks += [f'<text x="{pad - 6}" y="{y(v) + 4:.0f}" text-anchor="end">{v:.2f}</text>' for v in (floor, 1.0)]
+    label = f"denoiser steps; rings: + {JUDGEMENT} a judgement"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts + ticks)}'
+        f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">{label}</text>'
+        f'<text x="12" y="{height / 2}" transform="rotate(-90 12 {height / 2})" text-anchor="middle">every check right</text>'
+        "</svg>\n"
+    )
 
 
 def sections(figures: Mapping[str, Any]) -> list[Section]:

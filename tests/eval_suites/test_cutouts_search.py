@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
+from xml.etree import ElementTree
 
 from agent.strategies import MakeRewrites, View
 from agent.types import Task
@@ -13,6 +14,7 @@ from eval_suites.benchmarks.cutouts import prompts
 from eval_suites.benchmarks.cutouts_search import (
     Field,
     Searching,
+    curve_svg,
     list_rows,
     measure_gallery,
     measure_row,
@@ -60,10 +62,12 @@ def items(world: World, count: int = 12) -> list[Searching]:
 async def test_rows_spend_what_their_titles_say() -> None:
     world, profile = World(), load_profile("mini")
     spent: dict[str, tuple[float, float, float]] = {}
+    tables: dict[str, dict[str, Any]] = {}
     for part in ("captions", "evolve", "loops"):
         for row in list_rows(part, profile):
             made = await measure_row(cast(Field, world), row, items(world))
             figures = summarise(row.title, made)
+            tables[row.name] = figures
             spent[row.name] = (figures["images"], figures["steps"], figures["judged"])
     assert spent["best_1"] == (1, 30, 1)
     assert spent["best_4"] == (4, 120, 4)
@@ -72,6 +76,8 @@ async def test_rows_spend_what_their_titles_say() -> None:
     assert spent["draft_8_2"] == (10, 108, 10)
     assert spent["evolve"] == spent["draft_32"] == (33, 158, 33)
     assert spent["loop"][0] <= 8
+    drawing = ElementTree.fromstring(curve_svg(tables))
+    assert len(drawing.findall(".//{*}circle")) == 2 * len(tables)
     assert spent["loop_drafts"][0] <= 18
 
 
