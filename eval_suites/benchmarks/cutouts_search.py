@@ -57,7 +57,7 @@ UNBOUNDED = {"max_rounds": 1000, "patience": 1000, "max_seconds": 1e6, "max_imag
 
 
 @dataclass(frozen=True)
-class Row:
+class SearchRow:
     """A way to spend a budget. `by_oracle`: the oracle chooses, for the ceiling."""
 
     name: str
@@ -107,13 +107,13 @@ FIXED = {**UNBOUNDED, "accept_at": 1.0}
 """Limits of a search that spends all that it was given."""
 
 
-def list_rows(part: str, profile: Profile) -> list[Row]:
+def list_rows(part: str, profile: Profile) -> list[SearchRow]:
     own = profile.limits.model_dump(include={"accept_at", "images_per_round", "rewrites", "max_rounds", "max_images"})
     loops = {**own, "patience": 1000, "max_seconds": 1e6}
     twice = {**loops, "max_images": 18, "max_rounds": 2}
     looping = [
-        Row("loop", "the loop, at most 8 pictures", loop, loops),
-        Row("loop_drafts", "drafts inside, at most 2 x (8x6 + 1)", draft(8, 0.2, 1), twice),
+        SearchRow("loop", "the loop, at most 8 pictures", loop, loops),
+        SearchRow("loop_drafts", "drafts inside, at most 2 x (8x6 + 1)", draft(8, 0.2, 1), twice),
     ]
     if part in ("loops", "requests"):
         return looping
@@ -124,21 +124,21 @@ def list_rows(part: str, profile: Profile) -> list[Row]:
     if part == "evolve":
         evolving = evolve(8, 4 / 30, 1, generations=4, rewrite=False)
         return [
-            Row("evolve", "evolve 4 x 8 at 4 steps, + 1", evolving, once(32, 1)),
-            Row("draft_32", "draft 32x4 + 1", draft(32, 4 / 30, 1, rewrite=False), once(32, 1)),
+            SearchRow("evolve", "evolve 4 x 8 at 4 steps, + 1", evolving, once(32, 1)),
+            SearchRow("draft_32", "draft 32x4 + 1", draft(32, 4 / 30, 1, rewrite=False), once(32, 1)),
         ]
     if part == "gallery":
         return []
     cheap = few_steps(best_of_n(8, rewrite=False), 0.2)
     by_front = draft(8, 0.2, 1, rewrite=False, keep="pareto")
     return [
-        *(Row(f"best_{n}", f"best of {n}", best_of_n(n, rewrite=False), FIXED) for n in (1, 2, 3, 4)),
-        Row("few_8", "best of 8 at 6 steps", cheap, FIXED),
+        *(SearchRow(f"best_{n}", f"best of {n}", best_of_n(n, rewrite=False), FIXED) for n in (1, 2, 3, 4)),
+        SearchRow("few_8", "best of 8 at 6 steps", cheap, FIXED),
         *(
-            Row(f"draft_{n}_{k}", f"draft {n}x6 + {k}", draft(n, 0.2, k, rewrite=False), once(n, k))
+            SearchRow(f"draft_{n}_{k}", f"draft {n}x6 + {k}", draft(n, 0.2, k, rewrite=False), once(n, k))
             for n, k in ((8, 1), (8, 2), (6, 1))
         ),
-        Row("draft_pareto", "draft 8x6 + 1, of the Pareto front", by_front, once(8, 1)),
+        SearchRow("draft_pareto", "draft 8x6 + 1, of the Pareto front", by_front, once(8, 1)),
     ]
 
 
@@ -156,7 +156,7 @@ COMPARED = (
 )
 
 
-class Field:
+class Pool:
     """Pictures, reports and truths of all prompts, each made once."""
 
     def __init__(self, part: str, models: Models, profile: Profile, journal: Journal, store: ImageStore) -> None:
@@ -272,7 +272,7 @@ class Searching:
     done: bool = False
 
 
-async def search(field: Field, row: Row, items: Sequence[Searching]) -> None:
+async def search(field: Pool, row: SearchRow, items: Sequence[Searching]) -> None:
     """Takes all items to the end of their budget, together."""
     while waiting := [item for item in items if not item.done]:
         proposed = await asyncio.gather(*(_propose(field, row, item) for item in waiting))
@@ -282,7 +282,7 @@ async def search(field: Field, row: Row, items: Sequence[Searching]) -> None:
         await asyncio.gather(*(_take_in(field, item, move, pictures) for item, move, pictures in drawn))
 
 
-async def _propose(field: Field, row: Row, item: Searching) -> MakePictures | None:
+async def _propose(field: Pool, row: SearchRow, item: Searching) -> MakePictures | None:
     """The next pictures of an item; None, and it is done, if there are none."""
     attempts = list(item.view.attempts.values())
     if not attempts or decide(attempts, item.view.limits, 0.0).stop is None:
@@ -297,7 +297,7 @@ async def _propose(field: Field, row: Row, item: Searching) -> MakePictures | No
     return None
 
 
-async def _take_in(field: Field, item: Searching, move: MakePictures, images: Sequence[str]) -> None:
+async def _take_in(field: Pool, item: Searching, move: MakePictures, images: Sequence[str]) -> None:
     reports = await asyncio.gather(*(field.report(image, item.wording, item.checks) for image in images))
     latest = {
         task.key: Attempt(
@@ -329,7 +329,7 @@ async def _take_in(field: Field, item: Searching, move: MakePictures, images: Se
     )
 
 
-async def measure_row(field: Field, row: Row, items: Sequence[Searching]) -> list[dict[str, Any]]:
+async def measure_row(field: Pool, row: SearchRow, items: Sequence[Searching]) -> list[dict[str, Any]]:
     """For each prompt, what the search made of it."""
     own = [
         replace(item, view=replace(item.view, limits=Limits.model_validate(row.limits)), done=False) for item in items
@@ -348,13 +348,13 @@ async def measure_row(field: Field, row: Row, items: Sequence[Searching]) -> lis
     return made
 
 
-async def measure_gallery(field: Field, items: Sequence[Searching], seed: int) -> dict[str, list[dict[str, Any]]]:
+async def measure_gallery(field: Pool, items: Sequence[Searching], seed: int) -> dict[str, list[dict[str, Any]]]:
     """One picture a prompt by each generator, by one that is drawn by lot, and by the one that the table of the prompts
     before promises most: the table grows prompt by prompt, as it does from run to run."""
     names = list(field.backends)
     rows = {}
     for name in names:
-        rows[name] = await measure_row(field, Row(name, name, on(name), FIXED), items)
+        rows[name] = await measure_row(field, SearchRow(name, name, on(name), FIXED), items)
     own = [
         replace(item, view=replace(item.view, request=item.caption, limits=Limits.model_validate(FIXED)))
         for item in items
@@ -362,7 +362,7 @@ async def measure_gallery(field: Field, items: Sequence[Searching], seed: int) -
     pictures: dict[str, list[Attempt]] = {name: [] for name in names}
     for name in names:
         fresh = [replace(item, done=False) for item in own]
-        await search(field, Row(name, name, on(name), FIXED), fresh)
+        await search(field, SearchRow(name, name, on(name), FIXED), fresh)
         pictures[name] = [next(iter(item.view.attempts.values())) for item in fresh]
     chance = np.random.default_rng(seed)
     seen: list[Attempt] = []
@@ -392,7 +392,7 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
     with evaluation.open(profile=profile.model_dump(mode="json"), seed=options.seed, prompts=len(wordings)) as journal:
         models = open_models(profile, editing=False, conversing=False)
         store = ImageStore(evaluation.out / "state" / "images")
-        field = Field(part, models, profile, journal, store)
+        field = Pool(part, models, profile, journal, store)
 
         async def measure(advance: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
             checks = await asyncio.gather(*(field.checklist(wording) for wording in wordings))

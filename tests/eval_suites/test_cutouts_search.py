@@ -12,7 +12,7 @@ from agent.types import Task
 from editors.testing import FakeBackend
 from eval_suites.benchmarks.cutouts import prompts
 from eval_suites.benchmarks.cutouts_search import (
-    Field,
+    Pool,
     Searching,
     curve_svg,
     list_rows,
@@ -30,7 +30,7 @@ CHECKS = RequestChecks((Check("counting", "Are there two?"),))
 
 
 class World:
-    """A Field without models: the judge's score is a number drawn from the noise, the oracle is content above .8."""
+    """A Pool without models: the judge's score is a number drawn from the noise, the oracle is content above .8."""
 
     draws_captions = True
 
@@ -65,7 +65,7 @@ async def test_rows_spend_what_their_titles_say() -> None:
     tables: dict[str, dict[str, Any]] = {}
     for part in ("captions", "evolve", "loops"):
         for row in list_rows(part, profile):
-            made = await measure_row(cast(Field, world), row, items(world))
+            made = await measure_row(cast(Pool, world), row, items(world))
             figures = summarise(row.title, made)
             tables[row.name] = figures
             spent[row.name] = (figures["images"], figures["steps"], figures["judged"])
@@ -95,7 +95,7 @@ async def test_a_row_draws_the_noises_of_the_others() -> None:
 
 async def test_the_gallery_is_routed_by_what_came_before() -> None:
     world = World()
-    made = await measure_gallery(cast(Field, world), items(world), 0)
+    made = await measure_gallery(cast(Pool, world), items(world), 0)
     assert set(made) == {"gallery own", "gallery b", "gallery c", "random", "routed", "best_single"}
     assert all(len(rows) == 12 for rows in made.values())
     table = {name: summarise(name, rows) for name, rows in made.items()}
