@@ -404,7 +404,7 @@ class Service:
         self.require_open()
         alone = self._rewriters.get(profile or self.default)
         models = self.served(profile).models if alone is None else alone
-        outside = () if models.scope is None else models.scope.words_outside(request)
+        outside = () if models.scope is None else await asyncio.to_thread(models.scope.words_outside, request)
         if models.scope is not None and outside:
             return Rewrite(request, findings=(f"scope: {models.scope.warn(outside)}",), fallback=True)
         async with models.calls:
