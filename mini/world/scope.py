@@ -44,6 +44,8 @@ _DETERMINERS = frozenset({"a", "an", "the", "this", "that", "any", "no", "single
     *(set(names) for names in synonyms.COUNTS.values())
 )
 _THERE = re.compile(r"\bthere\b")
+_EQUATIVE = re.compile(r"\bas [a-z]+ as\b")
+"""The world knows larger and smaller, and no "as large as"."""
 _ONLY_BESIDE = {
     slip: partner
     for word, partner in (("sign", "plus"), ("signs", "plus"), ("love", "heart"))
@@ -68,6 +70,7 @@ class CutoutScope:
         words = ["", *_words(text), ""]
         triples = zip(words, words[1:], words[2:], strict=False)
         outside = dict.fromkeys(word for before, word, after in triples if not _is_known(before, word, after))
+        outside |= dict.fromkeys(_EQUATIVE.findall(text))
         if _count_things(words) > MAX_CUTOUTS:
             outside[TOO_MANY] = None
         return tuple(outside)

@@ -63,3 +63,35 @@ def test_checks_on_what_the_request_does_not_name_are_dropped(request_text: str,
     things = (Check("counting", "Are there exactly four stars?"), Check("existence", "Is there a moon?"))
     made = mend_checks(request_text, (*things, Check("existence", invented)))
     assert invented not in {check.question for check in made}
+
+
+@pytest.mark.parametrize(
+    ("request_text", "question"),
+    [
+        (
+            "a red star and two blue circles. The latter are left of the former.",
+            "Are the blue circles left of the red star?",
+        ),
+        ("a red star and two blue circles. It is above them.", "Is the red star above the blue circles?"),
+        (
+            "a red star and two blue discs. The star is bigger than the circlees.",
+            "Is the red star larger than the blue circles?",
+        ),
+        ("a red star and two blue circles with stripes near the top edge", "Are the blue circles at the top?"),
+        (
+            "a red star, two blue circles. The circles and the star share one colour.",
+            "Do the blue circles and the red star have the same colour?",
+        ),
+        ("a red star, there blue circles", "Are there exactly three blue circles?"),
+    ],
+)
+def test_what_else_is_read(request_text: str, question: str) -> None:
+    assert question in {check.question for check in mend_checks(request_text, (STAR, CIRCLES))}
+
+
+def test_of_several_things_that_a_name_fits_the_checklist_chooses_within_what_the_words_allow() -> None:
+    stars = (Check("attribute", "Is there a red star?"), Check("attribute", "Is there a blue star?"), MOON)
+    own = Check("entity_layout", "Is the blue star above the red moon?")
+    wrong = Check("entity_layout", "Is the red moon above the red star?")
+    made = mend_checks("a red star, a blue star and a red moon. The star is above the moon.", (*stars, own, wrong))
+    assert made == (*stars, own)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mini.world.sampling import sample_scene, sample_spec
-from mini.world.scope import CutoutScope
+from mini.world.scope import CutoutScope, mend_slips
 from mini.world.wording import say, slips, typo
 
 SCOPE = CutoutScope()
@@ -78,3 +78,15 @@ def test_a_slip_is_one_of_those_that_are_known() -> None:
     rng = np.random.default_rng(3)
     text = "three purple triangles"
     assert {typo(rng, text) for _ in range(300)} <= set(slips(text))
+
+
+def test_as_large_as_is_nothing_that_the_world_knows() -> None:
+    assert CutoutScope().words_outside("a purple triangle as large as a pink moon") == ("as large as",)
+    assert CutoutScope().words_outside("the star should have the same colour as the moon") == ()
+
+
+def test_slips_of_the_finger_are_mended() -> None:
+    assert (
+        mend_slips("there little five-pointed stars, two diaamonds") == "three little five-pointed stars, two diamonds"
+    )
+    assert mend_slips("there must be no stars") == "there must be no stars"
