@@ -310,6 +310,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--full", nargs="*", default=["grpo", "rules"], help="rows that are measured on everything")
     parser.add_argument("--sample", type=int, default=150, help="requests of each set for the other rows, by seed")
+    parser.add_argument("--more", type=int, help="requests of each set for the last row")
+    parser.add_argument("--few", nargs="*", default=["base"], help="rows that are measured on a third of these")
     parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
     parser.add_argument("--work", type=Path, default=Path("work/small/eval"), help="where replies are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/small"), help="folder of the report")
@@ -330,9 +332,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures: dict[str, Any] = {"sets": {}}
     judged: dict[str, dict[str, list[Judged]]] = {}
     for title, requests in sets.items():
-        chosen = random.Random(0).sample(requests, min(options.sample, len(requests)))
+        # Shuffled once, so that a smaller sample is part of a greater one.
+        mixed = random.Random(0).sample(requests, len(requests))
+        sizes = {name: len(mixed) if name in options.full else options.sample for name in models}
+        sizes |= {name: options.sample // 3 for name in options.few if name in models}
+        if options.more is not None:
+            sizes[options.rows[-1].partition("=")[0]] = options.more
         judged[title] = {
-            name: measure_row(requests if name in options.full else chosen, replies, asking, told=name == "base")
+            name: measure_row(mixed[: sizes[name]], replies, asking, told=name == "base")
             for name, replies in models.items()
         }
         rows = judged[title]
