@@ -278,8 +278,10 @@ class _ColourWords:
 
     stops: frozenset[str]
     too_general: frozenset[str]
-    characters: dict[str, str]
-    """The name of the colour by its character, in text without spaces."""
+    families: dict[str, frozenset[str]]
+    """The names of the colours that a word may mean, in text without spaces."""
+    word: re.Pattern[str]
+    """Such a word."""
     bound: re.Pattern[str]
     """A colour and its noun in such text."""
     short_nouns: str
@@ -289,16 +291,23 @@ class _ColourWords:
 def _colour_words(languages: Languages) -> _ColourWords:
     tables = [language.colours for language in languages if language.colours]
     unspaced = [language.colours for language in languages.unspaced if language.colours]
-    characters = {word: name for table in unspaced for name, words in table.words.items() for word in words}
+    families: dict[str, frozenset[str]] = {}
+    for table in unspaced:
+        for family, words in table.words.items():
+            for word in words:
+                families[word] = families.get(word, _NONE) | {family}
+    word = "|".join(sorted(families, key=len, reverse=True))
     particles = sorted({word for table in unspaced for word in table.particles}, key=len, reverse=True)
     short_nouns = "".join(table.short_nouns for table in unspaced)
     nouns = "|".join(word for table in unspaced for word in table.nouns)
     return _ColourWords(
         stops=frozenset(word for table in tables for word in table.stops),
         too_general=frozenset(word for table in tables for word in table.too_general),
-        characters=characters,
+        families=families,
+        word=re.compile(word),
         bound=re.compile(
-            f"([{''.join(characters)}])(?:(?:{'|'.join(particles)})([\u4e00-\u9fff]{{1,2}})|({nouns}|[{short_nouns}]))"
+            f"({word})(?:(?:{'|'.join(particles)})([\u4e00-\u9fff]{{1,2}}|[\u30a1-\u30fa\u30fc]{{2,10}})"
+            f"|({nouns}|[{short_nouns}]))"
         ),
         short_nouns=short_nouns,
     )
@@ -367,8 +376,8 @@ def _replaced(
 def _named(passage: Passage, palette: _Palette) -> frozenset[str]:
     """Every colour that a passage names."""
     if not passage.spaced:
-        characters = _colour_words(passage.languages).characters
-        return frozenset(characters[char] for char in passage.plain if char in characters)
+        common = _colour_words(passage.languages)
+        return frozenset(family for word in common.word.findall(passage.plain) for family in common.families[word])
     return frozenset(family for word in passage.words for family in palette.families(word.text))
 
 
@@ -405,7 +414,7 @@ def _bound(passage: Passage, palette: _Palette) -> Iterator[_Bound]:
             noun = match[2] or match[3]
             noun = noun[0] if noun[0] in common.short_nouns else noun
             if len(noun) >= 2 or noun in common.short_nouns:
-                families = frozenset({common.characters[match[1]]})
+                families = common.families[match[1]]
                 at, end = match.start(), match.end()
                 yield _Bound(noun=noun, form=noun, families=families, at=at, start=at, end=end)
         return
@@ -450,8 +459,9 @@ def _ends_phrase(passage: Passage, at: int, palette: _Palette) -> bool:
 def _named_nearby(rewrite: Passage, families: frozenset[str], taken: set[int], noun: str, palette: _Palette) -> bool:
     """Whether the rewrite gives the noun the request's colour in some other way: a car painted red."""
     if not rewrite.spaced:
-        characters = _colour_words(rewrite.languages).characters
-        return any(characters.get(char) in families and i not in taken for i, char in enumerate(rewrite.plain))
+        common = _colour_words(rewrite.languages)
+        found = common.word.finditer(rewrite.plain)
+        return any(common.families[match[0]] & families and match.start() not in taken for match in found)
     places = [i for i, word in enumerate(rewrite.words) if singular(word.text) == noun]
     return any(
         i not in taken and palette.families(word.text) & families and any(abs(i - place) <= 6 for place in places)

@@ -126,13 +126,20 @@ def remnants(case: TextPair) -> Iterator[Finding]:
     for pattern, searched in looked_at:
         for match in pattern.finditer(searched):
             words = match[0].strip()
-            if words.casefold() not in known:
+            if not _is_known(words.casefold(), known, case.request.spaced):
                 message = f"The rewrite holds {words!r}, which is not a description of the picture."
                 yield Finding("remnants", message, match[0], "rewrite", match.start(), match.end())
                 break
     if not _QUESTION.search(case.request.plain) and (mark := _QUESTION.search(plain)):
         message = "The rewrite asks a question; it has to describe the picture."
         yield Finding("remnants", message, mark[0], "rewrite", mark.start(), mark.end())
+
+
+def _is_known(words: str, known: str, spaced: bool) -> bool:
+    """Whether the request says the words, too; short ones not inside of others, as the Italian io is in vecchio."""
+    if spaced and len(words) <= 3:
+        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", known) is not None
+    return words in known
 
 
 def _without(request: Passage, text: str) -> str:

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, cached_property
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,6 +54,10 @@ _LEAN = 1.0
 """By how much for a guess."""
 _ENOUGH_WORDS = 70
 """Telling words from which on a language is known well enough to spell by."""
+
+
+_ENOUGH_TRIGRAMS = 500
+"""More of a text say no more about its language."""
 
 
 def _split(value: object) -> object:
@@ -181,6 +186,11 @@ class NounCounts(_Table):
     people: Words = ()
     """Nouns of which two may be told one by one: two friends, a man and a woman."""
     one_and_another: AnyCase | None = None
+    endings: Words = ()
+    """Endings by which the forms of a noun differ, longest first, if it is not known by its plural: Katze, Katzen. Accents
+    do not tell nouns apart either: Apfel, Äpfel."""
+    adjectives: Words = ()
+    """Those that stand before the noun, without their endings, if it is known as the next word."""
 
 
 class Negation(_Table):
@@ -211,6 +221,9 @@ class Negation(_Table):
     not_free: Words = ()
     nobody: AnyCase | None = None
     nobody_means: Words = ()
+    """What is not to be seen if there is to be nobody."""
+    depicted: Words = ()
+    """Behind them a person is none: a statue of a woman."""
     stops: Words = ()
     """Words that no noun phrase goes beyond."""
     lists: Words = ()
@@ -247,6 +260,10 @@ class Absence(_Table):
     """What stands between several denied things."""
     not_done: Pattern | None = None
     """A thing, and the verb that is denied of it: a hat that is not worn."""
+    nobody: Pattern | None = None
+    """That there is to be nobody: "no people"."""
+    persons: Pattern | None = None
+    """Words for persons, who are then not to be seen."""
     mention: str = ""
     """A pattern for the thing in the rewrite, with {thing} for it."""
     skipped: Words = ()
@@ -539,7 +556,7 @@ def _by_letters(words: list[str], score: dict[str, float], margin: float, langua
     """
     if sum(len(word) for word in words) < _MIN_LETTERS:
         return None
-    grams = [gram for word in words for gram in _trigrams(word)]
+    grams = list(islice((gram for word in words for gram in _trigrams(word)), _ENOUGH_TRIGRAMS))
     chance = {
         code: sum(table.get(gram, floor) for gram in grams) + _WORD_WEIGHT * score.get(code, 0)
         for code, (table, floor) in languages.trigrams.items()
@@ -549,5 +566,5 @@ def _by_letters(words: list[str], score: dict[str, float], margin: float, langua
 
 
 def _trigrams(word: str) -> list[str]:
-    word = f" {word} "
+    word = f" {word[:_ENOUGH_TRIGRAMS]} "
     return [word[i : i + 3] for i in range(len(word) - 2)]

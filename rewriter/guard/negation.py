@@ -17,6 +17,8 @@ from rewriter.guard.passage import Finding, Passage, TextPair, TextWord, have_co
 
 _MOST = 64
 """Denied things looked at; a text with more of them is a loop, not a prompt."""
+_DEPICTED = 4
+"""Words between "statue" and whom it shows."""
 _SENTENCE = re.compile("[。！？；]")
 _CLAUSES = re.compile(r"[^,.;:!?।、。，；\n]+")
 
@@ -113,6 +115,8 @@ class _Grammar:
     verbs: frozenset[str]
     no_verbs: frozenset[str]
     not_so: re.Pattern[str] | None
+    persons: _WordSet
+    depicted: frozenset[str]
 
     def is_verb(self, word: str) -> bool:
         """Whether a word ends a noun phrase by its form."""
@@ -136,6 +140,8 @@ def _grammar(language: Language, languages: Languages) -> _Grammar:
         verbs=frozenset(table.verbs),
         no_verbs=frozenset(table.no_verbs),
         not_so=re.compile(not_so, re.IGNORECASE) if table.not_so else None,
+        persons=_WordSet(table.nobody_means),
+        depicted=frozenset(table.depicted),
     )
 
 
@@ -146,6 +152,7 @@ def _in_words(case: TextPair, language: Language) -> Iterator[tuple[str, int, in
     denied = list(islice(_denied(case.request, language), _MOST))
     wanted, got = case.request.words, case.rewrite.words
     spans = [(thing.start, thing.end) for thing in denied]
+    yield from _persons_in_words(case, _grammar(language, case.languages))
     for words in dict.fromkeys(thing.words for thing in denied):
         if any(
             not any(start <= wanted[at].start < end for start, end in spans) and not _is_denied(wanted, at, common)
@@ -156,6 +163,25 @@ def _in_words(case: TextPair, language: Language) -> Iterator[tuple[str, int, in
         shown = next((got[at] for at in mentions if not _is_denied(got, at, common)), None)
         if shown is not None:
             yield " ".join(words), shown.start, shown.end
+
+
+def _persons_in_words(case: TextPair, grammar: _Grammar) -> Iterator[tuple[str, int, int]]:
+    """The first person in the rewrite, if the request wants nobody and has none itself."""
+    nobody = grammar.table.nobody.search(case.request.plain) if grammar.table.nobody else None
+    if nobody is None:
+        return
+    common = _common(case.languages)
+
+    def places(words: tuple[TextWord, ...]) -> Iterator[TextWord]:
+        for at, word in enumerate(words):
+            if _bare(word.text, common) not in grammar.persons or word.gap == "-" or _is_denied(words, at, common):
+                continue
+            if grammar.depicted.isdisjoint(other.text for other in words[max(0, at - _DEPICTED) : at]):
+                yield word
+
+    asked = (word for word in places(case.request.words) if not nobody.start() <= word.start < nobody.end())
+    if next(asked, None) is None:
+        yield from ((word.text, word.start, word.end) for word in islice(places(case.rewrite.words), 1))
 
 
 def _denied(passage: Passage, language: Language) -> Iterator[_Denied]:
@@ -181,14 +207,12 @@ def _denied(passage: Passage, language: Language) -> Iterator[_Denied]:
 
 
 def _without_quality(passage: Passage, grammar: _Grammar) -> Iterator[_Denied]:
-    """What is denied without a noun phrase behind it: not green, sugar-free, nobody."""
+    """What is denied without a noun phrase behind it: not green, sugar-free."""
     table = grammar.table
     for pattern, exceptions in ((grammar.not_so, table.no_qualities), (table.free, table.not_free)):
         for match in pattern.finditer(passage.plain) if pattern else ():
             if match[1].lower() not in exceptions:
                 yield _Denied((match[1].lower(),), match.start(), match.end())
-    for match in table.nobody.finditer(passage.plain) if table.nobody else ():
-        yield from (_Denied((who,), match.start(), match.end()) for who in table.nobody_means)
 
 
 def _phrases(passage: Passage, cue: int, grammar: _Grammar) -> Iterator[_Denied]:
@@ -310,6 +334,8 @@ def _in_characters(case: TextPair, table: Absence) -> Iterator[tuple[str, int, i
         elif not table.mention:
             for part in table.between.split(thing) if table.between else (thing,):
                 yield from _shown(part, match, table, case)
+    if table.nobody and table.persons and (nobody := table.nobody.search(case.request.plain)):
+        yield from _persons(nobody, table.persons, table, case)
     if table.not_done:
         yield from _done(table.not_done, table.cues, case)
 
@@ -324,6 +350,24 @@ def _shown(thing: str, denied: re.Match[str], table: Absence, case: TextPair) ->
         if not _is_denied_at(rewrite, at, len(thing), table):
             yield thing, at, at + len(thing)
             return
+
+
+def _persons(
+    nobody: re.Match[str], persons: re.Pattern[str], table: Absence, case: TextPair
+) -> Iterator[tuple[str, int, int]]:
+    """The first person in the rewrite, if the request wants nobody and has none itself."""
+
+    def places(text: str) -> Iterator[re.Match[str]]:
+        for clause in _CLAUSES.finditer(text):
+            if table.mention and table.cues.search(clause[0]):
+                continue
+            for match in persons.finditer(text, clause.start(), clause.end()):
+                if table.mention or not _is_denied_at(text, match.start(), len(match[0]), table):
+                    yield match
+
+    request = case.request.plain
+    if next(places(request[: nobody.start()] + "。" + request[nobody.end() :]), None) is None:
+        yield from ((match[0], *match.span()) for match in islice(places(case.rewrite.plain), 1))
 
 
 def _is_denied_at(text: str, at: int, size: int, table: Absence) -> bool:

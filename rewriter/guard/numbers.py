@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import islice
 from typing import TypeVar
 
 from rewriter.guard.language import Language, Languages, Numbers, Numerals
@@ -90,7 +91,10 @@ def counts(case: TextPair) -> Iterator[Finding]:
         if values & in_passing:
             continue  # four sit, a fifth stands
         number = next(iter(several.values()))
-        message = f"The number of {noun!r} is not the one asked for."
+        shown = next(
+            (word.text for word in case.request.words if _noun_key(word.text, case.request.grammar) == noun), noun
+        )
+        message = f"The number of {shown!r} is not the one asked for."
         text = case.rewrite.text[number.start : number.end]
         yield Finding("counts", message, text, "rewrite", number.start, number.end)
 
@@ -136,14 +140,34 @@ def _nouns(passage: Passage, last: int, value: float) -> Iterator[str]:
     elif how == "plural":
         yield from (word.text for word in following[-1:])
     elif how == "capital":
-        yield from (word.text for word in following if word.capital)
+        yield from (_noun_key(word.text, passage.grammar) for word in following if word.capital)
     else:
-        yield from (word.text for word in following[:1])
+        keys = (_noun_key(word.text, passage.grammar) for word in following)
+        yield from islice((key for key in keys if key not in _adjectives(passage.grammar)), 1)
+
+
+@lru_cache(maxsize=8192)
+def _noun_key(word: str, language: Language) -> str:
+    """What the forms of a noun share in a language that tells them by their endings."""
+    endings = language.counts.endings if language.counts else ()
+    if not endings:
+        return word
+    plain = "".join(char for char in unicodedata.normalize("NFD", word) if not unicodedata.combining(char))
+    stem = next((plain[: -len(end)] for end in endings if plain.endswith(end) and len(plain) - len(end) >= 3), plain)
+    return stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem  # Dutch kat, katten
+
+
+@cache
+def _adjectives(language: Language) -> frozenset[str]:
+    words = language.counts.adjectives if language.counts else ()
+    return frozenset(_noun_key(word, language) for word in words)
 
 
 def _uncounted(noun: str, wanted: list[tuple[float, _Number]], case: TextPair) -> _Number | None:
     """The count that a noun has lost, though the same number is there with something else: at nine, nine chairs."""
     value, number = wanted[0]
+    if case.request.grammar.counts is None or case.request.grammar.counts.noun != "plural":
+        return None
     words = case.rewrite.words
     common = _common(case.languages)
     places = [i for i, word in enumerate(words) if word.text != noun and singular(word.text) == noun]
@@ -172,6 +196,10 @@ def _one_alone(case: TextPair) -> Iterator[Finding]:
 
 def _mentioned_singly(noun: str, case: TextPair) -> bool:
     """Whether one alone of it is in the rewrite too, or several in the request: then there is more than one kind."""
+    grammar = case.request.grammar
+    if grammar.counts is not None and grammar.counts.noun != "plural":
+        forms = {word.text for word in case.request.words if _noun_key(word.text, grammar) == noun}
+        return len(forms) > 1 or any(word.text in forms for word in case.rewrite.words)
     alone = any(word.text == noun for word in case.rewrite.words)
     several = any(word.text != noun and singular(word.text) == noun for word in case.request.words)
     return alone or several
