@@ -123,7 +123,7 @@ class ChecklistBuilder:
         """
         if not request.strip():
             raise InputError("the request is empty; say what the picture should show")
-        chat_request = self._chat_request(request, left_out)
+        chat_request = await asyncio.to_thread(self._chat_request, request, left_out)
         raw, dropped, usage = "", 0, Usage()
         for attempt in range(_TRIES):
             try:

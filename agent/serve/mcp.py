@@ -102,10 +102,10 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         who = _client(ctx)
         picture = await _picture(service, who, image)
         area = None if mask is None else (await _picture(service, who, mask)).convert("L")
+        fitted = None if area is None else await asyncio.to_thread(fit_mask, area, picture.size)
         limits = _limits(max_rounds, max_images, accept_at)
 
         def begin() -> Drawing:
-            fitted = None if area is None else fit_mask(area, picture.size)
             return service.drawings.draw(
                 who, instruction, image=picture, mask=fitted, profile=profile, limits=limits, seed=seed
             )

@@ -9,36 +9,46 @@ import ipaddress
 import re
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
 
 from agent.serve.errors import NotAPicture
 from agent.serve.settings import ServerSettings
+from redraft.decoder import PictureDecoder
 from redraft.errors import InputError, one_line
-from redraft.images import read_image, read_mask
+from redraft.images import UnreadableImage
 
 _DATA = re.compile(r"data:(?P<type>[^,;]*)(?:;[^,;]*)*?(?P<base64>;base64)?,", re.IGNORECASE)
 _MOST_QUOTED = 2**18
 """Characters of a data: URL with percent signs in it, each of which takes its time."""
+_PROCESSES = 2
 _CONNECT_S = 5.0
 _WHOLE_S = 20.0
 
 
 class PictureReader:
-    """Opens pictures within the server's bounds. Decoding runs in threads."""
+    """Opens pictures within the server's bounds. They are decoded in processes of their own (`redraft.decoder`)."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._bounds = settings.bounds
+        self._decoder = PictureDecoder(_PROCESSES, max_pixels=settings.bounds.max_image_pixels)
+        # Not the threads that everything else waits in: a picture may take seconds.
+        self._threads = ThreadPoolExecutor(_PROCESSES, thread_name_prefix="redraft-pictures")
         self._hosts = frozenset(host.lower() for host in settings.image_hosts)
 
     async def read(self, data: bytes, *, what: str = "the picture") -> Image.Image:
         """RGB, upright, without metadata. Raises NotAPicture, or InputError if it is too large."""
-        return await asyncio.to_thread(self._open, data, what, False)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._open, data, what, False)
 
     async def read_mask(self, data: bytes, *, what: str = "the mask") -> Image.Image:
         """L, white = change. Raises as `read` does."""
-        return await asyncio.to_thread(self._open, data, what, True)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._open, data, what, True)
+
+    def close(self) -> None:
+        """Ends the processes. A later `read` starts others."""
+        self._decoder.close()
 
     async def fetch(self, url: str) -> Image.Image:
         """The picture of a data: URL; of an http(s) URL only if its host was allowed when the server was started.
@@ -58,13 +68,10 @@ class PictureReader:
     def _open(self, data: bytes, what: str, mask: bool) -> Image.Image:
         if len(data) > self._bounds.max_image_bytes:
             raise InputError(f"{what} has more than {self._bounds.max_image_bytes / 2**20:g} MiB")
-        opened = read_mask if mask else read_image
         try:
-            return opened(data, what=what, max_pixels=self._bounds.max_image_pixels)
-        except InputError as error:
-            if error.__cause__ is not None:  # Pillow could not read it, as opposed to a bound that it is above
-                raise NotAPicture(str(error)) from error
-            raise
+            return self._decoder.decode(data, what=what, mask=mask)
+        except UnreadableImage as error:
+            raise NotAPicture(str(error)) from error
 
     def _inline(self, url: str) -> bytes:
         head = _DATA.match(url[:256])

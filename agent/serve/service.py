@@ -85,6 +85,7 @@ class Service:
         return self
 
     async def _open(self, stack: AsyncExitStack) -> None:
+        stack.callback(self.pictures.close)
         url = self.settings.database
         if url is None:
             stack.enter_context(sole_server(self.settings.data))

@@ -21,7 +21,7 @@ from evaluator.edits.checks import overall_edit_check
 from evaluator.edits.types import EditChecks
 from evaluator.types import Check, Checklist, Judge
 from mini.judge.lexicon import load_lexicon
-from mini.phrasebook.phrases import Clause, Phrases, QualityQuestion, Thing, load_phrases
+from mini.phrasebook.phrases import LONGEST, Clause, Phrases, QualityQuestion, Thing, load_phrases
 from redraft.errors import InputError
 
 Name = dict[str, str]
@@ -433,8 +433,13 @@ class PhraseEditChecks:
         self._pass_at = pass_at
 
     async def __call__(self, source: Image.Image, instruction: str) -> EditChecks:
+        if len(instruction) > LONGEST:
+            raise InputError(
+                f"the instruction has {len(instruction):,} characters, and edits of paper cut-outs are read up to "
+                f"{LONGEST:,}; say it shorter, or in several edits"
+            )
         clauses = await asyncio.to_thread(self._phrases.read, instruction)
-        lack = self._phrases.find_lack(clauses)
+        lack = await asyncio.to_thread(self._phrases.find_lack, clauses)
         if lack is not None:
             raise InputError(f"pictures of paper cut-outs cannot be edited so: {lack}; ask for something else")
         if not all(clause.known for clause in clauses):

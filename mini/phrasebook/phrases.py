@@ -83,6 +83,8 @@ _TOKEN = re.compile(r"\{[a-z]+\d*\}|[\[\]()|]|[^\[\](){}|]+")
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _ALIKE = 0.8
 """`difflib`'s ratio from which on a word is another one misspelled: one letter of five exchanged with its neighbour."""
+LONGEST = 600
+"""Longest instruction that is read, in characters: some 40 ms of work."""
 COUNT = "count"
 """The quality in a [[keep]] whose questions tell how many there are."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -382,7 +384,10 @@ class Phrases:
         return [dict(zip(free, chosen, strict=True)) for chosen in product(*values) if self.book.anything not in chosen]
 
     def read(self, instruction: str) -> tuple[Clause, ...]:
-        """The changes of an instruction in anybody's words, at least one."""
+        """The changes of an instruction in anybody's words, at least one. One of more than LONGEST characters is not looked
+        into: the book does not know it."""
+        if len(instruction) > LONGEST:
+            return (Clause(instruction, known=False),)
         clauses = self._read_all(instruction, loosely=False)
         if all(clause.known for clause in clauses):
             return clauses

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from PIL import Image
 
 from evaluator.answering import JudgeAnswerer
 from evaluator.types import Check
-from mini.phrasebook.phrases import NUMBERS, Counting, load_phrases
+from mini.phrasebook.phrases import LONGEST, NUMBERS, Counting, load_phrases
 from rewriter.turns import RuleReader
 
 _HOW_MANY = re.compile(
-    r"how many (?P<things>.+?)(?: (?:are there|do you see|can you see|are in the picture).*)?\?*", re.IGNORECASE
+    r"how many (?P<things>.+?)(?: (?:are there|do you see|can you see|are in the picture).*)?", re.IGNORECASE
 )
 
 
@@ -27,9 +28,9 @@ class PhraseAnswerer(JudgeAnswerer):
     """An Answerer over a judge that says yes or no, and so can count what the phrase book can name."""
 
     async def __call__(self, image: Image.Image, question: str) -> str:
-        match = _HOW_MANY.fullmatch(" ".join(question.split()))
-        if match is not None:
-            counting = load_phrases().mend(f"Are there exactly two {match['things'].rstrip('?')}?")
+        match = _HOW_MANY.fullmatch(" ".join(question.split()).rstrip("? "))
+        if match is not None and len(question) <= LONGEST:
+            counting = await asyncio.to_thread(load_phrases().mend, f"Are there exactly two {match['things']}?")
             if isinstance(counting, Counting):
                 return await self._count(image, counting)
         return await super().__call__(image, question)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import pickle
 import struct
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from redraft.chat import ChatReply
 from redraft.errors import BackendError
+from redraft.processes import isolated_command
 from rewriter.reply import Review, Rules, review
 
 _BATCH = 64
 """Reviews in one message to a worker: some tens of milliseconds of work."""
 _GATHER_S = 0.002
 _HEAD = struct.Struct("!I")
-_START = "import json, sys; sys.path += json.loads(sys.argv[1]); from rewriter.batch.reviews import worker; worker()"
+_START = "from rewriter.batch.reviews import worker; worker()"
 
 _Job = tuple[str, ChatReply, "asyncio.Future[Review]"]
 
@@ -79,8 +78,7 @@ class ReviewPool:
         process: asyncio.subprocess.Process | None = None
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-c", _START, json.dumps(_import_path())),
+                *isolated_command(_START),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for the run, which ends its workers
@@ -112,14 +110,6 @@ class ReviewPool:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-
-
-def _import_path() -> list[str]:
-    """Where a worker looks for what its isolated interpreter does not find: this process's path, but for the current
-    folder, which may be anybody's, unless this program itself lies there."""
-    home = Path(__file__).resolve().parents[2]
-    folders = [Path(entry).resolve() for entry in sys.path if entry]
-    return [str(folder) for folder in folders if folder == home or folder != Path.cwd().resolve()]
 
 
 def worker() -> None:

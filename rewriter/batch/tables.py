@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -353,7 +354,7 @@ def check_header(cells: list[str], name: str) -> list[str]:
     """Raises InputError if two columns share a name (one may have none: pandas' index), or one is not UTF-8."""
     if not all(is_unicode(cell) for cell in cells):
         raise InputError(f"the header of {name} is not UTF-8 text; convert the file")
-    if doubled := sorted({cell for cell in cells if cells.count(cell) > 1}):
+    if doubled := sorted(cell for cell, count in Counter(cells).items() if count > 1):
         raise InputError(f"the header of {name} has {printable(repr(doubled[0]))} twice; mend it")
     return cells
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from redraft.processes import isolated_command
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("redraft", "rewriter", "editors", "evaluator", "agent", "eval_suites", "mini")
 STARTS = {
@@ -73,7 +75,8 @@ def test_workers_that_read_replies_run_nothing_of_the_current_folder(tmp_path: P
 
 
 def test_every_start_of_python_is_isolated() -> None:
-    """Reads the sources: whoever starts sys.executable says -I."""
+    """Reads the sources: whoever starts sys.executable says -I, or takes the command that says it."""
+    assert isolated_command("pass")[:2] == [sys.executable, "-I"]
     starts = 0
     for path in [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

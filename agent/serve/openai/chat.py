@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -64,9 +65,12 @@ async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Tu
     if not messages:
         raise InputError("messages: there is none of the user's; say what to draw")
     last = messages[-1]
-    text = _without_pictures(last.text)
-    own = last.pictures
-    url = own[-1] if own else _latest(body.messages)
+
+    def read() -> tuple[str, list[str], str | None]:
+        own = last.pictures
+        return _without_pictures(last.text), own, own[-1] if own else _latest(body.messages)
+
+    text, own, url = await asyncio.to_thread(read)  # all together are as long as a picture may be
     models = service.served(profile).models
     if not own and is_thanks(text):
         return Turn("accept"), None
@@ -81,7 +85,8 @@ async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Tu
         missing = error
     if models.turn_reader is None:
         return Turn("edit" if own else "draw", text), picture
-    earlier = tuple(_without_pictures(message.text) for message in messages[-1 - _EARLIER : -1])
+    recent = messages[-1 - _EARLIER : -1]
+    earlier = await asyncio.to_thread(lambda: tuple(_without_pictures(message.text) for message in recent))
     context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
     async with models.calls:
         turn = await models.turn_reader(context)
