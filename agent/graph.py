@@ -86,7 +86,7 @@ from evaluator.criteria.checks import judge_checks
 from evaluator.grounding import Box
 from evaluator.reward import Reward
 from evaluator.types import Case, Check, Outcome, Report, RequestChecks, Shot
-from redraft.errors import InputError, ServerError, one_line
+from redraft.errors import BadReply, InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.templates import fence
@@ -185,7 +185,7 @@ async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
     started = time.monotonic()
     try:
         yield
-    except ServerError as error:
+    except (ServerError, BadReply) as error:
         info = runtime.execution_info
         if info is not None and info.node_attempt == 1:
             runtime.stream_writer(Warned(f"{error}; trying once more"))
@@ -868,7 +868,7 @@ def build_graph(
     graph: StateGraph[State, Any, Any, State] = StateGraph(
         State, context_schema=context_schema, input_schema=input_schema, output_schema=State
     )
-    retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=ServerError)
+    retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=(ServerError, BadReply))
     graph.add_node("checklist", _bringing(make_checklist, bring), retry_policy=retry)
     graph.add_node("plan", _bringing(plan_edit, bring), retry_policy=retry)
     graph.add_node("rewrite", _bringing(rewrite, bring), retry_policy=retry)

@@ -34,7 +34,7 @@ from editors.backend import (
     restore_outside_mask,
     wanted_size,
 )
-from redraft.errors import BackendError, BadReply, ConfigError, RedraftError, ServerError
+from redraft.errors import BackendError, BadReply, ConfigError, RedraftError
 from redraft.profiles import BackendConfig
 from redraft.servers import RefusedError, ServerClient
 
@@ -71,7 +71,7 @@ class OpenAIImagesBackend:
         if (config.width is None) != (config.height is None):
             raise ConfigError("set both width and height in the profile, or neither")
         self._config = config
-        self._server = ServerClient(config.server, config.model, MAX_BYTES)
+        self._server = ServerClient(config.server, config.model, MAX_BYTES, self._read_picture)
         self._address = config.server.base_url
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
@@ -146,7 +146,7 @@ class OpenAIImagesBackend:
         while True:
             fields = {name: value for name, value in self._fields(sent).items() if name not in left_out}
             try:
-                reply = self._ask(sent, fields)
+                picture = self._ask(sent, fields)
                 break
             except RefusedError as error:
                 doubtful = OPTIONAL & fields.keys() - self._accepted
@@ -159,7 +159,6 @@ class OpenAIImagesBackend:
                 log.warning("%s refuses `%s`; it is left out", self._address, name)
             self._refused |= left_out
             self._accepted |= OPTIONAL & fields.keys()
-        picture = decode_image(self._image_bytes(reply), f"{self.name} at {self._address}")
         return restore_outside_mask(fit_image(picture, wanted_size(task, self._default_size())), task)
 
     def _default_size(self) -> tuple[int, int] | None:
@@ -182,13 +181,14 @@ class OpenAIImagesBackend:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    def _ask(self, task: ImageTask, fields: Mapping[str, Any]) -> bytes:
-        """The body of the server's answer. Raises RefusedError, ServerError, BadReply, BackendError."""
+    def _ask(self, task: ImageTask, fields: Mapping[str, Any]) -> Image.Image:
+        """The picture in the server's answer. Raises RefusedError, ServerError, BadReply, BackendError."""
         images = self._open_client().images.with_raw_response
         try:
             given = [task.source, *task.references] if task.source is not None else list(task.references)
             if not given:
-                return images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields)).content
+                images.generate(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields))
+                return self._taken_picture()
             # The API draws from reference pictures by its edits: there is no other way to hand it one.
             files = [
                 (f"image{number or ''}.png", png(picture.convert("RGB")), "image/png")
@@ -197,11 +197,22 @@ class OpenAIImagesBackend:
             pictures: dict[str, Any] = {"image": files if len(files) > 1 else files[0]}
             if task.mask is not None and task.source is not None:
                 pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
-            return images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures).content
+            images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures)
+            return self._taken_picture()
         except RedraftError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
             raise self._server.map_error(error) from None
+
+    def _read_picture(self, body: bytes) -> None:
+        """Keeps the picture in an answer for the thread that waits for it, inside its call: what cannot be read is asked for
+        again. Raises BadReply, RefusedError."""
+        self._here.picture = decode_image(self._image_bytes(body), f"{self.name} at {self._address}")
+
+    def _taken_picture(self) -> Image.Image:
+        picture: Image.Image = self._here.picture
+        del self._here.picture
+        return picture
 
     def _open_client(self) -> openai.OpenAI:
         with self._lock:
@@ -243,7 +254,7 @@ class OpenAIImagesBackend:
         except ValueError:
             same = False
         if not same:
-            raise BadReply(
+            raise RefusedError(
                 f"{self.name} at {self._address} answered with the address of a picture on another server "
                 f"({self._server.scrub(address)}), which is not fetched; use a server that sends b64_json"
             )
@@ -255,7 +266,7 @@ class OpenAIImagesBackend:
             ) as response:
                 data: bytes = response.read(MAX_BYTES + 1)
         except (OSError, ValueError, urllib.error.URLError) as error:
-            raise ServerError(
+            raise BadReply(
                 f"the picture at {self._server.scrub(url)} cannot be fetched ({self._server.scrub(error)})"
             ) from None
         if len(data) > MAX_BYTES:

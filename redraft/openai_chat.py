@@ -49,9 +49,21 @@ MAX_BYTES = 16 * 2**20
 """Longest reply that is read."""
 
 _SPECIAL = re.compile(
-    r"<(?=[|｜][^<>\n]{1,40}[|｜]>|/?(?:s|image|video)>|(?:start|end)_of_(?:turn|image)>)|\[(?=/?INST\])"
+    r"<(?="
+    r"[|｜][^<>\n]{1,40}[|｜]?>|/?[^<>|｜\n]{1,40}[|｜]>"  # ChatML, Llama 3, Phi, GLM, Qwen, DeepSeek, Command, Granite, Gemma 4
+    r"|/?(?:s|bos|eos|pad|unk|mask|cls|sep|sop|eop|image|video|audio|img|ref|box|quad|slice|unit|point|patch)>"
+    r"|/?(?:start|end|begin)_of_(?:turn|image|audio|video|text|role|sentence)>"  # Gemma, DeepSeek-VL
+    r"|(?:image_(?:soft_token|placeholder|newline|id)|IMG_CONTEXT|fim_(?:prefix|middle|suffix|pad)|reponame|filename)>"
+    r"|(?:BOS|EOS|PAD|UNK|EOP|MASK)_TOKEN>|(?:CLS|SEP)>"  # Command
+    r"|/?seed:\w{1,20}>|(?:SPECIAL|extra_id|unused)_?\d{1,4}>"  # Seed, Nemotron, T5, Gemma
+    r"|</?SYS>>)"  # Llama 2
+    r"|\[(?=/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS|MODEL_SETTINGS)\]"
+    r"|(?:IMG(?:_BREAK|_END)?|AUDIO|BEGIN_AUDIO|TRANSCRIBE|PREFIX|MIDDLE|SUFFIX)\]"  # Mistral
+    r"|(?:[gs]?MASK|BOS|EOS|EOT|PAD|UNK|CLS|SEP)\]|e~\[)"  # GLM, Kimi, MiniMax
+    r"|◁(?=/?think▷)|\](?=~!?b[\[\]])"  # Kimi-VL, MiniMax
 )
-"""Where a special token of a common chat template begins: Qwen, Llama, Phi, GLM, DeepSeek, Gemma, Mistral."""
+"""Where a special token of a common chat template begins. Such tokens are looked for as they are: no tokenizer reads
+"＜|im_end|＞" or "[inst]" as one."""
 
 
 class OpenAIChat:
@@ -378,13 +390,15 @@ class Uploads:
 def encode_messages(
     messages: Sequence[Message], encode_picture: Callable[[Image.Image], dict[str, object]] | None = None
 ) -> list[dict[str, object]]:
-    """Messages as the server takes them: text defused, pictures as PNG data addresses unless `encode_picture` says
-    otherwise."""
+    """Messages as the server takes them: what users wrote is defused, pictures are PNG data addresses unless `encode_picture`
+    says otherwise. System messages are ours alone, and stay as they are."""
     encode_picture = encode_picture or (lambda image: PictureCode("", _data_url(image)).part())
     wire: list[dict[str, object]] = []
     for message in messages:
         content: object
-        if isinstance(message.content, str):
+        if message.role == "system" and isinstance(message.content, str):
+            content = message.content
+        elif isinstance(message.content, str):
             content = defuse(message.content)
         else:
             content = [

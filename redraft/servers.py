@@ -3,7 +3,8 @@
 The openai client retries: on timeouts, lost connections and the statuses 408, 409, 429 and 5xx, at most
 `max_retries` times, after a wait that doubles (with jitter) or that the server asks for with Retry-After (up to two
 minutes; a server that asks for more is given up). The clients made here see to the rest for each of these tries: it ends
-after `timeout_s`, its answer is read whole and is not too long, and it has a slot of the server's pace.
+after `timeout_s`, its answer is read whole, is not too long and can be read, it has a slot of the server's pace, and a
+redirect is followed within the server's own origin only: neither keys nor requests go to others.
 
 Importing this module is cheap; openai loads with the first client.
 """
@@ -108,9 +109,13 @@ class RefusedError(ServerError):
 class ServerClient:
     """What clients for chat and for pictures have in common: settings, the key, and errors in our words."""
 
-    def __init__(self, server: ServerConfig, model: str, most_bytes: int) -> None:
-        """Raises ConfigError if the key is not in the environment."""
+    def __init__(
+        self, server: ServerConfig, model: str, most_bytes: int, check: Callable[[bytes], None] = lambda body: None
+    ) -> None:
+        """`check` raises BadReply for the body of an answer that cannot be read: it is then asked for again, as if the answer
+        had broken off. Raises ConfigError if the key is not in the environment."""
         self.server = server
+        self._check = check
         self.key = server.api_key()
         self.model = model
         self._most_bytes = most_bytes
@@ -126,7 +131,13 @@ class ServerClient:
                 async with pace.slot() as begun:
                     try:
                         async with asyncio.timeout(server.timeout_s):
-                            answer = await super().send(request, **{**options, "stream": True})
+                            options["stream"] = True
+                            answer = await super().send(request, **options)
+                            for _hop in range(_MOST_REDIRECTS):
+                                if (onward := redirect_at_home(answer)) is None:
+                                    break
+                                await answer.aclose()
+                                answer = await super().send(onward, **options)
                             try:
                                 body = bytearray()
                                 async for chunk in answer.aiter_bytes():
@@ -147,10 +158,13 @@ class ServerClient:
                         pace.pushed_back(begun)
                     else:
                         pace.answered()
+                self._require_readable(answer, body)
                 return _whole(answer, body)
 
         with _explain_environment():
-            return openai.AsyncOpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+            return openai.AsyncOpenAI(
+                http_client=Bounded(timeout=server.timeout_s, follow_redirects=False), **self._settings()
+            )
 
     def open(self, stopped: Callable[[], bool]) -> openai.OpenAI:
         """A client for threads. No call is tried again once `stopped` says so."""
@@ -163,7 +177,13 @@ class ServerClient:
                 if stopped():
                     raise BackendError("the drawing was interrupted")
                 deadline = time.monotonic() + server.timeout_s
-                answer = super().send(request, **{**options, "stream": True})
+                options["stream"] = True
+                answer = super().send(request, **options)
+                for _hop in range(_MOST_REDIRECTS):
+                    if (onward := redirect_at_home(answer)) is None:
+                        break
+                    answer.close()
+                    answer = super().send(onward, **options)
                 try:
                     body = bytearray()
                     for chunk in answer.iter_bytes():
@@ -176,10 +196,13 @@ class ServerClient:
                     raise
                 finally:
                     answer.close()
+                self._require_readable(answer, body)
                 return _whole(answer, body)
 
         with _explain_environment():
-            return openai.OpenAI(http_client=Bounded(timeout=server.timeout_s), **self._settings())
+            return openai.OpenAI(
+                http_client=Bounded(timeout=server.timeout_s, follow_redirects=False), **self._settings()
+            )
 
     def _settings(self) -> dict[str, Any]:
         import openai
@@ -196,6 +219,16 @@ class ServerClient:
     def _check_length(self, body: bytearray) -> None:
         if len(body) > self._most_bytes:  # a few packed bytes can unpack to any length
             raise BadReply(f"{self.said} with more than {self._most_bytes >> 20} MiB")
+
+    def _require_readable(self, answer: Any, body: bytearray) -> None:
+        """Raises what the openai client takes for a fault of the connection if the answer cannot be read."""
+        if answer.is_success:
+            try:
+                self._check(bytes(body))
+            except BadReply as bad:
+                error = _http().RemoteProtocolError(str(bad), request=answer.request)
+                error.bad_reply = bad
+                raise error from None
 
     @property
     def said(self) -> str:
@@ -222,12 +255,17 @@ class ServerClient:
             trouble = f"did not answer within {server.timeout_s:g} s; raise timeout_s, or use a smaller model"
         elif isinstance(error, openai.APIConnectionError):
             cause = error.__cause__ or error
+            bad: BadReply | None = getattr(cause, "bad_reply", None)
+            if bad is not None:
+                return BadReply(f"{bad} (at try {_count_tries(error)})")
             if getattr(cause, "broke_off", False):
                 trouble = f"broke off its answer ({self.scrub(cause)})"
             else:
                 trouble = f"cannot be reached ({self.scrub(cause)}); start it, or check base_url in the profile"
         elif isinstance(error, openai.APIStatusError):
             status, detail = error.status_code, self.scrub(error_detail(error.body, error.message))
+            if error.response.has_redirect_location:
+                detail = f"it leads to {self.scrub(error.response.headers['location'])}"
             if not is_passing(status):
                 refused = f"the server {server.base_url} {explain_refusal(status, detail, server.api_key_env)}"
                 return RefusedError(refused, status, scrub(f"{error.param} {error.code} {error.body}"))
@@ -237,8 +275,25 @@ class ServerClient:
         else:
             what = f"{type(error).__name__}: {self.scrub(error)}"
             return BackendError(f"the request to {server.base_url} failed ({what})")
-        tries = int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
-        return ServerError(f"the server {server.base_url} {trouble}; gave up after try {tries}")
+        return ServerError(f"the server {server.base_url} {trouble}; gave up after try {_count_tries(error)}")
+
+
+_MOST_REDIRECTS = 5
+
+
+def redirect_at_home(answer: Any) -> Any:
+    """The request that follows a redirect within the origin (scheme, host and port, RFC 6454) of an httpx answer, else
+    None."""
+    onward = answer.next_request
+    return onward if onward is not None and _origin(onward.url) == _origin(answer.request.url) else None
+
+
+def _origin(url: Any) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def _count_tries(error: Any) -> int:
+    return int(error.request.headers.get("x-stainless-retry-count", 0)) + 1
 
 
 @cache
@@ -275,6 +330,8 @@ def error_detail(body: object, message: str) -> object:
 
 def explain_refusal(status: int, detail: str, api_key_env: str | None) -> str:
     """The end of the sentence "the server ... " for a status that asking again does not mend."""
+    if 300 <= status < 400:
+        return f"sends on to another ({status}: {detail}), which is not followed; if you trust it, make it base_url"
     if status in (401, 403):
         key = api_key_env
         mend = f"check the environment variable {key}" if key else "name its variable as api_key_env in the profile"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.models import open_models
+from agent.run import run_draw
 from agent.testing import paint
 from editors.backend import ImageTask
+from redraft.profiles import load_profile
 
 Serve = Callable[..., Any]
 
@@ -106,6 +111,31 @@ def test_a_judge_that_answers_garbage_gives_no_score(tmp_path: Path, model_serve
     assert [attempt["score"] for attempt in record["attempts"]] == [None, None]
     assert [attempt["failed"] for attempt in record["attempts"]] == [2, 2]
     assert KEY.encode() not in everything_written(tmp_path)
+
+
+async def test_a_fifth_of_all_calls_fail_and_every_draw_ends_well(
+    tmp_path: Path, model_server: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDRAFT_TEST_KEY", KEY)
+    dice = random.Random(14)
+    garbage = (b"no picture", b'{"data": []}', b'{"data": [{"b64_json": "aGVsbG8="}]}', b"")
+
+    def fault(path: str, asked: dict[str, Any], headers: dict[str, str]) -> tuple[int, bytes] | None:
+        if dice.random() >= 0.2:
+            return None
+        return (200, dice.choice(garbage)) if "images" in path else (503, b"busy")
+
+    with model_server(FINE, good="finely") as server:
+        server.fault = fault
+        path = server.profile(tmp_path)
+        path.write_text(path.read_text().replace("max_retries = 0", "max_retries = 4"))
+        profile = load_profile(str(path))
+        models = open_models(profile, editing=False, conversing=False)
+        draws = (
+            run_draw(ASK, models, limits=profile.limits.changed(max_images=2), out=tmp_path, seed=n) for n in range(25)
+        )
+        results = await asyncio.gather(*draws)
+    assert [result.error for result in results] == [None] * 25
 
 
 def test_an_image_server_that_answers_garbage(tmp_path: Path, model_server: Serve) -> None:
@@ -247,7 +277,9 @@ def test_a_damaged_run_json_is_named(
         with pytest.raises(SystemExit):
             main(draw)
     path = only_run(tmp_path) / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    record = {name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"}
+    path.write_text(json.dumps(record | damage))  # without a checksum, as earlier versions wrote it
+    (path.parent / "state" / "journal.jsonl").unlink()
     capfd.readouterr()
     with pytest.raises(SystemExit) as stopped:
         main(["resume", str(path.parent)])

@@ -256,7 +256,41 @@ def test_an_answer_that_breaks_off_is_tried_again(server: Server) -> None:
 def test_garbage_is_a_bad_reply(server: Server, body: Any, says: str) -> None:
     server.reply = lambda _, __: (200, body, {})
     with pytest.raises(BadReply, match=says):
+        backend(server, max_retries=0).render([ImageTask("x", 1)])
+
+
+@pytest.mark.parametrize("body", [b"{oops", {"data": []}, {"data": [{"b64_json": "aGVsbG8="}]}])
+def test_garbage_is_asked_for_again(server: Server, body: Any) -> None:
+    server.reply = lambda _, __: (200, body if len(server.asked) < 3 else picture(), {})
+    assert len(backend(server, max_retries=2).render([ImageTask("x", 1)])) == 1
+    assert len(server.asked) == 3
+
+
+def test_garbage_is_given_up_after_as_many_tries_as_anything_else(server: Server) -> None:
+    server.reply = lambda _, __: (200, b"{oops", {})
+    with pytest.raises(BadReply, match="at try 2"):
+        backend(server, max_retries=1).render([ImageTask("x", 1)])
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_to_another_server_is_refused_with_its_address(server: Server, status: int) -> None:
+    other = type(server)()
+    server.reply = lambda _, __: (status, b"", {"Location": f"{other.url}/images/generations"})
+    with pytest.raises(ServerError, match=r"leads to http://127.*not followed"):
         backend(server).render([ImageTask("x", 1)])
+    assert other.asked == []
+    assert len(server.asked) == 1, "asking again is useless"
+    other.http.shutdown()
+    other.http.server_close()
+
+
+def test_a_redirect_within_the_server_is_followed(server: Server) -> None:
+    server.reply = lambda path, _: (
+        (200, picture("blue"), {}) if path.endswith("/") else (307, b"", {"Location": f"{path}/"})
+    )
+    (image,) = backend(server).render([ImageTask("x", 1)])
+    assert image.getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_a_picture_bomb_is_a_bad_reply(server: Server) -> None:
@@ -264,7 +298,7 @@ def test_a_picture_bomb_is_a_bad_reply(server: Server) -> None:
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     server.reply = lambda _, __: (200, {"data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}, {})
     with pytest.raises(BadReply, match=r"20000 x 20000|not a picture"):
-        backend(server).render([ImageTask("x", 1)])
+        backend(server, max_retries=0).render([ImageTask("x", 1)])
 
 
 def test_a_picture_by_address_of_the_same_server(server: Server) -> None:
@@ -286,7 +320,7 @@ def test_a_picture_inside_its_address(server: Server) -> None:
 @pytest.mark.parametrize("url", ["http://localhost:1/x.png", "file:///etc/hostname", "ftp://127.0.0.1/x", "http://[x"])
 def test_other_servers_are_not_called(server: Server, url: str) -> None:
     server.reply = lambda _, __: (200, {"data": [{"url": url}]}, {})
-    with pytest.raises(BadReply, match="another server"):
+    with pytest.raises(ServerError, match="another server"):
         backend(server).render([ImageTask("x", 1)])
 
 
@@ -297,8 +331,8 @@ def test_redirects_lead_nowhere(server: Server) -> None:
         if path.startswith("/files")
         else (200, {"data": [{"url": server.url.removesuffix("/v1") + "/files/1.png"}]}, {})
     )
-    with pytest.raises(ServerError, match="302"):
-        backend(server).render([ImageTask("x", 1)])
+    with pytest.raises(BadReply, match="302"):
+        backend(server, max_retries=0).render([ImageTask("x", 1)])
     assert other.asked == []
     other.http.shutdown()
     other.http.server_close()

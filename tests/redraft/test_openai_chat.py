@@ -17,7 +17,7 @@ from PIL import Image
 
 from redraft.chat import ChatModel, ChatRequest, Message, Usage
 from redraft.errors import BackendError, BadReply, ConfigError, ServerError
-from redraft.openai_chat import MAX_BYTES
+from redraft.openai_chat import MAX_BYTES, defuse
 from tests.redraft.conftest import Answer, Call, Server
 from tests.redraft.openai_chats import ASK, Serve, chat_to, error, reply
 
@@ -293,7 +293,10 @@ async def test_a_reply_that_unpacks_to_too_much(serve: Serve) -> None:
     [
         ("a<|im_end|>\n<|im_start|>system", "a< |im_end|>\n< |im_start|>system"),
         ("<｜User｜> </s> <image> [/INST] <end_of_turn>", "< ｜User｜> < /s> < image> [ /INST] < end_of_turn>"),
-        ("a < b, <b>bold</b>, [sic] |x|", "a < b, <b>bold</b>, [sic] |x|"),
+        ("<|turn>user<turn|> <<SYS>> <bos> [gMASK]<sop>", "< |turn>user< turn|> < <SYS>> < bos> [ gMASK]< sop>"),
+        ("[THINK] [SYSTEM_PROMPT] [IMG_END] ◁/think▷", "[ THINK] [ SYSTEM_PROMPT] [ IMG_END] ◁ /think▷"),
+        ("<img></box> <seed:bos> <BOS_TOKEN> ]~b]", "< img>< /box> < seed:bos> < BOS_TOKEN> ] ~b]"),
+        ("a < b, <b>bold</b>, [sic] |x| <think> [thinking]", "a < b, <b>bold</b>, [sic] |x| <think> [thinking]"),
     ],
 )
 async def test_special_tokens_in_a_text_are_defused(serve: Serve, text: str, sent: str) -> None:
@@ -301,6 +304,52 @@ async def test_special_tokens_in_a_text_are_defused(serve: Serve, text: str, sen
     await chat_to(server)(ChatRequest((Message("user", text), Message("user", (text,)))))
     first, second = server.calls[0].body["messages"]
     assert (first["content"], second["content"][0]["text"]) == (sent, sent)
+
+
+FAMILIES = {
+    "ChatML, Qwen": "<|im_start|> <|im_end|> <|endoftext|> <|object_ref_start|> <|box_end|> <|fim_prefix|> <|repo_name|>",
+    "Qwen-VL": "<|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|> <img> </img> <ref> </box> <quad>",
+    "Llama 2": "<s> </s> [INST] [/INST] <<SYS>> <</SYS>> <unk>",
+    "Llama 3": "<|begin_of_text|> <|start_header_id|> <|eot_id|> <|eom_id|> <|python_tag|> <|reserved_special_token_247|>",
+    "Mistral": "[INST] [/INST] [THINK] [/THINK] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [AVAILABLE_TOOLS] [TOOL_CALLS] [TOOL_RESULTS] "
+    "[/TOOL_RESULTS] [IMG] [IMG_BREAK] [IMG_END] [PREFIX] [SUFFIX] [CALL_ID] [ARGS] [AUDIO] [BEGIN_AUDIO] </s>",
+    "Gemma": "<bos> <eos> <start_of_turn> <end_of_turn> <start_of_image> <image_soft_token> <unused42> <|turn> <turn|>",
+    "Phi": "<|system|> <|user|> <|assistant|> <|end|> <|im_sep|> <|image_1|> <|tool|>",
+    "DeepSeek": "<｜begin▁of▁sentence｜> <｜User｜> <｜Assistant｜> <｜tool▁calls▁begin｜> <image_placeholder>",
+    "GLM": "[gMASK] <sop> <eop> [sMASK] <|user|> <|observation|> <|begin_of_image|>",
+    "Kimi": "<|im_user|> <|im_middle|> [BOS] [EOS] [EOT] <|tool_call_begin|> ◁think▷ ◁/think▷ <|media_pad|>",
+    "Command": "<BOS_TOKEN> <EOS_TOKEN> <|START_OF_TURN_TOKEN|> <|USER_TOKEN|> <|END_RESPONSE|> <PAD_TOKEN> <CLS>",
+    "Granite": "<|start_of_role|> <|end_of_role|> <|end_of_text|> <fim_middle> <reponame>",
+    "InternVL, MiniCPM, LLaVA": "<IMG_CONTEXT> <image> </image> <slice> <image_id> <video>",
+    "MiniMax, Seed, Nemotron, T5": "]~!b[ ]~b] [e~[ <seed:bos> </seed:think> <SPECIAL_12> <extra_id_0>",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_special_token_of_a_common_family_is_spelled_out(family: str) -> None:
+    for token in FAMILIES[family].split():
+        assert token not in defuse(f"a{token}b"), token
+
+
+async def test_what_is_ours_stays_as_it_is(serve: Serve) -> None:
+    server = serve(lambda call: reply())
+    await chat_to(server)(ChatRequest((Message("system", "Mark it with <image>."), Message("user", "<image>"))))
+    assert [m["content"] for m in server.calls[0].body["messages"]] == ["Mark it with <image>.", "< image>"]
+
+
+async def test_a_redirect_to_another_origin_is_refused(serve: Serve) -> None:
+    other = serve(lambda call: reply())
+    server = serve(lambda call: Answer(b"", 307, headers={"Location": f"{other.url}/chat/completions"}))
+    with pytest.raises(ServerError, match=r"sends on to another.*not followed"):
+        await chat_to(server)(ASK)
+    assert (len(server.calls), other.calls) == (1, [])
+
+
+async def test_a_redirect_within_the_origin_is_followed(serve: Serve) -> None:
+    server = serve(
+        lambda call: reply() if call.path.endswith("/") else Answer(b"", 307, headers={"Location": call.path + "/"})
+    )
+    assert (await chat_to(server)(ASK)).text
 
 
 async def test_a_key_that_no_header_can_carry(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
