@@ -436,6 +436,14 @@ def profiles() -> None:
     run()
 
 
+@app.command()
+def trust(place: Annotated[Path, typer.Argument(help="Profile file, or folder of a run or conversation.")]) -> None:
+    """Let a profile of somebody else's send the keys that it names to its servers."""
+    from agent.commands import trust as run
+
+    run(place)
+
+
 @app.command(
     "eval",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
@@ -452,6 +460,23 @@ def _from_above(place: str, arguments: Sequence[str]) -> None:
     getattr(import_module(module), name)(arguments)
 
 
+def _run(arguments: list[str] | None) -> None:
+    from redraft.errors import ConfigError
+
+    try:
+        app(arguments)
+    except ConfigError as error:
+        from redraft.trust import Untrusted
+
+        if not isinstance(error, Untrusted):
+            raise
+        from agent.commands import ask_for_trust
+
+        if not ask_for_trust(error):
+            raise
+        app(arguments)  # it was raised before anything was made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point; always ends with SystemExit. Errors that redraft raises on purpose are printed in plain words.
 
@@ -464,7 +489,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scrub_output()
     try:
         with mapping_missing():
-            app(None if arguments is None else list(arguments))
+            _run(None if arguments is None else list(arguments))
     except RedraftError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)

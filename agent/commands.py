@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import typer
 from pydantic import ValidationError
 
+from agent.chat.conversation import LOG, read_profile
 from agent.events import Event, NeedsAnswer
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
@@ -31,10 +32,11 @@ from agent.terminal import (
 from agent.types import Answer, StopReason, passes
 from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
-from redraft.errors import BackendError, ConfigError, InputError, one_line
+from redraft.errors import BackendError, ConfigError, InputError, one_line, printable
 from redraft.images import open_image, open_mask, parse_size
 from redraft.limits import Limits, option_name
-from redraft.profiles import Profile, builtin_profiles, load_profile
+from redraft.profiles import Profile, builtin_profiles, load_profile, read_stored_profile
+from redraft.trust import Untrusted, grant
 from redraft.weights import find_weights, get_weights
 from rewriter.guard import detect_language
 from rewriter.request import clean_request
@@ -135,13 +137,10 @@ def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> Non
     if last == (run_dir is not None):
         raise InputError("name the folder of one run, or give --last")
     folder = RunFolder.open(last_run(out) if run_dir is None else run_dir)
-    run_dir, record = folder.path, folder.read_record()
+    run_dir, (record, _) = folder.path, folder.recover_record()
     if record.get("profile") is None:
         raise InputError(f"{run_dir} was started from Python with its own models; resume it there, with Run.open")
-    try:
-        profile = Profile.model_validate(record["profile"])
-    except ValidationError as error:
-        raise InputError(f"the profile in {run_dir / 'run.json'} cannot be read: {error}") from None
+    profile = read_stored_profile(record["profile"], run_dir)
     with contextlib.suppress(InputError):  # of a run in a folder that cannot be written
         folder.note_last()
     _follow_to_end(functools.partial(Run.open, run_dir), profile, ask=bool(record.get("ask")), as_json=as_json)
@@ -149,7 +148,7 @@ def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> Non
 
 def runs(out: Path, *, as_json: bool) -> None:
     """`redraft runs`."""
-    records = list_runs(out)
+    records = list_runs(out, lambda sentence: typer.echo(f"warning: {printable(sentence)}", err=True))
     if as_json:
         rows = [{name: record[name] for name in ("run", "created", "request", "stop")} for record in records]
         for row, record in zip(rows, records, strict=True):
@@ -261,6 +260,36 @@ def get(name: str) -> None:
         sys.stderr.write(f"\ninterrupted; continue with: redraft get {shlex.quote(name)}\n")
         raise typer.Exit(130) from None
     sys.stdout.write(f"{place}\n")
+
+
+def trust(place: Path) -> None:
+    """`redraft trust`: grants what the profile in a file, a run's or a conversation's folder demands."""
+    try:
+        if place.suffix == ".toml":
+            load_profile(str(place.absolute()))
+        elif (place / LOG).is_file():
+            read_profile(place.absolute().parent, place.absolute().name)
+        elif (profile := RunFolder.open(place).read_record().get("profile")) is not None:
+            read_stored_profile(profile, place)
+    except Untrusted as error:
+        grant(error.demands)
+        for demand in error.demands:
+            sys.stdout.write(f"granted: {printable(str(demand))}\n")
+        return
+    sys.stdout.write(f"{printable(str(place))} demands nothing that is not granted\n")
+
+
+def ask_for_trust(error: Untrusted) -> bool:
+    """Asks the person at the terminal, if there is one, to grant what a stranger's profile demands."""
+    if not stdin_is_a_person():
+        return False
+    wanted = "".join(f"  {demand}\n" for demand in error.demands)
+    sys.stderr.write(printable(f"{error.place} is not known to be yours, and would\n{wanted}Do you trust it? [y/N] "))
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        return False
+    grant(error.demands)
+    return True
 
 
 def drawn_json(result: RunResult) -> dict[str, Any]:

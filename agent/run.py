@@ -7,9 +7,10 @@ import functools
 import secrets
 import sqlite3
 import threading
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,22 +28,24 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 
 from agent.decide import best_of
 from agent.events import Event, NeedsAnswer, RunFinished, RunStarted, Warned
 from agent.graph import STATE_TYPES, Clock, Context, State, build_graph
 from agent.models import Models
-from agent.runfolder import RunFolder, RunLog, finished_record, list_runs, new_record, save_picture
+from agent.runfolder import JOURNAL, RunFolder, RunLog, finished_record, list_runs, new_record, save_picture
 from agent.strategies.choose import limits_of, open_strategy
 from agent.strategies.galleries import remember
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Cost, Decision, StopReason, cost_of
 from evaluator.types import Check, RequestChecks
-from redraft.errors import BackendError, ConfigError, InputError
-from redraft.images import ImageStore, fit_mask, save_png, to_rgb
+from redraft.errors import BackendError, ConfigError, InputError, one_line
+from redraft.files import refuse_links
+from redraft.images import ImageStore, fit_mask, open_image, save_png, to_rgb
+from redraft.journal import DamagedJournal, OtherJournal, salvage
 from redraft.limits import Limits
 from redraft.profiles import Profile, SearchConfig
+from redraft.trust import grant_own
 from rewriter.request import clean_request
 
 _CHOICES: tuple[Answer, ...] = ("accept", "again", "stop")
@@ -50,29 +53,17 @@ _THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
 _NODES_PER_ROUND = 6
 _REMEMBERED = 200
 """So many of the latest runs say what the generators of a gallery are good at."""
+_BEGUN_FIELDS = (
+    "format", "run", "created", "request", "seed", "ask", "limits", "profile", "versions", "stop", "source", "mask",
+    "search", "size", "experience",
+)  # fmt: skip
+"""What `new_record` and `Run.start` write."""
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(retry_wait_s: float) -> CompiledStateGraph[State, Context, State, State]:
     """The graph without a checkpointer: compiling takes 25 ms, giving a copy of it one takes nothing."""
     return build_graph(retry_wait_s).compile()
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """What a run needs from its run.json to continue."""
-
-    request: str
-    seed: int
-    ask: bool
-    limits: Limits
-    source: str | None = None
-    mask: str | None = None
-    search: SearchConfig = field(default_factory=SearchConfig)
-    size: tuple[int, int] | None = None
-
-
-_BEGUN = TypeAdapter(_Begun)
 
 
 @dataclass(frozen=True)
@@ -137,7 +128,9 @@ class Run:
         self._record = record
         self._retry_wait_s = retry_wait_s
         self._stop = threading.Event()
-        self._warnings: list[str] = record.get("warnings", [])
+        self._warnings: list[str] = list(record.get("warnings", ()))
+        self._mended: list[str] = []
+        """What was damaged and is mended, to be said when the stream begins."""
 
     @classmethod
     def start(
@@ -196,19 +189,19 @@ class Run:
             record["mask"] = None if mask is None else store.put(fit_mask(mask, source.size))
             save_png(source, run.source, {})
         run.write_record(record)
+        if profile is not None:
+            grant_own(profile.demands())
         return cls(run, models, record, retry_wait_s)
 
     @classmethod
     def open(cls, path: Path, models: Models, *, retry_wait_s: float = 1.0) -> Run:
         """The run in the folder `path`, finished or not. Raises InputError if there is none."""
         folder = RunFolder.open(path)
-        record = folder.read_record()
-        try:
-            _BEGUN.validate_python(record)
-        except ValidationError as error:
-            wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-            raise InputError(f"{path / 'run.json'} is damaged ({wrong}); the run cannot be resumed") from None
-        return cls(folder, models, record, retry_wait_s)
+        record, mended = folder.recover_record()
+        run = cls(folder, models, record, retry_wait_s)
+        if mended is not None:
+            run._mend(mended)
+        return run
 
     def cancel(self) -> None:
         """Ends the run after the current piece of work, with StopReason.CANCELLED and the best picture so far."""
@@ -252,6 +245,9 @@ class Run:
             if not snapshot.interrupts or answer is None:
                 source = None if self.source is None else self.folder.source
                 yield RunStarted(self.folder.path.name, self.folder.path, self.request, self.seed, begun, seen, source)
+            for sentence in self._mended:
+                yield Warned(sentence)
+            self._mended = []
             error: str | None = None
             entry: State | Command[Any] | None = None
             if not begun:
@@ -287,10 +283,75 @@ class Run:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[CompiledStateGraph[State, Context, State, State], RunLog]]:
         """The graph on this run's checkpoints, and its journal. Raises Occupied if another process works on the run."""
-        with self.folder.lock(), RunLog(self.folder.journal) as log:
+        refuse_links(self.folder.path)
+        with self.folder.lock(), self._open_log() as log:
             self.folder.sweep()
+            await asyncio.to_thread(self._mend_pictures, log)
+            if self.folder.checkpoints.exists():
+                await self._mend_checkpoints(log)
             async with _open_checkpoints(self.folder.checkpoints) as saver:
                 yield _compiled(self._retry_wait_s).copy({"checkpointer": saver}), log
+
+    def _open_log(self) -> RunLog:
+        """The journal, without the entries that are damaged: what they said is worked out again."""
+        path = self.folder.journal
+        try:
+            log = RunLog(path)
+        except (DamagedJournal, OtherJournal):
+            lost = salvage(path, JOURNAL)
+            lines = "a line of it is" if lost == 1 else f"{lost} lines of it are"
+            self._mend(
+                f"{path} is damaged: {lines} left out, and worked out again; as it was it is in {path.name}.damaged"
+            )
+            log = RunLog(path)
+        if log.begun is None:
+            begun = {name: value for name, value in self._record.items() if name in _BEGUN_FIELDS}
+            log.put_begun({**begun, "stop": None})
+        return log
+
+    def _mend_pictures(self, log: RunLog) -> None:
+        """Has pictures that are damaged or gone drawn again. The picture that is edited is taken from source.png."""
+        store = ImageStore(self.folder.images)
+        for key, image in list(log.images.items()):
+            if not store.is_whole(image):
+                store.path(image).unlink(missing_ok=True)
+                log.put_lost(key)
+                self._mend(f"the picture {image} is damaged or gone; it is drawn again")
+        if self.source is not None and not store.is_whole(self.source):
+            store.path(self.source).unlink(missing_ok=True)
+            if store.put(open_image(self.folder.source)) != self.source:
+                raise InputError(f"the picture that {self.folder.path} edits is damaged, and so is source.png")
+            self._mend("the picture that is edited was damaged; it is taken from source.png")
+
+    async def _mend_checkpoints(self, log: RunLog) -> None:
+        """Sets checkpoints aside that cannot be read, or build on what the journal has lost. The run then begins anew, and
+        finds everything that is whole in the journal."""
+        file = self.folder.checkpoints
+        try:
+            async with _open_checkpoints(file) as saver:
+                await _check_pages(saver)
+                snapshot = await _compiled(self._retry_wait_s).copy({"checkpointer": saver}).aget_state(_THREAD)
+                if not log.disagrees_with(snapshot.values):
+                    return
+            what = "say more than its journal"
+        except InputError as error:
+            if not isinstance(error, DamagedCheckpoints):
+                raise
+            what = f"are damaged ({one_line(error)})"
+        except Exception as error:  # noqa: BLE001 - whatever damage makes SQLite, msgpack and LangGraph raise
+            what = f"are damaged ({one_line(error)})"
+        try:
+            file.replace(file.with_name(f"{file.name}.damaged"))
+            for ending in ("-wal", "-shm", "-journal"):
+                file.with_name(file.name + ending).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot mend {file}: {error.strerror or error}") from error
+        self._mend(f"the checkpoints of the run {what}; it begins anew with what its journal holds")
+
+    def _mend(self, sentence: str) -> None:
+        self._mended.append(sentence)
+        if sentence not in self._warnings:
+            self._warnings.append(sentence)
 
     async def _reopened(
         self, graph: CompiledStateGraph[State, Context, State, State], log: RunLog, snapshot: StateSnapshot
@@ -386,6 +447,47 @@ class Run:
         )
 
 
+class DamagedCheckpoints(InputError):  # noqa: N818
+    """SQLite cannot read a file of checkpoints."""
+
+
+_OUTER_TROUBLES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+    }
+)  # fmt: skip
+"""Errors of SQLite that say nothing about the file's content."""
+
+
+class CheckedSerializer(JsonPlusSerializer):
+    """Values with a checksum, which SQLite has none of: a changed bit is an error, and not another state."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        kind, data = super().dumps_typed(obj)
+        return f"{kind}{_CRC}", data + b"%08x" % zlib.crc32(data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        kind, value = data
+        if kind.endswith(_CRC):  # earlier versions wrote none
+            kind, value, crc = kind.removesuffix(_CRC), value[:-8], value[-8:]
+            if crc != b"%08x" % zlib.crc32(value):
+                raise ValueError("a checksum does not fit")
+        return super().loads_typed((kind, value))
+
+
+_CRC = "+crc32"
+
+
+async def _check_pages(saver: AsyncSqliteSaver) -> None:
+    """Raises ValueError if pages of the file are damaged."""
+    await saver.setup()
+    async with saver.lock, saver.conn.execute("PRAGMA quick_check(1)") as rows:
+        row = await rows.fetchone()
+    if row is None or row[0] != "ok":
+        raise ValueError(None if row is None else row[0])
+
+
 class _Checkpoints(AsyncSqliteSaver):
     """The head of a thread is the checkpoint that was written last.
 
@@ -433,7 +535,7 @@ async def _open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
     cannot be used."""
     try:
         async with aiosqlite.connect(str(file)) as connection:
-            saver = _Checkpoints(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES)))
+            saver = _Checkpoints(connection, serde=CheckedSerializer(allowed_msgpack_modules=list(STATE_TYPES)))
             await saver.conn.execute("PRAGMA busy_timeout=30000")
             # No wait for the disk at each commit. After a loss of power the last checkpoints may be missing, never
             # torn; the run then repeats steps whose results it finds in the journal.
@@ -443,7 +545,8 @@ async def _open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
             finally:
                 await _finish_writes(saver)
     except sqlite3.Error as error:
-        raise InputError(f"cannot use {file}: {error}") from error
+        kind = InputError if error.sqlite_errorcode & 0xFF in _OUTER_TROUBLES else DamagedCheckpoints
+        raise kind(f"cannot use {file}: {error}") from error
 
 
 async def _finish_writes(saver: AsyncSqliteSaver) -> None:

@@ -13,33 +13,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import json
 import platform
 import re
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.edit_judging import nothing_done
 from agent.types import Attempt, Branch, EditPlan, StopReason, Task, cost_of
 from evaluator.edits.types import EditChecks
 from evaluator.reward import Standing
 from evaluator.types import Check, Report, RequestChecks
-from redraft.errors import InputError
+from redraft.errors import InputError, one_line
 from redraft.files import write_atomically
 from redraft.images import is_digest, save_png
-from redraft.journal import Journal, lock
+from redraft.journal import Journal, lock, read_journal
 from redraft.limits import Limits
-from redraft.profiles import Profile
+from redraft.profiles import Profile, SearchConfig
 from rewriter.plan import Box, Plan
 from rewriter.types import Rewrite
 
@@ -48,6 +50,12 @@ FORMAT = 3
 
 _LAST = ".last-run"
 """File in the folder for runs: the name of the run that was worked on last."""
+
+_CHECKSUM = "checksum"
+"""Field of run.json: of all the others."""
+
+JOURNAL = "run"
+"""The kind of a run's journal."""
 
 _REWRITES = TypeAdapter(tuple[Rewrite, ...])
 _TASK = TypeAdapter(Task)
@@ -60,6 +68,46 @@ _LEVEL = TypeAdapter(tuple[Branch, ...])
 _CHECKS = TypeAdapter(tuple[Check, ...])
 _CHECKLIST = TypeAdapter(RequestChecks)
 _EDIT_CHECKS = TypeAdapter(EditChecks)
+
+
+class DamagedRecord(InputError):  # noqa: N818
+    """A run.json that is not what was written."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What run.json says from the beginning; of a run that ended also the best attempt and the scores."""
+
+    created: str
+    request: str
+    seed: int
+    ask: bool
+    limits: Limits
+    stop: StopReason | None
+    source: str | None = None
+    mask: str | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    size: tuple[int, int] | None = None
+    best: Annotated[int, Field(ge=1)] | None = None
+    attempts: list[_Score] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.best is not None and self.best > len(self.attempts):
+            raise ValueError("best")
+
+
+@dataclass(frozen=True)
+class _Score:
+    score: float | None
+
+
+_BEGUN = TypeAdapter(_Begun)
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -93,7 +141,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises InputError if there is none."""
         try:
-            exists = (path / "run.json").is_file()
+            exists = (path / "run.json").is_file() or cls(path).journal.is_file()
         except OSError as error:
             raise InputError(f"cannot open the run folder {path}: {error.strerror}") from error
         if not exists:
@@ -130,7 +178,8 @@ class RunFolder:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replaces run.json in one step: a reader sees the old file or the new one."""
-        text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+        plain = {name: value for name, value in record.items() if name != _CHECKSUM}
+        text = json.dumps({**plain, _CHECKSUM: _checksum(plain)}, ensure_ascii=False, indent=2) + "\n"
         self.write(self.path / "run.json", text)
 
     def write(self, path: Path, text: str) -> None:
@@ -141,19 +190,47 @@ class RunFolder:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
 
     def read_record(self) -> dict[str, Any]:
-        """run.json. Raises InputError if it cannot be read or has another format."""
+        """run.json. Raises DamagedRecord if it is not what was written, InputError if it cannot be read or has another
+        format."""
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
-        version = record.get("format") if isinstance(record, dict) else None
-        if version != FORMAT:
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise DamagedRecord(f"cannot read {path}: it is damaged ({one_line(error)})") from error
+        if not isinstance(record, dict):
+            raise DamagedRecord(f"cannot read {path}: it is damaged (no JSON object)")
+        kept = record.pop(_CHECKSUM, None)  # earlier versions wrote none
+        version = record.get("format")
+        if version != FORMAT and (kept is None or kept == _checksum(record)):
             raise InputError(
-                f"{path} was written by another version of redraft (format {version!r}, this one has {FORMAT}); "
-                "start the run again"
+                f"{path} was written by another version of redraft (format {one_line(version, 20)}, this one has "
+                f"{FORMAT}); start the run again"
             )
-        return dict(record)
+        if kept is not None and kept != _checksum(record):
+            raise DamagedRecord(f"cannot read {path}: it is damaged (its checksum does not fit)")
+        try:
+            _BEGUN.validate_python(record)
+        except ValidationError as error:
+            wrong = ", ".join(".".join(map(str, e["loc"])) for e in error.errors()[:5])
+            raise DamagedRecord(f"cannot read {path}: it is damaged ({wrong})") from None
+        return record
+
+    def recover_record(self) -> tuple[dict[str, Any], str | None]:
+        """run.json; if it is damaged or gone, how it was when the run began, which the journal keeps, and a sentence that
+        says so. Raises InputError if neither can be read."""
+        try:
+            return self.read_record(), None
+        except InputError as error:
+            if not isinstance(error, DamagedRecord) and (self.path / "run.json").exists():
+                raise
+            with contextlib.suppress(InputError, ValueError, KeyError, TypeError):
+                for entry in read_journal(self.journal, JOURNAL):
+                    if entry.key == ("begun",):
+                        _BEGUN.validate_python(entry.value)
+                        return entry.value, f"{error}; it is written again from the journal"
+            raise InputError(f"{error}; the run cannot be resumed") from error
 
     def note_last(self) -> None:
         """Notes beside the run that it is the last one that was worked on, for `last_run`. Clocks have no say in that."""
@@ -169,12 +246,17 @@ class RunFolder:
         return lock(self.path / "state" / "lock", self.path)
 
 
-def list_runs(out: Path) -> list[dict[str, Any]]:
-    """run.json of each run under `out`, the latest first. Folders of another version are left out."""
+def list_runs(out: Path, complain: Callable[[str], None] = lambda sentence: None) -> list[dict[str, Any]]:
+    """run.json of each run under `out`, the latest first. Runs that cannot be read, and those of another version, are left
+    out; `complain` is called with a sentence about each."""
     records = []
     for path in out.glob("*/run.json"):
-        with contextlib.suppress(InputError):
+        try:
             records.append(RunFolder(path.parent).read_record() | {"run": path.parent.name})
+        except DamagedRecord as error:
+            complain(f"{error}; redraft resume {shlex.quote(str(path.parent))} mends it if its journal is whole")
+        except InputError as error:
+            complain(str(error))
     return sorted(records, key=lambda record: str(record["created"]), reverse=True)
 
 
@@ -426,7 +508,9 @@ class RunLog:
         """By round: what became of its candidates."""
         self.standings: dict[str, Standing] = {}
         """By image hash: how the pictures stand that were last compared with one another."""
-        self._journal = Journal(path, "run", advice="the run cannot be resumed")
+        self.begun: dict[str, Any] | None = None
+        """run.json as it was when the run began."""
+        self._journal = Journal(path, JOURNAL, advice="the run cannot be resumed")
         for entry in self._journal:
             try:
                 self._take(entry.key, entry.value)
@@ -470,6 +554,26 @@ class RunLog:
         """The attempts of `keys`, in order, up to the first that is not judged yet: so they keep their numbers."""
         judged = itertools.takewhile(lambda key: key in self.unchanged or self.images.get(key) in self.reports, keys)
         return [self.attempt(key) for key in judged]
+
+    def put_begun(self, record: Mapping[str, Any]) -> None:
+        self._put(("begun",), dict(record))
+
+    def put_lost(self, key: str) -> None:
+        """Notes that the picture of the task `key` is gone, so that it is made again."""
+        self._put(("lost", key), None)
+
+    def disagrees_with(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state of the graph builds on what the journal does not hold (any more)."""
+        keys: list[str] = list(state.get("attempts", ()))
+        if any(key not in self.tasks for key in keys) or (state.get("checks") and self.checklist is None):
+            return True
+        judged = len(self.attempts(keys))
+        now = {task.key for task in state.get("tasks", ())}
+        decision, best = state.get("decision"), -1
+        if decision is not None and decision.best is not None:
+            best = decision.best
+        unknown_source = state.get("source") is not None and state.get("edit_plan") is not None and self.source is None
+        return best >= judged or unknown_source or any(key not in now for key in keys[judged:])
 
     def put_checklist(self, checklist: RequestChecks) -> None:
         self._put(("checklist",), _CHECKLIST.dump_python(checklist, mode="json"))
@@ -564,6 +668,12 @@ class RunLog:
                 self.steps[name] = int(value.get("steps", 0))
                 if value.get("unchanged"):
                     self.unchanged.add(name)
+            case ("begun",):
+                self.begun = dict(value)
+            case ("lost", name):
+                self.unchanged.discard(name)
+                for kept in (self.tasks, self.images):
+                    kept.pop(name, None)
             case ("report", image):
                 self.reports[image] = _REPORT.validate_python(value)
             case ("standings",):

@@ -10,9 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, InputError
 
 PACKAGE = "package:"
+
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of `os.open`: a symbolic link at the end of the path is an error (errno ELOOP), not followed."""
 
 
 def package_path(name: str) -> Path:
@@ -38,7 +41,7 @@ def open_atomically(path: Path, *, alone: bool = False) -> Iterator[BinaryIO]:
     """
     if alone:
         part = path.with_name(f".{path.name}.part")
-        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o644)
     else:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         part = Path(name)
@@ -72,3 +75,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises InputError if there is a symbolic link anywhere below `folder`, which may be somebody else's: what is written
+    would land where the link leads. `folder` itself may be one."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink():
+                raise InputError(f"{path} is a symbolic link, which is not followed; put what it leads to in its place")

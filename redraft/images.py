@@ -18,6 +18,11 @@ from PIL.PngImagePlugin import PngInfo
 from redraft.errors import InputError
 from redraft.files import write_atomically
 
+
+class UnreadableImage(InputError):  # noqa: N818
+    """Bytes that are no picture of a known kind, or a damaged one."""
+
+
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """What is opened: formats whose decoders are safe and common. No EPS (runs a program), no SVG (is no picture)."""
 
@@ -141,13 +146,13 @@ def _upright(data: bytes, what: str, bounds: _Bounds) -> Image.Image:
                 _require_few_scans(image, data, what)
                 return _still(image, what, bounds)
     except UnidentifiedImageError as error:
-        raise InputError(f"{what} is {_kind(data)}; give a picture as {', '.join(FORMATS)}") from error
+        raise UnreadableImage(f"{what} is {_kind(data)}; give a picture as {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{what} has far too many pixels; at most {bounds.pixels:,} are taken") from error
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
-        raise InputError(f"{what} is damaged or cut short ({error}); save or download it again") from error
+        raise UnreadableImage(f"{what} is damaged or cut short ({error}); save or download it again") from error
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
@@ -264,7 +269,7 @@ class ImageStore:
         try:
             # A file that was cut short is written again; comparing is cheap.
             if not path.is_file() or path.read_bytes() != data:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                self._make_folder(path.parent)
                 write_atomically(path, data)
         except OSError as error:
             raise InputError(
@@ -285,6 +290,13 @@ class ImageStore:
             image.load()
             return image
 
+    def is_whole(self, digest: str) -> bool:
+        """Whether the image of that digest is there, byte by byte as it was stored."""
+        try:
+            return hashlib.sha256(self.path(digest).read_bytes()).hexdigest() == digest
+        except OSError:
+            return False
+
     def adopt(self, digest: str, other: ImageStore) -> None:
         """Takes the image of that digest over from `other`, by a hard link if the file system has them.
 
@@ -294,7 +306,7 @@ class ImageStore:
         if path.is_file():
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(path.parent)
             try:
                 os.link(source, path)
             except FileExistsError:
@@ -310,6 +322,11 @@ class ImageStore:
             self.path(digest).unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot remove {self.path(digest)}: {error.strerror}") from error
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a symbolic link, which is not followed; put what it leads to in its place")
 
     def path(self, digest: str) -> Path:
         """The path at which the image of that digest is, or would be. Raises ValueError unless it is a digest."""

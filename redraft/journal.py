@@ -10,13 +10,14 @@ The file is JSON lines. The first line names the kind of the journal and its ver
 
 An entry is on the disk (fsync) before it counts. A process can be killed at any moment: the half line that it may leave
 at the end is cut off when the journal is opened again, and so is a group of entries that belong together if the group
-is not whole. Any other line that does not match its checksum is an error, which names the line.
+is not whole. Any other line that does not match its checksum is an error, which names the line; `salvage` keeps the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -28,12 +29,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from redraft.errors import InputError
-from redraft.files import sync_folder
+from redraft.files import NO_LINK, sync_folder, write_atomically
 
 Key = str | tuple[str, ...]
 """What an entry is about. A tuple begins with a kind of entries."""
 
-_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would write "\r\n"
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK | getattr(os, "O_BINARY", 0)  # Windows would write "\r\n"
 _START = b'{"crc": "'
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 _CRC_END = len(_START) + 8
@@ -42,6 +43,10 @@ _CRC_END = len(_START) + 8
 
 class Occupied(InputError):  # noqa: N818
     """Another process works here."""
+
+
+class DamagedJournal(InputError):  # noqa: N818
+    """A line of the file is not what was written. `salvage` keeps the others."""
 
 
 class OtherJournal(InputError):  # noqa: N818
@@ -195,7 +200,7 @@ class JournalFile:
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
 
     def _unusable(self, error: OSError) -> InputError:
-        return InputError(f"cannot write {self.path}: {error.strerror or error}")
+        return InputError(f"cannot write {self.path}: {_reason(error)}")
 
 
 class Journal(JournalFile):
@@ -339,6 +344,35 @@ def read_journal(
         yield from entries
 
 
+def salvage(path: Path, kind: str, *, version: int = 1) -> int:
+    """Leaves the lines out that are damaged, for journals whose entries stand each for itself, and returns how many there
+    were. The file as it was is kept beside it, with ".damaged" behind its name.
+
+    Groups of entries that belong together are taken apart. Raises OtherJournal if the file is of another kind or version,
+    InputError if it cannot be read or written. Nobody may have it open.
+    """
+    head = _Head(path, kind, version, None, "it cannot be mended")
+    try:
+        data = path.read_bytes()
+        kept, lost = [head.line()], 0
+        for number, line in enumerate(data.splitlines(keepends=True)):
+            try:
+                fields = _parse_line(line)
+            except ValueError:
+                lost += 1
+                continue
+            if number == 0:
+                head.check(fields)
+            else:
+                fields.pop("more", None)
+                kept.append(_as_line(fields))
+        write_atomically(path.with_name(f"{path.name}.damaged"), data)
+        write_atomically(path, b"".join(kept))
+    except OSError as error:
+        raise InputError(f"cannot mend {path}: {error.strerror or error}") from error
+    return lost
+
+
 def read_entry(handle: int, offset: int, *, guess: int = 2048) -> Entry:
     """The entry that begins at `offset` of an open file. Raises ValueError if there is none, or it is damaged."""
     while True:
@@ -357,9 +391,9 @@ def lock(path: Path, place: Path | None = None) -> Iterator[None]:
     cannot be written. On systems without `fcntl` nothing is kept out."""
     place = place or path.parent
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
     except OSError as error:
-        raise InputError(f"cannot write to {place}: {error.strerror}") from error
+        raise InputError(f"cannot write to {place}: {_reason(error)}") from error
     try:
         _lock(handle, place)
         yield
@@ -379,6 +413,12 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def _reason(error: OSError) -> str:
+    return (
+        "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror or str(error)
+    )
 
 
 def _lock(handle: int, place: Path) -> None:
@@ -444,7 +484,7 @@ def _scan(head: _Head, start: int, number: int) -> Iterator[tuple[int, int, list
                 if at > 0:
                     group.append(_as_entry(fields, at))
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{head.path}, line {number}, is damaged ({error}); {head.advice}") from error
+                raise DamagedJournal(f"{head.path}, line {number}, is damaged ({error}); {head.advice}") from error
             if at == 0:
                 head.check(fields)
             at += len(line)

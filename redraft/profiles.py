@@ -7,10 +7,11 @@ API keys are never in a profile: it names the environment variable that holds th
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -33,6 +34,7 @@ from redraft.extras import require
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
 from redraft.secrets import SHORTEST, is_stand_in, remember, scrub
+from redraft.trust import Demand, is_own, require_trust
 from redraft.weights import require_weights
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -60,6 +62,13 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 class _Section(BaseModel):
     # Infinity and NaN have no JSON, which run.json is written in.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def demands(self) -> Iterator[Demand]:
+        """What this section, and those below it, would do that must be granted (`redraft.trust`)."""
+        for _, value in self:
+            for section in value if isinstance(value, tuple) else (value,):
+                if isinstance(section, _Section):
+                    yield from section.demands()
 
 
 class ServerConfig(_Section):
@@ -93,6 +102,10 @@ class ServerConfig(_Section):
             # The address is shown in errors and kept in run.json.
             raise ValueError("must be scheme, host, port and path alone; name the key's variable as api_key_env")
         return value
+
+    def demands(self) -> Iterator[Demand]:
+        if self.api_key_env is not None:
+            yield Demand("key", self.api_key_env, self.base_url)
 
     def api_key(self) -> str | None:
         """The key from the environment, without the white space around it. What only stands in for a key ("EMPTY") is no
@@ -189,6 +202,11 @@ class ModelConfig(_Section):
         except (UsageError, ModelMissing):
             return False
         return True
+
+    def demands(self) -> Iterator[Demand]:
+        yield from super().demands()
+        if self.local.trust_remote_code:
+            yield Demand("code", "", self.model)
 
 
 class RewriterConfig(_Section):
@@ -461,6 +479,11 @@ class BackendConfig(_Section):
             raise ValueError('kind = "openai_images" needs a [server] table with base_url')
         return self
 
+    def demands(self) -> Iterator[Demand]:
+        yield from super().demands()
+        if self.trust_remote_code:
+            yield Demand("code", "", self.model)
+
 
 SearchName = Literal["loop", "best_of", "draft", "gallery", "evolve"]
 SEARCHES: tuple[str, ...] = get_args(SearchName)
@@ -638,7 +661,8 @@ def builtin_profiles() -> dict[str, Path]:
 
 
 def load_profile(name: str) -> Profile:
-    """The built-in profile of that name, or the one in the TOML file `name`. Raises ConfigError.
+    """The built-in profile of that name, or the one in the TOML file `name`. Raises ConfigError; Untrusted for a file of
+    somebody else's that would send keys (`redraft.trust`).
 
     >>> import redraft
     >>> redraft.load_profile("mini").limits.max_images
@@ -661,10 +685,26 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     try:
-        return Profile.model_validate(data, context={"folder": path.absolute().parent})
+        profile = Profile.model_validate(data, context={"folder": path.absolute().parent})
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_explain(e)}" for e in error.errors()]
         raise ConfigError(f"profile {path} has mistakes:\n" + "\n".join(lines)) from None
+    if name not in builtin and not is_own(path):
+        require_trust((demand for demand in profile.demands() if not demand.stays_here), path)
+    return profile
+
+
+def read_stored_profile(data: Any, place: Path) -> Profile:
+    """The profile that a run or a conversation keeps, as JSON. `place`: its folder. Raises InputError if it is damaged or
+    of another version, Untrusted if it would send keys and is not known to be the user's (`redraft.trust`)."""
+    try:
+        profile = Profile.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"]))
+        raise InputError(f"the profile in {place} cannot be read ({at}: {_explain(first)}); begin anew") from None
+    require_trust(profile.demands(), place)
+    return profile
 
 
 def _explain(error: ErrorDetails) -> str:

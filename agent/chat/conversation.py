@@ -9,7 +9,6 @@ home/
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -18,8 +17,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from agent.chat.journal import (
     Changes,
@@ -41,8 +38,9 @@ from redraft.files import write_atomically
 from redraft.images import ImageStore
 from redraft.journal import Occupied
 from redraft.limits import Limits
-from redraft.profiles import Profile
+from redraft.profiles import Profile, read_stored_profile
 from redraft.templates import load_page
+from redraft.trust import grant_own
 
 LOG = "conversation.jsonl"
 _DIGEST = re.compile(r'"([0-9a-f]{64})"')
@@ -295,6 +293,8 @@ class Conversation:
             if records:
                 raise InputError(f"there is a conversation {self.name!r} already; choose another name")
             await self._log.append(0, record)
+        if self.profile is not None:
+            grant_own(self.profile.demands())
 
     async def _branch(self, name: str, state: ConversationState, *, turn: int | None = None) -> Conversation:
         other = Conversation(
@@ -331,13 +331,17 @@ def random_name() -> str:
     return f"chat-{secrets.token_hex(3)}"
 
 
-def list_conversations(home: Path) -> list[ConversationSummary]:
-    """The conversations under `home`, the latest first; folders that are none are passed over."""
+def list_conversations(
+    home: Path, complain: Callable[[str], None] = lambda sentence: None
+) -> list[ConversationSummary]:
+    """The conversations under `home`, the latest first. Those that cannot be read are left out; `complain` is called with a
+    sentence about each."""
     summaries = []
     for path in home.glob(f"*/{LOG}"):
         try:
             begun = FileLog(path).read_begun()
-        except InputError:
+        except InputError as error:
+            complain(str(error))
             continue
         if begun is not None:
             summaries.append(_summary(path.parent.name, begun))
@@ -356,12 +360,9 @@ def read_conversation(home: Path, name: str) -> ConversationSummary:
 
 
 def read_profile(home: Path, name: str) -> Profile | None:
-    """The profile that a conversation was begun with. Raises InputError."""
+    """The profile that a conversation was begun with. Raises InputError, and Untrusted as `read_stored_profile` does."""
     profile = _read_begun(home, name)["profile"]
-    try:
-        return None if profile is None else Profile.model_validate_json(json.dumps(profile))
-    except ValidationError as error:
-        raise InputError(f"the profile of the conversation {name!r} cannot be read: {error}") from None
+    return None if profile is None else read_stored_profile(profile, home / name)
 
 
 def _read_begun(home: Path, name: str) -> Record:

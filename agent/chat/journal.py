@@ -29,6 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.chat.values import Enclosed, Picture, TurnEntry
 from redraft.errors import BackendError, InputError
+from redraft.files import refuse_links
 from redraft.journal import Entry as JournalEntry
 from redraft.journal import JournalFile, read_journal
 from redraft.limits import Limits
@@ -74,6 +75,7 @@ class FileLog:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
+        refuse_links(self.path.parent)
         with JournalFile(self.path, "conversation", advice=_ADVICE) as self._file:
             for _ in self._file.load():
                 pass

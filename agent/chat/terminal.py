@@ -244,7 +244,11 @@ class TerminalChat:
 
 def _print_list(home: Path) -> None:
     console = open_console(sys.stdout)
-    summaries = list_conversations(home) if home.is_dir() else []
+
+    def complain(sentence: str) -> None:
+        sys.stderr.write(f"warning: {printable(sentence)}\n")
+
+    summaries = list_conversations(home, complain) if home.is_dir() else []
     for summary in summaries:
         of = f", a branch of {summary.parent}" if summary.parent else ""
         line = f"{summary.name}  {summary.created}, {summary.profile or 'models of its own'}{of}"

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from PIL import Image
 
 from agent.events import ChecklistMade, ImageDrawn, Judged, RewriteMade, RunFinished, StepProgress, Warned
 from agent.graph import STATE_TYPES
 from agent.models import CallLimit
-from agent.run import Run, RunResult, resume, run_draw
+from agent.run import CheckedSerializer, Run, RunResult, resume, run_draw
 from agent.testing import CHECKS, fake_models, paint
 from agent.types import Decision, StopReason, Task
 from editors.backend import ImageTask, StepCallback
@@ -223,7 +222,7 @@ async def test_run_json_holds_the_whole_story(tmp_path: Path) -> None:
 
 async def test_the_state_survives_a_strict_checkpoint(tmp_path: Path) -> None:
     result, _ = await run(fake_models(by_word()), tmp_path)
-    strict = JsonPlusSerializer(allowed_msgpack_modules=list(STATE_TYPES))
+    strict = CheckedSerializer(allowed_msgpack_modules=list(STATE_TYPES))
     async with AsyncSqliteSaver.from_conn_string(str(result.folder / "state" / "checkpoints.sqlite")) as saver:
         saver.serde = strict
         saved = await saver.aget({"configurable": {"thread_id": "run"}})
