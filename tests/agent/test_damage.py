@@ -21,7 +21,7 @@ from rewriter.testing import FakeRewriter, RewriterCall
 from tests.agent.loop_runs import FAIR, GOOD, by_word, run
 
 PLACES = int(os.environ.get("REDRAFT_DAMAGES", "2"))
-"""How many places of a file are damaged in each way; docs/security.md was written with 12."""
+"""How many places of a file are damaged in each way."""
 
 
 def damages(data: bytes) -> Iterator[tuple[str, bytes]]:
