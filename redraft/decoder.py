@@ -14,6 +14,7 @@ A picture and its pixels cross a pipe: `benchmarks/decoder.py` measures what tha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -34,6 +35,7 @@ _WALL = 6
 _BYTES_PER_PIXEL = 24
 """Decoding, turning and flattening hold a few copies at a time."""
 _BYTES_FOR_ITSELF = 512 * 2**20
+_TAKEN = b"taken\n"
 _CODE = "from redraft.decoder import work; work()"
 
 
@@ -55,9 +57,10 @@ class PictureDecoder:
         process = self._free.get()
         answer: dict[str, Any] | None = None
         try:
-            if process is None or process.poll() is not None:
+            if process is None or not self._send(process, data, what, mask):  # none yet, or it has ended meanwhile
                 process = self._start(process)
-            answer, pixels = self._exchange(process, data, what, mask)
+                self._send(process, data, what, mask)
+            answer, pixels = self._receive(process)
         finally:
             if process is not None and (answer is None or self._closed):
                 _kill(process)
@@ -92,22 +95,29 @@ class PictureDecoder:
         self._closed = False
         return process
 
-    def _exchange(
-        self, process: subprocess.Popen[bytes], data: bytes, what: str, mask: bool
-    ) -> tuple[dict[str, Any] | None, bytes]:
-        """The answer of a process and its pixels; None if the process ended before it had given them."""
+    def _send(self, process: subprocess.Popen[bytes], data: bytes, what: str, mask: bool) -> bool:
+        """Gives a process its picture, and waits until it has all of it. False if it has ended before, which is not the
+        picture's fault."""
         assert process.stdin is not None
         assert process.stdout is not None
         head = {
             "bytes": len(data), "what": what, "mask": mask, "max_pixels": self._max_pixels, "seconds": self._seconds,
         }  # fmt: skip
-        timer = threading.Timer(self._seconds * _WALL, process.kill)
-        timer.daemon = True
-        timer.start()
         try:
             process.stdin.write(_to_line(head))
             process.stdin.write(data)
             process.stdin.flush()
+            return process.stdout.readline() == _TAKEN
+        except OSError:
+            return False
+
+    def _receive(self, process: subprocess.Popen[bytes]) -> tuple[dict[str, Any] | None, bytes]:
+        """The answer of a process and its pixels; None if the process ended before it had given them."""
+        assert process.stdout is not None
+        timer = threading.Timer(self._seconds * _WALL, process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
             line = process.stdout.readline()
             answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"bytes": -1}
             count = answer.get("bytes", 0)
@@ -126,6 +136,8 @@ def work() -> None:
     while line := source.readline():
         head = json.loads(line)
         data = _read_exactly(source, head["bytes"])
+        out.write(_TAKEN)
+        out.flush()
         _limit(head["seconds"], head["max_pixels"])
         pixels = b""
         try:
@@ -178,5 +190,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+        with contextlib.suppress(OSError):  # what was not sent any more
+            if pipe is not None:
+                pipe.close()
