@@ -24,10 +24,13 @@ from PIL import Image
 
 from agent.models import Models
 from agent.run import Run
-from agent.testing import CHECKS, fake_models, paint
+from agent.testing import CHECKS, drawn_from, fake_models, paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from evaluator.checklist import ChecklistResult, CoveredChecklists
+from evaluator.reward import checks_reward
+from evaluator.testing import FakeJudge
+from evaluator.types import Check
 from redraft.journal import Entry, read_journal
 from redraft.limits import Limits, TreeLimits
 from redraft.profiles import SearchConfig
@@ -52,8 +55,17 @@ SEARCHES = {
 Hook = Callable[[str], None]
 
 
-def name_draw(prompt: str, seed: int, effort: float) -> str:
-    return f"draw {prompt} {seed}" + ("" if effort == 1 else f" at {effort}")
+def name_picture(prompt: str, seed: int, effort: float = 1.0, noise: Sequence[Sequence[float]] = ()) -> str:
+    """The same for the same picture, in this process and in what is left of another."""
+    at = "" if effort == 1 else f" at {effort}"
+    return f"{prompt} {seed}{at}" + (f" from {[list(pair) for pair in noise]}" if noise else "")
+
+
+def name_seen(image: Image.Image) -> str:
+    """The name of a picture of `paint`."""
+    data = image.convert("RGB").tobytes()
+    made = json.loads(data[4 : 4 + int.from_bytes(data[:4], "big")])
+    return name_picture(made["prompt"], made["seed"], made.get("effort", 1.0), made.get("noise", ()))
 
 
 class Backend(FakeBackend):
@@ -65,7 +77,7 @@ class Backend(FakeBackend):
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         for task in tasks:
-            self._hook(name_draw(task.prompt, task.seed, task.effort))
+            self._hook(f"draw {name_picture(task.prompt, task.seed, task.effort, task.noise)}")
         pictures = super().render(tasks, on_step)
         self._hook("drew")
         return pictures
@@ -107,11 +119,13 @@ def models(hook: Hook) -> Models:
         hook(f"rewrite {call.seed}")
         return [f"try {call.seed}"]
 
-    def opinion(prompt: str, seed: int) -> tuple[float, ...]:
-        hook(f"judge {prompt} {seed}")
-        return (0.9, (seed % 89) / 100, 0.4)
+    def look(image: Image.Image, _: str, check: Check) -> float:
+        hook(f"judge {name_seen(image)}")
+        return (0.9, (drawn_from(image)[1] % 89) / 100, 0.4)[CHECKS.index(check)]
 
-    made = fake_models(opinion, rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    judge = FakeJudge(look)
+    made = fake_models(lambda *_: (), rewriter=FakeRewriter(rewrite), backend=Backend(hook), batch_size=2)
+    made = replace(made, judge=judge, reward=checks_reward(judge))
     if MODE == "covered":
         return replace(made, checklist_maker=CoveredChecklists(Writer(hook), asks_freely=False))
     return replace(made, gallery={"other": Backend(hook)}) if MODE == "gallery" else made
@@ -190,9 +204,9 @@ def done(folder: Path) -> list[str]:
     """What was finished, in the words of calls.log."""
     entries = journal(folder)
     pictures = {entry.value["image"]: entry.value["task"] for entry in entries if entry.key[0] == "image"}
-    finished = [name_draw(task["prompt"], task["seed"], task["effort"]) for task in pictures.values()]
-    judged = [pictures[entry.key[1]] for entry in entries if entry.key[0] == "report"]
-    return finished + [f"judge {task['prompt']} {task['seed']}" for task in judged]
+    names = {image: name_picture(t["prompt"], t["seed"], t["effort"], t["noise"]) for image, t in pictures.items()}
+    finished = [f"draw {name}" for name in names.values()]
+    return finished + [f"judge {names[entry.key[1]]}" for entry in entries if entry.key[0] == "report"]
 
 
 def left(folder: Path, kind: str, at: int, finished: list[str]) -> dict[str, object]:
