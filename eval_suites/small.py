@@ -251,7 +251,7 @@ def write_report(out: Path, figures: Mapping[str, Any], samples: Sequence[Judged
                 "|---|---|---|---|---|",
             ]
             for name, pair in rows["paired"].items():
-                cells = " | ".join(_signed(pair[measure]) for measure in ("coverage", "clean", "claims"))
+                cells = " | ".join(_signed(pair.get(measure)) for measure in ("coverage", "clean", "claims"))
                 lines.append(f"| {name} | {pair['n']} | {cells} |")
         lines.append("")
     if figures.get("speed"):
@@ -283,7 +283,9 @@ def _cell(value: Mapping[str, Any] | None) -> str:
     return f"{value['mean']:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
-def _signed(value: Mapping[str, Any]) -> str:
+def _signed(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "-"
     low, high = value["low"], value["high"]
     return f"{value['mean']:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
 
@@ -293,6 +295,8 @@ def _pair(ours: Sequence[Judged], theirs: Sequence[Judged]) -> dict[str, Any]:
     pairs = [(each, known[each.request]) for each in ours if each.request in known and each.prompt]
     pairs = [(a, b) for a, b in pairs if b.prompt]
     figures: dict[str, Any] = {"n": len(pairs)}
+    if not pairs:
+        return figures
     for name in ("coverage", "clean", "claims"):
         found: Interval = paired_difference([getattr(a, name) for a, _ in pairs], [getattr(b, name) for _, b in pairs])
         figures[name] = asdict(found)
