@@ -126,7 +126,7 @@ def open_models(
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
     generator = open_backend(drawing)
-    judge = open_judge(judging, profile.limits.pass_at)
+    judge = open_judge(judging, profile.limits.pass_at, profile.grounder)
     parts = Parts(profile, judge, chat)
     served = [model for model in (profile.rewriter.model, own, judging.model) if model is not None]
     return Models(

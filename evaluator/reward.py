@@ -264,7 +264,7 @@ def open_reward(profile: Profile, parts: Parts | None = None, *, edits: bool = F
     """What scores the pictures of `profile`, or the results of its `edits`. Raises ConfigError for criteria that cannot be
     used, ModelMissing if weights are not in their place."""
     settings = profile.evaluator
-    parts = parts or Parts(profile, open_judge(profile.need_judge(), profile.limits.pass_at))
+    parts = parts or Parts(profile, open_judge(profile.need_judge(), profile.limits.pass_at, profile.grounder))
     unknown = [name for name in settings.key_points if find_keypoint(name).group == OTHER]
     if unknown:
         raise ConfigError(

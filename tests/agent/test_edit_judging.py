@@ -11,7 +11,7 @@ from agent.edit_judging import keep_what_was_there, nothing_done
 from agent.strategies import confidence, prune
 from agent.types import Attempt
 from evaluator.answering import ChatAnswerer
-from evaluator.criteria.edits import DONE, KEPT
+from evaluator.criteria.edits import DONE
 from evaluator.edits.types import EditChecks
 from evaluator.reward import edit_reward
 from evaluator.testing import FakeEditJudge, FakeJudge
@@ -47,7 +47,7 @@ class TestEvaluator:
         reward, case = edit_reward(self.judge), Case("x", (Q,), source=picture((8, 8, 20, 20)))
         near = await reward.judge(picture((8, 8, 20, 20), "blue"), case)
         far = await reward.judge(picture((2, 30, 60, 60), "black"), case)
-        kept = [next(v for v in one.verdicts if v.check == KEPT).probability for one in (near, far)]
+        kept = [one.readings["preserved"].value for one in (near, far)]
         assert kept[0] is not None
         assert kept[1] is not None
         assert kept[0] > 0.9 > kept[1]
