@@ -1,0 +1,208 @@
+"""The network that describes a sheet: for each colour a map of the middles of cut-outs, and at each middle what lies there.
+
+    reader = load_reader(Path("mini/weights/reader"))
+    description = reader.describe(image)        # Description(sheet, things, word), each with probabilities
+
+A small convolutional network over 128-pixel pictures, trained from nothing (`mini/reader/train.py`). Middles as peaks of maps:
+Zhou, Wang, Krähenbühl: Objects as Points (2019). A map for each colour, since a small cut-out may lie in the middle of a large
+one, but then has another colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from mini.world.scene import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
+
+SIDE, STRIDE = 128, 4
+GRID = SIDE // STRIDE
+KINDS = (*SHAPES, "unknown")
+"""Shapes, and what is none of them: clipped or covered ones."""
+PER_COLOR = (1, len(KINDS), len(FILLS), 3)
+"""Of each colour: whether a middle is here; shape; fill; offset of the middle in cells (across, down), radius."""
+PER_WORD = (1, len(WORDS), 2)
+RADIUS, RADIUS_SCALE = 0.095, 0.033
+MIDDLE_AT = 0.1
+"""A peak below this is no middle."""
+_COLORS, _SHEETS = tuple(COLORS), tuple(SHEETS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A cut-out as the reader sees it: `there` is the probability that it is one, `kinds` and `fills` those of each shape (and
+    unknown) and pattern."""
+
+    color: str
+    there: float
+    kinds: NDArray[np.float32]
+    fills: NDArray[np.float32]
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a picture shows, with probabilities; `word` holds (there, each of WORDS, x, y), None if there is none."""
+
+    sheets: NDArray[np.float32]
+    things: tuple[Thing, ...]
+    word: tuple[float, NDArray[np.float32], float, float] | None
+
+    def likeliest(self) -> Scene:
+        """The scene in which everything is as it most likely is."""
+        cuts = tuple(
+            CutOut(KINDS[int(t.kinds.argmax())], t.color, FILLS[int(t.fills.argmax())], t.x, t.y, t.radius)
+            for t in self.things
+            if t.there >= 0.5
+        )
+        word = None
+        if self.word is not None and self.word[0] >= 0.5:
+            word = PrintedWord(WORDS[int(self.word[1].argmax())], self.word[2], self.word[3])
+        return Scene(_SHEETS[int(self.sheets.argmax())], cuts, word)
+
+
+class SceneNet(nn.Module):
+    """Pictures (B, 3, SIDE, SIDE) in -1..1 to maps (B, channels, GRID, GRID), which `Maps` takes apart."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        channels = len(COLORS) * sum(PER_COLOR) + sum(PER_WORD) + len(SHEETS)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, 5, 2, 2), nn.GELU(), nn.Conv2d(24, width, 3, 2, 1), nn.GELU()
+        )  # fmt: skip
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, 1, apart, apart), nn.GELU(), nn.Conv2d(width, width, 3, 1, apart, apart)
+            )
+            for apart in (1, 2, 4, 1)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(4, width) for _ in self.blocks)
+        self.head = nn.Conv2d(width, channels, 1)
+        bias = torch.zeros(channels)
+        bias[: len(COLORS)] = bias[-1 - len(SHEETS)] = -4.0  # a middle is rare
+        self.head.bias = nn.Parameter(bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        for block, norm in zip(self.blocks, self.norms, strict=True):
+            x = F.gelu(norm(x + block(x)))
+        out: Tensor = self.head(x)
+        return out
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The network's maps by meaning: middles (B, C, G, G), kinds (B, C, K, G, G), fills, lengths (B, C, 3, G, G); of the word
+    middles (B, G, G), texts (B, W, G, G), offsets (B, 2, G, G); sheets (B, S) averaged over the picture."""
+
+    middles: Tensor
+    kinds: Tensor
+    fills: Tensor
+    lengths: Tensor
+    word_middles: Tensor
+    texts: Tensor
+    word_offsets: Tensor
+    sheets: Tensor
+
+    @classmethod
+    def of(cls, raw: Tensor) -> Maps:
+        colors = len(COLORS)
+        sizes = [*(colors * size for size in PER_COLOR), PER_WORD[1], PER_WORD[2], PER_WORD[0], len(SHEETS)]
+        middles, kinds, fills, lengths, texts, offsets, words, sheets = torch.split(raw.float(), sizes, 1)
+        return cls(
+            middles=middles,
+            kinds=kinds.reshape(len(raw), colors, -1, GRID, GRID),
+            fills=fills.reshape(len(raw), colors, -1, GRID, GRID),
+            lengths=lengths.reshape(len(raw), colors, -1, GRID, GRID),
+            word_middles=words.squeeze(1),
+            texts=texts,
+            word_offsets=offsets,
+            sheets=sheets.mean((2, 3)),
+        )
+
+
+def to_pixels(images: Sequence[Image.Image]) -> NDArray[np.uint8]:
+    """(B, SIDE, SIDE, 3)."""
+    small = [
+        image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        if image.size != (SIDE, SIDE)
+        else image.convert("RGB")
+        for image in images
+    ]
+    return np.stack([np.asarray(image) for image in small])
+
+
+def to_input(pixels: NDArray[np.uint8]) -> Tensor:
+    """(B, 3, SIDE, SIDE) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def read_maps(maps: Maps) -> list[Description]:
+    """One description for each picture: each peak of a map of middles (the greatest of its 3 x 3 cells) is a thing."""
+    chances = maps.middles.sigmoid()
+    peaks = (F.max_pool2d(chances, 3, 1, 1) == chances) & (chances >= MIDDLE_AT)
+    kinds, fills, texts = maps.kinds.softmax(2), maps.fills.softmax(2), maps.texts.softmax(1)
+    words, sheets = maps.word_middles.sigmoid(), maps.sheets.softmax(-1).numpy()
+    things: list[list[Thing]] = [[] for _ in chances]
+    for picture, color, down, across in peaks.nonzero().tolist():
+        at = (picture, color, slice(None), down, across)
+        dx, dy, size = maps.lengths[at].tolist()
+        things[picture].append(
+            Thing(
+                _COLORS[color],
+                float(chances[picture, color, down, across]),
+                kinds[at].numpy(),
+                fills[at].numpy(),
+                x=(across + 0.5 + dx) / GRID,
+                y=(down + 0.5 + dy) / GRID,
+                radius=size * RADIUS_SCALE + RADIUS,
+            )
+        )
+    made = []
+    for picture, own in enumerate(things):
+        best = int(words[picture].argmax())
+        down, across = divmod(best, GRID)
+        there = float(words[picture, down, across])
+        word = None
+        if there >= MIDDLE_AT:
+            dx, dy = maps.word_offsets[picture, :, down, across].tolist()
+            word = (
+                there,
+                texts[picture, :, down, across].numpy(),
+                (across + 0.5 + dx) / GRID,
+                (down + 0.5 + dy) / GRID,
+            )
+        made.append(Description(sheets[picture], tuple(own), word))
+    return made
+
+
+class Reader:
+    """A trained network. `describe` takes pictures of any size."""
+
+    def __init__(self, net: SceneNet) -> None:
+        self._net = net.eval()
+
+    @torch.no_grad()
+    def describe(self, images: Sequence[Image.Image]) -> list[Description]:
+        """One description for each picture, in order."""
+        return read_maps(Maps.of(self._net(to_input(to_pixels(images)))))
+
+
+def load_reader(folder: Path) -> Reader:
+    """The reader in `folder`: model.safetensors."""
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "model.safetensors")
+    net = SceneNet(width=state["head.weight"].shape[1])
+    net.load_state_dict({name: value.float() for name, value in state.items()})
+    return Reader(net)
