@@ -148,7 +148,7 @@ def open_judge(config: JudgeConfig, pass_at: float = 0.5, grounder: GrounderConf
     if config.tools:
         from evaluator.tools import ToolJudge, open_tools
 
-        tools = open_tools(config.tools)
+        tools = open_tools(config.tools, config.detector)
         judge = ToolJudge(judge, tools) if tools else judge
     if config.guard:
         return GuardedJudge(judge, config.style)

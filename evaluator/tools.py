@@ -20,7 +20,7 @@ from PIL import Image
 
 from evaluator.types import Check, Judge, Outcome, Verdict
 from redraft.errors import MissingExtra
-from redraft.profiles import PartConfig, load_part
+from redraft.profiles import DetectorConfig, PartConfig, load_part
 
 _log = logging.getLogger(__name__)
 
@@ -67,23 +67,27 @@ class ToolJudge:
         return [answer for answer in answers if answer is not None]
 
 
-def open_tools(names: Sequence[str]) -> tuple[Tool, ...]:
-    """The tools of a profile: "ocr", or a dotted path. One whose extra is not installed is left out, and a warning says so
-    once. Raises ConfigError for a path that cannot be imported."""
+def open_tools(names: Sequence[str], detector: DetectorConfig | None = None) -> tuple[Tool, ...]:
+    """The tools of a profile: "ocr", "count" by `detector`, or a dotted path. One whose extra is not installed is left out, and
+    a warning says so once. Raises ConfigError for a path that cannot be imported."""
     made: list[Tool] = []
     for name in names:
         try:
-            made.append(_open(name))
+            made.append(_open(name, detector))
         except MissingExtra as error:
             _hint(name, str(error))
     return tuple(made)
 
 
-def _open(name: str) -> Tool:
+def _open(name: str, detector: DetectorConfig | None) -> Tool:
     if name == "ocr":
         from evaluator.ocr import open_text_tool
 
         return open_text_tool()
+    if name == "count" and detector is not None:
+        from evaluator.counting import open_count_tool
+
+        return open_count_tool(detector)
     tool: Tool = load_part(PartConfig(use=name))()
     return tool
 

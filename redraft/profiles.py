@@ -256,6 +256,25 @@ class ChecklistConfig(_Section):
     max_tokens: int = Field(default=2048, ge=16)
 
 
+class DetectorConfig(_Section):
+    """What finds the things that the tool `count` counts: a zero-shot detector of transformers (OWLv2, GroundingDINO), or a
+    vision-language model that points."""
+
+    model: Place | None = None
+    chat: ModelConfig | None = None
+    coordinates: Literal["thousandths", "pixels", "fractions"] = "thousandths"
+    """The units in which the chat model was trained to point."""
+    device: str = "cpu"
+    threshold: float = Field(default=0.2, gt=0, lt=1)
+    """Score from which a detector's box is a thing."""
+
+    @model_validator(mode="after")
+    def _check_one(self) -> DetectorConfig:
+        if (self.model is None) == (self.chat is None):
+            raise ValueError("needs either `model` or `chat`")
+        return self
+
+
 class SecondReaderConfig(_Section):
     """An independent second reader of pictures: a `Judge` of one's own, made without arguments, by its dotted path in `use`;
     or a model that describes the picture and one that answers from the description."""
@@ -294,7 +313,9 @@ class JudgeConfig(_Section):
 
     tools: tuple[Text, ...] = ()
     """What is asked before the model, if it can read the question: "ocr" reads words in pictures (extra `ocr`; without it the
-    model answers), and a dotted path names an `evaluator.tools.Tool`, made without arguments."""
+    model answers), "count" counts by `detector`, and a dotted path names an `evaluator.tools.Tool`, made without arguments."""
+    detector: DetectorConfig | None = None
+    """Of the tool "count"."""
     looks: int = Field(default=0, ge=0, le=1000)
     """How many more looks a picture may cost, each at one check, the least certain ones first (`evaluator.looks`)."""
     second: SecondReaderConfig | None = None
@@ -307,6 +328,12 @@ class JudgeConfig(_Section):
     guard: bool = False
     """Whether the judge is also asked, for each picture, if it bears writing that tells a judge what to say; if it does, all its
     checks FAILED. The question is the style's `guard.txt`."""
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> JudgeConfig:
+        if ("count" in self.tools) != (self.detector is not None):
+            raise ValueError('the tool "count" needs a detector, and a detector the tool: give both')
+        return self
 
     @model_validator(mode="after")
     def _check_looks(self) -> JudgeConfig:

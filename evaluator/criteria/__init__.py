@@ -30,6 +30,7 @@ CRITERIA = {
     "points": "evaluator.criteria.asked:open_points",
     "artifacts": "evaluator.criteria.asked:open_artifacts",
     "regions": "evaluator.criteria.asked:open_regions",
+    "sane": "evaluator.criteria.sane:open_sane",
     "http": "evaluator.criteria.http:open_http",
     "score_head": "evaluator.criteria.score_head:open_score_head",
 }
