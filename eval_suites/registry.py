@@ -40,6 +40,7 @@ SUITES = {
         "cutouts-edits": "cutouts_edits",
         "cutouts-rewriters": "cutouts_rewriters",
         "cutouts-captions": "cutouts_captions",
+        "cutouts-looks": "cutouts_looks",
         "cutouts-search": "cutouts_search",
         "cutouts-rewards": "cutouts_rewards",
         "trust": "trust",

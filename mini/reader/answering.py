@@ -1,26 +1,70 @@
-"""The reader as a judge: it describes a sheet, and each check is answered from descriptions drawn by their probabilities."""
+"""What the reader says of a sheet, and the reader as a judge: each check is answered from scenes that are drawn from the
+description by its probabilities. Importing this is cheap; torch is imported in the worker thread."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from evaluator.judge import failed_verdict
 from evaluator.types import Check, Outcome, Verdict
-from mini.reader.model import KINDS, Description, Reader, load_reader
 from mini.world import questions
-from mini.world.scene import FILLS, SHEETS, WORDS, CutOut, PrintedWord, Scene
+from mini.world.scene import FILLS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
+from redraft.local_models import LOADING
 from redraft.profiles import model_place
 from redraft.worker import GATHER_S, Worker
+
+if TYPE_CHECKING:
+    from mini.reader.model import Reader
 
 FOLDER = "package:mini/weights/reader"
 SCENES = 48
 """Scenes that are drawn from a description."""
+KINDS = (*SHAPES, "unknown")
+"""Shapes, and what is none of them: clipped or covered ones."""
 _SHEETS = tuple(SHEETS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A cut-out as the reader sees it: `there` is the probability that it is one, `kinds` and `fills` those of each shape (and
+    unknown) and pattern."""
+
+    color: str
+    there: float
+    kinds: NDArray[np.float32]
+    fills: NDArray[np.float32]
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a picture shows, with probabilities; `word` holds (there, each of WORDS, x, y), None if there is none."""
+
+    sheets: NDArray[np.float32]
+    things: tuple[Thing, ...]
+    word: tuple[float, NDArray[np.float32], float, float] | None
+
+    def likeliest(self) -> Scene:
+        """The scene in which everything is as it most likely is."""
+        cuts = tuple(
+            CutOut(KINDS[int(t.kinds.argmax())], t.color, FILLS[int(t.fills.argmax())], t.x, t.y, t.radius)
+            for t in self.things
+            if t.there >= 0.5
+        )
+        word = None
+        if self.word is not None and self.word[0] >= 0.5:
+            word = PrintedWord(WORDS[int(self.word[1].argmax())], self.word[2], self.word[3])
+        return Scene(_SHEETS[int(self.sheets.argmax())], cuts, word)
 
 
 class SceneReader:
@@ -53,7 +97,10 @@ class SceneReader:
     def _answer(self, asked: Sequence[tuple[Image.Image, tuple[str, ...]]]) -> list[list[float | None]]:
         """On the worker."""
         if self._reader is None:
-            self._reader = load_reader(self._folder)
+            with LOADING:
+                from mini.reader.model import load_reader
+
+                self._reader = load_reader(self._folder)
             figures = json.loads((self._folder / "training.json").read_text(encoding="utf-8"))
             self._shake = (figures["place_off"], figures["radius_off"])
         described = self._reader.describe([image for image, _ in asked])

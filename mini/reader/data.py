@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from mini.judge.questioning import mess
-from mini.reader.model import KINDS, to_pixels
+from mini.reader.answering import KINDS
+from mini.reader.model import to_pixels
 from mini.training import console
 from mini.world import codec, oracle
 from mini.world.captions import caption, caption_unaware

@@ -21,54 +21,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mini.world.scene import COLORS, FILLS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
+from mini.reader.answering import KINDS, Description, Thing
+from mini.world.scene import COLORS, FILLS, SHEETS, WORDS
 
 SIDE, STRIDE = 128, 4
 GRID = SIDE // STRIDE
-KINDS = (*SHAPES, "unknown")
-"""Shapes, and what is none of them: clipped or covered ones."""
 PER_COLOR = (1, len(KINDS), len(FILLS), 3)
 """Of each colour: whether a middle is here; shape; fill; offset of the middle in cells (across, down), radius."""
 PER_WORD = (1, len(WORDS), 2)
 RADIUS, RADIUS_SCALE = 0.095, 0.033
 MIDDLE_AT = 0.1
 """A peak below this is no middle."""
-_COLORS, _SHEETS = tuple(COLORS), tuple(SHEETS)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """A cut-out as the reader sees it: `there` is the probability that it is one, `kinds` and `fills` those of each shape (and
-    unknown) and pattern."""
-
-    color: str
-    there: float
-    kinds: NDArray[np.float32]
-    fills: NDArray[np.float32]
-    x: float
-    y: float
-    radius: float
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a picture shows, with probabilities; `word` holds (there, each of WORDS, x, y), None if there is none."""
-
-    sheets: NDArray[np.float32]
-    things: tuple[Thing, ...]
-    word: tuple[float, NDArray[np.float32], float, float] | None
-
-    def likeliest(self) -> Scene:
-        """The scene in which everything is as it most likely is."""
-        cuts = tuple(
-            CutOut(KINDS[int(t.kinds.argmax())], t.color, FILLS[int(t.fills.argmax())], t.x, t.y, t.radius)
-            for t in self.things
-            if t.there >= 0.5
-        )
-        word = None
-        if self.word is not None and self.word[0] >= 0.5:
-            word = PrintedWord(WORDS[int(self.word[1].argmax())], self.word[2], self.word[3])
-        return Scene(_SHEETS[int(self.sheets.argmax())], cuts, word)
+_COLORS = tuple(COLORS)
 
 
 class SceneNet(nn.Module):

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mini.reader.answering import KINDS, Thing
 from mini.reader.data import MOST
-from mini.reader.model import GRID, KINDS, RADIUS, RADIUS_SCALE, Maps, SceneNet, Thing, read_maps, to_input
+from mini.reader.model import GRID, RADIUS, RADIUS_SCALE, Maps, SceneNet, read_maps, to_input
 from mini.training import Trainer, console
 from mini.world.scene import COLORS
 
@@ -154,7 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("mini/weights/reader"), help="folder for the trained model")
     parser.add_argument("--work", type=Path, default=Path("work/mini/reader/run"), help="folder for log and state")
-    parser.add_argument("--max-steps", type=int, default=2000, help="steps")
+    parser.add_argument("--max-steps", type=int, default=1400, help="steps of the learning rate's schedule")
+    parser.add_argument(
+        "--stop-at", type=int, help="stop at this step of the schedule; the shipped weights did at 1000"
+    )
     parser.add_argument("--batch", type=int, default=32, help="pictures per step")
     parser.add_argument("--held-out", type=int, default=600, help="pictures to measure on, from the last file")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
@@ -181,8 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return measure(net, all_pixels[learnt:], all_labels[learnt:])
 
     trainer = Trainer(
-        net, step, options.max_steps, options.work, 2e-3, warmup=100, ema=0.99, evaluate=evaluate, evaluate_every=250
-    )
+        net, step, options.max_steps, options.work, 2e-3, warmup=100, ema=0.99, evaluate=evaluate, evaluate_every=250,
+        stop_at=options.stop_at,
+    )  # fmt: skip
     trainer.run()
     net.load_state_dict(trainer.average)
     figures = evaluate()
@@ -192,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_file(
         {name: value.half().contiguous() for name, value in net.state_dict().items()}, options.out / "model.safetensors"
     )
-    record = {"seed": options.seed, "steps": options.max_steps, "pictures": learnt, **figures}
+    record = {"seed": options.seed, "steps": options.stop_at or options.max_steps, "pictures": learnt, **figures}
     (options.out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     console.print(f"saved {options.out}: {figures}")
 

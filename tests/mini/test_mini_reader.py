@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mini.reader.answering import answer, draw_scenes
+from mini.reader.answering import KINDS, Description, Thing, answer, draw_scenes
 from mini.reader.data import MOST, to_labels
-from mini.reader.model import GRID, KINDS, Description, Maps, SceneNet, Thing, read_maps, to_input, to_pixels
+from mini.reader.model import GRID, Maps, SceneNet, read_maps, to_input, to_pixels
 from mini.reader.train import lossy_maps, measure
 from mini.world.raster import draw
 from mini.world.scene import FILLS, SHEETS, CutOut, PrintedWord, Scene
