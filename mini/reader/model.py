@@ -10,6 +10,7 @@ one, but then has another colour.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,12 @@ def to_input(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def read_maps(maps: Maps) -> list[Description]:
-    """One description for each picture: each peak of a map of middles (the greatest of its 3 x 3 cells) is a thing."""
+def read_maps(maps: Maps, there: tuple[float, float] = (1.0, 0.0)) -> list[Description]:
+    """One description for each picture: each peak of a map of middles (the greatest of its 3 x 3 cells) is a thing.
+
+    `there`: slope and intercept by which the logit of a peak becomes that of a thing. The loss by which the maps are learnt
+    leaves peaks too low (`mini.reader.train.fit_there`).
+    """
     chances = maps.middles.sigmoid()
     peaks = (F.max_pool2d(chances, 3, 1, 1) == chances) & (chances >= MIDDLE_AT)
     kinds, fills, texts = maps.kinds.softmax(2), maps.fills.softmax(2), maps.texts.softmax(1)
@@ -124,7 +129,7 @@ def read_maps(maps: Maps) -> list[Description]:
         things[picture].append(
             Thing(
                 _COLORS[color],
-                float(chances[picture, color, down, across]),
+                float((there[0] * maps.middles[picture, color, down, across] + there[1]).sigmoid()),
                 kinds[at].numpy(),
                 fills[at].numpy(),
                 x=(across + 0.5 + dx) / GRID,
@@ -136,12 +141,12 @@ def read_maps(maps: Maps) -> list[Description]:
     for picture, own in enumerate(things):
         best = int(words[picture].argmax())
         down, across = divmod(best, GRID)
-        there = float(words[picture, down, across])
+        printed = float(words[picture, down, across])
         word = None
-        if there >= MIDDLE_AT:
+        if printed >= MIDDLE_AT:
             dx, dy = maps.word_offsets[picture, :, down, across].tolist()
             word = (
-                there,
+                printed,
                 texts[picture, :, down, across].numpy(),
                 (across + 0.5 + dx) / GRID,
                 (down + 0.5 + dy) / GRID,
@@ -153,20 +158,22 @@ def read_maps(maps: Maps) -> list[Description]:
 class Reader:
     """A trained network. `describe` takes pictures of any size."""
 
-    def __init__(self, net: SceneNet) -> None:
+    def __init__(self, net: SceneNet, there: tuple[float, float] = (1.0, 0.0)) -> None:
         self._net = net.eval()
+        self._there = there
 
     @torch.no_grad()
     def describe(self, images: Sequence[Image.Image]) -> list[Description]:
         """One description for each picture, in order."""
-        return read_maps(Maps.of(self._net(to_input(to_pixels(images)))))
+        return read_maps(Maps.of(self._net(to_input(to_pixels(images)))), self._there)
 
 
 def load_reader(folder: Path) -> Reader:
-    """The reader in `folder`: model.safetensors."""
+    """The reader in `folder`: model.safetensors, and training.json with what was measured after training."""
     from safetensors.torch import load_file
 
     state = load_file(folder / "model.safetensors")
     net = SceneNet(width=state["head.weight"].shape[1])
     net.load_state_dict({name: value.float() for name, value in state.items()})
-    return Reader(net)
+    figures = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return Reader(net, (figures["there_slope"], figures["there_intercept"]))

@@ -101,17 +101,17 @@ def measure(net: SceneNet, pixels: NDArray[np.uint8], labels: NDArray[np.float32
     net.eval()
     seen = kinds = fills = total = false = whole = words = printed = 0
     off: list[tuple[float, float]] = []
+    peaks: list[tuple[float, bool]] = []
     for start in range(0, len(pixels), 64):
         part = slice(start, start + 64)
         for made, label in zip(read_maps(Maps.of(net(to_input(pixels[part])))), labels[part], strict=True):
             rows = label[:MOST][label[:MOST, 3] >= 0]
             left: list[Thing] = [thing for thing in made.things if thing.there >= 0.5]
+            peaks += [(thing.there, any(_is_at(thing, row) for row in rows)) for thing in made.things]
             right = True
-            for x, y, radius, kind, color, fill in rows:
-                near = [
-                    t for t in left
-                    if t.color == _COLORS[int(color)] and max(abs(t.x - x), abs(t.y - y)) < 0.05
-                ]  # fmt: skip
+            for row in rows:
+                x, y, radius, kind, _, fill = row
+                near = [thing for thing in left if _is_at(thing, row)]
                 total += 1
                 if not near:
                     right = False
@@ -131,6 +131,7 @@ def measure(net: SceneNet, pixels: NDArray[np.uint8], labels: NDArray[np.float32
                 words += made.word is not None and int(made.word[1].argmax()) == int(label[MOST + 1, 3])
     net.train()
     table = np.asarray(off or [(0.0, 0.0)])
+    slope, intercept = fit_there([chance for chance, _ in peaks], [real for _, real in peaks])
     return {
         "seen": seen / total,
         "kinds": kinds / max(seen, 1),
@@ -140,7 +141,37 @@ def measure(net: SceneNet, pixels: NDArray[np.uint8], labels: NDArray[np.float32
         "words": words / max(printed, 1),
         "place_off": float(table[:, 0].std()),
         "radius_off": float(table[:, 1].std()),
+        "there_slope": slope,
+        "there_intercept": intercept,
     }
+
+
+def _is_at(thing: Thing, row: NDArray[np.float32]) -> bool:
+    """Whether a thing has the colour and the place of a cut-out, a row of labels."""
+    return thing.color == _COLORS[int(row[4])] and max(abs(thing.x - row[0]), abs(thing.y - row[1])) < 0.05
+
+
+def fit_there(chances: Sequence[float], real: Sequence[bool]) -> tuple[float, float]:
+    """Slope and intercept of the logit of a peak that make it likeliest which peaks are real (Platt 1999), with a little
+    weight on leaving them as they are; (1, 0) if there is nothing to learn from."""
+    if len(set(real)) < 2:
+        return 1.0, 0.0
+    logits = torch.logit(torch.tensor(chances, dtype=torch.float64).clamp(1e-4, 1 - 1e-4))
+    wanted = torch.tensor(real, dtype=torch.float64)
+    fitted = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([fitted], max_iter=100)
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.binary_cross_entropy_with_logits(fitted[0] * logits + fitted[1], wanted)
+        value = value + 1e-3 * ((fitted[0] - 1) ** 2 + fitted[1] ** 2)
+        value.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    slope, intercept = fitted.tolist()
+    return slope, intercept
 
 
 def main(argv: Sequence[str] | None = None) -> None:
