@@ -123,9 +123,11 @@ def owl(folder: Path) -> str:
         "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64,
         "patch_size": 16,
     }  # fmt: skip
-    Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
-        folder
-    )
+    model = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=16))
+    for layer in (model.class_head.logit_shift, model.class_head.logit_scale, model.box_head.dense2):
+        layer.weight.data.zero_()  # random ones give scores of 0 and boxes without area
+        layer.bias.data.zero_()
+    model.save_pretrained(folder)
     images = Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
     return str(folder)
@@ -162,7 +164,7 @@ def dino(folder: Path) -> str:
         vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     config = GroundingDinoConfig(
-        backbone_config=backbone, text_config=text, num_queries=8, encoder_layers=1, decoder_layers=1, d_model=16,
+        backbone_config=backbone, text_config=text, num_queries=8, encoder_layers=1, decoder_layers=2, d_model=32,
         encoder_ffn_dim=16, decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
         num_feature_levels=2, max_text_len=16,
     )  # fmt: skip
