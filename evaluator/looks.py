@@ -7,7 +7,7 @@
 A look is one question more about one check. The least certain checks (the nearest to 1/2) are looked at first. A way of
 looking is a class with `name`, `wants` and `__call__` (the protocol `Look`):
 
-    SecondReader   an independent judge answers; the mean counts, and how far apart the two are is the verdict's spread.
+    SecondReader   an independent judge answers; the mean counts, and how far the lower lies below it is the spread.
                    `DescribingReader` is one for any chat models: the picture is described without the question, and the
                    question is answered from the description alone (after Vision-SR1 and CapRL)
     Zoom           the judge is asked again about the region that the check is about, cut out with a margin; of both answers
@@ -87,8 +87,8 @@ def _certainty(verdict: Verdict) -> float:
 
 
 class SecondReader:
-    """Another judge's answers. The probabilities are averaged, `weight` being that of the other; the spread is half of what
-    lies between them. If the other has no answer, the first one stands."""
+    """Another judge's answers. The probabilities are averaged, `weight` being that of the other; the spread is how far the lower
+    one lies below that mean. If the other has no answer, the first one stands."""
 
     def __init__(self, reader: Judge, *, weight: float = 0.5) -> None:
         self.reader = reader
@@ -113,10 +113,11 @@ class SecondReader:
         if (a >= 0.5) != (b >= 0.5):
             reason = f"the readers disagree: {first.by} {a:.2f}, {self.name} {b:.2f}"
             reason += f"; {other.reason}" if other.reason else ""
+        p = (1 - self._weight) * a + self._weight * b
         return replace(
             first,
-            probability=(1 - self._weight) * a + self._weight * b,
-            spread=max(first.spread, abs(a - b) / 2),
+            probability=p,
+            spread=max(first.spread, p - min(a, b)),
             by=f"{first.by}, {self.name}",
             reason=reason,
         )

@@ -48,8 +48,8 @@ class Verdict:
 
     `probability` is P(yes) / (P(yes) + P(no)), None unless SCORED. `label_mass` is P(yes) + P(no): if it is small, the
     answer was no answer. `region` is (left, top, right, bottom) as fractions of width and height. `by` names who
-    answered. `raw` holds the judge's own words, kept for the run folder. `spread`: how far the looks at the picture lie
-    apart that made the probability (`evaluator.looks`), 0.0 if there was one; `looks`: how many there were.
+    answered. `raw` holds the judge's own words, kept for the run folder. `spread`: how far below
+    the probability the looks go that made it (`evaluator.looks`), 0.0 if there was one; `looks`: how many there were.
     """
 
     check: Check
