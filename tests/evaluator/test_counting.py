@@ -113,11 +113,12 @@ def owl(folder: Path) -> str:
     from transformers import CLIPTokenizer, Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessorPil, Owlv2Processor
 
     letters = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters]
+    # The id 0 is taken for "no query", so that it must not be the first token of a text.
+    words = ["!", "<|startoftext|>", "<|endoftext|>", *letters]
     tokenizer = CLIPTokenizer(vocab={word: n for n, word in enumerate(words)}, merges=[])
     text = {
         "vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
+        "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
     }  # fmt: skip
     vision = {
         "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64,

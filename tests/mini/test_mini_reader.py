@@ -62,7 +62,7 @@ def test_maps_of_a_scene_are_read_back_as_that_scene() -> None:
     labels = to_labels(SCENE)
     assert labels is not None
     raw = torch.full((1, SceneNet().head.out_channels, GRID, GRID), -9.0)
-    maps = Maps.of(raw)
+    maps = Maps.of(raw.clone())
     losses = lossy_maps(raw.requires_grad_(), labels[None])
     losses["loss"].backward()
     assert raw.grad is not None
