@@ -60,7 +60,7 @@ def test_a_run_of_somebody_else_sends_no_key_before_it_is_granted(
     with model_server(FINE, good="finely") as server:
         done = redraft("draw", ASK, "--profile", server.profile(theirs), cwd=theirs)
         assert done.returncode == 0, done.stderr
-        [run] = (theirs / "runs").iterdir()
+        [run] = (theirs / "runs").glob("[!.]*")
         assert redraft("resume", run, cwd=theirs).returncode == 0, "one's own runs do not ask"
         shutil.rmtree(run / "state")
         (run / "state").mkdir()
@@ -87,7 +87,7 @@ def test_on_a_terminal_redraft_asks(mine: Path, theirs: Path, model_server: Serv
     with model_server(FINE, good="finely") as server:
         assert redraft("draw", ASK, "--profile", server.profile(theirs), cwd=theirs).returncode == 0
         seen = len(server.seen)
-        [run] = (theirs / "runs").iterdir()
+        [run] = (theirs / "runs").glob("[!.]*")
         (run / "state" / "checkpoints.sqlite").unlink()
         (run / "state" / "journal.jsonl").unlink()
         keyboard, terminal = pty.openpty()
@@ -105,7 +105,7 @@ def test_on_a_terminal_redraft_asks(mine: Path, theirs: Path, model_server: Serv
 def test_links_in_a_run_are_not_followed_for_writing(mine: Path, theirs: Path, model_server: Serve) -> None:
     with model_server(FINE, good="finely") as server:
         assert redraft("draw", ASK, "--profile", server.profile(mine), cwd=mine).returncode == 0
-    [run] = (mine / "runs").iterdir()
+    [run] = (mine / "runs").glob("[!.]*")
     for name in ("state", "state/images", "state/journal.jsonl", "state/lock", "state/checkpoints.sqlite", "run.json"):
         victim = theirs / "victim"
         shutil.copytree(run, mine / "run")

@@ -52,7 +52,8 @@ def test_the_last_run_is_the_one_that_was_written_last_whatever_the_clock_says(t
     folders = []
     for time in created:
         folder = RunFolder.create(tmp_path, "a star")
-        folder.write_record({"format": 3, "created": time, "request": "a star"})
+        begun = {"format": 3, "created": time, "request": "a star", "seed": 1, "ask": False, "limits": {}, "stop": None}
+        folder.write_record(begun)
         folders.append(folder)
     assert last_run(tmp_path) == folders[1].path
     folders[0].note_last()

@@ -60,7 +60,7 @@ async def test_what_comfyui_is_given(package: ModuleType) -> None:
         "RedraftDrawUntilAccepted",
     ]
     assert [[o.io_type for o in one.outputs] for one in schemas] == [
-        ["STRING"] * 3,
+        ["STRING"] * 4,
         ["IMAGE", "FLOAT", "BOOLEAN", "INT", "STRING"],
         ["IMAGE", "FLOAT", "BOOLEAN", "STRING", "STRING", "STRING"],
     ]

@@ -71,7 +71,7 @@ def test_refusals_are_those_of_the_reader(
 def test_what_takes_too_long_is_ended_and_the_next_picture_is_read() -> None:
     slow = PictureDecoder(1, seconds=0)
     with pytest.raises(InputError, match="more memory or time"):
-        slow.decode(saved(Image.new("RGB", (64, 64))))
+        slow.decode(saved(Image.new("RGB", (6000, 6000))))
     slow.close()
 
 

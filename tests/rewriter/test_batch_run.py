@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -330,7 +331,10 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 50), tmp_path / "out.jsonl"
 
     full = tmp_path / "full.jsonl"
-    full.symlink_to("/dev/full")
+    try:
+        os.mknod(full, stat.S_IFCHR | 0o666, os.makedev(1, 7))  # a /dev/full of our own: links are not followed
+    except PermissionError:
+        pytest.skip("device files can be made by root alone")
     with WorkFolder(tmp_path / "work", WHOLE) as work:
         work._journal = JournalFile(full, "enhance")
         with pytest.raises(InputError, match="No space left on device; nothing that was finished is lost"):

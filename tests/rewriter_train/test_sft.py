@@ -168,9 +168,12 @@ class Template:
     def __init__(self, write: Callable[[str], str]) -> None:
         self._write = write
 
-    def apply_chat_template(self, chat: list[dict[str, str]], tokenize: bool) -> str:
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool = False
+    ) -> str:
         texts = [self._write(t["content"]) if t["role"] == "assistant" else t["content"] for t in chat]
-        return "".join(f"<|im_start|>{t['role']}\n{text}<|im_end|>\n" for t, text in zip(chat, texts, strict=True))
+        turns = "".join(f"<|im_start|>{t['role']}\n{text}<|im_end|>\n" for t, text in zip(chat, texts, strict=True))
+        return turns + ("<|im_start|>assistant\n" if add_generation_prompt else "")
 
 
 def test_a_chat_template_that_drops_thoughts_is_refused() -> None:
