@@ -9,7 +9,8 @@ trap 'rm -rf "$out"' EXIT
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 "$bin/redraft" get small
-"$bin/redraft" get small 2>&1 | grep -q "already"  # the second time there is nothing to do
+again=$("$bin/redraft" get small 2>&1)
+grep -q "already" <<< "$again"  # the second time there is nothing to do
 
 # Real prompts without --profile: small is installed, so it is taken, and that is said.
 "$bin/redraft" enhance rewriter/small/prompts.txt "$out/prose.jsonl" --target flux --thought 2> "$out/said"

@@ -125,7 +125,7 @@ async def test_a_database_that_goes_away_is_told_and_its_password_is_not(
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("ALTER TABLE redraft_events RENAME TO gone")
         broken = await server.post(id, "a star")
-        assert (broken.status_code, broken.json()["error"]["code"]) == (502, "backend_failed")
+        assert (broken.status_code, broken.json()["error"]["code"]) == (503, "unavailable")
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("ALTER TABLE gone RENAME TO redraft_events")
         assert (await server.say(id, "a star"))[-1]["event"] == "replied", "nothing stays in the way"
