@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(raw) < int(self.headers["Content-Length"]):
+            return  # the client left in the middle of its request
         body = _form(raw) if "multipart" in self.headers["Content-Type"] else json.loads(raw)
         self.server.seen.append((self.path, body))
         fault = self.server.fault(self.path, body, dict(self.headers))
