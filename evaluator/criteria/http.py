@@ -3,7 +3,7 @@
     POST URL   {"prompts": [request, ...], "images": [PNG in base64, ...], "metadata": {...}}   ->   {"scores": [number, ...]}
 
 One number a picture, in order; null for one that could not be scored. `prompts` holds the user's request once for each
-picture, `metadata` the checks and the scale. This is the shape in which trainers of image models ask their reward services;
+picture, `metadata` the checks and the scale. The shape is our own, and was checked against no other trainer;
 `rewards` or `outputs` in place of `scores` are read too. `redraft` serves the same wire: evaluator/reward_service.py.
 """
 
