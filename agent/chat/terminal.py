@@ -178,7 +178,7 @@ class TerminalChat:
             return conversation, last, False
         if isinstance(last, Replied):
             self._reply(last)
-            if last.entry.error:
+            if last.entry.error and not interrupted:  # what its user stopped did not fail
                 self._failed = BackendError.exit_code if last.entry.run is not None else InputError.exit_code
             if last.branch is not None:
                 self._name = last.branch
