@@ -16,8 +16,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.lazy import find_lazily
 
 if TYPE_CHECKING:
     from evaluator.checklist import ChecklistBuilder
@@ -41,31 +42,6 @@ if TYPE_CHECKING:
         Shot,
         Verdict,
     )
-
-_MODULES = {
-    "checklist": ("ChecklistBuilder",),
-    "combine": ("aggregate", "open_combine"),
-    "coverage": ("Coverage", "find_coverage", "load_lexicon"),
-    "judge": ("open_judge",),
-    "keypoints": ("KeyPoint", "all_keypoints", "find_keypoint"),
-    "reward": ("Reward", "case_of", "checks_reward", "open_evaluator", "open_reward"),
-    "types": (
-        "Case",
-        "Check",
-        "Checklist",
-        "ChecklistMaker",
-        "Combine",
-        "Criterion",
-        "Judge",
-        "Outcome",
-        "Reading",
-        "Reference",
-        "Report",
-        "Shot",
-        "Verdict",
-    ),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Case",
@@ -98,9 +74,29 @@ __all__ = [
     "open_reward",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Loads what is asked for when it is first asked for, so that `import evaluator` stays free."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'evaluator' has no attribute {name!r}")
-    return getattr(import_module(f"evaluator.{_HOME[name]}"), name)
+__getattr__ = find_lazily(
+    __name__,
+    {
+        "evaluator.checklist": ("ChecklistBuilder",),
+        "evaluator.combine": ("aggregate", "open_combine"),
+        "evaluator.coverage": ("Coverage", "find_coverage", "load_lexicon"),
+        "evaluator.judge": ("open_judge",),
+        "evaluator.keypoints": ("KeyPoint", "all_keypoints", "find_keypoint"),
+        "evaluator.reward": ("Reward", "case_of", "checks_reward", "open_evaluator", "open_reward"),
+        "evaluator.types": (
+            "Case",
+            "Check",
+            "Checklist",
+            "ChecklistMaker",
+            "Combine",
+            "Criterion",
+            "Judge",
+            "Outcome",
+            "Reading",
+            "Reference",
+            "Report",
+            "Shot",
+            "Verdict",
+        ),
+    },
+)

@@ -6,7 +6,8 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field, fields
 from importlib import resources
 from pathlib import Path
@@ -128,6 +129,57 @@ def missing_model(place: str, error: Exception) -> ModelMissing:
         f"no model could be loaded from {place} ({one_line(error)}); download it (hf download {place}) on a machine with "
         f"a network, or set model_name_or_path to a folder with config.json, tokenizer and *.safetensors"
     )
+
+
+def set_model_kwargs(settings: Any, model: Any) -> None:
+    """Tells TRL how to load the model: TRL's ModelConfig is put into the trainer's `model_init_kwargs`."""
+    kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "use_safetensors": True,  # pickled weights could run code
+    }
+    settings.model_init_kwargs = kwargs | (settings.model_init_kwargs or {})
+
+
+@contextmanager
+def naming_mistakes(place: str) -> Iterator[None]:
+    """Around the making of a trainer: raises ModelMissing if the model in `place` cannot be read, ConfigError for settings
+    that do not go together."""
+    try:
+        yield
+    except OSError as error:
+        raise missing_model(place, error) from error
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"the settings cannot be used: {error}") from error
+
+
+def train_and_save(trainer: Any, start: Path | None) -> None:
+    """Trains to the end and saves to output_dir; for an adapter also the whole model, to output_dir/merged, which is
+    what a profile can name (not for quantised models, into which nothing can be merged without loss)."""
+    if start is not None:
+        console.print(f"resuming from {start}")
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    folder = Path(trainer.args.output_dir)
+    trainer.save_model(str(folder))
+    console.print(f"saved {folder} after step {trainer.state.global_step}")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not hasattr(model, "merge_and_unload") or not trainer.is_world_process_zero():
+        return
+    if getattr(model, "is_quantized", False) or getattr(model.get_base_model(), "is_quantized", False):
+        console.print(f"{folder} holds an adapter only: load it with peft onto the unquantised model to merge it")
+        return
+    save_whole(model, trainer.processing_class, folder / "merged")
+    console.print(f"saved {folder / 'merged'}, the adapter merged into its model")
+
+
+def save_whole(model: Any, processor: Any, folder: Path) -> None:
+    """Whole weights, as profiles load them and servers serve them, with the tokenizer or processor; an adapter is merged into
+    its model."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def checkpoint_for(training: Any) -> Path | None:

@@ -13,8 +13,9 @@ Importing this imports nothing else: a name is looked up when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.lazy import find_lazily
 
 if TYPE_CHECKING:
     from rewriter.api import Enhanced, EnhancedPipeline, Enhancer, enhance, enhance_async, enhance_pipeline
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
     from rewriter.styles import Style, load_style
     from rewriter.target import Target, load_target
     from rewriter.types import Feedback, Rewrite, Rewriter
-
-_NAMES = {
-    "rewriter.api": ("Enhanced", "EnhancedPipeline", "Enhancer", "enhance", "enhance_async", "enhance_pipeline"),
-    "rewriter.cot": ("CoTRewriter",),
-    "rewriter.guard": ("Finding", "GuardSettings", "check_intent"),
-    "rewriter.reply": ("Review", "parse_reply", "review"),
-    "rewriter.request": ("clean_request",),
-    "rewriter.styles": ("Style", "load_style"),
-    "rewriter.target": ("Target", "load_target"),
-    "rewriter.types": ("Feedback", "Rewrite", "Rewriter"),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "CoTRewriter",
@@ -62,8 +51,16 @@ __all__ = [
     "review",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = find_lazily(
+    __name__,
+    {
+        "rewriter.api": ("Enhanced", "EnhancedPipeline", "Enhancer", "enhance", "enhance_async", "enhance_pipeline"),
+        "rewriter.cot": ("CoTRewriter",),
+        "rewriter.guard": ("Finding", "GuardSettings", "check_intent"),
+        "rewriter.reply": ("Review", "parse_reply", "review"),
+        "rewriter.request": ("clean_request",),
+        "rewriter.styles": ("Style", "load_style"),
+        "rewriter.target": ("Target", "load_target"),
+        "rewriter.types": ("Feedback", "Rewrite", "Rewriter"),
+    },
+)

@@ -12,8 +12,9 @@ A strategy is a pure function of what the journal holds, so that a run that was 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.lazy import find_lazily
 
 if TYPE_CHECKING:
     from agent.strategies.edits import confidence, edit, prune, standard, with_edits
@@ -34,25 +35,21 @@ if TYPE_CHECKING:
     from agent.strategies.rounds import feedback_on, loop, plan_round, rewrites_wanted
     from agent.strategies.shares import then
 
-_MODULES = {
-    "edits": ("confidence", "edit", "prune", "standard", "with_edits"),
-    "rounds": ("feedback_on", "loop", "plan_round", "rewrites_wanted"),
-    "moves": (
-        "EDITOR", "GENERATOR", "KeyPointMeans", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View",
-        "derive_seed", "room",
-    ),
-    "shares": ("then",),
-}  # fmt: skip
-
 __all__ = [
     "EDITOR", "GENERATOR", "KeyPointMeans", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy", "View",
     "confidence", "derive_seed", "edit", "feedback_on", "loop", "plan_round", "prune", "rewrites_wanted", "room",
     "standard", "then", "with_edits",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    module = next((module for module, names in _MODULES.items() if name in names), None)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"agent.strategies.{module}"), name)
+__getattr__ = find_lazily(
+    __name__,
+    {
+        "agent.strategies.edits": ("confidence", "edit", "prune", "standard", "with_edits"),
+        "agent.strategies.rounds": ("feedback_on", "loop", "plan_round", "rewrites_wanted"),
+        "agent.strategies.moves": (
+            "EDITOR", "GENERATOR", "KeyPointMeans", "MakeEdit", "MakePictures", "MakeRewrites", "Move", "Stop", "Strategy",
+            "View", "derive_seed", "room",
+        ),
+        "agent.strategies.shares": ("then",),
+    },
+)  # fmt: skip

@@ -42,11 +42,13 @@ from redraft.training import (
     checkpoint_for,
     console,
     find_model,
-    missing_model,
+    naming_mistakes,
     read_settings,
     recipes,
     report_loaded,
     run,
+    set_model_kwargs,
+    train_and_save,
 )
 
 
@@ -291,11 +293,7 @@ def train(argv: Sequence[str]) -> None:
         _check_scores([task.kind for task in loaded.records])
     rows = [task_row(task, wording, number) for number, task in enumerate(loaded.records)]
     trainer = _make_trainer(place, training, model, rows, reward)
-    start = checkpoint_for(training)
-    if start is not None:
-        console.print(f"resuming from {start}")
-    trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    _save(trainer, out)
+    train_and_save(trainer, checkpoint_for(training))
 
 
 def _open_listener(name: str) -> ChatModel:
@@ -314,16 +312,10 @@ def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, An
     from datasets import Dataset
     from trl import GRPOTrainer, get_peft_config, get_quantization_config
 
-    kwargs = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-        "use_safetensors": True,  # pickled weights could run code
-    }
-    training.model_init_kwargs = kwargs | (training.model_init_kwargs or {})
+    set_model_kwargs(training, model)
     data = Dataset.from_list(rows)
     data.set_transform(with_pictures)
-    try:
+    with naming_mistakes(place):
         return GRPOTrainer(
             model=place,
             reward_funcs=reward,
@@ -332,26 +324,6 @@ def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, An
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
         )
-    except OSError as error:
-        raise missing_model(place, error) from error
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"the settings cannot be used: {error}") from error
-
-
-def _save(trainer: Any, out: Path) -> None:
-    """The trained model with its processor; for an adapter also the whole model, to `merged`, which a profile can name."""
-    trainer.save_model(str(out))
-    console.print(f"saved {out} after step {trainer.state.global_step}")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if (
-        hasattr(model, "merge_and_unload")
-        and trainer.is_world_process_zero()
-        and not getattr(model, "is_quantized", False)
-    ):
-        merged = out / "merged"
-        model.merge_and_unload().save_pretrained(merged)
-        trainer.processing_class.save_pretrained(merged)
-        console.print(f"saved {merged}, the adapter merged into its model")
 
 
 if __name__ == "__main__":

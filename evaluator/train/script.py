@@ -22,7 +22,7 @@ from evaluator.types import Judge, Outcome
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.files import write_atomically
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
-from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, report_loaded
+from redraft.training import checkpoint_for, console, find_model, read_settings, recipes, report_loaded, save_whole
 
 if TYPE_CHECKING:
     from evaluator.local_judge import VLM
@@ -279,9 +279,7 @@ def _save(trainer: Any, vlm: VLM, out: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(out / "adapter")
-        model = model.merge_and_unload()
-    model.save_pretrained(out)
-    vlm.local.processor.save_pretrained(out)
+    save_whole(model, vlm.local.processor, out)
 
 
 async def _answers(config: JudgeConfig, what: str, records: Sequence[Judgement]) -> list[RecordAnswer]:

@@ -16,8 +16,9 @@ Importing this imports nothing else: a name is looked up when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.lazy import find_lazily
 
 if TYPE_CHECKING:
     from rewriter.batch.engines import BatchEngine, ChatEngine, open_engine
@@ -35,25 +36,6 @@ if TYPE_CHECKING:
     from rewriter.batch.run import BatchPlan, Counts, run_batch, work_path
     from rewriter.batch.tables import InputTable, open_output, open_source
     from rewriter.batch.work import Keys, Record, Shard, Status, WorkFolder
-
-_NAMES = {
-    "rewriter.batch.engines": ("BatchEngine", "ChatEngine", "open_engine"),
-    "rewriter.batch.maker": (
-        "Choice",
-        "Kit",
-        "Maker",
-        "ScoreSelector",
-        "Selector",
-        "find_outside",
-        "load_scorer",
-        "open_kit",
-        "own_columns",
-    ),
-    "rewriter.batch.run": ("BatchPlan", "Counts", "run_batch", "work_path"),
-    "rewriter.batch.tables": ("InputTable", "open_output", "open_source"),
-    "rewriter.batch.work": ("Keys", "Record", "Shard", "Status", "WorkFolder"),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "BatchEngine",
@@ -82,8 +64,23 @@ __all__ = [
     "work_path",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = find_lazily(
+    __name__,
+    {
+        "rewriter.batch.engines": ("BatchEngine", "ChatEngine", "open_engine"),
+        "rewriter.batch.maker": (
+            "Choice",
+            "Kit",
+            "Maker",
+            "ScoreSelector",
+            "Selector",
+            "find_outside",
+            "load_scorer",
+            "open_kit",
+            "own_columns",
+        ),
+        "rewriter.batch.run": ("BatchPlan", "Counts", "run_batch", "work_path"),
+        "rewriter.batch.tables": ("InputTable", "open_output", "open_source"),
+        "rewriter.batch.work": ("Keys", "Record", "Shard", "Status", "WorkFolder"),
+    },
+)

@@ -17,8 +17,9 @@ Importing this imports nothing else: a name is looked up when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from redraft.lazy import find_lazily
 
 if TYPE_CHECKING:
     from rewriter.train.data import RLRequest, Triplet, load_requests, load_triplets, make_reply
@@ -33,22 +34,6 @@ if TYPE_CHECKING:
     from rewriter.train.reward_server import RemoteReward, RewardServer
     from rewriter.train.rewards import Shaper
     from rewriter.train.trl_reward import RewriteReward
-
-_NAMES = {
-    "rewriter.train.data": ("RLRequest", "Triplet", "load_requests", "load_triplets", "make_reply"),
-    "rewriter.train.image_reward": (
-        "ImageReward",
-        "RewardSample",
-        "RewardSettings",
-        "RewardSource",
-        "Scores",
-        "open_image_reward",
-    ),
-    "rewriter.train.reward_server": ("RemoteReward", "RewardServer"),
-    "rewriter.train.rewards": ("Shaper",),
-    "rewriter.train.trl_reward": ("RewriteReward",),
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ImageReward",
@@ -68,8 +53,20 @@ __all__ = [
     "open_image_reward",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__ = find_lazily(
+    __name__,
+    {
+        "rewriter.train.data": ("RLRequest", "Triplet", "load_requests", "load_triplets", "make_reply"),
+        "rewriter.train.image_reward": (
+            "ImageReward",
+            "RewardSample",
+            "RewardSettings",
+            "RewardSource",
+            "Scores",
+            "open_image_reward",
+        ),
+        "rewriter.train.reward_server": ("RemoteReward", "RewardServer"),
+        "rewriter.train.rewards": ("Shaper",),
+        "rewriter.train.trl_reward": ("RewriteReward",),
+    },
+)

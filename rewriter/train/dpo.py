@@ -19,10 +19,20 @@ from typing import Any
 
 from redraft.errors import ConfigError, InputError
 from redraft.records import Row, is_missing, load_records, text_field
-from redraft.training import checkpoint_for, console, find_model, missing_model, report_loaded, run, setting
+from redraft.training import (
+    checkpoint_for,
+    console,
+    find_model,
+    naming_mistakes,
+    report_loaded,
+    run,
+    set_model_kwargs,
+    setting,
+    train_and_save,
+)
 from rewriter.styles import Style
 from rewriter.train.data import Chat, DataArguments, Triplet, as_triplet, make_chat, make_reply, style_and_rules
-from rewriter.train.script import check_template, set_model_kwargs, settings_of, train_and_save
+from rewriter.train.script import check_template, settings_of
 
 
 @dataclass
@@ -108,7 +118,7 @@ def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, Ch
     from trl import DPOTrainer, get_peft_config, get_quantization_config
 
     set_model_kwargs(training, model)
-    try:
+    with naming_mistakes(place):
         return DPOTrainer(
             model=place,
             args=training,
@@ -116,10 +126,6 @@ def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, Ch
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
         )
-    except OSError as error:
-        raise missing_model(place, error) from error
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"the settings cannot be used: {error}") from error
 
 
 if __name__ == "__main__":

@@ -21,19 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ConfigError
-from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run
+from redraft.training import (
+    checkpoint_for,
+    find_model,
+    missing_model,
+    naming_mistakes,
+    report_loaded,
+    run,
+    set_model_kwargs,
+    train_and_save,
+)
 from rewriter.train.data import DataArguments, load_requests, make_reply, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
-from rewriter.train.script import (
-    adapter_base,
-    check_template,
-    load_adapter,
-    set_model_kwargs,
-    settings_of,
-    train_and_save,
-)
+from rewriter.train.script import adapter_base, check_template, load_adapter, settings_of
 from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
 
@@ -158,7 +160,7 @@ def _trainer(
         set_model_kwargs(training, model)
     else:
         loaded = load_adapter(place, base, model)
-    try:
+    with naming_mistakes(place):
         trainer = kind(
             model=loaded,
             reward_funcs=reward,
@@ -169,10 +171,6 @@ def _trainer(
             peft_config=get_peft_config(model) if base is None else None,
             processing_class=None if base is None else AutoTokenizer.from_pretrained(place, padding_side="left"),
         )
-    except OSError as error:
-        raise missing_model(place, error) from error
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"the settings cannot be used: {error}") from error
     # TRL tells a finished reply from one that was cut off in the same way.
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
     reward.ends = frozenset([*trainer.eos_token_ids, tokenizer.pad_token_id])

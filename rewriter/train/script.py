@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from redraft import training
 from redraft.errors import ConfigError
 from redraft.profiles import model_place
-from redraft.training import console, find_model, read_settings
+from redraft.training import find_model, read_settings
 from rewriter.reply import parse_reply
 from rewriter.train.data import Chat
 
@@ -58,17 +58,6 @@ def first_mistake(error: ValidationError, whole: str = "") -> str:
     return f"{name}: {str(first['msg']).removeprefix('Value error, ')}"
 
 
-def set_model_kwargs(settings: Any, model: Any) -> None:
-    """Tells TRL how to load the model: TRL's ModelConfig is put into the trainer's `model_init_kwargs`."""
-    kwargs = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-        "use_safetensors": True,  # pickled weights could run code
-    }
-    settings.model_init_kwargs = kwargs | (settings.model_init_kwargs or {})
-
-
 def adapter_base(place: str | None) -> str | None:
     """The model that the adapter in the folder `place` is for; None if there is no adapter. Raises ConfigError, ModelMissing."""
     path = Path(model_place(place)) / "adapter_config.json" if place else None
@@ -90,24 +79,3 @@ def load_adapter(place: str, base: str, model: Any) -> Any:
         base, dtype=model.dtype, attn_implementation=model.attn_implementation, use_safetensors=True
     )
     return PeftModel.from_pretrained(loaded, model_place(place), is_trainable=True)
-
-
-def train_and_save(trainer: Any, start: Path | None) -> None:
-    """Trains to the end and saves to output_dir; for an adapter also the whole model, to output_dir/merged, which is
-    what a profile can name (not for quantised models, into which nothing can be merged without loss)."""
-    if start is not None:
-        console.print(f"resuming from {start}")
-    trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    folder = Path(trainer.args.output_dir)
-    trainer.save_model(str(folder))
-    console.print(f"saved {folder} after step {trainer.state.global_step}")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not hasattr(model, "merge_and_unload") or not trainer.is_world_process_zero():
-        return
-    if getattr(model, "is_quantized", False) or getattr(model.get_base_model(), "is_quantized", False):
-        console.print(f"{folder} holds an adapter only: load it with peft onto the unquantised model to merge it")
-        return
-    merged = folder / "merged"
-    model.merge_and_unload().save_pretrained(merged)
-    trainer.processing_class.save_pretrained(merged)
-    console.print(f"saved {merged}, the adapter merged into its model")

@@ -16,9 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from redraft.errors import ConfigError
-from redraft.training import checkpoint_for, console, find_model, missing_model, report_loaded, run, setting
+from redraft.training import (
+    checkpoint_for,
+    console,
+    find_model,
+    naming_mistakes,
+    report_loaded,
+    run,
+    set_model_kwargs,
+    setting,
+    train_and_save,
+)
 from rewriter.train.data import DataArguments, load_triplets, sft_rows, style_and_rules
-from rewriter.train.script import check_template, set_model_kwargs, settings_of, train_and_save
+from rewriter.train.script import check_template, settings_of
 
 
 @dataclass
@@ -76,7 +86,7 @@ def _trainer(
 
         kind = LeanSFTTrainer
     set_model_kwargs(training, model)
-    try:
+    with naming_mistakes(place):
         return kind(
             model=place,
             args=training,
@@ -86,10 +96,6 @@ def _trainer(
             peft_config=get_peft_config(model),
             optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if what.muon else None,
         )
-    except OSError as error:
-        raise missing_model(place, error) from error
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"the settings cannot be used: {error}") from error
 
 
 def _muon(training: Any, config: Any) -> tuple[type[Any], dict[str, Any]]:
