@@ -3,8 +3,10 @@
     python -m mini.judge.write_records --out work/mini/judgements [--generator mini/weights/generator]
 
 Writes PNG files and judgements.jsonl. Pictures are training scenes, three of four left messy as a clumsy generator
-would leave them; with --generator, every second one is what that generator drew for the prompt's caption. Of a
-picture's checks at most one more is kept that is met than that are not, so that both verdicts are common.
+would leave them; with --generator, every second one is what that generator drew for the prompt's caption, or all of them
+(--all-drawn). Of a picture's checks at most one more is kept that is met than that are not, so that both verdicts are common:
+a picture without a "reject" is right. --photographed spoils the pictures after the oracle has seen them, as a bad photograph
+of the sheets would be: the judge has never seen such.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 from rich.progress import track
 
 from mini.judge.questioning import mess
 from mini.training import console
 from mini.world import oracle
 from mini.world.raster import draw
-from mini.world.sampling import Rng, sample_pair
+from mini.world.sampling import Rng, Split, sample_pair
 from mini.world.wording import Wording, say
 from redraft.images import save_png
 
@@ -40,15 +42,27 @@ class Drawn:
     image: Image.Image
 
 
-def drawn(rng: Rng, count: int, pipeline: Any | None = None, seed: int = 0) -> Iterator[Drawn]:
-    """`count` prompts of the training split with pictures; every second one by `pipeline` if there is one."""
+def drawn(
+    rng: Rng, count: int, pipeline: Any | None = None, seed: int = 0, *, split: Split = "train", every: int = 2
+) -> Iterator[Drawn]:
+    """`count` prompts of a split with pictures; each `every`-th one by `pipeline` if there is one."""
     for start in range(0, count, _BATCH):
-        pairs = [sample_pair(rng) for _ in range(min(_BATCH, count - start))]
+        pairs = [sample_pair(rng, split) for _ in range(min(_BATCH, count - start))]
         wordings = [say(rng, spec) for spec, _ in pairs]
         images = [draw(mess(rng, scene) if rng.random() < _MESSY else scene) for _, scene in pairs]
         if pipeline is not None:
-            images[::2] = _generated(pipeline, [wording.caption for wording in wordings[::2]], seed + start)
+            images[::every] = _generated(pipeline, [wording.caption for wording in wordings[::every]], seed + start)
         yield from map(Drawn, wordings, images)
+
+
+def photograph(rng: Rng, image: Image.Image) -> Image.Image:
+    """The picture as a bad photograph of it: turned by up to 6 degrees, dim, in warm light, out of focus and noisy."""
+    corner = image.getpixel((2, 2))
+    turned = image.rotate(float(rng.uniform(-6, 6)), Image.Resampling.BICUBIC, fillcolor=corner)
+    blurred = turned.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 1.5)) * image.width / 128))
+    light = np.array([1.0, 0.9, 0.75]) ** rng.uniform(0, 1) * rng.uniform(0.55, 0.9)
+    pixels = np.asarray(blurred, dtype=np.float64) * light + rng.normal(0, 10, (*blurred.size[::-1], 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def judged(rng: Rng, one: Drawn) -> list[tuple[str, str, bool]]:
@@ -61,7 +75,16 @@ def judged(rng: Rng, one: Drawn) -> list[tuple[str, str, bool]]:
     return [answer for index, answer in enumerate(answers) if index not in left_out]
 
 
-def write(out: Path, count: int, seed: int, pipeline: Any | None = None) -> tuple[int, int]:
+def write(
+    out: Path,
+    count: int,
+    seed: int,
+    pipeline: Any | None = None,
+    *,
+    split: Split = "train",
+    every: int = 2,
+    photographed: bool = False,
+) -> tuple[int, int]:
     """Writes `count` pictures and their records to the folder `out`; returns how many records, and how many accept.
 
     The records file comes last, so that it names no picture that is not there.
@@ -69,10 +92,11 @@ def write(out: Path, count: int, seed: int, pipeline: Any | None = None) -> tupl
     rng = np.random.default_rng((seed, 77))
     lines: list[str] = []
     accepted = 0
-    for number, one in enumerate(track(drawn(rng, count, pipeline, seed), total=count, description="pictures")):
+    made = drawn(rng, count, pipeline, seed, split=split, every=every)
+    for number, one in enumerate(track(made, total=count, description="pictures")):
         name = f"pictures/{number:06d}.png"
         answers = judged(rng, one)
-        save_png(one.image, out / name, {})
+        save_png(photograph(rng, one.image) if photographed else one.image, out / name, {})
         for point, question, accept in answers:
             record = {
                 "image": name,
@@ -110,6 +134,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--generator", type=Path, help="folder of a trained generator, which then draws every second picture"
     )
+    parser.add_argument("--all-drawn", action="store_true", help="let the generator draw every picture")
+    parser.add_argument(
+        "--split", choices=("train", "test"), default="train", help="test: each prompt has a held-out relation"
+    )
+    parser.add_argument("--photographed", action="store_true", help="spoil the pictures as a bad photograph would")
     options = parser.parse_args(argv)
     pipeline = None
     if options.generator is not None:
@@ -117,7 +146,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         pipeline = CutoutsPipeline.from_pretrained(options.generator, use_safetensors=True)
         pipeline.set_progress_bar_config(disable=True)
-    records, accepted = write(options.out, options.count, options.seed, pipeline)
+    records, accepted = write(
+        options.out,
+        options.count,
+        options.seed,
+        pipeline,
+        split=options.split,
+        every=1 if options.all_drawn else 2,
+        photographed=options.photographed,
+    )
     console.print(f"{records:,} records, {accepted / records:.0%} of them accept, in {options.out}")
 
 
