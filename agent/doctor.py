@@ -314,38 +314,31 @@ def look_at_servers(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagnos
     """Whether servers answer, and serve a model of the name that the profile has."""
     asked: dict[tuple[str, str | None], tuple[str, ...] | RedraftError] = {}
     for role in roles:
-        server = role.server
-        if server is None:
-            continue
-        address = (server.base_url, server.api_key_env)
-        if address not in asked:
-            try:
-                asked[address] = list_models(server)
-            except RedraftError as error:
-                asked[address] = error
-        answer = asked[address]
-        if isinstance(answer, ConfigError):  # of its key, which was said
-            continue
-        if isinstance(answer, RefusedError) and answer.status == 404 and role.backend is not None:
-            yield Diagnosis("note", role.name, f"{_server_of(role)} answers, and lists no models")
-            continue
+        for server in role.server.each() if role.server is not None else ():
+            address = (server.base_url, server.api_key_env)
+            if address not in asked:
+                try:
+                    asked[address] = list_models(server)
+                except RedraftError as error:
+                    asked[address] = error
+            answer = asked[address]
+            if isinstance(answer, ConfigError):  # of its key, which was said
+                continue
+            if isinstance(answer, RefusedError) and answer.status == 404 and role.backend is not None:
+                yield Diagnosis("note", role.name, f"{server.base_url} answers, and lists no models")
+                continue
 
-        def check(role: Role = role, answer: tuple[str, ...] | RedraftError = answer) -> str:
-            if isinstance(answer, RedraftError):
-                raise answer
-            if role.place not in answer:
-                names = ", ".join(answer[:8]) + (" …" if len(answer) > 8 else "") or "no model"
-                raise ServerError(
-                    f"{_server_of(role)} does not serve {role.place!r}; it serves {names}: name one of these"
-                )
-            return f"{_server_of(role)} serves {role.place}"
+            def check(
+                role: Role = role, at: str = server.base_url, answer: tuple[str, ...] | RedraftError = answer
+            ) -> str:
+                if isinstance(answer, RedraftError):
+                    raise answer
+                if role.place not in answer:
+                    names = ", ".join(answer[:8]) + (" …" if len(answer) > 8 else "") or "no model"
+                    raise ServerError(f"{at} does not serve {role.place!r}; it serves {names}: name one of these")
+                return f"{at} serves {role.place}"
 
-        yield _diagnose(role.name, check)
-
-
-def _server_of(role: Role) -> str:
-    assert role.server is not None
-    return role.server.base_url
+            yield _diagnose(role.name, check)
 
 
 async def _ask_models(roles: Sequence[Role]) -> list[Diagnosis]:
@@ -417,7 +410,7 @@ async def _ask_judge(role: Role, chat: ChatModel) -> Diagnosis:
 
 def _try_out(profile: Profile, roles: Sequence[Role], draws: bool | None) -> Diagnosis:
     """One rewrite and one picture, judged, in a folder that is thrown away; only a rewrite if that is all there is."""
-    afar = [role.server for role in roles if role.server is not None and not _is_near(role.server.base_url)]
+    afar = [role.server for role in roles if role.server is not None and not all(map(_is_near, role.server.addresses))]
     if draws is False or (draws is None and afar):
         why = "servers elsewhere may charge for it" if afar and draws is None else "--no-draw"
         return Diagnosis("note", "draw", f"not tried ({why}); try it with --draw")

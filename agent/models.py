@@ -144,7 +144,7 @@ def open_models(
             **({} if profile.editor is None else {"editor": profile.editor.model}),
         },
         # A model in this process answers the calls that wait at the same time in one batch.
-        calls=CallLimit(max(m.server.concurrency if m.server else m.local.micro_batch for m in served)),
+        calls=CallLimit(max(m.server.slots if m.server else m.local.micro_batch for m in served)),
         editing=_open_editing(profile, profile.editor, rewriting, parts) if profile.editor and editing else None,
         gallery={each.name: open_backend(each) for each in profile.gallery},
         one_at_a_time=profile.search.one_at_a_time,

@@ -121,7 +121,7 @@ class OpenAIImagesBackend:
             mode_of(task)
             require_ability(self, task)
         self._stop = stop = threading.Event()
-        pool = ThreadPoolExecutor(min(self._server.server.concurrency, len(tasks)), thread_name_prefix="redraft-images")
+        pool = ThreadPoolExecutor(min(self._server.server.slots, len(tasks)), thread_name_prefix="redraft-images")
         try:
             positions = {pool.submit(self._picture, task, stop): at for at, task in enumerate(tasks)}
             pictures: dict[int, Image.Image] = {}
@@ -204,10 +204,10 @@ class OpenAIImagesBackend:
         except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
             raise self._server.map_error(error) from None
 
-    def _read_picture(self, body: bytes) -> None:
+    def _read_picture(self, body: bytes, address: str) -> None:
         """Keeps the picture in an answer for the thread that waits for it, inside its call: what cannot be read is asked for
         again. Raises BadReply, RefusedError."""
-        self._here.picture = decode_image(self._image_bytes(body), f"{self.name} at {self._address}")
+        self._here.picture = decode_image(self._image_bytes(body, address), f"{self.name} at {self._address}")
 
     def _taken_picture(self) -> Image.Image:
         picture: Image.Image = self._here.picture
@@ -220,7 +220,7 @@ class OpenAIImagesBackend:
                 self._client = self._server.open(lambda: self._here.stop.is_set())
             return self._client
 
-    def _image_bytes(self, body: bytes) -> bytes:
+    def _image_bytes(self, body: bytes, answered_by: str) -> bytes:
         server = self._server.said
         try:
             reply = json.loads(body)
@@ -241,13 +241,13 @@ class OpenAIImagesBackend:
             except (binascii.Error, ValueError):
                 raise BadReply(f"{server} with something that is not base64") from None
         if isinstance(address, str):
-            return self._fetched(address)
+            return self._fetched(address, answered_by)
         raise BadReply(f"{server} without a picture: {self._server.scrub(first)}")
 
-    def _fetched(self, address: str) -> bytes:
+    def _fetched(self, address: str, answered_by: str) -> bytes:
         """The bytes at an address that the server gave. Only from the server itself: an answer must not make this
         machine call others."""
-        base = self._address
+        base = urljoin(answered_by, urlsplit(self._address).path)
         try:
             url = urljoin(base, address)
             same = _origin(url) == _origin(base)

@@ -331,7 +331,7 @@ def run_judging(suite: JudgeSuite, evaluation: Evaluation) -> dict[str, Any]:
         passes=options.passes,
         attacks=options.attacks,
         both_orders=options.both_orders,
-        at_once=judging.model.server.concurrency if judging.model.server else 4,
+        at_once=judging.model.server.slots if judging.model.server else 4,
     )
     settings = {
         "data": hash_data(data),

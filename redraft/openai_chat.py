@@ -36,7 +36,7 @@ from redraft.chat import (
 )
 from redraft.errors import BadReply
 from redraft.json_replies import json_in
-from redraft.servers import Pace, RefusedError, ServerClient
+from redraft.servers import AFFINITY, RefusedError, ServerClient
 
 if TYPE_CHECKING:
     import openai
@@ -71,7 +71,7 @@ class OpenAIChat:
 
     `redraft.servers` says when a call is tried again. `timeout_s` bounds each try, `concurrency` how many are under way
     at once: fewer while the server pushes back, and up to `most` if it does not. One instance may serve several event
-    loops, one after another.
+    loops, one after another. Several servers (`base_urls`) share the requests; those about one picture go to one server.
 
     Raises ServerError if the server is unreachable, too slow or refuses; BadReply if it answers with something that is
     no answer: not JSON, not UTF-8, empty, not of the schema's kind, or without the log probabilities asked for.
@@ -88,7 +88,7 @@ class OpenAIChat:
     def __init__(self, config: ModelConfig, *, most: int | None = None) -> None:
         assert config.server is not None, "ModelConfig sees to it"
         self._config = config
-        self._most = most or config.server.concurrency
+        self._most = most and -(-most // len(config.server.addresses))
         self._server = ServerClient(config.server, config.model, MAX_BYTES)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
         self._reads_by_id: bool | None = None
@@ -223,24 +223,29 @@ class OpenAIChat:
         most = None if whole or self._reads_by_id else MAX_PIXELS
         # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
         codes = await asyncio.to_thread(self._codes.encode, messages, most)
-        if not codes or not self._reads_by_id:
-            return await self._chat(encode_messages(messages, lambda image: codes[id(image)].part()), body)
         names = {code.name for code in codes.values()}
+        # Requests about one picture go to one of several servers: it has the picture, and the prefix in its cache.
+        affinity = " ".join(sorted(names)) or None
+        if not codes or not self._reads_by_id:
+            return await self._chat(encode_messages(messages, lambda image: codes[id(image)].part()), body, affinity)
         async with self._uploads.of(names) as known:
             wire = encode_messages(messages, lambda image: codes[id(image)].part_with_uuid(bare=known))
             try:
-                data = await self._chat(wire, body)
+                data = await self._chat(wire, body, affinity)
             except RefusedError as error:
                 if not known or error.status not in (400, 404, 422):
                     raise
-                # The server's cache has dropped the picture, or another server behind the same address never had it.
+                # The server's cache has dropped the picture, or another server, which took over, never had it.
                 self._uploads.forget(names)
                 wire = encode_messages(messages, lambda image: codes[id(image)].part_with_uuid(bare=False))
-                data = await self._chat(wire, body)
+                data = await self._chat(wire, body, affinity)
         return data
 
-    async def _chat(self, messages: list[dict[str, object]], body: Mapping[str, object]) -> dict[str, object]:
+    async def _chat(
+        self, messages: list[dict[str, object]], body: Mapping[str, object], affinity: str | None = None
+    ) -> dict[str, object]:
         left_out = self._unsupported
+        headers = {} if affinity is None else {AFFINITY: affinity}
         while True:
             supported = {rename_field(key, left_out): value for key, value in body.items()}
             extra = {key: value for key, value in supported.items() if key not in left_out}
@@ -248,7 +253,10 @@ class OpenAIChat:
                 extra["chat_template_kwargs"] = self._config.template_args
             create = self._client().chat.completions.with_raw_response.create
             try:
-                content = (await create(model=self.name, messages=cast(Any, messages), extra_body=extra)).content
+                reply = await create(
+                    model=self.name, messages=cast(Any, messages), extra_body=extra, extra_headers=headers
+                )
+                content = reply.content
                 break
             except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
                 mapped = self._server.map_error(error)
@@ -283,7 +291,7 @@ class OpenAIChat:
     def _client(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            self._clients[loop] = self._server.open_async(Pace(self._server.server.concurrency, self._most))
+            self._clients[loop] = self._server.open_async(self._most)
         return self._clients[loop]
 
     def _model_of(self, data: Mapping[str, object]) -> str:

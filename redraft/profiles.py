@@ -72,9 +72,12 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """An OpenAI-compatible server."""
+    """An OpenAI-compatible server, or several that serve the same model by the same engine."""
 
     base_url: str
+    base_urls: tuple[str, ...] = ()
+    """Instead of `base_url`: several servers. Each call goes to the least busy one; one that fails is set aside. `concurrency`
+    is of each."""
     api_key_env: str | None = None
     timeout_s: float = Field(default=120.0, gt=0)
     max_retries: int = Field(default=4, ge=0, le=20)
@@ -86,6 +89,43 @@ class ServerConfig(_Section):
         if value is not None and (not _VARIABLE.fullmatch(value) or _LIKE_A_KEY.match(value)):
             raise ValueError("must be the NAME of an environment variable that holds the key, never the key itself")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_first(cls, data: Any) -> Any:
+        """`base_url` is the first of several; errors and lists of models are about it."""
+        several = data.get("base_urls") if isinstance(data, dict) else None
+        if not isinstance(several, list | tuple) or not several:
+            return data
+        if data.get("base_url", several[0]) != several[0]:
+            raise ValueError("base_url and base_urls are both given; put all addresses into base_urls")
+        return {**data, "base_url": several[0]}
+
+    @field_validator("base_urls")
+    @classmethod
+    def _check_addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            cls._check_address(value)
+        if len({value.rstrip("/") for value in values}) < len(values):
+            raise ValueError("one address is there twice")
+        if len({urlsplit(value).path.rstrip("/") for value in values}) > 1:
+            raise ValueError("differ in their paths; servers of one model are called alike (all end in /v1, say)")
+        return values
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all servers."""
+        return self.base_urls or (self.base_url,)
+
+    @property
+    def slots(self) -> int:
+        """Calls that all servers take at once."""
+        return self.concurrency * len(self.addresses)
+
+    def each(self) -> list[ServerConfig]:
+        """A server alone for each address."""
+        alone = self.model_copy(update={"base_urls": ()})
+        return [alone.model_copy(update={"base_url": address}) for address in self.addresses]
 
     @field_validator("base_url")
     @classmethod
@@ -105,7 +145,8 @@ class ServerConfig(_Section):
 
     def demands(self) -> Iterator[Demand]:
         if self.api_key_env is not None:
-            yield Demand("key", self.api_key_env, self.base_url)
+            for address in self.addresses:
+                yield Demand("key", self.api_key_env, address)
 
     def api_key(self) -> str | None:
         """The key from the environment, without the white space around it. What only stands in for a key ("EMPTY") is no
@@ -119,7 +160,9 @@ class ServerConfig(_Section):
         if is_stand_in(value):
             return value
         key = read_key(self.api_key_env)
-        if scrub(self.base_url, [key]) != self.base_url:  # the address is shown in errors and kept in run.json
+        if any(
+            scrub(address, [key]) != address for address in self.addresses
+        ):  # the address is shown in errors and kept in run.json
             raise ConfigError(f"base_url holds the key that {self.api_key_env} names; take it out of the address")
         return key
 

@@ -6,16 +6,21 @@ minutes; a server that asks for more is given up). The clients made here see to 
 after `timeout_s`, its answer is read whole, is not too long and can be read, it has a slot of the server's pace, and a
 redirect is followed within the server's own origin only: neither keys nor requests go to others.
 
+Several servers of one model (`base_urls`) are a Fleet: each try goes to the least busy one, or to the one that the request's
+affinity names; a server that fails is set aside, and its request goes to another at once.
+
 Importing this module is cheap; openai loads with the first client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -94,6 +99,95 @@ class Pace:
                 turn.set_result(None)
 
 
+AFFINITY = "x-redraft-affinity"
+"""A header of requests that stay together: those with one value go to one server, if it lives. It is not sent."""
+
+_ASIDE_S, _LONGEST_ASIDE_S = 1.0, 60.0
+_KEPT = 4096
+
+
+@dataclass
+class _Member:
+    address: str
+    busy: int = 0
+    failures: int = 0
+    """In a row."""
+    aside_until: float = float("-inf")
+
+
+class Fleet:
+    """Which of several servers of one model a call goes to: the one with the fewest calls, waiting ones counted.
+
+    A server that cannot be reached, breaks off, is too slow or answers 500, 502, 503 or 504 is set aside for a second, twice as
+    long each further time, a minute at most; then it gets one call, and more once it has answered. If all are set aside,
+    the one whose time is up first is tried. Calls of one affinity stay on a server as long as it is not set aside: it has
+    their picture. Safe to use from several threads and event loops.
+
+    >>> fleet = Fleet(["http://a:8000/v1", "http://b:8000/v1"])
+    >>> [fleet.take() for _ in range(3)], fleet.take("a picture"), fleet.take("a picture")
+    ([0, 1, 0], 1, 1)
+    """
+
+    def __init__(self, addresses: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._members = [_Member(address) for address in addresses]
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._homes: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def address(self, at: int) -> str:
+        return self._members[at].address
+
+    def take(self, affinity: str | None = None, avoid: Collection[int] = ()) -> int:
+        """The number of the server that the next call goes to. `give_back` it when the call has ended."""
+        with self._lock:
+            at = self._choose(affinity, avoid)
+            if affinity is not None:
+                self._homes[affinity] = at
+                self._homes.move_to_end(affinity)
+                while len(self._homes) > _KEPT:
+                    self._homes.popitem(last=False)
+            self._members[at].busy += 1
+            return at
+
+    def give_back(self, at: int) -> None:
+        with self._lock:
+            self._members[at].busy -= 1
+
+    def answered(self, at: int) -> None:
+        with self._lock:
+            self._members[at].failures = 0
+
+    def failed(self, at: int) -> None:
+        """A call showed that the server does not work now."""
+        with self._lock:
+            member, now = self._members[at], self._clock()
+            if now >= member.aside_until:  # calls that failed together are one failure
+                member.failures += 1
+                member.aside_until = now + min(_LONGEST_ASIDE_S, _ASIDE_S * 2.0 ** (member.failures - 1))
+
+    def has_other(self, avoid: Collection[int]) -> bool:
+        """Whether a server works that is not among `avoid`."""
+        with self._lock:
+            return any(at not in avoid and self._is_ready(at) for at in range(len(self._members)))
+
+    def _choose(self, affinity: str | None, avoid: Collection[int]) -> int:
+        everyone = range(len(self._members))
+        free = [at for at in everyone if at not in avoid and self._is_ready(at)]
+        if not free:
+            return min(
+                [at for at in everyone if at not in avoid] or everyone, key=lambda at: self._members[at].aside_until
+            )
+        home = None if affinity is None else self._homes.get(affinity)
+        return home if home in free else min(free, key=lambda at: self._members[at].busy)
+
+    def _is_ready(self, at: int) -> bool:
+        member = self._members[at]
+        return member.failures == 0 or (self._clock() >= member.aside_until and member.busy == 0)
+
+
 class RefusedError(ServerError):
     """The server answered, but will not do this as it was asked; asking again is useless.
 
@@ -110,24 +204,49 @@ class ServerClient:
     """What clients for chat and for pictures have in common: settings, the key, and errors in our words."""
 
     def __init__(
-        self, server: ServerConfig, model: str, most_bytes: int, check: Callable[[bytes], None] = lambda body: None
+        self,
+        server: ServerConfig,
+        model: str,
+        most_bytes: int,
+        check: Callable[[bytes, str], None] = lambda body, address: None,
     ) -> None:
-        """`check` raises BadReply for the body of an answer that cannot be read: it is then asked for again, as if the answer
-        had broken off. Raises ConfigError if the key is not in the environment."""
+        """`check` raises BadReply for the body of an answer, and its address, that cannot be read: it is then asked for again, as
+        if the answer had broken off. Raises ConfigError if the key is not in the environment."""
         self.server = server
+        self.fleet = Fleet(server.addresses)
         self._check = check
         self.key = server.api_key()
         self.model = model
         self._most_bytes = most_bytes
 
-    def open_async(self, pace: Pace) -> openai.AsyncOpenAI:
-        """A client for one event loop. Its calls have slots of `pace`, which it tells how the server answers."""
+    def open_async(self, most: int | None = None) -> openai.AsyncOpenAI:
+        """A client for one event loop. Of each server its calls get `concurrency` slots at first, up to `most` if it keeps up."""
         import openai
 
-        http, server = _http(), self.server
+        http, server, fleet = _http(), self.server, self.fleet
+        paces = [Pace(server.concurrency, most or server.concurrency) for _ in server.addresses]
 
         class Bounded(openai.DefaultAsyncHttpxClient):
-            async def send(_, request: Any, **options: Any) -> Any:  # noqa: N805
+            async def send(client, request: Any, **options: Any) -> Any:  # noqa: N805
+                affinity, avoid = request.headers.pop(AFFINITY, None), set[int]()
+                while True:
+                    at = fleet.take(affinity, avoid)
+                    self._aim(request, at)
+                    avoid.add(at)
+                    try:
+                        answer, body = await client.send_once(paces[at], request, options)
+                    except http.RequestError as error:
+                        fleet.failed(at)
+                        if isinstance(error, http.TimeoutException) or not fleet.has_other(avoid):
+                            raise  # the openai client tries again, after a wait
+                        continue
+                    finally:
+                        fleet.give_back(at)
+                    if self._is_done(answer, at, avoid):
+                        self._require_readable(answer, body)
+                        return _whole(answer, body)
+
+            async def send_once(client, pace: Pace, request: Any, options: dict[str, Any]) -> tuple[Any, bytearray]:  # noqa: N805
                 async with pace.slot() as begun:
                     try:
                         async with asyncio.timeout(server.timeout_s):
@@ -158,8 +277,7 @@ class ServerClient:
                         pace.pushed_back(begun)
                     else:
                         pace.answered()
-                self._require_readable(answer, body)
-                return _whole(answer, body)
+                return answer, body
 
         with _explain_environment():
             return openai.AsyncOpenAI(
@@ -170,12 +288,31 @@ class ServerClient:
         """A client for threads. No call is tried again once `stopped` says so."""
         import openai
 
-        http, server = _http(), self.server
+        http, server, fleet = _http(), self.server, self.fleet
 
         class Bounded(openai.DefaultHttpxClient):
-            def send(_, request: Any, **options: Any) -> Any:  # noqa: N805
-                if stopped():
-                    raise BackendError("the drawing was interrupted")
+            def send(client, request: Any, **options: Any) -> Any:  # noqa: N805
+                affinity, avoid = request.headers.pop(AFFINITY, None), set[int]()
+                while True:
+                    if stopped():
+                        raise BackendError("the drawing was interrupted")
+                    at = fleet.take(affinity, avoid)
+                    self._aim(request, at)
+                    avoid.add(at)
+                    try:
+                        answer, body = client.send_once(request, options)
+                    except http.RequestError as error:
+                        fleet.failed(at)
+                        if isinstance(error, http.TimeoutException) or not fleet.has_other(avoid):
+                            raise  # the openai client tries again, after a wait
+                        continue
+                    finally:
+                        fleet.give_back(at)
+                    if self._is_done(answer, at, avoid):
+                        self._require_readable(answer, body)
+                        return _whole(answer, body)
+
+            def send_once(client, request: Any, options: dict[str, Any]) -> tuple[Any, bytearray]:  # noqa: N805
                 deadline = time.monotonic() + server.timeout_s
                 options["stream"] = True
                 answer = super().send(request, **options)
@@ -196,13 +333,28 @@ class ServerClient:
                     raise
                 finally:
                     answer.close()
-                self._require_readable(answer, body)
-                return _whole(answer, body)
+                return answer, body
 
         with _explain_environment():
             return openai.OpenAI(
                 http_client=Bounded(timeout=server.timeout_s, follow_redirects=False), **self._settings()
             )
+
+    def _aim(self, request: Any, at: int) -> None:
+        """Directs an httpx request to a server of the fleet. Their addresses differ in scheme, host and port alone."""
+        if len(self.fleet) > 1:
+            origin = _http().URL(self.fleet.address(at))
+            request.url = request.url.copy_with(scheme=origin.scheme, host=origin.host, port=origin.port)
+            request.headers["host"] = origin.netloc.decode("ascii")
+
+    def _is_done(self, answer: Any, at: int, avoid: Collection[int]) -> bool:
+        """Whether an answer is the one to hand on; if not, another server is to be called. Notes whether the server works."""
+        if answer.status_code not in _BROKEN:
+            self.fleet.answered(at)
+            return True
+        self.fleet.failed(at)
+        # A 500 may be the request's own fault: others get it only if the client, which waits before, tries again.
+        return answer.status_code == 500 or not self.fleet.has_other(avoid)
 
     def _settings(self) -> dict[str, Any]:
         import openai
@@ -224,7 +376,7 @@ class ServerClient:
         """Raises what the openai client takes for a fault of the connection if the answer cannot be read."""
         if answer.is_success:
             try:
-                self._check(bytes(body))
+                self._check(bytes(body), str(answer.request.url))
             except BadReply as bad:
                 error = _http().RemoteProtocolError(str(bad), request=answer.request)
                 error.bad_reply = bad
@@ -275,10 +427,13 @@ class ServerClient:
         else:
             what = f"{type(error).__name__}: {self.scrub(error)}"
             return BackendError(f"the request to {server.base_url} failed ({what})")
-        return ServerError(f"the server {server.base_url} {trouble}; gave up after try {_count_tries(error)}")
+        others = f" (and {len(self.fleet) - 1} more of base_urls)" if len(self.fleet) > 1 else ""
+        return ServerError(f"the server {server.base_url}{others} {trouble}; gave up after try {_count_tries(error)}")
 
 
 _MOST_REDIRECTS = 5
+_BROKEN = (500, 502, 503, 504)
+"""Statuses of a server that does not work now."""
 
 
 def redirect_at_home(answer: Any) -> Any:
@@ -350,11 +505,12 @@ _LISTING_S = 5.0
 
 
 def list_models(server: ServerConfig) -> tuple[str, ...]:
-    """The names under which a server serves its models, by one GET within five seconds. Raises ConfigError if its key is not in
-    the environment, ServerError if it cannot be reached or refuses."""
+    """The names under which a server serves its models, by one GET within five seconds; of several servers, those of the first.
+    Raises ConfigError if its key is not in the environment, ServerError if it cannot be reached or refuses."""
     import openai
 
-    quick = server.model_copy(update={"timeout_s": min(_LISTING_S, server.timeout_s), "max_retries": 0})
+    changes: dict[str, object] = {"timeout_s": min(_LISTING_S, server.timeout_s), "max_retries": 0, "base_urls": ()}
+    quick = server.model_copy(update=changes)
     client = ServerClient(quick, "a server", 1 << 24)
     with client.open(lambda: False) as opened:
         try:

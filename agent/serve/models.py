@@ -60,7 +60,7 @@ class ServedRewriter:
         """Raises ConfigError, and ModelMissing if its weights are not in their place."""
         config = profile.rewriter
         chat = Metered(open_chat(config.model), metrics)
-        most = _CALLS if config.model.server is None else config.model.server.concurrency
+        most = _CALLS if config.model.server is None else config.model.server.slots
         return cls(profile, CoTRewriter(chat, config), CallLimit(most), open_scope(profile))
 
     def info(self) -> ProfileInfo:
@@ -119,7 +119,7 @@ class Served:
             # Models of this process answer many calls in one batch, and take no more than they can by themselves.
             models = replace(models, calls=CallLimit(_CALLS))
         server = None if profile is None else profile.need_generator().server
-        threads = _THREADS if local[0] or server is None else server.concurrency
+        threads = _THREADS if local[0] or server is None else server.slots
         models = replace(models, renderer=ThreadPoolExecutor(threads, thread_name_prefix="redraft-render"))
         size = models.batch_size
         editor = None if models.editing is None else models.editing.editor

@@ -21,6 +21,7 @@ from PIL import Image
 from evaluator.types import Case, Need, Outcome, Reading, Shot
 from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
 from redraft.profiles import ServerConfig
+from redraft.servers import Fleet
 
 if TYPE_CHECKING:
     from evaluator.criteria import Parts
@@ -45,6 +46,7 @@ class HttpScorer:
             raise ConfigError(f"{name}: low = {low:g} must be below high = {high:g}")
         self.name = name
         self._server = server
+        self._fleet = Fleet(server.addresses)
         self._low, self._high = low, high
 
     async def __call__(self, case: Case, shots: Sequence[Shot]) -> list[Reading]:
@@ -68,12 +70,14 @@ class HttpScorer:
     async def _post(self, body: dict[str, Any]) -> Any:
         import httpx
 
-        url, key = self._server.base_url, self._server.api_key()
+        key = self._server.api_key()
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        trouble = ""
+        trouble, at = "", 0
         for attempt in range(self._server.max_retries + 1):
-            if attempt:
+            if attempt and not self._fleet.has_other([at]):
                 await asyncio.sleep(min(30.0, _WAIT_S * 2.0 ** (attempt - 1)))
+            at = self._fleet.take()
+            url = self._fleet.address(at)
             try:
                 async with (
                     httpx.AsyncClient(timeout=self._server.timeout_s, headers=headers) as client,
@@ -85,9 +89,13 @@ class HttpScorer:
                         if len(data) > MAX_REPLY:
                             raise BadReply(f"{url} answered with more than {MAX_REPLY >> 20} MiB")
             except httpx.TransportError as error:
+                self._fleet.failed(at)
                 trouble = f"{url} cannot be reached ({one_line(error) or type(error).__name__})"
                 continue
+            finally:
+                self._fleet.give_back(at)
             if response.status_code == 200:
+                self._fleet.answered(at)
                 try:
                     return httpx.Response(200, content=data).json()
                 except (ValueError, RecursionError) as error:
@@ -95,6 +103,7 @@ class HttpScorer:
             trouble = f"{url} answered {response.status_code}: {one_line(data[:200].decode('utf-8', 'replace'))}"
             if response.status_code not in (408, 429, 500, 502, 503, 504):
                 raise BackendError(trouble)
+            self._fleet.failed(at)
         raise ServerError(trouble)
 
 
@@ -120,18 +129,21 @@ def pack_png(image: Image.Image) -> str:
 def open_http(
     parts: Parts,
     *,
-    url: str,
+    url: str = "",
+    urls: Sequence[str] = (),
     api_key_env: str | None = None,
     low: float = 0.0,
     high: float = 1.0,
     timeout_s: float = 120.0,
     max_retries: int = 2,
 ) -> HttpScorer:
-    """Settings: the address, the name of the variable with the key, the scale of the service, and how patient to be."""
+    """Settings: the address, or `urls` of several services of one kind; the name of the variable with the key, the scale of
+    the service, and how patient to be."""
     from pydantic import ValidationError
 
     try:
-        server = ServerConfig(base_url=url, api_key_env=api_key_env, timeout_s=timeout_s, max_retries=max_retries)
+        address: dict[str, Any] = {"base_urls": tuple(urls)} if urls else {"base_url": url}
+        server = ServerConfig(**address, api_key_env=api_key_env, timeout_s=timeout_s, max_retries=max_retries)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(

@@ -77,7 +77,7 @@ def open_engine(config: ModelConfig, kind: EngineName = "auto", concurrency: int
     if kind == "server":
         if config.server is None:
             raise ConfigError("--engine server: the profile's rewriter has no [server] table; add one with base_url")
-        most = concurrency or max(MOST, config.server.concurrency)
+        most = concurrency or max(MOST, config.server.slots)
         return ChatEngine(OpenAIChat(config, most=most), most)
     if kind == "fake":
         return FakeEngine(window=concurrency or 1024)

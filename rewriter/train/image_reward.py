@@ -649,7 +649,7 @@ def open_image_reward(
 def _judged_at_once(profile: Profile) -> int:
     """How many pictures are judged at once: what the judge can take in one batch, and one batch waiting behind it."""
     judge = profile.need_judge().model
-    return judge.server.concurrency if judge.server is not None else 2 * judge.local.micro_batch
+    return judge.server.slots if judge.server is not None else 2 * judge.local.micro_batch
 
 
 def _on_own_device(profile: Profile) -> Profile:

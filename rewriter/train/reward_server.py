@@ -51,6 +51,7 @@ from redraft.errors import (
 from redraft.extras import require
 from redraft.images import MAX_PIXELS
 from redraft.profiles import read_key
+from redraft.servers import Fleet
 from redraft.training import console, run, setting
 from rewriter.train.image_reward import (
     PictureRater,
@@ -380,14 +381,18 @@ class RewardServer:
 class RemoteArguments:
     """Where rewards come from, if not from models in this process."""
 
-    reward_url: str | None = setting(None, "Address of a reward server, instead of `profile`.")
+    reward_url: str | None = setting(
+        None, "Address of a reward server, instead of `profile`; several, with commas between them, share the samples."
+    )
     reward_token_env: str | None = setting(None, "NAME of the environment variable with the server's token.")
     reward_timeout_s: float = setting(1800.0, "Most seconds that the rewards of one step may take.")
     max_failed: float = setting(0.2, "Training stops if more than this share of a step's judgements fail.")
 
 
 class RemoteReward:
-    """A RewardSource behind `url`. Proxies named in the environment are not used: reward servers are in the same network.
+    """A RewardSource behind `url`, or behind several of them with commas between: they share the samples, those of one request
+    on one server, and if one does not work, another does its part. Proxies named in the environment are not used: reward
+    servers are in the same network.
 
     If the server cannot be reached or is busy (503), it is asked again after waits that double from 2 s. Calls then raise
     ServerError; BadReply for replies that make no sense, and BackendError above `max_failed`. The constructor raises
@@ -403,14 +408,17 @@ class RemoteReward:
         max_failed: float = 0.2,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError as error:
-            raise ConfigError(f"reward_url {url!r} is no address: {error}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ConfigError("reward_url must be scheme, host and port, such as http://10.0.0.5:8100")
+        addresses = [address.strip() for address in url.split(",") if address.strip()] or [url]
+        for address in addresses:
+            try:
+                parts = urlsplit(address)
+                _ = parts.port
+            except ValueError as error:
+                raise ConfigError(f"reward_url {address!r} is no address: {error}") from None
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+                raise ConfigError("reward_url must be scheme, host and port, such as http://10.0.0.5:8100")
         self._url = url.rstrip("/")
+        self._fleet = Fleet([address.rstrip("/") for address in addresses])
         self._headers = {"Content-Type": "application/json"}
         if token_env is not None:
             self._headers["Authorization"] = "Bearer " + read_key(token_env, "the server's token")
@@ -420,13 +428,24 @@ class RemoteReward:
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
         """The rewards of `samples`, in order."""
-        scores = await self._post("/score", SCORE.dump_json(ScoreRequest(tuple(samples))), SCORES)
-        if len(scores.samples) != len(samples):
-            raise BadReply(f"{self._url} answered {len(scores.samples)} rewards for {len(samples)} samples")
+        parts = self._share([sample.request for sample in samples])
+        bodies = [SCORE.dump_json(ScoreRequest(tuple(samples[at] for at in part))) for part in parts]
+        replies = await asyncio.gather(*(self._post("/score", body, SCORES) for body in bodies))
+        scores = join_scores(replies, parts, len(samples), self._url)
         if scores.failed > self._max_failed * scores.judgements:
             last = scores.reasons[-1] if scores.reasons else "not given"
             raise too_many_failed(scores.failed, scores.judgements, self._max_failed, last)
         return scores
+
+    def _share(self, requests: Sequence[str]) -> list[list[int]]:
+        """The places of samples, a part for each server; all samples of a request are in one part."""
+        groups: dict[str, list[int]] = {}
+        for at, request in enumerate(requests):
+            groups.setdefault(request, []).append(at)
+        parts: list[list[int]] = [[] for _ in range(len(self._fleet))]
+        for group in sorted(groups.values(), key=len, reverse=True):
+            min(parts, key=len).extend(group)
+        return [sorted(part) for part in parts if part] or [[]]
 
     async def draw(self, wishes: Sequence[Wish]) -> list[Image.Image | None]:
         """The pictures of the wishes, in order."""
@@ -446,13 +465,16 @@ class RemoteReward:
         import httpx
 
         for attempt in range(1, _TRIES + 1):
+            at = self._fleet.take()
             try:
-                status, data = await self._send(path, body)
+                status, data = await self._send(self._fleet.address(at) + path, body)
             except httpx.TransportError as error:
+                self._fleet.failed(at)
                 reason = one_line(error) or type(error).__name__
                 trouble = f"cannot be reached ({reason}); start it, or check reward_url"
             else:
                 if status == 200:
+                    self._fleet.answered(at)
                     return self._parse(data, kind)
                 message = _error_in(data)
                 if status == 401:
@@ -461,12 +483,15 @@ class RemoteReward:
                     )
                 if status != 503:
                     raise BackendError(f"the reward server {self._url} answered {status}: {message}")
+                self._fleet.failed(at)
                 trouble = f"answered {status}: {message}"
-            if attempt < _TRIES:
+            finally:
+                self._fleet.give_back(at)
+            if attempt < _TRIES and not self._fleet.has_other([at]):
                 await self._sleep(2.0**attempt)
         raise ServerError(f"the reward server {self._url} {trouble}; gave up after {_TRIES} tries")
 
-    async def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _send(self, url: str, body: bytes) -> tuple[int, bytes]:
         """The status and the body, of which no more than MAX_REPLY + 1 bytes or so are read."""
         import httpx
 
@@ -474,7 +499,7 @@ class RemoteReward:
         size = 0
         async with (
             httpx.AsyncClient(timeout=self._timeout_s, trust_env=False) as client,
-            client.stream("POST", self._url + path, content=body, headers=self._headers) as response,
+            client.stream("POST", url, content=body, headers=self._headers) as response,
         ):
             async for chunk in response.aiter_bytes():
                 chunks.append(chunk)
@@ -494,6 +519,28 @@ class RemoteReward:
                 f"{self._url} gave a reply that is none of a reward server ({first['loc']}: {first['msg']}); check "
                 f"reward_url, and that both sides have the same version of redraft"
             ) from None
+
+
+def join_scores(replies: Sequence[Scores], parts: Sequence[Sequence[int]], count: int, place: str) -> Scores:
+    """The scores of servers that shared samples, in the order of the samples: `parts` has the places of each reply's. Counts
+    are summed; as the servers work at the same time, the times are the longest ones. Raises BadReply."""
+    samples: list[ScoredSample | None] = [None] * count
+    for reply, part in zip(replies, parts, strict=True):
+        if len(reply.samples) != len(part):
+            raise BadReply(f"{place} answered {len(reply.samples)} rewards for {len(part)} samples")
+        for at, sample in zip(part, reply.samples, strict=True):
+            samples[at] = sample
+    return Scores(
+        samples=tuple(sample for sample in samples if sample is not None),
+        judgements=sum(reply.judgements for reply in replies),
+        failed=sum(reply.failed for reply in replies),
+        cached=sum(reply.cached for reply in replies),
+        reasons=tuple(dict.fromkeys(reason for reply in replies for reason in reply.reasons)),
+        draw_s=max(reply.draw_s for reply in replies),
+        judge_s=max(reply.judge_s for reply in replies),
+        wall_s=max(reply.wall_s for reply in replies),
+        weights=replies[0].weights,
+    )
 
 
 def _error_in(data: bytes) -> str:

@@ -48,6 +48,12 @@ def backend(server: Server | str, **settings: Any) -> OpenAIImagesBackend:
     )
 
 
+def test_a_dead_server_of_several_costs_no_picture(server: Server) -> None:
+    settings = ServerConfig.model_validate({"base_urls": ["http://127.0.0.1:9/v1", server.url], "max_retries": 0})
+    drawing = OpenAIImagesBackend(BackendConfig(kind="openai_images", model="painter", server=settings))
+    assert len(drawing.render([ImageTask("red", seed) for seed in range(4)])) == 4
+
+
 def test_pictures_come_in_the_order_of_the_tasks(server: Server) -> None:
     def reply(_: str, fields: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         time.sleep(0.05 * (3 - fields["seed"]))  # the last asked is the first done

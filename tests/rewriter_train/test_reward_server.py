@@ -282,6 +282,20 @@ async def test_a_server_that_is_not_there() -> None:
         await RemoteReward(url, sleep=_no_wait)(samples(1))
 
 
+async def test_several_reward_servers_share_the_samples_and_do_the_part_of_a_dead_one() -> None:
+    sources = [FakeReward(), FakeReward()]
+    wanted = [*samples(3), *samples(2, "a fox"), *samples(2, "a hen")]
+    with serving(sources[0]) as first, serving(sources[1]) as second:
+        scores = await RemoteReward(f"{first},{second}")(wanted)
+        assert [{sample.request for call in source.calls for sample in call} for source in sources] in (
+            [{"two stars"}, {"a fox", "a hen"}],
+            [{"a fox", "a hen"}, {"two stars"}],
+        )
+        alone = await FakeReward()(wanted)
+        assert (scores.samples, scores.judgements) == (alone.samples, alone.judgements)
+        assert (await RemoteReward(f"http://127.0.0.1:9, {second}")(wanted)).samples == alone.samples
+
+
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:8100", "ftp://x", "http://", "http://u:p@x", "http://x:99999", "http://x?y"]
 )
