@@ -1,4 +1,4 @@
-"""The command line: draw, edit, chat, judge, check, resume, enhance, serve, profiles.
+"""The command line: draw, edit, chat, judge, check, resume, runs, enhance, serve, profiles.
 
 stdout holds the result and nothing else (one JSON object with --json); progress goes to stderr.
 Exit codes: 0 done (accepted, or the best there was), 2 usage or bad input, 3 a model or server failed, 130 interrupted.
@@ -21,9 +21,8 @@ from typer.main import get_command
 
 app = typer.Typer(
     name="redraft",
-    help="Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right.",
+    help="Rewrites a request into a prompt, draws it, judges the picture point by point, and redraws until it is right.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,7 +50,7 @@ def options(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Rewrites a prompt, draws it, judges the picture point by point, and redraws until it is right."""
+    """Rewrites a request into a prompt, draws it, judges the picture point by point, and redraws until it is right."""
 
 
 _LIMITS = "redraft.limits"

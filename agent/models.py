@@ -113,6 +113,37 @@ class Models:
         self.renderer.shutdown(wait=False, cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class RewritingModels:
+    """What a conversation needs of a profile that only rewrites: its turns give prompts, and no pictures."""
+
+    profile: Profile
+    rewriter: Rewriter
+    turn_reader: TurnReader
+    calls: CallLimit
+    scope: Scope | None = None
+    answerer: None = None
+
+    def close(self) -> None:
+        """Nothing is to be let go."""
+
+
+ConversationModels = Models | RewritingModels
+
+
+def open_rewriting_models(profile: Profile, chat: OpenChat = open_chat) -> RewritingModels:
+    """The rewriter of a profile without a generator. Raises ConfigError, and ModelMissing as `open_models` does."""
+    model = chat(profile.rewriter.model)
+    config = profile.rewriter.model
+    return RewritingModels(
+        profile=profile,
+        rewriter=CoTRewriter(model, profile.rewriter),
+        turn_reader=_open_turn_reader(profile, model),
+        calls=CallLimit(config.server.concurrency if config.server else config.local.micro_batch),
+        scope=open_scope(profile),
+    )
+
+
 def open_models(
     profile: Profile, chat: OpenChat = open_chat, *, editing: bool = True, conversing: bool = True
 ) -> Models:

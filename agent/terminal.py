@@ -1,8 +1,8 @@
 """What the commands show in a terminal: results on stdout, the view of a run as it goes, pictures.
 
-Pictures are shown if the terminal says that it can show them, in one of three ways: kitty's graphics protocol, iTerm2's
-inline images, and sixel. Which one a terminal knows is read from its environment variables, never asked over the line: an
-answer that comes late would end up in the user's shell. REDRAFT_IMAGES=kitty|iterm2|sixel|none overrides the guess.
+Pictures are shown as the terminal says that it can show them: by kitty's graphics protocol, iTerm2's inline images or sixel,
+and elsewhere as coloured half blocks. What a terminal knows is read from its environment variables, never asked over the line:
+an answer that comes late would end up in the user's shell. REDRAFT_IMAGES=kitty|iterm2|sixel|blocks|none overrides the guess.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ from agent.events import (
     StepProgress,
     Warned,
 )
-from agent.types import passes
+from agent.types import missed, passes
 from evaluator.types import Outcome, Report, Verdict
 from redraft.errors import printable
 from redraft.limits import Limits
+from redraft.templates import unfence
 
 _PATIENCE_S = 1.0
 """After Ctrl-C the process waits this long for a worker that cannot be stopped. Nothing is lost by leaving it: every
@@ -88,8 +89,10 @@ def stdout_for_results() -> Iterator[TextIO]:
             os.dup2(kept, 1)
 
 
-Way = Literal["kitty", "iterm2", "sixel"]
+Way = Literal["kitty", "iterm2", "sixel", "blocks"]
 
+_PIXELS_PER_COLUMN = 8
+"""A column of half blocks stands for so many pixels."""
 _CHUNK = 4096
 """Most base64 characters in one escape sequence of the kitty protocol."""
 
@@ -99,24 +102,42 @@ def way_of(env: Mapping[str, str], is_tty: bool) -> Way | None:
     wish = env.get("REDRAFT_IMAGES", "").lower()
     if not is_tty or wish == "none":
         return None
-    for way in ("kitty", "iterm2", "sixel"):
+    for way in ("kitty", "iterm2", "sixel", "blocks"):
         if wish == way:
             return way
     term, program = env.get("TERM", ""), env.get("TERM_PROGRAM", "")
     if env.get("TMUX") or term.startswith(("screen", "tmux")) or term in ("", "dumb"):
-        return None  # a multiplexer swallows the sequences or shows them as text
+        return _blocks_or_none(env)  # a multiplexer swallows the sequences or shows them as text
     if env.get("KITTY_WINDOW_ID") or "kitty" in term or "ghostty" in term or program == "ghostty":
         return "kitty"
     if program in ("iTerm.app", "WezTerm", "mintty") or env.get("LC_TERMINAL") == "iTerm2":
         return "iterm2"
     if term.startswith(("foot", "mlterm", "contour", "yaft")) or "sixel" in term:
         return "sixel"
-    return None
+    return _blocks_or_none(env)
 
 
-def inline(picture: Image.Image, way: Way, side: int = 320) -> str:
-    """The escape sequences that show `picture`, at most `side` pixels wide and high, at the cursor."""
+def _blocks_or_none(env: Mapping[str, str]) -> Way | None:
+    """Half blocks, if the terminal shows 256 colours or more and UTF-8, and colours are not unwanted."""
+    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    unicode = "UTF" in locale.upper() or bool(env.get("WT_SESSION"))
+    coloured = _has_all_colours(env) or "256color" in env.get("TERM", "")
+    return "blocks" if unicode and coloured and not env.get("NO_COLOR") else None
+
+
+def _has_all_colours(env: Mapping[str, str]) -> bool:
+    return env.get("COLORTERM", "") in ("truecolor", "24bit") or bool(env.get("WT_SESSION"))
+
+
+def inline(picture: Image.Image, way: Way, side: int = 320, *, all_colours: bool | None = None) -> str:
+    """The escape sequences that show `picture`, at most `side` pixels wide and high, at the cursor.
+
+    `all_colours`: whether half blocks may have any colour rather than one of 256; None: as the environment says.
+    """
     small = picture.convert("RGB")
+    if way == "blocks":
+        small.thumbnail((side // _PIXELS_PER_COLUMN,) * 2, Image.Resampling.LANCZOS)
+        return _half_blocks(small, _has_all_colours(os.environ) if all_colours is None else all_colours)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     if way == "sixel":
         return "".join(_sixel(small))
@@ -132,6 +153,33 @@ def inline(picture: Image.Image, way: Way, side: int = 320) -> str:
         head = "a=T,f=100,q=2," if index == 0 else ""
         parts.append(f"\x1b_G{head}m={int(index < len(chunks) - 1)};{chunk}\x1b\\")
     return "".join(parts)
+
+
+def _half_blocks(picture: Image.Image, all_colours: bool) -> str:
+    """Lines of upper half blocks: the foreground is a pixel, the background the one below it."""
+    rows = [
+        [picture.getpixel((x, y)) for x in range(picture.width)] for y in range(picture.height)
+    ]  # fmt: skip
+    lines = []
+    for at in range(0, len(rows), 2):
+        below = rows[at + 1] if at + 1 < len(rows) else [None] * picture.width
+        cells = (
+            f"\x1b[{_colour(38, over, all_colours)}{_colour(48, under, all_colours) if under else '49'}m▀"
+            for over, under in zip(rows[at], below, strict=True)
+        )
+        lines.append("".join(cells) + "\x1b[0m")
+    return "\n".join(lines)
+
+
+def _colour(ground: int, pixel: object, all_colours: bool) -> str:
+    """The parameters of SGR for a colour. Of 256 colours, 16 to 231 are a cube with six values a side."""
+    assert isinstance(pixel, tuple)
+    red, green, blue = pixel
+    separator = ";" if ground == 38 else ""
+    if all_colours:
+        return f"{ground};2;{red};{green};{blue}{separator}"
+    cube = [round(value * 5 / 255) for value in (red, green, blue)]
+    return f"{ground};5;{16 + 36 * cube[0] + 6 * cube[1] + cube[2]}{separator}"
 
 
 def _sixel(picture: Image.Image, colours: int = 128) -> Iterator[str]:
@@ -202,12 +250,12 @@ class LiveView:
                 count = f" {event.done}/{event.total}" if event.total else ""
                 self._wait(f"{_STEPS.get(event.step, event.step)}{count}")
             case RunStarted():
-                again = f" (resumed, {event.attempts} drawn so far)" if event.resumed else ""
+                again = f" (resumed, {_count(event.attempts, 'picture')} drawn so far)" if event.resumed else ""
                 self._say(f"[dim]run[/] {escape(str(event.folder))}{again}")
             case ChecklistMade():
                 self._say(f"[bold]checklist[/] [dim]{len(event.checks)}[/]")
                 for check in event.checks:
-                    self._say(f"  [dim]·[/] {escape(check.question)}")
+                    self._say(f"  [dim]·[/] {escape(unfence(check.question))}")
                 if event.unchecked:
                     self._say(f"[yellow]unchecked[/] {escape(', '.join(event.unchecked))}")
             case Planned():
@@ -215,7 +263,7 @@ class LiveView:
             case Pruned():
                 for number, branch in event.branches:
                     sure = "" if branch.confidence is None else f", confidence {branch.confidence:.2f}"
-                    self._say(f"  [dim]picture {number}: {branch.fate}{sure}[/]")
+                    self._say(f"  [dim]attempt {number}: {branch.fate}{sure}[/]")
             case RewriteMade():
                 self._rewrite(event)
             case ImageDrawn():
@@ -266,16 +314,21 @@ class LiveView:
             return
         self._picture(event.path)
         colour = "green" if acceptable(report, self._limits) else "yellow"
-        self._say(f"[bold {colour}]{score}[/] picture {event.number} [dim]{escape(str(event.path))}[/]")
+        self._say(f"[bold {colour}]{score}[/] attempt {event.number} [dim]{escape(str(event.path))}[/]")
         for line in verdict_lines(report, self._limits.pass_at):
             self._say(line)
 
     def _asked(self, event: NeedsAnswer) -> None:
+        self._wait(None)  # the question is not to be written over
         if event.attempt is None or event.path is None:
             return
+        report = event.attempt.report
+        score = "no score" if report.score is None else f"score {report.score:.2f}"
+        self._say(f"\n[bold]best so far[/]: attempt {event.number}, {score} [dim]{escape(str(event.path))}[/]")
         self._picture(event.path)
-        score = "no score" if event.attempt.score is None else f"score {event.attempt.score:.2f}"
-        self._say(f"\n[bold]best so far[/]: picture {event.number}, {score} [dim]{escape(str(event.path))}[/]")
+        for verdict in missed(report, self._limits.pass_at):
+            self._say(_verdict_line(verdict, self._limits.pass_at))
+        self._say(f"[dim]{escape(event.why)}[/]")
 
     def _picture(self, path: Path, side: int = 320) -> None:
         if self._way is None:
@@ -305,13 +358,17 @@ class LiveView:
             self._status.update(escape(text))
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def verdict_lines(report: Report, pass_at: float) -> list[str]:
     """One line of rich markup for each verdict."""
     return [_verdict_line(verdict, pass_at) for verdict in report.verdicts]
 
 
 def _verdict_line(verdict: Verdict, pass_at: float) -> str:
-    question = escape(verdict.check.question)
+    question = escape(unfence(verdict.check.question))
     if verdict.outcome is Outcome.FAILED:
         return f"  [yellow]![/] ---- {question} [yellow]not judged: {escape(verdict.reason or 'no answer')}[/]"
     if verdict.outcome is Outcome.NOT_APPLICABLE or verdict.probability is None:

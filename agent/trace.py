@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from agent.runfolder import RunFolder
 from agent.types import is_box
 from redraft.images import ImageStore
-from redraft.templates import load_page
+from redraft.templates import load_page, unfence
 
 _EMBED_SIDE = 768
 """Pictures are embedded no larger than this many pixels a side; the run folder keeps the originals."""
@@ -60,6 +60,7 @@ def render_trace(folder: Path, record: Mapping[str, Any]) -> str:
         models=record.get("models", {}),
         source=_source(folder, record),
         before=_before(record, pass_at),
+        for_people=unfence,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
+from redraft.templates import unfence
+
 
 @dataclass(frozen=True)
 class Check:
@@ -118,7 +120,7 @@ class Report:
         return [
             {
                 "key_point": verdict.check.key_point,
-                "question": verdict.check.question,
+                "question": unfence(verdict.check.question),
                 "outcome": verdict.outcome.value,
                 "p": verdict.probability,
                 "by": verdict.by,

@@ -32,7 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "postgres": ("psycopg", "psycopg_pool"),
     "vllm": ("vllm",),
     "ray": ("ray",),
-    "browser": ("playwright",),
+    "browser": ("playwright", "axe_playwright_python"),
     "frontier": ("pymoo",),
 }
 """Each extra's packages by the names they are imported under."""

@@ -134,6 +134,26 @@ def fence(text: str, label: str = "user_prompt") -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
+_FENCE = re.compile(r"<(user_prompt(?:_[0-9a-f]{8})?)>\n")
+
+
+def unfence(text: str) -> str:
+    """`text` for people: what stands between the tags of `fence` stands between quotation marks instead.
+
+    >>> unfence("Does it show this? " + fence("a cat"))
+    'Does it show this? “a cat”'
+    """
+    parts, at = [], 0
+    while (opening := _FENCE.search(text, at)) is not None:
+        closing = f"\n</{opening[1]}>"
+        end = text.find(closing, opening.end())
+        if end < 0:
+            break
+        parts += [text[at : opening.start()].strip(), f"“{text[opening.end() : end]}”"]
+        at = end + len(closing)
+    return " ".join(filter(None, [*parts, text[at:].strip()]))
+
+
 def load_page(package: str, name: str) -> Template:
     """The HTML template `<package>/templates/<name>`. Everything that it is filled with is escaped, and shows the marks
     that change the direction of text."""

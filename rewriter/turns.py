@@ -23,7 +23,9 @@ from redraft.profiles import RewriterConfig
 from redraft.templates import fence, fill, load_template, placeholders, style_folder
 from rewriter.plan import RULES
 
-TurnKind = Literal["draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "unclear"]
+TurnKind = Literal[
+    "draw", "edit", "ask", "undo", "redo", "again", "back", "compare", "accept", "save", "talk", "unclear"
+]
 NEW, CHANGE = "a new picture", "change this one"
 _TRIES = 2
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -49,6 +51,22 @@ _ASK = re.compile(
 _UNDO = re.compile(
     r"(?:please )?(?:undo|revert|take (?:that|it) back|never ?mind)(?: that| it| this)?[.!]*", re.IGNORECASE
 )
+_REDO = re.compile(r"(?:please )?redo(?: that| it| this)?[.!]*", re.IGNORECASE)
+_AGAIN = re.compile(
+    r"(?:please |now )?(?:(?:try|draw|do)(?: it| that| this)? )?(?:again|once more|one more time)[.!]*"
+    r"|another (?:try|version)[.!]*|re-?roll(?: it| that| this)?[.!]*",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(
+    r"(?:hi|hello|hey|hallo|good (?:morning|afternoon|evening|day))(?: there| redraft)?[,.! ]*(?:how are you[?! ]*)?"
+    r"|how are you(?: today)?[?! ]*",
+    re.IGNORECASE,
+)
+_BYE = re.compile(r"(?:good)?bye(?: bye)?[.! ]*|see you(?: later| soon)?[.! ]*|good night[.! ]*", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"(?:who|what) are you[?! ]*|what (?:can|do) you do(?: for me)?[?! ]*|help(?: me)?[?!. ]*|how does (?:this|it) work[?! ]*",
+    re.IGNORECASE,
+)
 _ACCEPT = re.compile(
     r"(?:(?>i (?:like|love|take) (?:it|this|that)|that'?s it|(?:it |this |that )?looks? (?:good|great|perfect|nice)"
     r"|(?:many )?thanks(?: a lot| so much)?|thank you(?: so much| very much)?|ok(?:ay)?|yes|good|great|perfect|nice|cool"
@@ -69,8 +87,8 @@ _ANSWERS: tuple[tuple[TurnKind, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True)
 class Turn:
-    """What is wanted. `text`: the request, instruction or question, or a path to save to. `numbers`: pictures that are
-    spoken of. `unclear` comes with a `question` to the user and `choices` for the answer."""
+    """What is wanted. `text`: the request, instruction or question, a path to save to, or of `talk` the answer. `numbers`:
+    pictures that are spoken of. `unclear` comes with a `question` to the user and `choices` for the answer."""
 
     kind: TurnKind
     text: str = ""
@@ -117,6 +135,27 @@ def is_thanks(text: str) -> bool:
     return _ACCEPT.fullmatch(words) is not None and _POINTING.fullmatch(words) is None
 
 
+def answer_small_talk(text: str) -> str | None:
+    """What is answered to a greeting, to thanks, or to a question about redraft itself; None for anything else.
+
+    >>> answer_small_talk("Thanks!")
+    'You are welcome.'
+    """
+    words = " ".join(text.split())
+    if is_thanks(words):
+        return "You are welcome." if "thank" in words.casefold() else "Say what you want to see, or what is to change."
+    if _GREETING.fullmatch(words):
+        return "Hello. Say what you want to see."
+    if _BYE.fullmatch(words):
+        return "Goodbye; everything is kept."
+    if _ABOUT.fullmatch(words):
+        return (
+            "I draw what you describe, judge the picture point by point against your words, and change it as you say. "
+            "/help lists the commands."
+        )
+    return None
+
+
 class TurnReader(Protocol):
     """Reads what the user wants. Never raises for a bad reply: fixed rules read it then, and the turn says so.
 
@@ -144,11 +183,18 @@ class RuleReader:
         request = " ".join(context.request.split())
         if context.question:
             return await self._answered(context)
+        answer = answer_small_talk(request)
+        if answer is not None and not (context.current and is_thanks(request)):
+            return Turn("talk", answer, reason="it asks for nothing")
+        if _UNDO.fullmatch(request):
+            return Turn("undo")
+        if _REDO.fullmatch(request):
+            return Turn("redo")
         if not context.current:
             return Turn("draw", context.request.strip(), reason="there is no picture yet")
         numbers = _numbers(request, context.pictures)
-        if _UNDO.fullmatch(request):
-            return Turn("undo")
+        if _AGAIN.fullmatch(request):
+            return Turn("again", reason="it asks for the same again")
         if match := _SAVE.fullmatch(request):
             return Turn("save", match["path"] or "")
         if is_thanks(request):
@@ -219,7 +265,9 @@ class ChatReader:
     def _turn(self, reply: _Reply, context: TurnContext) -> Turn:
         if reply.kind == "unclear" and (context.question or not context.may_ask or not reply.question.strip()):
             raise ValueError("the user cannot be asked, so something has to be chosen")
-        if not context.current and reply.kind not in ("draw", "unclear"):
+        if reply.kind == "talk" and not reply.text.strip():
+            raise ValueError("the answer to the user is missing")
+        if not context.current and reply.kind not in ("draw", "talk", "undo", "redo", "unclear"):
             raise ValueError("there is no picture yet")
         if any(not 1 <= number <= context.pictures for number in reply.numbers):
             raise ValueError(f"there are {context.pictures} pictures")

@@ -9,7 +9,7 @@ from typing import Literal
 from redraft.errors import InputError
 
 CommandName = Literal[
-    "draw", "edit", "ask", "undo", "back", "compare", "accept", "save", "branch", "seed", "questions", "open", "mask",
+    "draw", "edit", "ask", "undo", "redo", "back", "compare", "accept", "save", "branch", "seed", "questions", "open", "mask",
     "again", "list", "export", "help", "quit",
 ]  # fmt: skip
 
@@ -18,6 +18,7 @@ HELP: dict[CommandName, tuple[str, str]] = {
     "edit": ("INSTRUCTION", "change the current picture"),
     "ask": ("QUESTION", "ask about the current picture"),
     "undo": ("", "take the last change back"),
+    "redo": ("", "take back that it was taken back"),
     "back": ("N", "go back to picture N"),
     "compare": ("A B", "two pictures side by side"),
     "accept": ("[SCORE]", "take the current picture; with a score, accept pictures from there on"),
@@ -27,7 +28,7 @@ HELP: dict[CommandName, tuple[str, str]] = {
     "questions": ("on|off", "whether you are asked if something is unclear"),
     "open": ("FILE", "bring a picture of your own"),
     "mask": ("FILE|off", "the next changes only where this picture is white"),
-    "again": ("", "continue a drawing that failed"),
+    "again": ("[SEED]", "continue a drawing that failed; else draw the same again, with a new seed or this one"),
     "list": ("", "the pictures of this conversation, and the other conversations"),
     "export": ("[FILE]", "this conversation as one HTML page"),
     "help": ("", "this list"),

@@ -31,7 +31,7 @@ from agent.chat.journal import (
 )
 from agent.chat.turn import TurnWork, clarify_of, reply_of
 from agent.chat.values import Clarify, Enclosed, Picture, Replied, Tell, TurnEntry, TurnEvent
-from agent.models import Models
+from agent.models import ConversationModels
 from agent.trace import data_uri
 from redraft.errors import InputError
 from redraft.files import write_atomically
@@ -119,7 +119,7 @@ class Conversation:
         self,
         home: Path,
         name: str,
-        models: Models,
+        models: ConversationModels,
         *,
         limits: Limits,
         profile: Profile | None,
@@ -141,7 +141,7 @@ class Conversation:
         cls,
         home: Path,
         name: str,
-        models: Models,
+        models: ConversationModels,
         *,
         limits: Limits,
         profile: Profile | None = None,
@@ -154,7 +154,9 @@ class Conversation:
         return made
 
     @classmethod
-    def open(cls, home: Path, name: str, models: Models, *, limits: Limits, profile: Profile | None) -> Conversation:
+    def open(
+        cls, home: Path, name: str, models: ConversationModels, *, limits: Limits, profile: Profile | None
+    ) -> Conversation:
         """A conversation in files. Raises InputError if there is none of that name."""
         read_conversation(home, name)
         return cls(home, name, models, limits=limits, profile=profile)

@@ -135,6 +135,8 @@ class ConversationState:
     """Number of the picture that the user looks at, 0 if none."""
     trail: tuple[int, ...] = ()
     """Numbers of the pictures that were looked at before, for undo."""
+    undone: tuple[int, ...] = ()
+    """Numbers of the pictures that undo led away from, for redo; none after anything else was looked at."""
     accept_at: float | None = None
     seed: int | None = None
     mask: str | None = None
@@ -155,7 +157,7 @@ class ConversationState:
         return self.open is not None and self.open.asks
 
     def looking_at(self, number: int) -> ConversationState:
-        return replace(self, current=number, trail=(*self.trail, self.current))
+        return replace(self, current=number, trail=(*self.trail, self.current), undone=())
 
     def with_picture(self, picture: Picture) -> ConversationState:
         return replace(self, pictures=(*self.pictures, picture)).looking_at(picture.number)
@@ -177,6 +179,7 @@ class Changes:
     accepted: int | None = None
     look_at: int | None = None
     undo: bool = False
+    redo: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def apply(self, state: ConversationState) -> ConversationState:
@@ -189,7 +192,11 @@ class Changes:
         if self.look_at is not None:
             state = state.looking_at(self.look_at)
         if self.undo:
-            state = replace(state, current=state.trail[-1], trail=state.trail[:-1])
+            undone = (*state.undone, state.current)
+            state = replace(state, current=state.trail[-1], trail=state.trail[:-1], undone=undone)
+        if self.redo:
+            undone = state.undone[:-1]
+            state = replace(state.looking_at(state.undone[-1]), undone=undone)
         return state
 
 

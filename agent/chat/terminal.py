@@ -1,17 +1,24 @@
-"""`redraft chat`: a conversation in the terminal. Replies go to stdout, everything else to stderr."""
+"""`redraft chat`: a conversation in the terminal. Replies go to stdout, everything else to stderr.
+
+A person at a terminal edits lines, goes back through those of before, and completes commands and file names with Tab. Pipes
+are read line by line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 from PIL import Image
 
+from agent.chat.commands import HELP, usage
 from agent.chat.conversation import (
     Conversation,
     ConversationStatus,
@@ -21,7 +28,7 @@ from agent.chat.conversation import (
     read_profile,
 )
 from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
-from agent.models import open_models
+from agent.models import ConversationModels, open_models, open_rewriting_models
 from agent.runfolder import require_writable
 from agent.terminal import (
     LiveView,
@@ -37,8 +44,29 @@ from redraft.errors import BackendError, InputError, RedraftError, printable
 from redraft.profiles import Profile, load_profile
 from redraft.signals import handle_signals
 
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completion
+
 HOME = "conversations"
 """Folder of conversations, inside of the folder for runs."""
+HISTORY = ".history"
+"""What was typed before, beside the conversations."""
+_HINT = "Ctrl-D or /quit leaves; everything is kept"
+_FILES = ("open", "mask", "save", "export")
+"""Commands whose argument is a file."""
+_WORDS = {"questions": ("on", "off"), "seed": ("off",), "mask": ("off",)}
+
+
+class Dropped(Exception):  # noqa: N818
+    """Ctrl-C, while a line was typed."""
+
+
+class Lines(Protocol):
+    """Where the lines of a conversation come from."""
+
+    async def read(self, prompt: str) -> str | None:
+        """The next line, None at the end of the input. Raises Dropped if its user dropped it."""
+        ...
 
 
 def chat(
@@ -86,14 +114,17 @@ class TerminalChat:
         self._limits = profile.limits
         self._failed = 0
         """Exit code of the latest line that was refused or failed."""
+        self._pictures = 0
         with open_console(sys.stderr).status("opening the models"):
-            self._models = open_models(profile)
+            draws = "draw" in profile.abilities()
+            self._models: ConversationModels = open_models(profile) if draws else open_rewriting_models(profile)
 
     async def export(self, target: Path) -> Path:
         return await (await self._open(self._name, known=True)).export(target)
 
     def run(self) -> None:
         person = stdin_is_a_person()
+        lines = self._open_lines(person)
         with asyncio.Runner() as runner:
             try:
                 conversation = runner.run(self._open(self._name, self._known))
@@ -105,7 +136,16 @@ class TerminalChat:
                     conversation, waiting, _ = self._turn(runner, conversation, None)
                 elif waiting is not None:
                     self._question(waiting)
-                while (line := self._read(person, waiting)) is not None:
+                while True:
+                    try:
+                        line = runner.run(lines.read("? " if waiting is not None else "> "))
+                    except (Dropped, KeyboardInterrupt):
+                        if not person:
+                            raise
+                        sys.stderr.write(f"{_HINT}\n")
+                        continue
+                    if line is None:
+                        break
                     if not line.strip() and waiting is None:
                         continue
                     if not self._finish_pending(runner, conversation):
@@ -115,7 +155,7 @@ class TerminalChat:
                     if quits:
                         break
             except KeyboardInterrupt:
-                sys.stderr.write(f"\ninterrupted; continue with: redraft chat --conversation {self._name}\n")
+                sys.stderr.write(f"\ninterrupted; continue with: {printable(self._command())}\n")
                 sys.stderr.flush()
                 leave_soon()
                 self._models.close()
@@ -133,6 +173,19 @@ class TerminalChat:
             self._turn(runner, conversation, None)
             return runner.run(conversation.view()).pending is None
         return True
+
+    def _command(self) -> str:
+        """The command that continues this conversation from the same folder."""
+        runs = self._home.parent
+        place = [] if runs == Path(load_profile("mini").runs) else ["--out", str(runs)]
+        return shlex.join(["redraft", "chat", "--conversation", self._name, *place])
+
+    def _open_lines(self, person: bool) -> Lines:
+        """The line editor, if there is a person with a terminal that can do more than print."""
+        screen = next((file for file in (self._stdout, sys.stderr) if file.isatty()), None)
+        if not person or screen is None or os.environ.get("TERM", "") in ("", "dumb"):
+            return PlainLines(shows_prompt=person)
+        return EditedLines(self._home / HISTORY, screen, lambda: self._pictures)
 
     async def _open(self, name: str, known: bool) -> Conversation:
         if known:
@@ -155,6 +208,8 @@ class TerminalChat:
                 nonlocal interrupted
                 if interrupted:
                     task.cancel()
+                else:
+                    sys.stderr.write("\nstopping after the piece of work under way; Ctrl-C again leaves\n")
                 interrupted = True
                 conversation.cancel()
 
@@ -197,8 +252,9 @@ class TerminalChat:
         colour = "red" if event.entry.error else "default"
         self._say(f"[{colour}]{escape(event.entry.reply)}[/]")
         for picture, path in event.shown:
+            self._pictures = max(self._pictures, picture.number)
             self._picture(path)
-            if self._way is None:
+            if self._way in (None, "blocks"):  # neither is the picture itself
                 self._say(f"picture {picture.number} {escape(str(path))}")
         if event.file is not None and event.entry.kind == "compare":
             self._picture(event.file)
@@ -218,9 +274,13 @@ class TerminalChat:
 
     def _greet(self, view: ConversationStatus) -> None:
         profile = escape(self._profile.name)
+        self._pictures = len(view.pictures)
         if view.turn == 0:
             about = escape(self._profile.description)
-            self._say(f"conversation [bold]{escape(view.name)}[/] with {profile}: {about}\nSay what to draw, or /help.")
+            what = "draw" if "draw" in self._profile.abilities() else "put into a prompt"
+            self._say(
+                f"conversation [bold]{escape(view.name)}[/] with {profile}: {about}\nSay what to {what}, or /help."
+            )
         else:
             self._say(f"conversation [bold]{escape(view.name)}[/] with {profile}, {view.turn} turns so far")
             if view.current:
@@ -229,17 +289,84 @@ class TerminalChat:
                 self._picture(path)
                 self._say(f"you are looking at picture {now.number} {escape(str(path))}")
 
-    def _read(self, person: bool, waiting: Clarify | None) -> str | None:
-        """The next line, None at the end of the input."""
-        if person:
-            sys.stderr.write("? " if waiting is not None else "> ")
+    def _say(self, markup: str) -> None:
+        self._console.print(markup, soft_wrap=True, emoji=False)
+        self._stdout.flush()
+
+
+class PlainLines:
+    """Lines of stdin as they are."""
+
+    def __init__(self, *, shows_prompt: bool) -> None:
+        self._shows_prompt = shows_prompt
+
+    async def read(self, prompt: str) -> str | None:
+        if self._shows_prompt:
+            sys.stderr.write(prompt)
             sys.stderr.flush()
         line = sys.stdin.readline()
         return line.rstrip("\r\n") if line else None
 
-    def _say(self, markup: str) -> None:
-        self._console.print(markup, soft_wrap=True, emoji=False)
-        self._stdout.flush()
+
+class EditedLines:
+    """Lines that a person edits, with those of before and with Tab.
+
+    history:  the file of the lines of before.
+    screen:   the terminal.
+    pictures: how many pictures the conversation has now.
+    """
+
+    def __init__(self, history: Path, screen: TextIO, pictures: Callable[[], int]) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+        from prompt_toolkit.completion import Completer
+        from prompt_toolkit.history import FileHistory
+        from prompt_toolkit.output import create_output
+
+        class Commands(Completer):
+            def get_completions(self, document: Any, complete_event: Any) -> Iterable[Completion]:
+                del complete_event
+                return complete(document.text_before_cursor, pictures())
+
+        self._session: Any = PromptSession(
+            history=FileHistory(str(history)),
+            output=create_output(screen),
+            completer=Commands(),
+            complete_while_typing=False,
+            auto_suggest=AutoSuggestFromHistory(),
+            interrupt_exception=Dropped,
+        )
+
+    async def read(self, prompt: str) -> str | None:
+        try:
+            line: str = await self._session.prompt_async(prompt)
+        except EOFError:
+            return None
+        return line
+
+
+def complete(text: str, pictures: int) -> Iterable[Completion]:
+    """What a line that begins with `text` may go on with: commands, their words, numbers of pictures, file names."""
+    from prompt_toolkit.completion import CompleteEvent, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+
+    if not text.startswith("/"):
+        return
+    name, space, rest = text[1:].partition(" ")
+    if not space:
+        for command, (_, what) in HELP.items():
+            if command.startswith(name.lower()):
+                yield Completion(f"/{command}", -len(text), display=usage(command), display_meta=what)
+        return
+    last = rest.rpartition(" ")[2]
+    words = _WORDS.get(name, ())
+    if name in ("back", "compare"):
+        words = tuple(str(number) for number in range(1, pictures + 1))
+    for word in words:
+        if word.startswith(last):
+            yield Completion(word, -len(last))
+    if name in _FILES:
+        yield from PathCompleter(expanduser=True).get_completions(Document(rest), CompleteEvent())
 
 
 def _print_list(home: Path) -> None:

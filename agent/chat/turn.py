@@ -10,6 +10,7 @@ up after a kill. What draws is a run of its own (`agent.run`), in a folder that 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -31,16 +32,20 @@ from agent.chat.journal import (
     reading_record,
 )
 from agent.chat.values import Clarify, EntryKind, Picture, Replied, Tell, TurnBegan, TurnEntry
-from agent.models import Models
+from agent.events import StepProgress
+from agent.models import ConversationModels, RewritingModels
 from agent.run import Run, RunResult
 from agent.types import StopReason
-from redraft.errors import BackendError, InputError, RedraftError
+from redraft.errors import BackendError, ConfigError, InputError, RedraftError
 from redraft.images import ImageStore, open_image, open_mask, save_png
 from redraft.journal import Occupied
 from redraft.limits import Limits
 from redraft.profiles import Profile
+from rewriter.request import clean_request
 from rewriter.turns import Turn, TurnContext
+from rewriter.types import Rewrite
 
+_SEEDS = 2**31
 EARLIER = 6
 """How many earlier turns' requests the reader gets."""
 
@@ -75,7 +80,7 @@ class TurnWork:
     home: Path
     runs: Path
     store: ImageStore
-    models: Models
+    models: ConversationModels
     limits: Limits
     profile: Profile | None
     own_files: bool
@@ -193,6 +198,8 @@ class TurnWork:
         match reading.kind:
             case "unclear":
                 return TurnOutcome("unclear", reading.question or "I do not understand; /help lists what I know.")
+            case "talk":
+                return TurnOutcome("talk", reading.text)
             case "draw" | "edit" | "ask":
                 arguments = (reading.text,)
             case "save":
@@ -213,6 +220,8 @@ class TurnWork:
                 return await self._answer(arguments[0])
             case "undo":
                 return self._undo()
+            case "redo":
+                return self._redo()
             case "back":
                 return self._back(self._picture_number(arguments[0]))
             case "compare":
@@ -236,7 +245,7 @@ class TurnWork:
             case "mask":
                 return await asyncio.to_thread(self._mask, arguments[0])
             case "again":
-                return await self._again()
+                return await self._again(first)
             case "list":
                 return TurnOutcome("setting", self._list())
             case "export":
@@ -252,21 +261,43 @@ class TurnWork:
     # Turns that draw
 
     async def _draw(self, request: str) -> TurnOutcome:
+        if isinstance(self.models, RewritingModels):
+            return await self._rewrite(self.models, request)
         return await self._run("draw", self._run_folder(), request)
 
     async def _edit(self, instruction: str) -> TurnOutcome:
         source = await asyncio.to_thread(self.store.get, self._looked_at().image)
-        mask = None if self.state.mask is None else await asyncio.to_thread(self.store.get, self.state.mask)
-        if mask is not None and mask.size != source.size:
-            raise InputError("the mask is for a picture of another size; give another, or /mask off")
-        return await self._run("edit", self._run_folder(), instruction, source=source, mask=mask)
+        return await self._run("edit", self._run_folder(), instruction, source=source, mask=await self._mask_of(source))
 
-    async def _again(self) -> TurnOutcome:
-        """Takes up the latest run, which failed."""
+    async def _again(self, seed_text: str | None) -> TurnOutcome:
+        """Takes up the latest run, if it failed; otherwise makes the current picture once more, with another seed."""
         last = next((entry for entry in reversed(self.state.entries) if entry.run is not None), None)
-        if last is None or not last.error or last.run is None:
-            raise InputError("the latest drawing did not fail; there is nothing to continue")
-        return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
+        if last is not None and last.error and last.run is not None and seed_text is None:
+            return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
+        seed = secrets.randbelow(_SEEDS) if seed_text is None else _read_seed(seed_text)
+        if isinstance(self.models, RewritingModels):
+            if last_rewritten := next((e for e in reversed(self.state.entries) if e.kind == "rewrite"), None):
+                return await self._rewrite(self.models, last_rewritten.request.removeprefix("/draw "), seed)
+            raise InputError("nothing was rewritten yet; say what the picture should show")
+        picture = self._looked_at()
+        if picture.made == "given":
+            raise InputError(f"picture {picture.number} was not drawn here; say what to draw, or how to change it")
+        if picture.parent is None:
+            return await self._run("draw", self._run_folder(), picture.made_from, seed=seed)
+        source = await asyncio.to_thread(self.store.get, self.state.pictures[picture.parent - 1].image)
+        return await self._run(
+            "edit", self._run_folder(), picture.made_from, source=source, mask=await self._mask_of(source),
+            parent=picture.parent, seed=seed,
+        )  # fmt: skip
+
+    async def _mask_of(self, source: Image.Image) -> Image.Image | None:
+        """The mask that is set, for an edit of `source`. Raises InputError if it is of another size."""
+        if self.state.mask is None:
+            return None
+        mask = await asyncio.to_thread(self.store.get, self.state.mask)
+        if mask.size != source.size:
+            raise InputError("the mask is for a picture of another size; give another, or /mask off")
+        return mask
 
     def _unfinished_run(self) -> str | None:
         """The run of this turn, if it came so far that /again can continue it."""
@@ -284,8 +315,17 @@ class TurnWork:
         *,
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
+        parent: int | None = None,
+        seed: int | None = None,
     ) -> TurnOutcome:
-        """Works on the run in `folder` to its end. One that is there already is continued."""
+        """Works on the run in `folder` to its end. One that is there already is continued.
+
+        `parent`: number of the picture that is edited, None for the current one. `seed`: None for what came with the
+        turn, or else the conversation's.
+        """
+        if isinstance(self.models, RewritingModels):
+            self.models.profile.need_generator()  # raises: it has none
+            raise ConfigError("there is no model here that draws")
         if request is None or (folder / "run.json").is_file():
             run = Run.open(folder, self.models)
         else:
@@ -298,7 +338,7 @@ class TurnWork:
                 out=self.runs,
                 folder=folder,
                 profile=self.profile,
-                seed=self.state.seed if enclosed.seed is None else enclosed.seed,
+                seed=next((each for each in (enclosed.seed, seed, self.state.seed) if each is not None), None),
                 source=source,
                 mask=mask,
             )
@@ -318,7 +358,7 @@ class TurnWork:
             image=await asyncio.to_thread(_keep_best, result, self.store),
             made="drawn" if result.source is None else "edited",
             made_from=result.request,
-            parent=(self.state.current or None) if result.source is not None else None,
+            parent=(parent or self.state.current or None) if result.source is not None else None,
             score=best.score,
             accepted=result.stop is StopReason.ACCEPTED,
             unchecked=result.unchecked,
@@ -326,6 +366,27 @@ class TurnWork:
         )
         reply = _describe_result(result, picture)
         return TurnOutcome(kind, reply, Changes(picture=picture), (picture.number,), place)
+
+    async def _rewrite(self, models: RewritingModels, request: str, seed: int | None = None) -> TurnOutcome:
+        """The prompt that a profile without a generator makes of a request. With a `seed` it is another than the first."""
+        await self.tell(StepProgress("rewrite", 1))
+        request = clean_request(request)
+        outside = () if models.scope is None else await asyncio.to_thread(models.scope.words_outside, request)
+        if models.scope is not None and outside:
+            rewrite = Rewrite(request, findings=(models.scope.warn(outside),), fallback=True)
+        else:
+            async with models.calls:
+                rewrite = (await models.rewriter(request, n=1 if seed is None else 2, seed=seed or 0))[-1]
+        lines = [rewrite.prompt]
+        if rewrite.negative_prompt:
+            lines.append(f"without: {rewrite.negative_prompt}")
+        kept = "kept as you wrote it" if rewrite.fallback else "guard"
+        lines += [f"{kept}: {finding}" for finding in rewrite.findings]
+        if all(entry.kind != "rewrite" for entry in self.state.entries):
+            lines.append(
+                f"nothing is drawn: {models.profile.name} only rewrites; --profile mini, workstation or remote draws"
+            )
+        return TurnOutcome("rewrite", "\n".join(lines))
 
     # Turns that draw nothing
 
@@ -344,6 +405,12 @@ class TurnWork:
         if before == 0:
             return TurnOutcome("undo", "back at the beginning, before any picture", Changes(undo=True))
         return TurnOutcome("undo", f"back at picture {before}", Changes(undo=True), (before,))
+
+    def _redo(self) -> TurnOutcome:
+        if not self.state.undone:
+            raise InputError("nothing was undone; /again draws the same once more")
+        number = self.state.undone[-1]
+        return TurnOutcome("redo", f"back at picture {number}", Changes(redo=True), (number,))
 
     def _back(self, number: int) -> TurnOutcome:
         return TurnOutcome("back", f"back at picture {number}", Changes(look_at=number), (number,))
@@ -405,7 +472,7 @@ class TurnWork:
             return TurnOutcome("setting", "each drawing gets a new seed" if seed is None else f"the seed is {seed}")
         if text == "off":
             return _set("each drawing gets a new seed", seed=None)
-        seed = int(read_number(text, "the seed", 0, 2**31 - 1))
+        seed = _read_seed(text)
         return _set(f"the seed is {seed}", seed=seed)
 
     def _open(self, file: str) -> TurnOutcome:
@@ -468,9 +535,13 @@ def reply_of(state: ConversationState, store: ImageStore) -> Replied:
     return Replied(entry, shown, None if state.file is None else Path(state.file), state.branch)
 
 
+def _read_seed(text: str) -> int:
+    return int(read_number(text, "the seed", 0, _SEEDS - 1))
+
+
 def _kind_of(command: Command) -> EntryKind:
     match command.name:
-        case "draw" | "edit" | "ask" | "undo" | "back" | "compare" | "accept" | "save" | "branch" | "again":
+        case "draw" | "edit" | "ask" | "undo" | "redo" | "back" | "compare" | "accept" | "save" | "branch" | "again":
             return command.name
         case "open":
             return "given"
@@ -490,7 +561,9 @@ def _keep_best(result: RunResult, store: ImageStore) -> str:
 
 def _describe_result(result: RunResult, picture: Picture) -> str:
     score = "without a score" if picture.score is None else f"score {picture.score:.2f}"
-    return f"picture {picture.number}: {score}, {result.stop.value} ({result.why}); {len(result.attempts)} drawn"
+    count = len(result.attempts)
+    drawn = f"{count} picture{'' if count == 1 else 's'} drawn, seed {result.seed}"
+    return f"picture {picture.number}: {score}, {result.stop.value} ({result.why}); {drawn}"
 
 
 def _score_text(picture: Picture) -> str:

@@ -12,7 +12,7 @@ from redraft.limits import Limits
 from rewriter.turns import TurnKind
 
 Origin = Literal["drawn", "edited", "given"]
-EntryKind = TurnKind | Literal["setting", "branch", "given", "again", "mistake"]
+EntryKind = TurnKind | Literal["rewrite", "setting", "branch", "given", "mistake"]
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,13 @@ class Database:
 
         return await self._do(work)
 
+    async def replies(self, client: str, most: int) -> list[tuple[str, str, str]]:
+        """The latest replies in a client's conversations: (conversation, its title, the data of the event), from the latest
+        changed conversation on."""
+        sql = """SELECT s.id, s.title, e.data FROM redraft_events e JOIN redraft_conversations s ON s.id = e.conversation
+            WHERE s.client = ? AND e.name = 'replied' ORDER BY s.updated DESC, s.id, e.seq DESC LIMIT ?"""
+        return await self._do(lambda c: [tuple(row) for row in c.execute(sql, (client, most)).fetchall()])
+
     async def turn(self, id: str) -> TurnRow | None:
         """A turn under way; None once it has ended."""
         row = await self._do(lambda c: c.execute(f"{_TURN} WHERE id = ?", (id,)).fetchone())

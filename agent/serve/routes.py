@@ -22,6 +22,7 @@ from agent.serve.wire import (
     ConversationInfo,
     ConversationList,
     ConversationView,
+    Gallery,
     Login,
     Me,
     NewBranch,
@@ -159,6 +160,10 @@ def router(service: Service, door: Doorkeeper) -> APIRouter:
         page = await service.export(who, id)
         headers = {"Content-Security-Policy": _STORY}
         return FileResponse(page, media_type="text/html", filename=f"{id}.html", headers=headers)
+
+    @api.get("/pictures", responses=errors(422))
+    async def pictures(who: Client, q: Annotated[str, Query(max_length=200)] = "") -> Gallery:
+        return Gallery(pictures=await service.gallery(who, q))
 
     @api.post("/images", status_code=201, responses=errors(400, 415, 422), openapi_extra=_UPLOAD)
     async def upload(request: Request, who: Client, mask: bool = False) -> Uploaded:

@@ -4,6 +4,7 @@ records of runs are parts of it (`agent.serve.runs`, `agent.serve.runs`)."""
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
@@ -29,6 +30,7 @@ from agent.serve.turns import TurnWorker
 from agent.serve.wire import (
     ConversationInfo,
     ConversationView,
+    GalleryPicture,
     LimitChanges,
     NewTurn,
     ProfileInfo,
@@ -48,6 +50,9 @@ from rewriter.request import clean_request
 from rewriter.types import Rewrite
 
 _TITLE = 60
+_GALLERY = 200
+"""Pictures that the gallery shows at once; a search finds the others."""
+_REPLIES = 5000
 _POLL_S = 0.5
 
 
@@ -386,6 +391,12 @@ class Service:
             return store.path(digest)
         raise NotFound("there is no such picture")
 
+    async def gallery(self, client: str, query: str = "") -> list[GalleryPicture]:
+        """The pictures that were drawn in all conversations, from the latest conversation on. `query`: words that all stand in
+        what the picture was made from, or in the title."""
+        rows = await self.database.replies(client, _REPLIES)
+        return await asyncio.to_thread(_find_pictures, rows, query.casefold().split())
+
     # Single questions to models
 
     async def judge(self, client: str, image: Image.Image, request: str, profile: str | None = None) -> Report:
@@ -425,6 +436,23 @@ def _info(row: ConversationRow) -> ConversationInfo:
         id=row.id, title=row.title or "New conversation", profile=row.profile, created=row.created, updated=row.updated,
         parent=row.parent, turns=row.turns, working=bool(row.working), thumb=row.thumb,
     )  # fmt: skip
+
+
+def _find_pictures(replies: Iterable[tuple[str, str, str]], words: list[str]) -> list[GalleryPicture]:
+    found: list[GalleryPicture] = []
+    for conversation, title, text in replies:
+        data = json.loads(text)
+        if data["entry"]["kind"] not in ("draw", "edit"):
+            continue
+        for picture in data["pictures"]:
+            here = f"{title} {picture['made_from']}".casefold()
+            if all(word in here for word in words):
+                found.append(
+                    GalleryPicture(conversation=conversation, title=title, turn=data["entry"]["turn"], **picture)
+                )
+        if len(found) >= _GALLERY:
+            break
+    return found[:_GALLERY]
 
 
 def _title(text: str) -> str:

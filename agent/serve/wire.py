@@ -107,6 +107,18 @@ class PictureInfo(BaseModel):
     run: str | None
 
 
+class GalleryPicture(PictureInfo):
+    """A picture, and where it was made."""
+
+    conversation: str
+    title: str
+    turn: int
+
+
+class Gallery(BaseModel):
+    pictures: list[GalleryPicture]
+
+
 class TurnInfo(BaseModel):
     turn: int
     request: str

@@ -12,15 +12,17 @@ from PIL import Image
 from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
 from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
 from agent.events import Judged, RunFinished, StepProgress
-from agent.models import Models
+from agent.models import CallLimit, Models, RewritingModels
 from agent.testing import fake_models, paint
 from editors.backend import ImageTask
 from editors.testing import FakeBackend
 from redraft.errors import BackendError, InputError
 from redraft.images import read_provenance
 from redraft.limits import Limits
+from redraft.profiles import load_profile
 from rewriter.plan import Plan, Step
 from rewriter.testing import FakePlanner, FakeRewriter
+from rewriter.turns import RuleReader
 
 GOOD = (0.97, 0.98, 0.99)
 
@@ -317,3 +319,59 @@ async def test_a_name_is_taken_once(tmp_path: Path) -> None:
     await created(tmp_path)
     with pytest.raises(InputError, match="already"):
         await created(tmp_path)
+
+
+async def test_what_was_taken_back_is_brought_back_until_something_else_is_looked_at(tmp_path: Path) -> None:
+    chat = await created(tmp_path)
+    await say(chat, "a star")
+    await say(chat, "make the star blue")
+    nothing = await reply(chat, "redo")
+    assert nothing.entry.error
+    assert "nothing was undone" in nothing.entry.reply
+    await say(chat, "undo")
+    assert (await reply(chat, "/undo")).entry.current == 0
+    assert (await reply(chat, "/redo")).entry.current == 1
+    again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
+    assert (await reply(again, "redo")).entry.current == 2
+    assert (await reply(again, "/undo")).entry.current == 1
+    await say(again, "/back 2")
+    assert (await reply(again, "/redo")).entry.error
+
+
+async def test_the_same_is_drawn_again_with_another_seed(tmp_path: Path) -> None:
+    chat = await created(tmp_path)
+    assert (await reply(chat, "/again")).entry.error, "there is no picture yet"
+    await say(chat, "/seed 12")
+    await say(chat, "a star")
+    drawn = await reply(chat, "again")
+    [(picture, _)] = drawn.shown
+    assert (picture.made, picture.made_from, picture.parent) == ("drawn", "a star", None)
+    assert "seed 12" not in drawn.entry.reply
+    await say(chat, "make the star blue")
+    edited = await reply(chat, "/again 7")
+    [(picture, _)] = edited.shown
+    assert (picture.made, picture.made_from, picture.parent) == ("edited", "make the star blue", 2)
+    assert "seed 7" in edited.entry.reply
+
+
+@pytest.mark.parametrize("said", ["thanks", "Thank you!", "hello", "who are you?", "bye", "help"])
+async def test_small_talk_draws_nothing(tmp_path: Path, said: str) -> None:
+    chat = await created(tmp_path)
+    talked = await reply(chat, said)
+    assert (talked.entry.kind, talked.entry.error, talked.entry.pictures) == ("talk", False, ())
+
+
+async def test_a_profile_that_only_rewrites_gives_prompts_and_says_what_would_draw(tmp_path: Path) -> None:
+    fake = FakeRewriter(lambda call: [f"{call.request}, finely", "another one"][: call.n])
+    profile = load_profile("small")
+    only = RewritingModels(profile=profile, rewriter=fake, turn_reader=RuleReader(), calls=CallLimit())
+    chat = await Conversation.create(tmp_path, "one", only, limits=Limits(), profile=profile)
+    first = await reply(chat, "a star")
+    assert first.entry.kind == "rewrite"
+    assert first.entry.reply.splitlines()[0] == "a star, finely"
+    assert "nothing is drawn: small only rewrites" in first.entry.reply
+    assert (await reply(chat, "make it blue")).entry.reply == "make it blue, finely"
+    assert (await reply(chat, "/again")).entry.reply == "another one"
+    assert "there is no picture yet" in (await reply(chat, "/edit make it blue")).entry.reply
+    view = await Conversation.open(tmp_path, "one", only, limits=Limits(), profile=profile).view()
+    assert [entry.error for entry in view.entries] == [False, False, False, True]

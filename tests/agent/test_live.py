@@ -8,11 +8,12 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from agent.events import ChecklistMade, Decided, Judged, RewriteMade, StepProgress, Warned
+from agent.events import ChecklistMade, Decided, Judged, NeedsAnswer, RewriteMade, StepProgress, Warned
 from agent.terminal import LiveView
 from agent.types import Attempt, Decision, StopReason
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.limits import Limits
+from redraft.templates import fence
 from rewriter.types import Rewrite
 
 EVIL = "[red]red[/red] [link=file:///etc]x[/link] :smile: \x1b]0;title\x07 \x1b[2J [/] \x9b31m"
@@ -47,7 +48,7 @@ def test_verdicts(tmp_path: Path) -> None:
     with LiveView(Limits(), Console(file=out), env={}) as view:
         view.show(judged(tmp_path / "x.png"))
     lines = [line.strip() for line in out.getvalue().splitlines()]
-    assert lines[0] == f"0.53 picture 2 {tmp_path / 'x.png'}"
+    assert lines[0] == f"0.53 attempt 2 {tmp_path / 'x.png'}"
     assert lines[1].startswith("✓ 0.93 Three?")
     assert lines[2].startswith("✗ 0.12 Red?")
     assert lines[3] == "! ---- Round? not judged: timed out"
@@ -71,3 +72,22 @@ def test_no_spinner_where_there_is_no_terminal() -> None:
     with LiveView(Limits(), Console(file=out), env={"TERM": "xterm-kitty"}) as view:
         view.show(StepProgress("render", 1, 3, 30))
     assert out.getvalue() == ""
+
+
+def test_what_the_judge_reads_between_tags_people_read_between_quotation_marks() -> None:
+    out = io.StringIO()
+    question = f"Does the picture show this? {fence('a [b]cat[/b]')}"
+    with LiveView(Limits(), Console(file=out, width=200), env={}) as view:
+        view.show(ChecklistMade((Check("counting", question),)))
+    assert "Does the picture show this? “a [b]cat[/b]”" in out.getvalue()
+
+
+def test_a_run_that_asks_says_what_is_missed(tmp_path: Path) -> None:
+    out = io.StringIO()
+    seen = judged(tmp_path / "x.png")
+    with LiveView(Limits(), Console(file=out, width=200), env={}) as view:
+        view.show(NeedsAnswer(1, 2, seen.attempt, seen.path, "not good enough", ("accept", "again", "stop")))
+    shown = out.getvalue()
+    assert "best so far: attempt 2, score 0.53" in shown
+    assert "Red?" in shown
+    assert "Three?" not in shown

@@ -22,6 +22,11 @@ from agent.terminal import Way, inline, way_of
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, "iterm2"),
         ({"TERM": "foot"}, "sixel"),
         ({"TERM": "xterm-256color"}, None),
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}, "blocks"),
+        ({"TERM": "xterm", "COLORTERM": "truecolor", "LC_ALL": "C.utf8"}, "blocks"),
+        ({"TERM": "screen-256color", "TMUX": "/tmp/tmux", "LANG": "en_US.UTF-8"}, "blocks"),
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8", "NO_COLOR": "1"}, None),
+        ({"TERM": "xterm-256color", "LANG": "en_US.UTF-8", "LC_ALL": "C"}, None),
         ({"TERM": "dumb"}, None),
         ({}, None),
         ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, None),
@@ -65,6 +70,17 @@ def test_iterm2_says_its_size_and_holds_the_png() -> None:
 
 def test_sixel_draws_every_pixel_once_in_its_colour() -> None:
     assert unsixel(inline(picture(), "sixel")) == [picture().getpixel((x, y)) for y in range(20) for x in range(40)]
+
+
+def test_half_blocks_show_two_pixels_each() -> None:
+    image = Image.new("RGB", (16, 24), "white")
+    image.paste((255, 0, 0), (0, 8, 16, 16))
+    lines = inline(image, "blocks", side=24, all_colours=True).split("\n")
+    assert lines == [
+        "\x1b[38;2;255;255;255;48;2;255;0;0m▀" * 2 + "\x1b[0m",
+        "\x1b[38;2;255;255;255;49m▀" * 2 + "\x1b[0m",
+    ]
+    assert inline(image, "blocks", side=24, all_colours=False).startswith("\x1b[38;5;231;48;5;196m▀")
 
 
 def test_large_pictures_are_made_small() -> None:

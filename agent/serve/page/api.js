@@ -39,6 +39,7 @@ export const api = {
   remove: (id) => ask("DELETE", at(id)),
   branch: (id) => ask("POST", at(id, "/branch"), {}),
   say: (id, body) => ask("POST", at(id, "/turns"), body),
+  pictures: async (query) => (await ask("GET", `pictures?q=${encodeURIComponent(query)}`)).pictures,
   cancel: (id) => ask("POST", at(id, "/cancel")),
   run: (id) => ask("GET", `runs/${encodeURIComponent(id)}`),
   upload: (blob, mask = false) => ask("POST", `images${mask ? "?mask=true" : ""}`, blob, blob.type || "application/octet-stream"),

@@ -1,12 +1,14 @@
 // The message field: words, what is attached to them, the budget, and which buttons can be pressed now.
 
 import { api } from "./api.js";
-import { $, h } from "./dom.js";
+import { $, h, shown } from "./dom.js";
 import { paintMask } from "./mask.js";
 import { failed, live, tried } from "./notices.js";
-import { busy, looked, page, waiting } from "./state.js";
+import { busy, looked, page, queue, waiting } from "./state.js";
 
-const EXAMPLES = ["two little red stars over a big blue circle, on mint paper", "a large yellow moon to the right of a green heart, no stars please",
+const OF_ANY = ["a lighthouse on a rock at dusk, painted in watercolour", "a bakery's sign that says FRESH BREAD, photographed in the morning",
+  "three cats and two dogs on a red sofa"];
+const OF_MINI = ["two little red stars over a big blue circle, on mint paper", "a large yellow moon to the right of a green heart, no stars please",
   "three small pink circles under a purple square"];
 
 export function restFocus() {
@@ -17,7 +19,8 @@ export function restFocus() {
 export function controls() {
   const now = busy();
   $("cancel").hidden = !now;
-  $("send").hidden = now;
+  $("send").textContent = now ? "Queue" : "Send";
+  $("rename").disabled = !page.id;
   $("branch").hidden = $("export").hidden = !page.id || now;
   $("undo").disabled = now || page.current === 0;
   $("paint").disabled = !looked();
@@ -33,6 +36,59 @@ export function attached() {
     page.mask && one(page.mask, "your mask", () => ((page.mask = null), attached()))].filter(Boolean));
   box.hidden = !box.childElementCount;
   controls();
+}
+
+// What waits for the turn under way. `send`: sends the first of them now.
+export function showQueue(send) {
+  const held = !busy() && queue().length > 0;
+  const had = $("queue").contains(document.activeElement);
+  $("queue").replaceChildren(...queue().map((one, i) => h("li", {}, h("span", { class: "dim" }, i === 0 && held ? "Held" : "Next"),
+    h("span", { class: "name" }, one.request),
+    i === 0 && held ? h("button", { type: "button", class: "quiet", onclick: send }, "Send now") : null,
+    h("button", { type: "button", class: "icon", "aria-label": `Remove from the queue: ${one.request}`, onclick: () => {
+      queue().splice(i, 1);
+      showQueue(send);
+      $("words").focus();
+    } }, "✕"))));
+  $("queue").hidden = queue().length === 0;
+  if (had && !$("queue").contains(document.activeElement)) $("words").focus();
+}
+
+export const seed = () => ($("seed").value.trim() === "" || !$("seed").checkValidity() ? null : Number($("seed").value));
+
+export function showOptions(open) {
+  $("budget").hidden = !open;
+  $("options").setAttribute("aria-expanded", String(open));
+}
+
+// The same words and seed once more in the message field, to be changed before they are sent.
+export function reuse(request, value) {
+  $("words").value = request;
+  $("seed").value = value;
+  showOptions(true);
+  grow();
+  $("words").focus();
+}
+
+// What a new conversation is drawn with.
+export const chosenProfile = () => page.me.profiles.find((one) => one.name === $("profile").value) ?? page.me.profiles[0];
+
+export function showProfiles() {
+  const before = $("profile").value;
+  $("profile").replaceChildren(...page.me.profiles.map((one) => h("option", { value: one.name }, one.name)));
+  if (page.me.profiles.some((one) => one.name === before)) $("profile").value = before;
+  $("profiles").hidden = page.me.profiles.length < 2;
+  showScope();
+}
+
+function showScope() {
+  const profile = chosenProfile();
+  if (!profile) return ($("scope").textContent = "This server only rewrites: its profiles have no generator, so nothing can be drawn here.");
+  const edits = profile.can_edit ? "" : "It draws, and changes no pictures.";
+  $("scope").textContent = shown([`${profile.name}:`, profile.description, edits].filter((text) => text).join(" "));
+  $("scope").hidden = !profile.description && !edits;
+  $("examples").replaceChildren(...(profile.name === "mini" ? OF_MINI : OF_ANY).map((text) =>
+    h("button", { type: "button", onclick: () => (($("words").value = text), grow(), $("words").focus()) }, text)));
 }
 
 export function limits() {
@@ -73,12 +129,16 @@ export function grow() {
 
 function send(say) {
   const text = $("words").value.trim();
+  if (!$("seed").checkValidity()) {
+    showOptions(true);
+    return $("seed").reportValidity();
+  }
   if (text) return say(text);
   if (page.image) failed(new Error("Say what to do with the picture."));
 }
 
-// `say`, `cancel`: what the conversation does with a message, and with a turn under way.
-export function listenToComposer({ say, cancel }) {
+// `say`, `order`, `cancel`: what the conversation does with a message, with what a button says, and with a turn under way.
+export function listenToComposer({ say, order, cancel }) {
   $("composer").addEventListener("submit", (event) => {
     event.preventDefault();
     send(say);
@@ -132,11 +192,12 @@ export function listenToComposer({ say, cancel }) {
     attached();
     $("words").focus();
   }));
-  $("undo").addEventListener("click", () => say("/undo"));
+  $("undo").addEventListener("click", () => order("/undo"));
   $("cancel").addEventListener("click", cancel);
-  $("options").addEventListener("click", () => {
-    $("budget").hidden = !$("budget").hidden;
-    $("options").setAttribute("aria-expanded", String(!$("budget").hidden));
+  $("options").addEventListener("click", () => showOptions($("budget").hidden));
+  $("profile").addEventListener("change", () => {
+    showScope();
+    budget(chosenProfile().limits);
   });
   for (const id of ["accept", "rounds", "images"]) {
     $(id).addEventListener("input", () => {
@@ -145,5 +206,4 @@ export function listenToComposer({ say, cancel }) {
     });
   }
   $("may-ask").addEventListener("change", tried(() => page.id && api.change(page.id, { may_ask: $("may-ask").checked })));
-  for (const text of EXAMPLES) $("examples").append(h("button", { type: "button", onclick: () => (($("words").value = text), grow(), $("words").focus()) }, text));
 }

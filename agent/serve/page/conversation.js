@@ -1,11 +1,11 @@
 // The conversation that is open: its turns as their events come in, and sending requests.
 
 import { api, follow } from "./api.js";
-import { attached, budget, controls, grow, limits, restFocus } from "./composer.js";
+import { attached, budget, chosenProfile, controls, grow, limits, restFocus, reuse, seed, showProfiles, showQueue } from "./composer.js";
 import { $ } from "./dom.js";
 import { failed, live, tried } from "./notices.js";
 import { showConversations, side } from "./sidebar.js";
-import { busy, list, page } from "./state.js";
+import { busy, list, page, queue, waiting } from "./state.js";
 import { fromView, newTurn } from "./fold.js";
 import { TurnPart, doing } from "./turn.js";
 
@@ -22,6 +22,7 @@ function draw() {
     parts.forEach((part, i) => part.draw({ ...facts, last: i === parts.length - 1 }));
     $("welcome").hidden = parts.length > 0;
     controls();
+    showQueue(sendNext);
     keepUp();
   }, 20);
 }
@@ -53,7 +54,7 @@ function part(number) {
 }
 
 function add(turn) {
-  const made = new TurnPart(turn, { say, failed });
+  const made = new TurnPart(turn, { say: order, failed, reuse });
   page.turns.set(turn.number, made);
   page.turns = new Map([...page.turns].sort(([a], [b]) => a - b));
   $("turns").append(...list().map((one) => one.element));
@@ -63,7 +64,8 @@ export const open = tried(async (id) => {
   clear();
   side(false);
   if (!id) {
-    budget(page.me.profiles[0].limits);
+    showProfiles();
+    if (chosenProfile()) budget(chosenProfile().limits);
     $("may-ask").checked = true;
     draw();
     await showConversations();
@@ -131,6 +133,8 @@ function announce(name, data, turn) {
     if (data.branch) location.hash = data.branch;
   }
   if (["turn_queued", "replied", "clarify", "failed"].includes(name)) showConversations();
+  // After a failure, or if something is asked, what waits is held: it was thought of before.
+  if (name === "replied" && !data.entry.error && !data.branch) setTimeout(sendNext);
 }
 
 function link(state) {
@@ -140,30 +144,62 @@ function link(state) {
 
 // Requests
 
+// What is in the message field. While a turn is under way it waits in line.
 export const say = tried(async (request) => {
+  const one = { request, image: page.image, mask: page.mask, seed: seed(), limits: limits(), typed: true };
+  if (page.sending) return;
+  if (busy()) {
+    page.queues.set(page.id, [...queue(), one]);
+    live("Your message waits for the turn under way");
+    emptied();
+    return draw();
+  }
+  await send(one);
+});
+
+// What a button says.
+export const order = tried((request) => send({ request, image: page.image, mask: page.mask, seed: null, limits: limits() }));
+
+const sendNext = tried(async () => {
+  if (busy() || page.sending || queue().length === 0) return;
+  if (waiting()) return failed(new Error("Answer the question first."));
+  const [one, ...others] = queue();
+  page.queues.set(page.id, others);
+  await send({ ...one, typed: false });
+});
+
+function emptied() {
+  page.image = page.mask = null;
+  attached();
+  $("words").value = $("seed").value = "";
+  grow();
+}
+
+async function send(one) {
   if (page.sending || busy()) return;
   page.sending = following = true;
   failed("");
   try {
     if (!page.id) {
-      const made = await api.create({ may_ask: $("may-ask").checked });
+      const made = await api.create({ may_ask: $("may-ask").checked, profile: chosenProfile()?.name });
       history.replaceState(null, "", `#${made.id}`);
-      const kept = { image: page.image, mask: page.mask, changed: new Set(page.changed), limits: limits() };
       await open(made.id);
-      await post(request, kept.image, kept.mask, kept.limits);
-    } else await post(request, page.image, page.mask, limits());
-    page.image = page.mask = null;
-    attached();
-    $("words").value = "";
-    grow();
+    }
+    await post(one);
+    if (one.typed) emptied();
+    else if (one.image === page.image) {
+      page.image = page.mask = null;
+      attached();
+    }
     restFocus();
   } finally {
     page.sending = false;
   }
-});
+}
 
-async function post(request, image, mask, chosen) {
-  const accepted = await api.say(page.id, { request, ...(image && { image }), ...(mask && { mask }), limits: chosen });
+async function post({ request, image, mask, seed, limits }) {
+  const body = { request, limits, ...(image && { image }), ...(mask && { mask }), ...(seed !== null && { seed }) };
+  const accepted = await api.say(page.id, body);
   const turn = part(accepted.turn).turn;
   if (!turn.entry && !turn.failed && !turn.waiting) Object.assign(turn, { working: true, request: turn.request || request });
   draw();

@@ -1,6 +1,6 @@
 // What is known of a conversation, folded from its events; and of a run that was made elsewhere, from its record.
 
-const newRun = () => ({ id: null, request: "", source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
+const newRun = () => ({ id: null, request: "", seed: null, source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
   warnings: [], best: null, stop: null, why: "", error: null });
 
 export const newTurn = (number) => ({ number, request: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
@@ -10,6 +10,10 @@ export function round(run, number) {
   if (!run.rounds.has(number)) run.rounds.set(number, { rewrites: [], planned: null, decided: null, pruned: [] });
   return run.rounds.get(number);
 }
+
+// The rewrite that an attempt was drawn from; null for an edit.
+export const rewriteOf = (run, attempt) =>
+  run.rounds.get(attempt.round)?.rewrites.find((one) => one.prompt === attempt.prompt) ?? null;
 
 // Changes a turn by one event.
 export function fold(turn, name, data) {
@@ -32,7 +36,7 @@ export function fold(turn, name, data) {
       turn.by = data.by;
       break;
     case "run_started":
-      turn.run = { ...newRun(), id: data.run, request: data.request, source: data.source, acceptAt: data.limits.accept_at };
+      turn.run = { ...newRun(), id: data.run, request: data.request, seed: data.seed, source: data.source, acceptAt: data.limits.accept_at };
       break;
     case "progress":
       turn.progress = data;
@@ -105,7 +109,7 @@ export function fromView(view) {
 
 // A run from its run.json, as its events would have made it.
 export function fromRecord(id, record) {
-  const run = { ...newRun(), id, request: record.request, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [],
+  const run = { ...newRun(), id, request: record.request, seed: record.seed, source: record.source ?? null, acceptAt: record.limits.accept_at, checks: record.checklist ?? [],
     warnings: record.warnings ?? [] };
   for (const one of record.rounds) {
     const kept = round(run, one.round);

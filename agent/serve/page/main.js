@@ -2,10 +2,12 @@
 
 import { api } from "./api.js";
 import { listenToComposer } from "./composer.js";
-import { cancel, listenToConversation, open, say } from "./conversation.js";
+import { cancel, listenToConversation, open, order, say } from "./conversation.js";
+import { listenToGallery } from "./gallery.js";
 import { $ } from "./dom.js";
 import { listenToLogin, login } from "./login.js";
 import { failed, tried } from "./notices.js";
+import { listenToFull } from "./pictures.js";
 import { listenToSidebar, side } from "./sidebar.js";
 import { page } from "./state.js";
 
@@ -19,9 +21,10 @@ function listen() {
       } else cancel();
     }
     const other = event.target !== $("words") && event.target.matches?.("input, textarea");
-    if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z" && !other && !$("words").value && page.current) {
+    const undoes = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !other && !$("words").value;
+    if (undoes && page.id && (page.current || event.shiftKey)) {
       event.preventDefault();
-      say("/undo");
+      order(event.shiftKey ? "/redo" : "/undo");
     }
   });
   $("new").addEventListener("click", () => {
@@ -61,9 +64,11 @@ listenToLogin(start);
 theme();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme());
 listen();
-listenToComposer({ say, cancel });
+listenToComposer({ say, order, cancel });
 listenToConversation();
 listenToSidebar();
+listenToGallery();
+listenToFull();
 start().catch((error) => {
   $("app").hidden = false;
   failed(error);

@@ -35,6 +35,19 @@ const remove = tried(async (row) => {
   await showConversations();
 });
 
+const rename = tried(async () => {
+  const id = page.id;
+  $("name").value = $("title").textContent;
+  $("naming").returnValue = "";
+  $("naming").showModal();
+  $("name").select();
+  await new Promise((done) => $("naming").addEventListener("close", done, { once: true }));
+  const title = $("name").value.trim();
+  if ($("naming").returnValue !== "named" || !title) return;
+  await api.change(id, { title });
+  await showConversations();
+});
+
 export function side(open) {
   $("side").classList.toggle("open", open);
   $("side-open").setAttribute("aria-expanded", String(open));
@@ -42,6 +55,8 @@ export function side(open) {
 }
 
 export function listenToSidebar() {
+  $("rename").addEventListener("click", rename);
+  $("naming-cancel").addEventListener("click", () => $("naming").close());
   $("side-open").addEventListener("click", () => side(true));
   $("main").addEventListener("pointerdown", () => side(false));
   $("side-close").addEventListener("click", () => {

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { h, s, score } from "./dom.js";
 import { picture, pointer } from "./pictures.js";
-import { frames } from "./fold.js";
+import { frames, rewriteOf } from "./fold.js";
 
 const words = (text) => text.replaceAll("_", " ");
 // Questions about the whole quote the user between tags that are meant for the judge.
@@ -82,7 +82,7 @@ function lineage(run, one) {
 
 function frame(run, one) {
   const round = run.rounds.get(one.round);
-  const rewrite = round?.rewrites.find((each) => each.prompt === one.prompt) ?? null;
+  const rewrite = rewriteOf(run, one);
   const plan = round?.planned ?? null;
   const decided = round?.decided ?? null;
   const fate = round?.pruned.find((each) => each.number === one.number);
@@ -93,7 +93,7 @@ function frame(run, one) {
   return h("div", { class: "frame", role: "group", "aria-label": name },
     picture(one.image, `${name}: ${one.prompt}`, [...marks(one.verdicts), ...(place ? [place] : [])]),
     h("div", { class: "about" },
-      h("p", { class: "facts" }, h("strong", {}, name), ` · round ${one.round} · `,
+      h("p", { class: "facts" }, h("strong", {}, name), ` · round ${one.round}${one.seed === undefined ? "" : ` · seed ${one.seed}`} · `,
         one.number === null ? (run.stop ? "not judged" : "being judged") : one.unchanged ? "came back unchanged" : score(one.score),
         one.draft ? h("span", { class: "mark draft" }, "draft") : null, lineage(run, one),
         one.number !== null && one.number === run.best ? h("span", { class: "mark" }, "best") : null),
@@ -101,6 +101,10 @@ function frame(run, one) {
       step ? areas(step) : null,
       rewrite?.thought ? h("p", { class: "thought" }, h("span", { class: "label" }, "Thought"), rewrite.thought) : null,
       h("p", { class: "prompt" }, h("span", { class: "label" }, one.kind !== "generate" ? "Instruction" : own ? "Prompt, in your own words" : "Prompt"), one.prompt),
+      rewrite?.negative_prompt ? h("p", { class: "prompt" }, h("span", { class: "label" }, "Negative prompt"), rewrite.negative_prompt) : null,
+      rewrite?.fallback ? h("p", { class: "warning" }, "The rewrite was given up: this is drawn from your own words.") : null,
+      rewrite?.findings?.length ? h("div", {}, h("p", { class: "label" }, "Guard"),
+        h("ul", { class: "findings", "aria-label": "What the guard found" }, rewrite.findings.map((text) => h("li", {}, text)))) : null,
       fate ? h("p", { class: "dim" }, `Candidate: ${words(fate.fate)}, confidence ${score(fate.confidence)}`) : null,
       readings(one),
       one.verdicts.length ? h("ul", { class: "verdicts", "aria-label": "Verdicts" }, one.verdicts.map(verdict)) : null,
@@ -134,7 +138,8 @@ export function traceOf(run, chosen, choose, said) {
     all.length ? frame(run, all[index]) : null,
     plot(run),
     said ? null : run.warnings.map((text) => h("p", { class: "warning" }, text)),
-    run.why ? h("p", { class: "dim" }, `Stopped: ${run.stop} — ${run.why}.`) : null,
-    run.error ? h("p", { class: "warning" }, run.error) : null,
-    run.id && run.stop ? h("p", {}, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole trace as a page")) : null);
+    run.why && !said ? h("p", { class: "dim" }, `Stopped: ${run.stop} — ${run.why}.`) : null,
+    run.error && !said ? h("p", { class: "warning" }, run.error) : null,
+    run.id && run.stop ? h("p", { class: "row" }, h("a", { href: api.trace(run.id), target: "_blank", rel: "noopener" }, "The whole trace as a page"),
+      h("a", { href: api.trace(run.id), download: `redraft-${run.id}.html` }, "Save it as one file")) : null);
 }

@@ -2,8 +2,9 @@
 
 import { api } from "./api.js";
 import { h, score } from "./dom.js";
-import { picture, slider } from "./pictures.js";
-import { fold, frames, fromRecord } from "./fold.js";
+import { live, tried } from "./notices.js";
+import { copyPicture, picture, showFull, slider } from "./pictures.js";
+import { fold, frames, fromRecord, rewriteOf } from "./fold.js";
 import { marks, traceOf } from "./trace.js";
 
 const STEPS = { checklist: "Reading your request", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
@@ -11,7 +12,8 @@ const STEPS = { checklist: "Reading your request", plan: "Planning", rewrite: "T
 
 // What buttons say, in words.
 const COMMANDS = [[/^\/compare (\d+) (\d+)$/, "Compare picture $1 with picture $2"], [/^\/back (\d+)$/, "Back to picture $1"],
-  [/^\/undo$/, "Undo"], [/^\/again$/, "Go on with it"]];
+  [/^\/undo$/, "Undo"], [/^\/redo$/, "Redo"],
+  [/^\/again$/, "Go on with it"], [/^\/again \d+$/, "Again"]];
 const inWords = (request) => COMMANDS.reduce((text, [pattern, words]) => text.replace(pattern, words), request);
 
 export function doing(turn) {
@@ -29,7 +31,13 @@ function counted(run) {
   return made && `${made} in ${rounds === 1 ? "1 round" : `${rounds} rounds`}`;
 }
 
-// `act`: what the page does for a turn: say(request), branch(), failed(error), before(turn) → hash or null, and facts.
+const SEEDS = 2 ** 31;
+const copied = (what, work) => tried(async () => {
+  await work();
+  live(`${what} is on the clipboard`);
+});
+
+// `act`: what the page does for a turn: say(request), reuse(request, seed), failed(error).
 export class TurnPart {
   constructor(turn, act) {
     this.turn = turn;
@@ -90,15 +98,16 @@ export class TurnPart {
       if (turn.kind === "compare" && second) return slider(first.image, second.image,
         [`picture ${first.number}`, `picture ${second.number}`], [first, second].map((one) => `Picture ${one.number}: ${one.made_from}`));
       const description = `Picture ${shown.number}: ${shown.made_from}`;
-      if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${description}`, description]);
+      if (before && before !== shown.image) return slider(before, shown.image, ["before", "after"], [`Before: ${description}`, description], 0);
       return picture(shown.image, description, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
     });
-    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last, run?.warnings], () => this.reply(shown, facts));
-    this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working], () => this.tools(shown, facts));
+    const rewrite = best && rewriteOf(run, best);
+    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last, run?.warnings, rewrite], () => this.reply(shown, facts, rewrite));
+    this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working, run?.seed, best?.prompt], () => this.tools(shown, facts, best));
     this.drawTrace();
   }
 
-  reply(shown, facts) {
+  reply(shown, facts, rewrite) {
     const { turn } = this;
     if (turn.failed) return h("p", { class: "warning" }, turn.failed);
     const again = turn.entry?.error && turn.entry.run && facts.last;
@@ -112,23 +121,33 @@ export class TurnPart {
     const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
     const unchecked = shown && turn.kind !== "compare" ? (shown.unchecked ?? []) : [];
     const accepted = shown?.accepted && !unchecked.length;
-    return [judged ? h("p", { class: "result" }, h("span", { class: accepted ? "badge good" : "badge" }, accepted ? "accepted" : "best so far"),
+    return [judged ? h("p", { class: "result" }, h("span", { class: accepted ? "badge good" : "badge" }, accepted ? "accepted" : "not accepted"),
       h("span", { class: "number" }, score(shown.score)),
       failed ? h("span", { class: "dim" }, failed === 1 ? "1 check could not be judged" : `${failed} checks could not be judged`) : null) : null,
       unchecked.length ? h("p", { class: "warning" }, `Nothing checks: ${unchecked.join(", ")}`) : null,
+      rewrite?.fallback ? h("p", { class: "warning" }, "The rewrite was given up: this is drawn from your own words.") : null,
       ...[...new Set(turn.run?.warnings)].map((text) => h("p", { class: "warning" }, text)),
       h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
       again ? h("button", { type: "button", onclick: () => this.act.say("/again") }, "Go on with it") : null];
   }
 
-  tools(shown, facts) {
-    if (!shown || this.turn.working) return null;
+  tools(shown, facts, best) {
+    const { turn } = this;
+    if (!shown || turn.working) return null;
     const button = (name, act) => h("button", { type: "button", class: "quiet", onclick: act, disabled: facts.busy }, name);
-    const before = shown.number > 1 && this.turn.kind !== "compare";
-    return h("div", { class: "tools" },
+    const free = (name, act) => h("button", { type: "button", class: "quiet", onclick: act }, name);
+    const drawn = ["draw", "edit"].includes(turn.kind);
+    const seed = drawn ? (turn.run?.seed ?? null) : null;
+    const before = shown.number > 1 && turn.kind !== "compare";
+    return h("div", { class: "tools", role: "group", "aria-label": `Picture ${shown.number}` },
       facts.current !== shown.number ? button(`Back to picture ${shown.number}`, () => this.act.say(`/back ${shown.number}`)) : null,
       before ? button(`Compare with picture ${shown.parent ?? shown.number - 1}`, () =>
         this.act.say(`/compare ${shown.parent ?? shown.number - 1} ${shown.number}`)) : null,
+      drawn && facts.current === shown.number ? button("Again", () => this.act.say(`/again ${Math.floor(Math.random() * SEEDS)}`)) : null,
+      seed === null ? null : free("Reuse seed", () => this.act.reuse(shown.made_from, seed)),
+      best ? free("Copy prompt", copied("The prompt", () => navigator.clipboard.writeText(best.prompt))) : null,
+      free("Copy picture", copied("The picture", () => copyPicture(shown.image))),
+      free("Full size", () => showFull(shown.image, `Picture ${shown.number}: ${shown.made_from}`, `redraft-${shown.number}.png`)),
       h("a", { class: "quiet", href: api.image(shown.image), download: `redraft-${shown.number}.png` }, "Download"));
   }
 
