@@ -39,7 +39,7 @@ def branch(page: Any) -> None:
 
 
 def cheaply(page: Any) -> None:
-    page.get_by_role("button", name="Budget").click()
+    page.get_by_role("button", name="Options").click()
     page.get_by_label("Rounds").fill("1")
     page.get_by_label("Pictures").fill("2")
 

@@ -110,10 +110,10 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     article = answered(page, 2)
     slider = article.get_by_role("slider", name="Slider between before and after")
     over, line = article.locator(".compare .over"), article.locator(".compare .line")
-    assert slider.get_attribute("aria-valuetext") == "50% before, 50% after"
+    assert slider.get_attribute("aria-valuetext") == "0% before, 100% after", "an edit opens on what it became"
     article.get_by_role("img", name="Before: Picture 2: make the star blue").wait_for()
     article.get_by_role("img", name="Picture 2: make the star blue", exact=True).wait_for()
-    for key, value in (("ArrowLeft", 49), ("ArrowRight", 50), ("End", 100), ("Home", 0), ("PageUp", 10)):
+    for key, value in (("ArrowRight", 1), ("ArrowLeft", 0), ("End", 100), ("Home", 0), ("PageUp", 10)):
         slider.press(key)
         assert slider.input_value() == str(value), key
     assert "10% before" in slider.get_attribute("aria-valuetext")
@@ -300,7 +300,7 @@ def test_unchecked_words_and_warnings_stand_under_the_picture(painted: Painted, 
     def is_named() -> None:
         left = answered(page, 2)
         left.get_by_text("Nothing checks: <b>boat</b>, sea", exact=True).wait_for()
-        assert left.locator(".result .badge").inner_text() == "best so far"
+        assert left.locator(".result .badge").inner_text() == "not accepted"
 
     is_named()
     warned = answered(page, 2).get_by_text("no check asks about <i>boat</i>", exact=True)
@@ -323,7 +323,7 @@ def test_nothing_is_wider_than_the_screen(painted: Painted, new_page: NewPage, w
         assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#scroll'))")
 
     fits()
-    page.get_by_role("button", name="Budget").click()
+    page.get_by_role("button", name="Options").click()
     fits()
     with painted.holding("once more"):  # in the second round
         say(page, f"three circles, {'very' * 60} round")
@@ -360,7 +360,7 @@ def full(request: pytest.FixtureRequest, painted: Painted, new_page: NewPage) ->
     page.get_by_role("group", name="A question").wait_for()
     page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png()})
     page.get_by_role("img", name="your picture").wait_for()
-    page.get_by_role("button", name="Budget").click()
+    page.get_by_role("button", name="Options").click()
     page.get_by_role("textbox").press("Enter")
     page.get_by_role("alert").get_by_text("Say what to do with the picture").wait_for()
     return page
