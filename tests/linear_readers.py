@@ -24,19 +24,19 @@ from evaluator.server_judge import read_explanation
 from evaluator.types import Check
 from mini.judge.relations import mend_checks
 from mini.phrasebook.phrases import LONGEST, load_phrases
-from mini.phrasebook.turns import _HOW_MANY
+from mini.phrasebook.turns import _HOW_MANY, _WHAT_IS_THERE, _WHAT_QUALITY
 from mini.world.scope import CutoutScope
 from redraft.chat import is_cut_off, with_think_tags
 from redraft.images import read_image, read_mask
 from redraft.json_replies import json_in, json_objects
 from redraft.openai_chat import defuse
-from redraft.templates import fence
+from redraft.templates import fence, unfence
 from rewriter.batch.tables import RawRow, open_source, parse_jsonl, parse_text, read_row
 from rewriter.guard import check_intent
 from rewriter.keep import KeepSettings, reason_to_keep
 from rewriter.reply import parse_reply
 from rewriter.request import clean_request
-from rewriter.turns import is_thanks
+from rewriter.turns import answer_small_talk, is_thanks
 
 PIECES = (
     "![", "![](", "](", "<think>", "</think>", "<answer>", "</answer>", "<think><answer>x</answer>", "<", "&lt;", "</",
@@ -115,6 +115,7 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "checklist, lines": (lambda text: parse_lines(text), 16000),
     "checklist, JSON": (lambda text: parse_json(text), 16000),
     "request": (lambda text: clean_request(text), 16000),
+    "fences for people": (lambda text: unfence(f"<user_prompt>\n{text}"), 16000),
     "fence": (lambda text: fence(text), 16000),
     "special tokens": (lambda text: defuse(text), 16000),
     "markdown pictures": (lambda text: list(markdown_pictures(text)), 16000),
@@ -125,6 +126,9 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "coverage": (lambda text: find_coverage(text, ()), 4000),
     "requests to keep": (lambda text: reason_to_keep(text, KEEP_ALL), 4000),
     "relations of cut-outs": (lambda text: mend_checks(text, (Check("existence", "Is there a red star?"),)), 4000),
+    "small talk": (lambda text: answer_small_talk(text), 16000),
+    "what is there": (lambda text: _WHAT_IS_THERE.fullmatch(f"what do you see {text}"), LONGEST),
+    "what quality": (lambda text: _WHAT_QUALITY.fullmatch(f"what colour is {text}"), LONGEST),
     "thanks": (lambda text: is_thanks(text), 16000),
     "phrase book": (lambda text: load_phrases().read(text), LONGEST),
     "phrase book, too long": (lambda text: load_phrases().read(text + " " * LONGEST), 16000),

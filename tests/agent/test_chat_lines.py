@@ -31,10 +31,6 @@ async def test_ctrl_c_drops_the_line_and_ctrl_d_ends(tmp_path: Path) -> None:
     assert await typed("\x04", tmp_path / "history") is None
 
 
-async def test_tab_completes_a_command(tmp_path: Path) -> None:
-    assert await typed("/comp\t 1 2\r", tmp_path / "history") == "/compare 1 2"
-
-
 def test_what_a_line_may_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cat.png").touch()
     monkeypatch.chdir(tmp_path)

@@ -73,8 +73,8 @@ def test_sixel_draws_every_pixel_once_in_its_colour() -> None:
 
 
 def test_half_blocks_show_two_pixels_each() -> None:
-    image = Image.new("RGB", (16, 24), "white")
-    image.paste((255, 0, 0), (0, 8, 16, 16))
+    image = Image.new("RGB", (2, 3), "white")
+    image.paste((255, 0, 0), (0, 1, 2, 2))
     lines = inline(image, "blocks", side=24, all_colours=True).split("\n")
     assert lines == [
         "\x1b[38;2;255;255;255;48;2;255;0;0m▀" * 2 + "\x1b[0m",

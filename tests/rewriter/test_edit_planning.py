@@ -223,6 +223,10 @@ class TestTurns:
             ("compare 1 and 3", "compare"),
             ("which is better, the first or the second?", "compare"),
             ("perfect, thanks", "accept"),
+            ("good morning!", "talk"),
+            ("redo that", "redo"),
+            ("once more", "again"),
+            ("draw it again", "again"),
             ("save it as x.png", "save"),
             ("two hearts", "unclear"),
             ("no, the other one", "unclear"),
@@ -231,9 +235,12 @@ class TestTurns:
     async def test_rules_read_english(self, said: str, kind: str) -> None:
         assert (await self.reader(TurnContext(said, pictures=3, current=3))).kind == kind
 
-    async def test_without_a_picture_everything_is_a_drawing(self) -> None:
-        for said in ("make the star blue", "undo", "what?"):
-            assert (await self.reader(TurnContext(said))).kind == "draw"
+    async def test_without_a_picture_everything_is_a_drawing_but_small_talk_and_what_was_undone(self) -> None:
+        said = {
+            "make the star blue": "draw", "what?": "draw", "again": "draw", "undo": "undo", "redo": "redo",
+            "Thanks a lot!": "talk", "hi": "talk", "What can you do?": "talk",
+        }  # fmt: skip
+        assert {text: (await self.reader(TurnContext(text))).kind for text in said} == said
 
     async def test_numbers_are_read_as_they_are_said(self) -> None:
         turn = await self.reader(TurnContext("compare the second with the last", pictures=5, current=1))
