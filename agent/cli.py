@@ -103,9 +103,13 @@ def _note(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any
 @app.command(cls=LimitedCommand)
 def draw(
     context: typer.Context,
-    request: Annotated[str, typer.Argument(help="What to draw, in your own words.")],
+    request: Annotated[
+        str | None, typer.Argument(help='What to draw, in your own words; "-" reads it from stdin.', show_default=False)
+    ] = None,
     profile: ProfileOption = "mini",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for runs, or for --prompts; the profile's if not given.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
     size: SizeOption = None,
     search: Annotated[
@@ -117,12 +121,40 @@ def draw(
     ] = None,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", metavar="FILE", help="A file of requests: each is rewritten, drawn and judged once."),
+    ] = None,
+    field: Annotated[str | None, typer.Option("--field", help="Column of --prompts that holds the requests.")] = None,
+    shard: Annotated[str | None, typer.Option("--shard", help="i/n: this machine's share of --prompts.")] = None,
 ) -> None:
-    """Draw a picture, judge it, and redraw it until it is right."""
+    """Draw a picture, judge it, and redraw it until it is right; or a file of requests, each once."""
+    if prompts is not None:
+        from agent.draw_batch import DrawBatchOptions, draw_batch, require_only_images
+        from redraft.errors import UsageError
+
+        if request is not None or ask or search is not None:
+            raise UsageError("--prompts draws a file, each request once: leave out the request, --ask and --search")
+        images = require_only_images(limit_changes(context))
+        draw_batch(
+            DrawBatchOptions(
+                prompts=prompts,
+                out=Path("drawn") if out is None else out,
+                profile=profile,
+                field=field,
+                shard=shard,
+                images=images,
+                seed=seed or 0,
+                size=size,
+                as_json=as_json,
+            )
+        )
+        return
     from agent.commands import draw as run
+    from agent.commands import read_request
 
     run(
-        request,
+        read_request(request),
         profile_name=profile,
         out=out,
         changes=limit_changes(context),

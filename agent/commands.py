@@ -33,6 +33,7 @@ from agent.types import Answer, StopReason, passes
 from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError, one_line, printable
+from redraft.gpu import find_gpu_gb, require_memory
 from redraft.images import open_image, open_mask, parse_size
 from redraft.limits import Limits, option_name
 from redraft.profiles import Profile, builtin_profiles, load_profile, read_stored_profile
@@ -109,6 +110,20 @@ def edit(
         mask=marked,
     )
     _follow_to_end(start, profile, ask=ask, as_json=as_json)
+
+
+def read_request(request: str | None, stdin: Callable[[], str] | None = None) -> str:
+    """The request of `redraft draw REQUEST`; of `redraft draw -`, what stands on stdin. Raises InputError."""
+    if request is None:
+        raise InputError(
+            'say what to draw, such as redraft draw "a red star"; "-" reads it from stdin, --prompts a file'
+        )
+    if request != "-":
+        return request
+    try:
+        return (stdin or sys.stdin.read)()
+    except UnicodeDecodeError as error:
+        raise InputError(f"what came on stdin is not UTF-8 text ({error})") from None
 
 
 def _runs_folder(profile: Profile, out: Path | None) -> Path:
@@ -352,7 +367,10 @@ def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
 
 
 def _load(profile: Profile, *, editing: bool = True) -> Models:
-    with open_console(sys.stderr).status("opening the models"):
+    console = open_console(sys.stderr)
+    if (plan := require_memory(profile, find_gpu_gb())) is not None:
+        console.print(f"[dim]GPU memory, by sums: {escape(str(plan))}[/]", soft_wrap=True)
+    with console.status("opening the models"):
         return open_models(profile, editing=editing, conversing=False)
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -101,6 +101,11 @@ def enhance(options: EnhanceOptions) -> None:
             f"no request was rewritten: {kit.scope.profile} draws {kit.scope.draws} only, and every row asks for something "
             f"else; to rewrite real prompts on this machine: {_command_for_small()}"
         )
+    report_failures(counts)
+
+
+def report_failures(counts: Counts) -> None:
+    """Raises typer.Exit(3), with a line on stderr, if a model or server failed on rows."""
     if counts.statuses[Status.FAILED]:
         sys.stderr.write(
             f"error: the model or server failed on {counts.statuses[Status.FAILED]} rows, the last time because: "
@@ -147,14 +152,27 @@ def _without_profile(arguments: Sequence[str]) -> list[str]:
 def _rewrite(options: EnhanceOptions, source: InputTable, plan: BatchPlan, *, kit: Kit, maker: Maker) -> Counts:
     folder = options.work or work_path(options.out)
 
-    async def work(opened: WorkFolder, view: _View) -> Counts:
+    async def work(opened: WorkFolder, view: BatchView) -> Counts:
         try:
             window = max(1, -(-kit.engine.window // options.n))
             return await run_batch(source, options.out, opened, plan, maker, window=window, notify=view)
         finally:
             await kit.aclose()
 
-    with _View(source) as view, WorkFolder(folder, plan.shard, fresh=not options.resume) as opened:
+    return run_resumably(source, folder, plan.shard, work, fresh=not options.resume)
+
+
+def run_resumably(
+    source: InputTable,
+    folder: Path,
+    shard: Shard,
+    work: Callable[[WorkFolder, BatchView], Coroutine[Any, Any, Counts]],
+    *,
+    fresh: bool = False,
+) -> Counts:
+    """Runs a batch in its work folder, and shows how far it is. If it is interrupted or fails, the user is told the command
+    that goes on. Raises typer.Exit(130), RedraftError."""
+    with BatchView(source) as view, WorkFolder(folder, shard, fresh=fresh) as opened:
         try:
             return asyncio.run(work(opened, view))
         except KeyboardInterrupt:
@@ -266,8 +284,8 @@ def summary(options: EnhanceOptions, counts: Counts, kit: Kit) -> dict[str, Any]
     }
 
 
-class _View:
-    """How far the batch is, on stderr: a bar in a terminal, elsewhere a line every few seconds."""
+class BatchView:
+    """How far a batch is, on stderr: a bar in a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, source: InputTable) -> None:
         self._source = source
@@ -285,9 +303,9 @@ class _View:
             console=self._console,
             transient=True,
         )
-        self._task = self._bar.add_task("rewriting", total=source.total, rate="")
+        self._task = self._bar.add_task("", total=source.total, rate="")
 
-    def __enter__(self) -> _View:
+    def __enter__(self) -> BatchView:
         if self._live:
             self._bar.start()
         return self
@@ -318,6 +336,6 @@ class _View:
 
 
 def _troubles(counts: Counts) -> str:
-    made: Counter[Status] = counts.made if counts.phase == "rewriting" else counts.statuses
+    made: Counter[Status] = counts.statuses if counts.phase == "writing" else counts.made
     parts = [f"{made[status]:,} {status}" for status in Status if made[status] and status is not Status.REWRITTEN]
     return "".join(f", {part}" for part in parts)

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from redraft.errors import BackendError, InputError, ModelMissing, ServerError
 from redraft.files import open_atomically, write_atomically
-from rewriter.batch.maker import Maker, failed_record, make_result
+from rewriter.batch.maker import failed_record, make_result
 from rewriter.batch.tables import InputRow, InputTable, Reject, open_output
 from rewriter.batch.work import PENDING, WHOLE, Keys, Record, Shard, Status, WorkFolder
 
@@ -35,12 +35,19 @@ _STREAK = 20
 """After this many failures in a row the server counts as down."""
 
 
+class RecordMaker(Protocol):
+    """Makes the record of a request, whose key it gets. Raises BackendError if a model or server failed."""
+
+    async def __call__(self, request: str, key: bytes) -> Record: ...
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """What a batch is to do, besides the models.
 
     settings: everything that shapes a rewrite, as plain values; together with the seed it names the records.
     own:      redraft's own columns of the output, in order; "request" is the first.
+    phase:    what is being done to the requests, for the user to read.
     """
 
     settings: Mapping[str, object]
@@ -48,6 +55,7 @@ class BatchPlan:
     seed: int = 0
     shard: Shard = WHOLE
     limit: int | None = None
+    phase: str = "rewriting"
 
     @property
     def keys(self) -> Keys:
@@ -97,7 +105,7 @@ async def run_batch(
     out: Path,
     work: WorkFolder,
     plan: BatchPlan,
-    maker: Maker,
+    maker: RecordMaker,
     *,
     window: int,
     notify: Notify = lambda _: None,
@@ -109,7 +117,7 @@ async def run_batch(
     Raises BackendError if the model or server is down, and InputError if a file cannot be read or written; either way
     the next run resumes from there. Single rows on which the model failed are in the output with status "failed".
     """
-    counts = Counts()
+    counts = Counts(phase=plan.phase)
     started = time.monotonic()
     _write_settings(work.folder, plan)
     sink = _Sink(work, counts, notify=notify, flush_s=flush_s)
@@ -125,7 +133,7 @@ async def run_batch(
 
 
 async def _rewrite(
-    todo: Iterator[tuple[bytes, str]], maker: Maker, sink: _Sink, *, window: int, counts: Counts
+    todo: Iterator[tuple[bytes, str]], maker: RecordMaker, sink: _Sink, *, window: int, counts: Counts
 ) -> None:
     streak = _Streak()
 

@@ -46,6 +46,8 @@ class Record:
 
     candidates: every prompt, if more than one was asked for; `scores` is what the selection thought of them.
     tokens:     read and written by the model.
+    image:      path of the picture that was drawn, relative to the output, with its `score`; `accepted` and `unchecked` as
+                in a run. Only `redraft draw --prompts` draws.
     """
 
     status: Status
@@ -58,6 +60,10 @@ class Record:
     candidates: tuple[str, ...] = ()
     scores: tuple[float | None, ...] = ()
     tokens: tuple[int, int] = (0, 0)
+    image: str = ""
+    score: float | None = None
+    accepted: bool = False
+    unchecked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,7 @@ _KIND = "enhance"
 _FILE_BITS = 44
 """A place in the index is the number of a file above these bits, and an offset below."""
 _FIELDS = tuple(field.name for field in fields(Record))
+_DRAWN = ("image", "score", "accepted", "unchecked")
 _BATCH = 10_000
 _ADVICE = "remove the file and run the same command again"
 
@@ -272,7 +279,8 @@ class WorkFolder:
 
 
 def _value(record: Record) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _FIELDS}
+    """What an entry holds of a record; what was drawn only if something was."""
+    return {name: getattr(record, name) for name in _FIELDS if record.image or name not in _DRAWN}
 
 
 def parse_record(value: Mapping[str, Any]) -> Record:

@@ -127,7 +127,7 @@ def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve) -> No
         (["draw", "x", "--size", "8x8"], "16 to 8192"),
         (["draw", "x", "--search", "nonsense"], "can search by loop, best_of, draft"),
         (["draw", "x", "--search", "gallery"], "has one generator alone"),
-        (["draw"], "Missing argument"),
+        (["draw"], "say what to draw"),
         (["draw", "x", "--nosuch"], "No such option"),
         (["judge", "nosuch.png", "x"], "nosuch.png"),
         (["judge", "file.txt", "x"], "file.txt"),

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from agent.cli import main
-from agent.enhance_judge import KEPT, JudgeSelector
+from agent.enhance_judge import KEPT, JudgeSelector, PictureRanker
 from agent.testing import drawn_from, paint
 from editors.testing import FakeBackend
 from evaluator.reward import checks_reward
@@ -250,7 +250,8 @@ def selector(answers: dict[str, float | None]) -> JudgeSelector:
         return Outcome.FAILED if answer is None else answer
 
     builder = FakeChecklistBuilder(lambda prompt: CHECK)
-    return JudgeSelector(builder, FakeBackend(paint=paint), checks_reward(FakeJudge(opinion)), Limits())
+    ranker = PictureRanker(builder, checks_reward(FakeJudge(opinion)), Limits())
+    return JudgeSelector(FakeBackend(paint=paint), ranker)
 
 
 async def test_the_best_picture_wins_and_ties_go_to_the_rewrite() -> None:
