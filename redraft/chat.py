@@ -131,17 +131,26 @@ NEVER = -9999.0
 """Log probability of what a server did not report (the convention of OpenAI-style servers; exp of it is 0)."""
 
 
+ELSEWHERE = {
+    "yes": ("是", "是的", "はい", "예", "네", "ja", "oui", "sí", "sì", "sim", "да", "tak", "evet", "हाँ", "نعم"),
+    "no": ("否", "不", "不是", "いいえ", "아니요", "nein", "non", "não", "нет", "nie", "hayır", "नहीं", "لا"),
+}
+"""What models answer to a question in another language, though they were asked for yes or no in English."""
+
+
 def spellings(choices: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Each choice with the strings that count as it: with and without a leading space, in its own case, in lower case,
     Capitalised and in UPPER CASE. A choice of one letter keeps its case: "a" opens too many other answers.
 
     A model may open its answer with "yes", "Yes", " yes" or "YES", different tokens that say the same, so the probability
     of a choice is the SUM over its spellings. No string counts for two choices: one that is literally offered belongs to
-    that choice, any other to none.
+    that choice, any other to none. Yes and no count in other languages, too (`ELSEWHERE`).
     """
     if len(set(choices)) != len(choices) or not all(choice.strip() == choice and choice for choice in choices):
         raise ValueError(f"choices must be different words without spaces around them, not {list(choices)}")
     cased = {choice: {choice} if len(choice) == 1 else _cases(choice) for choice in choices}
+    if set(choices) == ELSEWHERE.keys():
+        cased = {choice: words.union(ELSEWHERE[choice]) for choice, words in cased.items()}
     owned = {
         choice: [
             word

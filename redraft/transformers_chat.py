@@ -479,7 +479,7 @@ def _reply(job: ChatJob, tokens: list[int], prompt_tokens: int) -> ChatReply:
     model, request = job.model, job.request
     count = next((index for index, token in enumerate(tokens) if token in model.eos), None)
     truncated = count is None and not job.stopped
-    text = str(model.tokenizer.decode(tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    text = model.decode(tokens[:count])
     text = text[: min((at for stop in request.stop if (at := text.find(stop)) >= 0), default=len(text))]
     text = with_think_tags(text)
     answered = f"{model.name} answered"

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from redraft.chat import ChatModel, ChatReply, ChatRequest, Message, Usage
 from redraft.errors import BackendError, BadReply, ConfigError
-from redraft.profiles import RewriterConfig
+from redraft.profiles import BackendConfig, RewriterConfig
 from rewriter.keep import reason_to_keep
-from rewriter.reply import Review, Reviewer, Rules, review
+from rewriter.reply import REPLY_SCHEMA, Review, Reviewer, Rules, review
 from rewriter.request import clean_request
 from rewriter.styles import Style, load_style
-from rewriter.target import Target, load_target
+from rewriter.target import Target, load_target, target_of_generator
 from rewriter.types import Feedback, Rewrite
 
 SECOND_TRY = 1_000_003
@@ -44,6 +45,8 @@ class Asking:
         if target is None and config.target is not None:
             target = load_target(config.target)
         style = load_style(config.style)
+        if config.system is not None:
+            style = style.with_system(_read_system(config.system))
         if target is not None:
             if target.notes and style.system is None and not style.settings.forms:
                 raise ConfigError(
@@ -52,7 +55,7 @@ class Asking:
                     "--profile workstation or --profile remote"
                 )
             style = style.for_target(target)
-        return cls(config, style, Rules.of(style.settings.guard, target))
+        return cls(config, style, Rules.of(style.settings.guard, target, style.settings.reply))
 
     def keep(self, request: str) -> Rewrite | None:
         """The request as its own prompt, with the reason, if the style says that the model is not to be asked."""
@@ -77,8 +80,42 @@ class Asking:
 
     def _chat_request(self, messages: tuple[Message, ...], seed: int, temperature: float) -> ChatRequest:
         return ChatRequest(
-            messages, max_tokens=self.config.max_tokens, temperature=temperature, top_p=self.config.top_p, seed=seed
+            messages,
+            max_tokens=self.config.max_tokens,
+            temperature=temperature,
+            top_p=self.config.top_p,
+            seed=seed,
+            schema=REPLY_SCHEMA if self.style.settings.reply == "json" else None,
         )
+
+
+_LONGEST_SYSTEM = 64_000
+
+
+def _read_system(place: str) -> str:
+    try:
+        text = Path(place).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"rewriter.system: {place} cannot be read as UTF-8 text ({error})") from None
+    if not text.strip() or len(text) > _LONGEST_SYSTEM:
+        raise ConfigError(f"rewriter.system: {place} holds no text, or more than {_LONGEST_SYSTEM:,} characters")
+    return text
+
+
+def infer_target(config: RewriterConfig, generator: BackendConfig | None) -> Target | None:
+    """The target of a rewriter that names none: the one of the generator's class, or of its model's name. None if the rewriter
+    names one, if no target is known for the generator, or if the rewriter's style cannot ask for its prompts."""
+    if config.target is not None or generator is None:
+        return None
+    target = target_of_generator(generator)
+    style = load_style(config.style)
+    if target is None or (style.system is None and not style.settings.forms):
+        return None
+    try:
+        style.for_target(target)
+    except ConfigError:
+        return None
+    return target
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ that can be read in two ways is not read at all: the caller asks again or keeps 
    split the reasoning off; or, with `<answer>` alone, if the reply begins with it.
 5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut.
 
+Styles whose models write no answer tags say so (`ReplyForm`): "bare" takes a reply without any tag of an answer as the
+prompt, what comes before `</think>` aside; "json" reads an object with `thought` and `prompt`, and falls back on the tags.
+
 All functions are pure and all values picklable, so that they run in any process.
 """
 
@@ -25,8 +28,12 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Literal
+
+from pydantic import BaseModel
 
 from redraft.chat import ChatReply
+from redraft.json_replies import read_json
 from rewriter.guard import GuardSettings, check_intent, load_languages
 from rewriter.target import Target
 
@@ -68,20 +75,41 @@ class Parsed:
     problem: str | None = None
 
 
+ReplyForm = Literal["tags", "bare", "json"]
+"""How a style's model writes its replies."""
+
+
+class JsonReply(BaseModel):
+    """A reply in the form "json"."""
+
+    thought: str = ""
+    prompt: str
+
+
+REPLY_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {"thought": {"type": "string"}, "prompt": {"type": "string"}},
+    "required": ["thought", "prompt"],
+    "additionalProperties": False,
+}
+"""The schema that servers hold such a reply to."""
+
+
 @dataclass(frozen=True)
 class Rules:
-    """What a reply is checked against: the guard's settings, and what the image model wants."""
+    """What a reply is checked against: the guard's settings, and what the image model wants; and the form that it has."""
 
     guard: GuardSettings = _DEFAULT
     target: Target | None = None
+    form: ReplyForm = "tags"
 
     @classmethod
-    def of(cls, guard: GuardSettings, target: Target | None) -> Rules:
+    def of(cls, guard: GuardSettings, target: Target | None, form: ReplyForm = "tags") -> Rules:
         """The rules of a style for a target. The target counts tokens better than the guard estimates them, so the
         guard's own rule on length only stops what has no end."""
         if target is not None:
             guard = guard.model_copy(update={"max_tokens": max(16, 2 * target.max_tokens)})
-        return cls(guard, target)
+        return cls(guard, target, form)
 
 
 @dataclass(frozen=True)
@@ -113,8 +141,17 @@ class _Tag:
     answer: bool
 
 
-def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = False) -> Parsed:
-    """Splits a reply into thought and prompt. `reasoning` is what the server split off by itself. Never raises."""
+def parse_reply(
+    text: str, *, reasoning: str | None = None, truncated: bool = False, form: ReplyForm = "tags"
+) -> Parsed:
+    """Splits a reply into thought and prompt. `reasoning` is what the server split off by itself. Never raises.
+
+    >>> parse_reply("A red fox in fresh snow.", form="bare").prompt
+    'A red fox in fresh snow.'
+    """
+    if form == "json" and not truncated and (read := _read_object(text)) is not None and _says_something(read.prompt):
+        thought = "\n".join(part for part in (reasoning, _strip(read.thought)) if part)
+        return Parsed(thought, clean_answer(read.prompt))
     tags = [_read_tag(match) for match in _TAG.finditer(text)]
     closings = [i for i, tag in enumerate(tags) if tag.closes and not tag.answer]
     rest = tags[closings[-1] + 1 :] if closings else tags
@@ -124,7 +161,8 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
     if _depth(tags[: len(tags) - len(rest)]) > 0:
         hidden = rest_at
 
-    answer, problem = _find_answer(text, rest, hidden, rest_at, bool(closings or reasoning), truncated)
+    ended = bool(closings or reasoning) or (form == "bare" and not rest and not truncated)
+    answer, problem = _find_answer(text, rest, hidden, rest_at, ended, truncated)
     prompt = clean_answer(answer) if answer is not None else None
     if prompt is not None and not _TAG_CHARS.isdisjoint(prompt) and _TAG.search(prompt):
         prompt, problem = None, "The answer held <think> or <answer> tags."
@@ -133,7 +171,7 @@ def parse_reply(text: str, *, reasoning: str | None = None, truncated: bool = Fa
 
 def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     """Never raises for the texts."""
-    parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated)
+    parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated, form=rules.form)
     if parsed.prompt is None:
         problem = parsed.problem or "The reply could not be read."
         return Review(parsed.thought, None, None, (problem,), (f"reply: {problem}",))
@@ -172,6 +210,13 @@ def clean_answer(answer: str) -> str:
         if answer == before:
             break
     return answer
+
+
+def _read_object(text: str) -> JsonReply | None:
+    try:
+        return read_json(text, JsonReply).value
+    except ValueError:
+        return None
 
 
 def _without_special(text: str) -> str:

@@ -12,6 +12,7 @@ A template may leave placeholders out, except {{request}}. `mini/rewriter/style`
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -44,6 +45,9 @@ class StyleSettings(BaseModel):
     """Whether the model reads what the user wrote as ordinary sentences are typed (`redraft.templates.fold_text`)."""
     join: str = "\n"
     """What stands between failed checks."""
+    reply: Literal["tags", "bare", "json"] = "tags"
+    """How the model replies (`rewriter.reply`): `<think>…</think><answer>…</answer>`, the prompt alone (a thought before it or
+    not), or JSON with `thought` and `prompt`, which servers are asked to hold it to."""
     guard: GuardSettings = GuardSettings()
     keep: KeepSettings = KeepSettings()
 
@@ -85,6 +89,12 @@ class Style:
             )
         return replace(self, system=self.system_tags) if form == "tags" else self
 
+    def with_system(self, text: str) -> Style:
+        """The style with another system message. Raises ConfigError if it has none, or one that depends on the form."""
+        if self.system is None or "tags" in self.settings.forms:
+            raise ConfigError("this style has no system message that another could replace; leave `system` out")
+        return replace(self, system=text.strip())
+
     def with_notes(self, notes: str) -> Style:
         """The style with `notes` on the image model behind its system message. Raises ConfigError if it has none."""
         if not notes:
@@ -97,13 +107,22 @@ class Style:
         if self.settings.fold:
             request = fold_text(request)
         texts = {"request": request, "before": before, "failed": self.settings.join.join(failed)}
-        values = {name: texts[name] for name in placeholders(template)}
+        values = {name: _spell_out(texts[name]) for name in placeholders(template)}
         if self.settings.fence:
             labels = {"request": "user_prompt", "before": "last_rewrite", "failed": "found"}
             values = {name: fence(value, labels[name]) for name, value in values.items()}
         filled = fill(template, **values)
         system = () if self.system is None else (Message("system", self.system),)
         return (*system, Message("user", filled))
+
+
+_REPLY_TAG = re.compile(r"<(?=/?(?:think|answer)>)")
+
+
+def _spell_out(text: str) -> str:
+    """`text` with a space in each tag of the replies: tokenizers have some of them as special tokens, which the template may
+    use and what a user writes may not."""
+    return _REPLY_TAG.sub("< ", text)
 
 
 def load_style(name: str) -> Style:

@@ -6,6 +6,7 @@ prompt fits what the model's text encoder reads, its form, and its quality words
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -17,9 +18,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from redraft.errors import ConfigError
+from redraft.errors import ConfigError, RedraftError
 from redraft.files import PACKAGE, package_path
-from redraft.profiles import model_place
+from redraft.profiles import BackendConfig, model_place
 from rewriter.guard import detect_language, estimate_tokens, load_languages
 
 _NEGATIVE = re.compile(r"(?:\A|\n)[^\S\n]*negative prompt\s*[:：]\s*", re.IGNORECASE)
@@ -61,6 +62,8 @@ class Target(BaseModel):
     """What the rewriter reads about this model."""
     pipelines: tuple[str, ...] = ()
     """diffusers pipelines that draw with it."""
+    models: tuple[str, ...] = ()
+    """What names of its checkpoints contain, whatever their case: servers say no more than a name."""
 
     def count(self, text: str) -> int:
         """Tokens of `text`, counted if the tokenizer is at hand, else estimated."""
@@ -161,6 +164,28 @@ def target_of_pipeline(pipeline: object) -> Target | None:
             if base.__name__ in target.pipelines:
                 return target
     return None
+
+
+def target_of_generator(generator: BackendConfig) -> Target | None:
+    """The target that names the generator's pipeline class (from the profile, or from the model's folder if it is on this
+    machine), else the one that names its model; None if none does."""
+    targets = [load_target(name) for name in known_targets()]
+    classes = [] if generator.pipeline is None else [generator.pipeline.rpartition(":")[2]]
+    if generator.kind == "diffusers" and generator.pipeline is None:
+        classes += _class_in(generator.model)
+    for target in targets:
+        if not set(classes).isdisjoint(target.pipelines):
+            return target
+    name = generator.model.casefold()
+    return next((target for target in targets if any(word.casefold() in name for word in target.models)), None)
+
+
+def _class_in(model: str) -> list[str]:
+    try:
+        index = json.loads((Path(model_place(model)) / "model_index.json").read_text(encoding="utf-8"))
+        return [str(index["_class_name"])]
+    except (OSError, ValueError, TypeError, KeyError, RedraftError):
+        return []
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import InputError
+from redraft.profiles import Profile
 from redraft.records import LoadedRecords, Row, load_records, text_field
 from redraft.training import setting
+from rewriter.cot import infer_target
 from rewriter.reply import Rules, parse_reply
 from rewriter.request import clean_request
 from rewriter.styles import Style, load_style
-from rewriter.target import load_target
+from rewriter.target import Target, load_target
 
 Chat = list[dict[str, str]]
 _MISSED = ("before", "failed")
@@ -95,16 +97,21 @@ def make_reply(thought: str, prompt: str) -> str:
     return f"<think>{thought}</think><answer>{prompt}</answer>" if thought else f"<answer>{prompt}</answer>"
 
 
-def style_and_rules(style: str, target: str | None) -> tuple[Style, Rules]:
+def style_and_rules(style: str, target: str | Target | None) -> tuple[Style, Rules]:
     """How the rewriter is asked for this target, and what its replies are held against: as in use (`rewriter.cot`).
 
     Raises ConfigError.
     """
-    wanted = load_target(target) if target is not None else None
+    wanted = load_target(target) if isinstance(target, str) else target
     loaded = load_style(style)
     if wanted is not None:
         loaded = loaded.for_target(wanted)
-    return loaded, Rules.of(loaded.settings.guard, wanted)
+    return loaded, Rules.of(loaded.settings.guard, wanted, loaded.settings.reply)
+
+
+def target_of(profile: Profile) -> str | Target | None:
+    """What the profile's rewriter writes for: what it names, else what its generator is known for, else None."""
+    return profile.rewriter.target or infer_target(profile.rewriter, profile.generator)
 
 
 def make_chat(style: Style, request: str, missed: Missed | None = None) -> Chat:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import ConfigError
+from redraft.profiles import load_profile
 from redraft.training import (
     checkpoint_for,
     find_model,
@@ -31,6 +32,8 @@ from redraft.training import (
     set_model_kwargs,
     train_and_save,
 )
+from rewriter.cot import infer_target
+from rewriter.target import Target
 from rewriter.train.data import DataArguments, load_requests, make_reply, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
@@ -68,7 +71,11 @@ def train(argv: Sequence[str]) -> None:
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of requests, or folders of them")
     _check_together(shaping, training)
-    style, rules = style_and_rules(data.style, data.target)
+    target: str | Target | None = data.target
+    if target is None and rewarding.profile is not None:
+        profile = load_profile(rewarding.profile)
+        target = infer_target(profile.rewriter.model_copy(update={"style": data.style}), profile.generator)
+    style, rules = style_and_rules(data.style, target)
     records = report_loaded("train_files", load_requests(data.train_files, max_bad=data.max_bad))
     held_out = None
     if data.eval_files:
@@ -78,7 +85,7 @@ def train(argv: Sequence[str]) -> None:
     rows = rl_rows(records.records, style)
     shaper = Shaper(shaping)
     drawn = rewarding.profile is not None or remote.reward_url is not None or not text.text_rewards
-    source = open_source(rewarding, remote, data.style, data.target) if drawn else None
+    source = open_source(rewarding, remote, data.style, target) if drawn else None
     if source is None and not shaper.is_plain:
         raise ConfigError("without pictures a reward has no parts to shape: leave combine and its like out")
     if text.text_rewards:

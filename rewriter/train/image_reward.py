@@ -43,7 +43,8 @@ from redraft.profiles import Profile, load_profile
 from redraft.training import check_choices, setting
 from rewriter.guard import detect_language
 from rewriter.reply import Review, Rules, review
-from rewriter.train.data import style_and_rules
+from rewriter.target import Target
+from rewriter.train.data import style_and_rules, target_of
 from rewriter.train.rewards import Value, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
 
 
@@ -612,7 +613,7 @@ class RewardArguments:
 
 
 def open_image_reward(
-    args: RewardArguments, style: str | None = None, target: str | None = None, *, max_failed: float
+    args: RewardArguments, style: str | None = None, target: str | Target | None = None, *, max_failed: float
 ) -> ImageReward:
     """The reward in this process. Rewrites are held against `style` and `target`, by default those of the profile.
 
@@ -638,7 +639,7 @@ def open_image_reward(
         )
     except ValueError as error:
         raise ConfigError(f"the reward's settings cannot be used: {error}") from error
-    _, rules = style_and_rules(style or profile.rewriter.style, target or profile.rewriter.target)
+    _, rules = style_and_rules(style or profile.rewriter.style, target or target_of(profile))
     make_checklist, reward = open_evaluator(profile, detect_language=detect_language)
     cache = RewardCache(Path(args.reward_cache)) if args.reward_cache else None
     names = (profile.need_judge().model.model, profile.evaluator.model_dump_json())

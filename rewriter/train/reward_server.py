@@ -53,6 +53,7 @@ from redraft.images import MAX_PIXELS
 from redraft.profiles import read_key
 from redraft.servers import Fleet
 from redraft.training import console, run, setting
+from rewriter.target import Target
 from rewriter.train.image_reward import (
     PictureRater,
     RewardArguments,
@@ -550,7 +551,9 @@ def _error_in(data: bytes) -> str:
         return one_line(data[:200].decode("utf-8", "replace"))
 
 
-def open_source(args: RewardArguments, remote: RemoteArguments, style: str, target: str | None) -> RewardSource:
+def open_source(
+    args: RewardArguments, remote: RemoteArguments, style: str, target: str | Target | None
+) -> RewardSource:
     """What the trainer gets rewards from: models in this process, or a server. Models load, and servers are asked, at the
     first call.
 

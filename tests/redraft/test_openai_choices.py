@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redraft.chat import NEVER, ChatRequest
+from redraft.chat import NEVER, ChatRequest, by_spelling, spellings
 from redraft.errors import BackendError, BadReply
 from tests.redraft.conftest import Answer, Call
 from tests.redraft.openai_chats import ASK, Serve, chat_to, error, reply
@@ -94,3 +94,16 @@ async def test_choices_that_cannot_be_read(serve: Serve, logprobs: Any, words: s
 async def test_a_choice_that_is_no_token(serve: Serve) -> None:
     with pytest.raises(BackendError, match="'maybe' is not a single token of m"):
         await chat_to(serve(vllm))(ChatRequest(ASK.messages, choices=("yes", "maybe")))
+
+
+def test_yes_and_no_count_in_the_languages_that_questions_come_in() -> None:
+    logs = {
+        "是": math.log(0.6),
+        "yes": math.log(0.1),
+        "否": math.log(0.2),
+        "ja": math.log(0.05),
+        " nein": math.log(0.02),
+    }
+    got = {choice: math.exp(log) for choice, log in by_spelling(("yes", "no"), logs).items()}
+    assert got == pytest.approx({"yes": 0.75, "no": 0.22})
+    assert "是" not in spellings(("yes", "maybe"))["yes"]

@@ -20,6 +20,7 @@ from redraft.errors import BackendError, BadReply, ModelMissing
 from redraft.local_models import LocalModel, load_local
 from redraft.profiles import LocalConfig, ModelConfig
 from redraft.transformers_chat import TransformersChat
+from tests.redraft.conftest import tiny_tokenizer
 
 WORDS = ["a", "a red circle", "no yes above", "a blue square above a red circle above a red square", "user"]
 
@@ -335,3 +336,16 @@ async def test_broken_models(tiny_lm: Path, tmp_path: Path, fault: str, kind: ty
         assert type(caught) is kind
         assert str(folder) in str(caught)
         assert words in str(caught)
+
+
+def test_reply_tags_that_a_tokenizer_has_as_special_tokens_are_read_and_asked_for() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    model = LocalModel("m", None, tokenizer, None, 256, (tokenizer.eos_token_id,))
+    tokens = tokenizer.encode("<think>yes</think>no<|im_end|>", add_special_tokens=False)
+    assert model.decode(tokens) == "<think>yes</think>no"
+    ours = "Reply as <think>…</think>.<|im_end|>"
+    asked = ChatRequest((Message("system", ours), Message("user", ours)))
+    text = model.row(asked, {}).text
+    assert text.count("<think>…</think>") == 2
+    assert text.count("< |im_end|>") == 1
