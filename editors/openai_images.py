@@ -1,7 +1,9 @@
-"""OpenAIImagesBackend: generation and editing on any server with OpenAI's Images API (vLLM-Omni, OpenAI, …).
+"""OpenAIImagesBackend: generation and editing on any server with OpenAI's Images API (vLLM-Omni, SGLang, OpenAI, …).
 
-What servers take differs: `seed` and `negative_prompt` are extensions, `response_format` is refused by some, sizes are
-often limited. Such a field is sent until the server refuses it, and left out from then on (with one log line).
+Steps, guidance, strength, one LoRA and whatever `call` holds are sent as vLLM-Omni and SGLang name them; docs/machines.md has
+what each of them does with it. What servers take differs: `seed` and `negative_prompt` are extensions, `response_format` is
+refused by some, sizes are often limited. Such a field is sent until the server refuses it, and left out from then on (with
+one log line).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
@@ -35,7 +38,7 @@ from editors.backend import (
     wanted_size,
 )
 from redraft.errors import BackendError, BadReply, ConfigError, RedraftError
-from redraft.profiles import BackendConfig
+from redraft.profiles import BackendConfig, LoraConfig
 from redraft.servers import RefusedError, ServerClient
 
 if TYPE_CHECKING:
@@ -53,8 +56,11 @@ limit what they take (OpenAI: 50 MB a picture)."""
 _LOOK_S = 0.1
 """How often a call looks whether it was interrupted."""
 
-OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size"})
+OPTIONAL: Final = frozenset({"seed", "negative_prompt", "response_format", "size", "generator_device", "mask_image"})
 """Fields that are left out if a server refuses them. A size that is left out is made afterwards, by resizing."""
+
+_TRUE_CFG = ("qwen-image",)
+"""What names of models contain whose guidance is called `true_cfg_scale`."""
 
 
 class OpenAIImagesBackend:
@@ -70,6 +76,8 @@ class OpenAIImagesBackend:
             raise ConfigError('kind = "openai_images" needs a [server] table with base_url')
         if (config.width is None) != (config.height is None):
             raise ConfigError("set both width and height in the profile, or neither")
+        if len(config.loras) > 1:
+            raise ConfigError(f"an image server takes one LoRA with a request, and the profile has {len(config.loras)}")
         self._config = config
         self._server = ServerClient(config.server, config.model, MAX_BYTES, self._read_picture)
         self._address = config.server.base_url
@@ -169,16 +177,25 @@ class OpenAIImagesBackend:
         """What a request says besides model, prompt and pictures."""
         config = self._config
         size = wanted_size(task, self._default_size())
+        guidance = "true_cfg_scale" if any(name in config.model.casefold() for name in _TRUE_CFG) else "guidance_scale"
         fields: dict[str, Any] = {
             "response_format": "b64_json",
             "size": f"{size[0]}x{size[1]}" if size is not None else None,
             "seed": task.seed,
             "negative_prompt": task.negative_prompt,
             "num_inference_steps": config.steps,
-            "guidance_scale": config.guidance,
+            guidance: config.guidance,
             "strength": config.strength if task.source is not None else None,
             "image_guidance_scale": config.image_guidance if task.source is not None else None,
+            "lora": _wire_lora(config.loras[0]) if config.loras else None,
+            **config.call,
         }
+        if (fields.get("true_cfg_scale") or 0) > 1 and not fields["negative_prompt"]:
+            # Without a negative prompt, such models draw without guidance, and say nothing of it.
+            fields["negative_prompt"] = " "
+        if task.mask is not None and task.source is not None:
+            # vLLM-Omni's name; it does not read `mask`.
+            fields["mask_image"] = _data_url(task.mask.convert("L").resize(task.source.size))
         return {name: value for name, value in fields.items() if value is not None}
 
     def _ask(self, task: ImageTask, fields: Mapping[str, Any]) -> Image.Image:
@@ -197,7 +214,11 @@ class OpenAIImagesBackend:
             pictures: dict[str, Any] = {"image": files if len(files) > 1 else files[0]}
             if task.mask is not None and task.source is not None:
                 pictures["mask"] = ("mask.png", png(_wire_mask(task.mask, task.source.size)), "image/png")
-            images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=dict(fields), **pictures)
+            # A form has texts alone.
+            texts = {
+                name: json.dumps(field) if isinstance(field, dict | list) else field for name, field in fields.items()
+            }
+            images.edit(model=self.name, prompt=task.prompt, n=1, extra_body=texts, **pictures)
             return self._taken_picture()
         except RedraftError:
             raise
@@ -285,6 +306,15 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port (RFC 6454). Raises ValueError for what is no address."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _wire_lora(lora: LoraConfig) -> dict[str, Any]:
+    """A LoRA as vLLM-Omni takes it with a request; the path is one of the server's machine."""
+    return {"name": Path(lora.path).stem, "path": lora.path, "scale": lora.scale}
+
+
+def _data_url(image: Image.Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(image)).decode("ascii")
 
 
 def _wire_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
