@@ -26,9 +26,20 @@ from agent.terminal import escape, open_console, stdout_for_results, write_json
 from redraft.chat import ChatModel, ChatRequest, Message, open_chat
 from redraft.errors import BadReply, ConfigError, ModelMissing, RedraftError, ServerError, printable
 from redraft.extras import require
+from redraft.gpu import find_gpu_gb, require_memory
 from redraft.limits import Limits
-from redraft.profiles import BackendConfig, ModelConfig, Profile, ServerConfig, load_part, load_profile, model_place
+from redraft.profiles import (
+    BackendConfig,
+    ModelConfig,
+    Profile,
+    ServerConfig,
+    load_part,
+    load_profile,
+    model_place,
+    needs_vision,
+)
 from redraft.servers import RefusedError, list_models
+from rewriter.cot import infer_target
 from rewriter.styles import load_style
 from rewriter.target import load_target
 
@@ -135,7 +146,7 @@ def look_at_settings(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagno
 
     def check() -> str:
         style = load_style(profile.rewriter.style)
-        target = load_target(profile.rewriter.target or "generic")
+        target = infer_target(profile.rewriter, profile.generator) or load_target(profile.rewriter.target or "generic")
         parts = (profile.scope, profile.planner, profile.turn_reader, profile.edit_checks, profile.answerer)
         for part in parts:
             if part is not None:
@@ -158,6 +169,8 @@ def look_at_packages(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagno
             needed.append(("lora", f"the {role.name} has LoRAs"))
         if role.backend is not None and role.backend.quantization != "none":
             needed.append(("quantize", f"the {role.name} is quantised"))
+        if role.is_local and needs_vision(role.place):
+            needed.append(("vl", f"{role.place} reads pictures with torchvision"))
     for extra, why in dict(needed).items():
 
         def check(extra: str = extra, why: str = why) -> str:
@@ -239,7 +252,14 @@ _WORKING = 1.3
 
 
 def look_at_memory(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagnosis]:
-    """The sum of what the models of this process take, against what there is. A sum of file sizes, not a measurement."""
+    """The sum of what the models of this process take, against what there is. A sum of file sizes, not a measurement. Before
+    it, if the profile has a [gpu], the sum of what is on that."""
+    try:
+        plan = require_memory(profile, find_gpu_gb())
+        if plan is not None:
+            yield Diagnosis("ok", "gpu", str(plan))
+    except ConfigError as error:
+        yield _bad("gpu", error)
     sizes: dict[str, tuple[float, str]] = {}
     for role in roles:
         with suppress(RedraftError):

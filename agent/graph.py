@@ -89,6 +89,7 @@ from evaluator.types import Case, Check, Outcome, Report, RequestChecks, Shot
 from redraft.errors import BadReply, InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
+from redraft.local_models import LOADING
 from redraft.templates import fence
 from rewriter.guard import detect_language
 from rewriter.plan import RULES, FailedQuestion, Plan, Situation, Step, in_order, merged
@@ -130,14 +131,16 @@ class Stopped(BaseException):
 
 
 class Clock:
-    """Seconds of work on a run, over all processes that worked on it; waiting for a user does not count."""
+    """Seconds of work on a run, over all processes that worked on it. Waiting for a user does not count, nor does the time in
+    which models of this process were loaded, and fetched from a hub at first use."""
 
-    def __init__(self, before: float = 0.0) -> None:
+    def __init__(self, before: float = 0.0, loading: Callable[[], float] = LOADING.seconds) -> None:
         self._before = before
-        self._started = time.monotonic()
+        self._loading = loading
+        self._started = time.monotonic() - loading()
 
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return self._before + time.monotonic() - self._loading() - self._started
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,7 @@ async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
 async def make_checklist(state: State, runtime: Node) -> State:
     ctx = runtime.context
     async with step("checklist", 0, runtime):
+        await ctx.models.probe()
         if state.get("source") is not None:
             await look_at_source(state, ctx)
         elif ctx.log.checklist is None:

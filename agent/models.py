@@ -8,12 +8,13 @@ Importing this is cheap; model libraries load when they are needed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from editors.backend import ImageBackend, open_backend
+from editors.backend import ImageBackend, open_backend, open_party
 from evaluator.answering import Answerer, ChatAnswerer, JudgeAnswerer
 from evaluator.checklist import open_checklists
 from evaluator.criteria import Parts
@@ -23,10 +24,13 @@ from evaluator.grounding import Grounder, open_grounder
 from evaluator.judge import open_judge
 from evaluator.reward import Reward, open_reward
 from evaluator.types import ChecklistMaker, Judge
-from redraft.chat import ChatModel, open_chat
+from redraft.chat import ChatModel, ChatRequest, Message, open_chat
+from redraft.errors import ConfigError
+from redraft.gpu import GpuLease, Party, ServerParty, find_gpu_gb, put_under, release, require_memory
 from redraft.profiles import BackendConfig, ModelConfig, Profile, load_part
 from redraft.scope import Scope, open_scope
-from rewriter.cot import CoTRewriter
+from redraft.servers import ServedRole, ServerProbe
+from rewriter.cot import CoTRewriter, infer_target
 from rewriter.guard import detect_language
 from rewriter.plan import Planner, open_planner
 from rewriter.turns import TurnReader, open_turn_reader
@@ -69,6 +73,10 @@ class Editing:
     grounder: Grounder | None = None
 
 
+async def _no_servers() -> None:
+    """All models are in this process."""
+
+
 @dataclass(frozen=True)
 class Models:
     """What nodes reach through LangGraph's runtime context. One object may serve many runs at once.
@@ -85,6 +93,8 @@ class Models:
     turn_reader: reads a person's turns in a conversation; None: only commands are understood.
     answerer:    answers questions about pictures; None: there are no answers.
     scope:       what the models know; None: everything.
+    lease:       of models that take turns on one GPU; None: there are none.
+    probe:       raises ServerError if a server is not there, or does not serve its model, before anything is drawn.
     """
 
     checklist_maker: ChecklistMaker
@@ -102,6 +112,8 @@ class Models:
     turn_reader: TurnReader | None = None
     answerer: Answerer | None = None
     scope: Scope | None = None
+    probe: Callable[[], Awaitable[None]] = _no_servers
+    lease: GpuLease | None = None
 
     def close(self) -> None:
         """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
@@ -111,6 +123,8 @@ class Models:
         if self.editing is not None:
             self.editing.editor.interrupt()
         self.renderer.shutdown(wait=False, cancel_futures=True)
+        if self.lease is not None:
+            release(self.lease)
 
 
 @dataclass(frozen=True)
@@ -153,16 +167,21 @@ def open_models(
     Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
     """
     drawing, judging = profile.need_generator(), profile.need_judge()
+    require_memory(profile, find_gpu_gb())
     rewriting = chat(profile.rewriter.model)
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)
-    generator = open_backend(drawing)
+    generator, lease = _open_generator(profile, drawing)
+    editor: ImageBackend | None = None
+    if profile.editor is not None and editing:
+        # One model that draws and edits is loaded once.
+        editor = generator if profile.editor == drawing else open_backend(profile.editor)
     judge = open_judge(judging, profile.limits.pass_at, profile.grounder)
     parts = Parts(profile, judge, chat)
     served = [model for model in (profile.rewriter.model, own, judging.model) if model is not None]
     return Models(
         checklist_maker=open_checklists(profile, listing, detect_language=detect_language),
-        rewriter=CoTRewriter(rewriting, profile.rewriter),
+        rewriter=CoTRewriter(rewriting, profile.rewriter, target=infer_target(profile.rewriter, drawing)),
         generator=generator,
         judge=judge,
         reward=open_reward(profile, parts),
@@ -176,16 +195,64 @@ def open_models(
         },
         # A model in this process answers the calls that wait at the same time in one batch.
         calls=CallLimit(max(m.server.slots if m.server else m.local.micro_batch for m in served)),
-        editing=_open_editing(profile, profile.editor, rewriting, parts) if profile.editor and editing else None,
+        editing=_open_editing(profile, editor, rewriting, parts) if editor is not None else None,
         gallery={each.name: open_backend(each) for each in profile.gallery},
         one_at_a_time=profile.search.one_at_a_time,
         turn_reader=_open_turn_reader(profile, rewriting) if conversing else None,
         answerer=_open_answerer(profile, parts) if conversing else None,
         scope=open_scope(profile),
+        probe=ServerProbe(served_roles(profile, editing=editing)),
+        lease=lease,
     )
 
 
-def _open_editing(profile: Profile, editor: BackendConfig, rewriting: ChatModel, parts: Parts) -> Editing:
+def _open_generator(profile: Profile, drawing: BackendConfig) -> tuple[ImageBackend, GpuLease | None]:
+    """The generator, and the lease under which it takes turns with the servers on its GPU, if the profile says so."""
+    if profile.gpu is None or profile.gpu.share == "none":
+        return open_backend(drawing), None
+    parties: list[Party] = [ServerParty(server) for server in profile.gpu.servers]
+    if drawing.server is None:
+        generator, party = open_party(drawing, profile.gpu.generator_gb)
+        parties.append(party)
+    else:
+        generator = open_backend(drawing)
+    have = profile.gpu.memory_gb or find_gpu_gb()
+    if have is None:
+        raise ConfigError("[gpu]: no GPU is found here; say how large it is with memory_gb, or leave share out")
+    lease = GpuLease(parties, have - profile.gpu.reserve_gb, stay_s=profile.gpu.stay_s)
+    put_under(lease)
+    return generator, lease
+
+
+def served_roles(profile: Profile, *, editing: bool = True) -> list[ServedRole]:
+    """The models of a profile that servers have, each server and model once."""
+    roles: dict[tuple[tuple[str, ...], str], ServedRole] = {}
+    chats = {
+        "judge": None if profile.judge is None else profile.judge.model,
+        "rewriter": profile.rewriter.model,
+        "checklist": profile.checklist.model,
+    }
+    for name, model in chats.items():
+        if model is not None and model.server is not None:
+            asks = functools.partial(_ask_anything, model)
+            roles.setdefault((model.server.addresses, model.model), ServedRole(name, model.server, model.model, asks))
+    backends = {"generator": profile.generator, "editor": profile.editor if editing else None}
+    backends |= {f"gallery {each.name}": each for each in profile.gallery}
+    for name, backend in backends.items():
+        if backend is not None and backend.server is not None:
+            roles.setdefault((backend.server.addresses, backend.model), ServedRole(name, backend.server, backend.model))
+    return list(roles.values())
+
+
+async def _ask_anything(model: ModelConfig) -> None:
+    chat = open_chat(model)
+    try:
+        await chat(ChatRequest((Message("user", "Say yes."),), max_tokens=16))
+    finally:
+        await chat.aclose()
+
+
+def _open_editing(profile: Profile, editor: ImageBackend, rewriting: ChatModel, parts: Parts) -> Editing:
     checks: EditChecklistMaker
     if profile.edit_checks is not None:
         checks = load_part(profile.edit_checks)(parts.judge, profile.limits.pass_at)
@@ -195,7 +262,7 @@ def _open_editing(profile: Profile, editor: BackendConfig, rewriting: ChatModel,
         checks = OverallEditChecks()
     planner = load_part(profile.planner)() if profile.planner else open_planner(rewriting, profile.rewriter)
     return Editing(
-        editor=open_backend(editor),
+        editor=editor,
         planner=planner,
         checks=checks,
         reward=open_reward(profile, parts, edits=True),

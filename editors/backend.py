@@ -10,15 +10,19 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from PIL import Image, ImageOps
 
 from redraft.errors import BackendError, BadReply, InputError, RedraftError, one_line
 from redraft.extras import require
+from redraft.gpu import LocalParty
 from redraft.images import fit_mask, to_rgb
 from redraft.local_models import LOADING
-from redraft.profiles import BackendConfig, model_place
+from redraft.profiles import BackendConfig, model_place, require_vision
+
+if TYPE_CHECKING:
+    from editors.diffusers_backend import DiffusersBackend
 
 Mode = Literal["generate", "edit", "inpaint"]
 Ability = Literal["steps", "noise"]
@@ -139,8 +143,20 @@ def open_backend(config: BackendConfig) -> ImageBackend:
         from editors.openai_images import OpenAIImagesBackend
 
         return OpenAIImagesBackend(config)
+    return _open_local(config)
+
+
+def open_party(config: BackendConfig, gb: float) -> tuple[ImageBackend, LocalParty]:
+    """The backend of this process that `config` describes, and how its weights are moved on and off the GPU. Raises as
+    `open_backend`."""
+    backend = _open_local(config)
+    return backend, LocalParty(config.model, gb, backend.wake, backend.park)
+
+
+def _open_local(config: BackendConfig) -> DiffusersBackend:
     require("local", "this profile draws or edits in this process")
     model_place(config.model)  # before anything else of a run is paid for
+    require_vision(config.model)
     with LOADING:
         from editors.diffusers_backend import DiffusersBackend
 

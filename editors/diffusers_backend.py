@@ -31,6 +31,7 @@ from editors.backend import (
     wanted_size,
 )
 from redraft.errors import BackendError, ConfigError, RedraftError
+from redraft.gpu import on_gpu
 from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig
 
@@ -114,6 +115,25 @@ class DiffusersBackend:
             self._siblings.clear()
             pipelines.free_memory()
 
+    def park(self) -> None:
+        """Moves the weights to the host's memory, if they are loaded; those that cannot be moved (some quantised ones) are let
+        go of. For `redraft.gpu`."""
+        with self._lock:
+            if self._pipe is not None:
+                try:
+                    self._pipe.to("cpu")
+                except (RuntimeError, ValueError, TypeError) as error:
+                    log.info("%s cannot be moved (%s); it is loaded again when it is needed", self.name, error)
+                    self._pipe = self._settled = None
+                    self._siblings.clear()
+                pipelines.free_memory()
+
+    def wake(self) -> None:
+        """Moves the weights back to the device, if they are loaded."""
+        with self._lock:
+            if self._pipe is not None:
+                self._pipe.to(pipelines.find_device(self._config))
+
     def interrupt(self) -> None:
         """Stops the drawing under way, if any, at its next step: its `render` raises BackendError. For any thread."""
         self._stop.set()
@@ -130,7 +150,7 @@ class DiffusersBackend:
         """
         if not tasks:
             return []
-        with self._lock:
+        with on_gpu(self._config.model), self._lock:
             self._stop.clear()
             for task in tasks:
                 require_ability(self, task)

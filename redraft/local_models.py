@@ -9,8 +9,9 @@ import contextlib
 import inspect
 import re
 import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,34 @@ if TYPE_CHECKING:
     from redraft.chat import ChatRequest
 
 
-LOADING = threading.RLock()
+class LoadingLock:
+    """A lock that may be entered again by the thread that holds it, and that knows how long it was held in all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._depth = 0
+        self._since = 0.0
+        self._total = 0.0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._depth == 0:
+            self._since = self._clock()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._total += self._clock() - self._since
+        self._lock.release()
+
+    def seconds(self) -> float:
+        """Seconds that it was held, up to now. Any thread may ask."""
+        return self._total + (self._clock() - self._since if self._depth else 0.0)
+
+
+LOADING = LoadingLock()
 """Held around every `from_pretrained`, and every first import of a model library, that a thread of ours makes.
 
 Two threads that import transformers and diffusers at once get half a module: Python breaks the deadlock of their import
@@ -37,6 +65,10 @@ Two threads that meet inside one break it, in ways that outlast both: transforme
 models while one loads and puts back what it found, which is the switched-off one if another load was under way.
 From then on no model of the process has its tied weights. diffusers loads its text encoders through transformers.
 """
+
+
+REPLY_TAGS = frozenset(("<think>", "</think>", "<answer>", "</answer>"))
+"""What replies are taken apart by: never stripped, even if a tokenizer marks them as special."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +100,13 @@ class LocalModel:
             parts = (message.content,) if isinstance(message.content, str) else message.content
             pictures = [part for part in parts if not isinstance(part, str)]
             images += [picture if picture.mode == "RGB" else picture.convert("RGB") for picture in pictures]
-            content: object = "\n".join(self.defuse(part) for part in parts if isinstance(part, str))
+            # System messages are ours alone. In the others our own words stand beside a user's.
+            defuse = self.defuse if message.role != "system" else str
+            content: object = "\n".join(defuse(part) for part in parts if isinstance(part, str))
             if self.processor is not None:
                 # Templates of vision-language models want lists, some of them even if there is no picture.
                 content = [
-                    {"type": "text", "text": self.defuse(part)} if isinstance(part, str) else {"type": "image"}
+                    {"type": "text", "text": defuse(part)} if isinstance(part, str) else {"type": "image"}
                     for part in parts
                 ]
             conversation.append({"role": message.role, "content": content})
@@ -93,15 +127,28 @@ class LocalModel:
 
     def defuse(self, text: str) -> str:
         """`text` with a space put into each special token it spells out, so that what a user or a picture's text says
-        can neither end its own turn nor open another's, nor claim pictures that are not there."""
+        can neither end its own turn nor open another's, nor claim pictures that are not there. Not into the tags of replies,
+        which our templates name; styles see to those that a user writes (`rewriter.styles`)."""
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._special else text
 
     @cached_property
     def _special(self) -> re.Pattern[str] | None:
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         special |= {*self.tokenizer.all_special_tokens, str(getattr(self.processor, "image_token", None) or "")}
-        words = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+        words = sorted((token for token in special - REPLY_TAGS if len(token) > 1), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, words))) if words else None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a reply, without special tokens; but the tags of replies are kept, which some tokenizers have among
+        them."""
+        kept = [token for token in tokens if token not in self._silent]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    @cached_property
+    def _silent(self) -> frozenset[int]:
+        tags = set(self.tokenizer.convert_tokens_to_ids(sorted(REPLY_TAGS)))
+        spoken = tags - {self.tokenizer.unk_token_id}
+        return frozenset(self.tokenizer.all_special_ids) - spoken
 
     def inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """What the model takes, left-padded, on its device. All rows have the same number of pictures."""

@@ -50,7 +50,7 @@ def _from_profile(value: str, info: ValidationInfo) -> str:
     if folder is None or served or value.startswith((PACKAGE, "~")) or Path(value).is_absolute():
         return value
     beside = Path(folder) / value
-    is_path = value.startswith(".") or value.count("/") > 1 or value.endswith(".toml")
+    is_path = value.startswith(".") or value.count("/") > 1 or value.endswith((".toml", ".txt"))
     return os.path.abspath(beside) if is_path or ("/" in value and beside.exists()) else value
 
 
@@ -229,8 +229,9 @@ class ModelConfig(_Section):
 
     def check_places(self) -> None:
         """Raises ModelMissing or NotFetched if the model or its adapter is not where the profile says, MissingExtra if what
-        merges an adapter is not installed."""
+        merges an adapter, or makes pictures ready for the model, is not installed."""
         model_place(self.model)
+        require_vision(self.model)
         if self.adapter is not None:
             adapter_folder(self.adapter)
             require("lora", "this profile puts an adapter on a language model")
@@ -258,9 +259,11 @@ class RewriterConfig(_Section):
     model: ModelConfig
     style: Place = "promptenhancer"
     """Which prompt templates: the folder `rewriter/templates/<style>`, a folder of the user's, or package:NAME/FOLDER."""
+    system: Place | None = None
+    """A text file whose contents replace the style's system message, such as the one that a checkpoint was released with."""
     target: Place | None = None
     """Which image model the prompts are for: a name from `rewriter/targets/`, a TOML file, or package:NAME/FILE.
-    None: any."""
+    None: that of the generator's class, if it is known; else any."""
     sees: bool = False
     """Whether the model takes pictures. It is then shown the attempts so far when it plans edits."""
     temperature: float = Field(default=0.7, ge=0, le=2)
@@ -540,7 +543,8 @@ class BackendConfig(_Section):
     vae_tiling: bool = False
     """Decodes the picture in tiles, for large pictures on small cards."""
     call: Mapping[str, Any] = {}
-    """Further arguments of the pipeline's call, passed on as they are: `{ max_sequence_length = 512 }`."""
+    """Further arguments of the pipeline's call, passed on as they are: `{ max_sequence_length = 512 }`; of a server, further
+    fields of the request: `{ generator_device = "cpu" }`."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -599,6 +603,40 @@ class SearchConfig(_Section):
     """best_of, draft, evolve: whether the request is rewritten, or drawn as it is."""
 
 
+class GpuServerConfig(_Section):
+    """A server on the same GPU."""
+
+    base_url: str
+    gb: float = Field(gt=0)
+    """What it takes of the GPU's memory: of vLLM, --gpu-memory-utilization times all of it."""
+    sleep: Literal["vllm", "vllm-omni", "sglang"] = "vllm"
+    """Whose routes put it to sleep and wake it, for share = "swap"."""
+
+    @model_validator(mode="after")
+    def _check_near(self) -> GpuServerConfig:
+        host = urlsplit(self.base_url).hostname or ""
+        if host != "localhost" and not host.startswith("127.") and host != "::1":
+            raise ValueError("is not on this machine; list the servers that are on this machine's GPU alone")
+        return self
+
+
+class GpuConfig(_Section):
+    """The one GPU that the profile's models share: the sum of their memory is checked before anything loads."""
+
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Of the GPU. None: of the largest that is found."""
+    share: Literal["none", "swap"] = "none"
+    """swap: servers of [[gpu.servers]] and the generator of this process take turns, if they do not fit beside one another."""
+    servers: tuple[GpuServerConfig, ...] = ()
+    generator_gb: float = Field(default=0.0, ge=0)
+    """What the generator of this process takes while it draws."""
+    editor_gb: float = Field(default=0.0, ge=0)
+    reserve_gb: float = Field(default=1.0, ge=0)
+    """For CUDA's context and whatever else is on the GPU."""
+    stay_s: float = Field(default=5.0, ge=0)
+    """swap: how long a model may go on while another waits."""
+
+
 class GrounderConfig(_Section):
     """A vision-language model that points to the place in a picture that an edit is to change."""
 
@@ -645,6 +683,7 @@ class Profile(_Section):
     evaluator: EvaluatorConfig = EvaluatorConfig()
     limits: Limits = Limits()
     search: SearchConfig = SearchConfig()
+    gpu: GpuConfig | None = None
     runs: str = "runs"
     """Folder for runs, images and checkpoints; relative to the working directory."""
 
@@ -673,6 +712,19 @@ class Profile(_Section):
             "(redraft enhance rewrites); to draw and judge, choose a profile that has both, such as mini, workstation or "
             "remote, or copy this one's file, add them, and give its path"
         )
+
+    @model_validator(mode="after")
+    def _check_gpu(self) -> Profile:
+        local = self.generator is not None and self.generator.server is None
+        if self.gpu is not None and local and not self.gpu.generator_gb:
+            raise ValueError("gpu.generator_gb is missing: the generator of this process takes memory, too")
+        if self.gpu is not None and self.gpu.share == "swap":
+            editing = self.editor is not None and self.editor.server is None and self.editor != self.generator
+            if self.gallery or editing:
+                raise ValueError('gpu.share = "swap" has turns for servers and one generator of this process, no more')
+            if self.generator is not None and local and self.generator.offload != "none":
+                raise ValueError('gpu.share = "swap" moves the generator itself: leave generator.offload out')
+        return self
 
     @model_validator(mode="after")
     def _check_drafter(self) -> Profile:
@@ -821,6 +873,21 @@ def model_place(model: str) -> str:
             raise ModelMissing(f"there is no model folder {folder}; check `model` in the profile")
         return str(folder)
     return require_weights(model)
+
+
+_NEEDS_TORCHVISION = re.compile(r"qwen[\d.]*-?vl|qwen-image-edit|flux\.2-dev", re.IGNORECASE)
+
+
+def needs_vision(model: str) -> bool:
+    """Whether the processor of a hub's model needs torchvision (Qwen-VL, Qwen-Image-Edit, FLUX.2 dev)."""
+    return bool(_NEEDS_TORCHVISION.search(model)) and not Path(model).exists()
+
+
+def require_vision(model: str) -> None:
+    """Raises MissingExtra if a model needs torchvision and that is not installed: else it would be said only when the weights
+    have been fetched."""
+    if needs_vision(model):
+        require("vl", f"{model} reads pictures with torchvision")
 
 
 def adapter_folder(adapter: str) -> Path:

@@ -18,7 +18,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import BackendError, BadReply, ConfigError, ServerError, one_line
+from redraft.gpu import on_gpu, on_gpu_async
 from redraft.secrets import is_stand_in, scrub, scrub_value
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ class ServerClient:
                     self._aim(request, at)
                     avoid.add(at)
                     try:
-                        answer, body = await client.send_once(paces[at], request, options)
+                        answer, body = await client.send_once(at, request, options)
                     except http.RequestError as error:
                         fleet.failed(at)
                         if isinstance(error, http.TimeoutException) or not fleet.has_other(avoid):
@@ -246,8 +247,9 @@ class ServerClient:
                         self._require_readable(answer, body)
                         return _whole(answer, body)
 
-            async def send_once(client, pace: Pace, request: Any, options: dict[str, Any]) -> tuple[Any, bytearray]:  # noqa: N805
-                async with pace.slot() as begun:
+            async def send_once(client, at: int, request: Any, options: dict[str, Any]) -> tuple[Any, bytearray]:  # noqa: N805
+                pace, address = paces[at], fleet.address(at)
+                async with pace.slot() as begun, on_gpu_async(address):
                     try:
                         async with asyncio.timeout(server.timeout_s):
                             options["stream"] = True
@@ -300,7 +302,8 @@ class ServerClient:
                     self._aim(request, at)
                     avoid.add(at)
                     try:
-                        answer, body = client.send_once(request, options)
+                        with on_gpu(fleet.address(at)):
+                            answer, body = client.send_once(request, options)
                     except http.RequestError as error:
                         fleet.failed(at)
                         if isinstance(error, http.TimeoutException) or not fleet.has_other(avoid):
@@ -517,3 +520,75 @@ def list_models(server: ServerConfig) -> tuple[str, ...]:
             return tuple(str(model.id) for model in opened.models.list())
         except (openai.OpenAIError, BackendError) as error:
             raise client.map_error(error) from None
+
+
+@dataclass(frozen=True)
+class ServedRole:
+    """A model of a profile that a server has. `asks`, if given, asks the model itself something small: for servers whose list
+    of models does not have its name, since lists leave out aliases."""
+
+    role: str
+    server: ServerConfig
+    model: str
+    asks: Callable[[], Awaitable[object]] | None = None
+
+
+class ServerProbe:
+    """Asks the servers of a profile, all at once, whether they are there and know their model, before anything is paid for.
+    What was well within the last minute is not asked again.
+
+    Raises ServerError for a server that cannot be reached or wants another key, and for a model that it does not serve; of
+    several servers of one model, one is enough. Servers without a list of models pass.
+    """
+
+    KEEP_S = 60.0
+
+    def __init__(self, roles: Sequence[ServedRole], clock: Callable[[], float] = time.monotonic) -> None:
+        self._roles = roles
+        self._clock = clock
+        self._well_until = float("-inf")
+
+    async def __call__(self) -> None:
+        if not self._roles or self._clock() < self._well_until:
+            return
+        await asyncio.gather(*map(self._look_at, self._roles))
+        self._well_until = self._clock() + self.KEEP_S
+
+    async def _look_at(self, role: ServedRole) -> None:
+        found = await asyncio.gather(*(asyncio.to_thread(_listed, server) for server in role.server.each()))
+        errors = [names for names in found if isinstance(names, ServerError)]
+        if len(errors) == len(found):
+            raise type(errors[0])(f"{role.role}: {errors[0]}")
+        names = next(names for names in found if not isinstance(names, ServerError))
+        if not names or role.model in names or role.asks is None:
+            return
+        try:
+            await role.asks()
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+            raise ServerError(
+                f"{role.role}: {role.server.base_url} does not serve {role.model!r}; it serves {', '.join(names[:8])}: name "
+                "one of these as `model` in the profile"
+            ) from None
+        except BadReply:
+            pass  # it is there
+
+
+def _listed(server: ServerConfig) -> tuple[str, ...] | ServerError:
+    """What a server lists; () if it lists nothing; the error if it cannot be reached or refuses the key."""
+    import openai
+
+    client = ServerClient(
+        server.model_copy(update={"timeout_s": min(_LISTING_S, server.timeout_s)}), "a server", 1 << 24
+    )
+    with client.open(lambda: False) as opened:
+        try:
+            return tuple(str(model.id) for model in opened.models.list())
+        except openai.APITimeoutError:
+            return ()  # it is there, and busy
+        except (openai.APIConnectionError, openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            mapped = client.map_error(error)
+            return mapped if isinstance(mapped, ServerError) else ()
+        except (openai.OpenAIError, BackendError):
+            return ()

@@ -10,7 +10,7 @@ set -euo pipefail
 
 model=${MODEL:-Qwen/Qwen3-VL-8B-Instruct}
 
-# Two pictures a request (an edit is judged beside its source) and no video: no memory is set aside for more. The checks
+# Four pictures a request (two edits are compared beside their source) and no video: no memory is set aside for more. The checks
 # of a picture share all but the question: the prefix cache and the cache of processed pictures read the picture once.
 exec vllm serve "$model" \
   --served-model-name "${NAME:-Qwen/Qwen3-VL-8B-Instruct}" \
@@ -18,6 +18,6 @@ exec vllm serve "$model" \
   --dtype bfloat16 --max-model-len "${MAX_LEN:-16384}" \
   --gpu-memory-utilization "${GPU_SHARE:-0.35}" --tensor-parallel-size "${GPUS:-1}" \
   --max-num-seqs 64 --max-num-batched-tokens 16384 \
-  --limit-mm-per-prompt '{"image": 2, "video": 0}' --mm-processor-kwargs "{\"max_pixels\": ${MAX_PIXELS:-1048576}}" \
+  --limit-mm-per-prompt '{"image": 4, "video": 0}' --mm-processor-kwargs "{\"max_pixels\": ${MAX_PIXELS:-1048576}}" \
   --mm-processor-cache-gb 2 --enable-prefix-caching --generation-config vllm \
   --no-enable-log-requests --disable-uvicorn-access-log "$@"

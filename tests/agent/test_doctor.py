@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.doctor import Diagnosis, examine
+from agent.doctor import Diagnosis, examine, look_at_memory, roles_of
+from redraft.errors import ConfigError
 from redraft.profiles import load_profile
 
 Start = Callable[..., str]
@@ -142,3 +144,56 @@ def test_a_profile_that_cannot_be_read_ends_with_2(tmp_path: Path, capfd: pytest
         main(["doctor", str(tmp_path / "mine.toml")])
     assert ended.value.code == 2
     assert "Traceback" not in capfd.readouterr().err
+
+
+def local_judge(folder: Path, model: str) -> str:
+    path = folder / "mine.toml"
+    small = load_profile("mini").rewriter.model.model
+    path.write_text(
+        f'[rewriter]\nmodel = {{ kind = "transformers", model = "{small}" }}\n'
+        f'[judge]\nmodel = {{ kind = "transformers", model = "{model}" }}\n'
+    )
+    return str(path)
+
+
+def test_a_qwen_vl_judge_of_this_process_names_torchvision_before_anything_is_fetched(tmp_path: Path) -> None:
+    found = bad(local_judge(tmp_path, "Qwen/Qwen3-VL-4B-Instruct"))
+    named = [one for one in found if one.what == "packages"]
+    if importlib.util.find_spec("torchvision") is None:
+        assert [(one.code, "redraft[vl]" in one.detail) for one in named] == [(2, True)]
+    else:
+        assert named == []
+
+
+def test_a_7b_beside_a_generator_of_20_gb_on_24_gb_is_refused_with_the_sum(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    server = "http://127.0.0.1:8000/v1"
+    path.write_text(
+        f'[rewriter]\nmodel = {{ kind = "openai", model = "Qwen/Qwen2.5-VL-7B", server = {{ base_url = "{server}" }} }}\n'
+        '[generator]\nkind = "diffusers"\nmodel = "Tongyi-MAI/Z-Image-Turbo"\n'
+        f'[gpu]\nmemory_gb = 24\ngenerator_gb = 20\nservers = [{{ base_url = "{server}", gb = 18 }}]\n'
+    )
+    profile = load_profile(str(path))
+    [found] = [one for one in look_at_memory(profile, roles_of(profile)) if one.what == "gpu"]
+    assert (found.state, found.code) == ("bad", 2)
+    assert "18.0 + generator 20.0" in found.detail
+    assert "= 39.0 GB of 24.0 GB" in found.detail
+    assert 'share = "swap"' in found.detail
+
+
+def test_a_key_in_the_profile_is_refused_with_the_way_to_name_it(tmp_path: Path) -> None:
+    path = profile_at(tmp_path, "http://127.0.0.1:9/v1", more=', api_key_env = "sk-abcdefgh12345678"')
+    with pytest.raises(ConfigError, match="NAME of an environment variable") as refused:
+        load_profile(path)
+    assert "abcdefgh" not in str(refused.value)
+
+
+def test_each_of_several_servers_is_looked_at(tmp_path: Path, server: Start) -> None:
+    good, other = (
+        server(["m"], {"content": "A circle."}, {"yes": -0.05, "no": -4.0}),
+        server(["else"], {"content": "x"}),
+    )
+    served = f'{{ kind = "openai", model = "m", server = {{ base_urls = ["{good}", "{other}"], max_retries = 0 }} }}'
+    (tmp_path / "mine.toml").write_text(f"[rewriter]\nmodel = {served}\n")
+    found = bad(str(tmp_path / "mine.toml"))
+    assert [(one.what, other in one.detail) for one in found] == [("rewriter", True)]

@@ -71,7 +71,7 @@ def test_a_profile_survives_its_json(tmp_path: Path) -> None:
 
 
 def test_unknown_names() -> None:
-    assert complaint("nonesuch").startswith("unknown profile 'nonesuch'; there are mini, ")
+    assert complaint("nonesuch").startswith("unknown profile 'nonesuch'; there are gpu24, mini, ")
     assert "No such file" in complaint("nowhere/mine.toml")
 
 
