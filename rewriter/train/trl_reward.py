@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ from rewriter.train.data import Chat
 from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaped, Shaper, ShapingArguments, ShapingRow, Value, failures
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,11 @@ class RewriteReward:
             metrics = _metrics(self.last, scores)
             if shaped is not None:
                 metrics["settled"] = shaped.settled / max(1, shaped.groups)
+            tokens = sum(map(len, completion_ids))
+            metrics |= {"tokens": float(tokens), **_peak_memory()}
             if self._previous_start is not None:
                 metrics["wait_share"] = self._previous_seconds / (start - self._previous_start)
+                metrics["tokens_per_s"] = tokens / (start - self._previous_start)
             for name, value in metrics.items():
                 log_metric(f"reward/{name}", value)
         if log_extra is not None:
@@ -175,6 +184,19 @@ def _shaping_row(sample: RewardSample, scored: ScoredSample, task: str, weights:
         readings=scored.readings,
         weights=weights,
     )
+
+
+def _peak_memory() -> dict[str, float]:
+    """The most memory that this process has held so far, in GB (10^9 bytes): of this machine, and of its GPU if it has one."""
+    import torch
+
+    peak = {}
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak["host_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    if torch.cuda.is_available():
+        peak["gpu_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return peak
 
 
 def _metrics(rated: Sequence[RatedSample], scores: Scores) -> dict[str, float]:
