@@ -165,7 +165,7 @@ def look_at_packages(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagno
             needed.append(("local", f"the {role.name} is a model of this process"))
         if role.model is not None and role.model.adapter is not None:
             needed.append(("lora", f"the {role.name} has an adapter"))
-        if role.backend is not None and role.backend.loras:
+        if role.is_local and role.backend is not None and role.backend.loras:
             needed.append(("lora", f"the {role.name} has LoRAs"))
         if role.backend is not None and role.backend.quantization != "none":
             needed.append(("quantize", f"the {role.name} is quantised"))

@@ -160,7 +160,7 @@ def test_a_qwen_vl_judge_of_this_process_names_torchvision_before_anything_is_fe
     found = bad(local_judge(tmp_path, "Qwen/Qwen3-VL-4B-Instruct"))
     named = [one for one in found if one.what == "packages"]
     if importlib.util.find_spec("torchvision") is None:
-        assert [(one.code, "redraft[vl]" in one.detail) for one in named] == [(2, True)]
+        assert [(one.code, "[vl]" in one.detail) for one in named] == [(2, True)]
     else:
         assert named == []
 
