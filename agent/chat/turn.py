@@ -562,7 +562,8 @@ def _keep_best(result: RunResult, store: ImageStore) -> str:
 def _describe_result(result: RunResult, picture: Picture) -> str:
     score = "without a score" if picture.score is None else f"score {picture.score:.2f}"
     count = len(result.attempts)
-    drawn = f"{count} picture{'' if count == 1 else 's'} drawn, seed {result.seed}"
+    made = "drawn" if result.source is None else "edited"
+    drawn = f"{count} picture{'' if count == 1 else 's'} {made}, seed {result.seed}"
     return f"picture {picture.number}: {score}, {result.stop.value} ({result.why}); {drawn}"
 
 
