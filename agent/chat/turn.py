@@ -129,6 +129,8 @@ class TurnWork:
             kind, text, by = _kind_of(command), " ".join(command.arguments), "command"
         elif reading is not None:
             kind, text, reason, by = reading.kind, reading.text, reading.reason, reading.by
+            if kind == "draw" and isinstance(self.models, RewritingModels):
+                kind, reason = "rewrite", f"{self.models.profile.name} draws nothing"
         await self.tell(TurnBegan(turn=turn.number, request=turn.request, kind=kind, text=text, reason=reason, by=by))
         try:
             if turn.problem:
