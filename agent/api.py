@@ -10,16 +10,20 @@ them over as `models`:
     >>> from agent.models import open_models
     >>> profile = redraft.load_profile("mini")
     >>> models = open_models(profile)
-    >>> one_image = redraft.Limits(max_rounds=1, max_images=1)
-    >>> results = [redraft.draw("a red star", profile=profile, models=models, limits=one_image, seed=n) for n in range(2)]
+    >>> results = [redraft.draw("a red star", profile=profile, models=models, max_images=1, seed=n) for n in range(2)]
     >>> len({result.image for result in results})
     2
+
+What a user may set of a run is one value, `redraft.options.DrawOptions`: its fields are the keywords of `draw` and `edit`.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from PIL import Image
 
@@ -32,56 +36,30 @@ from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ConfigError
 from redraft.images import fit_mask, open_image, open_mask, to_rgb
 from redraft.limits import Limits
+from redraft.options import DrawOptions
 from redraft.profiles import Profile, load_profile
 from rewriter.guard import Finding, check_intent, detect_language
 from rewriter.request import clean_request
 
 Picture = str | Path | Image.Image
 """A file or a picture that is open already."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def draw(
-    request: str,
-    *,
-    profile: str | Path | Profile = "mini",
-    out: str | Path | None = None,
-    seed: int | None = None,
-    limits: Limits | None = None,
-    search: str | None = None,
-    size: tuple[int, int] | None = None,
-    models: Models | None = None,
-) -> RunResult:
-    """Draws `request` until a picture is right or the budget is spent; the best picture is `result.image`, a file.
+def _twin_of(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[[Callable[[], None]], Callable[P, T]]:
+    """Makes the call for programs without an event loop of the one for those with; what is decorated has its docstring."""
 
-    >>> import redraft
-    >>> limits = redraft.Limits(max_rounds=1, max_images=1)
-    >>> result = redraft.draw("a red star on white paper", profile="mini", out="runs", seed=7, limits=limits)
-    >>> result.best_attempt.kind, len(result.images)
-    ('generate', 1)
+    def decorate(described: Callable[[], None]) -> Callable[P, T]:
+        @functools.wraps(call)
+        def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
+            return run_coroutine(call(*args, **kwargs))
 
-    profile: a built-in profile, a .toml file, or a Profile.
-    out:     folder for the run's own folder; the profile's `runs` if None.
-    seed:    in [0, 2**31), repeats a run; drawn at random if None, and kept in run.json.
-    limits:  the fields that were set change the profile's; the others stay as the profile has them.
-    search:  how the budget is used: "loop", "best_of", "draft" (docs/search.md); the profile's if None.
-    size:    (width, height) in pixels; the model's own if None.
-    models:   the models of `profile`, opened once by `agent.models.open_models` for many runs.
+        blocking.__name__ = blocking.__qualname__ = described.__name__
+        blocking.__doc__ = described.__doc__
+        return blocking
 
-    Raises UsageError for anything that cannot be used, and BackendError if a model or server fails; the run is then
-    kept, and `redraft resume` continues it. Works in a notebook, too.
-    """
-    return run_coroutine(
-        draw_async(
-            request,
-            profile=profile,
-            out=out,
-            seed=seed,
-            limits=limits,
-            search=search,
-            size=size,
-            models=models,
-        )
-    )
+    return decorate
 
 
 async def draw_async(
@@ -89,49 +67,39 @@ async def draw_async(
     *,
     profile: str | Path | Profile = "mini",
     out: str | Path | None = None,
-    seed: int | None = None,
     limits: Limits | None = None,
-    search: str | None = None,
-    size: tuple[int, int] | None = None,
+    references: Sequence[Picture] = (),
     models: Models | None = None,
+    **options: object,
 ) -> RunResult:
     """`draw` for a program with an event loop."""
-    opened = _with_limits(profile, limits).searching(search)
-    opened.require_size(size)
-    return await _finish(clean_request(request), opened, out=out, seed=seed, size=size, models=models)
+    chosen = DrawOptions.read(options)
+    return await _finish(
+        clean_request(request), chosen, _with_limits(profile, limits), out=out, models=models, references=references
+    )
 
 
-def edit(
-    image: Picture,
-    instruction: str,
-    *,
-    mask: Picture | None = None,
-    profile: str | Path | Profile = "mini",
-    out: str | Path | None = None,
-    seed: int | None = None,
-    limits: Limits | None = None,
-    search: str | None = None,
-    size: tuple[int, int] | None = None,
-    models: Models | None = None,
-) -> RunResult:
-    """Changes `image` as `instruction` says and keeps the rest; the result is `result.image`, a file.
+@_twin_of(draw_async)
+def draw() -> None:
+    """Draws `request` until a picture is right or the budget is spent; the best picture is `result.image`, a file.
 
     >>> import redraft
-    >>> limits = redraft.Limits(max_rounds=1, max_images=1)
-    >>> drawn = redraft.draw("a red star on white paper", out="runs", seed=7, limits=limits)
-    >>> edited = redraft.edit(drawn.image, "make the star blue", out="runs", seed=7, limits=limits)
-    >>> edited.source.name
-    'source.png'
+    >>> result = redraft.draw("a red star on white paper", profile="mini", out="runs", seed=7, max_rounds=1, max_images=1)
+    >>> result.best_attempt.kind, len(result.images)
+    ('generate', 1)
 
-    mask: white where the picture may change, of the picture's size; everywhere if None. The other arguments and the
-    errors are those of `draw`. Raises ConfigError if the profile has no editor.
+    profile:    a built-in profile, a .toml file, or a Profile.
+    out:        folder for the run's own folder; the profile's `runs` if None.
+    limits:     the fields that were set change the profile's; the others stay as the profile has them.
+    references: pictures to go by, for generators that take some.
+    models:     the models of `profile`, opened once by `agent.models.open_models` for many runs.
+    options:    the fields of `redraft.options.DrawOptions`: size ("1024x768", "16:9", "portrait", (1024, 768)),
+                negative_prompt, steps, guidance, seed (in [0, 2**64), repeats a run; drawn at random if None or -1, and kept
+                in run.json), search ("loop", "best_of", "draft": docs/search.md), and each limit, such as max_images.
+
+    Raises UsageError for anything that cannot be used, also for an option that the profile cannot do, and BackendError if a
+    model or server fails; the run is then kept, and `redraft resume` continues it. Works in a notebook, too.
     """
-    return run_coroutine(
-        edit_async(
-            image, instruction, mask=mask, profile=profile, out=out, seed=seed, limits=limits, search=search, size=size,
-            models=models,
-        )
-    )  # fmt: skip
 
 
 async def edit_async(
@@ -141,26 +109,51 @@ async def edit_async(
     mask: Picture | None = None,
     profile: str | Path | Profile = "mini",
     out: str | Path | None = None,
-    seed: int | None = None,
     limits: Limits | None = None,
-    search: str | None = None,
-    size: tuple[int, int] | None = None,
+    references: Sequence[Picture] = (),
     models: Models | None = None,
+    **options: object,
 ) -> RunResult:
     """`edit` for a program with an event loop."""
-    instruction = clean_request(instruction, kind="instruction")
+    instruction, chosen = clean_request(instruction, kind="instruction"), DrawOptions.read(options)
     picture = _open(image)
     where = None if mask is None else _open_mask(mask, picture.size)
-    opened = _with_limits(profile, limits).searching(search, editing=True)
-    opened.require_size(size, editing=True)
+    opened = _with_limits(profile, limits)
     if opened.editor is None:
         raise ConfigError(f"the profile {opened.name!r} has no [editor]; add one, or choose another profile")
     return await _finish(
-        instruction, opened, out=out, seed=seed, size=size, models=models, source=picture, mask=where,
-    )  # fmt: skip
+        instruction, chosen, opened, out=out, models=models, references=references, source=picture, mask=where
+    )
 
 
-def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
+@_twin_of(edit_async)
+def edit() -> None:
+    """Changes `image` as `instruction` says and keeps the rest; the result is `result.image`, a file.
+
+    >>> import redraft
+    >>> drawn = redraft.draw("a red star on white paper", out="runs", seed=7, max_rounds=1, max_images=1)
+    >>> edited = redraft.edit(drawn.image, "make the star blue", out="runs", seed=7, max_rounds=1, max_images=1)
+    >>> edited.source.name
+    'source.png'
+
+    mask: white where the picture may change, of the picture's size; everywhere if None. `search` is "edit" or "tree". The
+    other arguments and the errors are those of `draw`. Raises ConfigError if the profile has no editor.
+    """
+
+
+async def judge_async(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
+    """`judge` for a program with an event loop."""
+    request, picture = clean_request(request), _open(image)
+    make_checklist, reward = open_evaluator(_load(profile), detect_language=detect_language)
+    report = await reward.judge(picture, case_of(request, await make_checklist(request)))
+    if report.score is None and report.failed:
+        reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
+        raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
+    return report
+
+
+@_twin_of(judge_async)
+def judge() -> None:
     """Judges a picture against `request`, point by point.
 
     >>> import redraft
@@ -174,18 +167,6 @@ def judge(image: Picture, request: str, *, profile: str | Path | Profile = "mini
     `report.unchecked` holds the words of the request that no check asks about. Raises UsageError for anything that cannot
     be used, BackendError if the judge could not answer a single check.
     """
-    return run_coroutine(judge_async(image, request, profile=profile))
-
-
-async def judge_async(image: Picture, request: str, *, profile: str | Path | Profile = "mini") -> Report:
-    """`judge` for a program with an event loop."""
-    request, picture = clean_request(request), _open(image)
-    make_checklist, reward = open_evaluator(_load(profile), detect_language=detect_language)
-    report = await reward.judge(picture, case_of(request, await make_checklist(request)))
-    if report.score is None and report.failed:
-        reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
-        raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
-    return report
 
 
 def check(request: str, rewrite: str) -> tuple[Finding, ...]:
@@ -202,27 +183,32 @@ def check(request: str, rewrite: str) -> tuple[Finding, ...]:
 
 async def _finish(
     request: str,
+    options: DrawOptions,
     profile: Profile,
     *,
     out: str | Path | None,
-    seed: int | None,
-    size: tuple[int, int] | None,
     models: Models | None,
+    references: Sequence[Picture],
     source: Image.Image | None = None,
     mask: Image.Image | None = None,
 ) -> RunResult:
+    pictures = [_open(picture) for picture in references]
+    # What the profile alone can tell is refused before its models are opened.
+    profile = profile.searching(options.search, editing=source is not None)
+    profile.pixels(options, None if source is None else source.size)
+    limits = options.limits(profile.limits)
     with ExitStack() as exits:
         if models is None:
-            models = open_models(profile, editing=source is not None or profile.limits.edit_draws, conversing=False)
+            models = open_models(profile, editing=source is not None or limits.edit_draws, conversing=False)
             exits.callback(models.close)
         run = Run.start(
             request,
             models,
-            limits=profile.limits,
+            limits=limits,
             out=Path(profile.runs if out is None else out),
             profile=profile,
-            seed=seed,
-            size=size,
+            options=options,
+            references=pictures,
             source=source,
             mask=mask,
         )

@@ -30,8 +30,14 @@ app = typer.Typer(
 
 ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
 RunsOption = Annotated[Path, typer.Option("--out", help="Folder for runs.")]
-SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="WxH", help="Width and height in pixels, such as 1024x768.")
+ReferenceOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference", metavar="FILE", help="A picture to go by, if the model takes some; may be given several times."
+    ),
+]
+NumberOption = Annotated[
+    int, typer.Option("--n", min=1, max=10, help="Pictures, each found by a run of its own, from seeds in a row.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
@@ -53,54 +59,54 @@ def options(
     """Rewrites a request into a prompt, draws it, judges the picture point by point, and redraws until it is right."""
 
 
-_LIMITS = "redraft.limits"
+_OPTIONS = "redraft.options"
 
 
-def limit_changes(context: typer.Context) -> Mapping[str, object]:
-    """The limits that the user of a `LimitedCommand` changed."""
-    changes: dict[str, object] = context.meta.setdefault(_LIMITS, {})
-    return changes
+def options_set(context: typer.Context) -> Mapping[str, object]:
+    """The fields of `DrawOptions` that the user of a `DrawingCommand` set."""
+    options: dict[str, object] = context.meta.setdefault(_OPTIONS, {})
+    return options
 
 
-class LimitedCommand(TyperCommand):
-    """A command with an option for each limit. They are made when its parameters are read, so that `redraft --help` need
-    not import `Limits`."""
+class DrawingCommand(TyperCommand):
+    """A command with an option for each field of `DrawOptions`. They are made when its parameters are read, so that
+    `redraft --help` need not import it."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return [*_limit_options(), *super().get_params(ctx)]
+        own = super().get_params(ctx)
+        return [*own[:-1], *_draw_options(), *own[-1:]]
 
 
-def _limit_options() -> list[Any]:
-    from redraft.limits import Limits, option_name
+def _draw_options() -> list[Any]:
+    from redraft.limits import option_name
+    from redraft.options import DrawOptions, value_type
 
     parameters = []
-    for name, field in Limits.model_fields.items():
-        if field.annotation not in (int, float, bool):
-            continue  # nested limits are set in profiles
-        flag = option_name(name)
-        flags = f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag
+    for name, field in DrawOptions.model_fields.items():
+        flag, kind = option_name(name), value_type(name)
+        flags = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
         option = typer.Option(None, flags, help=" ".join((field.description or "").split()), callback=_note)
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=field.annotation))
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind))
 
-    def limits(**_: object) -> None: ...
+    def options(**_: object) -> None: ...
 
-    limits.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    limits.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command = typer.Typer(add_completion=False)
-    command.command(add_help_option=False)(limits)
-    options = get_command(command).params
-    for option in options:
-        option.expose_value = False  # the command reads `limit_changes` instead
-    return options
+    command.command(add_help_option=False)(options)
+    made = get_command(command).params
+    for option in made:
+        option.expose_value = False  # the command reads `options_set` instead
+    return made
 
 
 def _note(context: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
     if value is not None:
-        context.meta.setdefault(_LIMITS, {})[param.name] = value
+        context.meta.setdefault(_OPTIONS, {})[param.name] = value
     return value
 
 
-@app.command(cls=LimitedCommand)
+@app.command(cls=DrawingCommand)
 def draw(
     context: typer.Context,
     request: Annotated[
@@ -110,15 +116,8 @@ def draw(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for runs, or for --prompts; the profile's if not given.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
-    size: SizeOption = None,
-    search: Annotated[
-        str | None,
-        typer.Option(
-            "--search",
-            help="How to use the budget: loop, best_of, draft, gallery or evolve; the profile's if not given.",
-        ),
-    ] = None,
+    reference: ReferenceOption = None,
+    n: NumberOption = 1,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
     prompts: Annotated[
@@ -133,9 +132,11 @@ def draw(
         from agent.draw_batch import DrawBatchOptions, draw_batch, require_only_images
         from redraft.errors import UsageError
 
-        if request is not None or ask or search is not None:
-            raise UsageError("--prompts draws a file, each request once: leave out the request, --ask and --search")
-        images = require_only_images(limit_changes(context))
+        if request is not None or ask or reference or n != 1:
+            raise UsageError("--prompts draws a file, each request once: leave out the request, --ask, --n and --reference")
+        options = dict(options_set(context))
+        images = require_only_images(options)
+        seed, size = options.get("seed"), options.get("size")
         draw_batch(
             DrawBatchOptions(
                 prompts=prompts,
@@ -144,8 +145,8 @@ def draw(
                 field=field,
                 shard=shard,
                 images=images,
-                seed=seed or 0,
-                size=size,
+                seed=seed if isinstance(seed, int) else 0,
+                size=size if isinstance(size, str) else None,
                 as_json=as_json,
             )
         )
@@ -157,16 +158,15 @@ def draw(
         read_request(request),
         profile_name=profile,
         out=out,
-        changes=limit_changes(context),
-        seed=seed,
-        size=size,
-        search=search,
+        options=options_set(context),
+        references=reference or [],
+        n=n,
         ask=ask,
         as_json=as_json,
     )
 
 
-@app.command(cls=LimitedCommand)
+@app.command(cls=DrawingCommand)
 def edit(
     context: typer.Context,
     image: Annotated[Path, typer.Argument(help="Picture file.")],
@@ -176,11 +176,8 @@ def edit(
     ] = None,
     profile: ProfileOption = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs; the profile's if not given.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed, to repeat a run; random if not given.")] = None,
-    size: SizeOption = None,
-    search: Annotated[
-        str | None, typer.Option("--search", help="How to use the budget: edit or tree; the profile's if not given.")
-    ] = None,
+    reference: ReferenceOption = None,
+    n: NumberOption = 1,
     as_json: JsonOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
@@ -193,10 +190,9 @@ def edit(
         mask=mask,
         profile_name=profile,
         out=out,
-        changes=limit_changes(context),
-        seed=seed,
-        size=size,
-        search=search,
+        options=options_set(context),
+        references=reference or [],
+        n=n,
         ask=ask,
         as_json=as_json,
     )

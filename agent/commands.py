@@ -7,12 +7,11 @@ import contextlib
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import typer
-from pydantic import ValidationError
 
 from agent.chat.conversation import LOG, read_profile
 from agent.events import Event, NeedsAnswer
@@ -34,8 +33,8 @@ from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
 from redraft.errors import BackendError, ConfigError, InputError, one_line, printable
 from redraft.gpu import find_gpu_gb, require_memory
-from redraft.images import open_image, open_mask, parse_size
-from redraft.limits import Limits, option_name
+from redraft.images import open_image, open_mask
+from redraft.options import DrawOptions
 from redraft.profiles import Profile, builtin_profiles, load_profile, read_stored_profile
 from redraft.trust import Untrusted, grant
 from redraft.weights import find_weights, get_weights
@@ -48,30 +47,27 @@ def draw(
     *,
     profile_name: str,
     out: Path | None,
-    changes: Mapping[str, object],
-    seed: int | None,
-    size: str | None,
-    search: str | None,
+    options: Mapping[str, object],
+    references: Sequence[Path] = (),
+    n: int = 1,
     ask: bool,
     as_json: bool,
 ) -> None:
-    """`redraft draw`. Raises RedraftError, or typer.Exit(130) if it is interrupted."""
-    request = clean_request(request)
-    profile = load_profile(profile_name).searching(search)
-    pixels = None if size is None else parse_size(size)
-    profile.require_size(pixels)
-    limits = _limits(profile, changes)
+    """`redraft draw`. `options`: fields of `DrawOptions`. Raises RedraftError, or typer.Exit(130) if it is interrupted."""
+    request, chosen = clean_request(request), DrawOptions.read(options)
+    profile = load_profile(profile_name).searching(chosen.search)
+    profile.pixels(chosen)
     start = functools.partial(
         Run.start,
         request,
-        limits=limits,
+        limits=profile.limits,
         out=_runs_folder(profile, out),
         profile=profile,
-        seed=seed,
-        size=pixels,
+        references=[open_image(path) for path in references],
         ask=ask,
     )
-    _follow_to_end(start, profile, ask=ask, as_json=as_json, editing=limits.edit_draws)
+    editing = chosen.limits(profile.limits).edit_draws
+    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json, editing=editing)
 
 
 def edit(
@@ -81,35 +77,32 @@ def edit(
     mask: Path | None,
     profile_name: str,
     out: Path | None,
-    changes: Mapping[str, object],
-    seed: int | None,
-    size: str | None,
-    search: str | None,
+    options: Mapping[str, object],
+    references: Sequence[Path] = (),
+    n: int = 1,
     ask: bool,
     as_json: bool,
 ) -> None:
     """`redraft edit`. Raises as `draw` does."""
-    instruction = clean_request(instruction, kind="instruction")
+    instruction, chosen = clean_request(instruction, kind="instruction"), DrawOptions.read(options)
     picture = open_image(image)
     marked = None if mask is None else open_mask(mask, picture.size)
-    profile = load_profile(profile_name).searching(search, editing=True)
-    pixels = None if size is None else parse_size(size)
-    profile.require_size(pixels, editing=True)
+    profile = load_profile(profile_name).searching(chosen.search, editing=True)
+    profile.pixels(chosen, picture.size)
     if profile.editor is None:
         raise ConfigError(f"the profile {profile.name!r} has no [editor]; add one, or choose another profile")
     start = functools.partial(
         Run.start,
         instruction,
-        limits=_limits(profile, changes),
+        limits=profile.limits,
         out=_runs_folder(profile, out),
         profile=profile,
-        seed=seed,
-        size=pixels,
+        references=[open_image(path) for path in references],
         ask=ask,
         source=picture,
         mask=marked,
     )
-    _follow_to_end(start, profile, ask=ask, as_json=as_json)
+    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json)
 
 
 def read_request(request: str | None, stdin: Callable[[], str] | None = None) -> str:
@@ -133,18 +126,33 @@ def _runs_folder(profile: Profile, out: Path | None) -> Path:
 
 
 def _follow_to_end(
-    start: Callable[..., Run], profile: Profile, *, ask: bool, as_json: bool, editing: bool = True
+    start: Callable[..., Run],
+    profile: Profile,
+    options: DrawOptions | None = None,
+    *,
+    n: int = 1,
+    ask: bool,
+    as_json: bool,
+    editing: bool = True,
 ) -> None:
-    """Opens the models, starts a run with them as `models`, and reports how it ended."""
+    """Opens the models, starts a run with them as `models` (with options, n runs from seeds in a row), and reports how it
+    ended."""
     if ask:
         _require_a_person()
-    with stdout_for_results() as stdout:
-        run = start(models=_load(profile, editing=editing))
-        if profile.description:
-            open_console(sys.stderr).print(
-                f"[dim]{escape(f'{profile.name}: {profile.description}')}[/]", soft_wrap=True
-            )
-        _report(_follow(run), as_json, stdout)
+    with stdout_for_results() as stdout, contextlib.closing(_load(profile, editing=editing)) as models:
+        results: list[RunResult] = []
+        for each in [None] if options is None else options.with_seeds(n):
+            run = start(models=models) if each is None else start(models=models, options=each)
+            if profile.description and not results:
+                open_console(sys.stderr).print(
+                    f"[dim]{escape(f'{profile.name}: {profile.description}')}[/]", soft_wrap=True
+                )
+            results.append(_follow(run))
+            _require_finished(results[-1])
+            if not as_json:
+                _report(results[-1], stdout)
+        if as_json:
+            _write_results(results, stdout)
 
 
 def resume(run_dir: Path | None, *, last: bool, out: Path, as_json: bool) -> None:
@@ -358,14 +366,6 @@ def judged_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _limits(profile: Profile, changes: Mapping[str, object]) -> Limits:
-    try:
-        return profile.limits.changed(**changes)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{option_name(str(first['loc'][0]))} {first['input']}: {first['msg']}") from None
-
-
 def _load(profile: Profile, *, editing: bool = True) -> Models:
     console = open_console(sys.stderr)
     if (plan := require_memory(profile, find_gpu_gb())) is not None:
@@ -399,7 +399,6 @@ def _follow(run: Run) -> RunResult:
             leave_soon()
             run.models.close()
             raise typer.Exit(130) from None
-    run.models.close()
     return run.result
 
 
@@ -416,14 +415,22 @@ def _answer() -> Answer:
             return words[word]
 
 
-def _report(result: RunResult, as_json: bool, stdout: TextIO) -> None:
+def _require_finished(result: RunResult) -> None:
+    """Raises BackendError for a run that failed."""
     if result.stop is StopReason.FAILED:
         best = "" if result.image is None else f"\nthe best picture so far: {result.image}"
         again = f"redraft resume {shlex.quote(str(result.folder))}"
         raise BackendError(f"{result.error}{best}\nwhen that is mended, continue with: {again}")
-    if as_json:
-        write_json(drawn_json(result), stdout)
-        return
+
+
+def _write_results(results: Sequence[RunResult], stdout: TextIO) -> None:
+    """One JSON object: of several runs that of the best, with all of them as `pictures`."""
+    objects = [drawn_json(result) for result in results]
+    best = max(objects, key=lambda each: (each["accepted"], -1.0 if each["score"] is None else each["score"]))
+    write_json(best if len(objects) == 1 else best | {"pictures": objects}, stdout)
+
+
+def _report(result: RunResult, stdout: TextIO) -> None:
     console, best_attempt = open_console(stdout), result.best_attempt
     if best_attempt is None:
         console.print(f"{result.stop.value}: {escape(result.why)}", soft_wrap=True)

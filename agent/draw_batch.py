@@ -27,7 +27,8 @@ from agent.terminal import escape, open_console, stdout_for_results, write_json
 from editors.backend import ImageBackend, ImageTask, open_backend, render
 from redraft import __version__
 from redraft.errors import InputError
-from redraft.images import parse_size, save_png
+from redraft.images import save_png
+from redraft.options import DrawOptions
 from redraft.limits import option_name
 from redraft.profiles import BackendConfig, Profile, load_profile
 from redraft.scope import open_scope
@@ -63,8 +64,7 @@ def draw_batch(options: DrawBatchOptions) -> None:
     source = open_source(options.prompts, options.field)
     shard = WHOLE if options.shard is None else Shard.parse(options.shard)
     profile = load_profile(options.profile)
-    size = None if options.size is None else parse_size(options.size)
-    profile.require_size(size)
+    size = profile.pixels(DrawOptions.read({"size": options.size}))
     drawing = profile.need_generator()
     if options.images > 1 and profile.judge is None:
         raise InputError(f"--images {options.images}: the profile {profile.name!r} has no [judge] that could pick one")
@@ -290,12 +290,12 @@ def _report(options: DrawBatchOptions, counts: Counts, *, out: Path, profile: Pr
 
 
 def require_only_images(changes: Mapping[str, object]) -> int:
-    """The number of pictures of each request, from the limits that the user changed. Raises InputError for other limits:
-    a batch does not go round."""
-    others = [option_name(name) for name in changes if name != "max_images"]
+    """The number of pictures of each request, from the options that the user set. Raises InputError for others than these,
+    size and seed: a batch does not go round."""
+    others = [option_name(name) for name in changes if name not in ("max_images", "seed", "size")]
     if others:
         raise InputError(
-            f"{others[0]} is a limit of a run that goes round; with --prompts each request is rewritten once, and drawn "
+            f"{others[0]} is an option of a run that goes round; with --prompts each request is rewritten once, and drawn "
             "--images times: leave it out"
         )
     images = changes.get("max_images", 1)

@@ -85,7 +85,7 @@ from evaluator.coverage import load_lexicon
 from evaluator.criteria.checks import judge_checks
 from evaluator.grounding import Box
 from evaluator.reward import Reward
-from evaluator.types import Case, Check, Outcome, Report, RequestChecks, Shot
+from evaluator.types import Case, Check, Outcome, Reference, Report, RequestChecks, Shot
 from redraft.errors import BadReply, InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
@@ -160,6 +160,10 @@ class Context:
     strategy: Strategy = standard
     size: tuple[int, int] | None = None
     """(width, height) of the pictures; None: the backend's own, or the source's."""
+    negative_prompt: str | None = None
+    """The user's own; what the rewriter wants to be absent comes on top."""
+    references: tuple[Image.Image, ...] = ()
+    """What the user gave to go by; the backends of the models have them already."""
     experience: Mapping[str, KeyPointMeans] = field(default_factory=dict)
     """How the gallery's generators did in earlier runs."""
     ask: bool = False
@@ -239,7 +243,8 @@ def _take_move(move: Move, view: View, state: State, runtime: Node) -> State:
     at: State = {"phase": move.phase, "began": move.began}
     match move:
         case MakePictures():
-            return {"round": view.round, "tasks": list(move.tasks), **at, "next": "render"}
+            tasks = [_with_own_negative(task, state, runtime.context) for task in move.tasks]
+            return {"round": view.round, "tasks": tasks, **at, "next": "render"}
         case MakeRewrites():
             return {**at, "next": "rewrite"}
         case MakeEdit():
@@ -251,6 +256,17 @@ def _take_move(move: Move, view: View, state: State, runtime: Node) -> State:
             runtime.context.log.put_decision(number, stop=decision.stop, best=decision.best, why=decision.why)
             runtime.stream_writer(Decided(number, decision))
             return {"decision": decision, **at, "next": END}
+
+
+def _with_own_negative(task: Task, state: State, ctx: Context) -> Task:
+    """The task with the user's negative prompt, if the run is of its kind: drawings that a run may edit as well have theirs
+    in the drawing."""
+    own, made = ctx.negative_prompt, task.negative_prompt
+    if own is None or (task.kind == "edit") != (state.get("source") is not None):
+        return task
+    if made is not None and (made == own or made.startswith(f"{own}, ")):
+        return task  # a prompt that is drawn again
+    return replace(task, negative_prompt=own if not made else f"{own}, {made}")
 
 
 async def rewrite(state: State, runtime: Node) -> State:
@@ -419,8 +435,9 @@ async def _case(state: State, ctx: Context) -> Case:
     """What the pictures of the run are judged against."""
     made = ctx.log.checklist
     unchecked = () if made is None else made.unchecked
+    references = tuple(map(Reference, ctx.references))
     if state.get("source") is None:
-        return Case(state["request"], tuple(state["checks"]), unchecked=unchecked)
+        return Case(state["request"], tuple(state["checks"]), references=references, unchecked=unchecked)
     checks, before = ctx.log.edit_checks, ctx.log.source
     assert checks is not None, "the checklist comes before the pictures"
     assert before is not None
@@ -431,6 +448,7 @@ async def _case(state: State, ctx: Context) -> Case:
         checks.kept,
         source=await asyncio.to_thread(ctx.store.get, _source(state)),
         mask=None if mask is None else await asyncio.to_thread(ctx.store.get, mask),
+        references=references,
         known=unanswerable_edit(checks, before),
         unchecked=unchecked,
     )

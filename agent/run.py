@@ -8,9 +8,9 @@ import secrets
 import sqlite3
 import threading
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,12 +38,14 @@ from agent.strategies.choose import limits_of, open_strategy
 from agent.strategies.galleries import remember
 from agent.trace import write_trace
 from agent.types import Answer, Attempt, Cost, Decision, StopReason, cost_of
+from editors.backend import CANNOT, Ability, AdjustedBackend, ImageBackend
 from evaluator.types import Check, RequestChecks
 from redraft.errors import BackendError, ConfigError, InputError, one_line
 from redraft.files import refuse_links
 from redraft.images import ImageStore, fit_mask, open_image, save_png, to_rgb
 from redraft.journal import DamagedJournal, OtherJournal, salvage
 from redraft.limits import Limits
+from redraft.options import MAX_SEED, DrawOptions
 from redraft.profiles import Profile, SearchConfig
 from redraft.trust import grant_own
 from rewriter.request import clean_request
@@ -55,7 +57,7 @@ _REMEMBERED = 200
 """So many of the latest runs say what the generators of a gallery are good at."""
 _BEGUN_FIELDS = (
     "format", "run", "created", "request", "seed", "ask", "limits", "profile", "versions", "stop", "source", "mask",
-    "search", "size", "experience",
+    "search", "size", "options", "references", "experience",
 )  # fmt: skip
 """What `new_record` and `Run.start` write."""
 
@@ -104,6 +106,63 @@ class RunResult:
         return None if self.best is None else self.attempts[self.best]
 
 
+def require_able(
+    options: DrawOptions,
+    backend: ImageBackend,
+    profile: Profile | None,
+    *,
+    references: int = 0,
+    editing: bool = False,
+) -> None:
+    """Raises InputError if `backend`, the generator, or the editor of an edit, is not able to do what the user set."""
+    name = backend.name if profile is None else f"the profile {profile.name!r}"
+    for ability in _abilities_for(options, references, editing=editing):
+        if ability not in backend.abilities:
+            raise InputError(f"{_OPTION_OF[ability]}: {name} {CANNOT[ability]}")
+
+
+def _abilities_for(options: DrawOptions, references: int, *, editing: bool) -> tuple[Ability, ...]:
+    wanted: list[Ability] = []
+    if options.steps is not None:
+        wanted.append("step_count")
+    if options.guidance is not None:
+        wanted.append("guidance")
+    if options.negative_prompt is not None:
+        wanted.append("negative")
+    if references:
+        wanted.append("edit_references" if editing else "references")
+    return tuple(wanted)
+
+
+_OPTION_OF = {
+    "step_count": "steps",
+    "guidance": "guidance",
+    "negative": "negative_prompt",
+    "references": "references",
+    "edit_references": "references",
+}
+
+
+def _adjust(models: Models, options: DrawOptions, references: tuple[Image.Image, ...], *, editing: bool) -> Models:
+    """The models with generators, or for an edit the editor, that draw as the user set."""
+    must = frozenset(_abilities_for(options, len(references), editing=editing))
+    if not must:
+        return models
+
+    def adjusted(backend: ImageBackend) -> ImageBackend:
+        return AdjustedBackend(backend, options.steps, options.guidance, references, must)
+
+    if editing:
+        assert models.editing is not None, "Run.start sees to it"
+        return replace(models, editing=replace(models.editing, editor=adjusted(models.editing.editor)))
+    gallery = {name: adjusted(backend) for name, backend in models.gallery.items()}
+    return replace(models, generator=adjusted(models.generator), gallery=gallery)
+
+
+def _read_size(options: DrawOptions, profile: Profile | None, source: tuple[int, int] | None) -> tuple[int, int] | None:
+    return options.pixels(source) if profile is None else profile.pixels(options, source)
+
+
 class Run:
     """One run and its folder. Make it with `start` or `open`, then iterate over `stream()`.
 
@@ -123,6 +182,10 @@ class Run:
         self.search = SearchConfig(**record.get("search", {}))
         self.experience: dict[str, dict[str, tuple[float, int]]] = record.get("experience", {})
         self.size: tuple[int, int] | None = None if record.get("size") is None else tuple(record["size"])
+        self.options = DrawOptions(**record.get("options", {}))
+        """What the user set; limits, search and size have it already."""
+        self.references: tuple[str, ...] = tuple(record.get("references", ()))
+        """Hashes of the pictures that the user gave to go by."""
         self.result: RunResult | None = None
         """Set when `stream` has ended with RunFinished."""
         self._record = record
@@ -146,34 +209,44 @@ class Run:
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
         search: SearchConfig | None = None,
-        size: tuple[int, int] | None = None,
+        options: DrawOptions | None = None,
+        references: Sequence[Image.Image] = (),
         folder: Path | None = None,
         retry_wait_s: float = 1.0,
     ) -> Run:
         """A new run in a new folder under `out`, or in `folder` itself. Raises InputError for a request or a folder
         that cannot be used.
 
-        `seed` None draws one; it is recorded, so that the run can be repeated. With a `source` the run edits it as
-        `request` says, inside `mask` if there is one (L, white = change, of the source's size); that raises
-        ConfigError if the models cannot edit. `search`: how the budget is used; None: as the profile says. `size`: (width,
-        height) of the pictures; None: the backend's own, or the source's.
+        `options`: what the user set; it changes `limits`. `seed`: that of the options if they have none; None draws one. It
+        is recorded, so that the run can be repeated. With a `source` the run edits it as `request` says, inside `mask` if
+        there is one (L, white = change, of the source's size); that raises ConfigError if the models cannot edit.
+        `references`: further pictures to go by. `search`: how the budget is used; None: as the options or the profile say.
+
+        Raises InputError or ConfigError, with the mend, for what profile and models are not able to do.
         """
+        options = options or DrawOptions()
         request = clean_request(request)
         if source is not None and models.editing is None:
             raise ConfigError("this profile cannot edit pictures; give it an [editor] section, or choose another")
         if mask is not None and source is None:
             raise InputError("a mask needs a picture that it belongs to")
+        seed = options.seed if options.seed is not None else seed
         if seed is None:
             seed = secrets.randbelow(2**31)
-        if not 0 <= seed < 2**31:
-            raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
-        if limits.max_steps:
-            backend = models.generator if source is None or models.editing is None else models.editing.editor
-            if (least := backend.steps or 1) > limits.max_steps:
-                raise InputError(
-                    f"max_steps {limits.max_steps}: one picture of {backend.name} takes {least} denoiser steps; allow as many"
-                )
-        search = search or (SearchConfig() if profile is None else profile.search)
+        if not 0 <= seed <= MAX_SEED:
+            raise InputError(f"the seed {seed} is not between 0 and {MAX_SEED}")
+        limits = options.limits(limits)
+        backend = models.generator if source is None or models.editing is None else models.editing.editor
+        if limits.max_steps and (least := options.steps or backend.steps or 1) > limits.max_steps:
+            raise InputError(
+                f"max_steps {limits.max_steps}: one picture of {backend.name} takes {least} denoiser steps; allow as many"
+            )
+        size = _read_size(options, profile, None if source is None else source.size)
+        given = tuple(map(to_rgb, references))
+        require_able(options, backend, profile, references=len(given), editing=source is not None)
+        if search is None:
+            chosen = None if profile is None else profile.searching(options.search, editing=source is not None)
+            search = SearchConfig() if chosen is None else chosen.search
         if source is not None:
             limits = limits_of(search, limits)
         run = RunFolder.create(out, request) if folder is None else RunFolder.at(folder)
@@ -182,8 +255,10 @@ class Run:
         if "gallery" in (search.strategy, *(part.strategy for part in search.parts)):
             record["experience"] = remember(list_runs(out)[:_REMEMBERED])
         record["size"] = None if size is None else list(size)
+        record["options"] = options.set_fields()
+        store = ImageStore(run.images)
+        record["references"] = [store.put(picture) for picture in given]
         if source is not None:
-            store = ImageStore(run.images)
             source = to_rgb(source)
             record["source"] = store.put(source)
             record["mask"] = None if mask is None else store.put(fit_mask(mask, source.size))
@@ -227,14 +302,17 @@ class Run:
         async with self._opened() as (graph, log):
             snapshot = await _settle(graph)
             snapshot = await self._reopened(graph, log, snapshot)
+            pictures = await asyncio.to_thread(self._open_references)
             context = Context(
-                models=self.models,
+                models=_adjust(self.models, self.options, pictures, editing=self.source is not None),
                 limits=self.limits,
                 folder=self.folder,
                 log=log,
                 store=ImageStore(self.folder.images),
                 strategy=open_strategy(self.search, editing=self.source is not None),
                 size=self.size,
+                negative_prompt=self.options.negative_prompt,
+                references=pictures,
                 experience=self.experience,
                 clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
                 ask=self.ask,
@@ -279,6 +357,10 @@ class Run:
                 yield self._question(log, snapshot)
                 return
             yield await asyncio.to_thread(self._finish, log, snapshot, context, error)
+
+    def _open_references(self) -> tuple[Image.Image, ...]:
+        store = ImageStore(self.folder.images)
+        return tuple(store.get(digest) for digest in self.references)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[CompiledStateGraph[State, Context, State, State], RunLog]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from editors.diffusers_backend import DiffusersBackend
 
 Mode = Literal["generate", "edit", "inpaint"]
-Ability = Literal["steps", "noise"]
+Ability = Literal["steps", "noise", "step_count", "guidance", "negative", "references", "edit_references"]
 """What a backend may be able to do: draw at a part of its steps (`ImageTask.effort`), draw from mixed noise
-(`ImageTask.noise`)."""
+(`ImageTask.noise`), draw at another number of steps or another guidance than its own (`ImageTask.steps`, `.guidance`), keep
+what a negative prompt names out of the picture, draw or edit with further pictures (`ImageTask.references`)."""
 StepCallback = Callable[[int, int], None]
 """Called with (steps done, steps in all) while a call of `render` is under way; a server's steps are its pictures.
 
@@ -44,8 +45,9 @@ class ImageTask:
 
     `noise` mixes others into the noise of `seed`, in turn: (s, b) makes sqrt(1 - b^2) of what is there plus b times the
     noise of seed s, so that b = 0 changes nothing and b = 1 is the noise of s alone. `effort`: the share of the backend's
-    steps, in (0, 1]. Backends that lack the ability (`noise`, `steps`) raise InputError; `ImageBackend.abilities` says so
-    beforehand.
+    steps, in (0, 1]. `steps` and `guidance`: instead of the backend's own. Backends that lack the ability (`noise`, `steps`,
+    `step_count`, `guidance`) raise InputError; `ImageBackend.abilities` says so beforehand. `must`: what else of the task
+    may not be left out, because the user wrote it: the backend then raises instead of leaving it out.
     """
 
     prompt: str
@@ -57,6 +59,9 @@ class ImageTask:
     references: tuple[Image.Image, ...] = ()
     noise: tuple[tuple[int, float], ...] = ()
     effort: float = 1.0
+    steps: int | None = None
+    guidance: float | None = None
+    must: frozenset[Ability] = frozenset()
 
 
 class ImageBackend(Protocol):
@@ -131,6 +136,68 @@ def require_ability(backend: ImageBackend, task: ImageTask) -> None:
         raise InputError(f"{backend.name} cannot draw at a part of its steps")
     if task.noise and (task.source is not None or "noise" not in backend.abilities):
         raise InputError(f"{backend.name} cannot mix noises{'' if task.source is None else ' of an edit'}")
+    needed = {*task.must, *(("step_count",) if task.steps else ()), *(() if task.guidance is None else ("guidance",))}
+    for ability in sorted(needed - backend.abilities):
+        raise InputError(f"{backend.name} {CANNOT[ability]}")
+
+
+CANNOT: Mapping[str, str] = {
+    "step_count": "draws at its own number of steps alone; leave the steps out",
+    "guidance": "has no guidance that could be set; leave it out",
+    "negative": (
+        "takes no negative prompts, or none to any effect at this guidance; say what is to be absent in the request "
+        '("without text"), or choose a model with guidance'
+    ),
+    "references": "draws from no reference pictures; leave them out, or choose a model that takes some",
+    "edit_references": "edits one picture alone; give no further ones, or choose an editor that takes several",
+}
+"""What is said to who wants of a backend what it is not able to do, and how that is mended."""
+
+
+@dataclass(frozen=True)
+class AdjustedBackend:
+    """A backend all of whose pictures are made as one user asked: with these steps, this guidance, these references."""
+
+    backend: ImageBackend
+    steps_each: int | None = None
+    guidance: float | None = None
+    references: tuple[Image.Image, ...] = ()
+    must: frozenset[Ability] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        return self.backend.modes
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self.backend.abilities
+
+    @property
+    def steps(self) -> int | None:
+        return self.steps_each or self.backend.steps
+
+    def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        adjusted = [
+            replace(
+                task,
+                steps=self.steps_each,
+                guidance=self.guidance,
+                references=(*task.references, *self.references),
+                must=self.must if task.negative_prompt is not None else self.must - {"negative"},
+            )
+            for task in tasks
+        ]
+        return self.backend.render(adjusted, on_step)
+
+    def interrupt(self) -> None:
+        self.backend.interrupt()
+
+    def close(self) -> None:
+        self.backend.close()
 
 
 def open_backend(config: BackendConfig) -> ImageBackend:

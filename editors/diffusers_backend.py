@@ -18,6 +18,7 @@ from PIL import Image
 
 from editors import pipelines
 from editors.backend import (
+    CANNOT,
     Ability,
     ImageTask,
     Mode,
@@ -30,7 +31,7 @@ from editors.backend import (
     steps_at,
     wanted_size,
 )
-from redraft.errors import BackendError, ConfigError, RedraftError
+from redraft.errors import BackendError, ConfigError, InputError, RedraftError
 from redraft.gpu import on_gpu
 from redraft.local_models import LOADING
 from redraft.profiles import BackendConfig
@@ -40,11 +41,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tasks that one pipeline call can draw together: same mode, size and effort, with or without negative prompts."""
+    """Tasks that one pipeline call can draw together: same mode, size, effort, steps and guidance, with or without negative
+    prompts."""
 
     mode: Mode
     size: tuple[int, int] | None
     effort: float
+    steps: int | None
+    guidance: float | None
     tasks: tuple[tuple[int, ImageTask], ...]
     """(position among the caller's tasks, task)"""
 
@@ -88,7 +92,7 @@ class DiffusersBackend:
     @property
     def abilities(self) -> frozenset[Ability]:
         """Known as `modes` are."""
-        return pipelines.abilities_of(self._any_class())
+        return pipelines.abilities_of(self._any_class(), self._config)
 
     @property
     def steps(self) -> int | None:
@@ -208,14 +212,17 @@ class DiffusersBackend:
         return pipe
 
     def _batches(self, tasks: Sequence[ImageTask]) -> list[_Batch]:
-        groups: dict[tuple[Mode, tuple[int, int] | None, float, bool, bool], list[tuple[int, ImageTask]]] = {}
+        groups: dict[tuple[Any, ...], list[tuple[int, ImageTask]]] = {}
         for position, task in enumerate(tasks):
             mode = mode_of(task)
             cls = self._classes()[mode]
+            guidance = self._config.guidance if task.guidance is None else task.guidance
+            if task.negative_prompt is not None and "negative" in task.must and not pipelines.is_guided(cls, guidance):
+                raise InputError(f"{self.name} {CANNOT['negative']}")
             if task.negative_prompt is not None and not pipelines.takes_negative(cls):
                 self._warn_once("takes no negative prompts; they are left out")
                 task = replace(task, negative_prompt=None)
-            elif task.negative_prompt is not None and not pipelines.is_guided(cls, self._config.guidance):
+            elif task.negative_prompt is not None and not pipelines.is_guided(cls, guidance):
                 self._warn_once("draws without guidance at this setting, so that negative prompts do nothing; left out")
                 task = replace(task, negative_prompt=None)
             if task.references and not pipelines.takes_references(cls, mode, self._config):
@@ -223,12 +230,15 @@ class DiffusersBackend:
                 self._warn_once(f"takes {what} for what is asked ({mode}); further ones are left out")
                 task = replace(task, references=())
             size = wanted_size(task, self._default_size())
-            key = (mode, size, task.effort, task.negative_prompt is None, bool(task.references))
+            same = (task.effort, task.steps, task.guidance, task.negative_prompt is None, bool(task.references))
+            key = (mode, size, *same)
             groups.setdefault(key, []).append((position, task))
         batches = []
-        for (mode, size, effort, _, references), members in groups.items():
+        for (mode, size, effort, steps, guidance, _, references), members in groups.items():
             alone = references or (mode != "generate" and pipelines.sources_of(self._classes()[mode]) == "one")
-            batches += _split(_Batch(mode, size, effort, tuple(members)), 1 if alone else self._batch_size)
+            batches += _split(
+                _Batch(mode, size, effort, steps, guidance, tuple(members)), 1 if alone else self._batch_size
+            )
         return batches
 
     def _warn_once(self, what: str) -> None:
@@ -269,14 +279,16 @@ class DiffusersBackend:
         cls = type(pipe)
         tasks = [task for _, task in batch.tasks]
         size = pipelines.working_size(pipe, batch.size, batch.mode) if batch.size is not None else None
-        arguments = pipelines.settings_for(cls, batch.mode, self._config)
+        own = {"steps": batch.steps, "guidance": batch.guidance}
+        config = self._config.model_copy(update={name: value for name, value in own.items() if value is not None})
+        arguments = pipelines.settings_for(cls, batch.mode, config)
         if batch.effort < 1:
             arguments["num_inference_steps"] = steps_at(pipelines.steps_in(cls, arguments), batch.effort)
         arguments |= pipelines.prompts_for(
-            cls, batch.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], self._config.guidance
+            cls, batch.mode, [t.prompt for t in tasks], [t.negative_prompt for t in tasks], config.guidance
         )
         arguments |= pipelines.size_for(cls, size)
-        arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**63) for task in tasks]
+        arguments["generator"] = [torch.Generator("cpu").manual_seed(task.seed % 2**64) for task in tasks]
         if isinstance(getattr(pipe, "image_processor", None), VaeImageProcessor):
             arguments["output_type"] = "np"  # PIL would turn a NaN into black without a word
         references = [picture.convert("RGB") for task in tasks for picture in task.references]

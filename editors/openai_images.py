@@ -99,8 +99,9 @@ class OpenAIImagesBackend:
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """None: the API has no noise, and servers that let clients set the steps are few."""
-        return frozenset()
+        """The API has no noise, and no steps of which a part could be drawn. The rest is sent; a server that refuses it ends
+        the drawing with its words."""
+        return frozenset({"step_count", "guidance", "negative", "references", "edit_references"})
 
     @property
     def steps(self) -> int | None:
@@ -149,7 +150,8 @@ class OpenAIImagesBackend:
 
     def _picture(self, task: ImageTask, stop: threading.Event) -> Image.Image:
         self._here.stop = stop
-        left_out = self._refused
+        optional = OPTIONAL - ({"negative_prompt"} if "negative" in task.must else set())
+        left_out = self._refused & optional
         sent = limit_area(task, MAX_SENT)
         while True:
             fields = {name: value for name, value in self._fields(sent).items() if name not in left_out}
@@ -157,8 +159,8 @@ class OpenAIImagesBackend:
                 picture = self._ask(sent, fields)
                 break
             except RefusedError as error:
-                doubtful = OPTIONAL & fields.keys() - self._accepted
-                named = frozenset(name for name in OPTIONAL & fields.keys() if name in error.fields)
+                doubtful = optional & fields.keys() - self._accepted
+                named = frozenset(name for name in optional & fields.keys() if name in error.fields)
                 if error.status not in (400, 422) or not (named or doubtful):
                     raise
                 left_out |= named or doubtful
@@ -183,8 +185,8 @@ class OpenAIImagesBackend:
             "size": f"{size[0]}x{size[1]}" if size is not None else None,
             "seed": task.seed,
             "negative_prompt": task.negative_prompt,
-            "num_inference_steps": config.steps,
-            guidance: config.guidance,
+            "num_inference_steps": task.steps or config.steps,
+            guidance: config.guidance if task.guidance is None else task.guidance,
             "strength": config.strength if task.source is not None else None,
             "image_guidance_scale": config.image_guidance if task.source is not None else None,
             "lora": _wire_lora(config.loras[0]) if config.loras else None,

@@ -144,11 +144,19 @@ def takes(pipeline_class: type) -> frozenset[str]:
     return frozenset(inspect.signature(pipeline_class.__call__).parameters) - {"self"}
 
 
-def abilities_of(pipeline_class: type) -> frozenset[Ability]:
-    """What can be asked of the class besides a picture."""
+def abilities_of(pipeline_class: type, config: BackendConfig | None = None) -> frozenset[Ability]:
+    """What can be asked of the class besides a picture, with the settings of `config`."""
     able: set[Ability] = set()
     if "num_inference_steps" in takes(pipeline_class):
-        able.add("steps")
+        able |= {"steps", "step_count"}
+    quirk = quirk_of(pipeline_class)
+    if (quirk.guidance or "guidance_scale") in takes(pipeline_class) or "true_cfg_scale" in takes(pipeline_class):
+        able.add("guidance")
+    if takes_negative(pipeline_class) and is_guided(pipeline_class, None if config is None else config.guidance):
+        able.add("negative")
+    if config is not None:
+        able |= {"references"} if takes_references(pipeline_class, "generate", config) else set()
+        able |= {"edit_references"} if takes_references(pipeline_class, "edit", config) else set()
     prepare = getattr(pipeline_class, "prepare_latents", None)
     generates = "generate" in native_modes(pipeline_class)
     if generates and prepare is not None and "generator" in inspect.signature(prepare).parameters:
@@ -348,7 +356,7 @@ def mixed_noise(pipe: Any, recipes: Sequence[Sequence[tuple[int, float]]]) -> It
         latents = whole[0].clone()
         for turn in range(max(map(len, recipes))):
             seeds = [recipe[turn][0] if turn < len(recipe) else 0 for recipe in recipes]
-            bound.arguments["generator"] = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+            bound.arguments["generator"] = [torch.Generator("cpu").manual_seed(seed % 2**64) for seed in seeds]
             other = prepare(*bound.args, **bound.kwargs)
             other = other[0] if isinstance(other, tuple) else other
             for row, recipe in enumerate(recipes):

@@ -239,18 +239,6 @@ def _kind(data: bytes) -> str:
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of a text such as "1024x768". Raises InputError.
-
-    >>> parse_size("1024x768")
-    (1024, 768)
-    """
-    width, by, height = text.lower().partition("x")
-    if not (by and len(text) <= 16 and all(side.isascii() and side.isdigit() for side in (width, height))):
-        raise InputError(f"{text[:40]!r} is no size; give width and height in pixels, as in 1024x768")
-    return int(width), int(height)
-
-
 class ImageStore:
     """PNG files named by the sha256 of their bytes, at `folder/ab/abcdef….png`.
 

@@ -82,7 +82,7 @@ class Limits(_LimitSection):
 ALIASES = {"accept_at": "accept", "max_rounds": "rounds", "max_images": "images"}
 """Limits whose option on the command line has a shorter name."""
 
-CLIENT_LIMITS = ("accept_at", "max_rounds", "max_images", "max_seconds")
+CLIENT_LIMITS = ("accept_at", "max_rounds", "max_images", "max_seconds", "max_steps")
 """What a client of the server may change. The server's own bounds apply as well."""
 
 

@@ -33,6 +33,7 @@ from redraft.errors import ConfigError, InputError, ModelMissing, UsageError
 from redraft.extras import require
 from redraft.files import PACKAGE, package_path
 from redraft.limits import Limits
+from redraft.options import DrawOptions
 from redraft.secrets import SHORTEST, is_stand_in, remember, scrub
 from redraft.trust import Demand, is_own, require_trust
 from redraft.weights import require_weights
@@ -753,27 +754,23 @@ class Profile(_Section):
         names = EDIT_SEARCHES if editing else SEARCHES
         if name not in names:
             what = "an edit" if editing else "a drawing"
-            raise InputError(f"--search {name}: {what} can search by {', '.join(names)}")
+            raise InputError(f"search {name[:40]}: {what} can search by {', '.join(names)}")
         if name == "gallery" and not self.gallery:
             raise ConfigError(
-                f"--search gallery: the profile {self.name!r} has one generator alone; add a [[gallery]] table for each "
+                f"search gallery: the profile {self.name!r} has one generator alone; add a [[gallery]] table for each "
                 "further one to a copy of it, and give its path"
             )
         changes: dict[str, object] = {"edit": name} if editing else {"strategy": name, "parts": ()}
         return self.model_copy(update={"search": self.search.model_copy(update=changes)})
 
-    def require_size(self, size: tuple[int, int] | None, *, editing: bool = False) -> None:
-        """Raises InputError if the profile cannot make pictures of (width, height) pixels."""
-        config = self.editor if editing else self.generator
-        if size is None or config is None:
-            return
-        if not all(16 <= side <= 8192 for side in size):
-            raise InputError(f"--size {size[0]}x{size[1]}: each side has 16 to 8192 pixels")
-        if config.sizes and f"{size[0]}x{size[1]}" not in config.sizes:
-            raise InputError(
-                f"--size {size[0]}x{size[1]}: the profile {self.name!r} makes pictures of {', '.join(config.sizes)} alone; "
-                "leave the size out, or choose another profile"
-            )
+    def pixels(self, options: DrawOptions, source: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        """The (width, height) of the pictures that `options` ask for; None: the model's own. `source`: the size of the
+        picture that is edited, if one is. Raises InputError for a size that the profile does not make."""
+        config = self.generator if source is None else self.editor
+        if config is None:
+            return options.pixels(source)
+        own = (config.width, config.height) if config.width and config.height else None
+        return options.pixels(source or own, config.sizes, of=self.name)
 
 
 def builtin_profiles() -> dict[str, Path]:

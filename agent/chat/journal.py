@@ -33,6 +33,7 @@ from redraft.files import refuse_links
 from redraft.journal import Entry as JournalEntry
 from redraft.journal import JournalFile, read_journal
 from redraft.limits import Limits
+from redraft.options import DrawOptions
 from rewriter.turns import Turn
 
 Record = Mapping[str, Any]
@@ -226,7 +227,7 @@ def turn_record(number: int, request: str, enclosed: Enclosed | None) -> Record:
 
 
 def answer_record(number: int, answer: str, enclosed: Enclosed | None) -> Record:
-    """Of what is enclosed in an answer, seed and limits count."""
+    """Of what is enclosed in an answer, seed, limits and options count."""
     return {"is": "answer", "turn": number, "answer": answer, "enclosed": _dump_enclosed(enclosed)}
 
 
@@ -234,7 +235,8 @@ def _dump_enclosed(enclosed: Enclosed | None) -> Record | None:
     if enclosed is None:
         return None
     limits = None if enclosed.limits is None else enclosed.limits.model_dump(mode="json")
-    return {**asdict(replace(enclosed, limits=None)), "limits": limits}
+    options = None if enclosed.options is None else enclosed.options.set_fields()
+    return {**asdict(replace(enclosed, limits=None, options=None)), "limits": limits, "options": options}
 
 
 def _load_enclosed(record: Record) -> Enclosed | None:
@@ -242,7 +244,9 @@ def _load_enclosed(record: Record) -> Enclosed | None:
     if enclosed is None:
         return None
     limits = None if enclosed["limits"] is None else Limits.model_validate(enclosed["limits"])
-    return Enclosed(**{**enclosed, "limits": limits})
+    options = None if enclosed.get("options") is None else DrawOptions(**enclosed["options"])
+    references = tuple(enclosed.get("references", ()))
+    return Enclosed(**{**enclosed, "limits": limits, "options": options, "references": references})
 
 
 def reading_record(number: int, reading: Turn | None, *, problem: str = "", asks: bool = False) -> Record:
@@ -295,7 +299,7 @@ def add_record(state: ConversationState, record: Record) -> ConversationState:
             turn = replace(turn, answer=record["answer"], question=question, reading=None, asks=False)
             enclosed = _load_enclosed(record)
             if enclosed is not None:
-                changed = replace(turn.enclosed, seed=enclosed.seed, limits=enclosed.limits)
+                changed = replace(turn.enclosed, seed=enclosed.seed, limits=enclosed.limits, options=enclosed.options)
                 turn = replace(turn, enclosed=changed)
         case "branch":
             turn = replace(turn, branch=record["name"])

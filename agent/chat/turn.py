@@ -40,6 +40,7 @@ from redraft.errors import BackendError, ConfigError, InputError, RedraftError
 from redraft.images import ImageStore, open_image, open_mask, save_png
 from redraft.journal import Occupied
 from redraft.limits import Limits
+from redraft.options import MAX_SEED, DrawOptions
 from redraft.profiles import Profile
 from rewriter.request import clean_request
 from rewriter.turns import Turn, TurnContext
@@ -332,6 +333,10 @@ class TurnWork:
             run = Run.open(folder, self.models)
         else:
             enclosed = self.turn.enclosed
+            options = enclosed.options or DrawOptions()
+            seeds = (enclosed.seed, options.seed, seed, self.state.seed)
+            seed = next((each for each in seeds if each is not None), None)
+            references = [await asyncio.to_thread(self.store.get, digest) for digest in enclosed.references]
             run = await asyncio.to_thread(
                 Run.start,
                 request,
@@ -340,7 +345,8 @@ class TurnWork:
                 out=self.runs,
                 folder=folder,
                 profile=self.profile,
-                seed=next((each for each in (enclosed.seed, seed, self.state.seed) if each is not None), None),
+                options=options.model_copy(update={"seed": seed, "accept_at": self.state.accept_at}),
+                references=references,
                 source=source,
                 mask=mask,
             )
@@ -538,7 +544,9 @@ def reply_of(state: ConversationState, store: ImageStore) -> Replied:
 
 
 def _read_seed(text: str) -> int:
-    return int(read_number(text, "the seed", 0, _SEEDS - 1))
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and int(text) <= MAX_SEED):
+        raise InputError(f"the seed is a whole number from 0 to {MAX_SEED}, or off, not {text[:40]!r}")
+    return int(text)
 
 
 def _kind_of(command: Command) -> EntryKind:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from agent.events import Event
 from redraft.limits import Limits
+from redraft.options import DrawOptions
 from rewriter.turns import TurnKind
 
 Origin = Literal["drawn", "edited", "given"]
@@ -60,14 +61,17 @@ class TurnEntry:
 
 @dataclass(frozen=True)
 class Enclosed:
-    """What comes with a request: an image that is looked at from now on, and a mask for this turn alone, both by their
-    hashes in the conversation's store; a seed and limits for this turn; an `accept_at` that stays."""
+    """What comes with a request: an image that is looked at from now on; a mask and pictures to go by for this turn alone,
+    all by their hashes in the conversation's store; options for this turn, with the limits that follow from them; an
+    `accept_at` that stays. `seed`: instead of that of the options."""
 
     image: str | None = None
     mask: str | None = None
     seed: int | None = None
     limits: Limits | None = None
     accept_at: float | None = None
+    references: tuple[str, ...] = ()
+    options: DrawOptions | None = None
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def first_of(mistakes: Sequence[Any]) -> tuple[str, str | None]:
     first = mistakes[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     param = ".".join(place) or None
-    return f"{param or 'the body'}: {first['msg']}", param
+    return f"{param or 'the body'}: {first['msg'].removeprefix('Value error, ')}", param
 
 
 def error_response(

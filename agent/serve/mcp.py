@@ -11,8 +11,10 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Annotated, Any, TextIO
 
 import anyio
@@ -36,10 +38,11 @@ from agent.serve.events import describe_verdicts
 from agent.serve.openai.drawing import Drawing, DrawingState, extra
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
-from agent.serve.wire import LimitChanges
+from agent.serve.wire import MAX_REFERENCES, ClientOptions
 from evaluator.types import Outcome
 from redraft.errors import BackendError, InputError, RedraftError
 from redraft.images import fit_mask
+from redraft.options import MAX_SEED, DrawOptions
 
 _INSTRUCTIONS = (
     "redraft rewrites a request, draws it, judges the picture point by point against the request, and repeats this "
@@ -54,11 +57,37 @@ Picture = Annotated[
     Field(description="Base64 of a PNG, JPEG or WebP file, a data: URL, or `image` (a sha256) of an earlier answer."),
 ]
 ProfileName = Annotated[str | None, Field(description="Which models; the server's first profile otherwise.")]
-Rounds = Annotated[int | None, Field(ge=1, description="Most rounds.")]
-Images = Annotated[int | None, Field(ge=1, description="Most pictures.")]
-Bar = Annotated[float | None, Field(gt=0, le=1, description="Score from which a picture is accepted.")]
-Seed = Annotated[int | None, Field(ge=0, lt=2**31, description="Repeats a drawing.")]
+References = Annotated[
+    list[Picture] | None,
+    Field(max_length=MAX_REFERENCES, description="Pictures to go by, for profiles that take some."),
+]
+Number = Annotated[int, Field(ge=1, le=4, description="Pictures, each found by a run of its own, from seeds in a row.")]
+Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description="Repeats a rewrite.")]
 Tools = Context[Any, Any]
+
+
+def with_options(tool: Callable[..., Awaitable[CallToolResult]]) -> Callable[..., Awaitable[CallToolResult]]:
+    """`tool` with a parameter for each field of ClientOptions instead of its `options`."""
+    own = signature(tool, eval_str=True)
+    fields = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[field.annotation, field])
+        for name, field in ClientOptions.model_fields.items()
+    ]
+
+    @wraps(tool)
+    async def call(**arguments: Any) -> CallToolResult:
+        set_ = {name: arguments.pop(name, None) for name in ClientOptions.model_fields}
+        try:
+            options = DrawOptions.read({name: value for name, value in set_.items() if value is not None})
+        except RedraftError as error:
+            raise ToolError(str(error)) from None
+        return await tool(**arguments, options=options)
+
+    kept = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in own.parameters.values() if p.name != "options"]
+    call.__signature__ = own.replace(parameters=[*kept, *fields])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in (*kept, *fields)} | {"return": own.return_annotation}
+    del call.__wrapped__
+    return call
 
 
 def create_mcp(service: Service) -> MCPServer[Any]:
@@ -68,49 +97,49 @@ def create_mcp(service: Service) -> MCPServer[Any]:
     )
 
     @mcp.tool(structured_output=False)
+    @with_options
     async def draw(
         request: Request,
         ctx: Tools,
+        options: DrawOptions,
         profile: ProfileName = None,
-        max_rounds: Rounds = None,
-        max_images: Images = None,
-        accept_at: Bar = None,
-        seed: Seed = None,
+        references: References = None,
+        n: Number = 1,
     ) -> CallToolResult:
         """Draw a picture, judge it, and redraw it until it is right. Gives the best picture, and why it stopped."""
-        limits = _limits(max_rounds, max_images, accept_at)
         who = _client(ctx)
+        pictures = [await _picture(service, who, each) for each in references or ()]
 
-        def begin() -> Drawing:
-            return service.drawings.draw(who, request, profile=profile, limits=limits, seed=seed)
+        def begin(options: DrawOptions) -> Drawing:
+            return service.drawings.draw(who, request, references=pictures, profile=profile, options=options)
 
-        return await _drawn(service, ctx, who, begin, profile=profile)
+        return await _drawn(service, ctx, begin, options.with_seeds(n), profile=profile)
 
     @mcp.tool(structured_output=False)
+    @with_options
     async def edit(
         image: Picture,
         instruction: Annotated[str, Field(description="What to change.")],
         ctx: Tools,
+        options: DrawOptions,
         mask: Annotated[str | None, Field(description="A picture that is white where the source may change.")] = None,
         profile: ProfileName = None,
-        max_rounds: Rounds = None,
-        max_images: Images = None,
-        accept_at: Bar = None,
-        seed: Seed = None,
+        references: References = None,
+        n: Number = 1,
     ) -> CallToolResult:
         """Change a picture by an instruction, and keep the rest."""
         who = _client(ctx)
         picture = await _picture(service, who, image)
         area = None if mask is None else (await _picture(service, who, mask)).convert("L")
         fitted = None if area is None else await asyncio.to_thread(fit_mask, area, picture.size)
-        limits = _limits(max_rounds, max_images, accept_at)
+        pictures = [await _picture(service, who, each) for each in references or ()]
 
-        def begin() -> Drawing:
+        def begin(options: DrawOptions) -> Drawing:
             return service.drawings.draw(
-                who, instruction, image=picture, mask=fitted, profile=profile, limits=limits, seed=seed
+                who, instruction, image=picture, mask=fitted, references=pictures, profile=profile, options=options
             )
 
-        return await _drawn(service, ctx, who, begin, profile=profile)
+        return await _drawn(service, ctx, begin, options.with_seeds(n), profile=profile)
 
     @mcp.tool(structured_output=False)
     async def judge(image: Picture, request: Request, ctx: Tools, profile: ProfileName = None) -> CallToolResult:
@@ -208,10 +237,6 @@ def _client(ctx: Tools) -> str:
     return name
 
 
-def _limits(rounds: int | None, images: int | None, accept_at: float | None) -> LimitChanges:
-    return LimitChanges(max_rounds=rounds, max_images=images, accept_at=accept_at)
-
-
 async def _picture(service: Service, who: str, text: str) -> PILImage.Image:
     """Raises ToolError."""
     try:
@@ -244,23 +269,37 @@ def _profile(service: Service, name: str | None) -> dict[str, str]:
 
 
 async def _drawn(
-    service: Service, ctx: Tools, who: str, begin: Callable[[], Drawing], *, profile: str | None
+    service: Service,
+    ctx: Tools,
+    begin: Callable[[DrawOptions], Drawing],
+    runs: Sequence[DrawOptions],
+    *,
+    profile: str | None,
 ) -> CallToolResult:
-    """A drawing to its end; its progress is reported."""
-    seen, progress = DrawingState(), _Progress(ctx)
-    try:
-        async with aclosing(begin()) as events:
-            async for event in events:
-                seen.see(event)
-                await progress.tell(event)
-        result, path = seen.finished()
-    except RedraftError as error:
-        raise ToolError(str(error)) from None
-    best = result.best_attempt
-    assert best is not None
-    value = extra(seen, service, "") | {"image": best.image, "profile": _profile(service, profile)}
-    text = f"{result.stop.value}: {result.why}\n{_lines(value, value['checks'])}\nprompt: {best.prompt}"
-    return _answer(text, value, Image(path=path))
+    """Drawings to their ends, one after the other; their progress is reported. The figures are those of the best, with all
+    of them as `pictures` if they are several."""
+    progress = _Progress(ctx)
+    values, texts, pictures = [], [], []
+    for options in runs:
+        seen = DrawingState()
+        progress.begin()
+        try:
+            async with aclosing(begin(options)) as events:
+                async for event in events:
+                    seen.see(event)
+                    await progress.tell(event)
+            result, path = seen.finished()
+        except RedraftError as error:
+            raise ToolError(str(error)) from None
+        best = result.best_attempt
+        assert best is not None
+        value = extra(seen, service, "") | {"image": best.image, "profile": _profile(service, profile)}
+        values.append(value)
+        texts.append(f"{result.stop.value}: {result.why}\n{_lines(value, value['checks'])}\nprompt: {best.prompt}")
+        pictures.append(Image(path=path))
+    chosen = max(values, key=lambda value: (value["accepted"], -1.0 if value["score"] is None else value["score"]))
+    more = {} if len(values) == 1 else {"pictures": values}
+    return _answer("\n\n".join(texts), chosen | more, *pictures)
 
 
 class _Progress:
@@ -270,6 +309,11 @@ class _Progress:
         self._ctx = ctx
         self._at = 0.0
         self._said = 0.0
+        self._before = 0.0
+
+    def begin(self) -> None:
+        """Another run follows; its rounds come on top."""
+        self._before = self._at / 100
 
     async def tell(self, event: Event | RunResult) -> None:
         match event:
@@ -292,7 +336,7 @@ class _Progress:
 
     async def _say(self, rounds: float, message: str) -> None:
         # The protocol wants each value to be larger than the one before.
-        self._at = max(round(100 * rounds, 2), self._at + 0.01)
+        self._at = max(round(100 * (self._before + rounds), 2), self._at + 0.01)
         self._said = time.monotonic()
         await self._ctx.report_progress(self._at, None, message)
 
@@ -306,6 +350,6 @@ def _lines(value: dict[str, Any], checks: list[dict[str, Any]]) -> str:
     return "\n".join([score, *lines, *left, *(f"warning: {text}" for text in value.get("warnings", ()))])
 
 
-def _answer(text: str, value: dict[str, Any], picture: Image | None = None) -> CallToolResult:
-    images = [] if picture is None else [picture.to_image_content()]
+def _answer(text: str, value: dict[str, Any], *pictures: Image) -> CallToolResult:
+    images = [picture.to_image_content() for picture in pictures]
     return CallToolResult(content=[*images, TextContent(type="text", text=text)], structured_content=value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ from agent.run import Run, RunResult
 from agent.serve.database import Database
 from agent.serve.errors import NotFound, TooMany
 from agent.serve.metrics import log
-from agent.serve.wire import LimitChanges
 from redraft.images import ImageStore
+from redraft.options import DrawOptions
 from rewriter.request import clean_request
 
 if TYPE_CHECKING:
@@ -98,15 +98,16 @@ class Drawings:
         image: Image.Image | None = None,
         mask: Image.Image | None = None,
         profile: str | None = None,
-        limits: LimitChanges | None = None,
-        seed: int | None = None,
+        references: Sequence[Image.Image] = (),
+        options: DrawOptions | None = None,
     ) -> AsyncGenerator[Event | RunResult]:
-        """Draws a request, or edits `image` as it says, inside `mask` if there is one (white = change). Gives the run's
-        events, and its RunResult as the last. Raises RedraftError before the first."""
+        """Draws a request, or edits `image` as it says, inside `mask` if there is one (white = change), by `references` if
+        there are some. Gives the run's events, and its RunResult as the last. Raises RedraftError before the first."""
+        options = options or DrawOptions()
         request = clean_request(request, self._bounds.max_prompt, "request" if image is None else "instruction")
         service = self._service
         service.require_open()
-        served, run_limits = service.served(profile), service.limits(profile, limits or LimitChanges())
+        served, run_limits = service.served(profile), service.limits(profile, options)
         if self._begun[client] >= self._bounds.max_turns:
             raise TooMany(f"{self._bounds.max_turns} of your drawings are under way, which is the most")
         self._begun[client] += 1
@@ -114,7 +115,7 @@ class Drawings:
         try:
             run = await asyncio.to_thread(
                 Run.start, request, served.for_run(client), limits=run_limits, out=service.files.draws(client),
-                profile=served.profile, seed=seed, source=image, mask=mask,
+                profile=served.profile, options=options, source=image, mask=mask, references=references,
             )  # fmt: skip
             self._drawn.add(run)
             self._idle.clear()

@@ -31,7 +31,6 @@ from agent.serve.wire import (
     ConversationInfo,
     ConversationView,
     GalleryPicture,
-    LimitChanges,
     NewTurn,
     ProfileInfo,
     ServerEvent,
@@ -45,6 +44,7 @@ from redraft.errors import InputError, RedraftError
 from redraft.images import ImageStore, fit_mask, is_digest
 from redraft.journal import Occupied
 from redraft.limits import CLIENT_LIMITS, Limits
+from redraft.options import DrawOptions
 from redraft.profiles import load_profile
 from rewriter.request import clean_request
 from rewriter.types import Rewrite
@@ -172,13 +172,19 @@ class Service:
         """The profiles that only rewrite."""
         return [rewriter.info() for rewriter in self._rewriters.values()]
 
-    def limits(self, profile: str | None, changes: LimitChanges) -> Limits:
-        """The profile's limits, changed, and within the server's bounds. Raises InputError for more than these."""
-        limits, wanted = self.served(profile).limits, changes.model_dump(exclude_none=True)
+    def limits(self, profile: str | None, options: DrawOptions) -> Limits:
+        """The profile's limits, changed as `options` say, and within the server's bounds. Raises InputError for more than
+        these; what the profile cannot do is refused when the run begins."""
+        limits, wanted = self.served(profile).limits, options.limit_changes()
         bounds = {name: bound for name, bound in asdict(self.bounds).items() if name in CLIENT_LIMITS}
         for name, bound in bounds.items():
             if wanted.get(name, 0) > bound:
                 raise InputError(f"{name} is {bound:g} at most here, not {wanted[name]:g}")
+        if (options.steps or 0) > self.bounds.max_image_steps:
+            raise InputError(f"steps are {self.bounds.max_image_steps} at most here, not {options.steps}")
+        width, height = options.pixels(None) or (0, 0)
+        if width * height > self.bounds.max_size_pixels:
+            raise InputError(f"size {options.size}: pictures have {self.bounds.max_size_pixels:,} pixels at most here")
         within = {name: min(bound, getattr(limits, name)) for name, bound in bounds.items()}
         return limits.changed(**(within | wanted))
 
@@ -319,30 +325,36 @@ class Service:
         row = await self.conversation_row(client, id)
         if row.working:
             raise Busy("a turn is under way; wait for it, or cancel it")
-        limits = self.limits(row.profile, new.limits)
+        limits = self.limits(row.profile, new.options.whole)
         async with self.files.shelf(client):  # the pictures that it brings stay until it is accepted
             return await self._accept(row, new, request, limits)
 
     async def _accept(self, row: ConversationRow, new: NewTurn, request: str, limits: Limits) -> tuple[int, int]:
         store = self.files.store(row.client)
-        for what, digest in (("image", new.image), ("mask", new.mask)):
+        brought = [("image", new.image), ("mask", new.mask), *(("reference", each) for each in new.references)]
+        for what, digest in brought:
             if digest is not None and not await asyncio.to_thread(store.__contains__, digest):
                 raise InputError(f"there is no {what} {digest}; upload it first")
         conversation = self.conversation(row)
         while True:
             state = await conversation.read()
             mask = await asyncio.to_thread(_fitted_mask, store, new, state)
+            options = new.options.whole
             enclosed = Enclosed(
-                image=new.image, mask=mask, seed=new.seed, limits=limits, accept_at=new.limits.accept_at
-            )
+                image=new.image, mask=mask, references=tuple(new.references), limits=limits, accept_at=options.accept_at,
+                options=options,
+            )  # fmt: skip
             record = opening_record(state, request, enclosed)
             answers = record["is"] == "answer"
-            if answers and (new.image is not None or new.mask is not None):
+            if answers and (new.image is not None or new.mask is not None or new.references):
                 raise InputError("a question waits; answer it first, or start over with /draw or /edit")
             turn = TurnRow(
                 new_id(), row.id, row.client, record["turn"], {"request": request, "answers": answers}, cancelled=False
             )
-            said = {"request": request, "image": new.image, "mask": new.mask}
+            said = {
+                "request": request, "image": new.image, "mask": new.mask, "references": new.references,
+                "options": options.set_fields(),
+            }  # fmt: skip
             event = EventRow(0, turn.number, "turn_queued", said)
             try:
                 seq = await self.database.accept_turn(

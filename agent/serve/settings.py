@@ -28,6 +28,10 @@ class Bounds:
     max_rounds: int = 8
     max_images: int = 32
     max_seconds: float = 600.0
+    max_image_steps: int = 150
+    """Denoiser steps of one picture, if a client sets them."""
+    max_size_pixels: int = 2048 * 2048
+    """Of a picture that is drawn at a size that a client sets."""
     max_conversations: int = 200
     max_turns: int = 64
     """Turns and draws of one client that are under way at once."""

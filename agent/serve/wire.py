@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
 
 from redraft.limits import CLIENT_LIMITS, Limits
+from redraft.options import DrawOptions
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MAX_REFERENCES = 8
+"""Most pictures that a drawing goes by, beside the one that it edits."""
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 
 
@@ -22,15 +25,20 @@ class Login(_Body):
     token: Annotated[str, StringConstraints(max_length=1024)]
 
 
-_CHANGES = {
-    name: (Annotated[field.annotation, *field.metadata] | None, None)
-    for name, field in Limits.model_fields.items()
-    if name in CLIENT_LIMITS
+_CLIENT_FIELDS: dict[str, Any] = {
+    name: (field.annotation, field)
+    for name, field in DrawOptions.model_fields.items()
+    if name in CLIENT_LIMITS or name not in Limits.model_fields
 }
 
 
-class LimitChanges(create_model("LimitChanges", __base__=_Body, **_CHANGES)):  # type: ignore[misc]
-    """What a client may set of `Limits`; the server's own bounds apply as well. None: the profile's."""
+class ClientOptions(create_model("ClientOptions", __base__=_Body, **_CLIENT_FIELDS)):  # type: ignore[misc]
+    """What a client may set of a run (`redraft.options.DrawOptions`); the server's own bounds apply as well. None: the
+    profile's."""
+
+    @property
+    def whole(self) -> DrawOptions:
+        return DrawOptions(**self.model_dump(exclude_none=True))
 
 
 class NewConversation(_Body):
@@ -49,11 +57,27 @@ class NewBranch(_Body):
 
 
 class NewTurn(_Body):
+    """`seed` and `limits` may stand beside `options` as well as in them."""
+
     request: str
     image: Hash | None = None
     mask: Hash | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    limits: LimitChanges = LimitChanges()
+    references: Annotated[list[Hash], Field(max_length=MAX_REFERENCES)] = []
+    options: ClientOptions = ClientOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or not ("seed" in body or "limits" in body):
+            return body
+        rest = {name: value for name, value in body.items() if name not in ("seed", "limits")}
+        limits, options = body.get("limits") or {}, rest.get("options") or {}
+        if not isinstance(limits, dict) or not isinstance(options, dict):
+            raise ValueError("limits and options are JSON objects")
+        if unknown := sorted(limits.keys() - set(CLIENT_LIMITS)):
+            raise ValueError(f"limits.{unknown[0][:40]}: there is no such limit")
+        seed = {} if body.get("seed") is None else {"seed": body["seed"]}
+        return {**rest, "options": {**limits, **seed, **options}}
 
 
 class ProfileInfo(BaseModel):

@@ -8,23 +8,23 @@ import pytest
 from pydantic import ValidationError
 
 import redraft
-from agent.serve.wire import LimitChanges
+from agent.serve.wire import ClientOptions
 from redraft.limits import CLIENT_LIMITS, Limits, TreeLimits
 
 FIELD = '    max_steps: int = Field(default=90, ge=1)\n    """Most denoiser steps."""\n'
 ASK = """
 import json
 from redraft.limits import option_name
-from agent.serve.wire import LimitChanges
+from agent.serve.wire import ClientOptions
 from redraft.profiles import load_profile
 import sys
 limits = load_profile(sys.argv[1]).limits
 bad = []
 try:
-    LimitChanges(max_steps=0)
+    ClientOptions(max_steps=0)
 except ValueError as error:
     bad = [e["loc"][0] for e in error.errors()]
-print(json.dumps([limits.max_steps, limits.changed(max_steps=3).max_steps, LimitChanges(max_steps=7).max_steps, bad]))
+print(json.dumps([limits.max_steps, limits.changed(max_steps=3).max_steps, ClientOptions(max_steps=7).max_steps, bad]))
 """
 
 
@@ -68,6 +68,7 @@ def test_every_limit_says_what_it_is() -> None:
 
 
 def test_clients_change_what_limits_py_names_and_nothing_else() -> None:
-    assert set(LimitChanges.model_fields) == set(CLIENT_LIMITS)
+    own = {"size", "negative_prompt", "steps", "guidance", "seed", "search"}
+    assert set(ClientOptions.model_fields) == set(CLIENT_LIMITS) | own
     with pytest.raises(ValidationError):
-        LimitChanges(patience=1)
+        ClientOptions(patience=1)

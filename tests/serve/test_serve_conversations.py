@@ -18,6 +18,7 @@ from agent.testing import drawn_from, paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
 from redraft.images import read_image
+from redraft.options import DrawOptions
 from tests.serve.conftest import Running, Start
 from tests.serve.fakes import fake_served
 
@@ -327,7 +328,7 @@ async def test_single_drawings_are_told_and_end_with_their_result(server: Runnin
     from agent.events import RunStarted
     from agent.run import RunResult
 
-    events = [event async for event in server.service.drawings.draw("local", "a star", seed=3)]
+    events = [event async for event in server.service.drawings.draw("local", "a star", options=DrawOptions(seed=3))]
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunResult)
     best = events[-1].best_attempt

@@ -49,7 +49,8 @@ async def complete(
         if body.stream:
             return await streamed(_as_chunks(about, answer))
         return _whole(about, answer, "", [], Usage(), None)
-    drawing = _begin(service, who, wanted, picture, profile, body)
+    image = picture if wanted.kind == "edit" else None
+    drawing = service.drawings.draw(who, wanted.text, image=image, profile=profile, options=body.options())
     if body.stream:
         return await streamed(_chunks(service, drawing, about, base, body))
     return await while_there(request, _to_end(service, drawing, about, base))
@@ -112,14 +113,6 @@ def _without_pictures(text: str) -> str:
         kept.append(text[at:start])
         at = end
     return "".join([*kept, text[at:]]).strip()
-
-
-def _begin(
-    service: Service, who: str, wanted: Turn, picture: Image.Image | None, profile: str, body: ChatBody
-) -> Drawing:
-    limits, seed = body.redraft.limits, body.seed if body.redraft.seed is None else body.redraft.seed
-    image = picture if wanted.kind == "edit" else None
-    return service.drawings.draw(who, wanted.text, image=image, profile=profile, limits=limits, seed=seed)
 
 
 async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:

@@ -34,12 +34,12 @@ from agent.serve.openai.drawing import (
 )
 from agent.serve.openai.wire import B, ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
-from agent.serve.wire import body_schema, errors
+from agent.serve.wire import MAX_REFERENCES, body_schema, errors
 from redraft.errors import InputError
 from redraft.images import fit_mask
+from redraft.options import DrawOptions
 
 Client = Annotated[str, Depends(client)]
-_SEEDS = 2**31
 
 
 def router(service: Service) -> APIRouter:
@@ -47,11 +47,12 @@ def router(service: Service) -> APIRouter:
     started = int(time.time())
 
     def model(name: str) -> dict[str, Any]:
-        profile = next((info for info in service.profiles() if info.name == name), None)
-        if profile is None:
-            raise ModelNotFound(f"The model {name!r} does not exist")
-        about = {"description": profile.description, "can_edit": profile.can_edit, "limits": profile.limits}
-        return {"id": profile.name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
+        profile = service.info(profile_of(name, service))
+        about = {
+            "profile": profile.name, "description": profile.description, "can_edit": profile.can_edit,
+            "limits": profile.limits,
+        }  # fmt: skip
+        return {"id": name, "object": "model", "created": started, "owned_by": "redraft", "redraft": about}
 
     @api.get("/models")
     async def models(who: Client) -> dict[str, Any]:
@@ -69,24 +70,32 @@ def router(service: Service) -> APIRouter:
         body.check()
         profile = profile_of(body.model, service)
 
-        def begin(seed: int | None) -> Drawing:
-            return service.drawings.draw(who, body.prompt, profile=profile, limits=body.redraft.limits, seed=seed)
+        options = _options(body, service, profile)
 
-        return await _answer(request, service, who, body, begin, "image_generation")
+        def begin(options: DrawOptions) -> Drawing:
+            return service.drawings.draw(who, body.prompt, profile=profile, options=options)
+
+        return await _answer(request, service, who, body, options, begin, "image_generation")
 
     @api.post("/images/edits", response_model=None, responses=_DRAWN, openapi_extra=_body(EditsBody))
     @_in_their_shape
     async def edits(request: Request, who: Client) -> Response | dict[str, Any]:
-        body, picture, mask = await _edit(request, service)
+        body, pictures, mask = await _edit(request, service)
         body.check()
         profile = profile_of(body.model, service)
 
-        def begin(seed: int | None) -> Drawing:
+        def begin(options: DrawOptions) -> Drawing:
             return service.drawings.draw(
-                who, body.prompt, image=picture, mask=mask, profile=profile, limits=body.redraft.limits, seed=seed
+                who,
+                body.prompt,
+                image=pictures[0],
+                mask=mask,
+                references=pictures[1:],
+                profile=profile,
+                options=options,
             )
 
-        return await _answer(request, service, who, body, begin, "image_edit")
+        return await _answer(request, service, who, body, body.options(), begin, "image_edit")
 
     @api.post("/chat/completions", response_model=None, responses=_DRAWN, openapi_extra=_body(ChatBody))
     @_in_their_shape
@@ -158,42 +167,58 @@ def _parse(kind: type[B], data: bytes) -> B:
     return parsed(kind, value)
 
 
-async def _edit(request: Request, service: Service) -> tuple[EditsBody, Image.Image, Image.Image | None]:
-    """The body of an edit, its picture and its mask (white = change, at the picture's size)."""
+def _options(body: ImagesBody, service: Service, profile: str) -> DrawOptions:
+    """What the body sets. A size in pixels that the profile does not make by itself is left to be fitted: clients send one
+    unasked (1024x1024). Raises InputError for a shape that it does not make."""
+    made = service.served(profile).profile
+    if body.size is not None and body.redraft.size is None and "x" in body.size and made is not None:
+        sizes = made.need_generator().sizes
+        if sizes and body.size not in sizes:
+            return body.options()
+    return body.options(size=body.size)
+
+
+async def _edit(request: Request, service: Service) -> tuple[EditsBody, list[Image.Image], Image.Image | None]:
+    """The body of an edit, its pictures, of which the first is edited, and its mask (white = change, at the picture's
+    size)."""
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         async with request.form(max_files=17, max_fields=40) as form:
             fields = {name: value for name, value in form.items() if isinstance(value, str)}
             body = parsed(EditsBody, {name: value for name, value in fields.items() if name not in ("images", "mask")})
             files = [one for name in ("image", "image[]") for one in form.getlist(name) if isinstance(one, UploadFile)]
-            _require_one(files)
+            _require_few(files)
             pictures = [await service.pictures.read(await file.read()) for file in files]
             upload = form.get("mask")
             mask = await service.pictures.read_mask(await upload.read()) if isinstance(upload, UploadFile) else None
     else:
         body = await _parsed(EditsBody, request)
-        _require_one(body.images)
+        _require_few(body.images)
         pictures = [await service.pictures.fetch(image.image_url) for image in body.images]
         mask = None if body.mask is None else (await service.pictures.fetch(body.mask.image_url)).convert("L")
     if mask is not None:
         mask = await asyncio.to_thread(fit_mask, mask, pictures[0].size)
-    return body, pictures[0], mask
+    return body, pictures, mask
 
 
-def _require_one(uploads: Sequence[object]) -> None:
+def _require_few(uploads: Sequence[object]) -> None:
     """Counts the pictures before any of them is decoded: many small files can be very large pictures."""
-    if len(uploads) != 1:
-        raise InputError(f"image: give one picture to edit, not {len(uploads)}")
+    if not 1 <= len(uploads) <= 1 + MAX_REFERENCES:
+        raise InputError(f"image: give the picture to edit, and at most {MAX_REFERENCES} to go by, not {len(uploads)}")
 
 
 async def _answer(
-    request: Request, service: Service, who: str, body: ImagesBody, begin: Callable[[int | None], Drawing], name: str
+    request: Request,
+    service: Service,
+    who: str,
+    body: ImagesBody,
+    options: DrawOptions,
+    begin: Callable[[DrawOptions], Drawing],
+    name: str,
 ) -> Response | dict[str, Any]:
-    seed = body.seed if body.redraft.seed is None else body.redraft.seed
     base = str(request.base_url)
     if body.stream:
-        return await streamed(_told(service, body, begin(seed), name, base))
-    seeds = [None if seed is None else (seed + number) % _SEEDS for number in range(body.n)]
-    drawn = await while_there(request, _all([begin(seed) for seed in seeds]))
+        return await streamed(_told(service, body, begin(options), name, base))
+    drawn = await while_there(request, _all([begin(each) for each in options.with_seeds(body.n)]))
     data: list[dict[str, Any]] = []
     usage = sum((seen.usage for seen in drawn), start=type(drawn[0].usage)())
     size = (0, 0)
@@ -202,7 +227,7 @@ async def _answer(
         best = result.best_attempt
         assert best is not None
         datum: dict[str, Any] = {"revised_prompt": best.prompt, "redraft": extra(seen, service, base)}
-        if body.response_format == "url":
+        if body.by_url:
             fitted = await asyncio.to_thread(scaled, path, body.wanted)
             kept = await service.keep(who, await asyncio.to_thread(opened, path) if fitted is None else fitted)
             size = kept.width, kept.height

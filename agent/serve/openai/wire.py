@@ -11,30 +11,21 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.serve.errors import ModelNotFound
 from agent.serve.service import Service
-from agent.serve.wire import LimitChanges
+from agent.serve.wire import ClientOptions
 from redraft.errors import InputError
+from redraft.options import MAX_SEED, DrawOptions
 
 Format = Literal["png", "jpeg", "webp"]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+SeedWord = Annotated[int, Field(ge=-1, le=MAX_SEED)] | None
 MAX_N = 10
 MAX_SIDE = 4096
-_ANY_MODEL = re.compile(r"(?:gpt-image|dall-e|chatgpt-image)[\w.-]*")
+_ANY_MODEL = re.compile(r"(?:gpt-|dall-e-|chatgpt-|o[1-9])[\w.-]{0,80}")
 """Names that clients have built in. They mean the server's first profile."""
 B = TypeVar("B", bound=BaseModel)
-
-
-class Extra(LimitChanges):
-    """`redraft`: {...} of a request: limits of the loop, and the seed."""
-
-    seed: Seed | None = None
-
-    @property
-    def limits(self) -> LimitChanges:
-        return LimitChanges(**self.model_dump(exclude={"seed"}))
 
 
 class _Asked(BaseModel):
@@ -42,7 +33,20 @@ class _Asked(BaseModel):
 
     model: str | None = None
     stream: bool = False
-    redraft: Extra = Extra()
+    redraft: ClientOptions = ClientOptions()
+    seed: SeedWord = None
+    negative_prompt: Annotated[str, Field(max_length=4000)] | None = None
+    steps: int | None = Field(default=None, validation_alias=AliasChoices("steps", "num_inference_steps"))
+    guidance: float | None = Field(
+        default=None, validation_alias=AliasChoices("guidance", "guidance_scale", "true_cfg_scale")
+    )
+
+    def options(self, **more: object) -> DrawOptions:
+        """What the body sets of the run; what stands under `redraft` goes before. Raises InputError."""
+        own = {name: getattr(self, name) for name in ("seed", "negative_prompt", "steps", "guidance")} | more
+        return self.redraft.whole.over(
+            DrawOptions.read({name: value for name, value in own.items() if value is not None})
+        )
 
     @field_validator("stream", mode="before")
     @classmethod
@@ -57,7 +61,7 @@ class _Asked(BaseModel):
                 return json.loads(value)
             except (ValueError, RecursionError):
                 raise ValueError("is not JSON") from None
-        return Extra() if value is None else value
+        return ClientOptions() if value is None else value
 
 
 class ImagesBody(_Asked):
@@ -67,12 +71,18 @@ class ImagesBody(_Asked):
     background: Literal["auto", "opaque", "transparent"] | None = None
     output_format: Format = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
-    response_format: Literal["b64_json", "url"] = "b64_json"
+    response_format: Literal["b64_json", "url"] | None = None
     partial_images: Annotated[int, Field(ge=0, le=100)] | None = None
     """Most judged attempts that are streamed; None: all of them."""
-    seed: Seed | None = None
 
-    @field_validator("n", "output_format", "output_compression", "response_format", mode="before")
+    @property
+    def by_url(self) -> bool:
+        """Whether pictures are answered by their addresses: as asked, else as the model that is named does by itself."""
+        if self.response_format is None:
+            return not self.stream and (self.model or "").startswith("dall-e")
+        return self.response_format == "url"
+
+    @field_validator("n", "output_format", "output_compression", mode="before")
     @classmethod
     def _default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value is None else value
@@ -80,28 +90,26 @@ class ImagesBody(_Asked):
     @field_validator("size")
     @classmethod
     def _a_size(cls, value: str | None) -> str | None:
-        if value in (None, "", "auto"):
-            return None
-        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value or "")
-        if match is None or max(int(match[1]), int(match[2])) > MAX_SIDE or min(int(match[1]), int(match[2])) < 16:
-            raise ValueError(f"must be auto or WIDTHxHEIGHT, each from 16 to {MAX_SIDE}")
-        return value
+        try:
+            size: str | None = DrawOptions(size=value).size
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        if size is not None and "x" in size and max(map(int, size.split("x"))) > MAX_SIDE:
+            raise ValueError(f"sides have {MAX_SIDE} pixels at most here")
+        return size
 
     @property
     def wanted(self) -> tuple[int, int] | None:
-        """(width, height) in pixels."""
-        if self.size is None:
-            return None
-        width, _, height = self.size.partition("x")
-        return int(width), int(height)
+        """(width, height) that the pictures are to fit into, if the size is in pixels."""
+        return DrawOptions(size=self.size).pixels(None) if self.size is not None and "x" in self.size else None
 
     def check(self) -> None:
         """Raises InputError for what cannot be had."""
         if self.background == "transparent":
             raise InputError("background: pictures are opaque here; leave it out, or give auto or opaque")
-        if self.response_format == "url" and self.output_format != "png":
+        if self.by_url and self.output_format != "png":
             raise InputError("response_format url gives PNG files; ask for b64_json, or for png")
-        if self.stream and self.response_format == "url":
+        if self.stream and self.by_url:
             raise InputError("streams carry b64_json; leave response_format out")
         if self.stream and self.n > 1:
             raise InputError("n: a stream is of one picture; ask for one at a time")
@@ -180,7 +188,6 @@ class StreamOptions(BaseModel):
 class ChatBody(_Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
     stream_options: StreamOptions | None = None
-    seed: Seed | None = None
     n: int | None = None
 
 
@@ -205,7 +212,7 @@ def parsed(kind: type[B], value: Mapping[str, Any]) -> B:
 def profile_of(model: str | None, service: Service) -> str:
     """The profile that a model's name means. Raises ModelNotFound."""
     names = [info.name for info in service.profiles()]
-    if model is None or model == "" or _ANY_MODEL.fullmatch(model):
+    if model not in names and (model is None or model == "" or _ANY_MODEL.fullmatch(model)):
         return service.default
     if model not in names:
         raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(names)}")
