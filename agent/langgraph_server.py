@@ -34,6 +34,7 @@ from agent.types import stable_key
 from redraft.errors import InputError
 from redraft.images import ImageStore
 from redraft.limits import Limits
+from redraft.options import MAX_SEED
 from redraft.profiles import Profile, load_profile
 from rewriter.request import clean_request
 
@@ -70,8 +71,8 @@ async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
     seed = state.get("seed")
     if seed is None:
         seed = secrets.randbelow(2**31)
-    if not 0 <= seed < 2**31:
-        raise InputError(f"the seed {seed} is not between 0 and {2**31 - 1}")
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"the seed {seed} is not between 0 and {MAX_SEED}")
     return {
         "request": clean_request(state["request"]),
         "seed": seed,

@@ -1,6 +1,6 @@
-"""Three nodes over redraft's models, in this process. The models of a profile are opened once and kept.
+"""Four nodes over redraft's models, in this process. The models of a profile are opened once and kept.
 
-IMAGE is ComfyUI's: a float tensor (batch, height, width, 3) with values in [0, 1].
+IMAGE is ComfyUI's: a float tensor (batch, height, width, 3) with values in [0, 1]; MASK (batch, height, width), 1 = change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from agent.types import StopReason, passes
 from evaluator.reward import case_of
 from evaluator.types import Outcome, Report, Shot
 from redraft.errors import BackendError, InputError
+from redraft.images import fit_mask
 from redraft.limits import Limits
+from redraft.options import MAX_SEED, DrawOptions, value_type
 from redraft.profiles import Profile, load_profile
 from rewriter.batch import find_outside
 from rewriter.request import clean_request
@@ -32,6 +34,7 @@ from rewriter.request import clean_request
 CATEGORY = "redraft"
 _STEPS_PER_ROUND = 100
 """Of the progress bar."""
+_SEED = {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate": True}
 _PROFILE = "A profile that comes with redraft (mini, workstation, remote), or the path of a .toml file."
 
 
@@ -48,7 +51,13 @@ class EnhancePrompt(io.ComfyNode):
             inputs=[
                 io.String.Input("request", multiline=True, default="", tooltip="What the picture is to show."),
                 io.String.Input("profile", default="mini", tooltip=_PROFILE),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
+                io.Int.Input("seed", **_SEED),
+                io.String.Input(
+                    "target",
+                    default="",
+                    optional=True,
+                    tooltip="Image model that the prompt is for (flux, sdxl, ... or a .toml file); empty: the profile's.",
+                ),
             ],
             outputs=[
                 io.String.Output("better", display_name="prompt"),
@@ -59,8 +68,8 @@ class EnhancePrompt(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, request: str, profile: str, seed: int) -> Any:
-        _, models = await _open(profile)
+    async def execute(cls, request: str, profile: str, seed: int, target: str = "") -> Any:
+        _, models = await _open(profile, target)
         request = clean_request(request)
         if models.scope is not None and (findings := find_outside(request, models.scope)):
             return io.NodeOutput(request, "", "", "\n".join(findings))
@@ -140,11 +149,13 @@ class DrawUntilAccepted(io.ComfyNode):
             inputs=[
                 io.String.Input("request", multiline=True, default="", tooltip="What the picture is to show."),
                 io.String.Input("profile", default="mini", tooltip=_PROFILE),
-                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, control_after_generate=True),
+                io.Int.Input("seed", **_SEED),
                 io.Float.Input("accept_at", default=0.85, min=0.05, max=1.0, step=0.01, tooltip="Score to reach."),
                 io.Int.Input("max_rounds", default=4, min=1, max=100),
                 io.Int.Input("max_images", default=8, min=1, max=1000),
                 io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
+                io.Image.Input("references", optional=True, tooltip="Pictures to go by, if the profile takes some."),
+                *_option_inputs(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -166,37 +177,136 @@ class DrawUntilAccepted(io.ComfyNode):
         max_rounds: int,
         max_images: int,
         runs: str = "",
+        references: torch.Tensor | None = None,
+        **more: Any,
     ) -> Any:
-        described, models = await _open(profile)
-        limits = described.limits.changed(accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
-        out = Path(runs or described.runs)
-        run = Run.start(request, models, limits=limits, out=out, profile=described, seed=seed)
-        bar = _Bar(limits)
-        async for event in run.stream():
-            await bar.show(event)
-            if interrupted():
-                run.cancel()
-        result = run.result
-        assert result is not None
-        if interrupted():
-            raise_interrupted()
-        best = result.best_attempt
-        if result.stop is StopReason.FAILED or best is None or result.image is None:
-            raise BackendError(f"{result.error or result.why} (the run is in {result.folder})")
-        picture = await asyncio.to_thread(_load, result.image)
-        return io.NodeOutput(
-            to_tensor([picture]),
-            0.0 if best.score is None else best.score,
-            result.stop is StopReason.ACCEPTED,
-            best.prompt,
-            f"{result.stop.value}: {result.why}\n{report_lines(best.report, limits.pass_at)}",
-            str(result.trace.resolve()),
+        options = _options(more, seed=seed, accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
+        return await _run_to_end(request, profile, options, runs, references)
+
+
+class EditImage(io.ComfyNode):
+    """Changes a picture as an instruction says, and keeps the rest."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return io.Schema(
+            node_id="RedraftEditImage",
+            display_name="Edit until accepted (redraft)",
+            category=CATEGORY,
+            description="Changes the picture with the profile's editor, judges what was to change and what was to stay, and "
+            "goes round until both are right or the budget is spent.",
+            inputs=[
+                io.Image.Input("source", tooltip="The picture to change; of a batch the first."),
+                io.String.Input("instruction", multiline=True, default="", tooltip="What to change."),
+                io.String.Input("profile", default="mini", tooltip=_PROFILE),
+                io.Int.Input("seed", **_SEED),
+                io.Mask.Input("mask", optional=True, tooltip="Where it may change; everywhere without one."),
+                io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
+                io.Image.Input("references", optional=True, tooltip="Further pictures, if the editor takes some."),
+                *_option_inputs("max_rounds", "max_images"),
+            ],
+            outputs=[
+                io.Image.Output("image", display_name="image"),
+                io.Float.Output("score", display_name="score"),
+                io.Boolean.Output("accepted", display_name="accepted"),
+                io.String.Output("drawn_from", display_name="prompt"),
+                io.String.Output("report", display_name="report"),
+                io.String.Output("trace", display_name="trace.html"),
+            ],
         )
+
+    @classmethod
+    async def execute(
+        cls,
+        source: torch.Tensor,
+        instruction: str,
+        profile: str,
+        seed: int,
+        mask: torch.Tensor | None = None,
+        runs: str = "",
+        references: torch.Tensor | None = None,
+        **more: Any,
+    ) -> Any:
+        pictures = to_pictures(source)
+        if not pictures:
+            raise InputError("the batch holds no picture to edit")
+        area = None if mask is None else fit_mask(to_mask(mask), pictures[0].size)
+        options = _options(more, seed=seed)
+        return await _run_to_end(instruction, profile, options, runs, references, source=pictures[0], mask=area)
+
+
+_MORE = ("size", "negative_prompt", "steps", "guidance", "search", "max_seconds", "max_steps")
+
+
+def _option_inputs(*others: str) -> list[Any]:
+    """An optional input for each option; empty, or 0, leaves it as the profile has it."""
+    inputs = []
+    for name in (*_MORE, *others):
+        kind, tip = value_type(name), f"{DrawOptions.model_fields[name].description} Empty or 0: the profile's."
+        if kind is str:
+            inputs.append(io.String.Input(name, default="", optional=True, tooltip=tip))
+        elif kind is int:
+            inputs.append(io.Int.Input(name, default=0, min=0, max=10_000_000, optional=True, tooltip=tip))
+        else:
+            inputs.append(
+                io.Float.Input(name, default=0.0, min=0.0, max=100_000.0, step=0.1, optional=True, tooltip=tip)
+            )
+    return inputs
+
+
+def _options(more: dict[str, Any], **own: object) -> DrawOptions:
+    return DrawOptions.read({name: value for name, value in more.items() if value not in ("", 0)} | own)
+
+
+async def _run_to_end(
+    request: str,
+    profile: str,
+    options: DrawOptions,
+    runs: str,
+    references: torch.Tensor | None,
+    *,
+    source: Image.Image | None = None,
+    mask: Image.Image | None = None,
+) -> Any:
+    described, models = await _open(profile)
+    limits = options.limits(described.limits)
+    run = Run.start(
+        request,
+        models,
+        limits=limits,
+        out=Path(runs or described.runs),
+        profile=described,
+        options=options,
+        references=[] if references is None else to_pictures(references),
+        source=source,
+        mask=mask,
+    )
+    bar = _Bar(limits)
+    async for event in run.stream():
+        await bar.show(event)
+        if interrupted():
+            run.cancel()
+    result = run.result
+    assert result is not None
+    if interrupted():
+        raise_interrupted()
+    best = result.best_attempt
+    if result.stop is StopReason.FAILED or best is None or result.image is None:
+        raise BackendError(f"{result.error or result.why} (the run is in {result.folder})")
+    picture = await asyncio.to_thread(_load, result.image)
+    return io.NodeOutput(
+        to_tensor([picture]),
+        0.0 if best.score is None else best.score,
+        result.stop is StopReason.ACCEPTED,
+        best.prompt,
+        f"{result.stop.value}: {result.why}\n{report_lines(best.report, limits.pass_at)}",
+        str(result.trace.resolve()),
+    )
 
 
 class RedraftExtension(ComfyExtension):
     async def get_node_list(self) -> list[Any]:
-        return [EnhancePrompt, JudgeImage, DrawUntilAccepted]
+        return [EnhancePrompt, JudgeImage, DrawUntilAccepted, EditImage]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
@@ -245,6 +355,12 @@ def to_pictures(images: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(one[..., :3]), "RGB") for one in whole]
 
 
+def to_mask(mask: torch.Tensor) -> Image.Image:
+    """(batch, height, width) in [0, 1], of which the first counts, to a mask (L, white = change)."""
+    whole = (mask.detach().cpu().float().reshape(-1, *mask.shape[-2:])[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(np.ascontiguousarray(whole.numpy()), "L")
+
+
 def to_tensor(pictures: Iterable[Image.Image]) -> torch.Tensor:
     """RGB pictures of one size to (batch, height, width, 3) in [0, 1]."""
     arrays = [np.asarray(picture.convert("RGB"), dtype=np.float32) / 255 for picture in pictures]
@@ -268,18 +384,22 @@ def raise_interrupted() -> None:
 
 
 _lock = threading.Lock()
-_models: dict[str, tuple[Profile, Models]] = {}
+_models: dict[tuple[str, str], tuple[Profile, Models]] = {}
 
 
-async def _open(name: str) -> tuple[Profile, Models]:
-    """A profile and its models, opened once. Node classes hold no state in ComfyUI, the module does."""
+async def _open(name: str, target: str = "") -> tuple[Profile, Models]:
+    """A profile and its models, opened once for each target of the rewriter. Node classes hold no state in ComfyUI, the
+    module does."""
 
     def work() -> tuple[Profile, Models]:
         with _lock:
-            if name not in _models:
+            if (name, target) not in _models:
                 profile = load_profile(name)
-                _models[name] = (profile, open_models(profile))
-            return _models[name]
+                if target:
+                    aimed = profile.rewriter.model_copy(update={"target": target})
+                    profile = profile.model_copy(update={"rewriter": aimed})
+                _models[name, target] = (profile, open_models(profile))
+            return _models[name, target]
 
     return await asyncio.to_thread(work)
 

@@ -157,9 +157,10 @@ class _ComfyNode:
         """The schema, looked over as ComfyUI does when it loads a node, and compared with `execute`."""
         schema = cls.define_schema()
         schema.validate()
-        taken = set(inspect.signature(cls.execute).parameters)
+        parameters = inspect.signature(cls.execute).parameters.values()
+        taken = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
         given = {one.id for one in schema.inputs}
-        if taken != given:
+        if not taken <= given or (taken != given and all(one.kind is not one.VAR_KEYWORD for one in parameters)):
             raise TypeError(f"execute of {cls.__name__} takes {sorted(taken)}, the schema gives {sorted(given)}")
         return schema
 

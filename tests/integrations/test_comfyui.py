@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -58,10 +59,12 @@ async def test_what_comfyui_is_given(package: ModuleType) -> None:
         "RedraftEnhancePrompt",
         "RedraftJudgeImage",
         "RedraftDrawUntilAccepted",
+        "RedraftEditImage",
     ]
     assert [[o.io_type for o in one.outputs] for one in schemas] == [
         ["STRING"] * 4,
         ["IMAGE", "FLOAT", "BOOLEAN", "INT", "STRING"],
+        ["IMAGE", "FLOAT", "BOOLEAN", "STRING", "STRING", "STRING"],
         ["IMAGE", "FLOAT", "BOOLEAN", "STRING", "STRING", "STRING"],
     ]
 
@@ -178,3 +181,25 @@ model = {{ kind = "openai", model = "m", server = {server} }}
 def test_the_version_is_the_projects() -> None:
     own = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]["version"]
     assert own == tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())["project"]["version"]
+
+
+async def test_the_example_workflow_fits_the_nodes(package: ModuleType) -> None:
+    extension = await package.comfy_entrypoint()
+    schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in await extension.get_node_list()}
+    (file,) = (PACKAGE / "example_workflows").glob("*.json")
+    workflow = json.loads(file.read_text())
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for node in nodes.values():
+        if (schema := schemas.get(node["type"])) is None:
+            continue
+        kinds: list[type] = []
+        for one in schema.inputs:
+            if hasattr(one, "settings"):
+                kinds += [one.kind, str] if one.settings.get("control_after_generate") else [one.kind]
+        assert [type(value) for value in node["widgets_values"]] == kinds
+        sockets = [one.id for one in schema.inputs if not hasattr(one, "settings")]
+        assert [one["name"] for one in node["inputs"]] == sockets
+        assert [one["type"] for one in node["outputs"]] == [one.io_type for one in schema.outputs]
+    for number, source, output, target, slot, kind in workflow["links"]:
+        assert nodes[source]["outputs"][output]["type"] == kind
+        assert nodes[target]["inputs"][slot]["link"] == number
