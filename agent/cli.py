@@ -133,7 +133,9 @@ def draw(
         from redraft.errors import UsageError
 
         if request is not None or ask or reference or n != 1:
-            raise UsageError("--prompts draws a file, each request once: leave out the request, --ask, --n and --reference")
+            raise UsageError(
+                "--prompts draws a file, each request once: leave out the request, --ask, --n and --reference"
+            )
         options = dict(options_set(context))
         images = require_only_images(options)
         seed, size = options.get("seed"), options.get("size")

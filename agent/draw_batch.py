@@ -28,8 +28,8 @@ from editors.backend import ImageBackend, ImageTask, open_backend, render
 from redraft import __version__
 from redraft.errors import InputError
 from redraft.images import save_png
-from redraft.options import DrawOptions
 from redraft.limits import option_name
+from redraft.options import DrawOptions
 from redraft.profiles import BackendConfig, Profile, load_profile
 from redraft.scope import open_scope
 from redraft.worker import GATHER_S, Worker
