@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ def init(out: Path, *, force: bool) -> None:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
     for line in said:
         console.print(escape(line), soft_wrap=True, emoji=False)
-    console.print(f"next: redraft doctor {escape(str(out))}", soft_wrap=True)
+    console.print(f"next: redraft doctor {escape(shlex.quote(str(out)))}", soft_wrap=True)
     sys.stdout.write(f"{out}\n")
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,10 +61,10 @@ class Untrusted(ConfigError):  # noqa: N818
     """A profile of somebody else's demands what the user has not granted."""
 
     def __init__(self, place: Path, demands: Collection[Demand]) -> None:
-        wanted = ", ".join(map(str, demands))
+        wanted, command = ", ".join(map(str, demands)), f"redraft trust {shlex.quote(str(place))}"
         super().__init__(
-            f"{place} is not known to be yours, and would {wanted}; if you trust it: redraft trust {place} (or keep "
-            f"profiles of your own in {config_folder()})"
+            f"{place} is not known to be yours, and would {wanted}; if you trust it: {command} (or keep profiles of your own "
+            f"in {config_folder()})"
         )
         self.place = place
         self.demands = tuple(demands)

@@ -103,7 +103,8 @@ def main(data: Path, port: int) -> None:
     )
     limits = Limits(max_rounds=2, max_images=4, edit_draws=False, edit_drafts=True)
     served = Served.of("fake", models, limits, metrics)
-    asyncio.run(run_server(ServerSettings(data=data, port=port), [served], metrics))
+    plain = Served.of("drawing alone", replace(models, editing=None), limits, metrics)
+    asyncio.run(run_server(ServerSettings(data=data, port=port), [served, plain], metrics))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,18 @@ def test_a_conversation_is_renamed_and_found_in_the_gallery(painted: Painted, ne
     answered(page, 1)
 
 
+def test_a_profile_is_chosen_and_says_what_it_does(painted: Painted, new_page: NewPage) -> None:
+    page = new_page(painted.url)
+    choice = page.get_by_role("combobox", name="Profile")
+    choice.select_option("drawing alone")
+    page.get_by_text("drawing alone: It draws, and changes no pictures.").wait_for()
+    say(page, "a star")
+    answered(page, 1)
+    assert page.locator("#of").inner_text() == "drawing alone"
+    conversation = page.url.split("#")[1]
+    assert page.request.get(f"{painted.url}/api/conversations/{conversation}").json()["profile"] == "drawing alone"
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 320)])
 def test_axe_finds_nothing(painted: Painted, new_page: NewPage, scheme: str, width: int) -> None:
     page = new_page(painted.url, color_scheme=scheme, viewport={"width": width, "height": 800})

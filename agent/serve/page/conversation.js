@@ -2,7 +2,7 @@
 
 import { api, follow } from "./api.js";
 import { attached, budget, chosenProfile, controls, grow, limits, restFocus, reuse, seed, showProfiles, showQueue } from "./composer.js";
-import { $ } from "./dom.js";
+import { $, shown } from "./dom.js";
 import { failed, live, tried } from "./notices.js";
 import { showConversations, side } from "./sidebar.js";
 import { busy, list, page, queue, waiting } from "./state.js";
@@ -43,6 +43,7 @@ function clear() {
   Object.assign(page, { id: null, view: null, turns: new Map(), pictures: new Map(), current: 0, image: null, mask: null, stop: null });
   $("turns").replaceChildren();
   $("title").textContent = "New conversation";
+  $("of").textContent = "";
   document.title = "redraft";
   link("none");
   failed("");
@@ -91,6 +92,7 @@ export const open = tried(async (id) => {
   if (view.waiting) part(view.waiting.turn).turn.waiting = { question: view.waiting.question, choices: view.waiting.choices };
   const profile = page.me.profiles.find((one) => one.name === view.profile) ?? page.me.profiles[0];
   budget({ ...profile.limits, accept_at: view.accept_at });
+  $("of").textContent = page.me.profiles.length > 1 ? shown(view.profile) : "";
   $("may-ask").checked = view.may_ask;
   $("export").href = api.exported(id);
   // The events come again from the first on, with what the view holds already.
