@@ -28,7 +28,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ProfileOption = Annotated[str, typer.Option("--profile", help="Built-in profile or path to a .toml file.")]
+
+def complete_profile(incomplete: str) -> list[str]:
+    """Names of the built-in profiles, for shell completion."""
+    folder = Path(__file__).parent.parent / "redraft" / "profiles"  # read without the imports that profiles need
+    return sorted(path.stem for path in folder.glob(f"{incomplete}*.toml"))
+
+
+ProfileOption = Annotated[
+    str,
+    typer.Option("--profile", help="Built-in profile or path to a .toml file.", autocompletion=complete_profile),
+]
 RunsOption = Annotated[Path, typer.Option("--out", help="Folder for runs.")]
 ReferenceOption = Annotated[
     list[Path] | None,
@@ -39,6 +49,7 @@ ReferenceOption = Annotated[
 NumberOption = Annotated[
     int, typer.Option("--n", min=1, max=10, help="Pictures, each found by a run of its own, from seeds in a row.")
 ]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the picture when it is there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -119,6 +130,7 @@ def draw(
     reference: ReferenceOption = None,
     n: NumberOption = 1,
     as_json: JsonOption = False,
+    opens: OpenOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
     prompts: Annotated[
         str | None,
@@ -165,6 +177,7 @@ def draw(
         n=n,
         ask=ask,
         as_json=as_json,
+        opens=opens,
     )
 
 
@@ -181,6 +194,7 @@ def edit(
     reference: ReferenceOption = None,
     n: NumberOption = 1,
     as_json: JsonOption = False,
+    opens: OpenOption = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask for approval after each round.")] = False,
 ) -> None:
     """Change a picture as the instruction says, and keep everything else."""
@@ -197,6 +211,7 @@ def edit(
         n=n,
         ask=ask,
         as_json=as_json,
+        opens=opens,
     )
 
 

@@ -52,6 +52,7 @@ def draw(
     n: int = 1,
     ask: bool,
     as_json: bool,
+    opens: bool = False,
 ) -> None:
     """`redraft draw`. `options`: fields of `DrawOptions`. Raises RedraftError, or typer.Exit(130) if it is interrupted."""
     request, chosen = clean_request(request), DrawOptions.read(options)
@@ -67,7 +68,7 @@ def draw(
         ask=ask,
     )
     editing = chosen.limits(profile.limits).edit_draws
-    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json, editing=editing)
+    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json, opens=opens, editing=editing)
 
 
 def edit(
@@ -82,6 +83,7 @@ def edit(
     n: int = 1,
     ask: bool,
     as_json: bool,
+    opens: bool = False,
 ) -> None:
     """`redraft edit`. Raises as `draw` does."""
     instruction, chosen = clean_request(instruction, kind="instruction"), DrawOptions.read(options)
@@ -102,7 +104,7 @@ def edit(
         source=picture,
         mask=marked,
     )
-    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json)
+    _follow_to_end(start, profile, chosen, n=n, ask=ask, as_json=as_json, opens=opens)
 
 
 def read_request(request: str | None, stdin: Callable[[], str] | None = None) -> str:
@@ -133,10 +135,11 @@ def _follow_to_end(
     n: int = 1,
     ask: bool,
     as_json: bool,
+    opens: bool = False,
     editing: bool = True,
 ) -> None:
     """Opens the models, starts a run with them as `models` (with options, n runs from seeds in a row), and reports how it
-    ended."""
+    ended. `opens`: shows the best picture of each in the system's viewer."""
     if ask:
         _require_a_person()
     with stdout_for_results() as stdout, contextlib.closing(_load(profile, editing=editing)) as models:
@@ -151,6 +154,8 @@ def _follow_to_end(
             _require_finished(results[-1])
             if not as_json:
                 _report(results[-1], stdout)
+            if opens and (image := results[-1].image) is not None and typer.launch(str(image)):
+                sys.stderr.write(printable(f"warning: no program here opens pictures: {image}\n"))
         if as_json:
             _write_results(results, stdout)
 
@@ -445,6 +450,7 @@ def _report(result: RunResult, stdout: TextIO) -> None:
     drafts = sum(attempt.draft for attempt in result.attempts)
     among = f" ({drafts} of them drafts)" if drafts else ""
     spent = f", {result.cost.steps} denoiser steps" if result.cost.steps else ""
+    spent += f", {result.cost.seconds:.0f} s" if result.cost.seconds >= 1 else ""
     console.print(f"{score}, {passed} of {len(applying)} checks passed, {drawn} drawn{among}{spent}")
     if result.unchecked:
         console.print(f"unchecked {escape(', '.join(result.unchecked))}", soft_wrap=True)

@@ -361,7 +361,7 @@ def full(request: pytest.FixtureRequest, painted: Painted, new_page: NewPage) ->
     page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png()})
     page.get_by_role("img", name="your picture").wait_for()
     page.get_by_role("button", name="Options").click()
-    page.get_by_role("textbox").press("Enter")
+    page.get_by_role("textbox", name="What to draw or change").press("Enter")
     page.get_by_role("alert").get_by_text("Say what to do with the picture").wait_for()
     return page
 

@@ -36,6 +36,25 @@ def test_a_picture_is_drawn_again_and_its_seed_taken_up(painted: Painted, new_pa
     third.get_by_role("img", name="Picture 3: a star").wait_for()
 
 
+def test_what_is_set_for_a_message_is_sent_and_what_cannot_be_done_is_said(painted: Painted, new_page: NewPage) -> None:
+    page = new_page(painted.url)
+    page.get_by_role("button", name="Options").click()
+    page.get_by_role("combobox", name="Size").fill("no size")
+    say(page, "a star")
+    page.get_by_role("alert").get_by_text("is no size").wait_for()
+    field = page.get_by_role("textbox", name="What to draw or change")
+    assert field.input_value() == "a star", "nothing that was typed is lost"
+    page.get_by_role("combobox", name="Size").fill("")
+    page.get_by_role("combobox", name="Search").select_option("best_of")
+    page.get_by_label("Pictures").fill("3")
+    with page.expect_request(lambda r: r.url.endswith("/turns")) as sent:
+        say(page, "a star")
+    assert sent.value.post_data_json["options"] == {"max_images": 3, "search": "best_of"}
+    answered(page, 1)
+    assert page.get_by_role("combobox", name="Search").input_value() == "", "a search is for one message"
+    assert page.get_by_label("Pictures").input_value() == "3", "the budget stays"
+
+
 def test_prompt_and_picture_are_copied_and_seen_in_full_size(painted: Painted, new_page: NewPage) -> None:
     page = new_page(painted.url, permissions=["clipboard-read", "clipboard-write"])
     say(page, "a star")
@@ -90,13 +109,13 @@ def test_a_conversation_is_renamed_and_found_in_the_gallery(painted: Painted, ne
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Sky <i>and</i> sea").wait_for()
     page.get_by_role("button", name="Gallery").click()
-    search = page.get_by_role("searchbox", name="Search the pictures")
+    search = page.get_by_role("searchbox", name="Search")
     search.fill("SKY star")
     page.get_by_role("status").get_by_text("1 picture", exact=True).wait_for()
     search.fill("nothing like it")
     page.get_by_text("No picture has “nothing like it”.").wait_for()
     search.fill("<i>and</i>")
-    link = page.get_by_role("list", name="Pictures", exact=True).get_by_role("link")
+    link = page.get_by_role("list", name="Gallery").get_by_role("link")
     page.get_by_role("status").get_by_text("1 picture", exact=True).wait_for()
     link.get_by_text("Picture 1 · ").get_by_text("· accepted").wait_for()
     page.get_by_role("dialog").get_by_role("button", name="Close").click()

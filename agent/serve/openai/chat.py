@@ -20,7 +20,7 @@ from agent.serve.openai.wire import ChatBody, ChatMessage, markdown_pictures
 from agent.serve.service import Service
 from redraft.chat import Usage
 from redraft.errors import InputError
-from rewriter.turns import Turn, TurnContext, is_thanks
+from rewriter.turns import Turn, TurnContext, answer_small_talk, is_thanks
 
 _EARLIER = 6
 _STATELESS = (
@@ -42,7 +42,7 @@ async def complete(
     wanted, picture = await _read_wish(service, body, profile)
     about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": profile}
     base = str(request.base_url)
-    answer = _ANSWERS.get(wanted.kind)
+    answer = wanted.text if wanted.kind == "talk" else _ANSWERS.get(wanted.kind)
     if wanted.kind == "ask" and picture is not None:
         answer = await while_there(request, _looked(service, profile, picture, wanted.text))
     if answer is not None:
@@ -75,6 +75,8 @@ async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Tu
     models = service.served(profile).models
     if not own and is_thanks(text):
         return Turn("accept"), None
+    if not own and (small_talk := answer_small_talk(text)) is not None:
+        return Turn("talk", small_talk), None
     if url is None or (not own and not (models.editing is not None or models.answerer)):
         return Turn("draw", text), None
     picture, missing = None, None
@@ -98,7 +100,7 @@ async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Tu
         return Turn(turn.kind, turn.text or text), picture
     if own:  # who sends a picture along wants something of it
         return Turn("edit", text), picture
-    if turn.kind in _ANSWERS:
+    if turn.kind == "talk" or turn.kind in _ANSWERS:
         return turn, None
     return Turn("draw", (turn.text if turn.kind == "draw" else "") or text), None
 

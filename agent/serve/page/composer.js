@@ -54,7 +54,15 @@ export function showQueue(send) {
   if (had && !$("queue").contains(document.activeElement)) $("words").focus();
 }
 
-export const seed = () => ($("seed").value.trim() === "" || !$("seed").checkValidity() ? null : Number($("seed").value));
+// What is set for the messages to come; the seed is for the next one alone.
+export function options() {
+  const set = limits();
+  for (const [id, name] of [["size", "size"], ["negative", "negative_prompt"], ["search", "search"]]) {
+    if ($(id).value.trim()) set[name] = $(id).value.trim();
+  }
+  for (const id of ["steps", "guidance", "seed"]) if ($(id).value.trim()) set[id] = Number($(id).value);
+  return set;
+}
 
 export function showOptions(open) {
   $("budget").hidden = !open;
@@ -91,7 +99,7 @@ function showScope() {
     h("button", { type: "button", onclick: () => (($("words").value = text), grow(), $("words").focus()) }, text)));
 }
 
-export function limits() {
+function limits() {
   const chosen = {};
   for (const [id, name] of [["accept", "accept_at"], ["rounds", "max_rounds"], ["images", "max_images"]]) {
     if (page.changed.has(id)) chosen[name] = Number($(id).value);
@@ -129,9 +137,10 @@ export function grow() {
 
 function send(say) {
   const text = $("words").value.trim();
-  if (!$("seed").checkValidity()) {
+  const wrong = [...$("budget").querySelectorAll("input")].find((one) => !one.checkValidity());
+  if (wrong) {
     showOptions(true);
-    return $("seed").reportValidity();
+    return wrong.reportValidity();
   }
   if (text) return say(text);
   if (page.image) failed(new Error("Say what to do with the picture."));

@@ -137,7 +137,7 @@ export class TurnPart {
     const button = (name, act) => h("button", { type: "button", class: "quiet", onclick: act, disabled: facts.busy }, name);
     const free = (name, act) => h("button", { type: "button", class: "quiet", onclick: act }, name);
     const drawn = ["draw", "edit"].includes(turn.kind);
-    const seed = drawn ? (turn.run?.seed ?? null) : null;
+    const seed = drawn && Number.isSafeInteger(turn.run?.seed) ? turn.run.seed : null; // larger ones cannot be held here
     const before = shown.number > 1 && turn.kind !== "compare";
     return h("div", { class: "tools", role: "group", "aria-label": `Picture ${shown.number}` },
       facts.current !== shown.number ? button(`Back to picture ${shown.number}`, () => this.act.say(`/back ${shown.number}`)) : null,
