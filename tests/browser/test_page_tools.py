@@ -37,7 +37,7 @@ def test_a_picture_is_drawn_again_and_its_seed_taken_up(painted: Painted, new_pa
 
 
 def test_what_is_set_for_a_message_is_sent_and_what_cannot_be_done_is_said(painted: Painted, new_page: NewPage) -> None:
-    page = new_page(painted.url)
+    page = new_page(painted.url, offline=True)  # a refusal stands in the console
     page.get_by_role("button", name="Options").click()
     page.get_by_role("combobox", name="Size").fill("no size")
     say(page, "a star")
