@@ -72,7 +72,7 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	$(BIN)/python -m mini.generator.generated
 	$(BIN)/python -m mini.judge.train --generated work/mini/generated.npz
 	for seed in 0 1; do $(BIN)/python -m mini.reader.data --seed $$seed --count 7000 --out work/mini/reader/$$seed.npz || exit; done
-	$(BIN)/python -m mini.reader.train --stop-at 1000
+	$(BIN)/python -m mini.reader.train
 	$(BIN)/python -m mini.rewriter.train
 	$(BIN)/python -m mini.rewriter.train --once 0.75 --max-steps 1200 --work work/mini/rewriter_once --out work/mini/sft
 	$(BIN)/python -m mini.rewriter.train --once 0.75 --max-steps 1200 --no-thoughts --work work/mini/rewriter_once_plain \

@@ -162,12 +162,14 @@ def _look_again(judge: Judge, config: JudgeConfig, grounder: GrounderConfig | No
 
     ways: list[Look] = []
     second = config.second
-    if second is not None and second.use is not None:
-        ways.append(SecondReader(load_part(PartConfig(use=second.use))(), weight=second.weight))
-    elif second is not None and second.describer is not None:
-        describer = open_chat(second.describer)
-        answerer = describer if second.answerer is None else open_chat(second.answerer)
-        ways.append(SecondReader(DescribingReader(describer, answerer, config), weight=second.weight))
+    if second is not None:
+        if second.describer is None:
+            reader: Judge = load_part(PartConfig(use=second.use or ""))()
+        else:
+            describer = open_chat(second.describer)
+            answerer = describer if second.answerer is None else open_chat(second.answerer)
+            reader = DescribingReader(describer, answerer, config)
+        ways.append(SecondReader(reader, weight=second.weight, independence=second.independence))
     if config.zoom:
         if grounder is None and not config.explain:
             raise ConfigError(

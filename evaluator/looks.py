@@ -7,7 +7,8 @@
 A look is one question more about one check. The least certain checks (the nearest to 1/2) are looked at first. A way of
 looking is a class with `name`, `wants` and `__call__` (the protocol `Look`):
 
-    SecondReader   an independent judge answers; the mean counts, and how far the lower lies below it is the spread.
+    SecondReader   an independent judge answers; what both make it is counted (`pool`). If one says no where the other says
+                   yes, the spread is how far the lower lies below that.
                    `DescribingReader` is one for any chat models: the picture is described without the question, and the
                    question is answered from the description alone (after Vision-SR1 and CapRL)
     Zoom           the judge is asked again about the region that the check is about, cut out with a margin; of both answers
@@ -86,13 +87,29 @@ def _certainty(verdict: Verdict) -> float:
     return abs((verdict.probability or 0.0) - 0.5)
 
 
-class SecondReader:
-    """Another judge's answers. The probabilities are averaged, `weight` being that of the other; the spread is how far the lower
-    one lies below that mean. If the other has no answer, the first one stands."""
+_SUREST = 1e-4
 
-    def __init__(self, reader: Judge, *, weight: float = 0.5) -> None:
+
+def pool(first: float, other: float, *, weight: float = 0.5, independence: float = 1.0) -> float:
+    """One probability of two: the sigmoid of `independence` times the mean of their log odds, `weight` being that of the other.
+
+    At `independence` 1 it is the logarithmic opinion pool (Genest and Zidek 1986), for readers that err alike; at 2, with equal
+    weights, their odds are multiplied, as those of two that err independently of each other are. Both are taken as at
+    least 1e-4 away from 0 and 1, so that no reader has the last word.
+    """
+    a, b = (math.log(p / (1 - p)) for p in (min(max(p, _SUREST), 1 - _SUREST) for p in (first, other)))
+    return 1 / (1 + math.exp(-independence * ((1 - weight) * a + weight * b)))
+
+
+class SecondReader:
+    """Another judge's answers, pooled with the first (`pool`). If the two disagree, the spread is how far the lower lies below
+    what both make, so that a check passes only if both say yes; if they agree, what both make is what counts. If
+    the other has no answer, the first one stands."""
+
+    def __init__(self, reader: Judge, *, weight: float = 0.5, independence: float = 1.0) -> None:
         self.reader = reader
         self._weight = weight
+        self._independence = independence
 
     @property
     def name(self) -> str:
@@ -109,15 +126,16 @@ class SecondReader:
         if first.probability is None or other.probability is None:
             return first
         a, b = first.probability, other.probability
-        reason = first.reason
+        p = pool(a, b, weight=self._weight, independence=self._independence)
+        reason, spread = first.reason, first.spread
         if (a >= 0.5) != (b >= 0.5):
+            spread = max(spread, p - min(a, b))
             reason = f"the readers disagree: {first.by} {a:.2f}, {self.name} {b:.2f}"
             reason += f"; {other.reason}" if other.reason else ""
-        p = (1 - self._weight) * a + self._weight * b
         return replace(
             first,
             probability=p,
-            spread=max(first.spread, p - min(a, b)),
+            spread=spread,
             by=f"{first.by}, {self.name}",
             reason=reason,
         )

@@ -331,7 +331,9 @@ class SecondReaderConfig(_Section):
     answerer: ModelConfig | None = None
     """None: the describer's model answers, too, without seeing the picture."""
     weight: float = Field(default=0.5, ge=0, le=1)
-    """Of its probabilities in the mean with the judge's."""
+    """Of its log odds in the mean with the judge's (`evaluator.looks.pool`)."""
+    independence: float = Field(default=1.0, gt=0, le=4)
+    """What that mean is multiplied by: 1 if both readers err alike, 2 if they err independently of each other."""
 
     @model_validator(mode="after")
     def _check_one(self) -> SecondReaderConfig:

@@ -44,3 +44,9 @@ def test_the_modules_that_a_page_runs_are_there(page: Path) -> None:
     assert not [
         str(path) for path in paths if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file())
     ]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
+    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
+    assert not [name for file, name in names if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]

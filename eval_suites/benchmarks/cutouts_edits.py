@@ -2,6 +2,7 @@
 tables of docs/editing.md.
 
     redraft eval cutouts-edits --variant pairs --limit 300 --tables docs/results
+    redraft eval cutouts-edits --variant eight --limit 100
 
 The instructions are people's words for edits of held-out combinations. The profile's own judge chooses and decides when
 to stop; the oracle, which reads the pixels, only reports. In a conversation the next instruction is about the picture
@@ -11,9 +12,10 @@ that the turn before it left: its user looks with the oracle's eyes. Each pair, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -59,6 +61,8 @@ WAYS = {
     "tree": "tree, at most {tree} edits",
 }
 MOST = {"best": 4, "loop": 4, "tree": 8}
+EIGHT = 8
+"""Results of a long instruction, among which a judge is to find a right one."""
 TURNS = 3
 """Of a conversation."""
 AT_ONCE = 12
@@ -101,6 +105,16 @@ class EditWays:
         self.store = ImageStore(out / "state" / "images")
         self._gate = asyncio.Semaphore(AT_ONCE)
 
+    @contextlib.contextmanager
+    def plain_models(self) -> Iterator[Models]:
+        """The models with the profile's judge as it is without tools and second looks."""
+        judge = self._profile.need_judge().model_copy(update={"tools": (), "looks": 0, "second": None})
+        models = open_models(self._profile.model_copy(update={"judge": judge}))
+        try:
+            yield models
+        finally:
+            models.close()
+
     async def edit(self, way: str, asked: EditRequest) -> dict[str, Any]:
         """{"image": hash, "drawn": pictures made, "stop": why, "followed": of each sub-task, "kept": the rest}."""
 
@@ -135,10 +149,38 @@ class EditWays:
         return (await self._drawn(asked, 1))[0], 1, ""
 
     async def _best(self, way: str, asked: EditRequest) -> tuple[Image.Image, int, str]:
-        """The best result by the questions and the order of `redraft edit`: acceptable ones first, then by score."""
-        models = self._models
-        assert models.editing is not None
         results = await self._drawn(asked, MOST[way])
+        best, _ = await self._choose(self._models, asked, results)
+        return results[best], len(results), ""
+
+    async def eight(self, asked: EditRequest, plain: Models) -> dict[str, Any]:
+        """Of EIGHT results of the whole instruction: how many are right, and whether the profile's judge ("own") and that of
+        `plain` choose a right one and accept it."""
+
+        async def make() -> dict[str, Any]:
+            async with self._gate:
+                results = await self._drawn(asked, EIGHT)
+                chosen = {
+                    name: await self._choose(models, asked, results)
+                    for name, models in (("own", self._models), ("plain", plain))
+                }
+            before = oracle.read_scene(asked.picture)
+            right = []
+            for result in results:
+                after = oracle.read_scene(result)
+                right.append(bool(all(ops_followed(asked.spec, before, after)) and kept(asked.spec, before, after)))
+            return {
+                "right": sum(right),
+                **{name: {"right": right[best], "accepted": took} for name, (best, took) in chosen.items()},
+            }
+
+        made: dict[str, Any] = await self._journal.aonce(("edit", f"eight {asked.name}"), make)
+        return made
+
+    async def _choose(self, models: Models, asked: EditRequest, results: Sequence[Image.Image]) -> tuple[int, bool]:
+        """The best result by the questions and the order of `redraft edit`, acceptable ones first, then by score; and whether
+        it is acceptable."""
+        assert models.editing is not None
         checks = await models.editing.checks(asked.picture, asked.prompt)
         both = Case(asked.prompt, (*checks.wanted, *checks.kept))
         seen = await models.reward.only("checks").judge(asked.picture, both, calls=models.calls)
@@ -148,7 +190,7 @@ class EditWays:
         able = [n for n, result in enumerate(results) if not is_unchanged(asked.picture, result)] or [0]
         limits = self._profile.limits
         best = max(able, key=lambda n: (acceptable(reports[n], limits), reports[n].score or 0.0, -n))
-        return results[best], len(results), ""
+        return best, acceptable(reports[best], limits)
 
     async def _run(self, way: str, asked: EditRequest) -> tuple[Image.Image, int, str]:
         """As `redraft edit` does it. A run that a kill cut short begins anew."""
@@ -374,6 +416,45 @@ def draw_sections(figures: Mapping[str, Any]) -> list[Section]:
     return [Section("Drawing", f"{figures['count']} held-out prompts drawn:", Table(head, rows))]
 
 
+def eight_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures of choosing among EIGHT results of long instructions, by the profile's judge and by the plain one."""
+    right = {name: [float(one[name]["right"]) for one in found] for name in ("own", "plain")}
+    rows = {
+        name: {
+            "found": asdict(bootstrap(right[name])),
+            "accepted": asdict(bootstrap([float(one[name]["accepted"]) for one in found])),
+            "wrong": [
+                sum(one[name]["accepted"] and not one[name]["right"] for one in found),
+                sum(one[name]["accepted"] for one in found),
+            ],
+        }
+        for name in right
+    }
+    return {
+        "rows": rows,
+        "possible": asdict(bootstrap([float(one["right"] > 0) for one in found])),
+        "one": asdict(bootstrap([one["right"] / EIGHT for one in found])),
+        "gain": asdict(paired_difference(right["own"], right["plain"])),
+    }
+
+
+def eight_sections(figures: Mapping[str, Any]) -> list[Section]:
+    eight = figures["eight"]
+    rows = [
+        [title, interval_text(row["found"]), interval_text(row["accepted"]), f"{row['wrong'][0]} of {row['wrong'][1]}"]
+        for title, row in (
+            ("the judge alone", eight["rows"]["plain"]),
+            ("the profile's judge, with its second reader and tools", eight["rows"]["own"]),
+        )
+    ]
+    text = (
+        f"{figures['count']} held-out instructions of {MANY_OPS} or more sub-tasks, {EIGHT} results each, of which one is right "
+        f"in {interval_text(eight['one'])} and any in {interval_text(eight['possible'])}. The second row less the first, paired: "
+        f"{interval_text(eight['gain'])}."
+    )
+    return [Section("Of eight results", text, Table(["chosen by", "right", "accepted", "wrong, of these"], rows))]
+
+
 def _title(way: str) -> str:
     return WAYS[way].format(**MOST)
 
@@ -407,6 +488,17 @@ async def measure_drawing(editing: EditWays, count: int, seed: int, advance: Adv
     return {"drawing": draw_table(results)}
 
 
+async def measure_eight(editing: EditWays, count: int, seed: int, advance: Advance) -> dict[str, Any]:
+    pairs: list[EditRequest] = []
+    drawn = count
+    while len(pairs) < count:
+        drawn *= 2
+        pairs = [pair for pair in sample_pairs(drawn, seed) if len(pair.spec.ops) >= MANY_OPS]
+    with editing.plain_models() as plain:
+        works = (editing.eight(pair, plain) for pair in pairs[:count])
+        return {"eight": eight_table(await _gather("eight", advance, works))}
+
+
 async def _gather(way: str, advance: Advance, works: Iterable[Awaitable[T]]) -> list[T]:
     async def one(work: Awaitable[T]) -> T:
         value = await work
@@ -420,6 +512,7 @@ _PARTS = {
     "pairs": (measure_pairs, edit_sections, 300, [*WAYS]),
     "turns": (measure_turns, turn_sections, 200, [*WAYS]),
     "drawing": (measure_drawing, draw_sections, 500, ["without", "with"]),
+    "eight": (measure_eight, eight_sections, 100, ["eight"]),
 }
 
 
@@ -454,5 +547,5 @@ SUITE = TableSuite(
     measure="Held-out edits of the mini world in people's words, by an oracle that reads the pixels; not a published "
     "benchmark.",
     work=work,
-    variants=("pairs", "turns", "drawing"),
+    variants=("pairs", "turns", "drawing", "eight"),
 )

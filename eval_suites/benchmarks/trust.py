@@ -1,7 +1,8 @@
 """What is accepted though nobody checked it, and what the user said that is lost in silence: the figures of docs/trust.md.
 
     redraft eval trust --variant partiprompts --data PartiPrompts.tsv
-    redraft eval trust --variant held-out
+    redraft eval trust --variant held-out        # the loop, and beside it the best of eight pictures of one rewrite
+    redraft eval trust --variant checklists
     redraft eval trust --variant outside
     redraft eval trust --variant outside-2
     redraft eval trust --variant edits
@@ -15,25 +16,28 @@ import asyncio
 import random
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from agent.decide import meets_bar
 from agent.models import Models, open_models
 from agent.run import Run, RunResult
 from agent.types import StopReason
+from editors.backend import ImageTask, render
 from eval_suites.benchmarks.cutouts import asked, prompts
 from eval_suites.benchmarks.partiprompts import load as load_partiprompts
 from eval_suites.pictures import seed_of
 from eval_suites.report import Section, Table
 from eval_suites.runner import Evaluation, hash_data, note_count, write_tables
-from eval_suites.stats import interval
+from eval_suites.stats import interval, paired_difference
 from eval_suites.tables import TableSuite, interval_text, tables_text
 from evaluator.criteria.edits import DONE, KEPT
-from evaluator.types import Outcome
+from evaluator.reward import case_of
+from evaluator.types import Outcome, Shot
 from mini.editor.edits import parse_edit
 from mini.editor.truth import followed, kept
 from mini.phrasebook.ordinary import OrdinaryEdit, load_ordinary_edits
@@ -51,10 +55,10 @@ from rewriter.batch.run import BatchPlan
 from rewriter.request import clean_request
 
 Advance = Callable[[str], None]
-DRAWN = {"partiprompts": 50, "held-out": 150, "outside": 60, "outside-2": 60, "edits": 40}
-"""Requests that are drawn; of PartiPrompts and the held-out ones a seeded sample."""
-PROMPTS = 1000
-"""Held-out prompts whose checklists are looked at."""
+DRAWN = {"partiprompts": 50, "held-out": 200, "checklists": 1000, "outside": 60, "outside-2": 60, "edits": 40}
+"""Requests that are drawn; of PartiPrompts a seeded sample. Checklists are only written."""
+BEST_OF = 8
+"""Pictures of the one rewrite that the loop is compared with: as many as it may draw."""
 AT_ONCE = 16
 _A_DAY = 86_400.0
 
@@ -136,6 +140,30 @@ class TrustBench:
         found: dict[str, Any] = await self.journal.aonce(("draw", request), make)
         return found
 
+    async def best_of_eight(self, request: str, asked_of_it: Sequence[str]) -> dict[str, Any]:
+        """The picture of one rewrite that the product's own reward likes best of BEST_OF: whether it meets the bar, and whether
+        the oracle finds all of `asked_of_it` in it."""
+
+        async def make() -> dict[str, Any]:
+            async with self._gate:
+                made = await self.models.checklist_maker(clean_request(request))
+                [rewrite] = await self.models.rewriter(request, n=1, seed=seed_of(self.seed, request, 0))
+                tasks = [
+                    ImageTask(rewrite.prompt, seed_of(self.seed, request, k), negative_prompt=rewrite.negative_prompt)
+                    for k in range(BEST_OF)
+                ]
+                loop = asyncio.get_running_loop()
+                images = await loop.run_in_executor(self.models.renderer, render, self.models.generator, tasks)
+                shots = [Shot((image,)) for image in images]
+                reports = await self.models.reward(case_of(request, made), shots, calls=self.models.calls)
+            ranks = [(meets_bar(report, self._limits), report.score or 0.0) for report in reports]
+            best = max(range(BEST_OF), key=lambda n: (ranks[n], -n))
+            rights = [all(oracle.answers(image, list(asked_of_it))) for image in images]
+            return {"meets_bar": ranks[best][0], "right": rights[best], "possible": any(rights)}
+
+        found: dict[str, Any] = await self.journal.aonce(("best of eight", request), make)
+        return found
+
     def answers(self, run: Mapping[str, Any], asked_of_it: Sequence[str]) -> list[bool]:
         """The oracle's answers about the picture that a run handed back."""
         if run["image"] is None:
@@ -157,6 +185,7 @@ def _in_short(result: RunResult, out: Path) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "main": None if not own else own[0].outcome is Outcome.SCORED,
         "error": result.error,
+        "answers": {verdict.check.question: verdict.probability for verdict in verdicts},
     }
 
 
@@ -208,8 +237,8 @@ async def measure_partiprompts(
     }
 
 
-async def measure_held_out(bench: TrustBench, count: int, drawn: int, advance: Advance) -> dict[str, Any]:
-    """Held-out prompts in the suite's own wordings, with their true checks."""
+async def measure_checklists(bench: TrustBench, count: int, advance: Advance) -> dict[str, Any]:
+    """The checklists of held-out prompts in the suite's own wordings, against their true checks. Nothing is drawn."""
     wordings = prompts(count, bench.seed)
     made = await _gather(advance, "checks", [bench.checks(wording.text) for wording in wordings])
     shares: list[float] = []
@@ -222,11 +251,6 @@ async def measure_held_out(bench: TrustBench, count: int, drawn: int, advance: A
             missing.append(wording.text)
             if not checks["unchecked"]:
                 silent.append({"request": wording.text, "missing": left})
-    sample = random.Random(bench.seed).sample(wordings, min(drawn, len(wordings)))
-    runs = await _gather(advance, "draw", [bench.draw(wording.text) for wording in sample])
-    right = [all(bench.answers(run, asked(wording))) for wording, run in zip(sample, runs, strict=True)]
-    accepted = [run["accepted"] for run in runs]
-    wrong = [float(not truth) for truth, yes in zip(right, accepted, strict=True) if yes]
     return {
         "prompts": len(wordings),
         "checks_asked": interval(shares),
@@ -237,14 +261,43 @@ async def measure_held_out(bench: TrustBench, count: int, drawn: int, advance: A
             bool(checks["unchecked"]) and wording.text not in missing
             for wording, checks in zip(wordings, made, strict=True)
         ),
-        "drawn": len(sample),
-        "right": interval([float(one) for one in right]),
+    }
+
+
+async def measure_held_out(bench: TrustBench, count: int, advance: Advance) -> dict[str, Any]:
+    """Held-out prompts in the suite's own wordings, drawn by the loop, and by the best of eight of one rewrite."""
+    wordings = prompts(count, bench.seed)
+    runs = await _gather(advance, "draw", [bench.draw(wording.text) for wording in wordings])
+    eight = await _gather(advance, "eight", [bench.best_of_eight(wording.text, asked(wording)) for wording in wordings])
+    answers = [bench.answers(run, asked(wording)) for wording, run in zip(wordings, runs, strict=True)]
+    right = [float(all(own)) for own in answers]
+    accepted = [run["accepted"] for run in runs]
+    wrong = [
+        {
+            "request": wording.text,
+            "lacks": [
+                [question, run["answers"].get(question)]
+                for question, yes in zip(asked(wording), own, strict=True)
+                if not yes
+            ],
+        }
+        for wording, run, own in zip(wordings, runs, answers, strict=True)
+        if run["accepted"] and not all(own)
+    ]
+    met = [float(not one["right"]) for one in eight if one["meets_bar"]]
+    return {
+        "drawn": len(wordings),
+        "right": interval(right),
         "accepted": interval([float(one) for one in accepted]),
-        "accepted_wrong": interval(wrong),
-        "wrong": [
-            wording.text for wording, truth, yes in zip(sample, right, accepted, strict=True) if yes and not truth
-        ],
+        "accepted_wrong": interval([float(not truth) for truth, yes in zip(right, accepted, strict=True) if yes]),
+        "accepted_count": sum(accepted),
+        "wrong": wrong,
         "images": interval([float(run["images"]) for run in runs]),
+        "eight_right": interval([float(one["right"]) for one in eight]),
+        "eight_met": interval([float(one["meets_bar"]) for one in eight]),
+        "eight_wrong": interval(met),
+        "eight_possible": interval([float(one["possible"]) for one in eight]),
+        "loop_gain": asdict(paired_difference(right, [float(one["right"]) for one in eight])),
     }
 
 
@@ -314,6 +367,7 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
     part = {
         "partiprompts": _partiprompts,
         "held-out": _held_out,
+        "checklists": _checklists,
         "outside": _outside,
         "outside-2": _outside,
         "edits": _edits,
@@ -335,7 +389,7 @@ def _partiprompts(figures: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _held_out(figures: Mapping[str, Any]) -> list[list[str]]:
+def _checklists(figures: Mapping[str, Any]) -> list[list[str]]:
     return [
         ["prompts", f"{figures['prompts']}"],
         ["true checks asked about", interval_text(figures["checks_asked"])],
@@ -343,11 +397,24 @@ def _held_out(figures: Mapping[str, Any]) -> list[list[str]]:
         ["of these in silence (no unchecked words)", f"{len(figures['silent'])}"],
         ["prompts with unchecked words", f"{figures['unchecked']}"],
         ["of these with every true check asked", f"{figures['unchecked_though_complete']}"],
+    ]
+
+
+def _held_out(figures: Mapping[str, Any]) -> list[list[str]]:
+    return [
         ["drawn", f"{figures['drawn']}"],
         ["right by the oracle", interval_text(figures["right"])],
         ["accepted", interval_text(figures["accepted"])],
-        ["accepted although wrong, of the accepted", interval_text(figures["accepted_wrong"])],
+        [
+            f"accepted although wrong: {len(figures['wrong'])} of {figures['accepted_count']}",
+            interval_text(figures["accepted_wrong"]),
+        ],
         ["pictures a prompt", interval_text(figures["images"])],
+        [f"best of {BEST_OF} of one rewrite, right", interval_text(figures["eight_right"])],
+        ["of these any is right", interval_text(figures["eight_possible"])],
+        ["the best meets the bar", interval_text(figures["eight_met"])],
+        ["wrong, of those that meet it", interval_text(figures["eight_wrong"])],
+        [f"the loop less best of {BEST_OF}, paired", interval_text(figures["loop_gain"])],
     ]
 
 
@@ -406,14 +473,19 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
         requests = tuple(item.prompt for item in data.items)
         settings["data"] = hash_data(data)
         bars = {"enhance": ("enhance", len(requests)), **bars}
+    elif part == "checklists":
+        bars = {"checks": ("checklists", drawn)}
+    elif part == "held-out":
+        bars |= {"eight": (f"best of {BEST_OF}", drawn)}
     elif part != "edits":
-        bars = {"checks": ("checklists", PROMPTS if part == "held-out" else drawn), **bars}
+        bars = {"checks": ("checklists", drawn), **bars}
     with evaluation.open(**settings) as journal:
         models = open_models(profile)
         bench = TrustBench(models, profile, journal, evaluation.out, options.seed)
         measures: dict[str, Callable[[Advance], Coroutine[Any, Any, dict[str, Any]]]] = {
             "partiprompts": lambda advance: measure_partiprompts(bench, requests, drawn, advance),
-            "held-out": lambda advance: measure_held_out(bench, PROMPTS, drawn, advance),
+            "held-out": lambda advance: measure_held_out(bench, drawn, advance),
+            "checklists": lambda advance: measure_checklists(bench, drawn, advance),
             "outside": lambda advance: measure_outside(bench, 1, drawn, advance),
             "outside-2": lambda advance: measure_outside(bench, 2, drawn, advance),
             "edits": lambda advance: measure_edits(bench, drawn, advance),
@@ -438,6 +510,6 @@ SUITE = TableSuite(
     measure="What the mini profile accepts though nobody checked it, and what of a request is lost in silence; not a "
     "published benchmark.",
     work=work,
-    variants=("held-out", "partiprompts", "outside", "outside-2", "edits"),
+    variants=("held-out", "checklists", "partiprompts", "outside", "outside-2", "edits"),
     takes=("data", "seed", "tables"),
 )

@@ -11,6 +11,7 @@ from functools import cache
 from evaluator.coverage import Lexicon
 from evaluator.coverage import load_lexicon as load_english
 from mini.world import synonyms
+from mini.world.scope import TALK_BEFORE, TALK_BEHIND
 from mini.world.wording import CLOSERS, OPENERS, slips
 
 _MORE = {
@@ -22,7 +23,7 @@ _MORE = {
 }
 _FILLERS = (
     "against", "shape", "shapes", "of a picture", "for a birthday card", "for a poster", "something simple",
-    "my daughter would love a paper collage", "paper collage", "let's have", "paint", "that has",
+    "my daughter would love a paper collage", "paper collage", "let's have", "paint", "that has", "put", "exactly",
 )  # fmt: skip
 
 
@@ -43,7 +44,11 @@ def load_lexicon() -> Lexicon:
     for word, others in (table | numbers).items():
         # With the slips of the finger that people make in them.
         table[word] = tuple(dict.fromkeys(slip for name in (word, *others) for slip in (name, *_slips(name))))
-    around = dict.fromkeys(slip for phrase in (*_FILLERS, *OPENERS, *CLOSERS) for slip in (phrase, *slips(phrase)))
+    around = dict.fromkeys(
+        slip
+        for phrase in (*_FILLERS, *OPENERS, *CLOSERS, *TALK_BEFORE, *TALK_BEHIND)
+        for slip in (phrase, *slips(phrase))
+    )
     english = load_english()
     # "With bands across" is a pattern here, and no relation.
     english = replace(english, relations=english.relations - {"across"})

@@ -12,7 +12,7 @@ number. Slips of the finger are mended first. NOT covered: two things of one nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -25,7 +25,7 @@ from mini.world.scope import fold, mend_slips
 _CLAUSE = re.compile(r"[,.;:!?]|\band\b|\bwith\b")
 _SENTENCE = re.compile(r"[,.;:!?]")
 _AND = re.compile(r"\band\b")
-_PRINTED = re.compile(r"[\"“”']|\b(?:say|says|word|text|caption|reading|printed)\b")
+_PRINTED = re.compile(r"[\"“”]|(?<!\w)'|'(?!\w)|\b(?:say|says|word|text|caption|reading|printed)\b")
 """What is said of words that the picture bears."""
 _QUOTED = re.compile(r"(?<=[\"“'])\w+(?=[\"”'])")
 _FRONTED = re.compile(r"\s*(?:(?:to|on) the )?(?:then )?\s*")
@@ -41,6 +41,14 @@ _KEY_POINTS = {
     "same_color": "similarity_relation",
     "word_place": "text_layout",
 }
+_SENTENCE_END = re.compile(r"[.;:!?]")
+_DENIAL = re.compile(
+    r"\b(?:no|not|nor|without|never|none|neither|nothing|except|but|avoid|free|any|leave|instead|same|as|than|don't|isn't"
+    r"|aren't|mustn't|shouldn't|dont|isnt)\b"
+)
+"""Before a thing, these may say that it is not wanted, or is spoken of for another's sake."""
+_BRACKETED = re.compile(r" \(([a-z, -]{1,40})\)")
+_LOOKS = (synonyms.COLORS, synonyms.SIZES, synonyms.FILLS)
 _NUMBER_REACH = 80
 """Characters before the name of a shape in which its number is looked for."""
 _CLAUSE_REACH = 200
@@ -69,6 +77,7 @@ def mend_checks(request: str, checks: Checklist) -> Checklist:
     if not _PRINTED.search(text):
         checks = tuple(check for check in checks if _kind(check.question) not in ("word", "word_place"))
     checks = _mend_numbers(text, checks)
+    checks = (*checks, *_list_left_out(text, checks))
     text = _all_of_them().sub(_blank, _tails().sub(_blank, text))
     things = sorted(_list_things(checks), key=lambda thing: _find_first(text, thing))
     readings = [*_read_relations(text, things), *_read_shared_colors(text, things), *_read_places(text, things)]
@@ -155,6 +164,42 @@ def _mend_numbers(text: str, checks: Checklist) -> Checklist:
     )
     questions = {check.question for check in numbered}
     return (*numbered, *(check for check in shared if check.question not in questions))
+
+
+def _list_left_out(text: str, checks: Checklist) -> Iterator[Check]:
+    """Checks on the things that the request plainly names and the checklist leaves out: "1x blue heart", "star (yellow, small)",
+    the second of a list. NOT read: what stands in a sentence with a word of denial, what has several colours, several things
+    without a number, and names without an article or adjective if a word is to be printed ("say MOON")."""
+    things = _list_things(checks)
+    for start, end, shape, many in _list_mentions(text):
+        before = _SENTENCE_END.split(text[max(0, start - _CLAUSE_REACH) : start])[-1]
+        named = _named_before().search(before)
+        number, adjectives = (named["number"] or "", named["adjectives"]) if named else ("", "")
+        if _DENIAL.search(before) or (_PRINTED.search(text) and not (number or adjectives)):
+            continue
+        if named and _and_more().search(before[: named.start()]):
+            continue  # "red and blue hearts" are of two colours, or each of both
+        behind = _BRACKETED.match(text, end)
+        if behind and _adjectives_only().fullmatch(behind[1]):
+            adjectives = f"{adjectives} {behind[1]}"
+        count = _numbers().get(number.removesuffix("x"), 1)
+        colors, sizes, fills = (_list_names(adjectives, names) for names in _LOOKS)
+        if (many or number.endswith("x")) != (count > 1 or number == "1x") or max(map(len, (colors, sizes, fills))) > 1:
+            continue
+        color = next(iter(colors), None)
+        if any(thing.shape == shape and color in (None, thing.color) for thing in things):
+            continue
+        noun = Noun(shape, color, count > 1)
+        there = Query("exists", noun) if number in ("a", "an") else Query("count", noun, value=NUMBERS[count])
+        things.append(noun)
+        yield Check("cross_entity_binding" if there.kind == "exists" else "counting", str(there))
+        yield from (Check("size", str(Query("size", noun, value=size))) for size in sizes)
+        yield from (Check("material", str(Query("fill", noun, value=fill))) for fill in fills)
+
+
+def _list_names(text: str, names: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Which of `names` (a word to what people call it) a text has."""
+    return frozenset(name for name, others in names.items() if re.search(rf"\b(?:{_any_of(others)})\b", text))
 
 
 def _list_things(checks: Checklist) -> list[Noun]:
@@ -291,6 +336,23 @@ def _adjectives() -> str:
 @cache
 def _adjectives_at_end() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-])(?:(?:{_adjectives()}) )+$")
+
+
+@cache
+def _adjectives_only() -> re.Pattern[str]:
+    return re.compile(rf"(?:{_adjectives()})(?:,? (?:and )?(?:{_adjectives()}))*")
+
+
+@cache
+def _and_more() -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:{_adjectives()})(?:,|,? and|,? or) $")
+
+
+@cache
+def _named_before() -> re.Pattern[str]:
+    """An article or number and adjectives at the end of a text. Nothing else may stand between them."""
+    numbers = _any_of(["a", "an", "one", "1x", "1", *_numbers(), *(f"{n}x" for n in range(2, 7))])
+    return re.compile(rf"(?<![\w-])(?:(?P<number>{numbers}) )?(?P<adjectives>(?:(?:{_adjectives()}),? )*)$")
 
 
 @cache

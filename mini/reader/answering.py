@@ -3,7 +3,6 @@ description by its probabilities. Importing this is cheap; torch is imported in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from mini.reader.model import Reader
 
 FOLDER = "package:mini/weights/reader"
-SCENES = 48
+SCENES = 96
 """Scenes that are drawn from a description."""
 KINDS = (*SHAPES, "unknown")
 """Shapes, and what is none of them: clipped or covered ones."""
@@ -35,7 +34,7 @@ _SHEETS = tuple(SHEETS)
 @dataclass(frozen=True)
 class Thing:
     """A cut-out as the reader sees it: `there` is the probability that it is one, `kinds` and `fills` those of each shape (and
-    unknown) and pattern."""
+    unknown) and pattern. `place_off`, `radius_off`: the mean by which the reader expects x and y, and the radius, to be off."""
 
     color: str
     there: float
@@ -44,6 +43,8 @@ class Thing:
     x: float
     y: float
     radius: float
+    place_off: float = 0.0
+    radius_off: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,6 @@ class SceneReader:
         """Raises ModelMissing if the weights are not there."""
         self._folder = Path(model_place(folder))
         self._reader: Reader | None = None
-        self._shake = (0.005, 0.002)
         self._worker: Worker[tuple[Image.Image, tuple[str, ...]], list[float | None]] = Worker(
             "the scene reader", lambda jobs: self._answer([job.request for job in jobs]), size=16, gather_s=GATHER_S
         )
@@ -101,25 +101,21 @@ class SceneReader:
                 from mini.reader.model import load_reader
 
                 self._reader = load_reader(self._folder)
-            figures = json.loads((self._folder / "training.json").read_text(encoding="utf-8"))
-            self._shake = (figures["place_off"], figures["radius_off"])
         described = self._reader.describe([image for image, _ in asked])
-        return [
-            answer(description, wanted, self._shake) for description, (_, wanted) in zip(described, asked, strict=True)
-        ]
+        return [answer(description, wanted) for description, (_, wanted) in zip(described, asked, strict=True)]
 
 
-def answer(description: Description, asked: Sequence[str], shake: tuple[float, float]) -> list[float | None]:
-    """P(yes) of each question, None if it is not of the grammar. `shake`: standard deviations of places and radii."""
+def answer(description: Description, asked: Sequence[str]) -> list[float | None]:
+    """P(yes) of each question, None if it is not of the grammar."""
     queries = [questions.parse(question) for question in asked]
-    scenes = list(draw_scenes(description, shake))
+    scenes = draw_scenes(description)
     return [
         None if query is None else (sum(questions.answer(query, scene) for scene in scenes) + 0.5) / (len(scenes) + 1)
         for query in queries
     ]
 
 
-def draw_scenes(description: Description, shake: tuple[float, float], count: int = SCENES) -> list[Scene]:
+def draw_scenes(description: Description, count: int = SCENES) -> list[Scene]:
     """Scenes by the probabilities of a description; always the same ones for the same description."""
     rng = np.random.default_rng(0)
     sheets = _pick(rng, description.sheets, count)
@@ -128,8 +124,12 @@ def draw_scenes(description: Description, shake: tuple[float, float], count: int
         there = rng.random(count) < thing.there
         kinds, fills = _pick(rng, thing.kinds, count), _pick(rng, thing.fills, count)
         x, y, radius = (
-            middle + rng.normal(0, off, count)
-            for middle, off in ((thing.x, shake[0]), (thing.y, shake[0]), (thing.radius, shake[1]))
+            middle + rng.laplace(0, off, count)
+            for middle, off in (
+                (thing.x, thing.place_off),
+                (thing.y, thing.place_off),
+                (thing.radius, thing.radius_off),
+            )
         )
         for n in np.flatnonzero(there):
             cuts[n].append(

@@ -11,6 +11,7 @@ one, but then has another colour.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ from mini.world.scene import COLORS, FILLS, SHEETS, WORDS
 
 SIDE, STRIDE = 128, 4
 GRID = SIDE // STRIDE
-PER_COLOR = (1, len(KINDS), len(FILLS), 3)
-"""Of each colour: whether a middle is here; shape; fill; offset of the middle in cells (across, down), radius."""
+PER_COLOR = (1, len(KINDS), len(FILLS), 5)
+"""Of each colour: whether a middle is here; shape; fill; offset of the middle in cells (across, down), radius, and the
+logarithms of how far off place and radius are (scales of Laplace distributions, in the same units)."""
 PER_WORD = (1, len(WORDS), 2)
 RADIUS, RADIUS_SCALE = 0.095, 0.033
 MIDDLE_AT = 0.1
@@ -36,22 +38,35 @@ MIDDLE_AT = 0.1
 _COLORS = tuple(COLORS)
 
 
+class _Block(nn.Module):
+    def __init__(self, width: int, apart: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, 3, 1, apart, apart), nn.GELU(), nn.Conv2d(width, width, 3, 1, apart, apart)
+        )
+        self.norm = nn.GroupNorm(4, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.norm(x + self.mix(x)))
+
+
 class SceneNet(nn.Module):
-    """Pictures (B, 3, SIDE, SIDE) in -1..1 to maps (B, channels, GRID, GRID), which `Maps` takes apart."""
+    """Pictures (B, 3, SIDE, SIDE) in -1..1 to maps (B, channels, GRID, GRID), which `Maps` takes apart.
+
+    Edges are seen on the fine grid, whole cut-outs and what covers them on one of half its side and twice its width.
+    """
 
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         channels = len(COLORS) * sum(PER_COLOR) + sum(PER_WORD) + len(SHEETS)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, 5, 2, 2), nn.GELU(), nn.Conv2d(24, width, 3, 2, 1), nn.GELU()
+            nn.Conv2d(3, 24, 5, 2, 2), nn.GELU(), nn.Conv2d(24, width, 3, 2, 1), nn.GELU(), _Block(width, 1)
         )  # fmt: skip
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, 1, apart, apart), nn.GELU(), nn.Conv2d(width, width, 3, 1, apart, apart)
-            )
-            for apart in (1, 2, 4, 1)
-        )
-        self.norms = nn.ModuleList(nn.GroupNorm(4, width) for _ in self.blocks)
+        self.coarse = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 3, 2, 1), *(_Block(2 * width, apart) for apart in (1, 2, 1, 2)),
+            nn.Conv2d(2 * width, width, 1),
+        )  # fmt: skip
+        self.last = _Block(width, 1)
         self.head = nn.Conv2d(width, channels, 1)
         bias = torch.zeros(channels)
         bias[: len(COLORS)] = bias[-1 - len(SHEETS)] = -4.0  # a middle is rare
@@ -59,15 +74,13 @@ class SceneNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)
-        for block, norm in zip(self.blocks, self.norms, strict=True):
-            x = F.gelu(norm(x + block(x)))
-        out: Tensor = self.head(x)
+        out: Tensor = self.head(self.last(x + F.interpolate(self.coarse(x), scale_factor=2)))
         return out
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The network's maps by meaning: middles (B, C, G, G), kinds (B, C, K, G, G), fills, lengths (B, C, 3, G, G); of the word
+    """The network's maps by meaning: middles (B, C, G, G), kinds (B, C, K, G, G), fills, lengths (B, C, 5, G, G); of the word
     middles (B, G, G), texts (B, W, G, G), offsets (B, 2, G, G); sheets (B, S) averaged over the picture."""
 
     middles: Tensor
@@ -125,7 +138,7 @@ def read_maps(maps: Maps, there: tuple[float, float] = (1.0, 0.0)) -> list[Descr
     things: list[list[Thing]] = [[] for _ in chances]
     for picture, color, down, across in peaks.nonzero().tolist():
         at = (picture, color, slice(None), down, across)
-        dx, dy, size = maps.lengths[at].tolist()
+        dx, dy, size, place_off, radius_off = maps.lengths[at].tolist()
         things[picture].append(
             Thing(
                 _COLORS[color],
@@ -135,6 +148,8 @@ def read_maps(maps: Maps, there: tuple[float, float] = (1.0, 0.0)) -> list[Descr
                 x=(across + 0.5 + dx) / GRID,
                 y=(down + 0.5 + dy) / GRID,
                 radius=size * RADIUS_SCALE + RADIUS,
+                place_off=math.exp(place_off) / GRID,
+                radius_off=math.exp(radius_off) * RADIUS_SCALE,
             )
         )
     made = []

@@ -40,6 +40,17 @@ _PRINTED = re.compile(
     rf"""["'“”](?:{"|".join(WORDS)})["'“”]|\b(?:word|text|say|says|saying|reads|reading)\s+(?:{"|".join(WORDS)})\b""",
     re.IGNORECASE,
 )
+TALK_BEFORE = (
+    "hey", "hey there", "hi", "hi there", "hello", "can u", "could u", "can you", "could you", "can we have", "could we have",
+    "may i have", "draw me", "make me", "i think", "i guess", "i'd love", "i would love", "we need", "we want", "we'd like",
+    *(f"my {who} {wants}" for who in ("son", "daughter", "kid", "mum", "dad", "wife", "husband", "boss", "friend")
+      for wants in ("wants", "would like", "would love", "needs")),
+)  # fmt: skip
+"""What people say before a request, beside the openers of `mini.world.wording`, of which the suite's prompts are made."""
+TALK_BEHIND = (
+    "pls", "plz", "thx", "ty", "cheers", "thank u", "would look cool", "would look nice", "would look great", "would be nice",
+    "would be cool", "would be great", "would be lovely",
+)  # fmt: skip
 _DETERMINERS = frozenset({"a", "an", "the", "this", "that", "any", "no", "single", "pair", "of"}).union(
     *(set(names) for names in synonyms.COUNTS.values())
 )
@@ -56,6 +67,8 @@ _ONLY_BESIDE = {
 
 TOO_MANY = "more than six things"
 """What stands among the words outside for a request that asks for more than MAX_CUTOUTS things."""
+_POLITE = 3
+"""Phrases that a request may begin or end with one after the other: "hey can u draw me …"."""
 _NOT_COUNTED = frozenset({"the", "no", "any", "without", "nothing", "avoid", "not", "all", "every", "each", "both"})
 
 
@@ -123,9 +136,11 @@ def _is_plural_thing(text: str) -> bool:
 def _strip_politeness(text: str) -> str:
     """`text` without what is said around a request in words of its own: "for a birthday card I need …"."""
     openers, closers = _polite_phrases()
-    opener = max((phrase for phrase in openers if text.startswith(phrase)), key=len, default="")
-    closer = max((phrase for phrase in closers if text.endswith(phrase)), key=len, default="")
-    return text.removeprefix(opener).removesuffix(closer)
+    for _ in range(_POLITE):
+        opener = max((phrase for phrase in openers if text.startswith(phrase)), key=len, default="")
+        closer = max((phrase for phrase in closers if text.endswith(phrase)), key=len, default="")
+        text = text.removeprefix(opener).removesuffix(closer)
+    return text
 
 
 def _words(text: str) -> Iterator[str]:
@@ -204,8 +219,8 @@ def _described() -> frozenset[str]:
 @cache
 def _polite_phrases() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What requests may begin and end with, with its slips of the finger."""
-    openers = [fold(phrase) + " " for phrase in OPENERS if phrase]
-    closers = [" " + fold(phrase) for phrase in CLOSERS if phrase]
+    openers = [fold(phrase) + " " for phrase in (*OPENERS, *TALK_BEFORE) if phrase]
+    closers = [" " + fold(phrase) for phrase in (*CLOSERS, *TALK_BEHIND) if phrase]
     with_slips = [tuple({slip for phrase in side for slip in (phrase, *slips(phrase))}) for side in (openers, closers)]
     return with_slips[0], with_slips[1]
 

@@ -21,6 +21,7 @@ from agent.testing import CHECKS, fake_models, paint
 from agent.types import Decision, StopReason, Task
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
+from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.types import Check, Outcome
 from redraft.errors import BackendError, InputError, ServerError
 from redraft.images import read_provenance
@@ -64,6 +65,17 @@ async def test_the_original_wins_where_rewrites_are_worse(tmp_path: Path) -> Non
     assert result.best == 0
     assert result.best_attempt is not None
     assert result.best_attempt.prompt == "ask"
+
+
+async def test_every_picture_is_judged_against_the_users_own_words_and_never_against_a_rewrite(tmp_path: Path) -> None:
+    models = fake_models(by_word(fair=FAIR), rewriter=FakeRewriter([["a fair try"], ["something else"]]))
+    result, _ = await run(models, tmp_path, limits=Limits(max_rounds=2), prompt="three circles")
+    assert {attempt.prompt for attempt in result.attempts} == {"three circles", "a fair try", "something else"}
+    assert isinstance(models.checklist_maker, FakeChecklistBuilder)
+    assert isinstance(models.judge, FakeJudge)
+    assert set(models.checklist_maker.requests) == {"three circles"}
+    asked = {(request, checks) for _, request, checks in models.judge.calls}
+    assert asked == {("three circles", CHECKS)}, "the same request and the same checks in every round"
 
 
 async def test_the_best_is_returned_not_the_last(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from eval_suites.benchmarks.cutouts_edits import (
     draw_sections,
     draw_table,
     edit_table,
+    eight_sections,
+    eight_table,
     sample_pairs,
     turn_table,
 )
@@ -54,6 +56,21 @@ def test_drawing_is_compared_on_the_same_prompts() -> None:
     [section] = draw_sections({"count": 1, "drawing": table})
     assert section.table is not None
     assert "| with edits | 1.000 |" in "\n".join(table_lines(section.table)), "of one prompt there is no interval"
+
+
+def test_of_eight_results_the_judges_are_compared_on_the_same_ones() -> None:
+    def one(right: int, own: bool, plain: bool, accepted: bool = True) -> dict[str, Any]:
+        chosen = {"own": {"right": own, "accepted": accepted}, "plain": {"right": plain, "accepted": True}}
+        return {"right": right, **chosen}
+
+    table = eight_table([one(8, True, True), one(2, True, False), one(0, False, False, accepted=False)])
+    assert table["possible"]["mean"] == pytest.approx(2 / 3)
+    assert table["one"]["mean"] == pytest.approx(10 / 24)
+    assert table["gain"]["mean"] == pytest.approx(1 / 3)
+    assert (table["rows"]["own"]["wrong"], table["rows"]["plain"]["wrong"]) == ([0, 2], [2, 3])
+    [section] = eight_sections({"count": 3, "eight": table})
+    assert section.table is not None
+    assert "0 of 2" in "\n".join(table_lines(section.table))
 
 
 def test_more_pairs_begin_with_the_same() -> None:

@@ -71,3 +71,15 @@ def test_what_the_world_cannot_hold_is_said_and_not_accepted(
     assert not row["accepted"]
     # The same command goes on, and has nothing left to do.
     assert measure(tmp_path, capsys, "--variant", "outside", "--limit", "1")["requests"] == [row]
+
+
+@pytest.mark.integration
+def test_the_loop_stands_beside_the_best_of_eight_of_the_same_prompts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = measure(tmp_path, capsys, "--variant", "held-out", "--limit", "1")
+    assert figures["drawn"] == 1
+    assert figures["accepted_count"] in (0, 1)
+    assert 1 <= figures["images"]["mean"] <= 8
+    assert figures["eight_possible"]["mean"] >= figures["eight_right"]["mean"]
+    assert figures["loop_gain"]["mean"] == figures["right"]["mean"] - figures["eight_right"]["mean"]

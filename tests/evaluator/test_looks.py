@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from evaluator.criteria.checks import write_feedback
-from evaluator.looks import Again, DescribingReader, LooksAgain, SecondReader, Zoom, crop, move, widen
+from evaluator.looks import Again, DescribingReader, LooksAgain, SecondReader, Zoom, crop, move, pool, widen
 from evaluator.testing import FakeJudge, JudgeAnswer
 from evaluator.types import Check, Outcome, Verdict
 from redraft.chat import ChatReply, ChatRequest
@@ -36,7 +36,7 @@ async def test_the_least_certain_checks_are_looked_at_first_and_no_more_than_the
     verdicts = await look(LooksAgain(judge({STAR: 0.99, MOON: 0.5, BOAT: 0.3}), [SecondReader(second)], most=2))
     assert [call[2] for call in second.calls] == [(MOON, BOAT)]
     assert [verdict.looks for verdict in verdicts] == [1, 2, 2]
-    assert [verdict.probability for verdict in verdicts] == pytest.approx([0.99, 0.7, 0.6])
+    assert [verdict.probability for verdict in verdicts] == pytest.approx([0.99, 0.75, 0.6627], abs=1e-4)
     assert [verdict.by for verdict in verdicts] == ["judge", "judge, second", "judge, second"]
 
 
@@ -50,6 +50,14 @@ async def test_a_check_passes_if_both_readers_say_yes() -> None:
         "the readers disagree: judge 0.40, second 0.90",
     ]
     assert len(write_feedback(verdicts, 0.5)) == 2, "what is not agreed upon is fed back, too"
+
+
+def test_two_readers_make_one_probability() -> None:
+    assert pool(0.8, 0.8) == pytest.approx(0.8), "who err alike are no surer together"
+    assert pool(0.8, 0.8, independence=2) == pytest.approx(16 / 17), "the odds of 4 to 1, twice"
+    assert pool(0.3, 0.9, weight=0) == pytest.approx(0.3)
+    assert pool(0.2, 0.8, independence=2) == pytest.approx(0.5)
+    assert 0 < pool(0.0, 1.0, weight=0.3) < 0.5, "nobody has the last word"
 
 
 async def test_without_an_answer_of_the_second_reader_the_first_one_stands() -> None:

@@ -37,7 +37,6 @@ def test_what_is_in_doubt_is_answered_by_how_much() -> None:
     one, two, absent, nonsense = answer(
         description,
         ["Is there exactly one star?", "Are there exactly two stars?", "Is the picture free of moons?", "Is it nice?"],
-        (0.004, 0.002),
     )
     assert one == pytest.approx(0.5, abs=0.2)
     assert two == pytest.approx(0.5, abs=0.2)
@@ -47,15 +46,15 @@ def test_what_is_in_doubt_is_answered_by_how_much() -> None:
 
 
 def test_a_size_on_the_edge_between_two_is_in_doubt() -> None:
-    edge = Thing("red", 1.0, sure(len(KINDS), 0), sure(len(FILLS), 0), x=0.5, y=0.5, radius=0.125)
-    [large] = answer(described(edge), ["Is the circle large?"], (0.004, 0.004))
+    edge = Thing("red", 1.0, sure(len(KINDS), 0), sure(len(FILLS), 0), x=0.5, y=0.5, radius=0.125, radius_off=0.004)
+    [large] = answer(described(edge), ["Is the circle large?"])
     assert large is not None
     assert 0.2 < large < 0.8
 
 
 def test_the_same_description_is_always_answered_alike() -> None:
     description = described(thing("red", "star", there=0.5))
-    assert draw_scenes(description, (0.01, 0.01)) == draw_scenes(description, (0.01, 0.01))
+    assert draw_scenes(description) == draw_scenes(description)
 
 
 def test_maps_of_a_scene_are_read_back_as_that_scene() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eval_suites.benchmarks.cutouts import prompts
 from evaluator.types import Check
 from mini.judge.relations import mend_checks
 
@@ -95,3 +96,30 @@ def test_of_several_things_that_a_name_fits_the_checklist_chooses_within_what_th
     wrong = Check("entity_layout", "Is the red moon above the red star?")
     made = mend_checks("a red star, a blue star and a red moon. The star is above the moon.", (*stars, own, wrong))
     assert made == (*stars, own)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "questions"),
+    [
+        ("a red star + blue moon", ["Is there exactly one blue moon?"]),
+        ("a red star. Above it there should be a pink cross", ["Is there a pink cross?"]),
+        ("a red star, 3x blue heart", ["Are there exactly three blue hearts?"]),
+        (
+            "a red star, triangle (pink, large)",
+            ["Is there exactly one pink triangle?", "Is the pink triangle large?"],
+        ),
+        ("a red star, no moons and not a heart", []),
+        ("a red star and the word MOON", []),
+        ("a red star with hearts", []),
+        ("a red star as large as a moon", []),
+        ("a red star and a red and blue heart", []),
+    ],
+)
+def test_things_that_are_plainly_named_and_left_out_are_asked_about(request_text: str, questions: list[str]) -> None:
+    assert [check.question for check in mend_checks(request_text, (STAR,))[1:]] == questions
+
+
+def test_nothing_is_added_to_a_complete_checklist() -> None:
+    for wording in prompts(300, 912):
+        checks = tuple(Check(*check) for check in wording.checks)
+        assert mend_checks(wording.text, checks) == checks, wording.text

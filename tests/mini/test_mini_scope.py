@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluator.coverage import find_coverage
+from evaluator.types import Check
+from mini.judge.lexicon import load_lexicon
 from mini.world.sampling import sample_scene, sample_spec
 from mini.world.scope import CutoutScope, mend_slips
 from mini.world.wording import say, slips, typo
@@ -90,3 +93,11 @@ def test_slips_of_the_finger_are_mended() -> None:
         mend_slips("there little five-pointed stars, two diaamonds") == "three little five-pointed stars, two diamonds"
     )
     assert mend_slips("there must be no stars") == "there must be no stars"
+
+
+@pytest.mark.parametrize("request_text", ["hey can u draw me two blue hearts pls", "My kid would love a red star thx"])
+def test_what_people_say_around_a_request_is_neither_outside_nor_unchecked(request_text: str) -> None:
+    assert CutoutScope().words_outside(request_text) == ()
+    assert CutoutScope().words_outside(f"draw my kid: {request_text}") != ()
+    checks = (Check("counting", "Are there exactly two blue hearts?"), Check("attribute", "Is there a red star?"))
+    assert find_coverage(request_text, checks, load_lexicon()).uncovered == ()

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import pkgutil
 import signal
 import socket
 import struct
@@ -431,3 +432,32 @@ def test_pictures_survive_the_wire() -> None:
     for bad in ("%%%", "aGVsbG8="):
         with pytest.raises(ValueError, match="no PNG picture"):
             unpack_picture(bad)
+
+
+def test_trl_finds_the_whole_reward_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `trl grpo --reward_funcs rewriter.train.trl_reward.rewrite_reward` finds and calls it."""
+    from rewriter.train import trl_reward
+
+    function = pkgutil.resolve_name("rewriter.train.trl_reward.rewrite_reward")
+    source = FakeReward(lambda sample, rewrite: None if "night" in rewrite else 0.4)
+    texts = [
+        *(reply(f"two red stars {'on blue ' * n}") for n in range(5)),
+        "stars, I think",
+        reply("two red stars by night"),
+    ]
+    count = len(texts)
+    ids = [[1]] * count
+    trl_reward._shared.cache_clear()
+    with serving(source) as url:
+        monkeypatch.setenv("REDRAFT_REWARD_URL", url)
+        of_texts = function(prompts=["two stars"] * count, completions=texts, completion_ids=ids, trainer_state=None)
+        chats = [[{"role": "assistant", "content": text}] for text in texts]
+        prompts = [[{"role": "system", "content": "Rewrite."}, {"role": "user", "content": "a moon"}]] * count
+        of_chats = function(prompts=prompts, completions=chats, completion_ids=ids, request=["a star"] * count)
+        without = function(prompts=prompts, completions=chats)
+        trl_reward._shared().close()
+    trl_reward._shared.cache_clear()
+    assert of_texts == of_chats == without == [*[pytest.approx(0.5)] * 5, -0.5, None], "failed is None, never 0"
+    assert [call[0] for call in source.calls] == [
+        RewardSample(request, texts[0]) for request in ("two stars", "a star", "a moon")
+    ]
