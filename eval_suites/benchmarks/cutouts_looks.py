@@ -31,6 +31,7 @@ from evaluator.judge import open_judge
 from evaluator.looks import pool
 from evaluator.ocr import open_text_tool
 from evaluator.types import Check, Judge, Outcome, Verdict
+from mini.reader import answering
 from mini.reader.answering import FOLDER, SceneReader
 from mini.world import oracle, questions
 from mini.world.wording import Wording
@@ -202,7 +203,7 @@ def _error_at(pictures: Sequence[Sequence[Chosen]], share: float) -> float:
 @dataclass
 class Looking:
     """Draws the pictures of prompts, and has everybody answer. Each piece of work is in the journal; the second reader's is there
-    by its weights, so that another reader is asked about the same pictures."""
+    by its weights and code, so that another reader is asked about the same pictures."""
 
     models: Models
     profile: Profile
@@ -213,7 +214,7 @@ class Looking:
     def __post_init__(self) -> None:
         self._judge, self._reader, self._words = open_judge(self.profile.need_judge()), SceneReader(), open_text_tool()
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._weights = sha256(Path(model_place(FOLDER)) / "model.safetensors")
+        self._weights = sha256(Path(model_place(FOLDER)) / "model.safetensors") + sha256(Path(answering.__file__))
 
     async def rows(self, wordings: Sequence[Wording], advance: Callable[[str], None]) -> list[Row]:
         """One Row for each prompt, in order."""

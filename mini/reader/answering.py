@@ -3,8 +3,10 @@ description by its probabilities. Importing this is cheap; torch is imported in 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from PIL import Image
 from evaluator.judge import failed_verdict
 from evaluator.types import Check, Outcome, Verdict
 from mini.world import questions
+from mini.world.raster import REACH, polygon
 from mini.world.scene import FILLS, SHAPES, SHEETS, WORDS, CutOut, PrintedWord, Scene
 from redraft.local_models import LOADING
 from redraft.profiles import model_place
@@ -28,6 +31,8 @@ SCENES = 96
 """Scenes that are drawn from a description."""
 KINDS = (*SHAPES, "unknown")
 """Shapes, and what is none of them: clipped or covered ones."""
+MATTERS = 0.05
+"""A thing that is less likely there touches nothing."""
 _SHEETS = tuple(SHEETS)
 
 
@@ -115,12 +120,53 @@ def answer(description: Description, asked: Sequence[str]) -> list[float | None]
     ]
 
 
+def find_touching(things: Sequence[Thing]) -> list[tuple[int, int, float]]:
+    """Pairs of things of one colour by their numbers, with the probability that they are one piece.
+
+    By the world's rule a piece is a connected patch of one colour, so that what touches its like is no longer the shape that
+    it was. Of 500 pairs that the rasteriser drew, the oracle took those apart whose outlines were more than 1.5 pixels (of 256)
+    apart, and in nine of ten of those nearer than 1 saw no two shapes.
+    """
+    found = []
+    for first, second in itertools.combinations(range(len(things)), 2):
+        a, b = things[first], things[second]
+        if a.color != b.color or min(a.there, b.there) < MATTERS:
+            continue
+        reach = sum(REACH[shape] * thing.radius for shape, thing in ((_shape(a), a), (_shape(b), b)))
+        if math.hypot(a.x - b.x, a.y - b.y) > reach + 0.01:
+            continue
+        apart = _outline(a)[:, None] - _outline(b)[None]
+        gap = 256 * float(np.sqrt((apart**2).sum(-1).min()))
+        chance = 0.92 / (1 + math.exp((gap - 1.2) / 0.35))
+        if chance > 0.005:
+            found.append((first, second, chance))
+    return found
+
+
+def _shape(thing: Thing) -> str:
+    """The likeliest of the known shapes."""
+    return SHAPES[int(thing.kinds[: len(SHAPES)].argmax())]
+
+
+def _outline(thing: Thing) -> NDArray[np.float64]:
+    """Points of a thing's outline, a pixel of 256 apart or less, (points, 2)."""
+    corners = np.asarray(polygon(_shape(thing), thing.x, thing.y, thing.radius))
+    sides = np.roll(corners, -1, 0) - corners
+    steps = np.maximum(1, np.ceil(np.hypot(*sides.T) * 256).astype(int))
+    return np.concatenate(
+        [
+            corner + side * (np.arange(count)[:, None] / count)
+            for corner, side, count in zip(corners, sides, steps, strict=True)
+        ]
+    )
+
+
 def draw_scenes(description: Description, count: int = SCENES) -> list[Scene]:
     """Scenes by the probabilities of a description; always the same ones for the same description."""
     rng = np.random.default_rng(0)
     sheets = _pick(rng, description.sheets, count)
-    cuts: list[list[CutOut]] = [[] for _ in range(count)]
-    for thing in description.things:
+    cuts: list[dict[int, CutOut]] = [{} for _ in range(count)]
+    for number, thing in enumerate(description.things):
         there = rng.random(count) < thing.there
         kinds, fills = _pick(rng, thing.kinds, count), _pick(rng, thing.fills, count)
         x, y, radius = (
@@ -132,9 +178,15 @@ def draw_scenes(description: Description, count: int = SCENES) -> list[Scene]:
             )
         )
         for n in np.flatnonzero(there):
-            cuts[n].append(
-                CutOut(KINDS[kinds[n]], thing.color, FILLS[fills[n]], float(x[n]), float(y[n]), float(radius[n]))
+            cuts[n][number] = CutOut(
+                KINDS[kinds[n]], thing.color, FILLS[fills[n]], float(x[n]), float(y[n]), float(radius[n])
             )
+    for first, second, chance in find_touching(description.things):
+        for own, merged in zip(cuts, rng.random(count) < chance, strict=True):
+            if merged and first in own and second in own:
+                a, b = own[first], own.pop(second)
+                size = max(a.radius, b.radius, math.hypot(a.x - b.x, a.y - b.y))
+                own[first] = replace(a, shape="unknown", x=(a.x + b.x) / 2, y=(a.y + b.y) / 2, radius=size)
     words: list[PrintedWord | None] = [None] * count
     if description.word is not None:
         chance, texts, across, down = description.word
@@ -142,7 +194,7 @@ def draw_scenes(description: Description, count: int = SCENES) -> list[Scene]:
             if rng.random() < chance:
                 words[number] = PrintedWord(WORDS[which], across, down)
     return [
-        Scene(_SHEETS[sheet], tuple(own), word) for sheet, own, word in zip(sheets, cuts, words, strict=True)
+        Scene(_SHEETS[sheet], tuple(own.values()), word) for sheet, own, word in zip(sheets, cuts, words, strict=True)
     ]  # fmt: skip
 
 

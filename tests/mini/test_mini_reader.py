@@ -52,6 +52,18 @@ def test_a_size_on_the_edge_between_two_is_in_doubt() -> None:
     assert 0.2 < large < 0.8
 
 
+def test_things_of_one_colour_that_touch_are_one_piece_and_no_longer_what_they_were() -> None:
+    near, apart = (described(thing("red", "square"), thing("red", "square", x=0.3 + off)) for off in (0.19, 0.22))
+    other = described(thing("red", "square"), thing("blue", "square", x=0.48))
+    two = ["Are there exactly two squares?", "Is there exactly one shape?"]
+    [touching, one], [separate, none] = answer(near, two), answer(apart, two)
+    assert (touching or 1) < 0.2 < 0.8 < (one or 0)
+    assert (none or 1) < 0.1 < 0.9 < (separate or 0)
+    [covered] = answer(other, two[:1])
+    assert covered is not None
+    assert covered > 0.9, "another colour is another piece"
+
+
 def test_the_same_description_is_always_answered_alike() -> None:
     description = described(thing("red", "star", there=0.5))
     assert draw_scenes(description) == draw_scenes(description)
