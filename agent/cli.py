@@ -261,12 +261,12 @@ def runs(out: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
 
 @app.command()
 def judge(
-    image: Annotated[Path, typer.Argument(help="Picture file.")],
+    image: Annotated[Path, typer.Argument(help="Picture file, or a clip (.mp4, .mov, .webm, .mkv, .avi).")],
     request: Annotated[str, typer.Argument(help="What it should show.")],
     profile: ProfileOption = "mini",
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a picture against a request, point by point."""
+    """Judge a picture, or a clip by four of its frames, against a request, point by point."""
     from agent.commands import judge as run
 
     run(image, request, profile_name=profile, as_json=as_json)
@@ -424,7 +424,12 @@ def get(
 @app.command()
 def export(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="preferences, implicit, records, curated or edits.")],
-    source: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder for runs, or that of one run.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUNS", help="Folder for runs, or that of one run; with --profile, pictures with texts."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder, or a .jsonl or .parquet file.")],
     margin: Annotated[
         float, typer.Option("--margin", min=0, max=1, help="preferences: scores nearer than this are a tie.")
@@ -436,12 +441,19 @@ def export(
     accept_at: Annotated[
         float, typer.Option("--accept", min=0, max=1, help="curated: lowest score that is kept.")
     ] = 0.0,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="Judge pictures with texts, from a folder or a .jsonl file, by this profile."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make training data of runs and conversations: preferences, judge records, curated pictures, edits."""
     from agent.commands import export as run
 
-    run(kind, source, out, margin=margin, sure=sure, share=share, accept_at=accept_at, as_json=as_json)
+    run(
+        kind, source, out,
+        margin=margin, sure=sure, share=share, accept_at=accept_at, profile_name=profile, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()

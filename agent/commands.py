@@ -198,8 +198,10 @@ def runs(out: Path, *, as_json: bool) -> None:
 
 def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> None:
     """`redraft judge`. Raises BackendError if the judge could not answer a single check."""
+    from evaluator.frames import Clip, is_video, judge_frames, read_frames
+
     request = clean_request(request)
-    picture = open_image(image)
+    clip = read_frames(image) if is_video(image) else Clip((open_image(image),), (0,), 1)
     profile = load_profile(profile_name)
     with stdout_for_results() as stdout:
         make_checklist, reward = open_evaluator(profile, detect_language=detect_language)
@@ -209,7 +211,7 @@ def judge(image: Path, request: str, *, profile_name: str, as_json: bool) -> Non
             nonlocal warnings
             checklist = await make_checklist(request)
             warnings = checklist.warnings
-            return await reward.judge(picture, case_of(request, checklist))
+            return await judge_frames(reward, case_of(request, checklist), clip)
 
         try:
             report = asyncio.run(work())
@@ -244,13 +246,18 @@ def export(
     sure: float,
     share: float,
     accept_at: float,
+    profile_name: str | None,
     as_json: bool,
 ) -> None:
-    """`redraft export`. Raises InputError."""
-    from agent.export import ExportOptions, export_runs
+    """`redraft export`. Raises InputError, and with a profile BackendError."""
+    from agent.export import ExportOptions, export_judged, export_runs
 
     options = ExportOptions(margin=margin, sure=sure, share=share, accept_at=accept_at)
-    exported = export_runs(kind, source, out, options)
+    if profile_name is None:
+        exported = export_runs(kind, source, out, options)
+    else:
+        with stdout_for_results():
+            exported = export_judged(kind, source, out, load_profile(profile_name), options)
     for name, why in exported.skipped.items():
         open_console(sys.stderr).print(escape(f"left out {name}: {why}"), soft_wrap=True)
     if as_json:

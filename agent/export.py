@@ -11,6 +11,10 @@ records       picture, check, verdict: what `python -m evaluator.train` learns f
 curated       the best picture of each request, and of these the best share (Compress & Align's filter)
 edits         source, result and instruction, in the columns of HumanEdit
 
+With a profile, the source is no runs but pictures with texts from anywhere, which that profile judges first (`agent.judged`):
+
+    export_judged("curated", Path("photos"), Path("best"), load_profile("mini"), ExportOptions(share=0.3))
+
 Runs are read one after the other, so that a million of them fit; pictures are copied once, under their hash. An export
 that was interrupted is run again: pictures that are there are not copied again, and the table appears when it is whole.
 """
@@ -20,11 +24,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from agent.chat.journal import FileLog, fold_records
 from agent.chat.values import Picture, TurnEntry
@@ -34,6 +38,11 @@ from redraft.errors import InputError, one_line
 from redraft.extras import require
 from redraft.files import open_atomically, write_atomically
 from redraft.images import ImageStore, is_digest
+from redraft.journal import Journal
+
+if TYPE_CHECKING:
+    from agent.judged import TextPictureJudge
+    from redraft.profiles import Profile
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".parquet")
@@ -65,20 +74,26 @@ class Exported:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
+class PictureStore(Protocol):
+    """Where the pictures of a run lie."""
+
+    def path(self, digest: str) -> Path: ...
+
+
 class PictureFolder:
     """The folder `images` of an export; pictures are named by their hash, and copied once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, store: ImageStore, digest: str) -> str:
+    def add(self, store: PictureStore, digest: str) -> str:
         """Copies a picture; gives its path, relative to the folder of the table. Raises InputError if it is gone."""
         if not is_digest(digest):  # a record may be anybody's, and the digest becomes a path
             raise InputError("its record names a picture by something that is no hash")
-        name = f"{digest}.png"
+        source = store.path(digest)
+        name = f"{digest}{source.suffix}"
         place = self.folder / name
         if not place.is_file():
-            source = store.path(digest)
             if not source.is_file():
                 raise InputError(f"the picture {digest[:12]} is gone from its store")
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +108,7 @@ class FinishedRun:
 
     name: str
     record: Mapping[str, Any]
-    store: ImageStore
+    store: PictureStore
 
     @property
     def request(self) -> str:
@@ -249,6 +264,8 @@ MAKERS: Mapping[str, RowMaker] = {
     "edits": make_edits,
 }
 KINDS = ("preferences", "implicit", "records", "curated", "edits")
+JUDGED_KINDS = ("preferences", "records", "curated")
+"""What can be made of pictures with texts that no run drew."""
 
 
 def export_runs(kind: str, runs: Path, out: Path, options: ExportOptions | None = None) -> Exported:
@@ -260,16 +277,14 @@ def export_runs(kind: str, runs: Path, out: Path, options: ExportOptions | None 
     """
     if kind not in KINDS:
         raise InputError(f"there is no export {kind!r}; there are {', '.join(KINDS)}")
-    options = options or ExportOptions()
-    table, images, card = _layout(out)
-    pictures = PictureFolder(images)
-    skipped: dict[str, str] = {}
-    seen = 0
+    table, images, _ = _layout(out)
+    folders = _conversations(runs) if kind == "implicit" else _runs(runs)
+    pictures, skipped, seen = PictureFolder(images), dict[str, str](), 0
 
     def name_of(folder: Path) -> str:
         return folder.name if folder == runs else folder.relative_to(runs).as_posix()
 
-    folders = _conversations(runs) if kind == "implicit" else _runs(runs)
+    options = options or ExportOptions()
 
     def rows() -> Iterator[Row]:
         nonlocal seen
@@ -283,16 +298,71 @@ def export_runs(kind: str, runs: Path, out: Path, options: ExportOptions | None 
                 continue
             yield from made
 
+    what = "conversations" if kind == "implicit" else "runs"
+    count = _export(kind, runs, out, rows(), options, lambda: f"{seen - len(skipped):,} {what}", skipped)
+    return Exported(kind, table, count, seen - len(skipped), skipped)
+
+
+def export_judged(
+    kind: str,
+    source: Path,
+    out: Path,
+    profile: Profile,
+    options: ExportOptions | None = None,
+    judge: TextPictureJudge | None = None,
+) -> Exported:
+    """Exports pictures with texts (`agent.judged` says which files) after `profile` has judged them; `judge`: what judges in its
+    place. What was judged is kept beside the table, as `NAME.judged.jsonl`. Raises as `export_runs` does, and BackendError if a
+    model cannot be reached; the same call then goes on."""
+    from agent.judged import TextPictureJudge, find_pictures, judge_pictures
+
+    if kind not in JUDGED_KINDS:
+        raise InputError(f"{kind!r} cannot be made of pictures with texts; {', '.join(JUDGED_KINDS)} can")
+    table, images, _ = _layout(out)
+    found = find_pictures(source)
+    options = options or ExportOptions()
+    settings = profile.need_judge().model_dump(mode="json"), profile.evaluator.model_dump(mode="json")
+    if judge is None:
+        from evaluator.reward import open_evaluator
+        from rewriter.guard import detect_language
+
+        judge = TextPictureJudge(*open_evaluator(profile, detect_language=detect_language), profile.limits)
+    pictures, skipped = PictureFolder(images), dict[str, str]()
+    seen = 0
+    journal_file = table.with_name(f"{table.stem}.judged.jsonl")
+    advice = "give another OUT, or delete it to judge anew"
+    with Journal(journal_file, "judged pictures", about={"judge": settings}, advice=advice) as journal:
+
+        def rows() -> Iterator[Row]:
+            nonlocal seen
+            for run in judge_pictures(found, judge, journal, skipped):
+                seen += 1
+                yield from MAKERS[kind](run, pictures, options)
+
+        count = _export(kind, source, out, rows(), options, lambda: f"{seen:,} texts", skipped)
+    return Exported(kind, table, count, seen, skipped)
+
+
+def _export(
+    kind: str,
+    source: Path,
+    out: Path,
+    rows: Iterable[Row],
+    options: ExportOptions,
+    made_of: Callable[[], str],
+    skipped: Mapping[str, str],
+) -> int:
+    """Writes the rows and the dataset card; gives the number of rows. `made_of` says of what, such as "7 runs"."""
+    table, _, card = _layout(out)
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
-        source = rows()
         if kind == "curated" and options.share < 1:
-            source = _best_share(source, options.share)
-        count = _write(table, source, lambda: _nothing(kind, runs, seen, skipped))
-        write_atomically(card, _card(kind, count, seen - len(skipped), table, options).encode())
+            rows = _best_share(rows, options.share)
+        count = _write(table, iter(rows), lambda: _nothing(kind, source, made_of(), skipped))
+        write_atomically(card, _card(kind, count, made_of(), table, options).encode())
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-    return Exported(kind, table, count, seen - len(skipped), skipped)
+    return count
 
 
 def _rows_of(kind: str, folder: Path, name: str, pictures: PictureFolder, options: ExportOptions) -> Iterator[Row]:
@@ -334,7 +404,7 @@ def _layout(out: Path) -> tuple[Path, Path, Path]:
     return out / "data.jsonl", out / "images", out / "README.md"
 
 
-def _best_share(rows: Iterator[Row], share: float) -> Iterator[Row]:
+def _best_share(rows: Iterable[Row], share: float) -> Iterator[Row]:
     """The share of the rows with the highest scores, in their order. Ties at the bar are kept."""
     kept = list(rows)
     scores = sorted((row["score"] for row in kept), reverse=True)
@@ -408,11 +478,10 @@ def _schema(rows: Sequence[Row]) -> Any:
     return pyarrow.schema([pyarrow.field(f.name, known.get(f.name, f.type)) for f in inferred])
 
 
-def _nothing(kind: str, runs: Path, seen: int, skipped: Mapping[str, str]) -> InputError:
-    what = "conversations" if kind == "implicit" else "runs"
+def _nothing(kind: str, runs: Path, made_of: str, skipped: Mapping[str, str]) -> InputError:
     first = next(iter(skipped), None)
     why = "" if first is None else f"; {len(skipped)} were left out, such as {first}: {skipped[first]}"
-    return InputError(f"{runs}: no {kind} in its {seen} {what}{why}")
+    return InputError(f"{runs}: no {kind} in its {made_of}{why}")
 
 
 def _write(table: Path, rows: Iterator[Row], nothing: Callable[[], InputError]) -> int:
@@ -439,7 +508,7 @@ _ABOUT = {
 }
 
 
-def _card(kind: str, rows: int, runs: int, table: Path, options: ExportOptions) -> str:
+def _card(kind: str, rows: int, made_of: str, table: Path, options: ExportOptions) -> str:
     from importlib.metadata import version
 
     settings = {
@@ -447,7 +516,6 @@ def _card(kind: str, rows: int, runs: int, table: Path, options: ExportOptions) 
         "records": f"verdicts with P(yes) of at least {options.sure:g} or at most {1 - options.sure:g}",
         "curated": f"scores of at least {options.accept_at:g}, of these the best {options.share:.0%}",
     }.get(kind, "all")
-    what = "conversations" if kind == "implicit" else "runs"
     return f"""---
 pretty_name: redraft {kind}
 tags: [redraft, text-to-image, {kind}]
@@ -455,7 +523,7 @@ tags: [redraft, text-to-image, {kind}]
 
 # {_ABOUT[kind]}
 
-{rows:,} rows from {runs:,} {what}, in `{table.name}`; chosen: {settings}.
+{rows:,} rows from {made_of}, in `{table.name}`; chosen: {settings}.
 Made by `redraft export {kind}`, redraft {version("redraft")}.
 
 - `request` is what a user wrote, unchanged: this data holds users' text and pictures. Look at it, and ask who it belongs to,

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from eval_suites.likeness import find_embedders, measure_likeness
 from eval_suites.report import Section, Table, percent
 from eval_suites.runner import Evaluation, hash_data, note_count, spread_evenly
 from eval_suites.stats import interval
+from evaluator.criteria.likeness import Embedder
 from evaluator.edits.judges import Method, build_edit_judge
 from evaluator.edits.types import Edit, EditJudge
 from evaluator.judge import open_judge
@@ -30,13 +32,15 @@ SCORES = ("overall", "followed", "kept", "perceptual")
 
 @dataclass(frozen=True)
 class EditItem:
-    """One edit of a benchmark: what is asked of which picture. `place` is where its result is looked for."""
+    """One edit of a benchmark: what is asked of which picture. `place` is where its result is looked for; `truth` the picture
+    that people made, if the benchmark has one."""
 
     id: str
     instruction: str
     source: Path
     place: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    truth: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,9 @@ def run_edits(suite: EditSuite, evaluation: Evaluation) -> dict[str, Any]:
 
         async def measure(advance: Callable[[str], None]) -> dict[str, Any]:
             scores = await score_edits(items, pictures, judge, journal, lambda: advance("judging"))
-            return {"judge": judge.name, "edits": edit_figures(items, scores)}
+            figures: dict[str, Any] = {"judge": judge.name, "edits": edit_figures(items, scores)}
+            distances = await measure_distances(items, pictures, find_embedders(profile), journal)
+            return figures | ({"distances": distances} if distances else {})
 
         figures = evaluation.wait_for({"judging": ("judging", len(items))}, measure)
         row = figures["edits"]["suite"]["all"]
@@ -165,8 +171,30 @@ def run_edits(suite: EditSuite, evaluation: Evaluation) -> dict[str, Any]:
         return evaluation.report(figures, edit_sections, notes=notes, failure=failure)
 
 
+async def measure_distances(
+    items: Sequence[EditItem], pictures: Path, embedders: Mapping[str, Embedder], journal: Journal
+) -> dict[str, Any]:
+    """How far results are from the pictures that people made: the mean of each distance (`eval_suites.likeness`), and of the
+    source left as it is, which an editor that does nothing reaches. Empty if the benchmark has no such pictures."""
+    columns: dict[str, dict[str, list[float]]] = {"results": {}, "sources": {}}
+    for item in items:
+        if item.truth is None:
+            continue
+        truth_file = item.truth
+        for row, file in (("results", pictures / item.place), ("sources", item.source)):
+
+            async def measure(file: Path = file, truth_file: Path = truth_file) -> dict[str, float]:
+                return await asyncio.to_thread(
+                    lambda: measure_likeness(open_image(file), open_image(truth_file), embedders)
+                )
+
+            for name, value in (await journal.aonce(("distance", row, item.id), measure)).items():
+                columns[row].setdefault(name, []).append(value)
+    return {row: {name: interval(values) for name, values in named.items()} for row, named in columns.items() if named}
+
+
 def edit_sections(figures: Mapping[str, Any]) -> list[Section]:
-    """A table for all edits, and one for each axis of tags."""
+    """A table for all edits, one for each axis of tags, and one of distances to people's pictures if there are such."""
     head = ["", "edits", "failed", "overall", "followed", "kept", "looks right"]
     text = "Mean of each scored edit's scores, percent of the scale; 95% intervals, edits resampled."
     sections = []
@@ -176,6 +204,14 @@ def edit_sections(figures: Mapping[str, Any]) -> list[Section]:
             for value, row in rows.items()
         ]
         sections.append(Section(f"Edits by {axis}", text, Table(head, table)))
+    if "distances" in figures:
+        names = list(figures["distances"]["results"])
+        shown = [
+            [row, *(f"{named[name]['mean']:.4f}" if name in named else "" for name in names)]
+            for row, named in figures["distances"].items()
+        ]
+        text = "Mean distance to the picture that people made; sources: as if nothing had been edited."
+        sections.append(Section("Distances", text, Table(["", *names], shown)))
     return sections
 
 

@@ -167,6 +167,7 @@ class Work:
     given: Path | None = None
     search: SearchConfig | None = None
     """How the loop searches; None: by rounds of whole pictures."""
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         self.easel = Easel(self.models, self.journal, self.store)
@@ -531,6 +532,7 @@ def run_pictures(suite: Suite, evaluation: Evaluation) -> dict[str, Any]:
             seed=options.seed,
             given=options.pictures,
             search=profile.search,
+            profile=profile,
         )
         pass_at = (reporting or profile).limits.pass_at
 

@@ -22,6 +22,9 @@ SUITES = {
         "wise": "wise",
         "genai-bench": "genai_bench",
         "magicbench": "magicbench",
+        "oneig": "oneig",
+        "realbench": "realbench",
+        "dreambench": "dreambench",
     },
     "edits": {
         "gedit-bench": "gedit_bench",
@@ -35,6 +38,9 @@ SUITES = {
         "editreward-bench-tiger": "editreward_tiger",
         "genai-bench-ratings": "genai_ratings",
         "pairs": "pairs_jsonl",
+    },
+    "captions": {
+        "finecapeval": "finecapeval",
     },
     "the mini world": {
         "cutouts-edits": "cutouts_edits",

@@ -15,8 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from evaluator.reward import Reward
 from evaluator.types import Check, Checklist
+from redraft.images import open_image, save_png
 
 if TYPE_CHECKING:
     from eval_suites.runner import Evaluation
@@ -180,6 +183,25 @@ def file_name(text: str, length: int = 200) -> str:
     """`text` as the stem of a file, if a benchmark names pictures by their prompts: no slashes, at most `length`
     bytes."""
     return text.replace("/", " ").replace("\0", " ").encode()[:length].decode(errors="ignore").strip()
+
+
+def write_grids(
+    folder: Path,
+    items: Sequence[Item],
+    images: int,
+    place: Callable[[Item, int], str],
+    name: Callable[[Item], str],
+) -> None:
+    """Writes the pictures of each item in one file, 2 x 2 in reading order, as some official scripts want them; a single
+    picture stays alone."""
+    side = 1 if images == 1 else 2
+    for item in items:
+        made = [open_image(folder / place(item, k)) for k in range(min(images, 4))]
+        width, height = made[0].size
+        grid = Image.new("RGB", (side * width, side * height), "white")
+        for k, picture in enumerate(made):
+            grid.paste(picture, ((k % side) * width, (k // side) * height))
+        save_png(grid, folder / name(item), {})
 
 
 def right(answer: float | None, pass_at: float) -> bool | None:

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from eval_suites.sources import Row, as_int, find, published_notes, read_table, read_text, unique, want
-from eval_suites.suite import Data, Item, Question, Suite, share_right
+from eval_suites.suite import Data, Item, Question, Suite, share_right, write_grids
 from evaluator.types import Check
 from redraft.errors import InputError
-from redraft.images import open_image, save_png
 
 SOURCE = "https://github.com/TencentQQGYLab/ELLA (dpg_bench/dpg_bench.csv and dpg_bench/prompts/)"
 
@@ -79,14 +76,7 @@ def place(item: Item, k: int) -> str:
 
 def finish(folder: Path, items: Sequence[Item], images: int) -> None:
     """The official script wants the pictures of a prompt in one file, 2 x 2 in reading order."""
-    side = 1 if images == 1 else 2
-    for item in items:
-        made = [open_image(folder / place(item, k)) for k in range(min(images, 4))]
-        width, height = made[0].size
-        grid = Image.new("RGB", (side * width, side * height), "white")
-        for k, picture in enumerate(made):
-            grid.paste(picture, ((k % side) * width, (k // side) * height))
-        save_png(grid, folder / "grid" / f"{item.id}.png", {})
+    write_grids(folder, items, images, place, lambda item: f"grid/{item.id}.png")
 
 
 SUITE = Suite(

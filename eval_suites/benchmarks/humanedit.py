@@ -24,9 +24,14 @@ def load(place: Path, variant: str, unpacked: Path) -> EditData:
             return None
         key = want(row, "IMAGE_ID", str)
         source = picture(row.get("INPUT_IMG"), "INPUT_IMG", unpacked, files[0].parent)
-        where = f"{Path(key).stem}.png"
+        made = row.get("OUTPUT_IMG")
         return EditItem(
-            key, want(row, "EDITING_INSTRUCTION", str), source, where, {"type": want(row, "EDITING_TYPE", str)}
+            key,
+            want(row, "EDITING_INSTRUCTION", str),
+            source,
+            f"{Path(key).stem}.png",
+            {"type": want(row, "EDITING_TYPE", str)},
+            None if made is None else picture(made, "OUTPUT_IMG", unpacked, files[0].parent),
         )
 
     items = tuple(item for item in read_records(files, read) if item is not None)
@@ -43,8 +48,8 @@ SUITE = EditSuite(
     source=SOURCE,
     licence="CC BY 4.0",
     official="L1, L2, CLIP and DINO distances to the picture that people made.",
-    measure="Edits scored by this profile's judge of edits, 0 to 100. HumanEdit's own distances to people's pictures "
-    "are not computed.",
+    measure="Edits scored by this profile's judge of edits, 0 to 100, with L1 and L2 to people's pictures, and cosines by the "
+    "embedders that the profile names: CLIP-I and DINO if these are their models.",
     load=load,
     variants=("all", "core"),
 )

@@ -31,6 +31,7 @@ CRITERIA = {
     "artifacts": "evaluator.criteria.asked:open_artifacts",
     "regions": "evaluator.criteria.asked:open_regions",
     "sane": "evaluator.criteria.sane:open_sane",
+    "views": "evaluator.criteria.views:open_views",
     "http": "evaluator.criteria.http:open_http",
     "score_head": "evaluator.criteria.score_head:open_score_head",
 }

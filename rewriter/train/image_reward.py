@@ -95,6 +95,7 @@ class ScoredSample:
     penalty:   what was taken off for `findings`, which come from the intent guard or the parser.
     certainty: in (0, 1], how well the passes of the judge agree (`uncertainty_weight`, the mean over checks and pictures).
     terms:     the rewards of the text that are part of it (`rewriter.train.text_reward`).
+    feedback:  a sentence for each check that a picture did not pass.
     pictures:  how many were wanted; `failed` of them have no judgement.
     readings:  the value of each criterion, the mean over the pictures; None if it does not apply.
     """
@@ -112,6 +113,7 @@ class ScoredSample:
     failed: int = 0
     readings: Mapping[str, Value] = field(default_factory=dict)
     terms: Mapping[str, float] = field(default_factory=dict)
+    feedback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,13 @@ def too_many_failed(failed: int, total: int, allowed: float, last: str) -> Backe
 
 @dataclass(frozen=True)
 class PictureScore:
-    """A picture's score in [0, 1], in (0, 1] how well the passes of the judge agreed, and the value of each criterion."""
+    """A picture's score in [0, 1], in (0, 1] how well the passes of the judge agreed, the value of each criterion, and a
+    sentence for each check that did not pass."""
 
     score: float
     certainty: float = 1.0
     readings: Mapping[str, Value] = field(default_factory=dict)
+    feedback: Sequence[str] = ()
 
 
 def cache_key(request: str, prompt: str, *, seed: int, names: Sequence[str], checklist: Checklist) -> str:
@@ -213,7 +217,8 @@ class RewardCache:
         if self._journal is None:
             self._memory[key] = judged
         else:
-            self._journal.put(key, [judged.score, judged.certainty, dict(judged.readings)], sync=False)
+            kept = [judged.score, judged.certainty, dict(judged.readings), list(judged.feedback)]
+            self._journal.put(key, kept, sync=False)
 
     def close(self) -> None:
         if self._journal is not None:
@@ -403,6 +408,7 @@ class ImageReward:
             pictures=len(known),
             failed=len(known) - len(judged),
             readings={name: mean_of([r.readings.get(name) for r in judged]) for name in self._reward.weights},
+            feedback=tuple(dict.fromkeys(sentence for result in judged for sentence in result.feedback)),
         )
 
     async def _judge(self, pictures: Sequence[_Picture], progress: _Progress) -> None:
@@ -521,7 +527,8 @@ class ImageReward:
                     for report, standing in judgements
                 ]
                 means = {name: mean_of([each.get(name) for each in readings]) for name in readings[0]}
-                judged = PictureScore(fmean(known), _certainty([report for report, _ in judgements]), means)
+                certainty = _certainty([report for report, _ in judgements])
+                judged = PictureScore(fmean(known), certainty, means, judgements[0][0].feedback)
                 progress.known[drawing.picture] = judged
                 if not self._together:
                     self._cache.put(drawing.key, judged)

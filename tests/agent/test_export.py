@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from agent.cli import main
-from agent.export import ExportOptions, export_runs
-from agent.testing import fake_models
+from agent.export import ExportOptions, export_judged, export_runs
+from agent.judged import TextPictureJudge
+from agent.testing import CHECKS, fake_models
+from evaluator.reward import checks_reward
+from evaluator.testing import FakeChecklistBuilder, FakeJudge
 from evaluator.train.records import load_judgements
-from redraft.errors import InputError
+from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
+from redraft.profiles import load_profile
 from rewriter.testing import FakePlanner, FakeRewriter
 from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, run
 from tests.agent.test_conversation import created, say
@@ -177,3 +181,71 @@ async def test_what_users_did_with_pictures(tmp_path: Path) -> None:
     }
     assert rows[2]["against"] == rows[1]["image"]
     assert rows[3]["request"] == "a star\nmake the star green"
+
+
+def redness_judge(builder: FakeChecklistBuilder | None = None) -> TextPictureJudge:
+    """Answers every check with how red the picture is."""
+    judge = FakeJudge(lambda image, request, check: image.convert("RGB").getpixel((0, 0))[0] / 255)
+    builder = builder or FakeChecklistBuilder(lambda _: CHECKS)
+    return TextPictureJudge(builder, checks_reward(judge), Limits())
+
+
+def own_pictures(folder: Path, **red: int) -> Path:
+    folder.mkdir()
+    for name, value in red.items():
+        Image.new("RGB", (32, 32), (value, 0, 0)).save(folder / f"{name}.jpg", quality=100)
+        (folder / f"{name}.txt").write_text(f"a {name.split('_')[0]} circle")
+    return folder
+
+
+def test_pictures_with_texts_are_judged_and_the_best_share_of_them_kept(tmp_path: Path) -> None:
+    source = own_pictures(tmp_path / "mine", dim=60, fair=160, good_1=255, good_2=200)
+    exported = export_judged(
+        "curated", source, tmp_path / "out", load_profile("mini"), ExportOptions(share=0.34), redness_judge()
+    )
+    [best] = read(tmp_path / "out" / "data.jsonl")
+    assert (exported.rows, exported.runs) == (1, 3), "pictures of one text are one group"
+    assert best["text"] == "a good circle"
+    assert best["image"].endswith(".jpg")
+    assert (tmp_path / "out" / best["image"]).read_bytes() == (source / "good_1.jpg").read_bytes()
+    assert "3 texts" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_what_was_judged_is_not_judged_again(tmp_path: Path) -> None:
+    source = own_pictures(tmp_path / "mine", dim=20, bright=255)
+    profile = load_profile("mini")
+    builder = FakeChecklistBuilder(lambda text: BackendError("gone") if "dim" in text else CHECKS)
+    with pytest.raises(BackendError):
+        export_judged("records", source, tmp_path / "out", profile, judge=redness_judge(builder))
+    second = FakeChecklistBuilder(lambda _: CHECKS)
+    exported = export_judged("records", source, tmp_path / "out", profile, judge=redness_judge(second))
+    assert second.requests == ["a dim circle"]
+    assert exported.rows == 2 * len(CHECKS)
+    assert {record.accept for record in load_judgements([tmp_path / "out" / "data.jsonl"], tmp_path / "s").records} == {
+        True,
+        False,
+    }
+    exported = export_judged("curated", source, tmp_path / "out", profile, judge=redness_judge(second))
+    assert (exported.rows, len(second.requests)) == (2, 1)
+
+
+def test_bad_pictures_and_texts_are_named(tmp_path: Path) -> None:
+    source = own_pictures(tmp_path / "mine", fine=250)
+    (source / "torn.png").write_bytes(b"no picture")
+    (source / "torn.txt").write_text("a torn circle")
+    (source / "empty.png").write_bytes(b"")
+    (source / "empty.txt").write_text("  ")
+    exported = export_judged("records", source, tmp_path / "out", load_profile("mini"), judge=redness_judge())
+    assert {Path(name).name for name in exported.skipped} == {"torn.png", "empty.png"}
+    (source / "metadata.jsonl").write_text('{"file_name": "fine.jpg", "text": "a circle"}\n{"file_name": "fine.jpg"}\n')
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2"):
+        export_judged("records", source, tmp_path / "two", load_profile("mini"), judge=redness_judge())
+    with pytest.raises(InputError, match="cannot be made of pictures"):
+        export_judged("edits", source, tmp_path / "two", load_profile("mini"), judge=redness_judge())
+
+
+def test_a_folder_of_pictures_without_texts_says_what_is_missing(tmp_path: Path) -> None:
+    source = own_pictures(tmp_path / "mine", fine=250)
+    (source / "fine.txt").unlink()
+    with pytest.raises(InputError, match="no texts"):
+        export_judged("curated", source, tmp_path / "out", load_profile("mini"), judge=redness_judge())

@@ -214,3 +214,60 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "magicbench": lambda root: lines(root / "subject_prompt800.jsonl", MAGIC),
 }
 """Suite name to what writes its files into a folder."""
+
+
+def _oneig(root: Path) -> None:
+    table(
+        root / "OneIG-Bench.csv",
+        [
+            {
+                "category": "Anime_Stylization",
+                "id": "000",
+                "prompt_en": "a fox, ink style",
+                "type": "T",
+                "class": "anime",
+            },
+            {
+                "category": "General_Object",
+                "id": "001",
+                "prompt_en": "two jugs on a shelf",
+                "type": "T",
+                "class": "None",
+            },
+            {
+                "category": "Text_Rendering",
+                "id": "000",
+                "prompt_en": 'a sign that says "OPEN"',
+                "type": "T",
+                "class": "",
+            },
+        ],
+    )
+    folder = root / "scripts" / "alignment" / "Q_D"
+    folder.mkdir(parents=True)
+    asked = {"question": {"1": "Is there a fox?", "2": "Is it red?"}, "dependency": {"1": [0], "2": [1]}}
+    (folder / "anime.json").write_text(json.dumps({"000": asked}))
+    (folder / "anime_zh.json").write_text(json.dumps({"000": asked}))
+    texts = {name: json.dumps(value) for name, value in asked.items()}
+    (folder / "object.json").write_text(json.dumps({"001": texts}))
+
+
+def _dreambench(root: Path) -> None:
+    from PIL import Image
+
+    (root / "dataset").mkdir(parents=True)
+    (root / "dataset" / "prompts_and_classes.txt").write_text(
+        "Classes\n\nsubject_name,class\ncat2,cat\nteapot,teapot\n\nPrompts\n\nObject Prompts\n\nprompt_list = [\n"
+        "'a {0} {1} in the snow'.format(unique_token, class_token),\n'a red {0} {1}'.format(unique_token, class_token)\n]\n"
+        "\nLive Subject Prompts\n\nprompt_list = [\n'a {0} {1} wearing a red hat'.format(unique_token, class_token)\n]\n"
+    )
+    for name in ("cat2", "teapot"):
+        (root / "dataset" / name).mkdir()
+        Image.new("RGB", (8, 8), "red").save(root / "dataset" / name / "00.jpg")
+
+
+WRITERS |= {
+    "oneig": _oneig,
+    "realbench": lambda root: (root / "prompt.txt").write_text("a street at dusk\n\na portrait of a baker\n") and None,
+    "dreambench": _dreambench,
+}

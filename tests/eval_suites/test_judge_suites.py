@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageDraw
 from agent.testing import paint
 from editors.backend import ImageTask
 from eval_suites import measures, registry
-from eval_suites.edits import edit_figures, edit_sections, require_edits, score_edits
+from eval_suites.edits import EditItem, edit_figures, edit_sections, measure_distances, require_edits, score_edits
 from eval_suites.judges import (
     ORDER,
     WRITTEN,
@@ -205,6 +205,18 @@ def test_editing_suites_say_where_results_are_looked_for(tmp_path: Path) -> None
     parquet(tmp_path / "h" / "data" / "train.parquet", [human, human | {"IMAGE_ID": "78", "CORE": True}])
     assert [item.place for item in load("humanedit", tmp_path / "h").items] == ["77.png", "78.png"]
     assert [item.id for item in load("humanedit", tmp_path / "h", "core").items] == ["78"]
+
+
+async def test_distances_to_the_picture_that_people_made(tmp_path: Path) -> None:
+    for name, colour in (("source", (0, 0, 0)), ("truth", (255, 0, 0)), ("made", (255, 51, 0))):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
+    item = EditItem("1", "make it red", tmp_path / "source.png", "made.png", truth=tmp_path / "truth.png")
+    with Journal(tmp_path / "journal.jsonl", "test") as journal:
+        figures = await measure_distances([item], tmp_path, {}, journal)
+        assert figures["results"]["L1"]["mean"] == pytest.approx(0.2 / 3)
+        assert figures["sources"]["L2"]["mean"] == pytest.approx(1 / 3)
+        other = EditItem("2", "make it red", tmp_path / "source.png", "made.png")
+        assert await measure_distances([other], tmp_path, {}, journal) == {}
 
 
 @pytest.mark.parametrize(

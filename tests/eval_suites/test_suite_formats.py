@@ -208,3 +208,57 @@ def test_text_in_another_encoding_is_said_to_be_that(tmp_path: Path) -> None:
 def test_an_unknown_suite_lists_those_there_are() -> None:
     with pytest.raises(InputError, match="geneval"):
         registry.load_suite("geneva")
+
+
+def test_oneig_follows_its_dependencies_and_leaves_out_what_has_no_questions(tmp_path: Path) -> None:
+    data = loaded("oneig", tmp_path)
+    assert [item.id for item in data.items] == ["anime-000", "object-001"], "text rendering has no questions"
+    assert [question.needs for question in data.items[0].questions] == [(), (0,)]
+    assert asked(data, 1) == ["Is there a fox?", "Is it red?"], "questions may be JSON in a text"
+
+
+def test_oneig_names_a_prompt_without_questions(tmp_path: Path) -> None:
+    formats.WRITERS["oneig"](tmp_path)
+    (tmp_path / "scripts" / "alignment" / "Q_D" / "object.json").write_text(
+        '{"007": {"question": {}, "dependency": {}}}'
+    )
+    with pytest.raises(InputError, match="prompt 001 of General_Object"):
+        registry.load_suite("oneig").load(tmp_path, "en")
+
+
+def test_dreambench_has_other_prompts_for_live_subjects(tmp_path: Path) -> None:
+    data = loaded("dreambench", tmp_path)
+    assert [item.prompt for item in data.items] == ["a cat wearing a red hat", "a teapot in the snow", "a red teapot"]
+    assert data.items[0].row["references"] == [str(tmp_path / "dataset" / "cat2" / "00.jpg")]
+    (tmp_path / "dataset" / "teapot" / "00.jpg").unlink()
+    with pytest.raises(InputError, match="no pictures of the subject 'teapot'"):
+        registry.load_suite("dreambench").load(tmp_path, "")
+
+
+def test_realbench_numbers_the_lines(tmp_path: Path) -> None:
+    assert [item.id for item in loaded("realbench", tmp_path).items] == ["1", "2"]
+
+
+def test_finecapeval_looks_for_the_words_of_phrases(tmp_path: Path) -> None:
+    rows = [
+        {
+            "image": "a.jpg",
+            "caption": "c",
+            "background": "a snowy field",
+            "object": "two dogs\\;a ball",
+            "relation": "dogs run",
+        },
+        {"image": "a.jpg", "caption": "c", "background": "hills", "object": "dog", "relation": "chasing a ball"},
+        {"image": "b.jpg", "caption": "c", "background": "", "object": "dog", "relation": "none"},
+    ]
+    formats.table(tmp_path / "FineCapEval.csv", rows)
+    from eval_suites.benchmarks.finecapeval import load, recall
+
+    data = load(tmp_path)
+    assert [item.picture for item in data.items] == ["a.jpg"], "rows with an empty field do not count"
+    assert data.items[0].phrases["object"] == ("two dogs", "a ball", "dog")
+    assert recall("One dog runs.", ("two dogs", "a dog running")) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert recall("One dog runs.", ()) is None
+    formats.table(tmp_path / "FineCapEval.csv", [{**rows[0], "image": "../a.jpg"}])
+    with pytest.raises(InputError, match="not the name of a file"):
+        load(tmp_path)
