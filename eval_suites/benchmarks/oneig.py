@@ -1,9 +1,9 @@
 """OneIG-Bench (Chang et al. 2025): prompts with questions that depend on one another; the dimension alignment.
 
 Files: `OneIG-Bench.csv` (`OneIG-Bench-ZH.csv`) with category, id and prompt_en (prompt_cn), and for each of anime, human,
-object (in Chinese also multilingualism) `scripts/alignment/Q_D/<class>.json` (`<class>_zh.json`): id to {"question": {number: text},
-"dependency": {number: [numbers]}}, both of which may be JSON in a text; 0 is no dependency. Prompts of other classes have no
-questions, and are left out.
+object (in Chinese also multilingualism) `scripts/alignment/Q_D/<class>.json` (`<class>_zh.json`): id to {"question": {number:
+text}, "dependency": {number: [numbers]}}, both of which may be JSON in a text; 0 is no dependency. Prompts of other classes have
+no questions, and are left out.
 """
 
 from __future__ import annotations

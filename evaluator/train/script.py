@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,12 @@ class JudgeArguments:
     measure_before: bool = field(
         default=True, metadata={"help": "Whether the report also measures the model before training."}
     )
+    constant_start: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to train a judge that, before training, gives every record of the report the same answer."
+        },
+    )
     min_label_mass: float = field(
         default=0.5, metadata={"help": "As in a profile: an answer with less label mass FAILED."}
     )
@@ -86,6 +93,7 @@ def train(argv: Sequence[str]) -> None:
     start = checkpoint_for(training)
     if first:
         _keep_parts(out, parts, resumed=bool(start))
+    before = _measure_before(base, out, parts, data, training, model) if first and data.measure_before else None
     vlm = _load(base, data, training, model)
     trainer = _trainer(vlm, wording, parts, data, training, model)
     if start and first:
@@ -100,26 +108,64 @@ def train(argv: Sequence[str]) -> None:
     del trainer, vlm
     gc.collect()  # the memory is needed for the judges
     if first:
-        _measure(base, out, parts, data, local, steps)
+        _measure(base, out, parts, data, local, steps, before)
+
+
+_FEWEST_ALIKE = 20
+"""Equal answers that make a judge one that does not look: fewer may be chance."""
+
+
+def _measure_before(
+    base: str, out: Path, parts: RecordParts, data: JudgeArguments, training: Any, model: Any
+) -> list[RecordAnswer]:
+    """The answers of the model before training, kept in `out`: a resumed training does not ask again. Raises InputError if they
+    are all alike."""
+    path = out / "before.json"
+    if path.is_file():
+        with contextlib.suppress(ValueError, TypeError):
+            return [RecordAnswer(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    local = {"device": str(training.device), "dtype": model.dtype}
+    made = _ask_model(base, "before training", parts.report, data, local)
+    sides = [answer.probability >= 0.5 for answer in made if answer.probability is not None]
+    if len(sides) >= _FEWEST_ALIKE and len(set(sides)) == 1 and not data.constant_start:
+        raise InputError(
+            f"before training the judge answers {'yes' if sides[0] else 'no'} to each of {len(sides):,} records: it does not "
+            "look at the pictures, or is not asked as it wants to be; check style and model, or set constant_start: true"
+        )
+    write_atomically(path, json.dumps([asdict(answer) for answer in made]).encode())
+    return made
+
+
+def _ask_model(
+    place: str, what: str, records: Sequence[Judgement], data: JudgeArguments, local: Mapping[str, object]
+) -> list[RecordAnswer]:
+    """The answers of the model in `place`, used as profiles would use it. Raises ConfigError for a dtype that is none."""
+    own = {"micro_batch": data.measure_batch, "trust_remote_code": data.trust_remote_code}
+    try:
+        settings = LocalConfig.model_validate({**local, **own})
+    except ValidationError as error:
+        raise ConfigError(f"dtype {local['dtype']!r} is none of auto, float32, bfloat16, float16") from error
+    model = ModelConfig(kind="transformers", model=place, local=settings)
+    config = JudgeConfig(model=model, style=data.style, min_label_mass=data.min_label_mass)
+    return asyncio.run(_answers(config, what, records))
 
 
 def _measure(
-    base: str, out: Path, parts: RecordParts, data: JudgeArguments, local: Mapping[str, object], steps: int
+    base: str,
+    out: Path,
+    parts: RecordParts,
+    data: JudgeArguments,
+    local: Mapping[str, object],
+    steps: int,
+    before: Sequence[RecordAnswer] | None,
 ) -> None:
-    """Calibrates and reports on the model in `out`, used as profiles would use it."""
-
-    def answers(place: str, what: str, records: Sequence[Judgement]) -> list[RecordAnswer]:
-        own = {"micro_batch": data.measure_batch, "trust_remote_code": data.trust_remote_code}
-        model = ModelConfig(kind="transformers", model=place, local=LocalConfig.model_validate({**local, **own}))
-        config = JudgeConfig(model=model, style=data.style, min_label_mass=data.min_label_mass)
-        return asyncio.run(_answers(config, what, records))
-
-    temperature = fit_temperature(answers(str(out), "calibration", parts.calibrate))
+    """Calibrates and reports on the model in `out`."""
+    temperature = fit_temperature(_ask_model(str(out), "calibration", parts.calibrate, data, local))
     if temperature.problem:
         console.print(f"warning: the temperature is left at 1: {temperature.problem}")
     measured = MeasuredJudge(
-        report=answers(str(out), "report", parts.report),
-        before=answers(base, "before training", parts.report) if data.measure_before else None,
+        report=_ask_model(str(out), "report", parts.report, data, local),
+        before=before,
     )
     facts = {
         "base": base,

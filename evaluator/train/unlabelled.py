@@ -1,28 +1,34 @@
 """Tasks from pictures that nobody labelled: what was done to a picture is the truth of a question about it (SSL4RL).
 
     python -m evaluator.train.unlabelled PICTURES OUT [--task position] [--per-picture 2] [--size 448] [--seed 0]
+    python -m evaluator.train.unlabelled RECORDS OUT --task mirror
 
 rotation      is this picture turned, and by how much? Two pictures: as it is, and turned by 0, 90, 180 or 270 degrees
 position      from which quarter of the first picture is the second cut?
 jigsaw        the quarters of the picture were shuffled; in which order?
 contrastive   are both pictures the same one, cropped and recoloured, or two different ones?
+mirror        of yes/no records, such as a judge's own sure verdicts (`redraft export records`): the mirrored picture, with "left"
+              and "right" exchanged in its question, has the same verdict
 
 OUT gets tasks.jsonl, for `python -m evaluator.train.grpo`, records.jsonl, the same as yes/no records for
 `python -m evaluator.train` (of tasks that show one picture), and the pictures. SSL4RL found that one task that fits the
-domain beats mixtures, so one is made at a time.
+domain beats mixtures, so one is made at a time. `mirror` writes the records that it was given, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
+from evaluator.keypoints import find_keypoint
+from evaluator.train.records import Judgement, load_judgements
 from redraft.errors import InputError
 from redraft.files import open_atomically
 from redraft.images import open_image
@@ -178,6 +184,74 @@ def write_tasks(
     return counts["tasks"], counts["records"]
 
 
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_WRITTEN = re.compile(r"[\"“”„'‘’«»]")
+_OF_TEXT = ("text_rendering", "text_layout")
+"""Key points that a mirrored picture cannot keep: writing would be mirrored too."""
+
+
+def swap_sides(text: str) -> str:
+    """`text` with left and right exchanged.
+
+    >>> swap_sides("Is the star left of the moon, at the right edge?")
+    'Is the star right of the moon, at the left edge?'
+    """
+    return _SIDES.sub(_other_side, text)
+
+
+def _other_side(match: re.Match[str]) -> str:
+    other = "right" if match[0].lower() == "left" else "left"
+    return other.upper() if match[0].isupper() else other.capitalize() if match[0][0].isupper() else other
+
+
+def write_mirrored(records: Path, out: Path, *, max_bad: float = 0.01) -> tuple[int, int]:
+    """Writes the yes/no records in `records` to `out`, each with its mirrored twin; gives the numbers of records and of twins.
+
+    Records about writing have no twin. Raises InputError if none has one, or `out` cannot be written.
+    """
+    loaded = load_judgements([records], out / "spool", max_bad=max_bad)
+    twins = 0
+    try:
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        with open_atomically(out / "records.jsonl") as file:
+            for record in loaded.records:
+                picture = record.picture.open()
+                plain, turned = (
+                    out / "images" / f"{record.picture.digest}.png",
+                    out / "images" / f"{record.picture.digest}-m.png",
+                )
+                if not plain.is_file():
+                    picture.save(plain)
+                file.write(_as_line(record, plain, lambda text: text))
+                if not is_mirrorable(record):
+                    continue
+                if not turned.is_file():
+                    ImageOps.mirror(picture).save(turned)
+                file.write(_as_line(record, turned, swap_sides))
+                twins += 1
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
+    if not twins:
+        raise InputError(f"{records}: every record is about writing, which no mirrored picture keeps")
+    return len(loaded.records), twins
+
+
+def is_mirrorable(record: Judgement) -> bool:
+    """Whether the mirrored picture has the same verdict: not if the record is about writing, by its key point or by quotes."""
+    return find_keypoint(record.check.key_point).id not in _OF_TEXT and not _WRITTEN.search(record.check.question)
+
+
+def _as_line(record: Judgement, picture: Path, change: Callable[[str], str]) -> bytes:
+    row = {
+        "image": f"images/{picture.name}",
+        "request": change(record.request),
+        "key_point": record.check.key_point,
+        "question": change(record.check.question),
+        "verdict": "accept" if record.accept else "reject",
+    }
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
 def _open_all(folder: Path, size: int) -> Iterator[Image.Image]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not paths:
@@ -202,13 +276,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluator.train.unlabelled", description="Tasks without labels.")
-    parser.add_argument("pictures", type=Path, help="folder of pictures")
+    parser.add_argument("pictures", type=Path, help="folder of pictures; of mirror, records")
     parser.add_argument("out", type=Path, help="folder for tasks.jsonl, records.jsonl and images")
-    parser.add_argument("--task", choices=list(MAKERS), default="position")
+    parser.add_argument("--task", choices=[*MAKERS, "mirror"], default="position")
     parser.add_argument("--per-picture", type=int, choices=range(1, 33), default=1, metavar="1..32")
     parser.add_argument("--size", type=int, choices=range(64, 2049), default=448, metavar="64..2048")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(list(argv))
+    if options.task == "mirror":
+        given, twins = write_mirrored(options.pictures, options.out)
+        console.print(f"{given:,} records and {twins:,} mirrored: {options.out}")
+        return
     tasks, records = write_tasks(
         options.pictures,
         options.out,

@@ -6,12 +6,17 @@ Writes PNG files and judgements.jsonl. Pictures are training scenes, three of fo
 would leave them; with --generator, every second one is what that generator drew for the prompt's caption, or all of them
 (--all-drawn). Of a picture's checks at most one more is kept that is met than that are not, so that both verdicts are common:
 a picture without a "reject" is right. --photographed spoils the pictures after the oracle has seen them, as a bad photograph
-of the sheets would be: the judge has never seen such.
+of the sheets would be: the judge has never seen such. Then clean/ has them as they were, and
+
+    python -m mini.judge.write_records --relabel EXPORTED.jsonl --out FOLDER
+
+writes the records in EXPORTED.jsonl, which were made of FOLDER's pictures, with the oracle's verdicts to relabelled.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,6 +102,8 @@ def write(
         name = f"pictures/{number:06d}.png"
         answers = judged(rng, one)
         save_png(photograph(rng, one.image) if photographed else one.image, out / name, {})
+        if photographed:
+            save_png(one.image, out / "clean" / f"{number:06d}.png", {})
         for point, question, accept in answers:
             record = {
                 "image": name,
@@ -109,6 +116,24 @@ def write(
             accepted += accept
     (out / "judgements.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines), accepted
+
+
+def relabel(exported: Path, out: Path) -> tuple[int, int]:
+    """Writes records that were exported of the pictures in `out` with the oracle's verdicts, to `out`/relabelled.jsonl, with
+    paths that are right there; returns how many records, and on how many both agree."""
+    clean = out / "clean" if (out / "clean").is_dir() else out / "pictures"
+    names = {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in (out / "pictures").iterdir()}
+    lines, agreed = [], 0
+    for line in exported.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        name = names[Path(record["image"]).stem]
+        with Image.open(clean / name) as image:
+            [accept] = oracle.answers(image.convert("RGB"), [record["question"]])
+        verdict = "accept" if accept else "reject"
+        agreed += verdict == record["verdict"]
+        lines.append(json.dumps({**record, "image": f"pictures/{name}", "verdict": verdict}, ensure_ascii=False))
+    (out / "relabelled.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines), agreed
 
 
 def _generated(pipeline: Any, captions: Sequence[str], seed: int) -> list[Image.Image]:
@@ -139,7 +164,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--split", choices=("train", "test"), default="train", help="test: each prompt has a held-out relation"
     )
     parser.add_argument("--photographed", action="store_true", help="spoil the pictures as a bad photograph would")
+    parser.add_argument(
+        "--relabel", type=Path, help="exported records of the pictures in --out, to label by the oracle"
+    )
     options = parser.parse_args(argv)
+    if options.relabel is not None:
+        records, agreed = relabel(options.relabel, options.out)
+        console.print(
+            f"{records:,} records; the oracle agrees on {agreed / records:.1%}: {options.out / 'relabelled.jsonl'}"
+        )
+        return
     pipeline = None
     if options.generator is not None:
         from mini.generator.pipeline import CutoutsPipeline

@@ -243,6 +243,17 @@ def test_records_that_teach_nothing_or_leak_are_refused(
     assert "24 pictures and requests are in both the training and the calibration part" in capsys.readouterr().err
 
 
+def test_a_judge_that_answers_all_alike_is_caught_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(tmp_path / "records", 40)
+    blind = {"style": STYLE, "min_label_mass": 0.0, "report_share": 0.4}
+    config = write_config(tmp_path, ROOT / "mini" / "weights" / "judge", **blind)
+    assert run(["--config", str(config)]) == 2
+    assert "to each of" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "checkpoint-1").exists()
+
+
 def test_a_folder_with_another_model_is_not_written_over(
     tmp_path: Path, tiny_llava: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

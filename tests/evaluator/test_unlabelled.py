@@ -11,7 +11,17 @@ from PIL import Image
 
 from evaluator.train.records import load_judgements
 from evaluator.train.tasks import load_tasks
-from evaluator.train.unlabelled import MAKERS, QUARTERS, main, make_jigsaw, make_position, make_rotation, write_tasks
+from evaluator.train.unlabelled import (
+    MAKERS,
+    QUARTERS,
+    main,
+    make_jigsaw,
+    make_position,
+    make_rotation,
+    swap_sides,
+    write_mirrored,
+    write_tasks,
+)
 from redraft.errors import InputError
 
 COLORS = ("red", "green", "blue", "yellow")
@@ -91,3 +101,33 @@ def test_a_folder_without_pictures(tmp_path: Path, capsys: pytest.CaptureFixture
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
     with pytest.raises(InputError, match="two or more"):
         write_tasks(tmp_path, tmp_path / "out", task="position")
+
+
+def write_record(folder: Path, question: str, key_point: str = "entity_layout", **more: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    quartered().save(folder / "a.png")
+    row = {"image": "a.png", "request": "A star, LEFT of a moon", "key_point": key_point, "question": question}
+    with (folder / "data.jsonl").open("a") as file:
+        file.write(json.dumps(row | {"verdict": "accept"} | more) + "\n")
+    return folder / "data.jsonl"
+
+
+def test_a_mirrored_picture_keeps_the_verdict_if_the_sides_are_exchanged(tmp_path: Path) -> None:
+    records = write_record(tmp_path / "in", "Is the star left of the moon?")
+    write_record(tmp_path / "in", "Does the sheet bear a word?", "text_rendering")
+    write_record(tmp_path / "in", 'Is it written "left"?')
+    assert write_mirrored(records, tmp_path / "out") == (3, 1)
+    loaded = load_judgements([tmp_path / "out" / "records.jsonl"], tmp_path / "spool").records
+    assert [record.check.question for record in loaded][:2] == [
+        "Is the star left of the moon?",
+        "Is the star right of the moon?",
+    ]
+    assert loaded[1].request == "A star, RIGHT of a moon"
+    first, mirrored = corners(loaded[0].picture.open()), corners(loaded[1].picture.open())
+    assert [mirrored[at] for at in (1, 0, 3, 2)] == first
+    assert swap_sides("Left and right, bright") == "Right and left, bright"
+
+
+def test_records_of_writing_alone_cannot_be_mirrored(tmp_path: Path) -> None:
+    records = write_record(tmp_path / "in", "Does the sheet bear a word?", "text_rendering")
+    assert main([str(records), str(tmp_path / "out"), "--task", "mirror"]) == 2
