@@ -118,6 +118,22 @@ def write(
     return len(lines), accepted
 
 
+def write_pairs(out: Path) -> int:
+    """Writes pairs.jsonl beside the records in `out`, for `redraft eval pairs`: two pictures of which the oracle answers one
+    question with yes and with no, each record in one pair at most; returns how many."""
+    sides: dict[str, tuple[list[str], list[str]]] = {}
+    for line in (out / "judgements.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        sides.setdefault(record["question"], ([], []))[record["verdict"] == "reject"].append(record["image"])
+    rows = [
+        {"prompt": question, "question": question, "chosen": better, "rejected": worse}
+        for question, (met, missed) in sides.items()
+        for better, worse in zip(met, missed, strict=False)
+    ]
+    (out / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return len(rows)
+
+
 def relabel(exported: Path, out: Path) -> tuple[int, int]:
     """Writes records that were exported of the pictures in `out` with the oracle's verdicts, to `out`/relabelled.jsonl, with
     paths that are right there; returns how many records, and on how many both agree."""
@@ -164,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--split", choices=("train", "test"), default="train", help="test: each prompt has a held-out relation"
     )
     parser.add_argument("--photographed", action="store_true", help="spoil the pictures as a bad photograph would")
+    parser.add_argument("--pairs", action="store_true", help="also write pairs.jsonl, for `redraft eval pairs`")
     parser.add_argument(
         "--relabel", type=Path, help="exported records of the pictures in --out, to label by the oracle"
     )
@@ -189,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         every=1 if options.all_drawn else 2,
         photographed=options.photographed,
     )
+    if options.pairs:
+        console.print(f"{write_pairs(options.out):,} pairs")
     console.print(f"{records:,} records, {accepted / records:.0%} of them accept, in {options.out}")
 
 
