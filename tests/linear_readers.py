@@ -19,8 +19,10 @@ from agent.serve.openai.routes import require_few_parts
 from agent.serve.openai.wire import markdown_pictures
 from evaluator.checklist import parse_json, parse_lines
 from evaluator.coverage import find_coverage
+from evaluator.frames import read_clip_answer
 from evaluator.replies import read_reply
 from evaluator.server_judge import read_explanation
+from evaluator.train.unlabelled import swap_sides
 from evaluator.types import Check
 from mini.judge.relations import mend_checks
 from mini.phrasebook.phrases import LONGEST, load_phrases
@@ -36,6 +38,7 @@ from rewriter.guard import check_intent
 from rewriter.keep import KeepSettings, reason_to_keep
 from rewriter.reply import parse_reply
 from rewriter.request import clean_request
+from rewriter.train.gepa import read_text
 from rewriter.turns import answer_small_talk, is_thanks
 
 PIECES = (
@@ -112,6 +115,10 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "judge's reply": (lambda text: read_reply(text), 16000),
     "judge's JSON": (lambda text: list(json_objects(text)), 16000),
     "judge's reason": (lambda text: read_explanation(text, "pixels", (8, 8)), 16000),
+    "answer on clips, new text": (
+        lambda text: (read_clip_answer(text), read_text(text, "rewrite"), swap_sides(text)),
+        16000,
+    ),
     "checklist, lines": (lambda text: parse_lines(text), 16000),
     "checklist, JSON": (lambda text: parse_json(text), 16000),
     "request": (lambda text: clean_request(text), 16000),
