@@ -48,8 +48,8 @@ SUITE = EditSuite(
     source=SOURCE,
     licence="CC BY 4.0",
     official="L1, L2, CLIP and DINO distances to the picture that people made.",
-    measure="Edits scored by this profile's judge of edits, 0 to 100, with L1 and L2 to people's pictures, and cosines by the "
-    "embedders that the profile names: CLIP-I and DINO if these are their models.",
+    measure="Edits scored by this profile's judge of edits, 0 to 100, with L1 and L2 to people's pictures. CLIP-T is not "
+    "computed, and CLIP-I and DINO only if their models are the embedders that the profile names.",
     load=load,
     variants=("all", "core"),
 )
