@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".parquet")
 LOG = "conversation.jsonl"
+_PICTURES = ("image", "chosen_image", "rejected_image", "INPUT_IMG", "OUTPUT_IMG", "against")
+"""The columns of pictures."""
 _GROUP = 256
 """Rows of a Parquet row group: so many pictures are in memory at once."""
 
@@ -81,25 +83,31 @@ class PictureStore(Protocol):
 
 
 class PictureFolder:
-    """The folder `images` of an export; pictures are named by their hash, and copied once."""
+    """The folder `images` of an export; pictures are named by their hash, and copied once, when a row with them is written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._wanted: dict[str, Path] = {}
 
     def add(self, store: PictureStore, digest: str) -> str:
-        """Copies a picture; gives its path, relative to the folder of the table. Raises InputError if it is gone."""
+        """The path that a picture will have, relative to the folder of the table. Raises InputError if it is gone."""
         if not is_digest(digest):  # a record may be anybody's, and the digest becomes a path
             raise InputError("its record names a picture by something that is no hash")
         source = store.path(digest)
-        name = f"{digest}{source.suffix}"
-        place = self.folder / name
-        if not place.is_file():
-            if not source.is_file():
-                raise InputError(f"the picture {digest[:12]} is gone from its store")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open_atomically(place) as file, source.open("rb") as data:
-                shutil.copyfileobj(data, file)
-        return f"{self.folder.name}/{name}"
+        name = f"{self.folder.name}/{digest}{source.suffix}"
+        if not source.is_file() and not (self.folder.parent / name).is_file():
+            raise InputError(f"the picture {digest[:12]} is gone from its store")
+        self._wanted[name] = source
+        return name
+
+    def copy(self, row: Row) -> None:
+        """Copies the pictures of a row that are not there yet."""
+        for name in (row[column] for column in _PICTURES if row.get(column) is not None):
+            source, place = self._wanted.pop(name, None), self.folder.parent / name
+            if source is not None and not place.is_file():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with open_atomically(place) as file, source.open("rb") as data:
+                    shutil.copyfileobj(data, file)
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,10 @@ def export_runs(kind: str, runs: Path, out: Path, options: ExportOptions | None 
             yield from made
 
     what = "conversations" if kind == "implicit" else "runs"
-    count = _export(kind, runs, out, rows(), options, lambda: f"{seen - len(skipped):,} {what}", skipped)
+    count = _export(
+        kind, runs, out, rows(), pictures, options,
+        made_of=lambda: f"{seen - len(skipped):,} {what}", skipped=skipped,
+    )  # fmt: skip
     return Exported(kind, table, count, seen - len(skipped), skipped)
 
 
@@ -339,7 +350,9 @@ def export_judged(
                 seen += 1
                 yield from MAKERS[kind](run, pictures, options)
 
-        count = _export(kind, source, out, rows(), options, lambda: f"{seen:,} texts", skipped)
+        count = _export(
+            kind, source, out, rows(), pictures, options, made_of=lambda: f"{seen:,} texts", skipped=skipped
+        )
     return Exported(kind, table, count, seen, skipped)
 
 
@@ -348,7 +361,9 @@ def _export(
     source: Path,
     out: Path,
     rows: Iterable[Row],
+    pictures: PictureFolder,
     options: ExportOptions,
+    *,
     made_of: Callable[[], str],
     skipped: Mapping[str, str],
 ) -> int:
@@ -358,7 +373,7 @@ def _export(
         table.parent.mkdir(parents=True, exist_ok=True)
         if kind == "curated" and options.share < 1:
             rows = _best_share(rows, options.share)
-        count = _write(table, iter(rows), lambda: _nothing(kind, source, made_of(), skipped))
+        count = _write(table, iter(rows), pictures, lambda: _nothing(kind, source, made_of(), skipped))
         write_atomically(card, _card(kind, count, made_of(), table, options).encode())
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
@@ -428,9 +443,6 @@ class _JsonLines:
     def finish(self) -> None: ...
 
 
-_PICTURES = ("image", "chosen_image", "rejected_image", "INPUT_IMG", "OUTPUT_IMG", "against")
-
-
 class _Parquet:
     """Pictures lie in the table, as {bytes, path}: how `datasets` reads a column of images."""
 
@@ -484,13 +496,14 @@ def _nothing(kind: str, runs: Path, made_of: str, skipped: Mapping[str, str]) ->
     return InputError(f"{runs}: no {kind} in its {made_of}{why}")
 
 
-def _write(table: Path, rows: Iterator[Row], nothing: Callable[[], InputError]) -> int:
+def _write(table: Path, rows: Iterator[Row], pictures: PictureFolder, nothing: Callable[[], InputError]) -> int:
     """Writes the rows; gives their number. Raises what `nothing` gives if there are none: the file stays as it was."""
     count = 0
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_atomically(table, alone=True))
         writer: _Table = (_Parquet if table.suffix == ".parquet" else _JsonLines)(file, table.parent)
         for row in rows:
+            pictures.copy(row)
             writer.write(row)
             count += 1
         if not count:

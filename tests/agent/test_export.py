@@ -208,6 +208,7 @@ def test_pictures_with_texts_are_judged_and_the_best_share_of_them_kept(tmp_path
     assert best["text"] == "a good circle"
     assert best["image"].endswith(".jpg")
     assert (tmp_path / "out" / best["image"]).read_bytes() == (source / "good_1.jpg").read_bytes()
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == [Path(best["image"]).name]
     assert "3 texts" in (tmp_path / "out" / "README.md").read_text()
 
 
