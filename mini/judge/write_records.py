@@ -10,7 +10,8 @@ of the sheets would be: the judge has never seen such. Then clean/ has them as t
 
     python -m mini.judge.write_records --relabel EXPORTED.jsonl --out FOLDER
 
-writes the records in EXPORTED.jsonl, which were made of FOLDER's pictures, with the oracle's verdicts to relabelled.jsonl.
+writes the records in EXPORTED.jsonl, which were made of FOLDER's pictures, with the oracle's verdicts to relabelled.jsonl;
+--count-right EXPORTED.jsonl counts the exported pictures that are right.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mini.world.raster import draw
 from mini.world.sampling import Rng, Split, sample_pair
 from mini.world.wording import Wording, say
 from redraft.images import save_png
+from redraft.statistics import Interval, bootstrap, mean
 
 _BATCH = 64
 _MESSY = 0.75
@@ -134,11 +136,24 @@ def write_pairs(out: Path) -> int:
     return len(rows)
 
 
+def count_right(exported: Path, out: Path) -> Interval:
+    """The share of rows in `exported`, such as curated ones, whose picture of `out` is right: the oracle rejects no check."""
+    names = _names_by_digest(out)
+    records = map(json.loads, (out / "judgements.jsonl").read_text(encoding="utf-8").splitlines())
+    wrong = {Path(record["image"]).name for record in records if record["verdict"] == "reject"}
+    rows = map(json.loads, exported.read_text(encoding="utf-8").splitlines())
+    return bootstrap(mean, [float(names[Path(row["image"]).stem] not in wrong) for row in rows])
+
+
+def _names_by_digest(out: Path) -> dict[str, str]:
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in (out / "pictures").iterdir()}
+
+
 def relabel(exported: Path, out: Path) -> tuple[int, int]:
     """Writes records that were exported of the pictures in `out` with the oracle's verdicts, to `out`/relabelled.jsonl, with
     paths that are right there; returns how many records, and on how many both agree."""
     clean = out / "clean" if (out / "clean").is_dir() else out / "pictures"
-    names = {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in (out / "pictures").iterdir()}
+    names = _names_by_digest(out)
     lines, agreed = [], 0
     for line in exported.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -180,11 +195,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--split", choices=("train", "test"), default="train", help="test: each prompt has a held-out relation"
     )
     parser.add_argument("--photographed", action="store_true", help="spoil the pictures as a bad photograph would")
+    parser.add_argument(
+        "--count-right", type=Path, help="exported rows of the pictures in --out, to count by the oracle"
+    )
     parser.add_argument("--pairs", action="store_true", help="also write pairs.jsonl, for `redraft eval pairs`")
     parser.add_argument(
         "--relabel", type=Path, help="exported records of the pictures in --out, to label by the oracle"
     )
     options = parser.parse_args(argv)
+    if options.count_right is not None:
+        console.print(f"right by the oracle: {count_right(options.count_right, options.out)}")
+        return
     if options.relabel is not None:
         records, agreed = relabel(options.relabel, options.out)
         console.print(
