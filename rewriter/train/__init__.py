@@ -8,6 +8,8 @@
     python -m rewriter.train.sft --config package:mini/rewriter/sft.yaml
     python -m rewriter.train.undecided requests.jsonl undecided.jsonl --model FOLDER --style STYLE
     python -m rewriter.train.grpo --config package:mini/rewriter/grpo.yaml
+    python -m rewriter.train.dpo --config FILE --train_files pairs.jsonl
+    python -m rewriter.train.gepa --profile remote --train_files requests.jsonl --output_dir my_style
     python -m rewriter.train.reward_server --config reward_server
 
 `image_reward` is the reward, `rewards` its formulas, `trl_reward` what TRL calls. docs/training.md tells the whole story.
