@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.conftest import Painted
-from tests.browser.test_page import answered, say
+from tests.browser.test_page import answered, branch, say
 from tests.browser.test_page_closely import unfold, wait
 
 pytestmark = pytest.mark.browser
@@ -34,6 +34,12 @@ def test_a_picture_is_drawn_again_and_its_seed_taken_up(painted: Painted, new_pa
     third.locator(".request").get_by_text("Again").wait_for()
     assert not third.locator(".words").inner_text().endswith(f"seed {seed}")
     third.get_by_role("img", name="Picture 3: a star").wait_for()
+    third.get_by_role("button", name="Again", exact=True).wait_for()
+    branch(page)  # a copy has replies, and traces once they are unfolded
+    copied = answered(page, 2)
+    assert copied.get_by_role("button", name="Reuse seed").count() == 0
+    unfold(copied)
+    copied.get_by_role("button", name="Reuse seed").wait_for()
 
 
 def test_what_is_set_for_a_message_is_sent_and_what_cannot_be_done_is_said(painted: Painted, new_page: NewPage) -> None:

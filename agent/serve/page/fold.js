@@ -80,6 +80,7 @@ export function fold(turn, name, data) {
       break;
     case "replied":
       turn.entry = data.entry;
+      turn.kind = data.entry.kind; // what "again" made is a drawing or an edit
       turn.request ||= data.entry.request;
       turn.pictures = data.pictures;
       turn.file = data.file;

@@ -70,6 +70,7 @@ export class TurnPart {
   }
 
   draw(facts) {
+    this.facts = facts;
     const { turn } = this;
     const request = JSON.stringify([turn.request, turn.image, turn.mask, turn.asked]);
     if (this.shown.request !== request) {
@@ -198,7 +199,7 @@ export class TurnPart {
     this.loading = true;
     try {
       this.turn.run = fromRecord(id, await api.run(id));
-      this.drawTrace();
+      this.draw(this.facts); // its warnings and its seed stand with the reply
     } catch (error) {
       this.act.failed(error);
       this.loading = false;
