@@ -256,6 +256,8 @@ def _read_signals(entries: Sequence[TurnEntry], pictures: Sequence[Picture]) -> 
     for entry in entries:
         if entry.kind == "undo" and current and entry.current != current and not entry.error:
             undone[current] = ("undone", entry.current or None)
+        if entry.kind == "redo" and not entry.error:
+            undone.pop(entry.current, None)
         if entry.kind in taken and not entry.error and entry.current:
             for number in entry.pictures or (entry.current,):
                 taken[entry.kind][number] = ("accepted" if entry.kind == "accept" else "saved", None)

@@ -12,6 +12,7 @@ from PIL import Image
 from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
 from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
 from agent.events import Judged, RunFinished, StepProgress
+from agent.export import _read_signals
 from agent.models import CallLimit, Models, RewritingModels
 from agent.testing import fake_models, paint
 from editors.backend import ImageTask
@@ -332,7 +333,11 @@ async def test_what_was_taken_back_is_brought_back_until_something_else_is_looke
     assert (await reply(chat, "/undo")).entry.current == 0
     assert (await reply(chat, "/redo")).entry.current == 1
     again = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
+    view = await again.view()
+    assert _read_signals(view.entries, view.pictures)[2] == ("undone", 1)
     assert (await reply(again, "redo")).entry.current == 2
+    view = await again.view()
+    assert 2 not in _read_signals(view.entries, view.pictures), "what is brought back was not undone"
     assert (await reply(again, "/undo")).entry.current == 1
     await say(again, "/back 2")
     assert (await reply(again, "/redo")).entry.error
