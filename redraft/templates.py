@@ -34,8 +34,7 @@ def fold_text(text: str) -> str:
     "Two red stars, with the word 'Open'"
     """
     plain = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).split())
-    words = [match[0] for match in _QUOTE_OR_WORD.finditer(plain) if match[1] is None and len(match[0]) > 1]
-    shouted = 2 * sum(map(str.isupper, words)) > len(words)
+    shouted = is_shouted(plain)
 
     def fold_word(match: re.Match[str]) -> str:
         word, start = match[0], match.start()
@@ -46,6 +45,12 @@ def fold_text(text: str) -> str:
         return word[0] + folded[1:] if begins_sentence else folded
 
     return _QUOTE_OR_WORD.sub(fold_word, plain)
+
+
+def is_shouted(text: str) -> bool:
+    """Whether most words outside of quotation marks are in capitals."""
+    words = [match[0] for match in _QUOTE_OR_WORD.finditer(text) if match[1] is None and len(match[0]) > 1]
+    return 2 * sum(map(str.isupper, words)) > len(words)
 
 
 def style_folder(package: str, style: str) -> Path:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.chat import Message
 from redraft.errors import ConfigError
-from redraft.templates import fence, fill, fold_text, load_template, placeholders, style_folder
+from redraft.templates import fence, fill, fold_text, is_shouted, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
 from rewriter.keep import KeepSettings
 from rewriter.target import Target
@@ -41,8 +41,9 @@ class StyleSettings(BaseModel):
     notes on image models. () if the model follows notes."""
     fence: bool = True
     """Whether what the user and the model wrote is fenced off from the template's own words."""
-    fold: bool = False
-    """Whether the model reads what the user wrote as ordinary sentences are typed (`redraft.templates.fold_text`)."""
+    fold: bool | Literal["shouted"] = False
+    """Whether the model reads what the user wrote as ordinary sentences are typed (`redraft.templates.fold_text`): always,
+    never, or if most of it is in capitals."""
     join: str = "\n"
     """What stands between failed checks."""
     reply: Literal["tags", "bare", "json"] = "tags"
@@ -104,7 +105,7 @@ class Style:
         return replace(self, system=f"{self.system}\n\n{notes.strip()}")
 
     def _messages(self, template: str, request: str, before: str, failed: tuple[str, ...]) -> tuple[Message, ...]:
-        if self.settings.fold:
+        if self.settings.fold is True or (self.settings.fold == "shouted" and is_shouted(request)):
             request = fold_text(request)
         texts = {"request": request, "before": before, "failed": self.settings.join.join(failed)}
         values = {name: _spell_out(texts[name]) for name in placeholders(template)}

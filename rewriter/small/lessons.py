@@ -21,6 +21,7 @@ from rewriter.guard import check_intent
 from rewriter.small.scenes import Sampler, Scene, sample_scene
 from rewriter.small.words import Split, sentence, with_article
 from rewriter.target import load_target
+from rewriter.train.text_reward import other_media
 
 Form = Literal["prose", "tags"]
 
@@ -98,6 +99,8 @@ def faults(lesson: Lesson) -> tuple[str, ...]:
         found.append("length")
     if uncovered(lesson.request, lesson.prompt):
         found.append("coverage")
+    if other_media(lesson.request, lesson.prompt):
+        found.append("medium")
     target = load_target("flux" if lesson.form == "prose" else "sdxl")
     prompt, negative = target.split(lesson.prompt)
     found += [finding.rule for finding in check_intent(lesson.request, prompt)]
@@ -266,7 +269,7 @@ def _write_prose(s: Sampler, scene: Scene) -> str:
         needed.append(scene.facts[0])
     optional = _additions(s, scene)
     last = _closing(s, scene, needed[0])
-    parts, wanted = list(needed), s.rng.randint(44, 78)
+    parts, wanted = list(needed), s.rng.randint(54, 84)
     words = sum(map(count_words, needed)) + count_words(last)
     for text in optional:
         if words >= wanted or text == last:
@@ -283,7 +286,7 @@ def _open(s: Sampler, scene: Scene) -> str:
     view = _seen(scene.view) if scene.view else s.pick("views")
     if scene.opening:
         return scene.opening if scene.view is None else f"{scene.opening}, {view}"
-    if scene.style and s.chance(0.75):
+    if scene.style and s.chance(0.9):
         style = _one_style(scene.style)
         return s.rng.choice(
             (f"{style} of {core}, {view}", f"{core}, shown as {style}, {view}", f"{style} of {core}, {view}")

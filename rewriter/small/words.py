@@ -81,9 +81,9 @@ class Words:
     by_kind: dict[str, tuple[Noun, ...]] = field(default_factory=dict)
 
     def noun(self, rng: random.Random, *kinds: str) -> Noun:
-        """A noun of one of these kinds, of a word that nobody has read before in three of a hundred."""
+        """A noun of one of these kinds, of a word that nobody has read before in five of a hundred."""
         chosen = rng.choice(self.by_kind[rng.choice(kinds)])
-        return Noun(made_up(rng), chosen.group) if rng.random() < 0.03 else chosen
+        return Noun(made_up(rng), chosen.group) if rng.random() < 0.05 else chosen
 
 
 def is_held_out(text: str, share: int = 10) -> bool:

@@ -22,23 +22,19 @@ from typing import Any
 
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-from redraft.training import (
-    checkpoint_for,
-    find_model,
-    missing_model,
-    naming_mistakes,
-    report_loaded,
-    run,
-    set_model_kwargs,
-    train_and_save,
-)
+from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run, train_and_save
 from rewriter.cot import infer_target
 from rewriter.target import Target
 from rewriter.train.data import DataArguments, load_requests, make_reply, rl_rows, style_and_rules
 from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
-from rewriter.train.script import adapter_base, check_template, load_adapter, settings_of
+from rewriter.train.script import (
+    adapter_base,
+    check_template,
+    make_trainer,
+    settings_of,
+)
 from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
 
@@ -97,15 +93,17 @@ def train(argv: Sequence[str]) -> None:
         opening=_opening(place, model, rows[0], training),
     )
     try:
-        trainer = _trainer(
-            place,
+        trainer = make_trainer(
+            _trainer_kind(samples.lean),
             training,
             model,
             rows,
             rl_rows(held_out.records, style) if held_out is not None else None,
-            reward,
-            lean=samples.lean,
+            reward_funcs=reward,
         )
+        # TRL tells a finished reply from one that was cut off in the same way.
+        tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+        reward.ends = frozenset([*trainer.eos_token_ids, tokenizer.pad_token_id])
         start = checkpoint_for(training)
         _add_callbacks(trainer, reward, shaper, samples, start)
         train_and_save(trainer, start)
@@ -142,46 +140,14 @@ def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
     return "<think>" if str(text).rstrip().endswith("<think>") else ""
 
 
-def _trainer(
-    place: str,
-    training: Any,
-    model: Any,
-    rows: list[dict[str, Any]],
-    eval_rows: list[dict[str, Any]] | None,
-    reward: RewriteReward,
-    *,
-    lean: bool,
-) -> Any:
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-    from trl import GRPOTrainer, get_peft_config, get_quantization_config
+def _trainer_kind(lean: bool) -> type[Any]:
+    from trl import GRPOTrainer
 
-    kind: type[GRPOTrainer] = GRPOTrainer
-    if lean:
-        from rewriter.train.lean import LeanGRPOTrainer
+    if not lean:
+        return GRPOTrainer
+    from rewriter.train.lean import LeanGRPOTrainer
 
-        kind = LeanGRPOTrainer
-    loaded: Any = place
-    base = adapter_base(place)
-    if base is None:
-        set_model_kwargs(training, model)
-    else:
-        loaded = load_adapter(place, base, model)
-    with naming_mistakes(place):
-        trainer = kind(
-            model=loaded,
-            reward_funcs=reward,
-            args=training,
-            train_dataset=Dataset.from_list(rows),
-            eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model) if base is None else None,
-            processing_class=None if base is None else AutoTokenizer.from_pretrained(place, padding_side="left"),
-        )
-    # TRL tells a finished reply from one that was cut off in the same way.
-    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-    reward.ends = frozenset([*trainer.eos_token_ids, tokenizer.pad_token_id])
-    return trainer
+    return LeanGRPOTrainer
 
 
 def _add_callbacks(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from redraft import training
 from redraft.errors import ConfigError
 from redraft.profiles import model_place
-from redraft.training import find_model, read_settings
+from redraft.training import find_model, naming_mistakes, read_settings, set_model_kwargs
 from rewriter.reply import parse_reply
 from rewriter.train.data import Chat
 
@@ -70,12 +70,48 @@ def adapter_base(place: str | None) -> str | None:
     return find_model(str(base))
 
 
-def load_adapter(place: str, base: str, model: Any) -> Any:
-    """The model `base` with the adapter in `place`, to be trained on, loaded as TRL's ModelConfig says."""
+def make_trainer(
+    kind: Any, settings: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None = None, **more: Any
+) -> Any:
+    """A trainer of TRL's (or of a class of its) on `rows`. ModelConfig names a model, to which an adapter is added if it
+    wants one, or a folder with an adapter, as SFT leaves it: that adapter is trained on. `more` goes to the trainer.
+
+    Raises ConfigError, ModelMissing.
+    """
+    from datasets import Dataset
+    from trl import get_quantization_config
+
+    name = model.model_name_or_path
+    base = adapter_base(name)
+    place = find_model(name, model.model_revision) if base is None else name
+    with naming_mistakes(place):
+        return kind(
+            args=settings,
+            train_dataset=Dataset.from_list(rows),
+            eval_dataset=None if eval_rows is None else Dataset.from_list(eval_rows),
+            quantization_config=get_quantization_config(model),
+            **(_whole(place, settings, model) if base is None else _adapter(place, base, model)),
+            **more,
+        )
+
+
+def _whole(place: str, settings: Any, model: Any) -> dict[str, Any]:
+    from trl import get_peft_config
+
+    set_model_kwargs(settings, model)
+    return {"model": place, "peft_config": get_peft_config(model)}
+
+
+def _adapter(place: str, base: str, model: Any) -> dict[str, Any]:
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded = AutoModelForCausalLM.from_pretrained(
         base, dtype=model.dtype, attn_implementation=model.attn_implementation, use_safetensors=True
     )
-    return PeftModel.from_pretrained(loaded, model_place(place), is_trainable=True)
+    folder = Path(model_place(place))
+    tokenizer = folder if (folder / "tokenizer_config.json").is_file() else base
+    return {
+        "model": PeftModel.from_pretrained(loaded, str(folder), is_trainable=True),
+        "processing_class": AutoTokenizer.from_pretrained(tokenizer, padding_side="left"),
+    }

@@ -6,7 +6,7 @@
 The YAML file (or the name of a recipe) holds the settings of `DataArguments` and `ThoughtArguments`, of TRL's
 ModelConfig (model_name_or_path, use_peft, lora_r, ...) and of its SFTConfig (output_dir, learning_rate, ...). A second
 run of the same command resumes from the last whole checkpoint in output_dir; the trained model goes to output_dir
-itself. Only the reply is learnt, not the request.
+itself. Only the reply is learnt, not the request. If model_name_or_path is a folder with an adapter, that adapter is trained on.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from redraft.training import (
     naming_mistakes,
     report_loaded,
     run,
-    set_model_kwargs,
     setting,
     train_and_save,
 )
 from rewriter.train.data import DataArguments, load_triplets, sft_rows, style_and_rules
-from rewriter.train.script import check_template, settings_of
+from rewriter.train.script import check_template, make_trainer, settings_of
 
 
 @dataclass
@@ -58,49 +57,38 @@ def train(argv: Sequence[str]) -> None:
     held_out = None
     if data.eval_files:
         held_out = report_loaded("eval_files", load_triplets(data.eval_files, max_bad=data.max_bad))
-    place = find_model(model.model_name_or_path, model.model_revision)
     rows = sft_rows(triplets.records, style, thoughts=what.thoughts)
-    trainer = _trainer(
-        place,
+    trainer = make_trainer(
+        _trainer_kind(what),
         training,
         model,
         rows,
         sft_rows(held_out.records, style, thoughts=what.thoughts) if held_out is not None else None,
-        what=what,
+        **({"optimizer_cls_and_kwargs": _muon(training, model)} if what.muon else {}),
     )
     check_template(trainer.processing_class, rows[0]["prompt"], rows[0]["completion"][0]["content"])
     _warn_of_cuts(trainer, training.max_length, len(triplets.records))
     train_and_save(trainer, checkpoint_for(training))
 
 
-def _trainer(
-    place: str, training: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None, *, what: ThoughtArguments
-) -> Any:
-    from datasets import Dataset
+def _trainer_kind(what: ThoughtArguments) -> type[Any]:
+    from trl import SFTTrainer
+
+    if not what.lean:
+        return SFTTrainer
+    from rewriter.train.lean import LeanSFTTrainer
+
+    return LeanSFTTrainer
+
+
+def _muon(training: Any, model: Any) -> tuple[type[Any], dict[str, Any]]:
     from transformers import AutoConfig
-    from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    kind: type[SFTTrainer] = SFTTrainer
-    if what.lean:
-        from rewriter.train.lean import LeanSFTTrainer
-
-        kind = LeanSFTTrainer
-    set_model_kwargs(training, model)
-    with naming_mistakes(place):
-        return kind(
-            model=place,
-            args=training,
-            train_dataset=Dataset.from_list(rows),
-            eval_dataset=Dataset.from_list(eval_rows) if eval_rows is not None else None,
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-            optimizer_cls_and_kwargs=_muon(training, AutoConfig.from_pretrained(place)) if what.muon else None,
-        )
-
-
-def _muon(training: Any, config: Any) -> tuple[type[Any], dict[str, Any]]:
     from rewriter.train.muon import MuonWithAdamW
 
+    place = find_model(model.model_name_or_path, model.model_revision)
+    with naming_mistakes(place):
+        config = AutoConfig.from_pretrained(place)
     betas = (training.adam_beta1, training.adam_beta2)
     settings = {"lr": training.learning_rate, "betas": betas, "eps": training.adam_epsilon}
     return MuonWithAdamW, {**settings, "vocabulary": config.get_text_config().vocab_size}

@@ -9,13 +9,16 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 | coverage | covered / all content words of the request (`evaluator.coverage`) |
 | guard | 1 / (1 + findings of the intent guard) |
 | format | `rewriter.train.rewards.format_term` |
-| length | words / low below `low`, 1 up to `high`, 1 - (words - high) / high above, at least 0 |
-| claims | max(0, 1 - added / 12): content words that the request has not, but those that only say how it is shown |
+| length | 1 from 48 to 110 words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 |
+| claims | max(0, 1 - 4 added / max(words, 40)): content words that the request has not, but those that only say how it is shown |
+| medium | 0 if the request names a medium (photograph, painting, ...) and the rewrite one of another kind, else 1 |
+| repeats | different / all runs of four words; 1 for a text of fewer |
 | unseen | max(0, 1 - words / 3) for words of what no picture can show, unless the request has them |
 | stock | max(0, 1 - max(0, rate - base)), the rate in stock phrases per 100 words, unless the request has them |
 | diversity | mean over the group's other rewrites of 1 - |A & B| / |A | B|, A and B their sets of words |
 
-A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
+A step at the border of `length`, and claims by the word: with words / 40 and 1 - added / 12 GRPO bought fewer claims with
+rewrites of 37 words. A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ from rewriter.train.rewards import format_term
 
 LOW, HIGH = 40, 120
 """Words of a rewrite in prose."""
-_MOST_CLAIMS = 12
+_AIM = (48, 110)
+"""The same for the reward: inside of these, as lengths spread."""
+_WORDS_A_CLAIM = 4
+_RUN = 4
 _MOST_UNSEEN = 3
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -60,11 +66,11 @@ def guard_term(findings: int) -> float:
     return 1.0 / (1 + findings)
 
 
-def length_term(words: int, low: int = LOW, high: int = HIGH) -> float:
-    """1 from `low` to `high` words, less in proportion outside."""
+def length_term(words: int, low: int = _AIM[0], high: int = _AIM[1]) -> float:
+    """1 from `low` to `high` words, outside at most a half, and less in proportion."""
     if words < low:
-        return words / low
-    return 1.0 if words <= high else max(0.0, 1 - (words - high) / high)
+        return words / low / 2
+    return 1.0 if words <= high else max(0.0, 1 - (words - high) / high) / 2
 
 
 def added_claims(request: str, prompt: str) -> tuple[str, ...]:
@@ -75,9 +81,31 @@ def added_claims(request: str, prompt: str) -> tuple[str, ...]:
     return tuple(word for word in dict.fromkeys(words) if word not in craft)
 
 
-def claims_term(added: int, most: int = _MOST_CLAIMS) -> float:
-    """max(0, 1 - added / most)."""
-    return max(0.0, 1 - added / most)
+def claims_term(added: int, words: int) -> float:
+    """max(0, 1 - 4 added / words), `words` being at least 40, so that a short rewrite gains nothing."""
+    return max(0.0, 1 - _WORDS_A_CLAIM * added / max(words, LOW))
+
+
+def other_media(request: str, prompt: str) -> tuple[str, ...]:
+    """What `prompt` says of a medium that contradicts the request's: () if the request names none, or only that kind.
+
+    >>> other_media("a watercolor of a fox", "A watercolor of a fox. The style is a natural photograph.")
+    ('photograph',)
+    """
+    media = _word_lists().media
+    wanted = {kind for kind, words in media.items() if words.search(request)}
+    if not wanted:
+        return ()
+    return tuple(
+        match[0].casefold() for kind, words in media.items() if kind not in wanted for match in words.finditer(prompt)
+    )
+
+
+def repeats_term(prompt: str) -> float:
+    """Different runs of four words of all of them; 1 if there are none."""
+    words = _words(prompt)
+    runs = [tuple(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1)]
+    return len(set(runs)) / len(runs) if runs else 1.0
 
 
 def unseen_words(request: str, prompt: str) -> tuple[str, ...]:
@@ -123,7 +151,7 @@ def rate_candidates(request: str, candidates: Sequence[str]) -> list[float]:
         2 * coverage(request, prompt)
         + guard_term(len(check_intent(request, prompt)))
         + length_term(len(prompt.split()))
-        + claims_term(len(added_claims(request, prompt)))
+        + claims_term(len(added_claims(request, prompt)), len(prompt.split()))
         for prompt in candidates
     ]
 
@@ -145,7 +173,9 @@ TERMS: Mapping[str, Term] = {
     "guard": lambda s, _: guard_term(len(s.read.findings)),
     "format": lambda s, _: format_term(s.sample.reply, readable=True),
     "length": lambda s, _: length_term(s.words),
-    "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt))),
+    "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt)), s.words),
+    "medium": lambda s, prompt: float(not other_media(s.sample.request, prompt)),
+    "repeats": lambda s, prompt: repeats_term(prompt),
     "unseen": lambda s, prompt: unseen_term(len(unseen_words(s.sample.request, prompt))),
     "stock": lambda s, prompt: stock_term(stock_rate(s.sample.request, prompt)),
 }
@@ -259,6 +289,7 @@ class _WordLists:
     craft: frozenset[str]
     unseen: frozenset[str]
     stock: re.Pattern[str]
+    media: Mapping[str, re.Pattern[str]]
 
 
 @cache
@@ -267,7 +298,10 @@ def _word_lists() -> _WordLists:
     data: dict[str, Any] = tomllib.loads(text)
     phrases = "|".join(re.escape(phrase) for phrase in sorted(data["stock"], key=len, reverse=True))
     return _WordLists(
-        frozenset(data["craft"].split()), frozenset(data["unseen"].split()), re.compile(rf"(?<!\w)(?:{phrases})(?!\w)")
+        frozenset(data["craft"].split()),
+        frozenset(data["unseen"].split()),
+        re.compile(rf"(?<!\w)(?:{phrases})(?!\w)"),
+        {kind: re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) for kind, words in data["media"].items()},
     )
 
 
