@@ -3,9 +3,10 @@
     redraft get small
     python benchmarks/small_speed.py --rows 24
 
-The same prompts (`rewriter/small/prompts.txt`, repeated) go through `Enhancer` in one call, and one by one; both sides use
-the same rewriter, with its second tries and its guard. The sides take turns, each in a process of its own, so that each
-has its own peak of memory. Trust the ratio by processor time; wall time is that of a machine that may do other work.
+Prompts of `rewriter/small/prompts.txt` (repeated) go through `Enhancer` in one call, and the first few of them one by one; both
+sides use the same rewriter, with its second tries and its guard. The sides take turns, each in a process of its own, so that
+each has its own peak of memory. They are compared by words of rewrites, as one side has more rows. Trust the ratio by processor
+time; wall time is that of a machine that may do other work.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ PROMPTS = Path(__file__).parents[1] / "rewriter" / "small" / "prompts.txt"
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """One side, in this process."""
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
-    rows = [prompts[at % len(prompts)] + ("" if at < len(prompts) else f", take {at}") for at in range(options.rows)]
+    count = options.rows if options.side == "batch" else options.alone
+    rows = [prompts[at % len(prompts)] + ("" if at < len(prompts) else f", take {at}") for at in range(count)]
     profile = load_profile(options.profile)
     local = profile.rewriter.model.local.model_copy(update={"dtype": options.dtype})
     if options.side == "batch" and options.batch:
@@ -52,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         rewritten = sum(one.status is Status.REWRITTEN for one in made)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         words = sum(len(one.prompt.split()) for one in made)
-        return {"wall_s": wall, "cpu_s": cpu, "rewritten": rewritten, "words": words, "peak_gb": peak}
+        return {"rows": count, "rewritten": rewritten, "words": words, "wall_s": wall, "cpu_s": cpu, "peak_gb": peak}
 
     return asyncio.run(work())
 
@@ -61,7 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="small")
     parser.add_argument("--target", default="flux")
-    parser.add_argument("--rows", type=int, default=24)
+    parser.add_argument("--rows", type=int, default=24, help="of the batch")
+    parser.add_argument("--alone", type=int, default=4, help="rows that are rewritten one at a time")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch", type=int, default=None, help="rows at once; the profile's micro_batch if not given")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
@@ -77,18 +80,17 @@ def main() -> None:
             measured.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     for side, measured in sides.items():
         median = {key: statistics.median(one[key] for one in measured) for key in measured[0]}
-        wall, cpu = 60 * options.rows / median["wall_s"], 60 * options.rows / median["cpu_s"]
+        wall, cpu = (60 * median["rows"] / median[key] for key in ("wall_s", "cpu_s"))
         print(
-            f"{side:6} {wall:.1f} rows a minute, {cpu:.1f} a minute of processor time, peak {median['peak_gb']:.2f} GB"
+            f"{side:6} {wall:.1f} rows a minute, {cpu:.1f} a minute of processor time, peak {median['peak_gb']:.2f} GB; "
+            f"{median['rewritten']:.0f} of {median['rows']:.0f} rewritten, {median['words']:.0f} words"
         )
-        print(f"       {median['rewritten']:.0f} of {options.rows} rewritten, {median['words']:.0f} words")
-    ratios = {
-        key: [a[key] / b[key] for a, b in zip(sides["alone"], sides["batch"], strict=True)]
-        for key in ("wall_s", "cpu_s")
-    }
-    for key, values in ratios.items():
+    for key in ("wall_s", "cpu_s"):
+        batch, alone = ([one["words"] / one[key] for one in measured] for measured in sides.values())
+        ratios = [a / b for a, b in zip(batch, alone, strict=True)]
         print(
-            f"x one at a time, by {key[:-2]}: {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+            f"words of a batch to one at a time, by {key[:-2]}: {statistics.median(ratios):.1f} times "
+            f"({min(ratios):.1f} to {max(ratios):.1f})"
         )
 
 

@@ -33,7 +33,7 @@ from rewriter.cot import Asking
 from rewriter.keep import reason_to_keep
 from rewriter.reply import review
 from rewriter.train.rewards import format_term
-from rewriter.train.text_reward import added_claims, coverage, stock_phrases
+from rewriter.train.text_reward import added_claims, coverage, other_media, stock_phrases
 
 _STYLE = "package:rewriter/small/style"
 _TOLD = (
@@ -64,6 +64,7 @@ class Judged:
     stock: float
     words: float
     in_range: float
+    medium: float
     fallback: float
     final_coverage: float
     final_clean: float
@@ -77,10 +78,14 @@ MEASURES = {
     "stock": "stock phrases per 100 words",
     "words": "words",
     "in_range": "40 to 120 words",
+    "medium": "no other medium",
     "fallback": "falls back",
     "final_coverage": "content kept, in use",
     "final_clean": "no finding, in use",
 }
+
+
+_PAIRED = ("coverage", "clean", "claims", "words", "medium")
 
 
 def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Asking) -> Judged:
@@ -102,6 +107,7 @@ def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Aski
         stock=100 * len(stock_phrases(request, prompt)) / max(1, words),
         words=float(words),
         in_range=float(40 <= words <= 120),
+        medium=float(not other_media(request, prompt)),
         fallback=float(fell_back),
         final_coverage=coverage(request, final),
         final_clean=float(not fell_back),
@@ -113,7 +119,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     readable = [each for each in judged if each.prompt]
     figures: dict[str, Any] = {"n": len(judged)}
     for name in MEASURES:
-        rows = readable if name in ("claims", "stock", "words", "in_range") else judged
+        rows = readable if name in ("claims", "stock", "words", "in_range", "medium") else judged
         figures[name] = asdict(bootstrap([getattr(each, name) for each in rows])) if rows else None
     return figures
 
@@ -247,11 +253,11 @@ def write_report(out: Path, figures: Mapping[str, Any], samples: Sequence[Judged
         if rows["paired"]:
             lines += [
                 "",
-                "| paired difference | n | content kept | no guard finding | claims added |",
-                "|---|---|---|---|---|",
+                f"| paired difference | n | {' | '.join(MEASURES[name] for name in _PAIRED)} |",
+                "|---" * (len(_PAIRED) + 2) + "|",
             ]
             for name, pair in rows["paired"].items():
-                cells = " | ".join(_signed(pair.get(measure)) for measure in ("coverage", "clean", "claims"))
+                cells = " | ".join(_signed(pair.get(measure)) for measure in _PAIRED)
                 lines.append(f"| {name} | {pair['n']} | {cells} |")
         lines.append("")
     if figures.get("speed"):
@@ -297,7 +303,7 @@ def _pair(ours: Sequence[Judged], theirs: Sequence[Judged]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(pairs)}
     if not pairs:
         return figures
-    for name in ("coverage", "clean", "claims"):
+    for name in _PAIRED:
         found: Interval = paired_difference([getattr(a, name) for a, _ in pairs], [getattr(b, name) for _, b in pairs])
         figures[name] = asdict(found)
     return figures
@@ -314,6 +320,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--full", nargs="*", default=["grpo", "rules"], help="rows that are measured on everything")
     parser.add_argument("--sample", type=int, default=150, help="requests of each set for the other rows, by seed")
+    parser.add_argument(
+        "--dev", action="store_true", help="the last requests of each set, which figures of other samples do not have"
+    )
     parser.add_argument("--more", type=int, help="requests of each set for the last row")
     parser.add_argument("--few", nargs="*", default=["base"], help="rows that are measured on a third of these")
     parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
@@ -338,6 +347,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for title, requests in sets.items():
         # Shuffled once, so that a smaller sample is part of a greater one.
         mixed = random.Random(0).sample(requests, len(requests))
+        if options.dev:
+            mixed.reverse()
         sizes = {name: len(mixed) if name in options.full else options.sample for name in models}
         sizes |= {name: options.sample // 3 for name in options.few if name in models}
         if options.more is not None:

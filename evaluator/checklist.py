@@ -244,7 +244,6 @@ def open_checklists(
     `detect_language` (the guard's, as a rule) picks the lexicon of a request if the profile names none; None: English.
     Raises ConfigError for settings that cannot be used, ModelMissing if weights are not in their place.
     """
-    listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
     named = profile.checklist.lexicon
     own = None if named is None else load_part(named)
 
@@ -254,8 +253,15 @@ def open_checklists(
             return lexicon
         return load_lexicon((detect_language(request) if detect_language else None) or "en")
 
+    if profile.checklist.by == "rules":
+        from evaluator.passages import PassageWriter
+
+        writer: ChecklistWriter = PassageWriter(find_lexicon, profile.checklist.max_checks)
+    else:
+        listing = listing or open_chat(profile.checklist.model or profile.rewriter.model)
+        writer = ChecklistBuilder(listing, profile.checklist)
     return CoveredChecklists(
-        ChecklistBuilder(listing, profile.checklist),
+        writer,
         asks_freely=profile.judge is None or profile.judge.asks_freely,
         find_lexicon=find_lexicon,
         scope=open_scope(profile),

@@ -6,8 +6,10 @@ Importing this module is cheap; torch and transformers load with the first model
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import inspect
 import re
+import sys
 import threading
 import time
 import warnings
@@ -209,6 +211,7 @@ def _load(config: ModelConfig, **settings: object) -> LocalModel:
             if config.adapter is not None:
                 model = _with_adapter(model, config.adapter)
             model = model.to(torch.device(device)).eval()
+        _return_memory()
     except RedraftError:
         raise
     except OSError as error:
@@ -238,12 +241,22 @@ def _with_adapter(model: Any, adapter: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft's, about names of transformers
-            return PeftModel.from_pretrained(model, folder).merge_and_unload(safe_merge=True)
+            # peft's own safe_merge copies each matrix: 0.2 GB more at the peak for a model of 0.5 GB.
+            merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        if not all(weight.isfinite().all() for weight in merged.parameters()):
+            raise ValueError("weights that are no numbers")
+        return merged
     except Exception as error:
         raise BackendError(
             f"the adapter {folder} does not fit {type(model).__name__} ({type(error).__name__}: {one_line(error)}); name the "
             "model that it was trained on"
         ) from error
+
+
+def _return_memory() -> None:
+    """Gives the system back what loading took and freed: glibc keeps it, 0.4 GB after a model of 0.5 GB with an adapter."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def cache_argument(model: Any) -> str:

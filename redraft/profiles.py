@@ -286,8 +286,10 @@ class ScopeConfig(PartConfig):
 
 
 class ChecklistConfig(_Section):
-    """The model that makes the checklist of a request."""
+    """What makes the checklist of a request."""
 
+    by: Literal["model", "rules"] = "model"
+    """"rules" ask about the request's own passages (`evaluator.passages`), for want of a model that writes questions."""
     model: ModelConfig | None = None
     """None: the rewriter's model makes the checklist too."""
     style: Place = "keypoints"

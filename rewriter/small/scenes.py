@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rewriter.small.words import (
     Group,
@@ -50,6 +51,13 @@ _HUMAN = (
     "ordering a coffee", "conducting an orchestra", "repairing a clock", "lifting weights", "doing yoga",
     "taking a photo", "delivering a letter",
 )  # fmt: skip
+_BOXES = ("glass bottle", "cardboard box", "snow globe", "bird cage", "glass jar", "suitcase", "bathtub", "teacup",
+    "picture frame", "light bulb", "shoe", "drawer", "basket", "bucket", "mirror")  # fmt: skip
+_ABSENT = ("people", "cars", "trees", "clouds", "windows", "leaves", "a roof", "wheels", "flowers", "a door", "water",
+    "a face", "text", "shoes", "a hat", "legs", "stripes")  # fmt: skip
+_ALONE = ("yes", "seven", "blink", "tomorrow", "maybe", "north", "alpha", "echo", "orbit", "circuit", "particle", "formula",
+    "insight", "trance", "species", "symmetry", "kernel", "matrix", "protocol", "strike", "fragment", "vector", "gradient",
+    "motion", "habit")  # fmt: skip
 _MORE = {"train": ("taller than", "bigger than", "smaller than", "longer than", "darker than", "older than"),
     "test": ("wider than", "shorter than", "brighter than")}  # fmt: skip
 
@@ -62,7 +70,7 @@ class Scene:
     head:   the main thing, with "the"; `group` says what fits it, None if that is not known.
     facts:  sentences that put the hard parts once more, without adding to them.
     more:   sentences of the request after the core, each as the user has it and as the rewrite has it.
-    tags:   the same in tags. keep: for the thought. hard, points: what is tested.
+    keep:   for the thought, the core if nothing else. hard, points: what is tested.
     style, light, view: what the user said of these. placed: whether a place is named.
     absent: what must not be there.
     """
@@ -73,7 +81,6 @@ class Scene:
     many: bool = False
     facts: list[str] = field(default_factory=list)
     more: list[tuple[str, str]] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
     keep: list[str] = field(default_factory=list)
     hard: list[str] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
@@ -88,6 +95,9 @@ class Scene:
     """The whole first sentence, if the usual ones do not fit."""
     typed: str | None = None
     """The core as the user has it, if that is not as the rewrite has it."""
+
+    def __post_init__(self) -> None:
+        self.keep = self.keep or [self.core]
 
 
 Maker = Callable[["Sampler"], Scene]
@@ -146,6 +156,18 @@ def _the(noun: str) -> str:
     return f"the {noun}"
 
 
+def _about(noun: Noun, core: str, fact: str = "", *, hard: str = "", points: str = "", **more: Any) -> Scene:
+    """A scene of one noun with at most one fact and one hard thing. `more`: what is not as the noun says."""
+    usual: dict[str, Any] = {"head": _the(noun.word), "group": noun.group, "many": noun.only_plural}
+    facts, hards = [fact] if fact else [], [hard] if hard else []
+    return Scene(core, facts=facts, hard=hards, points=points.split(), **(usual | more))
+
+
+def _of_knowledge(core: str, head: str, hard: str, *, placed: bool = True, **more: Any) -> Scene:
+    """A scene that can be drawn only by what one knows."""
+    return Scene(core, head, hard=[hard], points=["knowledge_application"], placed=placed, **more)
+
+
 def _is(many: bool) -> str:
     return "are" if many else "is"
 
@@ -180,11 +202,11 @@ def single(s: Sampler) -> Scene:
     noun = s.noun(*_kinds(s), "place")
     extra, placed = _extra(s, noun)
     core = s.one(noun) + extra
-    points = []
+    points = ""
     if extra and noun.group.actions:
-        points = ["animal_action"] if noun.group.kind == "animal" else ["full_body_action"]
+        points = "animal_action" if noun.group.kind == "animal" else "full_body_action"
     elif extra:
-        points = ["state"]
+        points = "state"
     place = noun.group.kind == "place"
     typed = None
     if extra.endswith("ing") or "ing " in extra[:14]:
@@ -197,16 +219,7 @@ def single(s: Sampler) -> Scene:
                 f"there {_is(noun.only_plural)} {core}",
             )
         )
-    return Scene(
-        core,
-        _the(noun.word),
-        noun.group,
-        noun.only_plural,
-        keep=[core],
-        points=points,
-        placed=placed or place,
-        typed=typed,
-    )
+    return _about(noun, core, points=points, placed=placed or place, typed=typed)
 
 
 def bare(s: Sampler) -> Scene:
@@ -215,15 +228,8 @@ def bare(s: Sampler) -> Scene:
     many = s.chance(0.2)
     core = plural(noun.word) if many else s.one(noun, trait="" if s.chance(0.7) else None)
     head = _the(plural(noun.word) if many else noun.word)
-    return Scene(
-        core,
-        head,
-        noun.group,
-        many or noun.only_plural,
-        keep=[core],
-        placed=noun.group.kind == "place",
-        plain=noun.group.kind == "shape",
-    )
+    kind = noun.group.kind
+    return _about(noun, core, head=head, many=many or noun.only_plural, placed=kind == "place", plain=kind == "shape")
 
 
 def counted(s: Sampler) -> Scene:
@@ -241,17 +247,17 @@ def counted(s: Sampler) -> Scene:
         f"The {word} {plural(noun.word)} stand apart from each other, so that none hides another",
         f"The {plural(noun.word)} form a loose row, {word} in all",
     ))  # fmt: skip
-    return Scene(
+    head, shape = _the(plural(noun.word)), noun.group.kind == "shape"
+    return _about(
+        noun,
         core,
-        _the(plural(noun.word)),
-        noun.group,
-        True,
-        facts=[fact],
-        keep=[core],
-        hard=[f"{word} of them"],
-        points=["counting"],
+        fact,
+        hard=f"{word} of them",
+        points="counting",
+        head=head,
+        many=True,
         placed=bool(place),
-        plain=noun.group.kind == "shape",
+        plain=shape,
     )
 
 
@@ -262,16 +268,8 @@ def two_counts(s: Sampler) -> Scene:
     second = f"{number(n)} {s.trait(b)}{plural(b.word)}"
     core = f"{first} and {second}"
     fact = f"On one side {_is(m > 1)} {first}, on the other {_is(True)} {second}"
-    return Scene(
-        core,
-        _the(plural(a.word) if m > 1 else a.word),
-        a.group,
-        True,
-        facts=[fact],
-        keep=[first, second],
-        hard=["two counts"],
-        points=["counting"],
-    )
+    head = _the(plural(a.word) if m > 1 else a.word)
+    return _about(a, core, fact, hard="two counts", points="counting", head=head, many=True, keep=[first, second])
 
 
 def related(s: Sampler) -> Scene:
@@ -296,16 +294,7 @@ def related(s: Sampler) -> Scene:
     ))  # fmt: skip
     if relation == "between two":
         fact = fact.replace(", and both can be seen whole", ", with one on each side")
-    return Scene(
-        core,
-        ha,
-        a.group,
-        a.only_plural,
-        facts=[fact],
-        keep=[first, f"{relation} {second}"],
-        hard=["position"],
-        points=["entity_layout"],
-    )
+    return _about(a, core, fact, hard="position", points="entity_layout", keep=[first, f"{relation} {second}"])
 
 
 def bound(s: Sampler) -> Scene:
@@ -320,16 +309,8 @@ def bound(s: Sampler) -> Scene:
     core = f"{', '.join(parts[:-1])} and {parts[-1]}"
     said = [f"the {x.word} {_is(x.only_plural)} {c}" for c, x in zip(colours, nouns, strict=True)]
     fact = f"{', '.join(said[:-1])} and {said[-1]}, with no colour shared between them"
-    return Scene(
-        core,
-        _the(nouns[0].word),
-        nouns[0].group,
-        True,
-        facts=[fact],
-        keep=parts,
-        hard=["each colour on its own thing"],
-        points=["cross_entity_binding"],
-    )
+    hard = "each colour on its own thing"
+    return _about(nouns[0], core, fact, hard=hard, points="cross_entity_binding", many=True, keep=parts)
 
 
 def shared(s: Sampler) -> Scene:
@@ -341,16 +322,8 @@ def shared(s: Sampler) -> Scene:
         trait = f"all in {s.pick('colours')}" if noun.group.kind == "person" else f"all {s.pick('colours')}"
     core = f"{number(count)} {plural(noun.word)}, {trait}"
     fact = f"Each of the {number(count)} {plural(noun.word)} has this in common: {trait}"
-    return Scene(
-        core,
-        _the(plural(noun.word)),
-        noun.group,
-        True,
-        facts=[fact],
-        keep=[core],
-        hard=["the same on all"],
-        points=["attribute_consistency", "counting"],
-    )
+    points, head = "attribute_consistency counting", _the(plural(noun.word))
+    return _about(noun, core, fact, hard="the same on all", points=points, head=head, many=True)
 
 
 def plural_wear(wear: str) -> str:
@@ -367,16 +340,7 @@ def made_of(s: Sampler) -> Scene:
         f"The {material} can be recognised in every part of the {noun.word}",
         f"The whole of the {noun.word} shows the texture of {material}",
     ))  # fmt: skip
-    return Scene(
-        core,
-        _the(noun.word),
-        None,
-        noun.only_plural,
-        facts=[fact],
-        keep=[core],
-        hard=[material],
-        points=["compositional_relation", "material"],
-    )
+    return _about(noun, core, fact, hard=material, points="compositional_relation material", group=None)
 
 
 def of_material(s: Sampler) -> Scene:
@@ -386,16 +350,7 @@ def of_material(s: Sampler) -> Scene:
     thing = s.one(noun, trait=f"{size}{material} ")
     core = f"{thing}{extra}"
     fact = f"The surface of the {noun.word} shows clearly that it is {material}"
-    return Scene(
-        core,
-        _the(noun.word),
-        noun.group,
-        noun.only_plural,
-        facts=[fact],
-        keep=[core],
-        points=["material", *(["size"] if size else [])],
-        placed=placed,
-    )
+    return _about(noun, core, fact, points="material size" if size else "material", placed=placed)
 
 
 def like(s: Sampler) -> Scene:
@@ -403,54 +358,18 @@ def like(s: Sampler) -> Scene:
     core = f"{s.one(a)} {s.relation(_LIKE)} {s.one(b)}"
     still = with_article(a.word) if not a.only_plural else a.word
     fact = f"It is still {still}, but its outline is that of {with_article(b.word)}"
-    return Scene(
-        core,
-        _the(a.word),
-        a.group,
-        a.only_plural,
-        facts=[fact],
-        keep=[core],
-        hard=["likeness"],
-        points=["similarity_relation"],
-    )
+    return _about(a, core, fact, hard="likeness", points="similarity_relation")
 
 
 def inside(s: Sampler) -> Scene:
     a, b = s.noun("animal", "thing", "vehicle", "building", "plant"), s.noun("thing", "building")
-    box = s.rng.choice(
-        (
-            "glass bottle",
-            "cardboard box",
-            "snow globe",
-            "bird cage",
-            "glass jar",
-            "suitcase",
-            "bathtub",
-            "teacup",
-            "picture frame",
-            "light bulb",
-            "shoe",
-            "drawer",
-            "basket",
-            "bucket",
-            "mirror",
-        )
-    )
+    box = s.rng.choice(_BOXES)
     if s.chance(0.35):
         box = b.word
     relation = s.relation(_INSIDE)
     core = f"{s.one(a)} {relation} {with_article(box)}"
     fact = f"The {a.word} {_is(a.only_plural)} {relation} the {box}, and the edge of the {box} is visible all around"
-    return Scene(
-        core,
-        _the(a.word),
-        a.group,
-        a.only_plural,
-        facts=[fact],
-        keep=[core],
-        hard=["one within the other"],
-        points=["containment_relation"],
-    )
+    return _about(a, core, fact, hard="one within the other", points="containment_relation")
 
 
 def compared(s: Sampler) -> Scene:
@@ -462,16 +381,7 @@ def compared(s: Sampler) -> Scene:
         else f"{s.one(b)} next to {with_article(f'{adjective} {a.word}') if not a.only_plural else f'{adjective} {a.word}'}"
     )
     fact = f"The {a.word} {_is(a.only_plural)} clearly {more} the {b.word} beside it"
-    return Scene(
-        core,
-        _the(a.word),
-        a.group,
-        a.only_plural,
-        facts=[fact],
-        keep=[core],
-        hard=["comparison"],
-        points=["comparative_relation"],
-    )
+    return _about(a, core, fact, hard="comparison", points="comparative_relation")
 
 
 def negated(s: Sampler) -> Scene:
@@ -479,27 +389,7 @@ def negated(s: Sampler) -> Scene:
     absent = s.rng.choice(
         (
             plural(s.noun("thing", "animal", "person", "plant", "food").word),
-            s.rng.choice(
-                (
-                    "people",
-                    "cars",
-                    "trees",
-                    "clouds",
-                    "windows",
-                    "leaves",
-                    "a roof",
-                    "wheels",
-                    "flowers",
-                    "a door",
-                    "water",
-                    "a face",
-                    "text",
-                    "shoes",
-                    "a hat",
-                    "legs",
-                    "stripes",
-                )
-            ),
+            s.rng.choice(_ABSENT),
         )
     )
     without = s.relation(_WITHOUT)
@@ -514,18 +404,8 @@ def negated(s: Sampler) -> Scene:
         f"The frame stays free of {absent.removeprefix('a ')}",
         f"There are no {absent} in the frame" if not absent.startswith("a ") else f"There is no {absent[2:]} in the frame",
     ))  # fmt: skip
-    return Scene(
-        core,
-        _the(noun.word),
-        None,
-        many,
-        facts=[fact],
-        keep=[core],
-        hard=[f"no {absent.removeprefix('a ')}"],
-        points=["negation"],
-        absent=[absent.removeprefix("a ")],
-        placed=placed or noun.group.kind == "place",
-    )
+    gone, placed = absent.removeprefix("a "), placed or noun.group.kind == "place"
+    return _about(noun, core, fact, hard=f"no {gone}", points="negation", group=None, absent=[gone], placed=placed)
 
 
 def pronoun(s: Sampler) -> Scene:
@@ -539,40 +419,22 @@ def pronoun(s: Sampler) -> Scene:
         else (f"the {b.word} wears {holds}", f"the {b.word} wears {holds}")
     )
     fact = f"It is the {b.word} and not the {a.word}: {said[1]}"
-    return Scene(
-        core,
-        _the(a.word),
-        a.group,
-        facts=[fact],
-        more=[(said[0], said[1])],
-        keep=[core, said[1]],
-        hard=["who is meant"],
-        points=["pronoun_resolution", "animal_action"],
-    )
+    points = "pronoun_resolution animal_action"
+    return _about(a, core, fact, hard="who is meant", points=points, more=[said], keep=[core, said[1]])
 
 
 def touching(s: Sampler) -> Scene:
     a, b, verb = s.noun("animal", "person"), s.noun("animal", "thing", "plant", "vehicle", "food"), s.relation(_TOUCH)
     core = f"{s.one(a)} {verb} {s.one(b)}"
     fact = f"The {a.word} is {verb} the {b.word}, and the point where they touch can be seen"
-    return Scene(
-        core, _the(a.word), a.group, facts=[fact], keep=[core], hard=["contact"], points=["contact_interaction"]
-    )
+    return _about(a, core, fact, hard="contact", points="contact_interaction")
 
 
 def apart(s: Sampler) -> Scene:
     a, b, verb = s.noun("animal", "person"), s.noun("animal", "thing", "person", "vehicle"), s.relation(_APART)
     core = f"{s.one(a)} {verb} {s.one(b)}"
     fact = f"The {a.word} is {verb} the {b.word} across a clear gap"
-    return Scene(
-        core,
-        _the(a.word),
-        a.group,
-        facts=[fact],
-        keep=[core],
-        hard=["direction of the look"],
-        points=["non_contact_interaction"],
-    )
+    return _about(a, core, fact, hard="direction of the look", points="non_contact_interaction")
 
 
 def person(s: Sampler) -> Scene:
@@ -592,15 +454,9 @@ def person(s: Sampler) -> Scene:
     place = f" {s.rng.choice(group.places)}" if s.chance(0.5) else ""
     core = f"{head} {', '.join(parts)}{place}"
     fact = f"The {noun.word} is shown {', '.join(parts)}"
-    return Scene(
-        core,
-        _the(noun.word),
-        group,
-        facts=[fact] if s.chance(0.6) else [],
-        keep=[head, *parts, *([place.strip()] if place else [])],
-        points=points or ["state"],
-        placed=bool(place),
-    )
+    keep = [head, *parts, *([place.strip()] if place else [])]
+    said = fact if s.chance(0.6) else ""
+    return _about(noun, core, said, points=" ".join(points) or "state", keep=keep, placed=bool(place))
 
 
 def rich(s: Sampler) -> Scene:
@@ -630,15 +486,15 @@ def rich(s: Sampler) -> Scene:
     parts = s.rng.sample(pool, s.rng.choice((2, 3, 3, 4)))
     head = s.one(noun)
     core = " ".join((head, *parts)) if s.chance(0.7) else ", ".join((head, *parts))
-    points = ["cross_entity_binding", "entity_layout", *(["text_rendering"] if '"' in core else [])]
-    return Scene(core, _the(noun.word), noun.group, noun.only_plural, keep=[head, *parts], points=points, placed=True)
+    points = "cross_entity_binding entity_layout" + (" text_rendering" if '"' in core else "")
+    return _about(noun, core, points=points, keep=[head, *parts], placed=True)
 
 
 def crowd(s: Sampler) -> Scene:
     noun = s.noun("crowd")
     extra, placed = _extra(s, noun)
     core = s.one(noun) + extra
-    return Scene(core, _the(noun.word), noun.group, keep=[core], points=["full_body_action"], placed=placed)
+    return _about(noun, core, points="full_body_action", placed=placed)
 
 
 def impossible(s: Sampler) -> Scene:
@@ -660,16 +516,8 @@ def impossible(s: Sampler) -> Scene:
             f"{with_article(noun.word)} with a smiling face",
         ))  # fmt: skip
         fact = f"The {noun.word} is shown exactly so, although it does not exist in real life"
-    return Scene(
-        core,
-        _the(noun.word),
-        None,
-        facts=[fact],
-        keep=[core],
-        hard=["impossible in real life"],
-        points=["counterfactual"],
-        placed=bool(place),
-    )
+    hard = "impossible in real life"
+    return _about(noun, core, fact, hard=hard, points="counterfactual", group=None, many=False, placed=bool(place))
 
 
 def lettered(s: Sampler) -> Scene:
@@ -743,31 +591,14 @@ def known(s: Sampler) -> Scene:
             if not core.startswith("a map")
             else "The map has clear outlines and thin lines"
         )
-        return Scene(
-            core,
-            name,
-            None,
-            facts=[fact],
-            keep=[core],
-            hard=["recognisable"],
-            points=["knowledge_application"],
-            placed=True,
-        )
+        return _of_knowledge(core, name, "recognisable", facts=[fact])
     if roll < 0.7:
         name = s.pick("persons")
         act = s.rng.choice(
             (*_HUMAN, "on a motorcycle", "as a child", "at a supermarket", "as a robot", "in a space suit")
         )
         core = s.rng.choice((f"{name} {act}", f"{name} {act}", f"a portrait of {name}", f"a statue of {name}"))
-        return Scene(
-            core,
-            name,
-            None,
-            facts=[f"{name} can be recognised at once"],
-            keep=[core],
-            hard=["recognisable"],
-            points=["knowledge_application"],
-        )
+        return _of_knowledge(core, name, "recognisable", facts=[f"{name} can be recognised at once"], placed=False)
     name = s.pick("works")
     a = s.noun("animal", "food", "thing")
     core = s.rng.choice(
@@ -779,16 +610,8 @@ def known(s: Sampler) -> Scene:
             f"{name} made of {s.pick('materials')}",
         )
     )
-    return Scene(
-        core,
-        name,
-        None,
-        facts=[f"The well-known arrangement of {name} can be recognised"],
-        keep=[core],
-        hard=["recognisable"],
-        points=["knowledge_application"],
-        placed=True,
-    )
+    fact = f"The well-known arrangement of {name} can be recognised"
+    return _of_knowledge(core, name, "recognisable", facts=[fact])
 
 
 def idea(s: Sampler) -> Scene:
@@ -800,72 +623,20 @@ def idea(s: Sampler) -> Scene:
         f"{core}, shown by {shown}", f"{core} as a simple scene: {shown}",
         f"{core}, expressed by a single motif: {shown}", f"A symbolic scene for {core}: {shown}, alone in the frame",
     ))  # fmt: skip
-    return Scene(
-        core,
-        "the motif",
-        None,
-        keep=[core],
-        hard=["an idea, not a thing"],
-        points=["knowledge_application"],
-        opening=opening,
-        placed=True,
-    )
+    return _of_knowledge(core, "the motif", "an idea, not a thing", opening=opening)
 
 
 def unknown(s: Sampler) -> Scene:
     """A word that stands alone, of which nothing is known."""
-    word = (
-        made_up(s.rng)
-        if s.chance(0.5)
-        else s.rng.choice(
-            (
-                *s.words.lists["colours"],
-                *s.words.lists["materials"],
-                "yes",
-                "seven",
-                "blink",
-                "tomorrow",
-                "maybe",
-                "north",
-                "alpha",
-                "echo",
-                "orbit",
-                "circuit",
-                "particle",
-                "formula",
-                "insight",
-                "trance",
-                "species",
-                "symmetry",
-                "kernel",
-                "matrix",
-                "protocol",
-                "strike",
-                "fragment",
-                "vector",
-                "gradient",
-                "motion",
-                "habit",
-            )
-        )
-    )
-    core = word
+    known = (*s.words.lists["colours"], *s.words.lists["materials"], *_ALONE)
+    word = made_up(s.rng) if s.chance(0.5) else s.rng.choice(known)
     opening = s.rng.choice((
         f"{word} as the subject of a simple picture, shown by one clear form in the middle of the frame",
         f"A plain scene about {word}, with one clear motif in the centre",
         f"{word}, given as a single clear motif on a plain ground",
         f"The subject is {word}, shown by one simple form in the centre",
     ))  # fmt: skip
-    return Scene(
-        core,
-        "the motif",
-        None,
-        keep=[core],
-        hard=["a word alone"],
-        points=["knowledge_application"],
-        opening=opening,
-        placed=True,
-    )
+    return _of_knowledge(word, "the motif", "a word alone", opening=opening)
 
 
 def design(s: Sampler) -> Scene:
@@ -888,9 +659,7 @@ def design(s: Sampler) -> Scene:
         f"a cross-section of {s.one(a)}", f"half {a.word}, half {b.word}",
     ))  # fmt: skip
     fact = "It is drawn with clear outlines and few colours"
-    return Scene(
-        core, "the drawing", None, facts=[fact], keep=[core], points=["artistic_style"], plain=True, placed=True
-    )
+    return Scene(core, "the drawing", None, facts=[fact], points=["artistic_style"], plain=True, placed=True)
 
 
 def long(s: Sampler) -> Scene:

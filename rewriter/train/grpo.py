@@ -140,7 +140,7 @@ def _opening(place: str, model: Any, row: dict[str, Any], training: Any) -> str:
     return "<think>" if str(text).rstrip().endswith("<think>") else ""
 
 
-def _trainer_kind(lean: bool) -> type[Any]:
+def _trainer_kind(lean: bool) -> Any:
     from trl import GRPOTrainer
 
     if not lean:

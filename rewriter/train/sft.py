@@ -71,7 +71,7 @@ def train(argv: Sequence[str]) -> None:
     train_and_save(trainer, checkpoint_for(training))
 
 
-def _trainer_kind(what: ThoughtArguments) -> type[Any]:
+def _trainer_kind(what: ThoughtArguments) -> Any:
     from trl import SFTTrainer
 
     if not what.lean:

@@ -34,6 +34,19 @@ def test_a_style_of_ones_own(tmp_path: Path) -> None:
     assert message.content == "<user_prompt>\na cat\n</user_prompt> <found>\nx\ny\n</found>"
 
 
+@pytest.mark.parametrize(
+    ("request_", "read"),
+    [
+        ("A RED FOX WITH A SIGN THAT SAYS 'OPEN'", "A red fox with a sign that says 'OPEN'"),
+        ("A NASA rocket in Paris", "A NASA rocket in Paris"),
+        ("URTEN", "Urten"),
+    ],
+)
+def test_a_style_can_read_what_is_shouted_as_it_is_usually_typed(request_: str, read: str, tmp_path: Path) -> None:
+    style = load_style(write(tmp_path, style_toml='system = false\nfence = false\nfold = "shouted"\n'))
+    assert style.rewrite_messages(request_)[0].content == f"Better: {read}"
+
+
 @pytest.mark.parametrize("name", ["package:mini/rewriter/style", "promptenhancer"])
 def test_built_in_styles_load(name: str) -> None:
     style = load_style(name)

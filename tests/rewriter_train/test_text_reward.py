@@ -22,12 +22,41 @@ def test_coverage_is_the_share_of_the_requests_content_words() -> None:
 
 def test_guard_length_claims_unseen_and_stock_terms() -> None:
     assert [text_reward.guard_term(n) for n in (0, 1, 3)] == [1, 0.5, 0.25]
-    # 20 of 40 words; in range; 150 is 30 above 120
-    assert [text_reward.length_term(n) for n in (20, 40, 120, 150, 300)] == [0.5, 1, 1, 0.75, 0]
-    assert [text_reward.claims_term(n) for n in (0, 3, 24)] == [1, 0.75, 0]
+    # half of 24/48; in range; 165 is 55 above 110, and half of 1/2 is left; 220 is twice 110
+    assert [text_reward.length_term(n) for n in (24, 48, 110, 165, 220)] == [0.25, 1, 1, 0.25, 0]
     assert [text_reward.unseen_term(n) for n in (0, 1, 6)] == [1, pytest.approx(2 / 3), 0]
     # the rate is 0.5 above its base rate of 0.2
     assert text_reward.stock_term(0.7, 0.2) == pytest.approx(0.5)
+
+
+def test_claims_count_by_the_word_and_a_short_rewrite_gains_nothing() -> None:
+    # one in four words is the limit: 4 * 3/60, 4 * 3/40 (20 words count as 40), 4 * 20/80
+    assert [text_reward.claims_term(*n) for n in ((3, 60), (3, 20), (20, 80))] == pytest.approx([0.8, 0.7, 0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "prompt", "other"),
+    [
+        (
+            "a watercolor of a fox",
+            "A watercolor. The style is a realistic illustration.",
+            ("realistic", "illustration"),
+        ),
+        ("A PHOTO of a fox", "A cartoon of a fox, as a photograph.", ("cartoon",)),
+        ("a fox", "A fox. The style is a natural photograph.", ()),
+        ("a painting of a photographer", "A painting of a photographer.", ()),
+        ("a woman painting a fence", "A woman painting a fence, a sharp photograph.", ()),
+        ("concept art of a fox", "Concept art of a fox, seen from the side.", ()),
+    ],
+)
+def test_a_medium_of_another_kind_contradicts_the_requests(request_: str, prompt: str, other: tuple[str, ...]) -> None:
+    assert text_reward.other_media(request_, prompt) == other
+
+
+def test_repeats_are_runs_of_four_words_that_are_there_already() -> None:
+    # "a b c d a b c d": runs abcd, bcda, cdab, dabc, abcd
+    assert text_reward.repeats_term("a b c d. A b c d") == pytest.approx(4 / 5)
+    assert text_reward.repeats_term("a b c") == 1
 
 
 def test_added_claims_are_words_that_neither_the_request_nor_the_craft_of_showing_has() -> None:
@@ -52,12 +81,12 @@ def test_diversity_is_the_mean_distance_to_the_others_of_the_group() -> None:
 
 def test_the_reward_is_the_weighted_sum_and_an_unreadable_reply_has_none_of_it() -> None:
     reward = TextReward({"coverage": 2.0, "format": 0.5, "length": 1.0, "diversity": 1.0}, Rules())
-    good = f"<think>x</think><answer>A red fox {' '.join(['plain'] * 37)}</answer>"
+    good = f"<think>x</think><answer>A red fox {' '.join(['plain'] * 45)}</answer>"
     scores = asyncio.run(
         reward([RewardSample("a red fox", good), RewardSample("a red fox", "no answer", truncated=True)])
     )
     first, second = scores.samples
-    # 2 * 1 + 0.5 * 1 + 40 words + nothing to differ from
+    # 2 * 1 + 0.5 * 1 + 48 words + nothing to differ from
     assert first.reward == pytest.approx(3.5)
     assert first.alignment is None
     assert first.terms == {"coverage": 1, "format": 1, "length": 1, "diversity": 0}
