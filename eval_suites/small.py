@@ -47,7 +47,7 @@ _RULES = (
     "The style is a natural photograph."
 )
 _MAX_TOKENS = 320
-_BATCH = 48
+_BATCH = 100
 
 
 @dataclass(frozen=True)
