@@ -48,6 +48,7 @@ _RULES = (
 )
 _MAX_TOKENS = 320
 _BATCH = 100
+_MOST = 0.9
 
 
 @dataclass(frozen=True)
@@ -141,23 +142,30 @@ class Replies:
         keys = [f"{int(sampled)} {messages[0].content} {request}" for request, messages in asked]
         todo = [i for i, key in enumerate(keys) if key not in self._known]
         todo = sorted({keys[i]: i for i in todo}.values(), key=lambda i: len(asked[i][0]))
-        for at in range(0, len(todo), _BATCH):
-            batch = todo[at : at + _BATCH]
-            replies = self.generate([asked[i][1] for i in batch], sampled=sampled)
-            rows: list[dict[str, Any]] = [
-                {"key": keys[i], "text": reply.text, "truncated": reply.truncated}
-                for i, reply in zip(batch, replies, strict=True)
-            ]
-            self._known |= {row["key"]: row for row in rows}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            console.print(f"{self._path.stem}: {min(at + _BATCH, len(todo))} of {len(todo)}")
+        # Most replies are short, and a batch takes as long as its longest: the few that go on are made anew, together.
+        for share in (_MOST, 1.0):
+            late: list[int] = []
+            for at in range(0, len(todo), _BATCH):
+                batch = todo[at : at + _BATCH]
+                replies = self.generate([asked[i][1] for i in batch], sampled=sampled, until=share)
+                rows: list[dict[str, Any]] = []
+                for i, reply in zip(batch, replies, strict=True):
+                    if reply.truncated and share < 1:
+                        late.append(i)
+                    else:
+                        rows.append({"key": keys[i], "text": reply.text, "truncated": reply.truncated})
+                self._known |= {row["key"]: row for row in rows}
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                console.print(f"{self._path.stem}: {min(at + _BATCH, len(todo))} of {len(todo)}")
+            todo = late
         return [ChatReply(self._known[key]["text"], truncated=self._known[key]["truncated"]) for key in keys]
 
-    def generate(self, chats: Sequence[Sequence[Message]], *, sampled: bool) -> list[ChatReply]:
-        """Replies of one batch."""
+    def generate(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
+        """Replies of one batch. It is stopped as soon as a share of `until` of them are whole."""
         import torch
+        from transformers import StoppingCriteriaList
 
         self._load()
         texts = [
@@ -168,13 +176,23 @@ class Replies:
         ]
         batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         torch.manual_seed(0)
-        how = {"do_sample": True, "temperature": 0.7, "top_p": 0.9} if sampled else {"do_sample": False}
+        start, end = batch["input_ids"].shape[1], self._tokenizer.eos_token_id
+
+        def enough(ids: torch.Tensor, _: object, **__: object) -> torch.Tensor:
+            ended = (ids[:, start:] == end).any(dim=1)
+            return torch.full_like(ended, bool(ended.float().mean() >= until))
+
+        how: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9} if sampled else {"do_sample": False}
         with torch.inference_mode():
             out = self._model.generate(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=_MAX_TOKENS, **how
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                max_new_tokens=_MAX_TOKENS,
+                stopping_criteria=StoppingCriteriaList([enough]),
+                **how,
             )
-        made = out[:, batch["input_ids"].shape[1] :]
-        ends = (made == self._tokenizer.eos_token_id).any(dim=1).tolist()
+        made = out[:, start:]
+        ends = (made == end).any(dim=1).tolist()
         replies = self._tokenizer.batch_decode(made, skip_special_tokens=True)
         return [ChatReply(text, truncated=not ended) for text, ended in zip(replies, ends, strict=True)]
 
