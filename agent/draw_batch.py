@@ -163,7 +163,7 @@ def open_painter(config: BackendConfig) -> Painter:
     backend = open_backend(config)
     if config.server is not None:
         return ServedPainter(backend, config.server.slots)
-    return LocalPainter(backend, config.batch_size)
+    return LocalPainter(backend, config.at_once)
 
 
 class PictureMaker:

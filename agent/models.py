@@ -185,7 +185,7 @@ def open_models(
         generator=generator,
         judge=judge,
         reward=open_reward(profile, parts),
-        batch_size=drawing.batch_size,
+        batch_size=drawing.at_once,
         names={
             "rewriter": rewriting.name,
             "generator": generator.name,

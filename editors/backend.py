@@ -210,6 +210,10 @@ def open_backend(config: BackendConfig) -> ImageBackend:
         from editors.openai_images import OpenAIImagesBackend
 
         return OpenAIImagesBackend(config)
+    if config.devices:
+        from editors.devices import open_devices
+
+        return open_devices(config)
     return _open_local(config)
 
 

@@ -525,6 +525,8 @@ class BackendConfig(_Section):
     """How closely an edit keeps to its source, for the models that have such a setting (InstructPix2Pix)."""
     batch_size: int = Field(default=4, ge=1)
     device: str = "auto"
+    devices: tuple[Text, ...] = ()
+    """Several GPUs, each with a process that has the model: ["cuda:0", "cuda:1"]."""
     dtype: DType = "auto"
     offload: Literal["none", "model", "group", "sequential"] = "none"
     quantization: Literal["none", "int8", "int4", "nf4"] = "none"
@@ -556,7 +558,16 @@ class BackendConfig(_Section):
     def _check_server(self) -> BackendConfig:
         if self.kind == "openai_images" and self.server is None:
             raise ValueError('kind = "openai_images" needs a [server] table with base_url')
+        if self.devices and (self.device != "auto" or self.kind != "diffusers"):
+            raise ValueError('give either device or devices, and devices only with kind = "diffusers"')
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError("devices names one of them twice")
         return self
+
+    @property
+    def at_once(self) -> int:
+        """Pictures that are drawn at the same time: a batch of each device."""
+        return self.batch_size * max(1, len(self.devices))
 
     def demands(self) -> Iterator[Demand]:
         yield from super().demands()
@@ -727,8 +738,10 @@ class Profile(_Section):
             editing = self.editor is not None and self.editor.server is None and self.editor != self.generator
             if self.gallery or editing:
                 raise ValueError('gpu.share = "swap" has turns for servers and one generator of this process, no more')
-            if self.generator is not None and local and self.generator.offload != "none":
-                raise ValueError('gpu.share = "swap" moves the generator itself: leave generator.offload out')
+            if self.generator is not None and local and (self.generator.offload != "none" or self.generator.devices):
+                raise ValueError(
+                    'gpu.share = "swap" moves the generator itself: leave generator.offload and devices out'
+                )
         return self
 
     @model_validator(mode="after")

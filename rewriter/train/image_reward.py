@@ -637,7 +637,7 @@ def open_image_reward(
             seeds=args.images_per_rewrite,
             seed=args.reward_seed,
             passes=args.judge_passes,
-            batch_size=profile.need_generator().batch_size,
+            batch_size=profile.need_generator().at_once,
             judging=_judged_at_once(profile),
             format_weight=args.format_weight,
             penalty_each=args.penalty_each,
