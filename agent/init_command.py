@@ -170,7 +170,8 @@ def _judge(machine: Machine, said: list[str]) -> str:
     )
 
 
-_ENOUGH_GB = 22
+_ENOUGH_GB, _WHOLE_GB = 12, 40
+"""The smallest GPU for Z-Image-Turbo in 4 bits (10 GB), and in bfloat16 (24 GB) beside language models."""
 
 
 def _generator(machine: Machine, said: list[str]) -> str:
@@ -195,11 +196,16 @@ def _generator(machine: Machine, said: list[str]) -> str:
         'device = "cuda"',
         'dtype = "bfloat16"',
     ]
+    if machine.gpu_gb is None or machine.gpu_gb < _WHOLE_GB:
+        lines.append('quantization = "nf4"')
     if gpu_does:
         said.append(
-            f"generator: Z-Image-Turbo in this process, since the GPU has {machine.gpu_gb:.0f} GB (21 to 24 are needed)"
+            f"generator: Z-Image-Turbo in this process{' in 4 bits' if 'nf4' in lines[-1] else ''}, since the GPU has "
+            f"{machine.gpu_gb:.0f} GB (24 are needed, in 4 bits 10; language models come on top)"
         )
-        return "# The GPU is large enough for it by the sums of the profile workstation.\n" + "\n".join(lines) + "\n"
+        sums = "gpu24" if "nf4" in lines[-1] else "workstation"
+        why = f"# The GPU is large enough for it by the sums of the profile {sums}, which says what fits beside it.\n"
+        return why + "\n".join(lines) + "\n"
     lack = "there is no GPU that is known of" if machine.gpu_gb is None else f"the GPU has {machine.gpu_gb:.0f} GB"
     said.append(f"generator: none, as no server draws and {lack}; it stands in the profile as a comment")
     why = f"# No server draws, and {lack}. With a GPU of {_ENOUGH_GB} GB or more:\n"

@@ -42,6 +42,9 @@ def test_servers_play_the_parts_that_their_names_say(tmp_path: Path) -> None:
 def test_a_large_gpu_draws_and_a_small_one_is_said_to_be_too_small(tmp_path: Path) -> None:
     large, _, _ = read(Machine(models=(TEXT, SEEING), gpu="A card", gpu_gb=80.0), tmp_path)
     assert large.need_generator().model == "Tongyi-MAI/Z-Image-Turbo"
+    middle, _, _ = read(Machine(models=(TEXT, SEEING), gpu="A card", gpu_gb=24.0), tmp_path)
+    assert middle.generator is not None
+    assert middle.generator.quantization == "nf4"
     small, text, _ = read(Machine(models=(TEXT, SEEING), gpu="A card", gpu_gb=8.0), tmp_path)
     assert small.generator is None
     assert "the GPU has 8 GB" in text
