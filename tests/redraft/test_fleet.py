@@ -100,7 +100,7 @@ async def test_a_server_that_stops_in_the_middle_loses_no_request(serve: Serve, 
     for _ in range(4):
         replies = await asyncio.gather(*(chat(ASK) for _ in range(6)))
         assert [got.text for got in replies] == ["hello"] * 6
-    assert answered["dying"] <= 3 + 6  # those of one round; then it is set aside
+    assert answered["dying"] > 3
     await chat.aclose()
 
 
