@@ -16,13 +16,12 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from evaluator.server_judge import ServerJudge
-from evaluator.types import Check
+from evaluator.types import Check, Verdict
 from redraft.chat import Message
 from redraft.openai_chat import OpenAIChat, encode_messages
 from redraft.profiles import JudgeConfig, ModelConfig, ServerConfig
@@ -73,7 +72,7 @@ async def compare(config: ModelConfig, count: int, sizes: Sequence[int], repeats
     ]
     judging = JudgeConfig(model=config, min_label_mass=0.0)
     for size in sizes:
-        figures: dict[type[Counting], tuple[float, float, list[Any]]] = {}
+        figures: dict[type[Counting], tuple[float, float, list[Verdict]]] = {}
         for kind in (WholePictures, Counting):
             best, sent, answers = float("inf"), 0.0, []
             for _ in range(repeats):
@@ -89,7 +88,11 @@ async def compare(config: ModelConfig, count: int, sizes: Sequence[int], repeats
                 await chat.aclose()
             figures[kind] = (best, sent, answers)
         (old_s, old_bytes, old), (new_s, new_bytes, new) = figures[WholePictures], figures[Counting]
-        pairs = [(a.p, b.p) for a, b in zip(old, new, strict=True) if a.p is not None and b.p is not None]
+        pairs = [
+            (a.probability, b.probability)
+            for a, b in zip(old, new, strict=True)
+            if a.probability is not None and b.probability is not None
+        ]
         apart = max((abs(a - b) for a, b in pairs), default=float("nan"))
         print(
             f"{size} x {size}, {count} checks: {old_bytes / 1e6:.1f} MB -> {new_bytes / 1e6:.2f} MB "
