@@ -91,6 +91,7 @@ def roles_of(profile: Profile) -> list[Role]:
         roles.append(Role("checklist", profile.checklist.model))
     if profile.generator is not None:
         roles.append(Role("generator", backend=profile.generator))
+    roles += [Role(f"gallery {backend.name}", backend=backend) for backend in profile.gallery]
     if profile.editor is not None:
         roles.append(Role("editor", backend=profile.editor))
     if profile.judge is not None:
@@ -260,15 +261,13 @@ def look_at_memory(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagnosi
             yield Diagnosis("ok", "gpu", str(plan))
     except ConfigError as error:
         yield _bad("gpu", error)
-    sizes: dict[str, tuple[float, str]] = {}
-    for role in roles:
-        with suppress(RedraftError):
-            if role.is_local and (size := weight_bytes(role.place)):
-                sizes[role.place] = (size * _growth(role) / 1e9, role.name)
+    sizes = _weigh(roles)
     if not sizes:
         return
-    terms = " + ".join(f"{role} {size:.2f}" for size, role in sizes.values())
-    total = _WORKING * sum(size for size, _ in sizes.values())
+    if profile.search.one_at_a_time:
+        _let_go(sizes)
+    terms = " + ".join(f"{role} {size:.2f}" for role, size in sizes.items())
+    total = _WORKING * sum(sizes.values())
     device, have = _memory(roles)
     text = f"({terms}) x {_WORKING} for work = {total:.1f} GB; {device} has {have:.1f} GB"
     if total > have:
@@ -277,6 +276,43 @@ def look_at_memory(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagnosi
         )
     else:
         yield Diagnosis("ok", "memory", text)
+
+
+def _weigh(roles: Sequence[Role]) -> dict[str, float]:
+    """GB in memory of the models of this process that are on this machine, by role; a model of several roles once."""
+    sizes: dict[str, float] = {}
+    places = set()
+    for role in roles:
+        with suppress(RedraftError):
+            if role.is_local and role.place not in places and (size := weight_bytes(role.place)):
+                sizes[role.name] = size * _growth(role) / 1e9
+                places.add(role.place)
+    return sizes
+
+
+def _let_go(sizes: dict[str, float]) -> None:
+    """Leaves only the largest of the generators."""
+    generators = sorted((name for name in sizes if name.split()[0] in ("generator", "gallery")), key=sizes.__getitem__)
+    for name in generators[:-1]:
+        del sizes[name]
+
+
+def require_room_for_gallery(profile: Profile) -> None:
+    """Raises ConfigError if the weights of a gallery's generators are larger than the memory that they are to share, so
+    that the second one to draw would fail in the middle of a run."""
+    if profile.generator is None or profile.search.one_at_a_time:
+        return
+    backends = {"generator": profile.generator, **{f"gallery {each.name}": each for each in profile.gallery}}
+    roles = [Role(name, backend=each) for name, each in backends.items() if each.offload == "none"]
+    for device in {role.backend.device for role in roles if role.backend}:
+        sizes = _weigh([role for role in roles if role.backend and role.backend.device == device])
+        where, have = _memory([role for role in roles if role.backend and role.backend.device == device])
+        if len(sizes) > 1 and sum(sizes.values()) > have:
+            terms = " + ".join(f"{name} {size:.1f}" for name, size in sizes.items())
+            raise ConfigError(
+                f"the gallery does not fit: {terms} GB, and {where} has {have:.1f} GB; set search.one_at_a_time = true, or "
+                'offload = "model" for some of them'
+            )
 
 
 def _growth(role: Role) -> float:

@@ -168,6 +168,10 @@ def open_models(
     """
     drawing, judging = profile.need_generator(), profile.need_judge()
     require_memory(profile, find_gpu_gb())
+    if profile.gallery:
+        from agent.doctor import require_room_for_gallery
+
+        require_room_for_gallery(profile)
     rewriting = chat(profile.rewriter.model)
     own = profile.checklist.model
     listing = rewriting if own is None or own == profile.rewriter.model else chat(own)

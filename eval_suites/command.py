@@ -58,7 +58,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--judge",
-            help="pointwise, pairwise, likert, words; for edits: editscore, viescore, editreward, digit, checks.",
+            help="pointwise, pairwise, likert, words; for edits: editscore, viescore, editreward, digit, checks; "
+            "for cutouts-search: first, without second looks.",
         ),
     ] = None,
     second_profile: Annotated[

@@ -22,8 +22,8 @@ class _LimitSection(BaseModel):
 class TreeLimits(_LimitSection):
     """How an edit in steps branches; see `agent.strategies`."""
 
-    width: int = Field(default=2, ge=1, le=64)
-    """Results made of each step, for the best to be chosen."""
+    width: int = Field(default=1, ge=1, le=64)
+    """Results made of each step, for the best to be chosen. More than one was measured to gain nothing."""
     keep: int = Field(default=1, ge=1, le=16)
     """How many of these are worked on further."""
     depth: int = Field(default=4, ge=1, le=32)

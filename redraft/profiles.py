@@ -607,8 +607,6 @@ class SearchConfig(_Section):
     empty: the generator."""
     finish: int = Field(default=1, ge=1, le=16)
     """draft, evolve: how many of the drafts are finished, from the same noise at all steps."""
-    keep: Literal["score", "pareto"] = "score"
-    """draft: which drafts are the best: those with the highest score, or those that no other beats in every check."""
     generations: int = Field(default=2, ge=1, le=16)
     """evolve: rounds of drafts before the best are finished."""
     mutation: float = Field(default=0.2, gt=0, le=1)
@@ -747,8 +745,14 @@ class Profile(_Section):
     @model_validator(mode="after")
     def _check_drafter(self) -> Profile:
         drafter = self.search.drafter
-        if drafter and drafter not in (backend.name for backend in self.gallery):
+        named = {backend.name: backend for backend in self.gallery}
+        if drafter and drafter not in named:
             raise ValueError(f'search.drafter = "{drafter}": there is no [[gallery]] of that name')
+        if drafter and named[drafter].kind == "openai_images":
+            raise ValueError(
+                f'search.drafter = "{drafter}": an image server has no noise that the generator could finish from; name a '
+                "[[gallery]] of kind diffusers"
+            )
         if self.search.effort == 1 and not drafter:
             raise ValueError("search.effort = 1 makes drafts as dear as whole pictures; set less, or name a drafter")
         return self
@@ -758,25 +762,33 @@ class Profile(_Section):
         names = [backend.name for backend in self.gallery]
         if "edit" in names or len(set(names)) < len(names):
             raise ValueError('each [[gallery]] has a name of its own, and none is called "edit"')
-        wanted = {self.search.strategy, *(part.strategy for part in self.search.parts)}
-        if "gallery" in wanted and not names:
-            raise ValueError('the strategy "gallery" needs at least one [[gallery]] beside the [generator]')
+        for name in dict.fromkeys((self.search.strategy, *(part.strategy for part in self.search.parts))):
+            if problem := self._lacks_for(name):
+                raise ValueError(f'the strategy "{name}" {problem}')
         return self
+
+    def _lacks_for(self, strategy: str) -> str | None:
+        """What a strategy needs that this profile does not have, with the mend; None if it has all."""
+        if strategy == "gallery" and not self.gallery:
+            return "needs further generators: add a [[gallery]] table for each to the profile, or to a copy of it"
+        if strategy in ("draft", "evolve") and self.generator and self.generator.kind == "openai_images":
+            return (
+                "draws at a part of the denoiser's steps, which an image server cannot: take loop or best_of, or a "
+                "[generator] of kind diffusers"
+            )
+        return None
 
     def searching(self, name: str | None, *, editing: bool = False) -> Profile:
         """This profile with another strategy for drawings, or for edits; the same if `name` is None. Raises InputError for
-        a name that is none."""
+        a name that is none, ConfigError for a strategy that this profile cannot serve."""
         if name is None:
             return self
         names = EDIT_SEARCHES if editing else SEARCHES
         if name not in names:
             what = "an edit" if editing else "a drawing"
             raise InputError(f"search {name[:40]}: {what} can search by {', '.join(names)}")
-        if name == "gallery" and not self.gallery:
-            raise ConfigError(
-                f"search gallery: the profile {self.name!r} has one generator alone; add a [[gallery]] table for each "
-                "further one to a copy of it, and give its path"
-            )
+        if problem := self._lacks_for(name):
+            raise ConfigError(f"search {name}, which {problem} (profile {self.name!r})")
         changes: dict[str, object] = {"edit": name} if editing else {"strategy": name, "parts": ()}
         return self.model_copy(update={"search": self.search.model_copy(update=changes)})
 

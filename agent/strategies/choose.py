@@ -17,7 +17,7 @@ DRAWING: Mapping[str, Callable[[SearchConfig], Strategy]] = {
     "loop": lambda _: standard,
     "best_of": lambda search: best_of_n(search.n, rewrite=search.rewrite),
     "draft": lambda search: draft(
-        search.n, search.effort, search.finish, rewrite=search.rewrite, keep=search.keep, drafter=search.drafter
+        search.n, search.effort, search.finish, rewrite=search.rewrite, drafter=search.drafter
     ),
     "gallery": lambda _: gallery,
     "evolve": lambda search: evolve(
@@ -41,7 +41,8 @@ def open_strategy(search: SearchConfig, *, editing: bool = False) -> Strategy:
 
 
 def limits_of(search: SearchConfig, limits: Limits) -> Limits:
-    """The limits of an edit: those of a `tree` branch, if the profile's own do not."""
+    """The limits of an edit: a `tree` makes two results of a step and few steps at once, unless the profile's limits already
+    say how many results it makes."""
     if search.edit != "tree" or limits.tree.width > 1:
         return limits
-    return limits.changed(tree=TreeLimits(base=limits.tree.base))
+    return limits.changed(tree=TreeLimits(width=2, base=limits.tree.base))

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from agent.decide import meets_bar
 from agent.strategies.moves import GENERATOR, MakePictures, Move, Stop, Strategy, View, price, room, too_little
 from agent.strategies.rounds import draw_round, loop
 from agent.types import Attempt, StopReason, Task
-from evaluator.types import Report
 from redraft.limits import Limits
 
-Survivors = Literal["score", "pareto"]
 NO_DRAFTS = "{name} cannot draw at a part of its steps: there are no drafts, the search is that of the loop"
 
 
@@ -40,7 +37,6 @@ def draft(
     finish: int,
     *,
     rewrite: bool = True,
-    keep: Survivors = "score",
     drafter: str = GENERATOR,
 ) -> Strategy:
     """The loop with drafts inside: each round of `n` drafts at `effort` of the steps is followed by one that draws the
@@ -48,9 +44,8 @@ def draft(
 
     Costs n * effort + finish pictures and n + finish judgements for two rounds, of which the second counts. What the
     budget does not pay in full is done with fewer drafts; what pays no two drafts goes into whole pictures. Without the
-    ability to draw at a part of the steps it is the loop. `keep`: which drafts are the best (see `rank`).
-    `drafter`: a few-step model of the gallery that draws the drafts; only one whose latents are the generator's own starts
-    from the same noise.
+    ability to draw at a part of the steps it is the loop. `drafter`: a few-step model of the gallery that draws the drafts;
+    only one whose latents are the generator's own starts from the same noise.
     """
 
     def strategy(view: View) -> Move:
@@ -58,7 +53,7 @@ def draft(
             return replace(loop(view), note=NO_DRAFTS.format(name=drafter or "the generator"))
         drafts = [attempt for attempt in view.latest.values() if attempt.draft]
         if drafts:
-            return finish_best(view, drafts, finish, keep)
+            return finish_best(view, drafts, finish)
         places = affordable(view, n, effort, finish, drafter)
         if places < 2:
             return loop(view)
@@ -95,34 +90,19 @@ def with_places(view: View, places: int) -> Limits:
     return view.limits.model_copy(update=update)
 
 
-def rank(drafts: Sequence[Attempt], limits: Limits, keep: Survivors = "score") -> list[Attempt]:
-    """The best first: those that meet the bar, then the higher score, then the earlier. One without a score is last.
+def rank(drafts: Sequence[Attempt], limits: Limits) -> list[Attempt]:
+    """The best first: those that meet the bar, then the higher score, then the earlier. One without a score is last."""
 
-    With "pareto" those come first that no other beats: none is at least as sure of every check and surer of one (Parrot's
-    non-dominated set, arXiv 2401.05675); among them the order is that of the score.
-    """
-    front = set(range(len(drafts))) if keep == "score" else _front([attempt.report for attempt in drafts])
+    def worth(attempt: Attempt) -> tuple[bool, bool, float]:
+        report = attempt.report
+        return meets_bar(report, limits), report.score is not None, report.score or 0.0
 
-    def worth(index: int) -> tuple[bool, bool, bool, float]:
-        report = drafts[index].report
-        return meets_bar(report, limits), index in front, report.score is not None, report.score or 0.0
-
-    return [drafts[index] for index in sorted(range(len(drafts)), key=worth, reverse=True)]
+    return sorted(drafts, key=worth, reverse=True)
 
 
-def _front(reports: Sequence[Report]) -> set[int]:
-    rows = [[verdict.probability or 0.0 for verdict in report.verdicts] for report in reports]
-
-    def beats(other: Sequence[float], row: Sequence[float]) -> bool:
-        pairs = list(zip(other, row, strict=True))
-        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
-
-    return {index for index, row in enumerate(rows) if not any(beats(other, row) for other in rows)}
-
-
-def finish_best(view: View, drafts: Sequence[Attempt], finish: int, keep: Survivors = "score") -> MakePictures:
+def finish_best(view: View, drafts: Sequence[Attempt], finish: int) -> MakePictures:
     """Draws the best `finish` drafts whole, or as many as the budget pays: one at least."""
-    kept = rank(drafts, view.limits, keep)[: max(1, min(finish, room(view)))]
+    kept = rank(drafts, view.limits)[: max(1, min(finish, room(view)))]
     return MakePictures(tuple(finish_draft(attempt, view.round) for attempt in kept))
 
 

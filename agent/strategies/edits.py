@@ -1,4 +1,4 @@
-"""Strategy `edit`: mend a picture step by step, with several results of each step.
+"""Strategy `edit`: mend a picture step by step; `tree` makes several results of each step, and keeps the best.
 
 Which picture is edited next is decided here; what a step is comes from the planner (`rewriter.plan`).
 """

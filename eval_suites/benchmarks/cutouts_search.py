@@ -1,7 +1,7 @@
 """What each search makes of its budget: the tables and curves of docs/search.md.
 
-    redraft eval cutouts-search --limit 200
-    redraft eval cutouts-search --variant requests --limit 60
+    redraft eval cutouts-search --judge first --limit 200
+    redraft eval cutouts-search --judge first --variant requests --limit 200
 
 Part `captions`: true captions of held-out prompts, made hard on purpose (each relation is told from one side alone, which
 the mini generator often gets wrong), drawn as they are. `loops`: the loop with and without drafts inside, with a rewriter
@@ -11,7 +11,10 @@ that gives this caption. `evolve`: children of drafts against as many fresh draf
 The strategies are those of `agent.strategies`; the profile's own judge and checklist
 choose, and an oracle that reads the pixels only reports. Searches with a fixed cost end when it is spent; the loops also
 when a picture is accepted. All prompts go forward together, so that pictures are drawn in large batches, and no picture is
-drawn or judged twice, whichever row asks for it.
+drawn or judged twice, whichever row asks for it; parts and limits share one folder, so that what one part made the next
+one does not make again.
+
+`--judge first` takes the judge without its second looks: figures stay comparable when a profile switches them on.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from evaluator.types import Check, Outcome, Report, RequestChecks, Verdict
 from mini.world import oracle
 from mini.world.captions import caption_unaware
 from mini.world.wording import Wording
+from redraft.errors import InputError
 from redraft.images import ImageStore
 from redraft.journal import Journal
 from redraft.limits import Limits
@@ -107,13 +111,20 @@ FIXED = {**UNBOUNDED, "accept_at": 1.0}
 """Limits of a search that spends all that it was given."""
 
 
+def within(limits: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """So many pictures in at most two rounds of whole ones."""
+    return {**limits, "max_images": images, "max_rounds": 2}
+
+
 def list_rows(part: str, profile: Profile) -> list[SearchRow]:
     own = profile.limits.model_dump(include={"accept_at", "images_per_round", "rewrites", "max_rounds", "max_images"})
     loops = {**own, "patience": 1000, "max_seconds": 1e6}
-    twice = {**loops, "max_images": 18, "max_rounds": 2}
     looping = [
         SearchRow("loop", "the loop, at most 8 pictures", loop, loops),
-        SearchRow("loop_drafts", "drafts inside, at most 2 x (8x6 + 1)", draft(8, 0.2, 1), twice),
+        SearchRow("loop_12", "the loop, at most 12 pictures", loop, {**loops, "max_images": 12}),
+        SearchRow("loop_drafts", "drafts inside, at most 2 x (8x6 + 1)", draft(8, 0.2, 1), within(loops, 18)),
+        SearchRow("loop_drafts_6", "drafts inside, at most 2 x (6x6 + 1)", draft(6, 0.2, 1), within(loops, 14)),
+        SearchRow("loop_drafts_own", "drafts inside, at most 8 pictures: 7x6 + 1", draft(8, 0.2, 1), loops),
     ]
     if part in ("loops", "requests"):
         return looping
@@ -130,7 +141,6 @@ def list_rows(part: str, profile: Profile) -> list[SearchRow]:
     if part == "gallery":
         return []
     cheap = few_steps(best_of_n(8, rewrite=False), 0.2)
-    by_front = draft(8, 0.2, 1, rewrite=False, keep="pareto")
     return [
         *(SearchRow(f"best_{n}", f"best of {n}", best_of_n(n, rewrite=False), FIXED) for n in (1, 2, 3, 4)),
         SearchRow("few_8", "best of 8 at 6 steps", cheap, FIXED),
@@ -138,7 +148,6 @@ def list_rows(part: str, profile: Profile) -> list[SearchRow]:
             SearchRow(f"draft_{n}_{k}", f"draft {n}x6 + {k}", draft(n, 0.2, k, rewrite=False), once(n, k))
             for n, k in ((8, 1), (8, 2), (6, 1))
         ),
-        SearchRow("draft_pareto", "draft 8x6 + 1, of the Pareto front", by_front, once(8, 1)),
     ]
 
 
@@ -148,9 +157,12 @@ COMPARED = (
     ("draft_8_2", "best_4"),
     ("draft_8_1", "few_8"),
     ("draft_6_1", "best_3"),
-    ("draft_pareto", "draft_8_1"),
     ("evolve", "draft_32"),
     ("loop_drafts", "loop"),
+    ("loop_drafts", "loop_12"),
+    ("loop_drafts_6", "loop"),
+    ("loop_drafts_6", "loop_12"),
+    ("loop_drafts_own", "loop"),
     ("routed", "best_single"),
     ("routed", "random"),
 )
@@ -381,15 +393,26 @@ async def measure_gallery(field: Pool, items: Sequence[Searching], seed: int) ->
             "best_single": rows[single]}  # fmt: skip
 
 
+def choose_judge(profile: Profile, name: str | None) -> Profile:
+    """The profile, with the judge that is to choose: its own, or "first", its own without second looks. Raises InputError."""
+    if name is None:
+        return profile
+    if name != "first":
+        raise InputError(f"--judge {name} does not fit a search: give first, or leave it out")
+    alone = {"looks": 0, "second": None, "zoom": False, "again": 0}
+    return profile.model_copy(update={"judge": profile.need_judge().model_copy(update=alone)})
+
+
 def work(evaluation: Evaluation) -> dict[str, Any]:
     options, part = evaluation.options, evaluation.variant
-    profile = load_profile(options.profile)
+    profile = choose_judge(load_profile(options.profile), options.judge)
     wordings = prompts(options.limit or PROMPTS, options.seed)
     rng = np.random.default_rng(options.seed)
     captions = [caption_unaware(rng, wording.spec, 1.0) for wording in wordings]
     rows = list_rows(part, profile)
 
-    with evaluation.open(profile=profile.model_dump(mode="json"), seed=options.seed, prompts=len(wordings)) as journal:
+    # Parts and limits share a journal: its keys name what was drawn, read and judged.
+    with evaluation.open(profile=profile.model_dump(mode="json"), seed=options.seed, part="any") as journal:
         models = open_models(profile, editing=False, conversing=False)
         store = ImageStore(evaluation.out / "state" / "images")
         field = Pool(part, models, profile, journal, store)
@@ -538,5 +561,5 @@ SUITE = TableSuite(
     "chooses. Not a published benchmark.",
     work=work,
     variants=("captions", "loops", "requests", "evolve", "gallery"),
-    takes=("seed", "tables"),
+    takes=("seed", "tables", "judge"),
 )

@@ -38,7 +38,7 @@ from rewriter.plan import Plan, Situation, Step
 from rewriter.testing import FakePlanner, FakeRewriter, RewriterCall
 
 LIMITS = Limits(max_rounds=2, max_images=5, images_per_round=3)
-EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimits(merge=1, confidence=0.25))
+EDIT_LIMITS = Limits(max_rounds=4, max_images=7, edit_drafts=True, tree=TreeLimits(width=2, merge=1, confidence=0.25))
 REQUEST = "three circles"
 MODE = sys.argv[2] if len(sys.argv) > 2 else "draw"
 if MODE == "covered":

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.doctor import Diagnosis, examine, look_at_memory, roles_of
+from agent.doctor import Diagnosis, examine, look_at_memory, require_room_for_gallery, roles_of
+from agent.models import open_models
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
 
@@ -125,6 +126,38 @@ def test_weights_larger_than_the_machine_are_refused_with_their_sum(tmp_path: Pa
     (memory,) = [one for one in examine(load_profile(str(tmp_path / "mine.toml"))) if one.what == "memory"]
     assert (memory.state, memory.code) == ("bad", 2)
     assert "rewriter 8796" in memory.detail or "rewriter 17592" in memory.detail
+
+
+GALLERY = """
+[judge]
+model = {{ kind = "openai", model = "m", server = {{ base_url = "http://127.0.0.1:9/v1" }} }}
+[rewriter]
+model = {{ kind = "openai", model = "m", server = {{ base_url = "http://127.0.0.1:9/v1" }} }}
+[generator]
+kind = "diffusers"
+model = "./big"
+device = "cpu"
+[[gallery]]
+name = "other"
+kind = "diffusers"
+model = "./other"
+device = "cpu"
+{}
+"""
+
+
+def test_a_gallery_larger_than_the_memory_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    for name in ("big", "other"):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "model.safetensors").open("wb") as file:
+            file.truncate(1 << 42)
+    (tmp_path / "mine.toml").write_text(GALLERY.format(""))
+    with pytest.raises(ConfigError, match="one_at_a_time") as refused:
+        open_models(load_profile(str(tmp_path / "mine.toml")))
+    assert "gallery other 4398" in str(refused.value) or "gallery other 8796" in str(refused.value)
+    for mend in ("[search]\none_at_a_time = true", 'offload = "model"'):
+        (tmp_path / "mine.toml").write_text(GALLERY.format(mend))
+        require_room_for_gallery(load_profile(str(tmp_path / "mine.toml")))
 
 
 @pytest.mark.integration

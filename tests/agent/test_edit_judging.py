@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from agent.edit_judging import keep_what_was_there, nothing_done
-from agent.strategies import confidence, prune
+from agent.strategies.edits import confidence, prune
 from agent.types import Attempt
 from evaluator.answering import ChatAnswerer
 from evaluator.criteria.edits import DONE

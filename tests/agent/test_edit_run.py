@@ -40,6 +40,10 @@ def opinion(**by_word: Answers) -> Callable[[str, int], Answers]:
     return answers
 
 
+TWO = Limits(tree=TreeLimits(width=2))
+"""Two results of each step."""
+
+
 async def edited(
     models: Models,
     out: Path,
@@ -49,7 +53,7 @@ async def edited(
     mask: Image.Image | None = None,
 ) -> tuple[RunResult, list[Event]]:
     session = Run.start(
-        instruction, models, limits=limits or Limits(), out=out, seed=7, source=source(), mask=mask, retry_wait_s=0.01
+        instruction, models, limits=limits or TWO, out=out, seed=7, source=source(), mask=mask, retry_wait_s=0.01
     )
     events = [event async for event in session.stream()]
     assert session.result is not None
@@ -113,7 +117,7 @@ async def test_a_repair_starts_again_from_the_source_with_all_instructions(tmp_p
 async def test_a_repair_may_start_from_the_latest_result_instead(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first"), steps("second")])
     models = fake_models(opinion(first=(0.9, 0.3, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(width=2, base="step")))
     best = result.best_attempt
     assert best is not None
     assert (best.prompt, best.steps) == ("second", ("first", "second"))
@@ -291,7 +295,7 @@ class TestTree:
     async def test_anew_each_edit_starts_from_the_picture_as_it_was_given(self, tmp_path: Path) -> None:
         planner = FakePlanner(lambda situation: steps("first", "second"))
         together = planner.join(["first", "second"])
-        limits = Limits(max_images=4, max_rounds=9, patience=9, tree=TreeLimits(merge=2, base="anew"))
+        limits = Limits(max_images=4, max_rounds=9, patience=9, tree=TreeLimits(width=2, merge=2, base="anew"))
         models = fake_models(lambda prompt, seed: (0.9, 0.3, 0.9), planner=planner)
         result, _ = await edited(models, tmp_path, limits=limits)
         assert [attempt.prompt for attempt in result.attempts] == [together] * 4
@@ -306,7 +310,7 @@ class TestTree:
                 return GOOD
             return (0.1, 0.2, 0.9) if prompt == "first" else (0.2 + (seed % 1000) / 5000, 0.2, 0.9)
 
-        limits = Limits(max_images=20, patience=9, tree=TreeLimits(merge=1))
+        limits = Limits(max_images=20, patience=9, tree=TreeLimits(width=2, merge=1))
         result, events = await edited(fake_models(answers, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
@@ -319,7 +323,7 @@ class TestTree:
     async def test_a_sub_task_that_fails_is_planned_anew_once(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second"), steps("other")])
         words = opinion(first=(0.1, 0.2, 0.9), other=(0.9, 0.2, 0.9), second=GOOD)
-        limits = Limits(max_images=20, tree=TreeLimits(merge=1))
+        limits = Limits(max_images=20, tree=TreeLimits(width=2, merge=1))
         result, _ = await edited(fake_models(words, planner=planner), tmp_path, limits=limits)
         assert result.stop is StopReason.ACCEPTED
         assert [attempt.prompt for attempt in result.attempts] == ["first"] * 2 + ["other"] * 2 + ["second"] * 2
@@ -330,12 +334,12 @@ class TestTree:
     async def test_independent_sub_tasks_are_made_together(self, tmp_path: Path) -> None:
         planner = FakePlanner([steps("first", "second")])
         models = fake_models(opinion(second=GOOD), planner=planner)
-        result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(merge=2)))
+        result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(width=2, merge=2)))
         assert result.attempts[0].prompt == "first; second"
 
 
 async def drawn(models: Models, out: Path, limits: Limits | None = None) -> tuple[RunResult, list[Event]]:
-    session = Run.start("three circles", models, limits=limits or Limits(), out=out, seed=7, retry_wait_s=0.01)
+    session = Run.start("three circles", models, limits=limits or TWO, out=out, seed=7, retry_wait_s=0.01)
     events = [event async for event in session.stream()]
     assert session.result is not None
     return session.result, events
@@ -344,7 +348,7 @@ async def drawn(models: Models, out: Path, limits: Limits | None = None) -> tupl
 async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner([steps("first", "second")])
     models = fake_models(opinion(first=(0.9, 0.2, 0.9), second=GOOD), planner=planner)
-    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(merge=1)))
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(width=2, merge=1)))
     again = await Run.open(result.folder, models).run()
     assert again.attempts == result.attempts
     assert again.source == result.source
@@ -353,7 +357,7 @@ async def test_a_finished_edit_run_opens_again_as_it_was(tmp_path: Path) -> None
 async def test_what_was_right_and_is_broken_is_edited_from_the_picture_as_it_was(tmp_path: Path) -> None:
     planner = FakePlanner(lambda situation: steps("again" if planner.situations[1:] else "first"))
     models = fake_models(opinion(first=(0.9, 0.9, 0.1), again=GOOD), planner=planner)
-    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(base="step")))
+    result, _ = await edited(models, tmp_path, limits=Limits(tree=TreeLimits(width=2, base="step")))
     assert result.stop is StopReason.ACCEPTED
     best = result.best_attempt
     assert best is not None

@@ -30,7 +30,7 @@ async def test_the_story_of_an_edit_is_all_there_and_runs_nothing(tmp_path: Path
 
     models = fake_models(opinion, planner=FakePlanner([plan]))
     given = paint(ImageTask("given", 1))
-    limits = Limits(tree=TreeLimits(merge=1))
+    limits = Limits(tree=TreeLimits(width=2, merge=1))
     session = Run.start(f"change it {EVIL}", models, limits=limits, out=tmp_path, seed=3, source=given)
     result = await session.run()
     page = result.trace.read_text()

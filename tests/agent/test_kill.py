@@ -11,19 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from redraft.profiles import EDIT_SEARCHES, SEARCHES
+
 DRIVER = Path(__file__).with_name("kill_driver.py")
 ROOT = Path(__file__).parents[2]
 BATCH = 2
+CASES = [
+    ("draw", 1, 5, 0), ("edit", 5, 7, 0), ("covered", 7, 5, 0),
+    ("draft", 5, 5, 0), ("best_of", 9, 4, 0), ("then", 9, 5, 0), ("evolve", 9, 5, 0), ("gallery", 9, 5, 0),
+    *(("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)),
+    *(("edit", 25, 7, clock) for clock in (-3600, 3600)),
+]  # fmt: skip
+
+
+def test_every_strategy_is_killed_somewhere() -> None:
+    modes = {"loop": "draw", "edit": "edit", "tree": "edit"}
+    assert {modes.get(name, name) for name in (*SEARCHES, *EDIT_SEARCHES)} <= {mode for mode, *_ in CASES}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
-@pytest.mark.parametrize(
-    ("mode", "stride", "images", "clock"),
-    [("draw", 1, 5, 0), ("edit", 5, 7, 0), ("covered", 7, 5, 0)]
-    + [("draft", 5, 5, 0), ("best_of", 9, 4, 0), ("then", 9, 5, 0), ("evolve", 9, 5, 0), ("gallery", 9, 5, 0)]
-    + [("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)]
-    + [("edit", 25, 7, clock) for clock in (-3600, 3600)],
-)
+@pytest.mark.parametrize(("mode", "stride", "images", "clock"), CASES)
 def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, images: int, clock: int) -> None:
     """Also if the clock of the process that resumes it stands elsewhere."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGGRAPH_STRICT_MSGPACK": "true"}

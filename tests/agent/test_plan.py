@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.strategies import derive_seed, feedback_on, plan_round, rewrites_wanted
+from agent.strategies import derive_seed
+from agent.strategies.rounds import feedback_on, plan_round, rewrites_wanted
 from agent.types import Attempt, Task
 from evaluator.types import Check, Outcome, Report, Verdict
 from redraft.limits import Limits

@@ -215,7 +215,16 @@ class TestProfiles:
 
     @pytest.mark.parametrize(
         ("search", "word"),
-        [({"drafter": "nobody"}, "nobody"), ({"effort": 1.0}, "dear"), ({"strategy": "gallery"}, "gallery")],
+        [
+            ({"drafter": "nobody"}, "nobody"),
+            ({"effort": 1.0}, "dear"),
+            ({"strategy": "gallery"}, "gallery"),
+            ({"parts": [{"strategy": "gallery", "share": 1}]}, "gallery"),
+            ({"strategy": "nonsense"}, "strategy"),
+            ({"n": 0}, "n"),
+            ({"effort": 0}, "effort"),
+            ({"keep": "pareto"}, "keep"),
+        ],
     )
     def test_a_search_that_the_profile_cannot_serve_is_refused_at_load(
         self, search: dict[str, object], word: str
@@ -223,6 +232,23 @@ class TestProfiles:
         profile = load_profile("mini").model_dump()
         with pytest.raises(ValidationError, match=word):
             Profile.model_validate(profile | {"search": search})
+
+    @pytest.mark.parametrize("strategy", ["draft", "evolve"])
+    def test_an_image_server_draws_no_drafts_and_a_profile_that_wants_some_is_refused(self, strategy: str) -> None:
+        remote = load_profile("remote")
+        with pytest.raises(ValidationError, match="image server cannot"):
+            Profile.model_validate(remote.model_dump() | {"search": {"strategy": strategy}})
+        with pytest.raises(ConfigError, match="image server cannot"):
+            remote.searching(strategy)
+        assert remote.searching("best_of").search.strategy == "best_of"
+
+    def test_a_drafter_shares_its_noise_with_the_generator(self) -> None:
+        remote = load_profile("remote").model_dump()
+        gallery = [remote["generator"] | {"name": "fast"}]
+        with pytest.raises(ValidationError, match="noise"):
+            Profile.model_validate(
+                load_profile("mini").model_dump() | {"gallery": gallery, "search": {"drafter": "fast"}}
+            )
 
     def test_parts_share_the_budget(self) -> None:
         parts = ({"strategy": "draft", "share": 0.6}, {"strategy": "loop", "share": 0.4})
@@ -310,11 +336,9 @@ class TestGallery:
             load_profile("mini").searching("gallery")
 
 
-def test_the_front_holds_what_no_other_beats() -> None:
-    def judged(*ps: float) -> Attempt:
-        verdicts = tuple(Verdict(Check("counting", f"{n}?"), Outcome.SCORED, p, 1.0) for n, p in enumerate(ps))
-        return Attempt(1, "generate", "p", 1, "h", None, Report(verdicts, sum(ps) / len(ps), 0), draft=True)
+def test_drafts_are_ranked_by_their_score_and_equal_ones_by_their_order() -> None:
+    def drafted(seed: int, score: float | None) -> Attempt:
+        return Attempt(1, "generate", "p", seed, f"h{seed}", None, report(score), draft=True)
 
-    steady, beaten, lopsided = judged(0.6, 0.6), judged(0.59, 0.59), judged(0.9, 0.1)
-    assert rank([beaten, lopsided, steady], GENEROUS) == [steady, beaten, lopsided]
-    assert rank([beaten, lopsided, steady], GENEROUS, "pareto") == [steady, lopsided, beaten]
+    first, second, best, unread = drafted(1, 0.5), drafted(2, 0.5), drafted(3, 0.9), drafted(4, None)
+    assert rank([unread, first, second, best], GENEROUS) == [best, first, second, unread]
