@@ -243,7 +243,7 @@ async def test_mistakes_are_told_and_leave_nothing_broken(tmp_path: Path) -> Non
         ("/back", "used so: /back N"),
         ("/back 3", "no picture yet"),
         ("/edit make it blue", "no picture yet"),
-        ("/seed x", "is a number"),
+        ("/seed x", "is a whole number"),
         ("/accept 2", "lies between"),
         ('/save "x', "never closed"),
         ("/export /nosuch/x.html", "cannot write"),
