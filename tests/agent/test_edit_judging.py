@@ -142,7 +142,8 @@ class TestAnswers:
         assert await answer(look, "is there a star?") == "Yes (80% sure)."
         assert await answer(look, "Is there a moon?") == "No (90% sure)."
         assert await answer(look, "how many red stars are there?") == "Two (80% sure)."
-        assert "only answer" in await answer(look, "what is this?")
+        assert await answer(look, "what is this?") == "I see: stars."
+        assert "only answer" in await answer(look, "why is it there?")
 
     async def test_a_chat_model_is_shown_the_picture_and_the_fenced_question(self) -> None:
         chat = FakeChat(["A red box."])
