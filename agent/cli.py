@@ -274,13 +274,37 @@ def judge(
 
 @app.command()
 def check(
-    request: Annotated[str, typer.Argument(help="What the user asked for.")],
-    rewrite: Annotated[str, typer.Argument(help="The prompt that was made of it.")],
+    request: Annotated[str | None, typer.Argument(help="What the user asked for.", show_default=False)] = None,
+    rewrite: Annotated[str | None, typer.Argument(help="The prompt that was made of it.", show_default=False)] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs",
+            metavar="FILE",
+            help="Check each row of a .jsonl, .csv, .tsv or .parquet file instead; exits 1 if one breaks the guard.",
+        ),
+    ] = None,
+    request_column: Annotated[
+        str | None, typer.Option("--request-column", help="Column of --pairs with the requests; found by common names.")
+    ] = None,
+    rewrite_column: Annotated[
+        str | None, typer.Option("--rewrite-column", help="Column of --pairs with the rewrites; found by common names.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a rewrite against its request: lost text, other numbers, colours, names, language. Needs no model."""
     from agent.check_command import check as run
+    from agent.check_command import check_pairs
+    from redraft.errors import UsageError
 
+    if pairs is not None:
+        if request is not None or rewrite is not None:
+            raise UsageError("--pairs checks a file: leave out the request and the rewrite")
+        if not check_pairs(pairs, request=request_column, rewrite=rewrite_column, as_json=as_json):
+            raise typer.Exit(1)
+        return
+    if request is None or rewrite is None:
+        raise UsageError("give a request and its rewrite, or a file of them with --pairs")
     run(request, rewrite, as_json=as_json)
 
 

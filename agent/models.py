@@ -94,6 +94,7 @@ class Models:
     answerer:    answers questions about pictures; None: there are no answers.
     scope:       what the models know; None: everything.
     lease:       of models that take turns on one GPU; None: there are none.
+    writer:      a chat model that answers what front ends ask beside pictures (titles, tags); None: rules do.
     probe:       raises ServerError if a server is not there, or does not serve its model, before anything is drawn.
     """
 
@@ -114,6 +115,7 @@ class Models:
     scope: Scope | None = None
     probe: Callable[[], Awaitable[None]] = _no_servers
     lease: GpuLease | None = None
+    writer: ChatModel | None = None
 
     def close(self) -> None:
         """Stops a drawing under way, if the backend can, and lets go of the render thread without waiting for it."""
@@ -207,6 +209,8 @@ def open_models(
         scope=open_scope(profile),
         probe=ServerProbe(served_roles(profile, editing=editing)),
         lease=lease,
+        # The small ones of this process were trained to rewrite, and to nothing else.
+        writer=rewriting if profile.rewriter.model.kind == "openai" else None,
     )
 
 

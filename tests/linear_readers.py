@@ -16,6 +16,7 @@ from agent.chat.commands import parse_command
 from agent.serve.guard import COOKIE, read_cookie
 from agent.serve.openai.drawing import sse
 from agent.serve.openai.routes import require_few_parts
+from agent.serve.openai.tasks import FrontEndTask, answer_by_rule, read_task
 from agent.serve.openai.wire import markdown_pictures
 from evaluator.checklist import parse_json, parse_lines
 from evaluator.coverage import find_coverage
@@ -29,9 +30,11 @@ from mini.phrasebook.phrases import LONGEST, load_phrases
 from mini.phrasebook.turns import _HOW_MANY, _WHAT_IS_THERE, _WHAT_QUALITY
 from mini.world.scope import CutoutScope
 from redraft.chat import is_cut_off, with_think_tags
+from redraft.errors import InputError
 from redraft.images import read_image, read_mask
 from redraft.json_replies import json_in, json_objects
 from redraft.openai_chat import defuse
+from redraft.options import DrawOptions
 from redraft.templates import fence, unfence
 from rewriter.batch.tables import RawRow, open_source, parse_jsonl, parse_text, read_row
 from rewriter.guard import check_intent
@@ -54,6 +57,13 @@ PIECES = (
 
 KEEP_ALL = KeepSettings(languages=("en",), syntax=True, code=True, orders=True, wordless=True, max_words=9999)
 PICTURE = Image.new("L", (8, 8), 255)
+
+
+def _read_size_or_none(text: str) -> str | None:
+    try:
+        return DrawOptions.read({"size": text}).size
+    except InputError:
+        return None
 
 
 def coded(text: str) -> bytes:
@@ -126,6 +136,10 @@ READERS: dict[str, tuple[Callable[[str], object], int]] = {
     "fence": (lambda text: fence(text), 16000),
     "special tokens": (lambda text: defuse(text), 16000),
     "markdown pictures": (lambda text: list(markdown_pictures(text)), 16000),
+    "front ends' tasks": (lambda text: read_task(text), 16000),
+    "front ends' tasks, begun": (lambda text: read_task(f"### Task:\nGenerate a title {text}"), 16000),
+    "titles by rule": (lambda text: answer_by_rule(FrontEndTask("title", f"<chat_history>\n{text}")), 16000),
+    "sizes": (lambda text: _read_size_or_none(text), 4000),
     "cookies": (lambda text: read_cookie(text, COOKIE), 16000),
     "chat command": (lambda text: parse_command(f"/draw {text}"), 4000),
     "guard, request": (lambda text: check_intent(text, "A red fox in fresh snow."), 4000),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from agent.serve import routes
+from agent.serve import questions, routes
 from agent.serve.errors import kind_of
 from agent.serve.guard import LEFT, Doorkeeper, Guard
 from agent.serve.mcp import mount as mount_mcp
@@ -55,6 +56,8 @@ def create_app(settings: ServerSettings, service: Service | None = None) -> Fast
     app.include_router(routes.router(opened, door))
     _health(app, opened)
     app.include_router(openai_router(opened))
+    app.include_router(questions.router(opened))
+    _docs(app)
     mount_mcp(app, opened)
     _page(app)
     app.add_middleware(Guard, door=door, bounds=settings.bounds, metrics=opened.metrics)
@@ -70,6 +73,28 @@ async def _doors_open(app: FastAPI) -> AsyncIterator[None]:
         for lifespan in app.state.lifespans:
             await stack.enter_async_context(lifespan())
         yield
+
+
+def _docs(app: FastAPI) -> None:
+    """/openapi.json, and /docs: a page without scripts that lists the routes."""
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        rows = "".join(
+            f"<tr><td><code>{escape(method.upper())} {escape(path)}</code></td>"
+            f"<td>{escape(str(about.get('description') or about.get('summary') or ''))}</td></tr>"
+            for path, methods in app.openapi()["paths"].items()
+            for method, about in methods.items()
+        )
+        return HTMLResponse(
+            "<!doctype html><html lang=en><meta charset=utf-8><title>redraft: routes</title><h1>Routes</h1>"
+            f'<p>The whole contract is <a href="/openapi.json">/openapi.json</a>.</p><table>{rows}</table></html>',
+            headers={"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"},
+        )
 
 
 def _health(app: FastAPI, service: Service) -> None:

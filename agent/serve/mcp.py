@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -31,18 +32,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import redraft
-from agent.decide import acceptable
 from agent.events import Decided, Event, ImageDrawn, Judged, RewriteMade, StepProgress
 from agent.run import RunResult
-from agent.serve.events import describe_verdicts
 from agent.serve.openai.drawing import Drawing, DrawingState, extra
+from agent.serve.questions import describe_judgement, describe_profile, describe_rewrite
 from agent.serve.service import Service
 from agent.serve.settings import LOCAL
 from agent.serve.wire import MAX_REFERENCES, ClientOptions
-from evaluator.types import Outcome
-from redraft.errors import BackendError, InputError, RedraftError
+from redraft.errors import InputError, RedraftError
 from redraft.images import fit_mask
 from redraft.options import MAX_SEED, DrawOptions
+from redraft.templates import fence
 
 _INSTRUCTIONS = (
     "redraft rewrites a request, draws it, judges the picture point by point against the request, and repeats this "
@@ -149,24 +149,11 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         await ctx.report_progress(0, 1, "judging")
         try:
             report = await service.judge(who, picture, request, profile)
-            limits = service.served(profile).limits
-            if report.score is None and report.failed:
-                reasons = [v.reason for v in report.verdicts if v.outcome is Outcome.FAILED and v.reason]
-                raise BackendError(f"the judge could not score the picture: {reasons[0] if reasons else 'no answer'}")
+            value = describe_judgement(service, report, profile)
         except RedraftError as error:
             raise ToolError(str(error)) from None
         await ctx.report_progress(1, 1, "judged")
-        checks = describe_verdicts(report.verdicts, limits.pass_at)
-        value = {
-            "score": report.score,
-            "accepted": acceptable(report, limits),
-            "failed": report.failed,
-            "unchecked": list(report.unchecked),
-            "checks": checks,
-            "readings": report.reading_rows(),
-            "profile": _profile(service, profile),
-        }
-        return _answer(_lines(value, checks), value)
+        return _answer(_lines(value, value["checks"]), value)
 
     @mcp.tool(structured_output=False)
     async def enhance(request: Request, ctx: Tools, profile: ProfileName = None, seed: Seed = None) -> CallToolResult:
@@ -177,16 +164,35 @@ def create_mcp(service: Service) -> MCPServer[Any]:
         except RedraftError as error:
             raise ToolError(str(error)) from None
         await ctx.report_progress(1, 1, "rewritten")
-        value = {
-            "prompt": rewrite.prompt,
-            "negative_prompt": rewrite.negative_prompt,
-            "thought": rewrite.thought,
-            "findings": list(rewrite.findings),
-            "fallback": rewrite.fallback,
-            "model": rewrite.model,
-            "profile": _profile(service, profile),
-        }
+        value = describe_rewrite(service, rewrite, profile)
         return _answer(rewrite.prompt, value)
+
+    @mcp.resource("redraft://runs/{run}", mime_type="application/json")
+    async def run(run: str, ctx: Tools) -> str:
+        """A run: its request, checks, prompts, pictures with their verdicts, and why it stopped."""
+        return json.dumps(await service.runs.record(_client(ctx), run), ensure_ascii=False)
+
+    @mcp.resource("redraft://pictures/{sha256}", mime_type="image/png")
+    async def picture(sha256: str, ctx: Tools) -> bytes:
+        """A picture that was drawn or uploaded, by its hash."""
+        path = await service.image(_client(ctx), sha256)
+        return await asyncio.to_thread(path.read_bytes)
+
+    @mcp.prompt()
+    def draw_until_right(request: str) -> str:
+        """Draw something, look at what is missed, and mend it."""
+        return (
+            f"Draw this with redraft, in exactly these words:\n\n{fence(request, 'request')}\n\nThen look at `checks`. If one "
+            "was answered with no, edit the picture with an instruction that mends it. Say in the end what was not checked."
+        )
+
+    @mcp.prompt()
+    def review_picture(image: str, request: str) -> str:
+        """Judge a picture against a request, and say what to change."""
+        return (
+            f"Judge the picture {image[:80]} with redraft against this request:\n\n{fence(request, 'request')}\n\nName each "
+            "check that was answered with no or not answered, and for each a short instruction that would mend it."
+        )
 
     return mcp
 
@@ -263,11 +269,6 @@ def _instructions(service: Service) -> str:
     return _INSTRUCTIONS + "".join(f" Profile {info.name}: {info.description}" for info in described)
 
 
-def _profile(service: Service, name: str | None) -> dict[str, str]:
-    info = service.info(name)
-    return {"name": info.name, "description": info.description}
-
-
 async def _drawn(
     service: Service,
     ctx: Tools,
@@ -293,7 +294,7 @@ async def _drawn(
             raise ToolError(str(error)) from None
         best = result.best_attempt
         assert best is not None
-        value = extra(seen, service, "") | {"image": best.image, "profile": _profile(service, profile)}
+        value = extra(seen, service, "") | {"image": best.image, "profile": describe_profile(service, profile)}
         values.append(value)
         texts.append(f"{result.stop.value}: {result.why}\n{_lines(value, value['checks'])}\nprompt: {best.prompt}")
         pictures.append(Image(path=path))

@@ -179,6 +179,13 @@ KINDS: dict[str, Attack] = {
         "/v1/images/edits",
         lambda: b'{"prompt": "a", "images": [{"image_url": "data:image/png;base64,' + b"A" * (40 * MIB) + b'"}]}',
     ),
+    "a response of 40 MiB of input": post_of("/v1/responses", lambda: b'{"input": "' + b"a" * 40 * MIB + b'"}'),
+    "a response of very many messages": post_of(
+        "/v1/responses", lambda: b'{"input": [' + b'{"role": "user", "content": "a"},' * 20_000 + b"1]}"
+    ),
+    "a check of 20 MiB": post_of(
+        "/v1/check", lambda: b'{"request": "a star", "rewrite": "' + b"a one " * (20 * MIB // 6) + b'"}'
+    ),
     "MCP, 50 MiB of spaces": post_of("/mcp", lambda: tool(b"A " * (25 * MIB))),
     "pictures of 25 megapixels": post_of("/api/images", large_png, 6, "image/png"),
     "a form of 15 MiB of line ends": post_of(

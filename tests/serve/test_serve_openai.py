@@ -14,6 +14,7 @@ import openai
 import pytest
 from PIL import Image
 
+from agent.serve.openai.wire import markdown_pictures
 from agent.testing import drawn_from, paint
 from editors.backend import ImageTask, StepCallback
 from editors.testing import FakeBackend
@@ -147,23 +148,38 @@ async def test_an_edit_that_streams(ai: openai.AsyncOpenAI) -> None:
 
 async def test_a_chat_and_a_change(ai: openai.AsyncOpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "draw a star"}]
-    answer = await ai.chat.completions.create(model="fake", messages=messages)
+    answer = await ai.chat.completions.create(model="gpt-4o", messages=messages)
     message = answer.choices[0].message
-    assert message.content is not None
-    assert message.content.startswith("![")
-    url = message.images[0]["image_url"]["url"]  # type: ignore[attr-defined]
-    assert f"]({url})" in message.content
-    assert "star" in drawn_from(picture(url.partition(",")[2]))[0]
+    assert answer.model == "gpt-4o", "aliases answer to their names"
+    assert str(message.content).startswith("![")
+    assert str(message.content).count("data:image/png") == 1
+    assert "images" not in (message.model_extra or {}), "the picture stands once"
+    assert "star" in drawn_from(picture_of(answer))[0]
     assert "Checks:" in message.reasoning_content  # type: ignore[attr-defined]
     assert answer.redraft["accepted"] is True  # type: ignore[attr-defined]
     messages += [message.model_dump(), {"role": "user", "content": "make the star blue"}]
     changed = await ai.chat.completions.create(model="fake", messages=messages)
-    assert drawn_from(picture(changed.choices[0].message.images[0]["image_url"]["url"].partition(",")[2]))[0] == (  # type: ignore[attr-defined]
-        "make the star blue"
-    )
+    assert drawn_from(picture_of(changed))[0] == "make the star blue"
     messages[-1] = {"role": "user", "content": "is there a star?"}
     looked = await ai.chat.completions.create(model="fake", messages=messages)
     assert "It shows" in str(looked.choices[0].message.content)
+
+
+async def test_who_asks_for_the_modality_has_the_picture_beside_the_text(ai: openai.AsyncOpenAI) -> None:
+    said: list[Any] = [{"role": "user", "content": "draw a star"}]
+    answer = await ai.chat.completions.create(model="fake", messages=said, extra_body={"modalities": ["image", "text"]})
+    message = answer.choices[0].message
+    assert "data:" not in str(message.content)
+    url = message.images[0]["image_url"]["url"]  # type: ignore[attr-defined]
+    assert "star" in drawn_from(picture(url.partition(",")[2]))[0]
+
+
+@pytest.mark.parametrize(
+    "more", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"response_format": {"type": "json_object"}}]
+)
+async def test_tools_and_json_are_refused(ai: openai.AsyncOpenAI, more: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match=next(iter(more))):
+        await ai.chat.completions.create(model="fake", messages=[{"role": "user", "content": "a star"}], **more)
 
 
 async def test_thanks_are_answered_and_draw_nothing(ai: openai.AsyncOpenAI) -> None:
@@ -197,7 +213,8 @@ async def test_a_picture_that_comes_back_in_the_field_of_its_own_is_changed(ai: 
 
 
 def picture_of(answer: Any) -> Image.Image:
-    return picture(answer.choices[0].message.images[0]["image_url"]["url"].partition(",")[2])
+    (url,) = [url for _, _, url in markdown_pictures(answer.choices[0].message.content)]
+    return picture(url.partition(",")[2])
 
 
 async def test_a_chat_that_streams(ai: openai.AsyncOpenAI) -> None:

@@ -6,21 +6,26 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
 from PIL import Image
 
 from agent.events import ChecklistMade, Decided, Event, Judged, Planned, RewriteMade, Warned
+from agent.models import Models
 from agent.run import RunResult
 from agent.serve.openai.drawing import Drawing, DrawingState, encoded, extra, sse, streamed, while_there
+from agent.serve.openai.tasks import FrontEndTask, answer_task, read_task
 from agent.serve.openai.wire import ChatBody, ChatMessage, markdown_pictures
 from agent.serve.service import Service
+from agent.serve.wire import MAX_REFERENCES
 from redraft.chat import Usage
 from redraft.errors import InputError
-from rewriter.turns import Turn, TurnContext, answer_small_talk, is_thanks
+from redraft.options import DrawOptions
+from rewriter.turns import Turn, TurnContext, answer_small_talk
 
 _EARLIER = 6
 _STATELESS = (
@@ -28,9 +33,22 @@ _STATELESS = (
 )
 _ANSWERS: dict[str, str] = {
     "accept": "You are welcome. Say what to change, or what to draw next.",
-    **dict.fromkeys(("undo", "back", "compare", "save"), _STATELESS),
+    **dict.fromkeys(("undo", "redo", "again", "back", "compare", "save"), _STATELESS),
 }
 """What is answered, without a picture, to whom nothing can be drawn for."""
+Fetch = Callable[[str], Awaitable[Image.Image]]
+"""Gives the picture of an address. Raises InputError."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a chat asks for: an `answer` in words, or else a drawing of `text`, or an edit of `picture` as it says, by
+    `references`."""
+
+    text: str = ""
+    answer: str | None = None
+    picture: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
 
 
 async def complete(
@@ -39,73 +57,101 @@ async def complete(
     """The answer to a chat. Raises RedraftError."""
     if body.n not in (None, 1):
         raise InputError("n: a chat has one answer; ask for 1, or use /v1/images/generations")
-    wanted, picture = await _read_wish(service, body, profile)
-    about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": profile}
+    options = body.options()
+    wish = await while_there(request, read_wish(service, body.messages, profile, service.pictures.fetch))
+    about = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model or profile}
     base = str(request.base_url)
-    answer = wanted.text if wanted.kind == "talk" else _ANSWERS.get(wanted.kind)
-    if wanted.kind == "ask" and picture is not None:
-        answer = await while_there(request, _looked(service, profile, picture, wanted.text))
-    if answer is not None:
+    if wish.answer is not None:
         if body.stream:
-            return await streamed(_as_chunks(about, answer))
-        return _whole(about, answer, "", [], Usage(), None)
-    image = picture if wanted.kind == "edit" else None
-    drawing = service.drawings.draw(who, wanted.text, image=image, profile=profile, options=body.options())
+            return await streamed(_as_chunks(about, wish.answer))
+        return _whole(about, wish.answer, "", [], Usage(), None)
+    body.require_text()
+    drawing = begin(service, who, wish, profile, options)
     if body.stream:
         return await streamed(_chunks(service, drawing, about, base, body))
-    return await while_there(request, _to_end(service, drawing, about, base))
+    return await while_there(request, _to_end(service, drawing, about, base, body))
 
 
-async def _read_wish(service: Service, body: ChatBody, profile: str) -> tuple[Turn, Image.Image | None]:
-    """What the last message asks for, and the picture that it is about.
+def begin(
+    service: Service, who: str, wish: Wish, profile: str, options: DrawOptions, mask: Image.Image | None = None
+) -> Drawing:
+    """The drawing that a chat asks for."""
+    return service.drawings.draw(
+        who, wish.text, image=wish.picture, mask=mask, references=wish.references, profile=profile, options=options
+    )
 
-    Of earlier pictures only the latest counts. If it cannot be had (an old address), that is an error only for who wants
-    something of it.
+
+async def read_wish(
+    service: Service, messages: Sequence[ChatMessage], profile: str, fetch: Fetch, *, may_talk: bool = True
+) -> Wish:
+    """What the last message of the user's asks for. What front ends ask in the background, small talk and questions are
+    answered; without `may_talk` everything but a task of a front end is drawn.
+
+    The user's own pictures are edited: the first, by the others. Of earlier pictures only the latest counts, and it is
+    fetched only for who wants something of it. Raises InputError for pictures that cannot be had.
     """
-    messages = [message for message in body.messages if message.role == "user"]
-    if not messages:
+    said = [message for message in messages if message.role == "user"]
+    if not said:
         raise InputError("messages: there is none of the user's; say what to draw")
-    last = messages[-1]
-
-    def read() -> tuple[str, list[str], str | None]:
-        own = last.pictures
-        return _without_pictures(last.text), own, own[-1] if own else _latest(body.messages)
-
-    text, own, url = await asyncio.to_thread(read)  # all together are as long as a picture may be
+    last = said[-1]
     models = service.served(profile).models
-    if not own and is_thanks(text):
-        return Turn("accept"), None
-    if not own and (small_talk := answer_small_talk(text)) is not None:
-        return Turn("talk", small_talk), None
-    if url is None or (not own and not (models.editing is not None or models.answerer)):
-        return Turn("draw", text), None
-    picture, missing = None, None
-    try:
-        picture = await service.pictures.fetch(url)
-    except InputError as error:
-        if own:
-            raise
-        missing = error
-    if models.turn_reader is None:
-        return Turn("edit" if own else "draw", text), picture
-    recent = messages[-1 - _EARLIER : -1]
+    # All together are as long as pictures may be.
+    text, own = await asyncio.to_thread(lambda: (_without_pictures(last.text), last.pictures))
+    task = read_task(text) or next(
+        (FrontEndTask(task.kind, text, task.as_json) for message in messages[:1] if message.role == "system"
+         and (task := read_task(message.text)) is not None), None,
+    )  # fmt: skip
+    if task is not None:
+        async with models.calls:
+            return Wish(answer=await answer_task(task, models.writer))
+    if len(own) > 1 + MAX_REFERENCES:
+        raise InputError(f"at most {1 + MAX_REFERENCES} pictures go with a message, not {len(own)}")
+    if own:
+        picture, *others = [await fetch(url) for url in own]
+        return await _about_picture(models, text, said, picture, tuple(others))
+    if may_talk and (answer := answer_small_talk(text)) is not None:
+        return Wish(answer=answer.replace(" /help lists the commands.", ""))
+    url = await asyncio.to_thread(_latest, messages)
+    if url is None or not (models.editing is not None or models.answerer) or models.turn_reader is None:
+        return Wish(text)
+    turn = await _read_turn(models, text, said, None)
+    if turn.kind == "edit" and models.editing is not None:
+        return Wish(turn.text or text, picture=await fetch(url))
+    if turn.kind == "ask" and models.answerer is not None:
+        async with models.calls:
+            return Wish(answer=await models.answerer(await fetch(url), turn.text or text))
+    if may_talk and (answer := turn.text if turn.kind == "talk" else _ANSWERS.get(turn.kind)) is not None:
+        return Wish(answer=answer)
+    return Wish((turn.text if turn.kind == "draw" else "") or text)
+
+
+async def _about_picture(
+    models: Models,
+    text: str,
+    said: Sequence[ChatMessage],
+    picture: Image.Image,
+    others: tuple[Image.Image, ...],
+) -> Wish:
+    """Who sends a picture along wants something of it: an answer to a question, or a change."""
+    if models.turn_reader is None or others:
+        return Wish(text, picture=picture, references=others)
+    turn = await _read_turn(models, text, said, picture)
+    if turn.kind == "ask" and models.answerer is not None:
+        async with models.calls:
+            return Wish(answer=await models.answerer(picture, turn.text or text))
+    return Wish((turn.text if turn.kind == "edit" else "") or text, picture=picture)
+
+
+async def _read_turn(models: Models, text: str, said: Sequence[ChatMessage], picture: Image.Image | None) -> Turn:
+    assert models.turn_reader is not None
+    recent = said[-1 - _EARLIER : -1]
     earlier = await asyncio.to_thread(lambda: tuple(_without_pictures(message.text) for message in recent))
     context = TurnContext(request=text, pictures=1, current=1, earlier=earlier, may_ask=False, picture=picture)
     async with models.calls:
-        turn = await models.turn_reader(context)
-    wants_it = (turn.kind == "ask" and models.answerer) or (turn.kind == "edit" and (own or models.editing is not None))
-    if wants_it and missing is not None:
-        raise missing
-    if wants_it:
-        return Turn(turn.kind, turn.text or text), picture
-    if own:  # who sends a picture along wants something of it
-        return Turn("edit", text), picture
-    if turn.kind == "talk" or turn.kind in _ANSWERS:
-        return turn, None
-    return Turn("draw", (turn.text if turn.kind == "draw" else "") or text), None
+        return await models.turn_reader(context)
 
 
-def _latest(messages: list[ChatMessage]) -> str | None:
+def _latest(messages: Sequence[ChatMessage]) -> str | None:
     return next((url for message in reversed(messages) for url in reversed(message.pictures)), None)
 
 
@@ -115,13 +161,6 @@ def _without_pictures(text: str) -> str:
         kept.append(text[at:start])
         at = end
     return "".join([*kept, text[at:]]).strip()
-
-
-async def _looked(service: Service, profile: str, picture: Image.Image, question: str) -> str:
-    models = service.served(profile).models
-    assert models.answerer is not None
-    async with models.calls:
-        return await models.answerer(picture, question)
 
 
 def thought(event: Event | RunResult) -> str:
@@ -146,26 +185,31 @@ def thought(event: Event | RunResult) -> str:
     return ""
 
 
-async def _answer(seen: DrawingState) -> tuple[str, str]:
+async def answer_text(seen: DrawingState, *, with_picture: bool) -> tuple[str, str]:
     """The answer in Markdown, and the picture's data: URL. Chat front ends show such a URL wherever they run, with no
-    token of this server's."""
+    token of this server's. The picture stands once: in the text, or beside it."""
     result, path = seen.finished()
     best = result.best_attempt
     assert best is not None
     url = f"data:image/png;base64,{(await encoded(path))[0]}"
-    name = re.sub(r"[\[\]()<>!`\\\s]+", " ", best.prompt).strip()
     score = "no score" if best.score is None else f"score {best.score:.2f}"
-    return f"![{name}]({url})\n\n{result.stop.value}, {score}: {result.why}", url
+    text = f"{result.stop.value}, {score}: {result.why}"
+    if not with_picture:
+        return text, url
+    name = re.sub(r"[\[\]()<>!`\\\s]+", " ", best.prompt).strip()
+    return f"![{name}]({url})\n\n{text}", url
 
 
-async def _to_end(service: Service, drawing: Drawing, about: dict[str, Any], base: str) -> dict[str, Any]:
+async def _to_end(
+    service: Service, drawing: Drawing, about: dict[str, Any], base: str, body: ChatBody
+) -> dict[str, Any]:
     seen, thoughts = DrawingState(), ""
     async with aclosing(drawing) as events:
         async for event in events:
             seen.see(event)
             thoughts += thought(event)
-    text, url = await _answer(seen)
-    return _whole(about, text, thoughts, [url], seen.usage, extra(seen, service, base))
+    text, url = await answer_text(seen, with_picture=not body.in_images)
+    return _whole(about, text, thoughts, [url] if body.in_images else [], seen.usage, extra(seen, service, base))
 
 
 def _whole(
@@ -196,8 +240,8 @@ async def _chunks(
             seen.see(event)
             if text := thought(event):
                 yield _chunk(about, {"reasoning": text, "reasoning_content": text})
-    text, url = await _answer(seen)
-    yield _chunk(about, {"content": text, "images": _parts([url])})
+    text, url = await answer_text(seen, with_picture=not body.in_images)
+    yield _chunk(about, {"content": text} | ({"images": _parts([url])} if body.in_images else {}))
     yield _chunk(about, {}, "stop", redraft=extra(seen, service, base))
     if body.stream_options is not None and body.stream_options.include_usage:
         last = {**about, "object": "chat.completion.chunk", "choices": [], "usage": _tokens(seen.usage)}

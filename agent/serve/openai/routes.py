@@ -1,4 +1,4 @@
-"""/v1 as the OpenAI Images and Chat Completions APIs define it. docs/serving.md has what is different."""
+"""/v1 as the OpenAI Images, Chat Completions and Responses APIs define it. docs/serving.md has what is different."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from agent.serve.openai.drawing import (
     tokens,
     while_there,
 )
+from agent.serve.openai.responses import ResponseGone, ResponsesBody, delete, respond, retrieve
 from agent.serve.openai.wire import B, ChatBody, EditsBody, ImagesBody, UnreadableError, parsed, profile_of
 from agent.serve.service import Service
 from agent.serve.wire import MAX_REFERENCES, body_schema, errors
@@ -70,7 +71,7 @@ def router(service: Service) -> APIRouter:
         body.check()
         profile = profile_of(body.model, service)
 
-        options = _options(body, service, profile)
+        options = body.options(size=body.size_for(service.served(profile).profile))
 
         def begin(options: DrawOptions) -> Drawing:
             return service.drawings.draw(who, body.prompt, profile=profile, options=options)
@@ -103,6 +104,20 @@ def router(service: Service) -> APIRouter:
         body = await _parsed(ChatBody, request)
         return await complete(request, service, who, body, profile_of(body.model, service))
 
+    @api.post("/responses", response_model=None, responses=_DRAWN, openapi_extra=_body(ResponsesBody))
+    @_in_their_shape
+    async def responses(request: Request, who: Client) -> Response | dict[str, Any]:
+        body = await _parsed(ResponsesBody, request)
+        return await respond(request, service, who, body, profile_of(body.model, service))
+
+    @api.get("/responses/{id}", response_model=None)
+    async def one_response(id: str, who: Client) -> dict[str, Any]:
+        return await retrieve(service, who, id)
+
+    @api.delete("/responses/{id}", response_model=None)
+    async def delete_response(id: str, who: Client) -> dict[str, Any]:
+        return await delete(service, who, id)
+
     return api
 
 
@@ -128,6 +143,8 @@ def _in_their_shape(handler: Handler) -> Handler:
             return await handler(*args, **kwargs)
         except UnreadableError as error:
             return error_response(400, str(error), "bad_body", param=error.param)
+        except ResponseGone as error:
+            return error_response(400, str(error), "previous_response_not_found", param="previous_response_id")
         except ModelNotFound as error:
             return error_response(404, str(error), "model_not_found", param="model")
 
@@ -165,17 +182,6 @@ def _parse(kind: type[B], data: bytes) -> B:
     if not isinstance(value, dict):
         raise UnreadableError("the body is not a JSON object", None)
     return parsed(kind, value)
-
-
-def _options(body: ImagesBody, service: Service, profile: str) -> DrawOptions:
-    """What the body sets. A size in pixels that the profile does not make by itself is left to be fitted: clients send one
-    unasked (1024x1024). Raises InputError for a shape that it does not make."""
-    made = service.served(profile).profile
-    if body.size is not None and body.redraft.size is None and "x" in body.size and made is not None:
-        sizes = made.need_generator().sizes
-        if sizes and body.size not in sizes:
-            return body.options()
-    return body.options(size=body.size)
 
 
 async def _edit(request: Request, service: Service) -> tuple[EditsBody, list[Image.Image], Image.Image | None]:

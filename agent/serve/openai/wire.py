@@ -18,6 +18,7 @@ from agent.serve.service import Service
 from agent.serve.wire import ClientOptions
 from redraft.errors import InputError
 from redraft.options import MAX_SEED, DrawOptions
+from redraft.profiles import Profile
 
 Format = Literal["png", "jpeg", "webp"]
 SeedWord = Annotated[int, Field(ge=-1, le=MAX_SEED)] | None
@@ -28,7 +29,9 @@ _ANY_MODEL = re.compile(r"(?:gpt-|dall-e-|chatgpt-|o[1-9])[\w.-]{0,80}")
 B = TypeVar("B", bound=BaseModel)
 
 
-class _Asked(BaseModel):
+class SamplingBody(BaseModel):
+    """What all bodies may set of a run."""
+
     model_config = ConfigDict(extra="ignore")
 
     model: str | None = None
@@ -64,25 +67,19 @@ class _Asked(BaseModel):
         return ClientOptions() if value is None else value
 
 
-class ImagesBody(_Asked):
-    prompt: str
-    n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
+class PictureFormat(BaseModel):
+    """At which size and in which format pictures are answered."""
+
+    model_config = ConfigDict(extra="ignore")
+
     size: str | None = None
     background: Literal["auto", "opaque", "transparent"] | None = None
     output_format: Format = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
-    response_format: Literal["b64_json", "url"] | None = None
     partial_images: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Most judged attempts that are streamed; None: all of them."""
+    """Most judged attempts that are streamed."""
 
-    @property
-    def by_url(self) -> bool:
-        """Whether pictures are answered by their addresses: as asked, else as the model that is named does by itself."""
-        if self.response_format is None:
-            return not self.stream and (self.model or "").startswith("dall-e")
-        return self.response_format == "url"
-
-    @field_validator("n", "output_format", "output_compression", mode="before")
+    @field_validator("output_format", "output_compression", mode="before")
     @classmethod
     def _default(cls, value: Any, info: Any) -> Any:
         return cls.model_fields[info.field_name].default if value is None else value
@@ -103,10 +100,38 @@ class ImagesBody(_Asked):
         """(width, height) that the pictures are to fit into, if the size is in pixels."""
         return DrawOptions(size=self.size).pixels(None) if self.size is not None and "x" in self.size else None
 
-    def check(self) -> None:
-        """Raises InputError for what cannot be had."""
+    def size_for(self, profile: Profile | None) -> str | None:
+        """The size that a drawing is made at. One in pixels that the profile does not make by itself is left to be fitted:
+        clients send one unasked (1024x1024)."""
+        sizes = () if profile is None else profile.need_generator().sizes
+        return None if self.size is not None and "x" in self.size and sizes and self.size not in sizes else self.size
+
+    def require_opaque(self) -> None:
+        """Raises InputError."""
         if self.background == "transparent":
             raise InputError("background: pictures are opaque here; leave it out, or give auto or opaque")
+
+
+class ImagesBody(SamplingBody, PictureFormat):
+    prompt: str
+    n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
+    response_format: Literal["b64_json", "url"] | None = None
+
+    @property
+    def by_url(self) -> bool:
+        """Whether pictures are answered by their addresses: as asked, else as the model that is named does by itself."""
+        if self.response_format is None:
+            return not self.stream and (self.model or "").startswith("dall-e")
+        return self.response_format == "url"
+
+    @field_validator("n", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return 1 if value is None else value
+
+    def check(self) -> None:
+        """Raises InputError for what cannot be had."""
+        self.require_opaque()
         if self.by_url and self.output_format != "png":
             raise InputError("response_format url gives PNG files; ask for b64_json, or for png")
         if self.stream and self.by_url:
@@ -185,10 +210,28 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatBody(_Asked):
+class ChatBody(SamplingBody):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
     stream_options: StreamOptions | None = None
     n: int | None = None
+    modalities: list[str] | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    @property
+    def in_images(self) -> bool:
+        """Whether the picture stands in `images` (who asks for the modality image reads it there), not in the text."""
+        return "image" in (self.modalities or ())
+
+    def require_text(self) -> None:
+        """Raises InputError for answers that are neither pictures nor plain text."""
+        if self.tools or self.functions:
+            raise InputError("tools: this model draws and answers in words, it calls no tools; leave them out")
+        if self.response_format is not None and self.response_format.get("type") not in (None, "text"):
+            raise InputError(
+                "response_format: a picture is no JSON; leave it out (checks and scores are under `redraft` of the answer)"
+            )
 
 
 class UnreadableError(Exception):
