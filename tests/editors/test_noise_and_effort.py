@@ -94,7 +94,7 @@ def test_what_is_out_of_range_is_refused(tiny: Tiny, task: ImageTask, word: str)
 def test_servers_have_neither() -> None:
     server = ServerConfig(base_url="http://127.0.0.1:1/v1")
     painter = OpenAIImagesBackend(BackendConfig(kind="openai_images", model="painter", server=server))
-    assert not painter.abilities
+    assert not {"steps", "noise"} & painter.abilities
     for task in (ImageTask("a fox", 1, effort=0.5), ImageTask("a fox", 1, noise=((2, 0.5),))):
         with pytest.raises(InputError, match="painter cannot"):
             painter.render([task])

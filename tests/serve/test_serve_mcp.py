@@ -60,6 +60,26 @@ async def test_the_tools(server: Running) -> None:
     assert tools["draw"].input_schema["required"] == ["request"]
     assert "ctx" not in tools["draw"].input_schema["properties"]
     assert all(tool.description for tool in tools.values())
+    assert {"size", "negative_prompt", "seed", "n", "references", "max_steps"} <= set(
+        tools["draw"].input_schema["properties"]
+    )
+
+
+async def test_several_pictures_resources_and_prompts(server: Running) -> None:
+    async with Client(create_mcp(server.service)) as client:
+        drawn = await client.call_tool("draw", {"request": "a star", "seed": 2**64 - 1, "n": 2, "max_images": 1})
+        value = drawn.structured_content
+        assert [picture["run_seed"] for picture in value["pictures"]] == [2**64 - 1, 0]
+        assert [part.type for part in drawn.content] == ["image", "image", "text"]
+        refused = await client.call_tool("draw", {"request": "a star", "negative_prompt": "text"})
+        assert refused.is_error
+        assert "negative_prompt: fake takes no negative prompts" in text_of(refused)
+        run = await client.read_resource(f"redraft://runs/{value['run']}")
+        assert '"request": "a star"' in run.contents[0].text
+        picture = await client.read_resource(f"redraft://pictures/{value['image']}")
+        assert picture.contents[0].mime_type == "image/png"
+        prompt = await client.get_prompt("draw_until_right", {"request": "a fox"})
+        assert "a fox" in prompt.messages[0].content.text
 
 
 async def test_draw_edit_judge_enhance(server: Running) -> None:
