@@ -240,7 +240,7 @@ def make_implicit(home: Path, pictures: PictureFolder) -> Iterator[Row]:
                 "request": state.origin(picture),
                 "signal": signal,
                 "preferred": signal != "undone",
-                "against": None if other is None else pictures.add(store, state.pictures[other - 1].image),
+                "against": None if other is None else pictures.add(store, state.picture(other).image),
                 "score": picture.score,
                 "conversation": home.name,
                 "picture": picture.number,
@@ -263,7 +263,7 @@ def _read_signals(entries: Sequence[TurnEntry], pictures: Sequence[Picture]) -> 
                 taken[entry.kind][number] = ("accepted" if entry.kind == "accept" else "saved", None)
         current = entry.current
     parents = {p.parent for p in pictures if p.parent is not None}
-    further = {n: ("edited_further", None) for n in parents if pictures[n - 1].made != "given"}
+    further = {p.number: ("edited_further", None) for p in pictures if p.number in parents and p.made != "given"}
     return undone | further | taken["save"] | taken["accept"]
 
 

@@ -344,33 +344,50 @@ def read_journal(
         yield from entries
 
 
-def salvage(path: Path, kind: str, *, version: int = 1) -> int:
-    """Leaves the lines out that are damaged, for journals whose entries stand each for itself, and returns how many there
-    were. The file as it was is kept beside it, with ".damaged" behind its name.
-
-    Groups of entries that belong together are taken apart. Raises OtherJournal if the file is of another kind or version,
-    InputError if it cannot be read or written. Nobody may have it open.
-    """
+def read_undamaged(path: Path, kind: str, *, version: int = 1) -> Iterator[Entry | None]:
+    """The entries of a file with damaged lines, and None for each of these. Groups of entries that belong together are
+    taken apart, and a half line at the end is passed over. Raises OtherJournal if no line is whole or the file is of another
+    kind or version, InputError if it cannot be read."""
     head = _Head(path, kind, version, None, "it cannot be mended")
     try:
-        data = path.read_bytes()
-        kept, lost = [head.line()], 0
-        for number, line in enumerate(data.splitlines(keepends=True)):
-            try:
-                fields = _parse_line(line)
-            except ValueError:
-                lost += 1
-                continue
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+    at, whole = 0, 0
+    for number, line in enumerate(lines):
+        entry = None
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            fields = _parse_line(line + b"\n")
+            whole += 1
             if number == 0:
                 head.check(fields)
             else:
-                fields.pop("more", None)
-                kept.append(_as_line(fields))
-        write_atomically(path.with_name(f"{path.name}.damaged"), data)
-        write_atomically(path, b"".join(kept))
+                entry = _as_entry(fields, at)
+        if number > 0 or not whole:
+            yield entry
+        at += len(line) + 1
+    if not whole:
+        raise head.foreign()
+
+
+def rewrite(path: Path, kind: str, entries: Iterable[Entry], *, version: int = 1) -> None:
+    """Writes a damaged journal anew, with these entries. The file as it was is kept beside it, with ".damaged" behind its
+    name. Raises InputError if that cannot be written. Nobody else may write to the file meanwhile."""
+    head = _Head(path, kind, version, None, "it cannot be mended")
+    try:
+        write_atomically(path.with_name(f"{path.name}.damaged"), path.read_bytes())
+        write_atomically(path, b"".join([head.line(), *(_entry_line(entry, more=False) for entry in entries)]))
     except OSError as error:
         raise InputError(f"cannot mend {path}: {error.strerror or error}") from error
-    return lost
+
+
+def salvage(path: Path, kind: str, *, version: int = 1) -> int:
+    """Leaves the lines out that are damaged, for journals whose entries stand each for itself, and returns how many there
+    were. Raises what `read_undamaged` and `rewrite` raise. Nobody may have it open."""
+    lines = list(read_undamaged(path, kind, version=version))
+    whole = [entry for entry in lines if entry is not None]
+    rewrite(path, kind, whole, version=version)
+    return len(lines) - len(whole)
 
 
 def read_entry(handle: int, offset: int, *, guess: int = 2048) -> Entry:

@@ -60,7 +60,8 @@ class ConversationSummary:
 @dataclass(frozen=True)
 class ConversationStatus:
     """How a conversation stands. `turn`: number of the latest turn. `waiting`: the question it waits with. `pending`:
-    the request of a turn that was cut off, which `Conversation.turn(None)` continues. `replied`: the latest reply."""
+    the request of a turn that was cut off, which `Conversation.turn(None)` continues. `replied`: the latest reply.
+    `damaged`: how many of its records are damaged on the disk; what they held is lost."""
 
     name: str
     turn: int
@@ -73,6 +74,7 @@ class ConversationStatus:
     waiting: Clarify | None
     pending: str | None
     replied: Replied | None
+    damaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Conversation:
             waiting=clarify_of(turn) if turn is not None and turn.asks else None,
             pending=None if turn is None or turn.asks else turn.request,
             replied=reply_of(state, self.store) if state.entries else None,
+            damaged=state.damaged,
         )
 
     async def turn(
@@ -363,7 +366,7 @@ def read_conversation(home: Path, name: str) -> ConversationSummary:
 
 def read_profile(home: Path, name: str) -> Profile | None:
     """The profile that a conversation was begun with. Raises InputError, and Untrusted as `read_stored_profile` does."""
-    profile = _read_begun(home, name)["profile"]
+    profile = _read_begun(home, name).get("profile")  # a damaged record has none
     return None if profile is None else read_stored_profile(profile, home / name)
 
 
@@ -379,10 +382,11 @@ def _read_begun(home: Path, name: str) -> Record:
 
 
 def _summary(name: str, begun: Record) -> ConversationSummary:
-    profile = begun["profile"]
+    profile = begun.get("profile")  # a damaged record has nothing of this
     return ConversationSummary(
-        name=name, created=begun["created"], parent=begun["parent"], profile=profile["name"] if profile else None
-    )
+        name=name, created=begun.get("created", ""), parent=begun.get("parent"),
+        profile=profile["name"] if profile else None,
+    )  # fmt: skip
 
 
 def delete_conversation(home: Path, name: str) -> None:

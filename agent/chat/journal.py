@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -30,8 +32,8 @@ from pydantic import TypeAdapter, ValidationError
 from agent.chat.values import Enclosed, Picture, TurnEntry
 from redraft.errors import BackendError, InputError
 from redraft.files import refuse_links
+from redraft.journal import DamagedJournal, JournalFile, OtherJournal, read_journal, read_undamaged, rewrite
 from redraft.journal import Entry as JournalEntry
-from redraft.journal import JournalFile, read_journal
 from redraft.limits import Limits
 from redraft.options import DrawOptions
 from rewriter.turns import Turn
@@ -42,7 +44,10 @@ _ENTRIES = TypeAdapter(list[TurnEntry])
 _PICTURE = TypeAdapter(Picture)
 _PICTURES = TypeAdapter(list[Picture])
 _READING = TypeAdapter(Turn)
+_KIND = "conversation"
 _ADVICE = "delete its folder to begin anew"
+DAMAGED = "(damaged)"
+"""The request of a turn whose own is lost."""
 
 
 class LogUnavailable(BackendError):  # noqa: N818
@@ -68,7 +73,8 @@ class ConversationLog(Protocol):
 
 
 class FileLog:
-    """The records in a journal file (`redraft.journal`)."""
+    """The records in a journal file (`redraft.journal`). In the place of records that are damaged, `read` gives `damaged`
+    ones; `hold` writes such a file anew, with these."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,9 +83,15 @@ class FileLog:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         refuse_links(self.path.parent)
-        with JournalFile(self.path, "conversation", advice=_ADVICE) as self._file:
-            for _ in self._file.load():
-                pass
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(self._open())
+            try:
+                _load(self._file)
+            except (DamagedJournal, OtherJournal):
+                rewrite(self.path, _KIND, [_entry(*numbered) for numbered in enumerate(self._records())])
+                stack.close()
+                self._file = stack.enter_context(self._open())
+                _load(self._file)
             yield
 
     async def read(self) -> list[Record]:
@@ -92,14 +104,51 @@ class FileLog:
             fold_records([begun])
         return begun
 
+    def _open(self) -> JournalFile:
+        return JournalFile(self.path, _KIND, advice=_ADVICE)
+
     def _records(self) -> Iterator[Record]:
-        if self.path.is_file():
-            for entry in read_journal(self.path, "conversation", advice=_ADVICE):
+        if not self.path.is_file():
+            return
+        number = 0
+        try:
+            for entry in read_journal(self.path, _KIND, advice=_ADVICE):
                 yield entry.value
+                number += 1
+        except (DamagedJournal, OtherJournal):
+            yield from itertools.islice(self._undamaged_records(), number, None)
+
+    def _undamaged_records(self) -> Iterator[Record]:
+        """Damage may join lines or part them: the numbers of the others say how many records there were."""
+        count, behind = 0, False
+        for entry in read_undamaged(self.path, _KIND):
+            behind = entry is None
+            if entry is not None:
+                for _ in range(int(entry.key[1]) - count):
+                    yield {"is": "damaged"}
+                yield entry.value
+                count = int(entry.key[1]) + 1
+        if behind:
+            # Nobody knows what these lines held. Numbers of turns that have a folder are not given out again.
+            yield {"is": "damaged", "turn": max(map(_turn_of, self.path.parent.glob("turn-*")), default=0)}
 
     async def append(self, number: int, record: Record) -> None:
         assert self._file is not None, "records are written inside `hold`"
-        await asyncio.to_thread(self._file.append, [JournalEntry(("record", str(number)), record)])
+        await asyncio.to_thread(self._file.append, [_entry(number, record)])
+
+
+def _entry(number: int, record: Record) -> JournalEntry:
+    return JournalEntry(("record", str(number)), record)
+
+
+def _load(file: JournalFile) -> None:
+    for _ in file.load():
+        pass
+
+
+def _turn_of(folder: Path) -> int:
+    digits = folder.name.removeprefix("turn-")
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +165,8 @@ class OpenTurn:
     question: str = ""
     answer: str = ""
     branch: str | None = None
+    damaged: bool = False
+    """Whether records behind its first one are damaged."""
 
     @property
     def is_read(self) -> bool:
@@ -147,10 +198,24 @@ class ConversationState:
     """The file that the latest finished turn wrote."""
     branch: str | None = None
     """The branch that the latest finished turn made."""
+    damaged: int = 0
+    """How many records are damaged. Numbers of pictures may be missing then."""
 
     @property
     def current_picture(self) -> Picture | None:
-        return self.pictures[self.current - 1] if self.current else None
+        return self.picture(self.current) if self.current else None
+
+    @property
+    def last_picture(self) -> int:
+        """The largest number of a picture, 0 if there is none."""
+        return self.pictures[-1].number if self.pictures else 0
+
+    def picture(self, number: int) -> Picture:
+        """Raises InputError if there is none of that number."""
+        at = bisect_left(self.pictures, number, key=lambda picture: picture.number)
+        if at == len(self.pictures) or self.pictures[at].number != number:
+            raise InputError(f"there is no picture {number}")
+        return self.pictures[at]
 
     @property
     def waits(self) -> bool:
@@ -167,7 +232,7 @@ class ConversationState:
         """What a picture was made from: the request, and the instructions since."""
         chain = [picture]
         while (parent := chain[-1].parent) is not None:
-            chain.append(self.pictures[parent - 1])
+            chain.append(self.picture(parent))
         return "\n".join(each.made_from for each in reversed(chain))
 
 
@@ -192,10 +257,10 @@ class Changes:
             state = replace(state, pictures=tuple(pictures))
         if self.look_at is not None:
             state = state.looking_at(self.look_at)
-        if self.undo:
+        if self.undo and state.trail:
             undone = (*state.undone, state.current)
             state = replace(state, current=state.trail[-1], trail=state.trail[:-1], undone=undone)
-        if self.redo:
+        if self.redo and state.undone:
             undone = state.undone[:-1]
             state = replace(state.looking_at(state.undone[-1]), undone=undone)
         return state
@@ -222,8 +287,10 @@ def begun_record(
     }  # fmt: skip
 
 
-def turn_record(number: int, request: str, enclosed: Enclosed | None) -> Record:
-    return {"is": "turn", "turn": number, "request": request, "enclosed": _dump_enclosed(enclosed)}
+def turn_record(number: int, request: str, enclosed: Enclosed | None, *, picture: int) -> Record:
+    """`picture`: the number of the picture that is enclosed, if there is one."""
+    record = {"is": "turn", "turn": number, "request": request, "enclosed": _dump_enclosed(enclosed)}
+    return record if enclosed is None or enclosed.image is None else {**record, "picture": picture}
 
 
 def answer_record(number: int, answer: str, enclosed: Enclosed | None) -> Record:
@@ -275,19 +342,29 @@ def fold_records(records: Iterable[Record]) -> ConversationState:
 def add_record(state: ConversationState, record: Record) -> ConversationState:
     """`state` after one more record."""
     state = replace(state, records=state.records + 1)
-    turn = state.open
     match record["is"]:
+        case "damaged":
+            turn = None if state.open is None else replace(state.open, damaged=True)
+            latest = max(state.turn, record.get("turn", 0))
+            return replace(state, damaged=state.damaged + 1, turn=latest, open=turn)
         case "begun":
             kept = dict(record["state"])
             kept["entries"] = tuple(_ENTRIES.validate_python(kept["entries"]))
             kept["pictures"] = tuple(_PICTURES.validate_python(kept["pictures"]))
             return replace(state, **(kept | {"trail": tuple(kept["trail"])}))
-        case "turn":
-            return _begin_turn(state, record)
         case "settings":
             return Changes(settings=record["settings"]).apply(state)
-        case "end":
-            return _end_turn(state, record)
+    if state.damaged:
+        return _leave_out_lost(_add_to_turn(_fill_gap(state, record), record))
+    return _add_to_turn(state, record)
+
+
+def _add_to_turn(state: ConversationState, record: Record) -> ConversationState:
+    turn = state.open
+    if record["is"] == "turn":
+        return _begin_turn(state, record)
+    if record["is"] == "end":
+        return _end_turn(state, record)
     if turn is None:
         raise ValueError("a record of a turn that was not begun")
     match record["is"]:
@@ -296,7 +373,7 @@ def add_record(state: ConversationState, record: Record) -> ConversationState:
             turn = replace(turn, reading=reading, problem=record["problem"], asks=record["asks"])
         case "answer":
             question = turn.reading.question if turn.reading is not None else ""
-            turn = replace(turn, answer=record["answer"], question=question, reading=None, asks=False)
+            turn = replace(turn, answer=record["answer"], question=question, reading=None, problem="", asks=False)
             enclosed = _load_enclosed(record)
             if enclosed is not None:
                 changed = replace(turn.enclosed, seed=enclosed.seed, limits=enclosed.limits, options=enclosed.options)
@@ -308,11 +385,54 @@ def add_record(state: ConversationState, record: Record) -> ConversationState:
     return replace(state, open=turn)
 
 
+def _fill_gap(state: ConversationState, record: Record) -> ConversationState:
+    """Brings a conversation with damaged records to the turn of `record`: the turns up to it get entries that say so, and if
+    the record with which it began is damaged, it begins without what that held."""
+    number = record["entry"]["turn"] if record["is"] == "end" else record["turn"]
+    if state.open is not None and state.open.number == number:
+        return state
+    state = _leave_open_turn(state)
+    for missing in range(state.entries[-1].turn + 1 if state.entries else 1, number):
+        entry = TurnEntry(
+            turn=missing, request=DAMAGED, kind="mistake", reply=_lost_reply(missing), current=state.current, error=True
+        )
+        state = replace(state, entries=(*state.entries, entry))
+    turn = OpenTurn(
+        number=number, request=DAMAGED, enclosed=Enclosed(), problem=f"what was said in turn {number} is damaged on the disk",
+        damaged=True,
+    )  # fmt: skip
+    return replace(state, turn=max(state.turn, number), open=None if record["is"] == "turn" else turn)
+
+
+def _lost_reply(turn: int) -> str:
+    return (
+        f"the records of this turn are damaged on the disk; what it drew, if anything, is in the folder turn-{turn:04d}"
+    )
+
+
+def _leave_out_lost(state: ConversationState) -> ConversationState:
+    """Nothing leads to a picture whose record is damaged."""
+    there = {picture.number for picture in state.pictures}
+    state = replace(
+        state,
+        pictures=tuple(p if p.parent is None or p.parent in there else replace(p, parent=None) for p in state.pictures),
+        current=state.current if state.current in there else 0,
+        trail=tuple(number for number in state.trail if not number or number in there),
+        undone=tuple(number for number in state.undone if not number or number in there),
+    )
+    if state.entries:
+        *before, entry = state.entries
+        shown = tuple(number for number in entry.pictures if number in there)
+        entry = replace(entry, pictures=shown, current=entry.current if entry.current in there else 0)
+        state = replace(state, entries=(*before, entry))
+    return state
+
+
 def opening_record(state: ConversationState, request: str, enclosed: Enclosed | None) -> Record:
     """The record with which a request is accepted: it answers the question that waits, unless it is a command."""
     if state.open is not None and state.open.asks and not request.lstrip().startswith("/"):
         return answer_record(state.open.number, request, enclosed)
-    return turn_record(state.turn + 1, request, enclosed)
+    return turn_record(state.turn + 1, request, enclosed, picture=state.last_picture + 1)
 
 
 def _leave_open_turn(state: ConversationState) -> ConversationState:
@@ -321,9 +441,11 @@ def _leave_open_turn(state: ConversationState) -> ConversationState:
     if turn is None:
         return state
     question = turn.reading.question if turn.asks and turn.reading is not None else ""
+    reply = _lost_reply(turn.number) if turn.damaged else "this turn was not finished"
+    reply = f"not answered: {question}" if turn.asks else reply
     entry = TurnEntry(
         turn=turn.number, request=turn.request, kind="unclear" if turn.asks else "mistake",
-        reply=f"not answered: {question}" if turn.asks else "this turn was not finished", current=state.current,
+        reply=reply, current=state.current,
         question=question or turn.question, answer=turn.answer, error=not turn.asks,
     )  # fmt: skip
     return replace(state, entries=(*state.entries, entry), open=None)
@@ -337,11 +459,12 @@ def _begin_turn(state: ConversationState, record: Record) -> ConversationState:
         if enclosed.accept_at is not None:
             state = replace(state, accept_at=enclosed.accept_at)
         if enclosed.image is not None:
+            number = record.get("picture", state.last_picture + 1)
             state = state.with_picture(
-                Picture(number=len(state.pictures) + 1, image=enclosed.image, made="given", made_from="a given picture")
+                Picture(number=number, image=enclosed.image, made="given", made_from="a given picture")
             )
     turn = OpenTurn(number=record["turn"], request=record["request"], enclosed=enclosed or Enclosed())
-    return replace(state, turn=turn.number, open=turn)
+    return replace(state, turn=max(state.turn, turn.number), open=turn)
 
 
 def _end_turn(state: ConversationState, record: Record) -> ConversationState:
@@ -350,4 +473,6 @@ def _end_turn(state: ConversationState, record: Record) -> ConversationState:
         changes["picture"] = _PICTURE.validate_python(changes["picture"])
     state = Changes(**changes).apply(state)
     entry = _ENTRY.validate_python(record["entry"])
+    if state.damaged:
+        state = replace(state, current=entry.current)  # what it follows from may be lost
     return replace(state, entries=(*state.entries, entry), open=None, file=record["file"], branch=record["branch"])

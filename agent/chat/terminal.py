@@ -283,8 +283,11 @@ class TerminalChat:
             )
         else:
             self._say(f"conversation [bold]{escape(view.name)}[/] with {profile}, {view.turn} turns so far")
-            if view.current:
-                now = view.pictures[view.current - 1]
+            if view.damaged:
+                self._say(
+                    f"[red]{view.damaged} records of it are damaged on the disk: what they held is lost, the rest is here[/]"
+                )
+            for now in (picture for picture in view.pictures if picture.number == view.current):
                 path = self._home / "images" / now.image[:2] / f"{now.image}.png"
                 self._picture(path)
                 self._say(f"you are looking at picture {now.number} {escape(str(path))}")

@@ -183,7 +183,7 @@ class TurnWork:
         state, turn, picture = self.state, self.turn, self.state.current_picture
         return TurnContext(
             request=turn.request,
-            pictures=len(state.pictures),
+            pictures=state.last_picture,
             current=state.current,
             made_from="" if picture is None else state.origin(picture),
             earlier=tuple(entry.request for entry in state.entries[-EARLIER:]),
@@ -362,7 +362,7 @@ class TurnWork:
             hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
             return TurnOutcome(kind, f"{result.error or result.why}{hint}", run=place, error=True)
         picture = Picture(
-            number=len(self.state.pictures) + 1,
+            number=self.state.last_picture + 1,
             image=await asyncio.to_thread(_keep_best, result, self.store),
             made="drawn" if result.source is None else "edited",
             made_from=result.request,
@@ -426,7 +426,7 @@ class TurnWork:
     def _compare(self, left: int, right: int) -> TurnOutcome:
         from editors.changes import change_between
 
-        pictures = [self.state.pictures[number - 1] for number in (left, right)]
+        pictures = [self.state.picture(number) for number in (left, right)]
         a, b = (self.store.get(picture.image).convert("RGB") for picture in pictures)
         scaled = b.resize((max(1, round(b.width * a.height / b.height)), a.height)) if b.height != a.height else b
         both = Image.new("RGB", (a.width + scaled.width + 8, a.height), "white")
@@ -485,7 +485,7 @@ class TurnWork:
 
     def _open(self, file: str) -> TurnOutcome:
         path = self._own_file(file)
-        number = len(self.state.pictures) + 1
+        number = self.state.last_picture + 1
         picture = Picture(number=number, image=self.store.put(open_image(path)), made="given", made_from=path.name)
         return TurnOutcome("given", f"picture {number} is {path.name}", Changes(picture=picture), (number,))
 
@@ -518,10 +518,10 @@ class TurnWork:
     def _picture_number(self, text: str) -> int:
         if not self.state.pictures:
             raise InputError("there is no picture yet")
-        value = read_number(text, "a picture's number", 1, len(self.state.pictures))
+        value = read_number(text, "a picture's number", 1, self.state.last_picture)
         if value != int(value):
             raise InputError(f"there is no picture {text}")
-        return int(value)
+        return self.state.picture(int(value)).number
 
     def _own_file(self, file: str) -> Path:
         if not self.own_files:
@@ -538,7 +538,7 @@ def clarify_of(turn: OpenTurn) -> Clarify:
 def reply_of(state: ConversationState, store: ImageStore) -> Replied:
     """The reply of the latest finished turn."""
     entry = state.entries[-1]
-    pictures = [state.pictures[number - 1] for number in entry.pictures]
+    pictures = [state.picture(number) for number in entry.pictures]
     shown = tuple((picture, store.path(picture.image)) for picture in pictures)
     return Replied(entry, shown, None if state.file is None else Path(state.file), state.branch)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,8 +16,8 @@ from typing import Any
 import pytest
 
 from agent.chat.conversation import LOG, Conversation, ConversationStatus, Storage, list_conversations
-from agent.chat.journal import FileLog, Record, fold_records
-from agent.chat.values import Enclosed
+from agent.chat.journal import DAMAGED, FileLog, Record, fold_records
+from agent.chat.values import Enclosed, Replied
 from redraft.errors import InputError
 from redraft.journal import Entry, JournalFile
 from redraft.limits import Limits
@@ -119,11 +121,77 @@ async def test_a_torn_record_was_never_written(tmp_path: Path) -> None:
     assert (await reopened(tmp_path).view()).current == 0
 
 
-async def test_a_damaged_record_is_one_clear_sentence(tmp_path: Path) -> None:
+def damage(path: Path, first: int, *, records: int = 1, joined: bool = False) -> None:
+    """Damages lines of the log: a bit of each, or (`joined`) all of them are zeros, their ends too but the last one."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    hit = range(1 + first, 1 + first + records)  # the first line is the journal's head
+    for number in hit:
+        line = lines[number]
+        lines[number] = line[:20] + bytes([line[20] ^ 1]) + line[21:]
+    if joined:
+        lines[hit.start : hit.stop] = [bytes(sum(len(lines[number]) for number in hit) - 1) + b"\n"]
+    path.write_bytes(b"".join(lines))
+
+
+def turn_of(record: Record) -> int | None:
+    return record["entry"]["turn"] if record["is"] == "end" else record.get("turn")
+
+
+@pytest.mark.parametrize(("records", "joined"), [(1, False), (2, True), (3, False)])
+async def test_damaged_records_cost_what_they_held_and_no_more(tmp_path: Path, records: int, joined: bool) -> None:
+    whole = tmp_path / "whole"
+    await created(whole)
+    await converse(reopened(whole), REQUESTS)
+    expected = await reopened(whole).view()
+    log = await FileLog(whole / "one" / LOG).read()
+    for first in range(len(log) - records + 1):
+        home = tmp_path / str(first)
+        shutil.copytree(whole, home)
+        path = home / "one" / LOG
+        damage(path, first, records=records, joined=joined)
+        hit = {turn_of(record) for record in log[first : first + records]}
+        before = await reopened(home).view()
+        chat = reopened(home)
+        if before.pending is not None:
+            await chat.turn(None)
+        reply = await chat.turn("/draw a star")
+        view = await chat.view()
+
+        at_end = first + records == len(log)
+        assert before.damaged == view.damaged == (1 if at_end else records), first
+        if before.pending is None:
+            assert view.entries[: len(before.entries)] == before.entries, "writing the file anew changes nothing"
+        assert path.with_name(f"{LOG}.damaged").is_file()
+        assert isinstance(reply, Replied), first
+        assert not reply.entry.error, (first, reply)
+        assert reply.entry.turn > expected.turn - at_end, "no number, and no run, is used again"
+        entries = {entry.turn: entry for entry in view.entries}
+        for entry in expected.entries:
+            if entry.turn in hit and entry.turn not in entries:
+                assert at_end, "the last turn may have left nothing"
+                continue
+            assert entries[entry.turn].request in ({entry.request} | ({DAMAGED} if entry.turn in hit else set()))
+            if entry.turn not in hit:
+                assert (entries[entry.turn].reply, entries[entry.turn].error) == (entry.reply, entry.error), first
+        pictures = {picture.number: picture for picture in view.pictures}
+        for picture in expected.pictures:
+            if picture.run is not None and int(picture.run[-4:]) not in hit:
+                assert pictures[picture.number].image == picture.image, "pictures keep their numbers"
+        assert len(pictures) == len(view.pictures)
+        for entry in view.entries:
+            assert set(entry.pictures) <= set(pictures), first
+        page = (await chat.export()).read_text()
+        assert all(entry.request in html.unescape(page) for entry in view.entries)
+        await chat.turn("/back 1")
+        await chat.turn("/undo")
+        await chat.turn("/branch third")
+
+
+async def test_a_file_without_a_whole_line_is_one_clear_sentence(tmp_path: Path) -> None:
     await created(tmp_path)
     path = tmp_path / "one" / LOG
-    path.write_bytes(path.read_bytes().replace(b'"may_ask": true', b'"may_ask": null'))
-    with pytest.raises(InputError, match="damaged"):
+    path.write_bytes(path.read_bytes().replace(b'"crc": "', b'"crc": "x'))
+    with pytest.raises(InputError, match="no journal"):
         await reopened(tmp_path).view()
     with pytest.raises(InputError, match="cannot be read"):
         fold_records([{"is": "nosuch"}])

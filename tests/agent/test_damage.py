@@ -91,7 +91,9 @@ async def test_a_damaged_conversation_says_so(tmp_path: Path) -> None:
                 view = await again.view()
                 await again.turn("/list" if view.pending is None else None)
             except RedraftError as error:
-                if "conversation" not in str(error) and not is_digest(name.stem):
+                if not is_digest(name.stem) and not (
+                    name.name == "conversation.jsonl" and how in ("emptied", "cut at 0")
+                ):
                     pytest.fail(f"{name} {how}: {error}")
                 refused += 1
             else:
