@@ -13,15 +13,46 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
 
+from agent.cli import main
 from agent.testing import drawn_from, paint
 from editors.backend import ImageTask
 
 Fault = Callable[[str, dict[str, Any], dict[str, str]], tuple[int, bytes] | None]
+
+
+class Done(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Redraft = Callable[..., Done]
+KEY = "sk-this-must-never-be-written"
+
+
+@pytest.fixture
+def redraft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Redraft:
+    """The command line in this process: `redraft("draw", REQUEST, cwd=folder)`. Processes of their own, which take seconds to
+    start, are for what only they show: signals, kills, terminals, what is imported."""
+
+    def run(*arguments: object, cwd: Path, said: str = "") -> Done:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setenv("REDRAFT_TEST_KEY", KEY)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else int(code is not None), *capfd.readouterr())
+
+    return run
 
 
 class ModelServer(ThreadingHTTPServer):
@@ -126,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _picture(self, body: dict[str, Any]) -> dict[str, Any]:
         self.server.drawing.set()
-        self.server.hold.wait(30)
+        self.server.hold.wait(600)
         buffer = io.BytesIO()
         paint(ImageTask(body["prompt"], int(body.get("seed") or 0))).save(buffer, "PNG")
         return {"created": 1, "data": [{"b64_json": base64.b64encode(buffer.getvalue()).decode()}]}

@@ -1,4 +1,4 @@
-"""The command line as a user has it: real processes, a real (small) model server, exit codes, stdout and stderr."""
+"""The command line as a user has it: a real (small) model server, exit codes, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -19,28 +19,23 @@ from PIL import Image
 from agent.cli import main
 from agent.testing import paint
 from editors.backend import ImageTask
+from tests.agent.conftest import KEY, Redraft
 
 Serve = Callable[..., Any]
 
 ASK = "three red circles on a white background"
 POOR = "three red circles on a white background, drawn plainly"
 FINE = "three red circles on a white background, arranged finely in a row"
-KEY = "sk-this-must-never-be-written"
 ENVIRONMENT = {**os.environ, "REDRAFT_TEST_KEY": KEY, "OMP_NUM_THREADS": "1"}
-
-
-def redraft(*arguments: str | Path | float, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "agent.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
 
 
 def environment() -> dict[str, str]:
     return {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, model_server: Serve) -> None:
+def test_draw_prints_one_json_object_and_leaves_a_run_folder(
+    tmp_path: Path, model_server: Serve, redraft: Redraft
+) -> None:
     with model_server(POOR, FINE, good="finely") as server:
         profile = server.profile(tmp_path)
         done = redraft("draw", ASK, "--profile", profile, "--out", "here", "--seed", 5, "--json", cwd=tmp_path)
@@ -67,7 +62,7 @@ def test_draw_prints_one_json_object_and_leaves_a_run_folder(tmp_path: Path, mod
     assert KEY.encode() not in written
 
 
-def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_server: Serve) -> None:
+def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     with model_server(POOR, FINE, good="finely") as server:
         server.box = [0, 500, 250, 1000]
         profile = server.profile(tmp_path)
@@ -83,7 +78,7 @@ def test_a_judge_that_explains_tells_the_rewriter_why(tmp_path: Path, model_serv
     assert "box 2, bottom left" in record.with_name("trace.html").read_text()
 
 
-def test_draw_for_people(tmp_path: Path, model_server: Serve) -> None:
+def test_draw_for_people(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     with model_server(FINE, good="finely") as server:
         done = redraft("draw", ASK, "--profile", server.profile(tmp_path), "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -91,7 +86,7 @@ def test_draw_for_people(tmp_path: Path, model_server: Serve) -> None:
     assert "trace.html" in done.stdout
 
 
-def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve) -> None:
+def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     with model_server(POOR, good="finely") as server:
         profile = server.profile(tmp_path, max_images=8)
         done = redraft(
@@ -168,7 +163,9 @@ def test_what_is_wrong_with_a_profile_is_named(
     assert "hunter2" not in told
 
 
-def test_a_server_that_is_down_exits_3_with_nothing_on_stdout(tmp_path: Path, model_server: Serve) -> None:
+def test_a_server_that_is_down_exits_3_with_nothing_on_stdout(
+    tmp_path: Path, model_server: Serve, redraft: Redraft
+) -> None:
     with model_server(FINE, good="finely") as server:
         profile = server.profile(tmp_path)
     done = redraft("draw", ASK, "--profile", profile, "--json", cwd=tmp_path)
@@ -179,7 +176,7 @@ def test_a_server_that_is_down_exits_3_with_nothing_on_stdout(tmp_path: Path, mo
     assert "Traceback" not in done.stderr
 
 
-def test_missing_weights_exit_3_and_leave_no_run_behind(tmp_path: Path) -> None:
+def test_missing_weights_exit_3_and_leave_no_run_behind(tmp_path: Path, redraft: Redraft) -> None:
     profile = tmp_path / "local.toml"
     model = '{ kind = "transformers", model = "./nosuch" }'
     profile.write_text(
@@ -191,7 +188,9 @@ def test_missing_weights_exit_3_and_leave_no_run_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(tmp_path: Path, model_server: Serve) -> None:
+def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(
+    tmp_path: Path, model_server: Serve, redraft: Redraft
+) -> None:
     with model_server(FINE, good="finely") as server:
         server.hold.clear()
         profile = server.profile(tmp_path)
@@ -201,7 +200,7 @@ def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(tmp_path: Path, 
         )
         assert server.drawing.wait(60)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 130, stderr
         assert stdout == ""
         assert "Traceback" not in stderr
@@ -232,7 +231,7 @@ def test_ask_waits_for_a_person_and_takes_the_answer(tmp_path: Path, model_serve
             text=True,
         )
         os.write(ours, b"what?\nr\na\n")
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=120)
     os.close(ours)
     os.close(theirs)
     assert process.returncode == 0, stderr
@@ -243,7 +242,7 @@ def test_ask_waits_for_a_person_and_takes_the_answer(tmp_path: Path, model_serve
     assert "best so far" in stderr
 
 
-def test_judge(tmp_path: Path, model_server: Serve) -> None:
+def test_judge(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
     with model_server(FINE, good="finely") as server:
         done = redraft("judge", "picture.png", ASK, "--profile", server.profile(tmp_path), "--json", cwd=tmp_path)
@@ -256,7 +255,7 @@ def test_judge(tmp_path: Path, model_server: Serve) -> None:
     assert result["readings"]["checks"]["value"] == result["score"]
 
 
-def test_judge_with_its_server_down(tmp_path: Path, model_server: Serve) -> None:
+def test_judge_with_its_server_down(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
     with model_server(FINE, good="finely") as server:
         profile = server.profile(tmp_path)
@@ -296,7 +295,7 @@ def test_a_library_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     assert "noise" in done.stderr
 
 
-def test_runs_are_listed_and_the_last_is_resumed(tmp_path: Path, model_server: Serve) -> None:
+def test_runs_are_listed_and_the_last_is_resumed(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     with model_server(FINE, good="finely") as server:
         profile = server.profile(tmp_path)
         first = json.loads(redraft("draw", "a star", "--profile", profile, "--json", cwd=tmp_path).stdout)
@@ -321,7 +320,7 @@ def test_runs_are_listed_and_the_last_is_resumed(tmp_path: Path, model_server: S
         assert redraft(*arguments, cwd=tmp_path).returncode == 2
 
 
-def test_pictures_have_the_size_that_was_asked_for(tmp_path: Path, model_server: Serve) -> None:
+def test_pictures_have_the_size_that_was_asked_for(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     with model_server(FINE, good="finely") as server:
         done = redraft(
             "draw",
@@ -347,7 +346,7 @@ def test_pictures_have_the_size_that_was_asked_for(tmp_path: Path, model_server:
 
 
 def test_a_server_that_knows_no_drafts_searches_as_the_loop_does_and_says_so_once(
-    tmp_path: Path, model_server: Serve
+    tmp_path: Path, model_server: Serve, redraft: Redraft
 ) -> None:
     with model_server(POOR, FINE, good="finely") as server:
         profile = server.profile(tmp_path)

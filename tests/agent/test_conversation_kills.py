@@ -92,7 +92,8 @@ async def created(home: Path) -> None:
     await Conversation.create(home, "one", models(), limits=Limits())
 
 
-async def test_killed_at_any_record_it_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
+async def test_killed_at_any_record_it_goes_on_as_if_nothing_had_happened(tmp_path: Path, stride: int) -> None:
     whole = tmp_path / "whole"
     await created(whole)
     await converse(reopened(whole), REQUESTS)
@@ -100,7 +101,7 @@ async def test_killed_at_any_record_it_goes_on_as_if_nothing_had_happened(tmp_pa
     records = len(list(await FileLog(whole / "one" / LOG).read())) + 1  # and the first of the branch
     assert records > 2 * len(REQUESTS)
     for after in (False, True):
-        for at in range(1, records):
+        for at in range(1 + 2 * after, records, stride):
             home = tmp_path / f"{at}{after}"
             await created(home)
             Deadly.written = 0
@@ -137,14 +138,17 @@ def turn_of(record: Record) -> int | None:
     return record["entry"]["turn"] if record["is"] == "end" else record.get("turn")
 
 
+@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("records", "joined"), [(1, False), (2, True), (3, False)])
-async def test_damaged_records_cost_what_they_held_and_no_more(tmp_path: Path, records: int, joined: bool) -> None:
+async def test_damaged_records_cost_what_they_held_and_no_more(
+    tmp_path: Path, records: int, joined: bool, stride: int
+) -> None:
     whole = tmp_path / "whole"
     await created(whole)
     await converse(reopened(whole), REQUESTS)
     expected = await reopened(whole).view()
     log = await FileLog(whole / "one" / LOG).read()
-    for first in range(len(log) - records + 1):
+    for first in range(0, len(log) - records + 1, stride):
         home = tmp_path / str(first)
         shutil.copytree(whole, home)
         path = home / "one" / LOG
@@ -167,9 +171,8 @@ async def test_damaged_records_cost_what_they_held_and_no_more(tmp_path: Path, r
         assert reply.entry.turn > expected.turn - at_end, "no number, and no run, is used again"
         entries = {entry.turn: entry for entry in view.entries}
         for entry in expected.entries:
-            if entry.turn in hit and entry.turn not in entries:
-                assert at_end, "the last turn may have left nothing"
-                continue
+            if at_end and entry.turn in hit and entries[entry.turn].turn == reply.entry.turn:
+                continue  # a last turn without a folder has left nothing
             assert entries[entry.turn].request in ({entry.request} | ({DAMAGED} if entry.turn in hit else set()))
             if entry.turn not in hit:
                 assert (entries[entry.turn].reply, entries[entry.turn].error) == (entry.reply, entry.error), first
@@ -248,14 +251,14 @@ def test_clocks_that_move_between_its_processes_change_nothing(tmp_path: Path) -
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
         )
         assert done.returncode == 0, done.stderr
         left: dict[str, Any] = json.loads(done.stdout)
         return left
 
     whole = drive(tmp_path / "whole", 0)
-    for writes in (9, 14):  # less than a batch of pictures needs would never get on
+    for writes in (14,):  # less than a batch of pictures needs would never get on
         moved = drive(tmp_path / str(writes), writes, 3600, 0, -3600, 60, -60)
         assert moved["kills"] >= 8
         assert moved["left"] == whole["left"]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,18 +12,9 @@ from PIL import Image
 
 from agent.testing import paint
 from editors.backend import ImageTask
+from tests.agent.conftest import KEY, Redraft
 
 Serve = Callable[..., Any]
-KEY = "sk-this-must-never-be-written"
-
-
-def redraft(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "REDRAFT_TEST_KEY": KEY, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    command = [sys.executable, "-m", "agent.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
 
 
 def with_editor(server: Any, folder: Path, **limits: float) -> Path:
@@ -44,7 +32,7 @@ server = {{ base_url = "{server.address}", api_key_env = "REDRAFT_TEST_KEY", tim
     return path
 
 
-def test_a_picture_is_edited_and_told_as_json(tmp_path: Path, model_server: Serve) -> None:
+def test_a_picture_is_edited_and_told_as_json(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     paint(ImageTask("given", 1)).save(tmp_path / "given.png")
     with model_server("unused", good="finely") as server:
         profile = with_editor(server, tmp_path)
@@ -66,7 +54,7 @@ def test_a_picture_is_edited_and_told_as_json(tmp_path: Path, model_server: Serv
     assert KEY.encode() not in written
 
 
-def test_what_a_user_can_mend_exits_2_in_plain_words(tmp_path: Path, model_server: Serve) -> None:
+def test_what_a_user_can_mend_exits_2_in_plain_words(tmp_path: Path, model_server: Serve, redraft: Redraft) -> None:
     paint(ImageTask("given", 1)).save(tmp_path / "given.png")
     Image.new("L", (64, 30), 255).save(tmp_path / "flat.png")
     Image.new("L", (64, 64), 0).save(tmp_path / "empty.png")
@@ -96,7 +84,7 @@ def test_what_a_user_can_mend_exits_2_in_plain_words(tmp_path: Path, model_serve
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_photos_are_edited_upright(tmp_path: Path, model_server: Serve, orientation: int) -> None:
+def test_photos_are_edited_upright(tmp_path: Path, model_server: Serve, orientation: int, redraft: Redraft) -> None:
     picture = Image.new("RGB", (64, 48), "white")
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -13,30 +13,35 @@ from typing import Any
 
 import pytest
 
+from tests.agent.conftest import KEY, Done, Redraft
+
 Serve = Callable[..., Any]
 
 ASK = "three red circles on a white background"
 FINE = "three red circles on a white background, arranged finely in a row"
-KEY = "sk-this-must-never-be-sent"
 
 
-def redraft(*arguments: str | Path, cwd: Path, stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def redraft(redraft: Redraft, monkeypatch: pytest.MonkeyPatch) -> Redraft:
+    """Each folder is another user's, with grants of their own."""
+
+    def run(*arguments: object, cwd: Path) -> Done:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(cwd / "config"))
+        return redraft(*arguments, cwd=cwd)
+
+    return run
+
+
+def redraft_on(terminal: int, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A process with a terminal."""
     environment = {
-        **os.environ,
-        "REDRAFT_TEST_KEY": KEY,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **os.environ, "REDRAFT_TEST_KEY": KEY, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]),
         "XDG_CONFIG_HOME": str(cwd / "config"),
-    }
+    }  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "agent.cli", *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+        [sys.executable, "-m", "agent.cli", *map(str, arguments)], cwd=cwd, env=environment, stdin=terminal,
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_a_run_of_somebody_else_sends_no_key_before_it_is_granted(
-    mine: Path, theirs: Path, model_server: Serve
+    mine: Path, theirs: Path, model_server: Serve, redraft: Redraft
 ) -> None:
     with model_server(FINE, good="finely") as server:
         done = redraft("draw", ASK, "--profile", server.profile(theirs), cwd=theirs)
@@ -83,7 +88,9 @@ def test_a_run_of_somebody_else_sends_no_key_before_it_is_granted(
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"n\n", 2), (b"y\n", 0)])
-def test_on_a_terminal_redraft_asks(mine: Path, theirs: Path, model_server: Serve, answer: bytes, code: int) -> None:
+def test_on_a_terminal_redraft_asks(
+    mine: Path, theirs: Path, model_server: Serve, answer: bytes, code: int, redraft: Redraft
+) -> None:
     with model_server(FINE, good="finely") as server:
         assert redraft("draw", ASK, "--profile", server.profile(theirs), cwd=theirs).returncode == 0
         seen = len(server.seen)
@@ -93,7 +100,7 @@ def test_on_a_terminal_redraft_asks(mine: Path, theirs: Path, model_server: Serv
         keyboard, terminal = pty.openpty()
         try:
             os.write(keyboard, answer)
-            done = redraft("resume", run, cwd=mine, stdin=terminal)
+            done = redraft_on(terminal, "resume", run, cwd=mine)
         finally:
             os.close(keyboard)
             os.close(terminal)
@@ -102,7 +109,9 @@ def test_on_a_terminal_redraft_asks(mine: Path, theirs: Path, model_server: Serv
         assert (len(server.seen) > seen) == (code == 0)
 
 
-def test_links_in_a_run_are_not_followed_for_writing(mine: Path, theirs: Path, model_server: Serve) -> None:
+def test_links_in_a_run_are_not_followed_for_writing(
+    mine: Path, theirs: Path, model_server: Serve, redraft: Redraft
+) -> None:
     with model_server(FINE, good="finely") as server:
         assert redraft("draw", ASK, "--profile", server.profile(mine), cwd=mine).returncode == 0
     [run] = (mine / "runs").glob("[!.]*")

@@ -22,6 +22,7 @@ CASES = [
     *(("draw", 9, 5, clock) for clock in (-3600, -60, 60, 3600)),
     *(("edit", 25, 7, clock) for clock in (-3600, 3600)),
 ]  # fmt: skip
+FEW = [("draw", 9, 5, 0), ("edit", 25, 7, -3600), ("covered", 23, 5, 0), ("draft", 15, 5, 0), ("gallery", 25, 5, 60)]
 
 
 def test_every_strategy_is_killed_somewhere() -> None:
@@ -30,7 +31,9 @@ def test_every_strategy_is_killed_somewhere() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes, and this system has no fork")
-@pytest.mark.parametrize(("mode", "stride", "images", "clock"), CASES)
+@pytest.mark.parametrize(
+    ("mode", "stride", "images", "clock"), [*FEW, *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES)]
+)
 def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, images: int, clock: int) -> None:
     """Also if the clock of the process that resumes it stands elsewhere."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGGRAPH_STRICT_MSGPACK": "true"}
@@ -39,7 +42,7 @@ def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, ima
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr
     whole, *killed = (json.loads(line) for line in done.stdout.splitlines())

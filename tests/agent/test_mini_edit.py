@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from PIL import Image
 from mini.world import oracle
 from mini.world.raster import draw
 from mini.world.scene import CutOut, Scene
+from tests.agent.conftest import Redraft
 
 ROOT = Path(__file__).parents[2]
 SCENE = Scene(
@@ -23,17 +22,12 @@ SCENE = Scene(
 pytestmark = pytest.mark.integration
 
 
-def redraft(*arguments: str | Path, cwd: Path, said: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "agent.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, input=said, capture_output=True, text=True, timeout=200)
-
-
 def colours(picture: Path) -> dict[str, str]:
     with Image.open(picture) as image:
         return {cut.shape: cut.color for cut in oracle.read_scene(image.convert("RGB")).cutouts}
 
 
-def test_a_picture_is_edited(tmp_path: Path) -> None:
+def test_a_picture_is_edited(tmp_path: Path, redraft: Redraft) -> None:
     draw(SCENE).save(tmp_path / "given.png")
     done = redraft("edit", "given.png", "please make the star blue", "--seed", "1", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -44,13 +38,13 @@ def test_a_picture_is_edited(tmp_path: Path) -> None:
     assert "Is there exactly one green circle?" in (tmp_path / result["trace"]).read_text()
 
 
-def test_a_picture_that_the_editor_cannot_take_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_a_picture_that_the_editor_cannot_take_is_refused_with_the_reason(tmp_path: Path, redraft: Redraft) -> None:
     draw(SCENE).resize((300, 200)).save(tmp_path / "photo.png")
     done = redraft("edit", "photo.png", "make the star blue", "--images", "1", cwd=tmp_path)
     assert (done.returncode, "square pictures; this one has 300 x 200" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_session_edits_and_goes_back(tmp_path: Path) -> None:
+def test_a_session_edits_and_goes_back(tmp_path: Path, redraft: Redraft) -> None:
     draw(SCENE).save(tmp_path / "given.png")
     said = "/open given.png\nmake the star blue\n/save edited.png\n/undo\n/save before.png\n"
     done = redraft("chat", "--conversation", "talk", cwd=tmp_path, said=said)

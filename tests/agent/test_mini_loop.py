@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from agent.run import Run
 from agent.types import StopReason
 from redraft.images import read_provenance
 from redraft.profiles import load_profile
+from tests.agent.conftest import Redraft
 
 ROOT = Path(__file__).parents[2]
 ASK = "please draw me two red circles and a blue star on a white sheet"
@@ -38,13 +37,11 @@ async def test_a_run_from_words_to_a_judged_picture(tmp_path: Path) -> None:
     assert read_provenance(result.image)["redraft:request"] == ASK
 
 
-def test_the_command_line(tmp_path: Path) -> None:
-    draw = [sys.executable, "-m", "agent.cli", "draw", ASK, "--out", str(tmp_path), "--seed", "3", "--json"]
-    done = subprocess.run(draw, cwd=ROOT, capture_output=True, text=True, timeout=200)
+def test_the_command_line(tmp_path: Path, redraft: Redraft) -> None:
+    done = redraft("draw", ASK, "--out", "here", "--seed", "3", "--rounds", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert Path(result["image"]).is_file()
-    judge = [sys.executable, "-m", "agent.cli", "judge", result["image"], ASK, "--json"]
-    done = subprocess.run(judge, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert (tmp_path / result["image"]).is_file()
+    done = redraft("judge", result["image"], ASK, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["score"] == pytest.approx(result["score"], abs=1e-3)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from evaluator.testing import FakeJudge
 from redraft.errors import InputError
 from redraft.limits import Limits
 from redraft.profiles import SearchConfig
+from tests.agent.conftest import Redraft
 
 ROOT = Path(__file__).parents[2]
 ASK = "three red circles above a blue star"
@@ -152,15 +151,9 @@ async def test_a_generator_without_drafts_loops_and_warns_once(tmp_path: Path) -
 
 
 @pytest.mark.integration
-def test_drafts_with_the_embedded_models(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agent.cli", "draw", "two red circles and a blue star", "--search", "draft"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path), "--seed", "3", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+def test_drafts_with_the_embedded_models(tmp_path: Path, redraft: Redraft) -> None:
+    request = "two red circles and a blue star"
+    done = redraft("draw", request, "--search", "draft", "--out", "here", "--seed", "3", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     best = next(

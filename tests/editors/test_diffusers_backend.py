@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,10 +221,8 @@ def test_interrupt_of_a_class_without_a_callback(toys: Toys) -> None:
     painter = backend(toys(), pipeline="toy_pipelines:SilentPipeline", steps=None)
     painter.load()
     threading.Timer(0.3, painter.interrupt).start()
-    begun = time.monotonic()
-    with pytest.raises(BackendError, match="interrupted"):
+    with pytest.raises(BackendError, match="interrupted"):  # it would draw for 200 s
         painter.render([ImageTask("x", 1)])
-    assert time.monotonic() - begun < 10
 
 
 def test_what_the_callback_raises_comes_out(toys: Toys) -> None:

@@ -76,7 +76,7 @@ class SilentPipeline(ToyPipeline):
 
     def __call__(self, prompt: list[str], generator: Any = None) -> ImagePipelineOutput:
         self._interrupt = False
-        end = time.monotonic() + 20
+        end = time.monotonic() + 200
         while not self._interrupt and time.monotonic() < end:
             time.sleep(0.005)
         return ImagePipelineOutput(images=[Image.new("RGB", (8, 8)) for _ in prompt])

@@ -79,7 +79,8 @@ def test_more_pairs_begin_with_the_same() -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("variant", "ways"), [("pairs", set(WAYS)), ("turns", set(WAYS)), ("drawing", {"with", "without"})]
+    ("variant", "ways"),
+    [("pairs", set(WAYS)), pytest.param("turns", set(WAYS), marks=pytest.mark.slow), ("drawing", {"with", "without"})],
 )
 def test_a_small_evaluation_goes_on_from_its_journal(variant: str, ways: set[str], tmp_path: Path) -> None:
     count = "2" if variant == "pairs" else "1"

@@ -112,7 +112,7 @@ def test_it_learns_calibrates_reports_and_can_be_used(
     assert verdict.probability > 0.5
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", [pytest.param("qwen2_5_vl", marks=pytest.mark.slow), "qwen3_vl"])
 def test_two_steps_of_the_full_size_recipes_on_a_tiny_model(family: str, tmp_path: Path) -> None:
     size = {"qwen2_5_vl": "7b", "qwen3_vl": "8b"}[family]
     model = tmp_path / "model"
@@ -161,6 +161,7 @@ def test_two_steps_of_the_full_size_recipes_on_a_tiny_model(family: str, tmp_pat
     assert all((again[name] == value).all() for name, value in after.items())
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_where_it_would_have(
     tmp_path: Path, tiny_llava: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

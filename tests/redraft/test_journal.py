@@ -267,7 +267,7 @@ def test_threads_share_what_is_being_made(path: Path) -> None:
     made, gate, results = [], threading.Event(), []
 
     def make() -> int:
-        gate.wait(5)
+        gate.wait(60)
         made.append(1)
         return len(made)
 

@@ -98,8 +98,8 @@ def test_what_is_cut(text: str, cut: bool) -> None:
 
 
 def test_nonsense_of_any_length_is_refused_in_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("{" * 100_000, '{"a":' * 10_000, '{"a": [' + "1," * 60_000, "{'" * 5_000 + "}" * 5_000, "{}" * 50_000):
         with pytest.raises(ValueError, match=r"\w"):
             read_json(text, Reply)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30

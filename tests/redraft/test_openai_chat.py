@@ -158,7 +158,7 @@ async def test_retry_after(serve: Serve, headers: dict[str, str], low: float, hi
     chat = chat_to(server)
     begun = time.monotonic()
     await chat(ASK)
-    assert low <= time.monotonic() - begun <= high + 1.0, "opening the client takes a part of it"
+    assert low <= time.monotonic() - begun <= high + 30, "not an hour; a machine may have much to do besides"
     assert len(server.calls) == 2
 
 

@@ -33,10 +33,10 @@ def test_what_is_no_key_stays() -> None:
 
 def test_a_long_text_without_the_key_is_looked_through_quickly() -> None:
     key = "s" * 40 + "k"
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("s " * 32_000, "\\" * 65_536, "s" * 65_536, "%25" * 20_000, " " * 65_536):
         scrub(text, [key])
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_keys_that_were_read_are_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

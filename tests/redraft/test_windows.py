@@ -17,6 +17,7 @@ import pytest
 
 from redraft.files import write_atomically
 from redraft.signals import handle_signals
+from tests.serve.processes import free_port
 
 LIKE_WINDOWS = """
 import asyncio, builtins, os, sys
@@ -68,7 +69,7 @@ def test_a_drawing(tmp_path: Path) -> None:
 
 
 def test_a_server_ends_when_it_is_told_to(tmp_path: Path) -> None:
-    process = start(tmp_path, "serve", "--port", "18731", "--data", str(tmp_path / "served"))
+    process = start(tmp_path, "serve", "--port", str(free_port()), "--data", str(tmp_path / "served"))
     assert process.stderr is not None
     assert any("redraft serves" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
@@ -87,5 +88,5 @@ async def test_a_signal_reaches_the_loop_and_the_old_handler_comes_back() -> Non
     heard = asyncio.Event()
     with handle_signals(signal.SIGTERM, call=heard.set):
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 60)
     assert signal.getsignal(signal.SIGTERM) == before

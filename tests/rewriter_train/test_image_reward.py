@@ -212,7 +212,7 @@ class _Gate:
     async def reaches(self, count: int) -> bool:
         def wait() -> bool:
             with self._changed:
-                return self._changed.wait_for(lambda: self.begun >= count, timeout=20)
+                return self._changed.wait_for(lambda: self.begun >= count, timeout=120)
 
         return await asyncio.to_thread(wait)
 

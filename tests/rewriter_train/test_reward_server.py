@@ -70,7 +70,7 @@ def samples(count: int, prompt: str = "two stars") -> list[RewardSample]:
 
 def post(url: str, path: str, body: bytes) -> tuple[int, str]:
     """Status and body of the answer."""
-    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
     link.request("POST", path, body)
     response = link.getresponse()
     said = response.status, response.read().decode()
@@ -140,7 +140,7 @@ class Slow(FakeReward):
 
 
 def _health(url: str) -> dict[str, object]:
-    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
     link.request("GET", "/health")
     told: dict[str, object] = json.loads(link.getresponse().read())
     link.close()
@@ -197,7 +197,7 @@ async def test_no_more_go_together_than_allowed() -> None:
 async def test_a_trainer_that_hangs_up_is_no_trouble(capfd: pytest.CaptureFixture[str]) -> None:
     source = Slow()
     with serving(source) as url:
-        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         body = json.dumps({"samples": [{"request": "x", "reply": reply("x" * 500_000)}]})
         link.request("POST", "/score", body)
         await _until(lambda: len(source.calls) == 1)
@@ -321,7 +321,7 @@ def test_addresses_that_are_none(url: str) -> None:
 def test_requests_that_are_refused(path: str, body: bytes, headers: dict[str, str], status: int, said: str) -> None:
     source = FakeReward()
     with serving(source) as url:
-        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         link.request("POST", path, body, headers)
         response = link.getresponse()
         assert response.status == status
@@ -332,7 +332,7 @@ def test_requests_that_are_refused(path: str, body: bytes, headers: dict[str, st
 
 def test_a_length_that_is_no_number_is_refused() -> None:
     with serving(FakeReward()) as url:
-        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        link = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         link.request("POST", "/score", b"{}", {"Content-Length": "x"})
         assert link.getresponse().status == 400
         link.close()

@@ -65,7 +65,7 @@ async def follow(
     told: list[dict[str, Any]] = []
     headers = {"Last-Event-ID": str(after)}
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(200),
         http.stream("GET", f"/api/conversations/{conversation}/events", headers=headers) as stream,
     ):
         assert stream.status_code == 200, await stream.aread()

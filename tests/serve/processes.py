@@ -49,7 +49,7 @@ class Process:
         """The wall clock of the next start is ahead by so much, or behind."""
         self._env["REDRAFT_TEST_CLOCK"] = str(seconds)
 
-    def start(self, ready_s: float = 60) -> None:
+    def start(self, ready_s: float = 180) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log)
         deadline = time.monotonic() + ready_s
@@ -65,7 +65,7 @@ class Process:
         """Sends a signal and waits; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def __enter__(self) -> Process:
         self.start()
@@ -74,7 +74,7 @@ class Process:
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(60)
+            self.process.wait(120)
 
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=60, verify=False)

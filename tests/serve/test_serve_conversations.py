@@ -183,7 +183,8 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     assert (await server.http.get(f"/api/conversations/{said['branch']}")).json()["parent"] == id
 
     stream = asyncio.create_task(server.follow(id, until=("deleted",)))
-    await asyncio.sleep(0.2)
+    while not server.service.broker.count_listeners():  # noqa: ASYNC110 - it is not told
+        await asyncio.sleep(0.01)
     assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
     assert (await stream)[-1]["event"] == "deleted"
     assert (await server.http.get(f"/api/conversations/{id}")).status_code == 404

@@ -1,7 +1,8 @@
 """A client with a token does its worst: nobody else waits for /healthz longer than a second, and nothing is lost.
 
-Another process asks /healthz on a new connection again and again, and says how long it took at worst. On a machine that has
-too much to do, that alone may take long: a kind has three tries.
+Another process asks /healthz on a new connection again and again. Of each answer it takes the time, and the processor time
+that the server used meanwhile, in all its threads: what a machine that has too much to do makes it wait for is no delay of ours.
+The lesser of the two counts.
 """
 
 from __future__ import annotations
@@ -29,20 +30,21 @@ pytestmark = pytest.mark.attack
 METER = """
 import http.client, json, sys, threading, time
 host, port = sys.argv[1].split(":")
+processor = (~int(sys.argv[2]) << 3) | 2  # clock_getcpuclockid(3): of another process
 done = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
 took = []
 while not done.is_set() or len(took) < 3:
-    began = time.monotonic()
+    began, used = time.monotonic(), time.clock_gettime(processor)
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/healthz")
     assert connection.getresponse().read() == b"ok\\n"
     connection.close()
-    took.append(time.monotonic() - began)
+    took.append((time.monotonic() - began, time.clock_gettime(processor) - used))
     if len(took) == 1:
         print("up", flush=True)
     time.sleep(0.02)
-print(json.dumps({"asked": len(took), "worst": max(took)}))
+print(json.dumps({"asked": len(took), "wall": max(w for w, _ in took), "own": max(map(min, took))}))
 """
 Attack = Callable[["Hostile"], Awaitable[None]]
 
@@ -165,6 +167,7 @@ KINDS: dict[str, Attack] = {
     "requests without pause": flood,
     "turns of 4,000 characters": many_turns,
     "a chat of 50 MiB": post_of("/v1/chat/completions", lambda: chat(b"a" * 50 * MIB)),
+    "a chat of 39 MiB": post_of("/v1/chat/completions", lambda: chat(b"a" * 39 * MIB)),
     "a chat of 50 MiB of pictures' beginnings": post_of(
         "/v1/chat/completions", lambda: chat(b"![](" * (50 * MIB // 4))
     ),
@@ -187,6 +190,11 @@ KINDS: dict[str, Attack] = {
         "/v1/check", lambda: b'{"request": "a star", "rewrite": "' + b"a one " * (20 * MIB // 6) + b'"}'
     ),
     "MCP, 50 MiB of spaces": post_of("/mcp", lambda: tool(b"A " * (25 * MIB))),
+    "MCP, 39 MiB of spaces": post_of("/mcp", lambda: tool(b"A " * (39 * MIB // 2))),
+    "MCP, 39 MiB of escapes": post_of("/mcp", lambda: tool(b"\\u0041" * (39 * MIB // 6))),
+    "MCP, lists of 39 MiB": post_of(
+        "/mcp", lambda: b'{"jsonrpc": "2.0", "id": 1, "method": [' + b"[]," * (13 * MIB) + b"1]}"
+    ),
     "pictures of 25 megapixels": post_of("/api/images", large_png, 6, "image/png"),
     "a form of 15 MiB of line ends": post_of(
         "/api/images", lambda: form(b"\r\n" * (15 * MIB // 2)), 2, "multipart/form-data; boundary=x"
@@ -213,30 +221,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_others_do_not_wait(server: Process, kind: str) -> None:
-    worst = 0.0
-    for _ in range(3):
-        worst = measure(server.url, KINDS[kind])
-        if worst < WORST_S:
-            break
+    assert server.process is not None
+    seen = measure(server.url, server.process.pid, KINDS[kind])
     if path := os.environ.get("HOSTILE_LOG"):
         with Path(path).open("a") as file:
-            file.write(f"{kind}: {worst:.2f} s\n")
-    assert worst < WORST_S
+            file.write(f"{kind}: {seen['own']:.2f} s of ours, {seen['wall']:.2f} s in all, {seen['asked']} asked\n")
+    assert seen["own"] < WORST_S
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {BOB}"}, timeout=60) as http:
         id = http.post("/api/conversations", json={}).json()["id"]
         assert http.post(f"/api/conversations/{id}/turns", json={"request": "/list"}).status_code == 202
         assert http.delete(f"/api/conversations/{id}").status_code in (204, 409)
 
 
-def measure(url: str, attack: Attack) -> float:
-    """The longest that /healthz took meanwhile, in seconds."""
+def measure(url: str, process: int, attack: Attack) -> dict[str, float]:
+    """How often /healthz was asked meanwhile, and how long it took at most, in seconds: `wall`, and of these `own`."""
 
     async def work() -> None:
         hostile = Hostile(url)
         async with hostile.http:
             await attack(hostile)
 
-    command = [sys.executable, "-I", "-c", METER, url.removeprefix("http://")]
+    command = [sys.executable, "-I", "-c", METER, url.removeprefix("http://"), str(process)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as meter:
         assert meter.stdout is not None
         meter.stdout.readline()
@@ -245,4 +250,5 @@ def measure(url: str, attack: Attack) -> float:
             time.sleep(0.2)
         finally:
             out, _ = meter.communicate()
-    return float(json.loads(out)["worst"])
+    seen: dict[str, float] = json.loads(out)
+    return seen

@@ -172,7 +172,9 @@ async def test_over_stdin_and_stdout(tmp_path: Path) -> None:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
             assert client.server_info.name == "redraft"
             told = Told()
-            drawn = await client.call_tool("draw", {"request": "a big red star", "seed": 3}, progress_callback=told)
+            drawn = await client.call_tool(
+                "draw", {"request": "a big red star", "seed": 3, "max_images": 1}, progress_callback=told
+            )
             assert not drawn.is_error, text_of(drawn)
             assert picture_of(drawn).size == (256, 256)
             assert told.at == sorted(set(told.at))

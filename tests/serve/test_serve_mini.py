@@ -102,6 +102,7 @@ async def test_conversations_share_the_batches_of_all_three_models(start: Start)
     assert max(chat.most for chat in chats) > 1
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_when_the_real_server_is_killed_under_load(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "agent.cli", "serve", "--port", str(port), "--data", str(tmp_path / "data")]

@@ -25,7 +25,7 @@ THREADS = ThreadPoolExecutor(32)
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not true():  # noqa: ASYNC110 - what happens in the worker's thread sets no asyncio.Event
             await asyncio.sleep(0.002)
 
@@ -41,7 +41,7 @@ class Slow(FakeBackend):
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         self.drawing.set()
-        assert self.let.wait(20)
+        assert self.let.wait(120)
         pictures = super().render(tasks, on_step)
         if self._bad and any(self._bad in task.prompt for task in tasks):
             raise BackendError("this cannot be drawn")
@@ -136,7 +136,7 @@ async def test_a_run_that_gives_up_leaves_its_companions_alone_and_a_drawing_nob
             caught.append(error)
 
     leavers = [asyncio.create_task(asyncio.to_thread(leave, "b"))]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await asyncio.gather(*leavers)  # it waits in line, and is told to stop there
     assert queue.waiting() == 1
     backend.let.set()
