@@ -367,6 +367,7 @@ class Run:
         """The graph on this run's checkpoints, and its journal. Raises Occupied if another process works on the run."""
         refuse_links(self.folder.path)
         with self.folder.lock(), self._open_log() as log:
+            self._note_begun(log)
             self.folder.sweep()
             await asyncio.to_thread(self._mend_pictures, log)
             if self.folder.checkpoints.exists():
@@ -386,10 +387,12 @@ class Run:
                 f"{path} is damaged: {lines} left out, and worked out again; as it was it is in {path.name}.damaged"
             )
             log = RunLog(path)
+        return log
+
+    def _note_begun(self, log: RunLog) -> None:
         if log.begun is None:
             begun = {name: value for name, value in self._record.items() if name in _BEGUN_FIELDS}
             log.put_begun({**begun, "stop": None})
-        return log
 
     def _mend_pictures(self, log: RunLog) -> None:
         """Has pictures that are damaged or gone drawn again. The picture that is edited is taken from source.png."""

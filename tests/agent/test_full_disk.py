@@ -106,6 +106,23 @@ def check_resumed(place: Place, out: Path, done: subprocess.CompletedProcess[str
         assert Path(json.loads(again.stdout)["image"]).is_file()
 
 
+def test_a_run_goes_on_in_the_process_whose_disk_was_full(tmp_path: Path) -> None:
+    """As in a server: an error that is still held must hold no lock of the run's."""
+    (tmp_path / "data").mkdir()
+    disk = FullDisk(tmp_path, tmp_path / "data")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.agent.full_disk_driver", str(tmp_path), str(max(1, 12 // MOMENTS))],
+        cwd=Path(__file__).parents[2], env={**os.environ, **disk.environment}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) > 2 * MOMENTS
+    assert any(row["error"] for row in rows), "the disk was full"
+    for row in rows:
+        assert row["again"] == "", row
+        assert row["stop"] in ("", "budget"), row
+
+
 def test_draw(place: Place) -> None:
     command = ("draw", REQUEST, "--profile", place.profile, "--seed", "3", "--json", "--out")
     for after in place.moments(*command, place.folder / "whole"):
