@@ -46,9 +46,11 @@ def redraft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.chdir(cwd)
         monkeypatch.setenv("REDRAFT_TEST_KEY", KEY)
         monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["redraft", *words])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
+            main(words)
         code = ended.value.code
         return Done(code if isinstance(code, int) else int(code is not None), *capfd.readouterr())
 
