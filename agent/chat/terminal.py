@@ -274,7 +274,7 @@ class TerminalChat:
 
     def _greet(self, view: ConversationStatus) -> None:
         profile = escape(self._profile.name)
-        self._pictures = len(view.pictures)
+        self._pictures = max((picture.number for picture in view.pictures), default=0)
         if view.turn == 0:
             about = escape(self._profile.description)
             what = "draw" if "draw" in self._profile.abilities() else "put into a prompt"

@@ -287,7 +287,7 @@ class TurnWork:
             raise InputError(f"picture {picture.number} was not drawn here; say what to draw, or how to change it")
         if picture.parent is None:
             return await self._run("draw", self._run_folder(), picture.made_from, seed=seed)
-        source = await asyncio.to_thread(self.store.get, self.state.pictures[picture.parent - 1].image)
+        source = await asyncio.to_thread(self.store.get, self.state.picture(picture.parent).image)
         return await self._run(
             "edit", self._run_folder(), picture.made_from, source=source, mask=await self._mask_of(source),
             parent=picture.parent, seed=seed,

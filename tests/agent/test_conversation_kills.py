@@ -187,6 +187,7 @@ async def test_damaged_records_cost_what_they_held_and_no_more(
         assert all(entry.request in html.unescape(page) for entry in view.entries)
         await chat.turn("/back 1")
         await chat.turn("/undo")
+        await chat.turn("/redo")
         await chat.turn("/branch third")
 
 
