@@ -34,7 +34,7 @@ KINDS = (*SHAPES, "unknown")
 MATTERS = 0.05
 """A thing that is less likely there touches nothing."""
 MOST_TOUCHING = 40
-"""Things of which it is looked at whether they touch, the likeliest: a sheet holds six, a stranger's picture may hold hundreds."""
+"""Things of which it is looked at whether they touch, the likeliest: a stranger's picture may hold hundreds."""
 _SHEETS = tuple(SHEETS)
 
 
