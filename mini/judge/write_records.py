@@ -62,13 +62,15 @@ def drawn(
         yield from map(Drawn, wordings, images)
 
 
-def photograph(rng: Rng, image: Image.Image) -> Image.Image:
-    """The picture as a bad photograph of it: turned by up to 6 degrees, dim, in warm light, out of focus and noisy."""
+def photograph(rng: Rng, image: Image.Image, strength: float = 1.0) -> Image.Image:
+    """The picture as a bad photograph of it: turned by up to 6 degrees, dim, in warm light, out of focus and noisy, all of it
+    times `strength` from 0 to 1."""
     corner = image.getpixel((2, 2))
-    turned = image.rotate(float(rng.uniform(-6, 6)), Image.Resampling.BICUBIC, fillcolor=corner)
-    blurred = turned.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 1.5)) * image.width / 128))
-    light = np.array([1.0, 0.9, 0.75]) ** rng.uniform(0, 1) * rng.uniform(0.55, 0.9)
-    pixels = np.asarray(blurred, dtype=np.float64) * light + rng.normal(0, 10, (*blurred.size[::-1], 3))
+    turned = image.rotate(float(rng.uniform(-6, 6)) * strength, Image.Resampling.BICUBIC, fillcolor=corner)
+    blurred = turned.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 1.5)) * strength * image.width / 128))
+    warmth = np.array([1.0, 0.9, 0.75]) ** (rng.uniform(0, 1) * strength)
+    light = warmth * (1 - (1 - rng.uniform(0.55, 0.9)) * strength)
+    pixels = np.asarray(blurred, dtype=np.float64) * light + rng.normal(0, 10 * strength, (*blurred.size[::-1], 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
@@ -90,7 +92,7 @@ def write(
     *,
     split: Split = "train",
     every: int = 2,
-    photographed: bool = False,
+    photographed: float = 0.0,
 ) -> tuple[int, int]:
     """Writes `count` pictures and their records to the folder `out`; returns how many records, and how many accept.
 
@@ -103,7 +105,7 @@ def write(
     for number, one in enumerate(track(made, total=count, description="pictures")):
         name = f"pictures/{number:06d}.png"
         answers = judged(rng, one)
-        save_png(photograph(rng, one.image) if photographed else one.image, out / name, {})
+        save_png(photograph(rng, one.image, photographed) if photographed else one.image, out / name, {})
         if photographed:
             save_png(one.image, out / "clean" / f"{number:06d}.png", {})
         for point, question, accept in answers:
@@ -194,7 +196,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--split", choices=("train", "test"), default="train", help="test: each prompt has a held-out relation"
     )
-    parser.add_argument("--photographed", action="store_true", help="spoil the pictures as a bad photograph would")
+    parser.add_argument(
+        "--photographed", type=float, default=0.0, metavar="0..1", help="spoil the pictures as a bad photograph would"
+    )
     parser.add_argument(
         "--count-right", type=Path, help="exported rows of the pictures in --out, to count by the oracle"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from evaluator.train.__main__ import main
 from evaluator.train.records import load_judgements
-from mini.judge.write_records import drawn, judged, write
+from mini.judge.write_records import count_right, drawn, judged, relabel, write, write_pairs
 from mini.world import oracle
 from mini.world.sampling import holds_out
 
@@ -31,6 +32,25 @@ def test_prompts_are_of_the_training_split_and_verdicts_about_balanced() -> None
     assert not any(holds_out(one.wording.spec) for one in made)
     verdicts = [[accept for *_, accept in judged(rng, one)] for one in made]
     assert all(sum(mine) <= len(mine) - sum(mine) + 1 for mine in verdicts if mine)
+
+
+def test_photographs_keep_their_truth_beside_them(tmp_path: Path) -> None:
+    write(tmp_path, 8, seed=3, photographed=0.3)
+    rows = [json.loads(line) for line in (tmp_path / "judgements.jsonl").read_text().splitlines()]
+    exported = []
+    for row in rows:
+        digest = hashlib.sha256((tmp_path / row["image"]).read_bytes()).hexdigest()
+        exported.append({**row, "image": f"images/{digest}.png"})
+    exported[0]["verdict"] = "reject" if rows[0]["verdict"] == "accept" else "accept"
+    (tmp_path / "exported.jsonl").write_text("".join(json.dumps(row) + "\n" for row in exported))
+    assert relabel(tmp_path / "exported.jsonl", tmp_path) == (len(rows), len(rows) - 1), "by the clean pictures"
+    labelled = [json.loads(line) for line in (tmp_path / "relabelled.jsonl").read_text().splitlines()]
+    assert labelled == rows
+    wrong = {row["image"] for row in rows if row["verdict"] == "reject"}
+    share = count_right(tmp_path / "exported.jsonl", tmp_path)
+    assert share.mean == pytest.approx(sum(row["image"] not in wrong for row in rows) / len(rows))
+    pairs = write_pairs(tmp_path)
+    assert pairs == len((tmp_path / "pairs.jsonl").read_text().splitlines())
 
 
 def test_two_steps_of_the_mini_recipe_on_the_mini_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
