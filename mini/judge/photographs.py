@@ -24,8 +24,8 @@ SURE = 0.9
 async def measure(
     count: int, seed: int, strengths: Sequence[float] = STRENGTHS
 ) -> list[tuple[float, int, float, float, float]]:
-    """A row for each strength: itself, answers, share right, share sure, share right of the sure. The judge answers alone,
-    without the reader of words."""
+    """A row for each strength: itself, answers, share right, share sure, share right of the sure. The judge answers
+    with its second reader, without the reader of words."""
     judge = open_judge(load_profile("mini").need_judge().model_copy(update={"tools": ()}))
     rng = np.random.default_rng((seed, 77))
     items = [(one, judged(rng, one)) for one in drawn(rng, count)]
