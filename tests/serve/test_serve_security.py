@@ -51,6 +51,10 @@ async def test_without_a_token_there_is_nothing_but_the_page_and_health(start: S
             "/metrics",
             "/api/images/" + "0" * 64,
             "/api/openapi.json",
+            "/openapi.json",
+            "/docs",
+            "/v1/models",
+            "/v1/responses/resp_" + "0" * 32,
             "/x",
         ):
             answer = await server.http.get(path)
