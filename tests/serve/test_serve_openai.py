@@ -109,7 +109,7 @@ async def test_a_stream_has_each_attempt(ai: openai.AsyncOpenAI) -> None:
     *partial, done = events
     assert [event.type for event in partial] == ["image_generation.partial_image"] * len(partial)
     assert [event.partial_image_index for event in partial] == list(range(len(partial)))
-    assert len(partial) == done.redraft["attempts"] == 4
+    assert len(partial) == done.redraft["attempts"] == 3
     assert done.type == "image_generation.completed"
     assert done.redraft["stop"] == "budget"
     assert done.redraft["accepted"] is False
