@@ -47,7 +47,7 @@ _RULES = (
     "The style is a natural photograph."
 )
 _MAX_TOKENS = 320
-_BATCH = 100
+_BATCH = 150
 _MOST = 0.9
 
 
@@ -352,9 +352,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=ModelConfig(kind="transformers", model=options.base), style=_STYLE, max_tokens=_MAX_TOKENS
     )
     asking = Asking.of(config)
-    sets = {"Our own held-out requests": _own(options.own)}
+    sets = {}
     if options.parti is not None:
         sets["PartiPrompts"] = [item.prompt for item in load_parti(options.parti, "").items]
+    sets["Our own held-out requests"] = _own(options.own)
     models: dict[str, Replies | ByRules] = {}
     for row in options.rows:
         name, _, adapter = row.partition("=")
