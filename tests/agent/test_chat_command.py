@@ -129,7 +129,7 @@ def test_killed_in_the_middle_of_a_drawing_nothing_is_lost(tmp_path: Path, model
         assert child.stdin is not None
         child.stdin.write(f"{ASK}\n")
         child.stdin.flush()
-        assert server.drawing.wait(60)
+        assert server.drawing.wait(200)
         os.kill(child.pid, signal.SIGKILL)
         child.communicate(timeout=120)
         server.hold.set()
@@ -156,7 +156,7 @@ def test_ctrl_c_ends_the_drawing_and_not_the_conversation(tmp_path: Path, model_
         assert child.stdin is not None
         child.stdin.write(f"{ASK}\n")
         child.stdin.flush()
-        assert server.drawing.wait(60)
+        assert server.drawing.wait(200)
         child.send_signal(signal.SIGINT)
         server.hold.set()
         out, err = child.communicate("/list\n", timeout=200)

@@ -121,7 +121,7 @@ def test_limits_from_the_command_line(tmp_path: Path, model_server: Serve, redra
         (["draw", "x", "--size", "huge"], "'huge' is no size"),
         (["draw", "x", "--size", "8x8"], "16 to 8192"),
         (["draw", "x", "--search", "nonsense"], "can search by loop, best_of, draft"),
-        (["draw", "x", "--search", "gallery"], "has one generator alone"),
+        (["draw", "x", "--search", "gallery"], "needs further generators"),
         (["draw"], "say what to draw"),
         (["draw", "x", "--nosuch"], "No such option"),
         (["judge", "nosuch.png", "x"], "nosuch.png"),
@@ -198,7 +198,7 @@ def test_ctrl_c_exits_130_says_how_to_resume_and_resuming_works(
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        assert server.drawing.wait(60)
+        assert server.drawing.wait(200)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 130, stderr

@@ -180,7 +180,7 @@ def test_a_run_killed_while_drawing_ends_like_one_that_was_not(
     def fault(path: str, asked: dict[str, Any], headers: dict[str, str]) -> None:
         if asked.get("prompt") == FINE:
             second_round.set()
-            go_on.wait(60)
+            go_on.wait(200)
 
     with model_server(POOR, FINE, good="finely") as server:
         options = ("--profile", server.profile(tmp_path), "--seed", "5", "--json")
@@ -190,7 +190,7 @@ def test_a_run_killed_while_drawing_ends_like_one_that_was_not(
         server.turn, server.fault = 0, fault
         server.seen.clear()
         process = started("draw", ASK, *options, "--out", "killed", cwd=tmp_path)
-        assert second_round.wait(60)
+        assert second_round.wait(200)
         process.kill()
         process.communicate()
         go_on.set()
@@ -208,13 +208,13 @@ def test_ctrl_c_while_judging_exits_130_at_once(tmp_path: Path, model_server: Se
 
     def fault(path: str, asked: dict[str, Any], headers: dict[str, str]) -> None:
         judging.set()
-        leave.wait(60)
+        leave.wait(200)
 
     paint(ImageTask(FINE, 1)).save(tmp_path / "picture.png")
     with model_server(FINE, good="finely") as server:
         server.fault = fault
         process = started("judge", "picture.png", ASK, "--profile", server.profile(tmp_path), cwd=tmp_path)
-        assert judging.wait(60)
+        assert judging.wait(200)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=120)
         leave.set()
