@@ -30,7 +30,7 @@ def redraft(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 
 def test_commands_that_need_pictures_say_what_is_missing(capfd: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (16, 16)).save("a.png")
-    for command in (("draw", "a cat"), ("judge", "a.png", "a cat"), ("chat",), ("serve", "--port", "18999")):
+    for command in (("draw", "a cat"), ("judge", "a.png", "a cat"), ("serve", "--port", "18999")):
         code, _, err = redraft(capfd, *command, "--profile", "small")
         assert code == 2, command
         assert "[generator]" in err or "[judge]" in err, command
@@ -41,9 +41,10 @@ def test_commands_that_need_pictures_say_what_is_missing(capfd: pytest.CaptureFi
 
 def test_rewriting_names_the_command_that_fetches_the_weights(capfd: pytest.CaptureFixture[str]) -> None:
     Path("in.txt").write_text("a cat on a couch\n")
-    code, _, err = redraft(capfd, "enhance", "in.txt", "out.jsonl", "--profile", "small")
-    assert code == 2
-    assert "redraft get small" in err
+    for command in (("enhance", "in.txt", "out.jsonl"), ("chat",)):
+        code, _, err = redraft(capfd, *command, "--profile", "small")
+        assert code == 2, command
+        assert "redraft get small" in err, command
 
 
 def test_real_prompts_without_a_profile_are_pointed_to_it(
