@@ -345,12 +345,12 @@ def test_pictures_have_the_size_that_was_asked_for(tmp_path: Path, model_server:
         assert (record["size"], record["cost"]["images"]) == ([96, 48], 2)
 
 
-def test_a_server_that_knows_no_drafts_searches_as_the_loop_does_and_says_so_once(
+def test_drafts_over_an_image_server_are_refused_with_the_mend(
     tmp_path: Path, model_server: Serve, redraft: Redraft
 ) -> None:
     with model_server(POOR, FINE, good="finely") as server:
         profile = server.profile(tmp_path)
         done = redraft("draw", ASK, "--profile", profile, "--search", "draft", "--json", "--out", "o", cwd=tmp_path)
-    result = json.loads(done.stdout)
-    assert [attempt["draft"] for attempt in result["attempts"]] == [False] * 4
-    assert sum("no drafts" in warning for warning in result["warnings"]) == 1
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "which an image server cannot: take loop or best_of" in done.stderr
+    assert not (tmp_path / "o").exists(), "nothing was begun"

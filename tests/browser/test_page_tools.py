@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.conftest import Painted
 from tests.browser.test_page import answered, branch, say
@@ -147,6 +146,8 @@ def test_a_profile_is_chosen_and_says_what_it_does(painted: Painted, new_page: N
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 320)])
 def test_axe_finds_nothing(painted: Painted, new_page: NewPage, scheme: str, width: int) -> None:
     page = new_page(painted.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+    from axe_playwright_python.sync_playwright import Axe
+
     axe = Axe()
 
     def clean() -> None:

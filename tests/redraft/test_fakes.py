@@ -42,7 +42,8 @@ async def test_delays_overlap() -> None:
 def test_spellings() -> None:
     words = spellings(("yes", "no"))
     assert words["yes"][:2] == ("yes", " yes")
-    assert set(words["no"]) == {"no", " no", "No", " No", "NO", " NO"}
+    assert {"no", " no", "No", " No", "NO", " NO", "nein", "否"} <= set(words["no"])
+    assert set(spellings(("up", "down"))["up"]) == {"up", " up", "Up", " Up", "UP", " UP"}
 
 
 def test_no_spelling_counts_twice() -> None:

@@ -101,8 +101,8 @@ from pathlib import Path
 from PIL import Image
 from redraft.images import ImageStore
 store = ImageStore(Path({str(tmp_path)!r}))
+store.put(Image.effect_noise((128, 128), 80))
 threading.Timer(0.15, lambda: os.kill(os.getpid(), 9)).start()
-print("ready", flush=True)
 while True:
     store.put(Image.effect_noise((128, 128), 80))
 """
