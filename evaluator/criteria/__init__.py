@@ -34,6 +34,7 @@ CRITERIA = {
     "views": "evaluator.criteria.views:open_views",
     "http": "evaluator.criteria.http:open_http",
     "score_head": "evaluator.criteria.score_head:open_score_head",
+    "detector": "evaluator.criteria.detector:open_detector",
 }
 """Name to what opens it: a function of `Parts` and of the criterion's settings. `checks`, `preserved` and `edit_score` are made
 by `evaluator.reward`, because every profile has them."""
