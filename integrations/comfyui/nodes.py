@@ -157,14 +157,7 @@ class DrawUntilAccepted(io.ComfyNode):
                 io.Image.Input("references", optional=True, tooltip="Pictures to go by, if the profile takes some."),
                 *_option_inputs(),
             ],
-            outputs=[
-                io.Image.Output("image", display_name="image"),
-                io.Float.Output("score", display_name="score"),
-                io.Boolean.Output("accepted", display_name="accepted"),
-                io.String.Output("drawn_from", display_name="prompt"),
-                io.String.Output("report", display_name="report"),
-                io.String.Output("trace", display_name="trace.html"),
-            ],
+            outputs=_run_outputs(),
         )
 
     @classmethod
@@ -205,14 +198,7 @@ class EditImage(io.ComfyNode):
                 io.Image.Input("references", optional=True, tooltip="Further pictures, if the editor takes some."),
                 *_option_inputs("max_rounds", "max_images"),
             ],
-            outputs=[
-                io.Image.Output("image", display_name="image"),
-                io.Float.Output("score", display_name="score"),
-                io.Boolean.Output("accepted", display_name="accepted"),
-                io.String.Output("drawn_from", display_name="prompt"),
-                io.String.Output("report", display_name="report"),
-                io.String.Output("trace", display_name="trace.html"),
-            ],
+            outputs=_run_outputs(),
         )
 
     @classmethod
@@ -236,6 +222,18 @@ class EditImage(io.ComfyNode):
 
 
 _MORE = ("size", "negative_prompt", "steps", "guidance", "search", "max_seconds", "max_steps")
+
+
+def _run_outputs() -> list[Any]:
+    """What a run hands on."""
+    return [
+        io.Image.Output("image", display_name="image"),
+        io.Float.Output("score", display_name="score"),
+        io.Boolean.Output("accepted", display_name="accepted"),
+        io.String.Output("drawn_from", display_name="prompt"),
+        io.String.Output("report", display_name="report"),
+        io.String.Output("trace", display_name="trace.html"),
+    ]
 
 
 def _option_inputs(*others: str) -> list[Any]:
