@@ -50,10 +50,13 @@ def paint(task: ImageTask) -> Image.Image:
 
 
 def drawn_from(image: Image.Image) -> tuple[str, int]:
-    """Prompt and seed of a picture made by `paint`."""
+    """Prompt and seed of a picture made by `paint`; an empty prompt and 0 of any other picture."""
     data = image.convert("RGB").tobytes()
-    task = json.loads(data[4 : 4 + int.from_bytes(data[:4], "big")])
-    return task["prompt"], task["seed"]
+    try:
+        task = json.loads(data[4 : 4 + int.from_bytes(data[:4], "big")])
+        return task["prompt"], task["seed"]
+    except (ValueError, KeyError, TypeError):
+        return "", 0
 
 
 def with_judge(models: Models, judge: Judge) -> Editing:

@@ -125,7 +125,7 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     assert middle / picture["width"] == pytest.approx(float(slider.input_value()) / 100, abs=0.01)
 
     edited = unfold(article)
-    assert edited.locator("summary").inner_text() == "Trace · 2 edited in 1 round"
+    assert edited.locator("summary").inner_text() == "Trace · 1 edited in 1 round"
     edited.get_by_text("Instruction", exact=True).wait_for()
     areas = edited.locator(".areas figure")
     assert [figure.inner_text() for figure in areas.all()] == ["Where, in white", "To come: a star"]
@@ -139,7 +139,7 @@ def test_an_edit_its_slider_and_the_stories_of_both(painted: Painted, new_page: 
     branch(page)
     copied = unfold(answered(page, 2))
     copied.get_by_role("button", name="one step").wait_for()
-    assert copied.locator("summary").inner_text() == "Trace · 2 edited in 1 round"
+    assert copied.locator("summary").inner_text() == "Trace · 1 edited in 1 round"
 
 
 def test_questions_undo_and_comparison(painted: Painted, new_page: NewPage) -> None:

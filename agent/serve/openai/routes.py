@@ -121,7 +121,11 @@ def router(service: Service) -> APIRouter:
     return api
 
 
-_DRAWN = errors(400, 404, 415, 502)
+_DRAWN: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {}}, "text/event-stream": {"schema": {"type": "string"}}}},
+    **errors(400, 404, 415, 502),
+}
+"""What the calls that draw answer: JSON, or events if `stream` is true."""
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
