@@ -286,7 +286,7 @@ def test_two_conversations_at_once_and_the_one_that_waits(painted: Painted, new_
         two.locator(".step").get_by_text("Waiting: 2 pictures are drawn first").wait_for()
     for page in (one, two):
         answered(page, 1)
-        assert page.get_by_text("Waiting:").count() == 0
+        page.get_by_text("Waiting:").first.wait_for(state="detached")
 
 
 def test_unchecked_words_and_warnings_stand_under_the_picture(painted: Painted, new_page: NewPage) -> None:
