@@ -122,7 +122,7 @@ def router(service: Service) -> APIRouter:
 
 
 _DRAWN: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {"schema": {}}, "text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}},
     **errors(400, 404, 415, 502),
 }
 """What the calls that draw answer: JSON, or events if `stream` is true."""
