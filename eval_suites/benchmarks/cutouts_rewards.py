@@ -130,10 +130,8 @@ def _auc(same: NDArray[Any], others: NDArray[Any]) -> dict[str, Any]:
 
     def statistic(*rows: NDArray[Any]) -> NDArray[np.float64]:
         mine, rest = rows[0], np.concatenate(rows[1:], axis=-1)
-        ranks = np.sort(rest, axis=-1)
         if mine.ndim == 1:
-            below = (np.searchsorted(ranks, mine, "left") + np.searchsorted(ranks, mine, "right")) / 2
-            return np.asarray(below.mean() / ranks.shape[-1])
+            return np.asarray(statistics.area_under_curve(mine, rest))
         return np.array([statistic(*(row[i] for row in rows)) for i in range(len(mine))], dtype=np.float64)
 
     made = statistics.bootstrap(statistic, same, *others, resamples=500)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +20,10 @@ from numpy.typing import NDArray
 
 from evaluator.criteria.detector import Head
 from evaluator.criteria.likeness import Embedder, Embedding, open_embedder
-from redraft.errors import InputError, RedraftError
+from redraft.errors import InputError
 from redraft.images import open_image
+from redraft.statistics import area_under_curve
+from redraft.training import console, run
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 _FEWEST = 10
@@ -89,14 +90,12 @@ def _fit(real: NDArray[np.float32], drawn: NDArray[np.float32], decay: float) ->
     return weights.astype(np.float32), float(scaled[-1] - mean @ weights)
 
 
-def area_under_curve(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """The share of pairs in which the first is above the second, a tie counting half (Mann and Whitney)."""
-    above = np.asarray(higher)[:, None] - np.asarray(lower)[None]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; `argv` defaults to the process's arguments. Returns the exit code."""
+    return run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluator.train.detector",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -111,19 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the embedder")
     parser.add_argument("--decay", type=float, default=1e-3, help="weight of the L2 penalty")
     parser.add_argument("--seed", type=int, default=0, help="which pictures are held out")
-    options = parser.parse_args(argv)
-    try:
-        report = _train(options)
-    except RedraftError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    print(json.dumps(report))  # noqa: T201
-    return 0
-
-
-def _train(options: argparse.Namespace) -> dict[str, float]:
-    settings = dict(pair.partition("=")[::2] for pair in options.set)
-    embedder = open_embedder(options.embedder, settings)
+    options = parser.parse_args(list(argv))
+    embedder = open_embedder(options.embedder, dict(pair.partition("=")[::2] for pair in options.set))
     rng = np.random.default_rng(options.seed)
     learnt: list[list[Embedding]] = []
     held: list[list[Embedding]] = []
@@ -143,7 +131,7 @@ def _train(options: argparse.Namespace) -> dict[str, float]:
         "learnt": len(learnt[0]) + len(learnt[1]),
     }
     (options.out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return report
+    console.print(f"{options.out}: area under the ROC curve {report['area_under_curve']:.3f} on what was held out")
 
 
 if __name__ == "__main__":

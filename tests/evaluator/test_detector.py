@@ -16,6 +16,7 @@ from evaluator.criteria.likeness import Embedding
 from evaluator.train import detector
 from evaluator.types import Case, Outcome, Shot
 from redraft.errors import ConfigError
+from redraft.statistics import area_under_curve
 
 EMBEDDER = "tests.evaluator.test_detector:Colors"
 
@@ -76,4 +77,4 @@ def test_too_few_pictures_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_area_counts_a_tie_half() -> None:
-    assert detector.area_under_curve([3, 2], [1, 2]) == (1 + 1 + 1 + 0.5) / 4
+    assert area_under_curve([3, 2], [1, 2]) == (1 + 1 + 1 + 0.5) / 4
