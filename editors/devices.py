@@ -94,7 +94,7 @@ class DevicesBackend:
                     except Died as error:
                         log.warning("%s; its pictures are drawn elsewhere", error)
                         left.append(batch)
-                        died.append(error)
+                        died[drawer] = error
                         break
                     except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread
                         errors.append(error)
@@ -103,12 +103,12 @@ class DevicesBackend:
                     news.put(None)
                 news.put(drawer)
 
-            died: list[Died] = []
+            died: dict[Drawer, Died] = {}
             working = 0
+            # Once more around if a device died with its batch when the others had nothing left to do.
             while left and len(died) < len(self._drawers) and not errors and not self._stopped.is_set():
-                # Once more around if the last device that was at work died with its batch.
-                drawers = self._drawers[: len(left)] if not died else self._drawers
-                for drawer in drawers:
+                living = [drawer for drawer in self._drawers if drawer not in died]
+                for drawer in living[: len(left)]:
                     threading.Thread(target=work, args=(drawer,), name="redraft-device", daemon=True).start()
                     working += 1
                 try:
@@ -127,7 +127,7 @@ class DevicesBackend:
             if self._stopped.is_set():
                 raise BackendError("the drawing was interrupted")
             if left:
-                raise died[-1]
+                raise list(died.values())[-1]
             return [pictures[at] for at in range(len(tasks))]
 
     def interrupt(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -21,19 +22,31 @@ TASKS = [ImageTask(f"picture {at}", at) for at in range(7)]
 
 
 class FakeDrawer:
-    """Draws on a device of its own; dies at its `dies_at`-th call."""
+    """Draws on a device of its own; dies at its `dies_at`-th call, but not before `dies_after` has nothing left to do."""
 
-    def __init__(self, dies_at: int | None = None, error: Exception | None = None) -> None:
+    def __init__(
+        self, dies_at: int | None = None, error: Exception | None = None, dies_after: FakeDrawer | None = None
+    ) -> None:
         self.backend = FakeBackend()
         self.closed = self.interrupted = False
+        self.started = threading.Event()
+        self.deaths = 0
         self._dies_at = dies_at
         self._error = error
+        self._dies_after = dies_after
 
     def render(self, tasks: Sequence[ImageTask]) -> list[Image.Image]:
         if self._error is not None:
             raise self._error
         if len(self.backend.calls) + 1 == self._dies_at:
+            if self._dies_after is not None:
+                self._dies_after.started.wait()
+                for thread in threading.enumerate():
+                    if thread.name == "redraft-device" and thread is not threading.current_thread():
+                        thread.join()
+            self.deaths += 1
             raise Died("the process that draws on cuda:1 ended with -9")
+        self.started.set()
         return self.backend.render(tasks)
 
     def interrupt(self) -> None:
@@ -63,6 +76,13 @@ def test_few_tasks_are_shared_out_instead_of_batched() -> None:
 def test_the_pictures_of_a_process_that_dies_are_drawn_by_the_others() -> None:
     drawers = [FakeDrawer(dies_at=1), FakeDrawer()]
     assert pictures_of(drawers) == [picture.tobytes() for picture in FakeBackend().render(TASKS)]
+
+
+def test_a_process_that_dies_last_is_not_asked_again_while_another_lives() -> None:
+    living = FakeDrawer()
+    dying = FakeDrawer(dies_at=1, dies_after=living)
+    assert pictures_of([dying, living]) == [picture.tobytes() for picture in FakeBackend().render(TASKS)]
+    assert dying.deaths == 1
 
 
 def test_if_all_die_the_call_fails() -> None:
