@@ -38,7 +38,7 @@ serve: $(BIN)/redraft  ## set up and serve the chat page with the mini profile a
 	$(BIN)/redraft serve
 
 test: $(VENV)/.dev  ## set up and run the tests, on WORKERS processes
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	VENV=$(VENV) scripts/run_tests.sh -n $(WORKERS) --dist worksteal
 
 test-wheel: $(VENV)/.dev  ## build the wheel and use it in clean environments: with servers, serving, with mini
 	scripts/ci_wheel.sh

@@ -11,4 +11,4 @@ fi
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]'
 
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 REDRAFT_CHROMIUM="$(command -v chromium)"
-.venv/bin/python -m pytest -m browser tests/browser "$@"
+scripts/run_tests.sh -m browser tests/browser "$@"

@@ -37,4 +37,4 @@ as "$bin/pg_ctl" -D "$folder/cluster" -l "$folder/log" -w -t 60 start \
 cd - >/dev/null
 
 export REDRAFT_TEST_DATABASE_URL="postgresql://redraft@127.0.0.1:$port/postgres"
-.venv/bin/python -m pytest -m postgres tests/serve "$@"
+scripts/run_tests.sh -m postgres tests/serve "$@"

@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
-.venv/bin/python -m pytest -m slow -n "${WORKERS:-2}" --dist worksteal --timeout 900
+scripts/run_tests.sh -m slow -n "${WORKERS:-2}" --dist worksteal --timeout 900

@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 timeout 600 scripts/vllm_cpu/install.sh
-timeout 900 "${VENV:-.venv}/bin/python" -m pytest -m vllm --durations=5 tests/vllm
+timeout 900 scripts/run_tests.sh -m vllm --durations=5 tests/vllm

@@ -88,8 +88,10 @@ def test_settings_reach_the_server(server: Server) -> None:
 
 
 def test_requests_run_side_by_side_but_not_more_than_allowed(server: Server) -> None:
+    three = threading.Barrier(3)
+
     def slow(_: str, __: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
-        time.sleep(0.1)
+        three.wait(60)  # nobody is answered before three have asked
         return 200, picture(), {}
 
     server.reply = slow
