@@ -392,7 +392,7 @@ def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; all but loopback addresses need REDRAFT_TOKENS.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8765,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8765,
     profile: Annotated[
         list[str] | None, typer.Option("--profile", help="Built-in profile or .toml file; may be given several times.")
     ] = None,

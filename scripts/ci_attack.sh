@@ -9,5 +9,5 @@ export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 .venv/bin/python -c "import schemathesis" 2>/dev/null ||
   .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,attack]'
 .venv/bin/python scripts/attack/generated_requests.py --requests "${REQUESTS:-1000}" --seed "${SEED:-1}"
-scripts/run_tests.sh -m attack tests/serve/test_serve_hostile.py tests/agent/test_full_disk.py -n 0
+scripts/run_tests.sh -m attack tests/serve/test_serve_hostile.py tests/agent/test_full_disk.py -n 0 --timeout 900
 INTERLEAVINGS="${INTERLEAVINGS:-20}" scripts/run_tests.sh tests/serve/test_serve_turns.py -n 0 --timeout 900

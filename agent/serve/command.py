@@ -127,8 +127,9 @@ async def _run(
 
         with handle_signals(signal.SIGTERM, signal.SIGINT, call=leave):
             tasks = [asyncio.create_task(warm()), asyncio.create_task(drain())]
-            log("serving", host=settings.host, port=settings.port, profiles=list(settings.profiles))
-            sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{settings.port}\n")
+            port = settings.port or sock.getsockname()[1]
+            log("serving", host=settings.host, port=port, profiles=list(settings.profiles))
+            sys.stderr.write(f"redraft serves http://{_shown(settings.host)}:{port}\n")
             try:
                 await server.serve([sock])
             finally:

@@ -55,8 +55,8 @@ def run(url: str, seed: int) -> int:
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/openapi.json", "--checks", CHECKS, "--seed", str(seed),
         "--phases", "examples,coverage,fuzzing", "--max-examples", str(AT_ONCE), "--exclude-path-regex", "/events$",
-        "--continue-on-failure", "--request-timeout", "30", "--warnings", "off", "--no-shrink", "--max-failures", "20",
-        "--workers", "2",
+        "--continue-on-failure", "--request-timeout", "200", "--suppress-health-check", "all", "--warnings", "off",
+        "--no-shrink", "--max-failures", "20", "--workers", "2",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +35,13 @@ async def test_cancelled_between_rounds_keeps_the_best(tmp_path: Path) -> None:
 
 
 async def test_cancelled_while_drawing_stops_at_the_next_step(tmp_path: Path) -> None:
-    steps: list[int] = []
-
     class Stepping(FakeBackend):
         def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
             assert on_step is not None
-            for step in range(1000):
-                steps.append(step)
-                on_step(step, 1000)
+            for step in itertools.count():  # it has no end but to be stopped
+                on_step(min(step, 999), 1000)
                 threading.Event().wait(0.01)
-            return super().render(tasks, on_step)
+            raise AssertionError
 
     session = Run.start("ask", fake_models(by_word(), backend=Stepping()), limits=Limits(), out=tmp_path, seed=1)
     async for event in session.stream():
@@ -51,7 +49,6 @@ async def test_cancelled_while_drawing_stops_at_the_next_step(tmp_path: Path) ->
             session.cancel()
     assert session.result is not None
     assert (session.result.stop, session.result.best) == (StopReason.CANCELLED, None)
-    assert len(steps) < 100
 
 
 async def test_a_stream_that_is_left_early_can_be_taken_up_again(tmp_path: Path) -> None:
@@ -91,12 +88,12 @@ async def test_a_stream_left_while_drawing_stays_where_it_is(tmp_path: Path) -> 
         def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
             assert on_step is not None
             try:
-                for step in range(1000):
-                    on_step(step, 1000)
+                for step in itertools.count():
+                    on_step(min(step, 999), 1000)
                     threading.Event().wait(0.01)
             finally:
                 gone.set()
-            return super().render(tasks, on_step)
+            raise AssertionError
 
     session = Run.start("ask", fake_models(by_word(), backend=Slow()), limits=Limits(), out=tmp_path, seed=1)
     stream = session.stream()
@@ -104,7 +101,7 @@ async def test_a_stream_left_while_drawing_stays_where_it_is(tmp_path: Path) -> 
         if isinstance(event, StepProgress) and event.done >= 3:
             break
     await stream.aclose()
-    assert await asyncio.to_thread(gone.wait, 2), "the render thread was told to stop"
+    assert await asyncio.to_thread(gone.wait, 120), "the render thread was told to stop"
     result = await resumed(session.folder.path, fake_models(by_word()))
     whole, _ = await run(fake_models(by_word()), tmp_path, prompt="ask", seed=1)
     assert (result.stop, result.attempts) == (whole.stop, whole.attempts)

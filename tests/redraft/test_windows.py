@@ -17,7 +17,6 @@ import pytest
 
 from redraft.files import write_atomically
 from redraft.signals import handle_signals
-from tests.serve.processes import free_port
 
 LIKE_WINDOWS = """
 import asyncio, builtins, os, sys
@@ -69,7 +68,7 @@ def test_a_drawing(tmp_path: Path) -> None:
 
 
 def test_a_server_ends_when_it_is_told_to(tmp_path: Path) -> None:
-    process = start(tmp_path, "serve", "--port", str(free_port()), "--data", str(tmp_path / "served"))
+    process = start(tmp_path, "serve", "--port", "0", "--data", str(tmp_path / "served"))
     assert process.stderr is not None
     assert any("redraft serves" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,22 @@ from tests.serve.conftest import ENDS, follow
 ROOT = Path(__file__).parents[2]
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that nobody else gets as long as this process lives, also not by chance as the near end of a
+    connection, and that a server may listen at."""
+    sock = socket.socket()
+    # Both with SO_REUSEADDR, a server can bind beside a socket that is bound and does not listen. Linux alone allows that.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    port = int(sock.getsockname()[1])
+    if sys.platform == "linux":
+        _reserved.append(sock)
+    else:
+        sock.close()
+    return port
 
 
 class Process:
@@ -43,11 +55,22 @@ class Process:
     ) -> Process:
         port = free_port()
         command = [sys.executable, "-m", "tests.serve.serve_driver", str(data), str(port), str(seconds), str(drain_s)]
-        return cls(command, port, data.with_name(f"{data.name}.{port}.log"), env)
+        gate = {"REDRAFT_TEST_GATE": str(data.with_name(f"{data.name}.{port}.gate"))}
+        return cls(command, port, data.with_name(f"{data.name}.{port}.log"), {**gate, **(env or {})})
 
     def move_clock(self, seconds: float) -> None:
         """The wall clock of the next start is ahead by so much, or behind."""
         self._env["REDRAFT_TEST_CLOCK"] = str(seconds)
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """A server of `driver` draws nothing meanwhile, also if it is started anew; it can be cancelled."""
+        gate = Path(self._env["REDRAFT_TEST_GATE"])
+        gate.touch()
+        try:
+            yield
+        finally:
+            gate.unlink()
 
     def start(self, ready_s: float = 180) -> None:
         with self.log.open("ab") as log:

@@ -1,6 +1,6 @@
 """A server in a process of its own, to be killed: `python -m tests.serve.serve_driver DATA PORT SECONDS DRAIN`.
 
-Its models are fakes; its backend takes SECONDS for each call, in steps.
+Its models are fakes; its backend takes SECONDS for each call, in steps, and longer as long as there is a file REDRAFT_TEST_GATE.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ class Slow(FakeBackend):
     def __init__(self, seconds: float) -> None:
         super().__init__(paint=paint)
         self._seconds = seconds
+        self._gate = Path(os.environ["REDRAFT_TEST_GATE"])
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
         for step in range(10):
+            while self._gate.exists():
+                time.sleep(0.01)
+                if on_step is not None:
+                    on_step(step, 10)
             time.sleep(self._seconds / 10)
             if on_step is not None:
                 on_step(step + 1, 10)

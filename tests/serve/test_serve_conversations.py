@@ -156,7 +156,7 @@ async def test_one_turn_at_a_time_and_it_can_be_cancelled(start: Start) -> None:
     async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server:
         id = await server.new()
         assert (await server.post(id, "a heart")).status_code == 202
-        await asyncio.to_thread(backend.drawing.wait, 10)
+        assert await asyncio.to_thread(backend.drawing.wait, 120)
         busy = await server.post(id, "a star")
         assert (busy.status_code, busy.json()["error"]["code"]) == (409, "busy")
         assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 409
@@ -182,9 +182,13 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     said = (await server.say(id, "/branch ../../x"))[-1]
     assert (await server.http.get(f"/api/conversations/{said['branch']}")).json()["parent"] == id
 
+    async def until_listeners(number: int) -> None:
+        while server.service.broker.count_listeners() != number:  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0.01)
+
+    await until_listeners(0)  # the streams that were left before
     stream = asyncio.create_task(server.follow(id, until=("deleted",)))
-    while not server.service.broker.count_listeners():  # noqa: ASYNC110 - it is not told
-        await asyncio.sleep(0.01)
+    await until_listeners(1)
     assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
     assert (await stream)[-1]["event"] == "deleted"
     assert (await server.http.get(f"/api/conversations/{id}")).status_code == 404
@@ -266,7 +270,7 @@ async def test_drawing_goes_on_when_nobody_listens(start: Start) -> None:
         id = await server.new()
         await server.post(id, "a star")
         early = await server.follow(id, until=("rewrite",))
-        await asyncio.to_thread(backend.drawing.wait, 10)
+        assert await asyncio.to_thread(backend.drawing.wait, 120)
         backend.let.set()
         seen = max(event["id"] or 0 for event in early)
         late = await server.follow(id, after=seen)

@@ -36,7 +36,7 @@ def database() -> Iterator[str]:
 async def test_a_conversation_goes_on_in_another_process(database: str, tmp_path: Path) -> None:
     env = {"REDRAFT_DATABASE_URL": database}
     with (
-        Process.driver(tmp_path / "data", env=env, seconds=1.5) as one,
+        Process.driver(tmp_path / "data", env=env, seconds=0.05) as one,
         Process.driver(tmp_path / "data", env=env) as two,
     ):
         async with one.client() as here, two.client() as there:
@@ -57,12 +57,13 @@ async def test_a_conversation_goes_on_in_another_process(database: str, tmp_path
                 await there.get(f"/api/conversations/{id}")
             ).json()
 
-            posted = await here.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
-            await follow(there, id, after=posted.json()["last_event"], until=("run_started",))
-            busy = await there.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
-            assert busy.status_code == 409
-            assert (await there.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
-            told = await follow(there, id, after=posted.json()["last_event"])
+            with one.holding():
+                posted = await here.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
+                await follow(there, id, after=posted.json()["last_event"], until=("run_started",))
+                busy = await there.post(f"/api/conversations/{id}/turns", json={"request": "/draw a heart"})
+                assert busy.status_code == 409
+                assert (await there.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
+                told = await follow(there, id, after=posted.json()["last_event"])
             assert [e["stop"] for e in told if e["event"] == "run_finished"] == ["cancelled"]
             assert (await there.delete(f"/api/conversations/{id}")).status_code == 204
             assert (await here.get(f"/api/conversations/{id}")).status_code == 404
@@ -89,11 +90,22 @@ async def test_what_a_server_lets_go_of_at_sigterm_is_taken_up_at_once(database:
         Process.driver(tmp_path / "data", env=env, seconds=0.05) as two,
     ):
         async with one.client() as http:
-            ids = await begin(http, WORDS[:3])
-            await follow(http, ids[0], until=("rewrite",))
-        assert one.end(signal.SIGTERM) == 0
-        async with two.client() as http, asyncio.timeout(15):  # well before the lease would have run out
+            with one.holding():
+                ids = await begin(http, WORDS[:3])
+                await follow(http, ids[0], until=("rewrite",))
+                holder = holders(database)
+                assert one.end(signal.SIGTERM) == 0
+                assert len(holder) == 1
+                assert not holder & holders(database), "nobody has to wait until its leases run out"
+        async with two.client() as http:
             await nothing_lost(http, ids, WORDS[:3])
+
+
+def holders(database: str) -> set[str]:
+    """The servers that hold turns."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT DISTINCT owner FROM redraft_turns WHERE owner IS NOT NULL")
+        return {owner for (owner,) in rows.fetchall()}
 
 
 async def test_servers_without_a_common_folder_share_pictures_by_a_store(database: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def lined_up(queue: RenderQueue, *those: tuple[str, tuple[str, ...]]) -> l
 
 async def held(backend: Slow, queue: RenderQueue) -> asyncio.Task[list[Image.Image]]:
     first = asyncio.create_task(ask(queue, "first", "held"))
-    assert await asyncio.to_thread(backend.drawing.wait, 5)
+    assert await asyncio.to_thread(backend.drawing.wait, 120)
     return first
 
 
@@ -201,7 +201,7 @@ async def test_a_conversation_that_waits_for_another_ones_drawing_is_told_its_pl
     async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server:
         first, second = await server.new(), await server.new()
         assert (await server.post(first, "a star")).status_code == 202
-        assert await asyncio.to_thread(backend.drawing.wait, 10)
+        assert await asyncio.to_thread(backend.drawing.wait, 120)
         assert (await server.post(second, "another star")).status_code == 202
         waiting = await server.follow(second, until=("queue",))
         assert (waiting[-1]["ahead"], waiting[-1]["turn"], waiting[-1]["id"]) == (2, 1, None), "both of the first one's"

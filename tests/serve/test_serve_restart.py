@@ -77,17 +77,18 @@ async def test_a_clock_that_moves_while_a_server_is_dead_loses_nothing(tmp_path:
 
 
 async def test_sigterm_lets_turns_finish_and_takes_no_new_ones(tmp_path: Path) -> None:
-    with Process.driver(tmp_path / "data", seconds=1) as server:  # time to ask it meanwhile
+    with Process.driver(tmp_path / "data", seconds=0.05, drain_s=600) as server:
+        assert server.process is not None
         async with server.client() as http:
-            ids = await begin(http, WORDS[:4])
-            streams = [asyncio.create_task(follow(http, id)) for id in ids]
-            await seen(http, ids, "image")
-            assert server.process is not None
-            server.process.send_signal(signal.SIGTERM)
-            while (await http.get("/readyz")).status_code != 503:  # noqa: ASYNC110 - a process
-                await asyncio.sleep(0.02)
-            refused = await http.post("/api/conversations", json={})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            with server.holding():
+                ids = await begin(http, WORDS[:4])
+                streams = [asyncio.create_task(follow(http, id)) for id in ids]
+                await seen(http, ids, "rewrite")
+                server.process.send_signal(signal.SIGTERM)
+                while (await http.get("/readyz")).status_code != 503:  # noqa: ASYNC110 - a process
+                    await asyncio.sleep(0.02)
+                refused = await http.post("/api/conversations", json={})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
             assert [events[-1]["event"] for events in await asyncio.gather(*streams)] == ["replied"] * 4
         assert await asyncio.to_thread(server.process.wait, 120) == 0
 
@@ -104,12 +105,13 @@ async def test_what_sigterm_does_not_wait_for_goes_on_at_the_next_start(tmp_path
 
 
 async def test_a_cancelled_turn_stays_cancelled(tmp_path: Path) -> None:
-    with Process.driver(tmp_path / "data", seconds=0.5) as server:
-        async with server.client() as http:
-            [id] = await begin(http, WORDS[:1])
-            await seen(http, [id], "rewrite")
-            await http.post(f"/api/conversations/{id}/cancel")
-        server.end(signal.SIGKILL)
+    with Process.driver(tmp_path / "data", seconds=0.05) as server:
+        with server.holding():
+            async with server.client() as http:
+                [id] = await begin(http, WORDS[:1])
+                await seen(http, [id], "rewrite")
+                assert (await http.post(f"/api/conversations/{id}/cancel")).json() == {"cancelled": True}
+            server.end(signal.SIGKILL)
         server.start()
         async with server.client() as http:
             events = await follow(http, id)

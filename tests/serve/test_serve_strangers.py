@@ -17,6 +17,8 @@ from agent.serve.connections import make_protocol
 from agent.serve.metrics import LOGGER, LONGEST, Lines
 from agent.serve.settings import Bounds
 from tests.serve.conftest import Running, Start
+from tests.serve.fakes import fake_served
+from tests.serve.test_serve_conversations import Held
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 TOKENS = {"ann": ANN, "bob": BOB}
@@ -57,17 +59,18 @@ async def test_odd_requests_are_answered_or_closed_and_leave_no_traceback(
 
 
 async def test_a_client_that_leaves_while_it_is_drawn_for_is_no_mistake(
-    server: Running, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    backend = Held()
     body = json.dumps({"prompt": "a heart", "n": 10}).encode()
     head = f"POST /v1/images/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
-    _, writer = await connect(server)
-    writer.write(head.encode() + body)
-    await writer.drain()
-    await asyncio.sleep(0.05)
-    writer.transport.abort()
-    async with asyncio.timeout(120):
+    async with start(lambda metrics: [fake_served(metrics, backend=backend)]) as server, asyncio.timeout(120):
+        _, writer = await connect(server)
+        writer.write(head.encode() + body)
+        await writer.drain()
+        assert await asyncio.to_thread(backend.drawing.wait, 120)
+        writer.transport.abort()
         while not any(  # noqa: ASYNC110 - the log has nothing to wait for
             getattr(record, "fields", {}).get("method") == "POST" for record in caplog.records
         ):
@@ -80,12 +83,11 @@ async def test_headers_that_never_end_are_not_waited_for(start: Start, drip: byt
     async with start(bounds=Bounds(idle_s=0.5)) as server:
         reader, writer = await connect(server)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
-        began = asyncio.get_running_loop().time()
         closed = asyncio.create_task(reader.read())
-        while not closed.done() and asyncio.get_running_loop().time() < began + 10:
-            writer.write(drip)
-            await asyncio.sleep(0.1)
-        assert closed.done()
+        async with asyncio.timeout(120):
+            while not closed.done():
+                writer.write(drip)
+                await asyncio.sleep(0.1)
         [left] = await asyncio.gather(closed, return_exceptions=True)
         assert left == b"" or isinstance(left, ConnectionError)
         writer.close()
@@ -135,11 +137,9 @@ async def test_a_client_has_so_many_requests_at_once_and_others_go_on(start: Sta
             assert (await server.http.get("/healthz")).status_code == 200
             bob = {"Authorization": f"Bearer {BOB}"}
             assert (await server.http.get("/api/conversations", headers=bob)).status_code == 200
-        for _ in range(50):
-            if (await server.http.get("/api/conversations")).status_code == 200:
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError("streams that were left are not counted any more")
+        async with asyncio.timeout(120):  # streams that were left are not counted any more
+            while (await server.http.get("/api/conversations")).status_code != 200:  # noqa: ASYNC110 - it is not told
+                await asyncio.sleep(0.05)
 
 
 async def test_each_client_has_mcp_sessions_of_its_own(start: Start) -> None:
