@@ -74,6 +74,13 @@ class Role:
         return config.model
 
     @property
+    def weights(self) -> object:
+        """What is loaded; equal for roles that share it."""
+        config = self.model or self.backend
+        assert config is not None
+        return config.weights
+
+    @property
     def server(self) -> ServerConfig | None:
         config = self.model or self.backend
         assert config is not None
@@ -281,12 +288,12 @@ def look_at_memory(profile: Profile, roles: Sequence[Role]) -> Iterator[Diagnosi
 def _weigh(roles: Sequence[Role]) -> dict[str, float]:
     """GB in memory of the models of this process that are on this machine, by role; a model of several roles once."""
     sizes: dict[str, float] = {}
-    places = set()
+    weighed: set[object] = set()
     for role in roles:
         with suppress(RedraftError):
-            if role.is_local and role.place not in places and (size := weight_bytes(role.place)):
+            if role.is_local and role.weights not in weighed and (size := weight_bytes(role.place)):
                 sizes[role.name] = size * _growth(role) / 1e9
-                places.add(role.place)
+                weighed.add(role.weights)
     return sizes
 
 

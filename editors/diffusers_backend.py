@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -53,6 +55,45 @@ class _Batch:
     """(position among the caller's tasks, task)"""
 
 
+class _Weights:
+    """A pipeline of loaded weights and its siblings, of all backends of this process that are equal in
+    `BackendConfig.weights`; `settled`: the one of them whose parts are where they work; `user`: the backend that draws.
+    Under `lock`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.pipe: Any = None
+        self.siblings: dict[Mode, Any] = {}
+        self.settled: Any = None
+        self.user: DiffusersBackend | None = None
+
+    @contextmanager
+    def used_by(self, backend: DiffusersBackend) -> Iterator[None]:
+        with self.lock:
+            self.user = backend
+            try:
+                yield
+            finally:
+                self.user = None
+
+    def drop(self) -> None:
+        self.pipe = self.settled = None
+        self.siblings.clear()
+
+
+_shared: WeakValueDictionary[str, _Weights] = WeakValueDictionary()
+"""By `BackendConfig.weights`, as long as a backend has them."""
+_sharing = threading.Lock()
+
+
+def _share(config: BackendConfig) -> _Weights:
+    with _sharing:
+        weights = _shared.get(config.weights)
+        if weights is None:
+            weights = _shared[config.weights] = _Weights()
+        return weights
+
+
 class DiffusersBackend:
     """Draws with the pipeline that a profile's `[generator]` or `[editor]` table describes.
 
@@ -60,7 +101,8 @@ class DiffusersBackend:
     seed, and its noise is mixed as the task says, so that it depends on its own task and not on what is drawn with it
     (batched and single drawings still differ in the last bits). Modes the loaded class does not serve are served by its
     siblings, of the same weights. Pictures have exactly the size their task asks for (its source's if it asks for none):
-    drawn at the nearest size the model can draw, then resized. Calls from several threads wait for one another.
+    drawn at the nearest size the model can draw, then resized. Calls from several threads wait for one another, also those
+    of several backends that would load the same: their weights are loaded once.
 
     Masks work with every editor: one that takes none edits the whole, and what is not masked is put back. Negative
     prompts and references are left out, with one log line, for models that take none.
@@ -71,12 +113,9 @@ class DiffusersBackend:
         if (config.width is None) != (config.height is None):
             raise ConfigError("set both width and height in the profile, or neither")
         self._config = config
-        self._lock = threading.RLock()
+        self._weights = _share(config)
         self._stop = threading.Event()
-        self._pipe: Any = None
-        self._siblings: dict[Mode, Any] = {}
         self._serving: dict[Mode, type] | None = None
-        self._settled: Any = None
         self._batch_size = config.batch_size
         self._warned: set[str] = set()
 
@@ -105,45 +144,43 @@ class DiffusersBackend:
 
     def load(self) -> None:
         """Loads the weights, if they are not loaded. Raises ModelMissing, ConfigError or BackendError."""
-        with self._lock:
-            if self._pipe is None:
+        with self._weights.lock:
+            if self._weights.pipe is None:
                 self._classes()
-            if self._pipe is None:
-                self._pipe = self._settled = pipelines.load_pipeline(self._config)
+            if self._weights.pipe is None:
+                self._weights.pipe = self._weights.settled = pipelines.load_pipeline(self._config)
 
     def close(self) -> None:
-        """Lets go of the weights; a later `render` loads them again."""
+        """Lets go of the weights, also for backends that share them; a later `render` loads them again."""
         self.interrupt()
-        with self._lock:
-            self._pipe = self._settled = None
-            self._siblings.clear()
+        with self._weights.lock:
+            self._weights.drop()
             pipelines.free_memory()
 
     def park(self) -> None:
         """Moves the weights to the host's memory, if they are loaded; those that cannot be moved (some quantised ones) are let
         go of. For `redraft.gpu`."""
-        with self._lock:
-            if self._pipe is not None:
+        with self._weights.lock:
+            if self._weights.pipe is not None:
                 try:
-                    self._pipe.to("cpu")
+                    self._weights.pipe.to("cpu")
                 except (RuntimeError, ValueError, TypeError) as error:
                     log.info("%s cannot be moved (%s); it is loaded again when it is needed", self.name, error)
-                    self._pipe = self._settled = None
-                    self._siblings.clear()
+                    self._weights.drop()
                 pipelines.free_memory()
 
     def wake(self) -> None:
         """Moves the weights back to the device, if they are loaded."""
-        with self._lock:
-            if self._pipe is not None:
-                self._pipe.to(pipelines.find_device(self._config))
+        with self._weights.lock:
+            if self._weights.pipe is not None:
+                self._weights.pipe.to(pipelines.find_device(self._config))
 
     def interrupt(self) -> None:
         """Stops the drawing under way, if any, at its next step: its `render` raises BackendError. For any thread."""
         self._stop.set()
-        pipe = self._settled
+        pipe = self._weights.settled
         cls: type = type(pipe)
-        if pipe is not None and "callback_on_step_end" not in pipelines.takes(cls):
+        if self._weights.user is self and pipe is not None and "callback_on_step_end" not in pipelines.takes(cls):
             pipe._interrupt = True  # the flag that diffusers' loops look at; with a callback we stop them sooner
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
@@ -154,7 +191,7 @@ class DiffusersBackend:
         """
         if not tasks:
             return []
-        with on_gpu(self._config.model), self._lock:
+        with on_gpu(self._config.model), self._weights.used_by(self):
             self._stop.clear()
             for task in tasks:
                 require_ability(self, task)
@@ -188,12 +225,13 @@ class DiffusersBackend:
             return [pictures[position] for position in range(len(tasks))]
 
     def _classes(self) -> dict[Mode, type]:
-        with self._lock, LOADING:  # the class's own module imports model libraries
+        with self._weights.lock, LOADING:  # the class's own module imports model libraries
             if self._serving is None:
                 cls = pipelines.pipeline_class(self._config)
                 if cls is None:
-                    self._pipe = self._settled = pipelines.load_pipeline(self._config)
-                    cls = type(self._pipe)
+                    if self._weights.pipe is None:
+                        self._weights.pipe = self._weights.settled = pipelines.load_pipeline(self._config)
+                    cls = type(self._weights.pipe)
                 self._serving = pipelines.modes_of(cls)
             return self._serving
 
@@ -202,13 +240,15 @@ class DiffusersBackend:
         return (config.width, config.height) if config.width is not None and config.height is not None else None
 
     def _pipeline_for(self, mode: Mode) -> Any:
-        if mode not in self._siblings:
-            self._siblings[mode] = pipelines.make_sibling(self._pipe, mode, self._classes()[mode], self._config)
-        pipe = self._siblings[mode]
-        if pipe is not self._settled and self._config.offload == "model":
+        if mode not in self._weights.siblings:
+            self._weights.siblings[mode] = pipelines.make_sibling(
+                self._weights.pipe, mode, self._classes()[mode], self._config
+            )
+        pipe = self._weights.siblings[mode]
+        if pipe is not self._weights.settled and self._config.offload == "model":
             # These hooks sit on the shared parts but belong to one pipeline, which moves the parts back in the end.
             pipelines.place_pipeline(pipe, self._config, pipelines.find_device(self._config))
-        self._settled = pipe
+        self._weights.settled = pipe
         return pipe
 
     def _batches(self, tasks: Sequence[ImageTask]) -> list[_Batch]:

@@ -18,7 +18,7 @@ from evaluator.types import Check, Verdict
 from redraft.chat import ChatRequest, Message
 from redraft.errors import BackendError
 from redraft.extras import require
-from redraft.local_models import LOADING, LocalModel, Row, cache_argument, cache_of, load_local
+from redraft.local_models import LocalModel, Row, cache_argument, cache_of, load_local, share_local
 from redraft.profiles import JudgeConfig, ModelConfig
 from redraft.worker import GATHER_S, Worker
 
@@ -104,6 +104,10 @@ class TransformersJudge:
     def _answer(self, pictures: Sequence[Questions]) -> list[list[YesNo]]:
         """On the worker."""
         vlm = self._load()
+        with vlm.local.lock:
+            return self._answer_with(vlm, pictures)
+
+    def _answer_with(self, vlm: VLM, pictures: Sequence[Questions]) -> list[list[YesNo]]:
         if self._shared and not self._compared:
             self._shared = self._agrees(vlm, pictures[0])
             self._compared = True
@@ -141,8 +145,7 @@ class TransformersJudge:
 
     def _load(self) -> VLM:
         if self._vlm is None:
-            with LOADING:
-                self._vlm = load_vlm(self._config.model)
+            self._vlm = _vlm_of(share_local(self._config.model), self._config.model)
         return self._vlm
 
 
@@ -195,8 +198,12 @@ class Encoded:
 def load_vlm(config: ModelConfig, **settings: object) -> VLM:
     """Loads as `redraft.local_models.load_local` does. Raises ModelMissing if the weights are not there, BackendError
     if they cannot be used."""
-    local = load_local(config, **settings)
-    ids = local.choice_ids(YES_NO)
+    return _vlm_of(load_local(config, **settings), config)
+
+
+def _vlm_of(local: LocalModel, config: ModelConfig) -> VLM:
+    with local.lock:
+        ids = local.choice_ids(YES_NO)
     return VLM(local, ids["yes"], ids["no"], dict(config.template_args))
 
 

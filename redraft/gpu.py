@@ -549,7 +549,7 @@ def plan_memory(profile: Profile, have_gb: float | None = None) -> MemoryPlan | 
     lines = [MemoryLine(f"server {server.base_url}", server.gb) for server in gpu.servers]
     if profile.generator is not None and profile.generator.server is None:
         lines.append(MemoryLine("generator", gpu.generator_gb))
-    if profile.editor is not None and profile.editor.server is None and profile.editor != profile.generator:
+    if profile.loads_editor:
         lines.append(MemoryLine("editor", gpu.editor_gb))
     lines.append(MemoryLine("CUDA and what the desktop shows", gpu.reserve_gb))
     if gpu.share == "swap":

@@ -14,9 +14,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
@@ -83,7 +84,9 @@ class Row:
 
 @dataclass(frozen=True)
 class LocalModel:
-    """A loaded model. `processor` is None for a model that reads text only. `context`: tokens it can take in all."""
+    """A loaded model. `processor` is None for a model that reads text only. `context`: tokens it can take in all. `lock`: for
+    a thread that works with it, since several roles may have it: tokenizers and some models (Qwen-VL's positions) keep state
+    of the call under way."""
 
     name: str
     model: Any
@@ -91,6 +94,7 @@ class LocalModel:
     processor: Any
     context: int
     eos: tuple[int, ...]
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def row(self, request: ChatRequest, template_args: Mapping[str, object]) -> Row:
         """Fills in the chat template. Raises BackendError if the model cannot take such a request."""
@@ -176,6 +180,20 @@ class LocalModel:
     def choice_ids(self, choices: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The tokens that count as each choice (`redraft.chat`). Raises BackendError."""
         return choice_ids(choices, lambda word: self.tokenizer.encode(word, add_special_tokens=False), self.name)
+
+
+_shared: WeakValueDictionary[tuple[str, ...], LocalModel] = WeakValueDictionary()
+"""The models of this process that somebody still holds, by `ModelConfig.weights`."""
+
+
+def share_local(config: ModelConfig) -> LocalModel:
+    """The model of `config`, loaded once for all roles of this process that hold it, and gone with the last of them. Work with it
+    under its `lock`, and leave its weights as they are. Raises as `load_local` does."""
+    with LOADING:
+        model = _shared.get(config.weights)
+        if model is None:
+            model = _shared[config.weights] = load_local(config)
+        return model
 
 
 def load_local(config: ModelConfig, **settings: object) -> LocalModel:

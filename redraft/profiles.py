@@ -228,6 +228,14 @@ class ModelConfig(_Section):
         """What the model is called in outputs: its name, and its adapter's."""
         return self.model if self.adapter is None else f"{self.model} + {self.adapter}"
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """What is loaded: roles whose models are equal in it have one model, whatever else they ask of it."""
+        if self.server is not None:
+            return (self.model, *self.server.addresses)
+        local = self.local
+        return (self.title, local.device, local.dtype, str(local.trust_remote_code))
+
     def check_places(self) -> None:
         """Raises ModelMissing or NotFetched if the model or its adapter is not where the profile says, MissingExtra if what
         merges an adapter, or makes pictures ready for the model, is not installed."""
@@ -506,6 +514,21 @@ class IPAdapterConfig(_Section):
     scale: float = 1.0
 
 
+_OF_A_CALL = {
+    "name",
+    "steps",
+    "guidance",
+    "width",
+    "height",
+    "sizes",
+    "strength",
+    "image_guidance",
+    "batch_size",
+    "call",
+}
+"""The settings of a backend that only its calls know."""
+
+
 class BackendConfig(_Section):
     """A text-to-image model or an image editor."""
 
@@ -568,6 +591,12 @@ class BackendConfig(_Section):
     def at_once(self) -> int:
         """Pictures that are drawn at the same time: a batch of each device."""
         return self.batch_size * max(1, len(self.devices))
+
+    @property
+    def weights(self) -> str:
+        """What is loaded: tables that are equal in it have one model, however they call it. Not with several devices, whose
+        processes each have their own."""
+        return self.model_dump_json(exclude=set() if self.devices else _OF_A_CALL)
 
     def demands(self) -> Iterator[Demand]:
         yield from super().demands()
@@ -701,6 +730,13 @@ class Profile(_Section):
     runs: str = "runs"
     """Folder for runs, images and checkpoints; relative to the working directory."""
 
+    @property
+    def loads_editor(self) -> bool:
+        """Whether the editor is a model of this process beside the generator's."""
+        if self.editor is None or self.editor.server is not None:
+            return False
+        return self.generator is None or self.editor.weights != self.generator.weights
+
     def need_generator(self) -> BackendConfig:
         """The generator. Raises ConfigError if there is none."""
         if self.generator is None:
@@ -732,8 +768,10 @@ class Profile(_Section):
         local = self.generator is not None and self.generator.server is None
         if self.gpu is not None and local and not self.gpu.generator_gb:
             raise ValueError("gpu.generator_gb is missing: the generator of this process takes memory, too")
+        editing = self.loads_editor
+        if self.gpu is not None and editing and not self.gpu.editor_gb and self.gpu.share == "none":
+            raise ValueError("gpu.editor_gb is missing: the editor of this process takes memory, too")
         if self.gpu is not None and self.gpu.share == "swap":
-            editing = self.editor is not None and self.editor.server is None and self.editor != self.generator
             if self.gallery or editing:
                 raise ValueError('gpu.share = "swap" has turns for servers and one generator of this process, no more')
             if self.generator is not None and local and (self.generator.offload != "none" or self.generator.devices):

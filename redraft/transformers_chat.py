@@ -25,7 +25,7 @@ from redraft.chat import ChatReply, ChatRequest, Usage, add_logs, with_think_tag
 from redraft.errors import BackendError, BadReply, RedraftError
 from redraft.extras import require
 from redraft.json_replies import json_in
-from redraft.local_models import LocalModel, Row, cache_argument, cache_of, load_local
+from redraft.local_models import LocalModel, Row, cache_argument, cache_of, share_local
 from redraft.profiles import ModelConfig
 from redraft.worker import GATHER_S, Job, Worker
 
@@ -335,24 +335,30 @@ class TransformersChat:
         texts: deque[Running] = deque()
         try:
             while calls or texts or (self._batch is not None and self._batch.running):
-                self._sort(calls, texts)
-                self._turn(texts)
+                if self._is_loaded(calls):
+                    assert self._model is not None
+                    with self._model.lock:
+                        self._sort(calls, texts)
+                        self._turn(texts)
                 calls = self._worker.take()
         except BaseException:
             if self._batch is not None:
                 self._batch.leave()
             raise
 
-    def _sort(self, calls: Sequence[ChatCall], texts: deque[Running]) -> None:
-        """Puts replies that can join the running batch into `texts`, and answers all else."""
-        groups: dict[tuple[bool, int], list[ChatJob]] = defaultdict(list)
-        if self._model is None and calls:
+    def _is_loaded(self, calls: Sequence[ChatCall]) -> bool:
+        """Loads the model if it is not loaded; if that fails, so do the calls."""
+        if self._model is None:
             try:
-                self._model = load_local(self._config)
+                self._model = share_local(self._config)
                 self._batch = self._running_batch(self._model)
             except Exception as error:  # noqa: BLE001 - the boundary to transformers and torch
                 self._fail(calls, error)
-                return
+        return self._model is not None
+
+    def _sort(self, calls: Sequence[ChatCall], texts: deque[Running]) -> None:
+        """Puts replies that can join the running batch into `texts`, and answers all else."""
+        groups: dict[tuple[bool, int], list[ChatJob]] = defaultdict(list)
         for call in calls:
             assert self._model is not None
             try:

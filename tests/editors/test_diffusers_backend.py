@@ -167,7 +167,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(toys: Toys, caplog: pytest
     tasks = [ImageTask("x", seed) for seed in range(10)]
     pictures = painter.render(tasks)
     assert len(pictures) == 10
-    seen = painter._pipe.model.seen
+    seen = painter._weights.pipe.model.seen
     assert seen == [8, 4, 2, 2, 2, 2, 2]
     assert difference(pictures[9], painter.render(tasks[9:])[0]) == 0
     painter.render(tasks[:4])
@@ -260,10 +260,10 @@ def test_it_loads_again_after_close(toys: Toys) -> None:
     )
     assert isinstance(painter, DiffusersBackend)
     painter.load()
-    assert painter._pipe.model.weight.dtype == torch.bfloat16
+    assert painter._weights.pipe.model.weight.dtype == torch.bfloat16
     (one,) = painter.render([ImageTask("x", 1)])
     painter.close()
-    assert painter._pipe is None
+    assert painter._weights.pipe is None
     assert difference(one, painter.render([ImageTask("x", 1)])[0]) == 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,7 +83,7 @@ def test_kontext_edits_generates_and_fills_masks(tiny: Tiny) -> None:
     assert filled_inside_alone(filled, source)
     inpainter = painter._pipeline_for("inpaint")
     assert type(inpainter).__name__ == "FluxKontextInpaintPipeline"
-    assert inpainter.transformer is painter._pipe.transformer, "no second copy of the weights"
+    assert inpainter.transformer is painter._weights.pipe.transformer, "no second copy of the weights"
 
 
 def test_flux2_klein(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,3 +147,39 @@ def test_masks_of_another_size(tiny: Tiny) -> None:
         painter.render([ImageTask("a pond", 1, source=source, mask=left_half((40, 64)))])
     with pytest.raises(BackendError, match="cannot edit, only inpaint"):
         painter.render([ImageTask("a pond", 1, source=source)])
+
+
+def test_a_generator_and_an_editor_of_the_same_weights_load_them_once(tiny: Tiny) -> None:
+    cls = diffusers.Flux2KleinPipeline
+    before = {id(each) for each in gc.get_objects() if type(each) is cls}
+    (alone,) = backend(tiny("klein"), steps=2, width=64, height=64).render([ImageTask("a red star", 1)])
+    painter = backend(tiny("klein"), width=64, height=64)
+    editor = backend(tiny("klein"), steps=2, width=64, height=64, batch_size=1)
+    source = painter.render([ImageTask("a red star", 1)])[0]
+    edited = editor.render([ImageTask("make it blue", 1, source=source)])[0]
+    loaded = [each for each in gc.get_objects() if type(each) is cls and id(each) not in before]
+    assert len({id(each.transformer) for each in loaded}) == 1
+    assert not same(source, edited)
+    assert same(alone, editor.render([ImageTask("a red star", 1)])[0]), "each draws by its own settings"
+    # Whoever lets go of them does so for both, and the next to draw loads them again.
+    painter.close()
+    assert same(edited, editor.render([ImageTask("make it blue", 1, source=source)])[0])
+
+
+def test_other_weights_are_not_shared(tiny: Tiny) -> None:
+    def weights(**settings: Any) -> str:
+        settings = {"device": "cpu", **settings}
+        return BackendConfig(kind="diffusers", model=str(tiny("klein")), **settings).weights
+
+    assert weights() == weights(steps=9, guidance=4.0, strength=0.5, call={"max_sequence_length": 77})
+    for settings in ({"dtype": "bfloat16"}, {"scheduler": "LCMScheduler"}, {"device": "cuda"}, {"quantization": "nf4"}):
+        assert weights() != weights(**settings)
+
+
+def test_stopping_a_backend_does_not_stop_another_of_the_same_weights(toys: Callable[..., Path]) -> None:
+    settings: dict[str, Any] = {"pipeline": "toy_pipelines:SilentPipeline", "steps": None}
+    folder = toys()
+    painter, idle = backend(folder, **settings), backend(folder, **settings)
+    painter.load()
+    idle.interrupt()
+    assert not getattr(painter._weights.pipe, "_interrupt", False)

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import io
 import logging
 import shutil
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import LlavaForConditionalGeneration
 
 from evaluator.judge import open_judge
 from evaluator.local_judge import TransformersJudge, answer_shared, encode, load_vlm
 from evaluator.types import Check, Outcome, Verdict
+from redraft.chat import ChatRequest, Message, open_chat
 from redraft.errors import BackendError, ModelMissing
 from redraft.profiles import JudgeConfig, LocalConfig, ModelConfig
 
@@ -192,3 +195,25 @@ async def test_a_closed_judge_says_so(tiny_llava: Path) -> None:
     await judge.aclose()
     [verdict] = await judge(pictures(1)[0], "", [Check("state", "Is it?")])
     assert (verdict.outcome, verdict.reason) == (Outcome.FAILED, f"the judge {tiny_llava} is closed")
+
+
+async def test_a_model_that_judges_and_writes_is_loaded_once(tiny_llava: Path, questions: tuple[str, ...]) -> None:
+    def models() -> list[object]:
+        return [each for each in gc.get_objects() if type(each) is LlavaForConditionalGeneration]
+
+    gc.collect()
+    before = {id(each) for each in models()}
+    config = config_for(tiny_llava)
+    judge, checks = open_judge(config), [Check("counting", question) for question in questions]
+    [image] = pictures(1)
+    alone = values(await judge(image, "", checks))
+    # Another batch size and other template arguments are no other weights.
+    own = {"micro_batch": 2}
+    chat = open_chat(config.model.model_copy(update={"local": config.model.local.model_copy(update=own)}))
+    request = ChatRequest((Message("user", "one two"),), max_tokens=8)
+    verdicts, reply = await asyncio.gather(judge(image, "", checks), chat(request))
+    assert values(verdicts) == [pytest.approx(value, abs=1e-6) for value in alone]
+    assert reply == await chat(request)
+    assert len([each for each in models() if id(each) not in before]) == 1
+    await chat.aclose()
+    assert values(await judge(image, "", checks)) == [pytest.approx(value, abs=1e-6) for value in alone]
