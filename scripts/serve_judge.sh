@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Serves the judge of the profile `workstation` by vLLM on a GPU. vLLM stands in an environment of its own: activate it
-# first.
+# Serves a vision-language model by vLLM on a GPU: the one of the profile `workstation` (PORT=8000 GPU_SHARE=0.40), which rewrites, makes
+# checklists and judges, or a judge beside other models. vLLM stands in an environment of its own: activate it first.
 #
 #   scripts/serve_judge.sh [ARGUMENTS...]             ARGUMENTS are handed to vLLM and win over what stands here
 #   MODEL=FOLDER_OR_ID   other weights, such as a judge of your own; NAME is what the profile calls it

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Serves the rewriter of the profile `workstation` by vLLM on a GPU. vLLM stands in an environment of its own: activate
-# it first.
+# Serves a rewriter by vLLM on a GPU, for a profile whose rewriter is not the judge's model. vLLM stands in an environment of its own:
+# activate it first.
 #
 #   scripts/serve_rewriter.sh [ARGUMENTS...]          ARGUMENTS are handed to vLLM and win over what stands here
 #   MODEL=FOLDER_OR_ID   other weights, such as a rewriter of your own; NAME is what the profile calls it

@@ -1,4 +1,5 @@
-"""A real HTTP server on 127.0.0.1 that plays every model of a run, OpenAI-style, for the command line's tests."""
+"""Real HTTP servers on 127.0.0.1: one plays every model of a run, OpenAI-style, for the command line's tests; others are a chat
+model each."""
 
 from __future__ import annotations
 
@@ -113,6 +114,64 @@ model = {{ kind = "openai", model = "test-judge", server = {server} }}
 """
         )
         return path
+
+
+StartChat = Callable[..., str]
+
+
+@pytest.fixture
+def chat_server() -> Iterator[StartChat]:
+    """Starts chat servers and gives their addresses: what each lists (None: it knows no such route), what it says, the log
+    probabilities of its first token, and the status of its chats."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(
+        models: list[str] | None,
+        reply: dict[str, Any] | None = None,
+        first: dict[str, float] | None = None,
+        *,
+        status: int = 200,
+    ) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if models is None:
+                    self._send(404, {"error": {"message": "no such route"}})
+                else:
+                    self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if status != 200:
+                    self._send(status, {"error": {"message": "unknown model"}})
+                    return
+                message = {"role": "assistant", "content": "yes", **(reply or {})}
+                choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": message}
+                if body.get("logprobs") and first is not None:
+                    tokens = [{"token": word, "logprob": value, "bytes": None} for word, value in first.items()]
+                    choice["logprobs"] = {"content": [{**tokens[0], "top_logprobs": tokens}]}
+                about = {"id": "x", "object": "chat.completion", "model": body["model"], "usage": {}}
+                self._send(200, {**about, "choices": [choice]})
+
+            def _send(self, code: int, value: object) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                """Tests keep their output to themselves."""
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        running.append(http)
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return f"http://127.0.0.1:{http.server_address[1]}/v1"
+
+    yield start
+    for http in running:
+        http.shutdown()
+        http.server_close()
 
 
 @pytest.fixture

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,54 +13,7 @@ from agent.doctor import Diagnosis, examine, look_at_memory, require_room_for_ga
 from agent.models import open_models
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-
-Start = Callable[..., str]
-
-
-@pytest.fixture
-def server() -> Iterator[Start]:
-    """A chat server: what it lists, what it says, and the log probabilities of its first token."""
-    running: list[ThreadingHTTPServer] = []
-
-    def start(models: list[str], reply: dict[str, Any], first: dict[str, float] | None = None) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._send({"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                choice: dict[str, Any] = {
-                    "index": 0,
-                    "finish_reason": "stop",
-                    "message": {"role": "assistant", **reply},
-                }
-                if body.get("logprobs") and first is not None:
-                    tokens = [{"token": word, "logprob": value, "bytes": None} for word, value in first.items()]
-                    choice["logprobs"] = {"content": [{**tokens[0], "top_logprobs": tokens}]}
-                self._send(
-                    {"id": "x", "object": "chat.completion", "model": models[0], "choices": [choice], "usage": {}}
-                )
-
-            def _send(self, value: object) -> None:
-                data = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        running.append(http)
-        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return f"http://127.0.0.1:{http.server_address[1]}/v1"
-
-    yield start
-    for http in running:
-        http.shutdown()
-        http.server_close()
+from tests.agent.conftest import StartChat
 
 
 def profile_at(folder: Path, base_url: str, model: str = "m", more: str = "") -> str:
@@ -84,35 +33,35 @@ def test_a_server_that_is_not_there_is_named_with_its_address(tmp_path: Path) ->
     assert all("http://127.0.0.1:9/v1" in one.detail and "start it" in one.detail and one.code == 3 for one in found)
 
 
-def test_a_wrong_served_name_gets_the_names_that_are_served(tmp_path: Path, server: Start) -> None:
-    found = bad(profile_at(tmp_path, server(["Qwen/Qwen3-8B", "other"], {"content": "a circle"}), "qwen3"))
+def test_a_wrong_served_name_gets_the_names_that_are_served(tmp_path: Path, chat_server: StartChat) -> None:
+    found = bad(profile_at(tmp_path, chat_server(["Qwen/Qwen3-8B", "other"], {"content": "a circle"}), "qwen3"))
     assert "'qwen3'; it serves Qwen/Qwen3-8B, other" in found[0].detail
 
 
-def test_a_model_that_thinks_first_gets_the_setting_that_stops_it(tmp_path: Path, server: Start) -> None:
-    address = server(["m"], {"content": "A circle.", "reasoning_content": "Hmm."}, {"yes": -0.1, "no": -3.0})
+def test_a_model_that_thinks_first_gets_the_setting_that_stops_it(tmp_path: Path, chat_server: StartChat) -> None:
+    address = chat_server(["m"], {"content": "A circle.", "reasoning_content": "Hmm."}, {"yes": -0.1, "no": -3.0})
     notes = [
         one.detail for one in examine(load_profile(profile_at(tmp_path, address)), draws=False) if one.state == "note"
     ]
     assert any("enable_thinking = false" in note for note in notes)
 
 
-def test_a_judge_whose_probability_goes_elsewhere_is_no_judge(tmp_path: Path, server: Start) -> None:
-    address = server(["m"], {"content": "A circle."}, {"The": -0.1, "yes": -4.0, "no": -4.0})
+def test_a_judge_whose_probability_goes_elsewhere_is_no_judge(tmp_path: Path, chat_server: StartChat) -> None:
+    address = chat_server(["m"], {"content": "A circle."}, {"The": -0.1, "yes": -4.0, "no": -4.0})
     assert [(one.what, one.code) for one in bad(profile_at(tmp_path, address))] == [("judge", 2)]
 
 
-def test_a_good_pair_of_servers_is_all_right(tmp_path: Path, server: Start) -> None:
-    address = server(["m"], {"content": "A red circle on white."}, {"yes": -0.05, "no": -4.0})
+def test_a_good_pair_of_servers_is_all_right(tmp_path: Path, chat_server: StartChat) -> None:
+    address = chat_server(["m"], {"content": "A red circle on white."}, {"yes": -0.05, "no": -4.0})
     found = list(examine(load_profile(profile_at(tmp_path, address)), draws=False))
     assert not [one for one in found if one.state == "bad"], found
 
 
 def test_a_key_that_is_not_exported_is_said_once(
-    tmp_path: Path, server: Start, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, chat_server: StartChat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NOBODYS_KEY", raising=False)
-    found = bad(profile_at(tmp_path, server(["m"], {"content": "x"}), more=', api_key_env = "NOBODYS_KEY"'))
+    found = bad(profile_at(tmp_path, chat_server(["m"], {"content": "x"}), more=', api_key_env = "NOBODYS_KEY"'))
     assert [(one.what, one.code) for one in found] == [("key", 2)]
     assert "NOBODYS_KEY" in found[0].detail
 
@@ -221,10 +170,10 @@ def test_a_key_in_the_profile_is_refused_with_the_way_to_name_it(tmp_path: Path)
     assert "abcdefgh" not in str(refused.value)
 
 
-def test_each_of_several_servers_is_looked_at(tmp_path: Path, server: Start) -> None:
+def test_each_of_several_servers_is_looked_at(tmp_path: Path, chat_server: StartChat) -> None:
     good, other = (
-        server(["m"], {"content": "A circle."}, {"yes": -0.05, "no": -4.0}),
-        server(["else"], {"content": "x"}),
+        chat_server(["m"], {"content": "A circle."}, {"yes": -0.05, "no": -4.0}),
+        chat_server(["else"], {"content": "x"}),
     )
     served = f'{{ kind = "openai", model = "m", server = {{ base_urls = ["{good}", "{other}"], max_retries = 0 }} }}'
     (tmp_path / "mine.toml").write_text(f"[rewriter]\nmodel = {served}\n")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,50 +12,9 @@ from redraft.errors import ServerError
 from redraft.local_models import LoadingLock
 from redraft.profiles import Profile, ServerConfig, load_profile
 from redraft.servers import ServedRole, ServerProbe
+from tests.agent.conftest import StartChat
 
 DEAD = "http://127.0.0.1:9/v1"
-Start = Callable[..., str]
-
-
-@pytest.fixture
-def server() -> Iterator[Start]:
-    """A server that lists models (None: it knows no such route), and answers chats with a status."""
-    running: list[ThreadingHTTPServer] = []
-
-    def start(models: list[str] | None, chat_status: int = 200) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if models is None:
-                    self._send(404, {"error": {"message": "no such route"}})
-                else:
-                    self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                message = {"role": "assistant", "content": "yes"}
-                choice = {"index": 0, "finish_reason": "stop", "message": message}
-                self._send(chat_status, {"error": {"message": "unknown model"}, "choices": [choice]})
-
-            def _send(self, status: int, value: object) -> None:
-                data = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        running.append(http)
-        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return f"http://127.0.0.1:{http.server_address[1]}/v1"
-
-    yield start
-    for http in running:
-        http.shutdown()
-        http.server_close()
 
 
 def profile_of(folder: Path, chats: str, images: str) -> Profile:
@@ -75,8 +30,10 @@ def profile_of(folder: Path, chats: str, images: str) -> Profile:
     return load_profile(str(path))
 
 
-async def test_a_judge_or_image_server_that_is_down_is_named_before_a_round(tmp_path: Path, server: Start) -> None:
-    up = server(["m"])
+async def test_a_judge_or_image_server_that_is_down_is_named_before_a_round(
+    tmp_path: Path, chat_server: StartChat
+) -> None:
+    up = chat_server(["m"])
     with pytest.raises(ServerError, match=r"judge: .*127\.0\.0\.1:9.* cannot be reached .*start it"):
         await open_models(profile_of(tmp_path, DEAD, up)).probe()
     with pytest.raises(ServerError, match=r"generator: .*cannot be reached"):
@@ -84,18 +41,18 @@ async def test_a_judge_or_image_server_that_is_down_is_named_before_a_round(tmp_
     await open_models(profile_of(tmp_path, up, up)).probe()
 
 
-async def test_a_name_that_is_not_served_gets_those_that_are(tmp_path: Path, server: Start) -> None:
+async def test_a_name_that_is_not_served_gets_those_that_are(tmp_path: Path, chat_server: StartChat) -> None:
     with pytest.raises(ServerError, match=r"judge: .* does not serve 'm'; it serves Qwen/Qwen3-VL-4B"):
-        await open_models(profile_of(tmp_path, server(["Qwen/Qwen3-VL-4B"], 404), server([]))).probe()
+        await open_models(profile_of(tmp_path, chat_server(["Qwen/Qwen3-VL-4B"], status=404), chat_server([]))).probe()
 
 
-async def test_servers_that_list_aliases_or_nothing_pass(tmp_path: Path, server: Start) -> None:
-    await open_models(profile_of(tmp_path, server(["m:latest"]), server(None))).probe()
+async def test_servers_that_list_aliases_or_nothing_pass(tmp_path: Path, chat_server: StartChat) -> None:
+    await open_models(profile_of(tmp_path, chat_server(["m:latest"]), chat_server(None))).probe()
 
 
-async def test_of_several_servers_one_is_enough_and_a_good_answer_is_kept(server: Start) -> None:
+async def test_of_several_servers_one_is_enough_and_a_good_answer_is_kept(chat_server: StartChat) -> None:
     now = [0.0]
-    several = ServerConfig.model_validate({"base_urls": [DEAD, server(["m"])], "max_retries": 0})
+    several = ServerConfig.model_validate({"base_urls": [DEAD, chat_server(["m"])], "max_retries": 0})
     roles = [ServedRole("judge", several, "m")]
     probe = ServerProbe(roles, lambda: now[0])
     await probe()

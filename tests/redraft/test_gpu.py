@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from redraft.gpu import (
     release,
     require_memory,
 )
-from redraft.profiles import GpuServerConfig, Profile, load_profile
+from redraft.profiles import GpuServerConfig, Profile, builtin_profiles, load_profile
 from tests.redraft.conftest import Answer, Call
 from tests.redraft.openai_chats import Serve
 
@@ -320,7 +321,7 @@ def test_a_party_of_this_process_is_moved_by_its_own_calls() -> None:
 
 
 def on_one_gpu(**gpu: object) -> Profile:
-    data = load_profile("workstation").model_dump()
+    data = load_profile("workstation").model_dump() | {"editor": None}
     servers = [{"base_url": "http://127.0.0.1:8000/v1", "gb": 17}]
     return Profile.model_validate(data | {"gpu": {"servers": servers, "generator_gb": 20.0, **gpu}})
 
@@ -336,11 +337,48 @@ def test_the_sum_is_refused_with_its_numbers_before_anything_loads() -> None:
     assert plan_memory(on_one_gpu()) is None  # nothing knows how large the GPU is
 
 
-@pytest.mark.parametrize("name", ["gpu24", "workstation"])
+_TERM = re.compile(r"#   \S.*?\((\d+\.\d)\)")
+_PART = re.compile(
+    r"(\d+(?:\.\d+)?) (?:weights|transformer|text encoder|VAE|key-value cache|CUDA|to work|to draw|to edit)"
+)
+
+
+@pytest.mark.parametrize("name", [name for name, path in builtin_profiles().items() if "[gpu]" in path.read_text()])
 def test_the_sums_of_the_built_in_profiles_add_up(name: str) -> None:
     plan = require_memory(load_profile(name))
     assert plan is not None
     assert plan.needed_gb <= plan.have_gb
+    # The comment says the same: its terms are the plan's, the parts of a term make the term, and all together the total.
+    lines = builtin_profiles()[name].read_text().splitlines()
+    terms: dict[float, list[float]] = {}
+    for line in lines:
+        if term := _TERM.match(line):
+            latest = terms[float(term[1])] = []
+        if terms and line.startswith("#   "):
+            latest += map(float, _PART.findall(line))
+        if total := re.match(r"#   (\d+\.\d) of (\d+)$", line):
+            break
+    assert total is not None
+    assert (float(total[1]), float(total[2])) == (pytest.approx(plan.needed_gb), plan.have_gb)
+    assert sorted(terms) == sorted(line.gb for line in plan.lines)
+    assert {gb: pytest.approx(gb) for gb, parts in terms.items() if parts} == {
+        gb: sum(parts) for gb, parts in terms.items() if parts
+    }
+
+
+def test_an_editor_of_the_generators_weights_takes_nothing_more() -> None:
+    profile = load_profile("workstation")
+    assert profile.editor is not None
+    assert profile.gpu is not None
+    drawing = profile.editor.model_copy(update={"steps": 9, "guidance": 4.0})
+    shared = profile.model_copy(update={"generator": drawing})
+    plan = plan_memory(shared)
+    assert plan is not None
+    assert [line.what for line in plan.lines if "editor" in line.what] == []
+    with pytest.raises(ValidationError, match="editor_gb"):
+        Profile.model_validate(profile.model_dump() | {"gpu": {"generator_gb": 20.0}})
+    # They take turns with servers as the one model that they are.
+    Profile.model_validate(shared.model_dump() | {"gpu": {"generator_gb": 20.0, "share": "swap"}})
 
 
 @pytest.mark.parametrize(
