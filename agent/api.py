@@ -20,6 +20,7 @@ What a user may set of a run is one value, `redraft.options.DrawOptions`: its fi
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any, ParamSpec, TypeVar
 from PIL import Image
 
 from agent.models import Models, open_models
-from agent.run import Run, RunResult
+from agent.run import Run, RunResult, choose_result
 from agent.types import StopReason
 from evaluator.reward import case_of, open_evaluator
 from evaluator.types import Outcome, Report
@@ -70,12 +71,19 @@ async def draw_async(
     limits: Limits | None = None,
     references: Sequence[Picture] = (),
     models: Models | None = None,
+    n: int = 1,
     **options: object,
 ) -> RunResult:
     """`draw` for a program with an event loop."""
     chosen = DrawOptions.read(options)
     return await _finish(
-        clean_request(request), chosen, _with_limits(profile, limits), out=out, models=models, references=references
+        clean_request(request),
+        chosen,
+        _with_limits(profile, limits),
+        n=n,
+        out=out,
+        models=models,
+        references=references,
     )
 
 
@@ -93,6 +101,8 @@ def draw() -> None:
     limits:     the fields that were set change the profile's; the others stay as the profile has them.
     references: pictures to go by, for generators that take some.
     models:     the models of `profile`, opened once by `agent.models.open_models` for many runs.
+    n:          how many pictures, 1 to 10: each is found by a run of its own, from seeds in a row. The result is that of the
+                best; `result.pictures` has the results of all.
     options:    the fields of `redraft.options.DrawOptions`: size ("1024x768", "16:9", "portrait", (1024, 768)),
                 negative_prompt, steps, guidance, seed (in [0, 2**64), repeats a run; drawn at random if None or -1, and kept
                 in run.json), search ("loop", "best_of", "draft": docs/search.md), and each limit, such as max_images.
@@ -112,6 +122,7 @@ async def edit_async(
     limits: Limits | None = None,
     references: Sequence[Picture] = (),
     models: Models | None = None,
+    n: int = 1,
     **options: object,
 ) -> RunResult:
     """`edit` for a program with an event loop."""
@@ -122,7 +133,7 @@ async def edit_async(
     if opened.editor is None:
         raise ConfigError(f"the profile {opened.name!r} has no [editor]; add one, or choose another profile")
     return await _finish(
-        instruction, chosen, opened, out=out, models=models, references=references, source=picture, mask=where
+        instruction, chosen, opened, n=n, out=out, models=models, references=references, source=picture, mask=where
     )
 
 
@@ -186,6 +197,7 @@ async def _finish(
     options: DrawOptions,
     profile: Profile,
     *,
+    n: int,
     out: str | Path | None,
     models: Models | None,
     references: Sequence[Picture],
@@ -196,26 +208,31 @@ async def _finish(
     # What the profile alone can tell is refused before its models are opened.
     profile = profile.searching(options.search, editing=source is not None)
     profile.pixels(options, None if source is None else source.size)
-    limits = options.limits(profile.limits)
+    limits, wanted = options.limits(profile.limits), options.with_seeds(n)
+    results: list[RunResult] = []
     with ExitStack() as exits:
         if models is None:
             models = open_models(profile, editing=source is not None or limits.edit_draws, conversing=False)
             exits.callback(models.close)
-        run = Run.start(
-            request,
-            models,
-            limits=limits,
-            out=Path(profile.runs if out is None else out),
-            profile=profile,
-            options=options,
-            references=pictures,
-            source=source,
-            mask=mask,
-        )
-        result = await run.run()
-    if result.stop is StopReason.FAILED:
-        raise BackendError(f"{result.error}\nwhen that is mended, continue with: redraft resume {result.folder}")
-    return result
+        for each in wanted:
+            run = Run.start(
+                request,
+                models,
+                limits=limits,
+                out=Path(profile.runs if out is None else out),
+                profile=profile,
+                options=each,
+                references=pictures,
+                source=source,
+                mask=mask,
+            )
+            result = await run.run()
+            if result.stop is StopReason.FAILED:
+                made = "".join(f"\nmade before it: {before.image}" for before in results if before.image is not None)
+                again = f"redraft resume {shlex.quote(str(result.folder))}"
+                raise BackendError(f"{result.error}{made}\nwhen that is mended, continue with: {again}")
+            results.append(result)
+    return choose_result(results)
 
 
 def _load(profile: str | Path | Profile) -> Profile:

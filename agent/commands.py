@@ -16,7 +16,7 @@ import typer
 from agent.chat.conversation import LOG, read_profile
 from agent.events import Event, NeedsAnswer
 from agent.models import Models, open_models
-from agent.run import Run, RunResult
+from agent.run import Run, RunResult, choose_result
 from agent.runfolder import RunFolder, best_score, last_run, list_runs, require_writable
 from agent.terminal import (
     LiveView,
@@ -437,9 +437,9 @@ def _require_finished(result: RunResult) -> None:
 
 def _write_results(results: Sequence[RunResult], stdout: TextIO) -> None:
     """One JSON object: of several runs that of the best, with all of them as `pictures`."""
-    objects = [drawn_json(result) for result in results]
-    best = max(objects, key=lambda each: (each["accepted"], -1.0 if each["score"] is None else each["score"]))
-    write_json(best if len(objects) == 1 else best | {"pictures": objects}, stdout)
+    best = choose_result(results)
+    pictures = {"pictures": [drawn_json(result) for result in best.pictures]} if best.pictures else {}
+    write_json(drawn_json(best) | pictures, stdout)
 
 
 def _report(result: RunResult, stdout: TextIO) -> None:

@@ -95,6 +95,8 @@ class RunResult:
     error: str | None = None
     source: Path | None = None
     """The picture that was edited, if the user gave one; `request` is then the instruction."""
+    pictures: tuple[RunResult, ...] = ()
+    """If several pictures of the request were wanted (`n`), the result of each, this one among them."""
 
     @property
     def cost(self) -> Cost:
@@ -104,6 +106,21 @@ class RunResult:
     @property
     def best_attempt(self) -> Attempt | None:
         return None if self.best is None else self.attempts[self.best]
+
+
+def choose_result(results: Sequence[RunResult]) -> RunResult:
+    """The best of several results of one request, with all of them as its `pictures`; a single one as it is.
+
+    A picture that was accepted comes before one that was not, then the higher score, then the earlier.
+    """
+
+    def rank(result: RunResult) -> tuple[bool, bool, float]:
+        best = result.best_attempt
+        score = None if best is None else best.score
+        return result.stop is StopReason.ACCEPTED, best is not None, -1.0 if score is None else score
+
+    best = max(results, key=rank)
+    return best if len(results) == 1 else replace(best, pictures=tuple(results))
 
 
 def require_able(

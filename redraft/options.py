@@ -29,6 +29,8 @@ from redraft.limits import Limits, option_name
 
 MAX_SEED = 2**64 - 1
 """The largest seed: what torch's generators take."""
+MAX_N = 10
+"""Most pictures of one request, each found by a run of its own."""
 SHORTEST_SIDE, LONGEST_SIDE = 16, 8192
 _MEGAPIXEL = 1024 * 1024
 _STEP = 16
@@ -148,7 +150,10 @@ class DrawOptions(create_model("DrawOptions", __base__=_OptionFields, **_LIMITS)
         return DrawOptions(**(other.set_fields() | self.set_fields()))
 
     def with_seeds(self, n: int) -> list[DrawOptions]:
-        """These options for each of `n` runs, whose seeds follow one another; each is random if none was set."""
+        """These options for each of `n` runs, whose seeds follow one another; each is random if none was set. Raises
+        InputError if `n` is not 1 to MAX_N."""
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_N:
+            raise InputError(f"n, how many pictures are made, is a whole number from 1 to {MAX_N}, not {n!r}")
         if self.seed is None:
             return [self] * n
         return [self.model_copy(update={"seed": (self.seed + number) % (MAX_SEED + 1)}) for number in range(n)]

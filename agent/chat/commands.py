@@ -9,8 +9,8 @@ from typing import Literal
 from redraft.errors import InputError
 
 CommandName = Literal[
-    "draw", "edit", "ask", "undo", "redo", "back", "compare", "accept", "save", "branch", "seed", "questions", "open", "mask",
-    "again", "list", "export", "help", "quit",
+    "draw", "edit", "ask", "undo", "redo", "back", "compare", "accept", "save", "branch", "seed", "n", "questions", "open",
+    "mask", "again", "list", "export", "help", "quit",
 ]  # fmt: skip
 
 HELP: dict[CommandName, tuple[str, str]] = {
@@ -25,6 +25,7 @@ HELP: dict[CommandName, tuple[str, str]] = {
     "save": ("[FILE]", "save the current picture"),
     "branch": ("[NAME]", "continue in a branch of this conversation"),
     "seed": ("[N|off]", "draw with this seed, or with a new one each time"),
+    "n": ("[N]", "make so many pictures of each request, each by a run of its own"),
     "questions": ("on|off", "whether you are asked if something is unclear"),
     "open": ("FILE", "bring a picture of your own"),
     "mask": ("FILE|off", "the next changes only where this picture is white"),

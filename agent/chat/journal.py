@@ -41,7 +41,6 @@ from rewriter.turns import Turn
 Record = Mapping[str, Any]
 _ENTRY = TypeAdapter(TurnEntry)
 _ENTRIES = TypeAdapter(list[TurnEntry])
-_PICTURE = TypeAdapter(Picture)
 _PICTURES = TypeAdapter(list[Picture])
 _READING = TypeAdapter(Turn)
 _KIND = "conversation"
@@ -192,6 +191,8 @@ class ConversationState:
     accept_at: float | None = None
     seed: int | None = None
     mask: str | None = None
+    n: int = 1
+    """How many pictures are made of a request."""
     may_ask: bool = True
     open: OpenTurn | None = None
     file: str | None = None
@@ -225,8 +226,10 @@ class ConversationState:
     def looking_at(self, number: int) -> ConversationState:
         return replace(self, current=number, trail=(*self.trail, self.current), undone=())
 
-    def with_picture(self, picture: Picture) -> ConversationState:
-        return replace(self, pictures=(*self.pictures, picture)).looking_at(picture.number)
+    def with_pictures(self, *pictures: Picture, look_at: int | None = None) -> ConversationState:
+        """With new pictures, of which the user looks at the one of the number `look_at`, or the last."""
+        state = replace(self, pictures=(*self.pictures, *pictures))
+        return state.looking_at(pictures[-1].number if look_at is None else look_at)
 
     def origin(self, picture: Picture) -> str:
         """What a picture was made from: the request, and the instructions since."""
@@ -240,8 +243,8 @@ class ConversationState:
 class Changes:
     """What a turn changes besides its entry. Settings that are named in `settings` are replaced."""
 
-    picture: Picture | None = None
-    """A new picture, which is looked at from now on."""
+    pictures: tuple[Picture, ...] = ()
+    """New pictures, in the order of their numbers; the last is looked at from now on, or the one that `look_at` names."""
     accepted: int | None = None
     look_at: int | None = None
     undo: bool = False
@@ -250,13 +253,13 @@ class Changes:
 
     def apply(self, state: ConversationState) -> ConversationState:
         state = replace(state, **self.settings)
-        if self.picture is not None:
-            state = state.with_picture(self.picture)
+        if self.pictures:
+            state = state.with_pictures(*self.pictures, look_at=self.look_at)
+        elif self.look_at is not None:
+            state = state.looking_at(self.look_at)
         if self.accepted is not None:
             pictures = (replace(p, accepted=True) if p.number == self.accepted else p for p in state.pictures)
             state = replace(state, pictures=tuple(pictures))
-        if self.look_at is not None:
-            state = state.looking_at(self.look_at)
         if self.undo and state.trail:
             undone = (*state.undone, state.current)
             state = replace(state, current=state.trail[-1], trail=state.trail[:-1], undone=undone)
@@ -279,7 +282,7 @@ def begun_record(
     state: ConversationState,
 ) -> Record:
     """The first record of a conversation, which begins as `state`. `made_in`: the turn of the parent that made it."""
-    kept = ("turn", "entries", "pictures", "current", "trail", "accept_at", "seed", "mask", "may_ask")
+    kept = ("turn", "entries", "pictures", "current", "trail", "accept_at", "seed", "mask", "n", "may_ask")
     whole = asdict(state)
     return {
         "is": "begun", "name": name, "created": created, "parent": parent, "made_in": made_in, "profile": profile,
@@ -294,7 +297,7 @@ def turn_record(number: int, request: str, enclosed: Enclosed | None, *, picture
 
 
 def answer_record(number: int, answer: str, enclosed: Enclosed | None) -> Record:
-    """Of what is enclosed in an answer, seed, limits and options count."""
+    """Of what is enclosed in an answer, seed, limits, options and `n` count."""
     return {"is": "answer", "turn": number, "answer": answer, "enclosed": _dump_enclosed(enclosed)}
 
 
@@ -376,7 +379,9 @@ def _add_to_turn(state: ConversationState, record: Record) -> ConversationState:
             turn = replace(turn, answer=record["answer"], question=question, reading=None, problem="", asks=False)
             enclosed = _load_enclosed(record)
             if enclosed is not None:
-                changed = replace(turn.enclosed, seed=enclosed.seed, limits=enclosed.limits, options=enclosed.options)
+                changed = replace(
+                    turn.enclosed, seed=enclosed.seed, limits=enclosed.limits, options=enclosed.options, n=enclosed.n
+                )
                 turn = replace(turn, enclosed=changed)
         case "branch":
             turn = replace(turn, branch=record["name"])
@@ -460,7 +465,7 @@ def _begin_turn(state: ConversationState, record: Record) -> ConversationState:
             state = replace(state, accept_at=enclosed.accept_at)
         if enclosed.image is not None:
             number = record.get("picture", state.last_picture + 1)
-            state = state.with_picture(
+            state = state.with_pictures(
                 Picture(number=number, image=enclosed.image, made="given", made_from="a given picture")
             )
     turn = OpenTurn(number=record["turn"], request=record["request"], enclosed=enclosed or Enclosed())
@@ -469,8 +474,8 @@ def _begin_turn(state: ConversationState, record: Record) -> ConversationState:
 
 def _end_turn(state: ConversationState, record: Record) -> ConversationState:
     changes = dict(record["changes"])
-    if changes["picture"] is not None:
-        changes["picture"] = _PICTURE.validate_python(changes["picture"])
+    single = changes.pop("picture", None)  # of conversations from before several pictures could be made
+    changes["pictures"] = tuple(_PICTURES.validate_python([single] if single else changes.get("pictures", [])))
     state = Changes(**changes).apply(state)
     entry = _ENTRY.validate_python(record["entry"])
     if state.damaged:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +34,14 @@ from agent.chat.journal import (
 from agent.chat.values import Clarify, EntryKind, Picture, Replied, Tell, TurnBegan, TurnEntry
 from agent.events import StepProgress
 from agent.models import ConversationModels, RewritingModels
-from agent.run import Run, RunResult
+from agent.run import Run, RunResult, choose_result
+from agent.runfolder import RunFolder
 from agent.types import StopReason
 from redraft.errors import BackendError, ConfigError, InputError, RedraftError
 from redraft.images import ImageStore, open_image, open_mask, save_png
 from redraft.journal import Occupied
 from redraft.limits import Limits
-from redraft.options import MAX_SEED, DrawOptions
+from redraft.options import MAX_N, MAX_SEED, DrawOptions
 from redraft.profiles import Profile
 from rewriter.request import clean_request
 from rewriter.turns import Turn, TurnContext
@@ -238,6 +239,8 @@ class TurnWork:
                 return await self._branch(first)
             case "seed":
                 return self._seed(first)
+            case "n":
+                return self._number(first)
             case "questions":
                 if first not in ("on", "off"):
                     raise InputError("/questions is used so: /questions on|off")
@@ -266,17 +269,18 @@ class TurnWork:
     async def _draw(self, request: str) -> TurnOutcome:
         if isinstance(self.models, RewritingModels):
             return await self._rewrite(self.models, request)
-        return await self._run("draw", self._run_folder(), request)
+        return await self._make("draw", request)
 
     async def _edit(self, instruction: str) -> TurnOutcome:
         source = await asyncio.to_thread(self.store.get, self._looked_at().image)
-        return await self._run("edit", self._run_folder(), instruction, source=source, mask=await self._mask_of(source))
+        return await self._make("edit", instruction, source=source, mask=await self._mask_of(source))
 
     async def _again(self, seed_text: str | None) -> TurnOutcome:
         """Takes up the latest run, if it failed; otherwise makes the current picture once more, with another seed."""
         last = next((entry for entry in reversed(self.state.entries) if entry.run is not None), None)
-        if last is not None and last.error and last.run is not None and seed_text is None:
-            return await self._run("edit" if last.kind == "edit" else "draw", self.home / last.run, None)
+        draws = not isinstance(self.models, RewritingModels)
+        if draws and last is not None and last.error and last.run is not None and seed_text is None:
+            return await self._continue("edit" if last.kind == "edit" else "draw", self.home / last.run)
         seed = secrets.randbelow(_SEEDS) if seed_text is None else _read_seed(seed_text)
         if isinstance(self.models, RewritingModels):
             if last_rewritten := next((e for e in reversed(self.state.entries) if e.kind == "rewrite"), None):
@@ -286,12 +290,11 @@ class TurnWork:
         if picture.made == "given":
             raise InputError(f"picture {picture.number} was not drawn here; say what to draw, or how to change it")
         if picture.parent is None:
-            return await self._run("draw", self._run_folder(), picture.made_from, seed=seed)
+            return await self._make("draw", picture.made_from, seed=seed)
         source = await asyncio.to_thread(self.store.get, self.state.picture(picture.parent).image)
-        return await self._run(
-            "edit", self._run_folder(), picture.made_from, source=source, mask=await self._mask_of(source),
-            parent=picture.parent, seed=seed,
-        )  # fmt: skip
+        own = None if picture.run is None or self.turn.enclosed.mask is not None else self.home / picture.run
+        mask = await (self._mask_of(source) if own is None else self._mask_of_run(own))
+        return await self._make("edit", picture.made_from, source=source, mask=mask, parent=picture.parent, seed=seed)
 
     async def _mask_of(self, source: Image.Image) -> Image.Image | None:
         """The mask that is set, for an edit of `source`. Raises InputError if it is of another size."""
@@ -302,78 +305,124 @@ class TurnWork:
             raise InputError("the mask is for a picture of another size; give another, or /mask off")
         return mask
 
+    async def _mask_of_run(self, folder: Path) -> Image.Image | None:
+        """The mask that the edit in `folder` was made with."""
+
+        def read() -> Image.Image | None:
+            run = RunFolder.open(folder)
+            digest = run.read_record().get("mask")
+            return None if digest is None else ImageStore(run.images).get(digest)
+
+        return await asyncio.to_thread(read)
+
     def _unfinished_run(self) -> str | None:
-        """The run of this turn, if it came so far that /again can continue it."""
-        folder = self._run_folder()
-        return str(folder.relative_to(self.home)) if (folder / "run.json").is_file() else None
+        """The latest run of this turn, if it came so far that /again can continue it."""
+        folders = (self._run_folder(number) for number in range(MAX_N, 0, -1))
+        return next((str(each.relative_to(self.home)) for each in folders if (each / "run.json").is_file()), None)
 
-    def _run_folder(self) -> Path:
-        return self.runs / f"turn-{self.turn.number:04d}"
+    def _run_folder(self, number: int = 1) -> Path:
+        """The folder of the run with that number among those of this turn."""
+        name = f"turn-{self.turn.number:04d}"
+        return self.runs / (name if number == 1 else f"{name}-{number}")
 
-    async def _run(
+    async def _make(
         self,
         kind: EntryKind,
-        folder: Path,
-        request: str | None,
+        request: str,
         *,
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
         parent: int | None = None,
         seed: int | None = None,
     ) -> TurnOutcome:
-        """Works on the run in `folder` to its end. One that is there already is continued.
+        """Works on the runs of this turn to their ends, one for each picture. Those that are there already are continued.
 
-        `parent`: number of the picture that is edited, None for the current one. `seed`: None for what came with the
-        turn, or else the conversation's.
+        `parent`: number of the picture that is edited, None for the current one. `seed`: of the first run, None for what
+        came with the turn, or else the conversation's.
         """
         if isinstance(self.models, RewritingModels):
             self.models.profile.need_generator()  # raises: it has none
             raise ConfigError("there is no model here that draws")
-        if request is None or (folder / "run.json").is_file():
-            run = Run.open(folder, self.models)
-        else:
-            enclosed = self.turn.enclosed
-            options = enclosed.options or DrawOptions()
-            seeds = (enclosed.seed, options.seed, seed, self.state.seed)
-            seed = next((each for each in seeds if each is not None), None)
-            references = [await asyncio.to_thread(self.store.get, digest) for digest in enclosed.references]
-            run = await asyncio.to_thread(
-                Run.start,
-                request,
-                self.models,
-                limits=(enclosed.limits or self.limits).changed(accept_at=self.state.accept_at),
-                out=self.runs,
-                folder=folder,
-                profile=self.profile,
-                options=options.model_copy(update={"seed": seed, "accept_at": self.state.accept_at}),
-                references=references,
-                source=source,
-                mask=mask,
-            )
+        enclosed = self.turn.enclosed
+        options = enclosed.options or DrawOptions()
+        seeds = (enclosed.seed, options.seed, seed, self.state.seed)
+        seed = next((each for each in seeds if each is not None), None)
+        options = options.model_copy(update={"seed": seed, "accept_at": self.state.accept_at})
+        references = [await asyncio.to_thread(self.store.get, digest) for digest in enclosed.references]
+        results: list[RunResult] = []
+        for number, each in enumerate(options.with_seeds(enclosed.n or self.state.n), start=1):
+            folder = self._run_folder(number)
+            if (folder / "run.json").is_file():
+                run = Run.open(folder, self.models)
+            elif results and self.stop.is_set():
+                break
+            else:
+                run = await asyncio.to_thread(
+                    Run.start,
+                    request,
+                    self.models,
+                    limits=(enclosed.limits or self.limits).changed(accept_at=self.state.accept_at),
+                    out=self.runs,
+                    folder=folder,
+                    profile=self.profile,
+                    options=each,
+                    references=references,
+                    source=source,
+                    mask=mask,
+                )
+            results.append(await self._follow(run))
+            if results[-1].stop is StopReason.FAILED:
+                break
+        return await self._keep(kind, results, parent)
+
+    async def _continue(self, kind: EntryKind, folder: Path) -> TurnOutcome:
+        """Works on the run in `folder` to its end."""
+        assert not isinstance(self.models, RewritingModels), "these have no runs"
+        return await self._keep(kind, [await self._follow(Run.open(folder, self.models))], None)
+
+    async def _follow(self, run: Run) -> RunResult:
         async with aclosing(run.stream()) as events:
             async for event in events:
                 await self.tell(event)
                 if self.stop.is_set():
                     run.cancel()
-        result = run.result
-        assert result is not None
-        place, best = str(folder.relative_to(self.home)), result.best_attempt
-        if result.stop is StopReason.FAILED or best is None or best.unchanged:
-            hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
-            return TurnOutcome(kind, f"{result.error or result.why}{hint}", run=place, error=True)
-        picture = Picture(
-            number=self.state.last_picture + 1,
-            image=await asyncio.to_thread(_keep_best, result, self.store),
-            made="drawn" if result.source is None else "edited",
-            made_from=result.request,
-            parent=(parent or self.state.current or None) if result.source is not None else None,
-            score=best.score,
-            accepted=result.stop is StopReason.ACCEPTED,
-            unchecked=result.unchecked,
-            run=place,
-        )
-        reply = _describe_result(result, picture)
-        return TurnOutcome(kind, reply, Changes(picture=picture), (picture.number,), place)
+        assert run.result is not None
+        return run.result
+
+    async def _keep(self, kind: EntryKind, results: Sequence[RunResult], parent: int | None) -> TurnOutcome:
+        """The pictures of these runs as the conversation's, in the order of the runs; the best is looked at."""
+        pictures: dict[Path, Picture] = {}
+        replies = []
+        for result in results:
+            best = result.best_attempt
+            if result.stop is StopReason.FAILED or best is None or best.unchanged:
+                hint = "; when that is mended, say /again" if result.stop is StopReason.FAILED else ""
+                replies.append(f"{result.error or result.why}{hint}")
+                continue
+            picture = pictures[result.folder] = Picture(
+                number=self.state.last_picture + len(pictures) + 1,
+                image=await asyncio.to_thread(_keep_best, result, self.store),
+                made="drawn" if result.source is None else "edited",
+                made_from=result.request,
+                parent=(parent or self.state.current or None) if result.source is not None else None,
+                score=best.score,
+                accepted=result.stop is StopReason.ACCEPTED,
+                unchecked=result.unchecked,
+                run=str(result.folder.relative_to(self.home)),
+            )
+            replies.append(_describe_result(result, picture))
+        chosen = choose_result([each for each in results if each.folder in pictures] or results)
+        failed = next((each for each in results if each.stop is StopReason.FAILED), None)
+        run = str((failed or chosen).folder.relative_to(self.home))
+        error = failed is not None or not pictures
+        if not pictures:
+            return TurnOutcome(kind, "\n".join(replies), run=run, error=error)
+        looked_at = pictures[chosen.folder].number
+        if len(pictures) > 1:
+            replies.append(f"picture {looked_at} is the best of them; /back takes you to another")
+        made = tuple(pictures.values())
+        changes = Changes(pictures=made, look_at=looked_at)
+        return TurnOutcome(kind, "\n".join(replies), changes, tuple(each.number for each in made), run, error)
 
     async def _rewrite(self, models: RewritingModels, request: str, seed: int | None = None) -> TurnOutcome:
         """The prompt that a profile without a generator makes of a request. With a `seed` it is another than the first."""
@@ -483,11 +532,19 @@ class TurnWork:
         seed = _read_seed(text)
         return _set(f"the seed is {seed}", seed=seed)
 
+    def _number(self, text: str | None) -> TurnOutcome:
+        if text is None:
+            return TurnOutcome("setting", f"each request gives {_count_pictures(self.state.n)}")
+        number = read_number(text, "n, how many pictures are made,", 1, MAX_N)
+        if number != int(number):
+            raise InputError(f"n is a whole number, not {text[:40]!r}")
+        return _set(f"each request gives {_count_pictures(int(number))}", n=int(number))
+
     def _open(self, file: str) -> TurnOutcome:
         path = self._own_file(file)
         number = self.state.last_picture + 1
         picture = Picture(number=number, image=self.store.put(open_image(path)), made="given", made_from=path.name)
-        return TurnOutcome("given", f"picture {number} is {path.name}", Changes(picture=picture), (number,))
+        return TurnOutcome("given", f"picture {number} is {path.name}", Changes(pictures=(picture,)), (number,))
 
     def _mask(self, file: str) -> TurnOutcome:
         if file == "off":
@@ -567,6 +624,10 @@ def _keep_best(result: RunResult, store: ImageStore) -> str:
     best = result.best_attempt
     assert best is not None
     return store.put(ImageStore(result.folder / "state" / "images").get(best.image))
+
+
+def _count_pictures(number: int) -> str:
+    return "1 picture" if number == 1 else f"{number} pictures, each found by a run of its own"
 
 
 def _describe_result(result: RunResult, picture: Picture) -> str:

@@ -63,7 +63,8 @@ class TurnEntry:
 class Enclosed:
     """What comes with a request: an image that is looked at from now on; a mask and pictures to go by for this turn alone,
     all by their hashes in the conversation's store; options for this turn, with the limits that follow from them; an
-    `accept_at` that stays. `seed`: instead of that of the options."""
+    `accept_at` that stays. `seed`: instead of that of the options. `n`: how many pictures are made, instead of the
+    conversation's."""
 
     image: str | None = None
     mask: str | None = None
@@ -72,6 +73,7 @@ class Enclosed:
     accept_at: float | None = None
     references: tuple[str, ...] = ()
     options: DrawOptions | None = None
+    n: int | None = None
 
 
 @dataclass(frozen=True)

@@ -342,7 +342,7 @@ class Service:
             options = new.options.whole
             enclosed = Enclosed(
                 image=new.image, mask=mask, references=tuple(new.references), limits=limits, accept_at=options.accept_at,
-                options=options,
+                options=options, n=new.n,
             )  # fmt: skip
             record = opening_record(state, request, enclosed)
             answers = record["is"] == "answer"
@@ -353,7 +353,7 @@ class Service:
             )
             said = {
                 "request": request, "image": new.image, "mask": new.mask, "references": new.references,
-                "options": options.set_fields(),
+                "options": options.set_fields(), "n": new.n,
             }  # fmt: skip
             event = EventRow(0, turn.number, "turn_queued", said)
             try:

@@ -234,7 +234,7 @@ class TurnWorker:
             await self._service.adopt_branch(row, replied.branch)
         pictures = (await conversation.view()).pictures
         entry = replied.entry
-        thumb = pictures[entry.current - 1].image if entry.current else None
+        thumb = next((each.image for each in pictures if each.number == entry.current), None)
         await self._service.database.change_conversation(row.id, turns=entry.turn, thumb=thumb)
 
 
@@ -279,6 +279,8 @@ class TurnPublisher:
 
     async def _publish(self, event: TurnEvent, source: str | None = None) -> None:
         made = to_wire(event, self._turn.conversation, self._limits, source=source)
+        if self._run is not None and self._run.path.name != f"turn-{self._turn.number:04d}" and made.key is not None:
+            made = replace(made, key=f"{made.key} {self._run.path.name}")  # a turn may have several runs
         await self._service.broker.publish(self._turn.conversation, self._turn.number, made)
 
     async def end(self, last: Replied | Clarify) -> None:
@@ -297,7 +299,7 @@ class TurnPublisher:
         store = self._conversation.store
         match event:
             case RunStarted():
-                self._run = RunFolder(event.folder)
+                self._run, self._published = RunFolder(event.folder), set()
                 id = run_id(self._turn.conversation, event.run)
                 await self._service.runs.note(self._turn.client, id, self._turn.conversation, event.folder)
                 if event.source is not None:

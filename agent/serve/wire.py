@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
 
 from redraft.limits import CLIENT_LIMITS, Limits
-from redraft.options import DrawOptions
+from redraft.options import MAX_N, DrawOptions
 
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_REFERENCES = 8
@@ -64,6 +64,8 @@ class NewTurn(_Body):
     mask: Hash | None = None
     references: Annotated[list[Hash], Field(max_length=MAX_REFERENCES)] = []
     options: ClientOptions = ClientOptions()
+    n: Annotated[int, Field(ge=1, le=MAX_N)] | None = None
+    """How many pictures are made, each by a run of its own; None: as the conversation has it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from PIL import Image
 from agent.decide import acceptable
 from agent.events import ChecklistMade, Event, Judged, StepProgress
 from agent.models import Models, open_models
-from agent.run import Run
+from agent.run import Run, RunResult, choose_result
 from agent.types import StopReason, passes
 from evaluator.reward import case_of
 from evaluator.types import Outcome, Report, Shot
 from redraft.errors import BackendError, InputError
 from redraft.images import fit_mask
 from redraft.limits import Limits
-from redraft.options import MAX_SEED, DrawOptions, value_type
+from redraft.options import MAX_N, MAX_SEED, DrawOptions, value_type
 from redraft.profiles import Profile, load_profile
 from rewriter.batch import find_outside
 from rewriter.request import clean_request
@@ -146,17 +146,13 @@ class DrawUntilAccepted(io.ComfyNode):
             category=CATEGORY,
             description="Rewrites, draws with the profile's generator, judges, and goes round until every check passes "
             "or the budget is spent. Hands on the best picture it has seen.",
-            inputs=[
-                io.String.Input("request", multiline=True, default="", tooltip="What the picture is to show."),
-                io.String.Input("profile", default="mini", tooltip=_PROFILE),
-                io.Int.Input("seed", **_SEED),
+            inputs=_run_inputs(
+                "request",
+                "What the picture is to show.",
                 io.Float.Input("accept_at", default=0.85, min=0.05, max=1.0, step=0.01, tooltip="Score to reach."),
                 io.Int.Input("max_rounds", default=4, min=1, max=100),
                 io.Int.Input("max_images", default=8, min=1, max=1000),
-                io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
-                io.Image.Input("references", optional=True, tooltip="Pictures to go by, if the profile takes some."),
-                *_option_inputs(),
-            ],
+            ),
             outputs=_run_outputs(),
         )
 
@@ -171,10 +167,11 @@ class DrawUntilAccepted(io.ComfyNode):
         max_images: int,
         runs: str = "",
         references: torch.Tensor | None = None,
+        n: int = 1,
         **more: Any,
     ) -> Any:
         options = _options(more, seed=seed, accept_at=accept_at, max_rounds=max_rounds, max_images=max_images)
-        return await _run_to_end(request, profile, options, runs, references)
+        return await _run_to_end(request, profile, options.with_seeds(n), runs, references)
 
 
 class EditImage(io.ComfyNode):
@@ -190,13 +187,12 @@ class EditImage(io.ComfyNode):
             "goes round until both are right or the budget is spent.",
             inputs=[
                 io.Image.Input("source", tooltip="The picture to change; of a batch the first."),
-                io.String.Input("instruction", multiline=True, default="", tooltip="What to change."),
-                io.String.Input("profile", default="mini", tooltip=_PROFILE),
-                io.Int.Input("seed", **_SEED),
-                io.Mask.Input("mask", optional=True, tooltip="Where it may change; everywhere without one."),
-                io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
-                io.Image.Input("references", optional=True, tooltip="Further pictures, if the editor takes some."),
-                *_option_inputs("max_rounds", "max_images"),
+                *_run_inputs(
+                    "instruction",
+                    "What to change.",
+                    io.Mask.Input("mask", optional=True, tooltip="Where it may change; everywhere without one."),
+                    limits=("max_rounds", "max_images"),
+                ),
             ],
             outputs=_run_outputs(),
         )
@@ -211,21 +207,39 @@ class EditImage(io.ComfyNode):
         mask: torch.Tensor | None = None,
         runs: str = "",
         references: torch.Tensor | None = None,
+        n: int = 1,
         **more: Any,
     ) -> Any:
         pictures = to_pictures(source)
         if not pictures:
             raise InputError("the batch holds no picture to edit")
         area = None if mask is None else fit_mask(to_mask(mask), pictures[0].size)
-        options = _options(more, seed=seed)
+        options = _options(more, seed=seed).with_seeds(n)
         return await _run_to_end(instruction, profile, options, runs, references, source=pictures[0], mask=area)
 
 
 _MORE = ("size", "negative_prompt", "steps", "guidance", "search", "max_seconds", "max_steps")
 
 
+def _run_inputs(words: str, tip: str, *own: Any, limits: Sequence[str] = ()) -> list[Any]:
+    """What a run is given: its `words`, then what the node has for itself, then what both run nodes have. The order is kept:
+    saved workflows hold values by it."""
+    return [
+        io.String.Input(words, multiline=True, default="", tooltip=tip),
+        io.String.Input("profile", default="mini", tooltip=_PROFILE),
+        io.Int.Input("seed", **_SEED),
+        *own,
+        io.String.Input("runs", default="", optional=True, tooltip="Folder for runs; empty: the profile's."),
+        io.Image.Input("references", optional=True, tooltip="Pictures to go by, if the profile takes some."),
+        *_option_inputs(*limits),
+        io.Int.Input(
+            "n", default=1, min=1, max=MAX_N, optional=True, tooltip="Pictures, each found by a run of its own."
+        ),
+    ]
+
+
 def _run_outputs() -> list[Any]:
-    """What a run hands on."""
+    """What the runs of a node hand on: all pictures as a batch, the best first; the rest is that one's."""
     return [
         io.Image.Output("image", display_name="image"),
         io.Float.Output("score", display_name="score"),
@@ -259,46 +273,53 @@ def _options(more: dict[str, Any], **own: object) -> DrawOptions:
 async def _run_to_end(
     request: str,
     profile: str,
-    options: DrawOptions,
+    options: Sequence[DrawOptions],
     runs: str,
     references: torch.Tensor | None,
     *,
     source: Image.Image | None = None,
     mask: Image.Image | None = None,
 ) -> Any:
+    """A run for each of `options`, one after the other."""
     described, models = await _open(profile)
-    limits = options.limits(described.limits)
-    run = Run.start(
-        request,
-        models,
-        limits=limits,
-        out=Path(runs or described.runs),
-        profile=described,
-        options=options,
-        references=[] if references is None else to_pictures(references),
-        source=source,
-        mask=mask,
-    )
-    bar = _Bar(limits)
-    async for event in run.stream():
-        await bar.show(event)
+    limits = options[0].limits(described.limits)
+    bar = _Bar(limits, len(options))
+    results: list[RunResult] = []
+    for each in options:
+        run = Run.start(
+            request,
+            models,
+            limits=limits,
+            out=Path(runs or described.runs),
+            profile=described,
+            options=each,
+            references=[] if references is None else to_pictures(references),
+            source=source,
+            mask=mask,
+        )
+        async for event in run.stream():
+            await bar.show(event, len(results))
+            if interrupted():
+                run.cancel()
+        result = run.result
+        assert result is not None
         if interrupted():
-            run.cancel()
-    result = run.result
-    assert result is not None
-    if interrupted():
-        raise_interrupted()
-    best = result.best_attempt
-    if result.stop is StopReason.FAILED or best is None or result.image is None:
-        raise BackendError(f"{result.error or result.why} (the run is in {result.folder})")
-    picture = await asyncio.to_thread(_load, result.image)
+            raise_interrupted()
+        if result.stop is StopReason.FAILED or result.image is None:
+            raise BackendError(f"{result.error or result.why} (the run is in {result.folder})")
+        results.append(result)
+    chosen = choose_result(results)
+    best = chosen.best_attempt
+    assert best is not None
+    ordered = [chosen.image, *(each.image for each in results if each.folder != chosen.folder)]
+    pictures = await asyncio.to_thread(lambda: [_load(path) for path in ordered if path is not None])
     return io.NodeOutput(
-        to_tensor([picture]),
+        to_tensor(pictures),
         0.0 if best.score is None else best.score,
-        result.stop is StopReason.ACCEPTED,
+        chosen.stop is StopReason.ACCEPTED,
         best.prompt,
-        f"{result.stop.value}: {result.why}\n{report_lines(best.report, limits.pass_at)}",
-        str(result.trace.resolve()),
+        f"{chosen.stop.value}: {chosen.why}\n{report_lines(best.report, limits.pass_at)}",
+        str(chosen.trace.resolve()),
     )
 
 
@@ -313,21 +334,24 @@ async def comfy_entrypoint() -> ComfyExtension:
 
 
 class _Bar:
-    """The node's progress bar, with each judged picture as its preview."""
+    """The node's progress bar over its `runs`, with each judged picture as its preview."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._whole = limits.max_rounds * _STEPS_PER_ROUND
+    def __init__(self, limits: Limits, runs: int) -> None:
+        self._rounds = limits.max_rounds
+        self._whole = runs * limits.max_rounds * _STEPS_PER_ROUND
         self._at = 0.0
         self._api = ComfyAPI()
 
-    async def show(self, event: Event) -> None:
+    async def show(self, event: Event, finished: int) -> None:
+        """`finished`: how many runs are behind the one that tells of the event."""
+        before = finished * self._rounds
         match event:
             case StepProgress(step="render", round=number, done=done, total=total) if total:
-                await self._set(number - 1 + 0.8 * done / total)
+                await self._set(before + number - 1 + 0.8 * done / total)
             case Judged(attempt=attempt, path=path):
-                await self._set(attempt.round - 0.1, await asyncio.to_thread(_load, path))
+                await self._set(before + attempt.round - 0.1, await asyncio.to_thread(_load, path))
             case ChecklistMade():
-                await self._set(0.05)
+                await self._set(before + 0.05)
 
     async def _set(self, rounds: float, picture: Image.Image | None = None) -> None:
         self._at = max(self._at, rounds * _STEPS_PER_ROUND)  # a bar that runs back reads as an error

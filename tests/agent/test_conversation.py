@@ -11,7 +11,7 @@ from PIL import Image
 
 from agent.chat.conversation import Conversation, check_name, delete_conversation, list_conversations
 from agent.chat.values import Clarify, Replied, TurnBegan, TurnEvent
-from agent.events import Judged, RunFinished, StepProgress
+from agent.events import Judged, RunFinished, RunStarted, StepProgress
 from agent.export import _read_signals
 from agent.models import CallLimit, Models, RewritingModels
 from agent.testing import fake_models, paint
@@ -381,3 +381,86 @@ async def test_a_profile_that_only_rewrites_gives_prompts_and_says_what_would_dr
     assert "there is no picture yet" in (await reply(chat, "/edit make it blue")).entry.reply
     view = await Conversation.open(tmp_path, "one", only, limits=Limits(), profile=profile).view()
     assert [entry.error for entry in view.entries] == [False, False, False, True]
+
+
+async def test_several_pictures_of_a_request_are_made_by_runs_of_their_own(tmp_path: Path) -> None:
+    chat = await created(tmp_path)
+    await say(chat, "/seed 7")
+    assert "3 pictures" in (await reply(chat, "/n 3")).entry.reply
+    drawn = await reply(chat, "a star")
+    assert [picture.number for picture, _ in drawn.shown] == [1, 2, 3]
+    assert all(f"seed {seed}" in drawn.entry.reply for seed in (7, 8, 9))
+    assert len({picture.image for picture, _ in drawn.shown}) == 3
+    assert [Path(picture.run or "").name for picture, _ in drawn.shown] == ["turn-0003", "turn-0003-2", "turn-0003-3"]
+    best = max(drawn.shown, key=lambda shown: shown[0].score or 0)[0]
+    assert drawn.entry.current == best.number
+    await say(chat, "/back 2")
+    edited = await reply(chat, "make the star blue")
+    assert [(picture.number, picture.parent) for picture, _ in edited.shown] == [(4, 2), (5, 2), (6, 2)]
+    assert (await reply(chat, "/undo")).entry.current == 2, "they were one step"
+    opened = Conversation.open(tmp_path, "one", models(), limits=Limits(), profile=None)
+    assert len((await reply(opened, "/draw a circle")).shown) == 3
+    for wrong in ("/n 0", "/n 11", "/n 2.5", "/n many"):
+        refused = await reply(opened, wrong)
+        assert refused.entry.error
+        assert "n" in refused.entry.reply
+    await say(opened, "/n 1")
+    assert len((await reply(opened, "/draw a heart")).shown) == 1
+
+
+async def test_a_turn_of_several_pictures_is_gone_on_with_after_a_kill(tmp_path: Path) -> None:
+    chat = await created(tmp_path)
+    await say(chat, "/n 3")
+    await say(chat, "/seed 7")
+    runs: list[str] = []
+    held = asyncio.Event()
+
+    async def tell(event: TurnEvent) -> None:
+        if isinstance(event, RunStarted):
+            runs.append(event.run)
+        if isinstance(event, Judged) and len(runs) == 2:
+            held.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(chat.turn("a star", tell=tell))
+    await asyncio.wait_for(held.wait(), 200)
+    await leave(task)
+    replied = await chat.turn(None)
+    assert isinstance(replied, Replied)
+    assert [picture.number for picture, _ in replied.shown] == [1, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "one").glob("turn-*")) == [
+        "turn-0003",
+        "turn-0003-2",
+        "turn-0003-3",
+    ]
+
+
+async def test_what_was_made_before_a_failure_is_kept_and_the_failed_one_is_taken_up_again(tmp_path: Path) -> None:
+    broken = FakeBackend(paint=paint, script=[None, BackendError("the image server is down; start it")])
+    chat = await created(tmp_path, generator=broken)
+    await say(chat, "/n 2")
+    await say(chat, "/accept 0.1")
+    failed = await reply(chat, "a star")
+    assert failed.entry.error
+    assert "the image server is down" in failed.entry.reply
+    assert [picture.number for picture, _ in failed.shown] == [1]
+    [(picture, _)] = (await reply(chat, "/again")).shown
+    assert (picture.number, Path(picture.run or "").name) == (2, "turn-0003-2")
+
+
+async def test_an_edit_is_made_again_within_its_mask(tmp_path: Path) -> None:
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    mask.save(tmp_path / "mask.png")
+    paint(ImageTask("mine", 1)).save(tmp_path / "mine.png")
+    chat = await created(tmp_path / "home")
+    opened = await reply(chat, f"/open {tmp_path / 'mine.png'}")
+    await say(chat, f"/mask {tmp_path / 'mask.png'}")
+    await say(chat, "make the star blue")
+    await say(chat, "/mask off")
+    edited = await reply(chat, "/again 5")
+    assert edited.shown[0][0].made == "edited"
+    kept = (0, 0, 32, 64)
+    with Image.open(opened.shown[0][1]) as before, Image.open(edited.shown[0][1]) as after:
+        assert after.crop(kept).tobytes() == before.crop(kept).tobytes()
+        assert after.tobytes() != before.tobytes()

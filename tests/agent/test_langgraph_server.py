@@ -88,3 +88,10 @@ async def test_what_cannot_be_used(
 ) -> None:
     with pytest.raises(InputError, match=named):
         await graph.ainvoke(asked, thread("bad"))
+
+
+async def test_a_setting_that_is_not_there_is_refused_by_its_name(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+) -> None:
+    with pytest.raises(TypeError, match="'n'"):
+        await graph.ainvoke({"request": ASK}, thread("several"), context={"n": 3})

@@ -301,6 +301,7 @@ def test_unchecked_words_and_warnings_stand_under_the_picture(painted: Painted, 
         left = answered(page, 2)
         left.get_by_text("Nothing checks: <b>boat</b>, sea", exact=True).wait_for()
         assert left.locator(".result .badge").inner_text() == "not accepted"
+        assert left.inner_text().lower().count("nothing checks") == 1, "it is said once"
 
     is_named()
     warned = answered(page, 2).get_by_text("no check asks about <i>boat</i>", exact=True)

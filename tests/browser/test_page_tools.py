@@ -172,3 +172,21 @@ def test_axe_finds_nothing(painted: Painted, new_page: NewPage, scheme: str, wid
     page.locator("#gallery-pictures img").first.wait_for()
     clean()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_several_pictures_of_a_message_are_looked_at_one_by_one(painted: Painted, new_page: NewPage) -> None:
+    page = new_page(painted.url)
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Variants").fill("2")
+    page.get_by_label("Seed").fill("7")
+    say(page, "a star")
+    turn = answered(page, 1)
+    pictures = turn.get_by_role("group", name="Pictures of this message").get_by_role("button")
+    assert pictures.count() == 2
+    for number, seed in ((2, "8"), (1, "7")):
+        turn.get_by_role("button", name=f"Picture {number},").click()
+        turn.get_by_role("img", name=f"Picture {number}: a star").wait_for()
+        turn.get_by_role("button", name="Reuse seed").click()
+        assert page.get_by_label("Seed").input_value() == seed
+    page.reload()
+    assert answered(page, 1).get_by_role("group", name="Pictures of this message").get_by_role("button").count() == 2

@@ -150,6 +150,20 @@ async def test_draw_and_judge(nodes: ModuleType, stub: ModuleType, tmp_path: Pat
     assert len(lines.splitlines()) == len(report.splitlines()) - 1
 
 
+@pytest.mark.integration
+async def test_several_pictures_come_as_a_batch_the_best_first(nodes: ModuleType, tmp_path: Path) -> None:
+    drawn = await nodes.DrawUntilAccepted.execute(ASK, "mini", 3, 0.85, 1, 1, str(tmp_path), n=2)
+    images, score, *_, trace = drawn.result
+    assert images.shape[0] == 2
+    records = {p.parent.name: json.loads(p.read_text()) for p in tmp_path.glob("*/run.json")}  # noqa: ASYNC240
+    assert sorted(record["seed"] for record in records.values()) == [3, 4]
+    scores = [record["attempts"][0]["report"]["score"] for record in records.values()]
+    assert score == max(scores)
+    assert records[Path(trace).parent.name]["attempts"][0]["report"]["score"] == score
+    with pytest.raises(InputError, match="n, how many"):
+        await nodes.EditImage.execute(images, "make it blue", "mini", 3, n=0)
+
+
 async def test_what_cannot_be_used(nodes: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nosuch"):
         await nodes.EnhancePrompt.execute(ASK, "nosuch", 0)

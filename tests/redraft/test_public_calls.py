@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import inspect
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image
 
 import agent.api
 import redraft
-from redraft.errors import ConfigError, InputError
+from agent.testing import fake_models, paint
+from editors.testing import FakeBackend
+from redraft.errors import BackendError, ConfigError, InputError
 
 EXAMPLES = doctest.DocTestFinder(recurse=False)
 
@@ -90,3 +93,30 @@ def test_what_cannot_be_used_is_refused_before_any_model_is_opened(tmp_path: Pat
         redraft.draw("a red star", profile="nosuch")
     with pytest.raises(ConfigError, match="editor"):
         asyncio.run(redraft.edit_async(Image.new("RGB", (8, 8)), "make it blue", profile="remote"))
+
+
+async def test_several_pictures_are_handed_back_with_the_best(tmp_path: Path) -> None:
+    models = fake_models(lambda prompt, seed: (0.9, 0.9, seed % 100 / 100), backend=FakeBackend(paint=paint))
+    result = await redraft.draw_async("a star", models=models, out=tmp_path, n=3, seed=4, max_rounds=1, max_images=1)
+    assert [each.seed for each in result.pictures] == [4, 5, 6]
+    best = [each.best_attempt for each in result.pictures]
+    assert result.best_attempt is not None
+    assert result.best_attempt.score == max(one.score or 0 for one in best if one is not None)
+    assert len({each.folder for each in result.pictures}) == 3
+    alone = await redraft.draw_async("a star", models=models, out=tmp_path, max_rounds=1, max_images=1)
+    assert alone.pictures == ()
+    with pytest.raises(InputError, match="from 1 to 10, not 0"):
+        await redraft.draw_async("a star", models=models, out=tmp_path, n=0)
+
+
+def test_what_was_made_before_a_failure_is_named_with_the_command_that_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "my runs"
+    broken = FakeBackend(script=[None, BackendError("the image server is down")])
+    models = fake_models(lambda prompt, seed: (0.9, 0.9, 0.9), backend=broken)
+    with pytest.raises(BackendError, match="the image server is down") as caught:
+        redraft.draw("a star", models=models, out=out, n=2, max_rounds=1, max_images=1)
+    *_, made, hint = str(caught.value).splitlines()
+    assert Path(made.removeprefix("made before it: ")).is_file()
+    words = shlex.split(hint.partition("continue with: ")[2])
+    assert words[:2] == ["redraft", "resume"]
+    assert (Path(words[2]) / "run.json").is_file(), "a shell reads the folder as one word"

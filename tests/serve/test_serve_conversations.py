@@ -357,3 +357,19 @@ async def test_a_strange_last_event_id_is_no_fault(server: Running, after: str) 
         assert stream.status_code == 200
     below = await server.http.get(f"/api/conversations/{id}/events?after=-3")
     assert below.json()["error"]["code"] == "bad_body"
+
+
+async def test_several_pictures_of_a_turn_have_runs_and_events_of_their_own(server: Running) -> None:
+    id = await server.new()
+    events = await server.say(id, "a star", n=2, options={"seed": 7, "max_rounds": 1, "max_images": 1})
+    runs = [event["run"] for event in events if event["event"] == "run_started"]
+    assert runs == [f"{id}.turn-0001", f"{id}.turn-0001-2"]
+    assert [event["run"] for event in events if event["event"] == "run_finished"] == runs
+    for name in ("checklist", "image", "attempt", "decided"):
+        assert len([event for event in events if event["event"] == name]) == 2, name
+    replied = last(events, "replied")
+    assert [picture["run"] for picture in replied["pictures"]] == runs
+    for run, seed in zip(runs, (7, 8), strict=True):
+        assert (await server.http.get(f"/api/runs/{run}")).json()["seed"] == seed
+    refused = await server.post(id, "a star", n=11)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "n")

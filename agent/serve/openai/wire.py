@@ -17,12 +17,11 @@ from agent.serve.errors import ModelNotFound
 from agent.serve.service import Service
 from agent.serve.wire import ClientOptions
 from redraft.errors import InputError
-from redraft.options import MAX_SEED, DrawOptions
+from redraft.options import MAX_N, MAX_SEED, DrawOptions
 from redraft.profiles import Profile
 
 Format = Literal["png", "jpeg", "webp"]
 SeedWord = Annotated[int, Field(ge=-1, le=MAX_SEED)] | None
-MAX_N = 10
 MAX_SIDE = 4096
 _ANY_MODEL = re.compile(r"(?:gpt-|dall-e-|chatgpt-|o[1-9])[\w.-]{0,80}")
 """Names that clients have built in. They mean the server's first profile."""

@@ -54,6 +54,9 @@ export function showQueue(send) {
   if (had && !$("queue").contains(document.activeElement)) $("words").focus();
 }
 
+// How many pictures the messages to come make; undefined as the conversation has it.
+export const variants = () => ($("n").value.trim() ? Number($("n").value) : undefined);
+
 // What is set for the messages to come; the seed is for the next one alone.
 export function options() {
   const set = limits();

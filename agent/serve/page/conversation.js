@@ -1,7 +1,7 @@
 // The conversation that is open: its turns as their events come in, and sending requests.
 
 import { api, follow } from "./api.js";
-import { attached, budget, chosenProfile, controls, grow, options, restFocus, reuse, showProfiles, showQueue } from "./composer.js";
+import { attached, budget, chosenProfile, controls, grow, options, restFocus, reuse, showProfiles, showQueue, variants } from "./composer.js";
 import { $, shown } from "./dom.js";
 import { failed, live, tried } from "./notices.js";
 import { showConversations, side } from "./sidebar.js";
@@ -148,7 +148,7 @@ function link(state) {
 
 // What is in the message field. While a turn is under way it waits in line.
 export const say = tried(async (request) => {
-  const one = { request, image: page.image, mask: page.mask, options: options(), typed: true };
+  const one = { request, image: page.image, mask: page.mask, options: options(), n: variants(), typed: true };
   if (page.sending) return;
   if (busy()) {
     page.queues.set(page.id, [...queue(), one]);
@@ -160,7 +160,7 @@ export const say = tried(async (request) => {
 });
 
 // What a button says.
-export const order = tried((request) => send({ request, image: page.image, mask: page.mask, options: { ...options(), seed: undefined } }));
+export const order = tried((request) => send({ request, image: page.image, mask: page.mask, options: { ...options(), seed: undefined }, n: variants() }));
 
 const sendNext = tried(async () => {
   if (busy() || page.sending || queue().length === 0) return;
@@ -199,8 +199,8 @@ async function send(one) {
   }
 }
 
-async function post({ request, image, mask, options }) {
-  const body = { request, options, ...(image && { image }), ...(mask && { mask }) };
+async function post({ request, image, mask, options, n }) {
+  const body = { request, options, ...(n && { n }), ...(image && { image }), ...(mask && { mask }) };
   const accepted = await api.say(page.id, body);
   const turn = part(accepted.turn).turn;
   if (!turn.entry && !turn.failed && !turn.waiting) Object.assign(turn, { working: true, request: turn.request || request });

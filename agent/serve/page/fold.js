@@ -3,7 +3,7 @@
 const newRun = () => ({ id: null, request: "", seed: null, source: null, acceptAt: null, checks: [], rounds: new Map(), drawn: [], attempts: [],
   warnings: [], best: null, stop: null, why: "", error: null });
 
-export const newTurn = (number) => ({ number, request: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, entry: null,
+export const newTurn = (number) => ({ number, request: "", image: null, mask: null, kind: "", reason: "", by: "", run: null, runs: new Map(), entry: null,
   pictures: [], file: null, waiting: null, asked: [], failed: null, working: false, progress: null, ahead: 0 });
 
 export function round(run, number) {
@@ -14,6 +14,9 @@ export function round(run, number) {
 // The rewrite that an attempt was drawn from; null for an edit.
 export const rewriteOf = (run, attempt) =>
   run.rounds.get(attempt.round)?.rewrites.find((one) => one.prompt === attempt.prompt) ?? null;
+
+// The run that made a picture of a turn; while it is worked on, the latest. Null: none is known.
+export const runOf = (turn, picture) => (picture && turn.entry?.run ? turn.runs.get(picture.run) ?? null : turn.run);
 
 // Changes a turn by one event.
 export function fold(turn, name, data) {
@@ -37,6 +40,7 @@ export function fold(turn, name, data) {
       break;
     case "run_started":
       turn.run = { ...newRun(), id: data.run, request: data.request, seed: data.seed, source: data.source, acceptAt: data.limits.accept_at };
+      turn.runs.set(data.run, turn.run); // one for each picture that was wanted
       break;
     case "progress":
       turn.progress = data;

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { h, score } from "./dom.js";
 import { live, tried } from "./notices.js";
 import { copyPicture, picture, showFull, slider } from "./pictures.js";
-import { fold, frames, fromRecord, rewriteOf } from "./fold.js";
+import { fold, frames, fromRecord, rewriteOf, runOf } from "./fold.js";
 import { marks, traceOf } from "./trace.js";
 
 const STEPS = { checklist: "Reading your request", plan: "Planning", rewrite: "Thinking about the prompt", render: "Drawing",
@@ -43,17 +43,18 @@ export class TurnPart {
     this.turn = turn;
     this.act = act;
     this.chosen = null;
+    this.picked = null; // number of the picture that is shown, of several
     this.open = null;
-    this.loading = false;
+    this.loading = null;
     this.request = h("div", { class: "request" });
     this.answer = h("div", { class: "answer" });
     this.bar = h("progress", { max: 1, "aria-label": "Progress of this step" });
     this.element = h("article", { class: "turn", "aria-label": `Turn ${turn.number}` }, h("h3", { class: "sr" }, `Turn ${turn.number}`),
       this.request, this.answer);
-    this.parts = { figure: h("div"), reply: h("div"), trace: h("div"), tools: h("div") };
+    this.parts = { variants: h("div"), figure: h("div"), reply: h("div"), trace: h("div"), tools: h("div") };
     this.step = h("p", { class: "step" });
     this.progress = h("div", { class: "progress", hidden: true }, this.step, this.bar);
-    this.answer.append(this.progress, this.parts.figure, this.parts.reply, this.parts.tools, this.parts.trace);
+    this.answer.append(this.progress, this.parts.variants, this.parts.figure, this.parts.reply, this.parts.tools, this.parts.trace);
     this.shown = {};
   }
 
@@ -90,8 +91,11 @@ export class TurnPart {
       else this.bar.removeAttribute("value");
     }
     const [first, second] = turn.pictures;
-    const shown = turn.entry && turn.pictures.length ? turn.pictures.at(-1) : null;
-    const run = turn.run;
+    const several = turn.pictures.length > 1 && turn.kind !== "compare";
+    const chosen = several ? this.picked ?? turn.entry?.current : null;
+    const shown = turn.entry && turn.pictures.length ? turn.pictures.find((one) => one.number === chosen) ?? turn.pictures.at(-1) : null;
+    const run = runOf(turn, shown);
+    this.put("variants", [several && turn.entry ? turn.pictures : null, shown?.number], () => (several && turn.entry ? this.variants(shown) : null));
     const best = run?.attempts.find((one) => one.number === run.best && one.image === shown?.image);
     const before = shown?.made === "edited" ? (run?.source ?? facts.imageOf(shown.parent)) : null;
     this.put("figure", [shown?.image, second?.image, turn.kind, before, best?.number], () => {
@@ -103,12 +107,25 @@ export class TurnPart {
       return picture(shown.image, description, marks(best?.verdicts ?? []).filter((one) => one.kind === "missed"));
     });
     const rewrite = best && rewriteOf(run, best);
-    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last, run?.warnings, rewrite], () => this.reply(shown, facts, rewrite));
-    this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working, run?.seed, best?.prompt], () => this.tools(shown, facts, best));
+    this.put("reply", [run?.best, shown, turn.entry?.reply, turn.failed, turn.waiting, facts.last, run?.warnings, rewrite], () => this.reply(shown, facts, run, rewrite));
+    this.put("tools", [shown, facts.last, facts.busy, facts.current, turn.working, run?.seed, best?.prompt], () => this.tools(shown, facts, run, best));
+    this.drawn = shown;
     this.drawTrace();
   }
 
-  reply(shown, facts, rewrite) {
+  // The pictures of one message, to look at one after the other.
+  variants(shown) {
+    return h("div", { class: "strip", role: "group", "aria-label": "Pictures of this message" }, this.turn.pictures.map((one) =>
+      h("button", { type: "button", "aria-pressed": String(one.number === shown.number), onclick: () => {
+        this.picked = one.number;
+        this.chosen = null;
+        this.draw(this.facts);
+        this.parts.variants.querySelector("[aria-pressed=true]").focus({ preventScroll: true });
+      }, "aria-label": `Picture ${one.number}, ${score(one.score)}` },
+      h("img", { src: api.image(one.image, 160), alt: "" }), h("span", {}, `${one.number}: ${score(one.score)}`))));
+  }
+
+  reply(shown, facts, run, rewrite) {
     const { turn } = this;
     if (turn.failed) return h("p", { class: "warning" }, turn.failed);
     const again = turn.entry?.error && turn.entry.run && facts.last;
@@ -118,27 +135,30 @@ export class TurnPart {
           h("button", { type: "button", onclick: () => this.act.say(choice), disabled: !facts.last }, choice))));
     }
     if (!turn.entry) return null;
-    const failed = this.turn.run?.attempts.find((one) => one.number === this.turn.run.best)?.failed ?? 0;
+    const failed = run?.attempts.find((one) => one.number === run.best)?.failed ?? 0;
     const judged = shown && ["draw", "edit", "again"].includes(turn.kind) && shown.score !== null;
     const unchecked = shown && turn.kind !== "compare" ? (shown.unchecked ?? []) : [];
     const accepted = shown?.accepted && !unchecked.length;
+    // What nothing checks is said once, in a line of its own.
+    const warnings = [...new Set(run?.warnings)].filter((text) => !unchecked.length || !text.endsWith(unchecked.join(", ")));
+    const words = unchecked.length ? turn.entry.reply.replace(/, but nothing checks: [^;)]*| \(nothing checks: [^)]*\)/g, "") : turn.entry.reply;
     return [judged ? h("p", { class: "result" }, h("span", { class: accepted ? "badge good" : "badge" }, accepted ? "accepted" : "not accepted"),
       h("span", { class: "number" }, score(shown.score)),
       failed ? h("span", { class: "dim" }, failed === 1 ? "1 check could not be judged" : `${failed} checks could not be judged`) : null) : null,
       unchecked.length ? h("p", { class: "warning" }, `Nothing checks: ${unchecked.join(", ")}`) : null,
       rewrite?.fallback ? h("p", { class: "warning" }, "The rewrite was given up: this is drawn from your own words.") : null,
-      ...[...new Set(turn.run?.warnings)].map((text) => h("p", { class: "warning" }, text)),
-      h("p", { class: turn.entry.error ? "warning" : "words" }, turn.entry.reply),
+      ...warnings.map((text) => h("p", { class: "warning" }, text)),
+      h("p", { class: turn.entry.error ? "warning" : "words" }, words),
       again ? h("button", { type: "button", onclick: () => this.act.say("/again") }, "Go on with it") : null];
   }
 
-  tools(shown, facts, best) {
+  tools(shown, facts, run, best) {
     const { turn } = this;
     if (!shown || turn.working) return null;
     const button = (name, act) => h("button", { type: "button", class: "quiet", onclick: act, disabled: facts.busy }, name);
     const free = (name, act) => h("button", { type: "button", class: "quiet", onclick: act }, name);
     const drawn = ["draw", "edit"].includes(turn.kind);
-    const seed = drawn && Number.isSafeInteger(turn.run?.seed) ? turn.run.seed : null; // larger ones cannot be held here
+    const seed = drawn && Number.isSafeInteger(run?.seed) ? run.seed : null; // larger ones cannot be held here
     const before = shown.number > 1 && turn.kind !== "compare";
     return h("div", { class: "tools", role: "group", "aria-label": `Picture ${shown.number}` },
       facts.current !== shown.number ? button(`Back to picture ${shown.number}`, () => this.act.say(`/back ${shown.number}`)) : null,
@@ -154,8 +174,8 @@ export class TurnPart {
 
   drawTrace() {
     const { turn } = this;
-    const run = turn.run;
-    const id = run?.id ?? turn.entry?.run;
+    const run = runOf(turn, this.drawn);
+    const id = run?.id ?? (turn.entry?.run && (this.drawn?.run ?? turn.entry.run));
     if (!id) return;
     const open = this.open ?? turn.working;
     const counts = run ? counted(run) : "";
@@ -195,14 +215,15 @@ export class TurnPart {
 
   // The trace of a run that was made before this conversation was branched, from its record.
   async load(id) {
-    if (this.loading) return;
-    this.loading = true;
+    if (this.loading === id) return;
+    this.loading = id;
     try {
       this.turn.run = fromRecord(id, await api.run(id));
+      this.turn.runs.set(id, this.turn.run);
       this.draw(this.facts); // its warnings and its seed stand with the reply
     } catch (error) {
       this.act.failed(error);
-      this.loading = false;
+      this.loading = null;
     }
   }
 }
