@@ -35,7 +35,7 @@ from langgraph.types import RetryPolicy, interrupt
 from PIL import Image, ImageDraw
 from typing_extensions import TypedDict  # for JSON schemas pydantic wants this one before Python 3.12
 
-from agent.decide import decide, tied
+from agent.decide import decide, meets_bar, tied
 from agent.edit_judging import keep_what_was_there, unanswerable_edit
 from agent.events import (
     ChecklistMade,
@@ -90,6 +90,7 @@ from redraft.errors import BadReply, InputError, ServerError, one_line
 from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.local_models import LOADING
+from redraft.spans import NO_SPAN, OpenSpan, image_attributes, open_span
 from redraft.templates import fence
 from rewriter.guard import detect_language
 from rewriter.plan import RULES, FailedQuestion, Plan, Situation, Step, in_order, merged
@@ -164,6 +165,8 @@ class Context:
     """The user's own; what the rewriter wants to be absent comes on top."""
     references: tuple[Image.Image, ...] = ()
     """What the user gave to go by; the backends of the models have them already."""
+    span: OpenSpan = NO_SPAN
+    """The run's, which its steps belong to."""
     experience: Mapping[str, KeyPointMeans] = field(default_factory=dict)
     """How the gallery's generators did in earlier runs."""
     ask: bool = False
@@ -191,7 +194,8 @@ async def step(name: str, number: int, runtime: Node) -> AsyncIterator[None]:
     runtime.stream_writer(event)
     started = time.monotonic()
     try:
-        yield
+        with open_span(f"step {name}", {"redraft.step": name, "redraft.round": number}, parent=runtime.context.span):
+            yield
     except (ServerError, BadReply) as error:
         info = runtime.execution_info
         if info is not None and info.node_attempt == 1:
@@ -306,8 +310,12 @@ async def draw(state: State, runtime: Node) -> State:
                 late = finished and ctx.clock.seconds() >= ctx.limits.max_seconds
                 if late or ctx.stop.is_set():
                     break
+                traced = image_attributes(
+                    _backend_of(batch[0], ctx).name, [task.prompt for task in batch], edits=batch[0].kind == "edit"
+                )
                 try:
-                    hashes, unchanged = await _draw(batch, runtime)
+                    with open_span(f"generate_content {traced['gen_ai.request.model']}", traced, calls=True):
+                        hashes, unchanged = await _draw(batch, runtime)
                 except Stopped:
                     ctx.cancel_if_left()
                     break
@@ -411,6 +419,14 @@ async def judge(state: State, runtime: Node) -> State:
 
     async def keep(index: int, report: Report) -> None:
         log.put_report(new[index], report)
+        for attempt, _ in by_image[new[index]]:
+            label = None if report.score is None else "pass" if meets_bar(report, ctx.limits) else "fail"
+            result = {"gen_ai.evaluation.name": "redraft", "gen_ai.evaluation.score.value": report.score}
+            span.add_event(
+                "gen_ai.evaluation.result",
+                result
+                | {"gen_ai.evaluation.score.label": label, "redraft.attempt": attempt, "redraft.failed": report.failed},
+            )
         await save(new[index])
 
     async with step("judge", number, runtime):
@@ -420,7 +436,10 @@ async def judge(state: State, runtime: Node) -> State:
         if new:
             case, reward = await _case(state, ctx), _reward(state, ctx)
             shots = [await _shot(image, by_image[image][0][1], ctx) for image in new]
-            await reward(case, shots, calls=ctx.models.calls, seen=keep)
+            with open_span(
+                "evaluate redraft", {"redraft.pictures": len(new), "redraft.checks": len(case.checks)}
+            ) as span:
+                await reward(case, shots, calls=ctx.models.calls, seen=keep)
     return {}
 
 

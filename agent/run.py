@@ -47,6 +47,7 @@ from redraft.journal import DamagedJournal, OtherJournal, salvage
 from redraft.limits import Limits
 from redraft.options import MAX_SEED, DrawOptions
 from redraft.profiles import Profile, SearchConfig
+from redraft.spans import NO_SPAN, messages_of, open_span
 from redraft.trust import grant_own
 from rewriter.request import clean_request
 
@@ -203,6 +204,7 @@ class Run:
         """What the user set; limits, search and size have it already."""
         self.references: tuple[str, ...] = tuple(record.get("references", ()))
         """Hashes of the pictures that the user gave to go by."""
+        self._span = NO_SPAN
         self.result: RunResult | None = None
         """Set when `stream` has ended with RunFinished."""
         self._record = record
@@ -331,6 +333,7 @@ class Run:
                 negative_prompt=self.options.negative_prompt,
                 references=pictures,
                 experience=self.experience,
+                span=self._span,
                 clock=Clock(snapshot.values.get("elapsed_s", 0.0)),
                 ask=self.ask,
                 stop=self._stop,
@@ -383,7 +386,14 @@ class Run:
     async def _opened(self) -> AsyncIterator[tuple[CompiledStateGraph[State, Context, State, State], RunLog]]:
         """The graph on this run's checkpoints, and its journal. Raises Occupied if another process works on the run."""
         refuse_links(self.folder.path)
-        with self.folder.lock(), self._open_log() as log:
+        about = {
+            "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "redraft", "redraft.run": self.folder.name_without(self.request),
+            "redraft.kind": "generate" if self.source is None else "edit",
+            "gen_ai.input.messages": messages_of(self.request),
+        }  # fmt: skip
+        # Events are handed out between its beginning and its end, so that it is no span that others find by themselves.
+        traced = open_span("invoke_agent redraft", about, current=False)
+        with self.folder.lock(), self._open_log() as log, traced as self._span:
             self._note_begun(log)
             self.folder.sweep()
             await asyncio.to_thread(self._mend_pictures, log)
@@ -537,6 +547,8 @@ class Run:
             error=error,
             source=None if self.source is None else self.folder.source,
         )
+        score = None if best is None else attempts[best].score
+        self._span.set({"redraft.stop": stop.value, "redraft.images": len(attempts), "redraft.score": score})
         return RunFinished(
             stop=stop,
             why=decision.why,

@@ -128,6 +128,10 @@ class RunFolder:
         folder.note_last()
         return folder
 
+    def name_without(self, request: str) -> str:
+        """The folder's name without the words of the request that are in it."""
+        return self.path.name.replace(f"-{slug(request)}-", "-")
+
     @classmethod
     def at(cls, path: Path) -> RunFolder:
         """A new run in the folder `path` itself. Raises InputError if it cannot be written."""

@@ -37,6 +37,7 @@ from redraft.chat import (
 from redraft.errors import BadReply
 from redraft.json_replies import json_in
 from redraft.servers import AFFINITY, RefusedError, ServerClient
+from redraft.spans import trace_chat
 
 if TYPE_CHECKING:
     import openai
@@ -105,6 +106,7 @@ class OpenAIChat:
     def __repr__(self) -> str:
         return f"OpenAIChat({self.name!r}, {self._server.server.base_url!r})"
 
+    @trace_chat("openai", lambda model: model._config.server.base_url if model._config.server is not None else "")
     async def __call__(self, request: ChatRequest) -> ChatReply:
         if request.choices:
             return await self._choose(request)

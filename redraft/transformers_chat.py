@@ -27,6 +27,7 @@ from redraft.extras import require
 from redraft.json_replies import json_in
 from redraft.local_models import LocalModel, Row, cache_argument, cache_of, share_local
 from redraft.profiles import ModelConfig
+from redraft.spans import trace_chat
 from redraft.worker import GATHER_S, Job, Worker
 
 if TYPE_CHECKING:
@@ -321,6 +322,7 @@ class TransformersChat:
     def name(self) -> str:
         return self._config.title
 
+    @trace_chat("transformers")
     async def __call__(self, request: ChatRequest) -> ChatReply:
         # If the caller is cancelled, the batch continues without it, or stops if no caller is left.
         return await self._worker.ask(request)
