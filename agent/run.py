@@ -387,7 +387,8 @@ class Run:
         """The graph on this run's checkpoints, and its journal. Raises Occupied if another process works on the run."""
         refuse_links(self.folder.path)
         about = {
-            "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "redraft", "redraft.run": self.folder.name_without(self.request),
+            "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "redraft",
+            "redraft.run": self.folder.name_without(self.request),
             "redraft.kind": "generate" if self.source is None else "edit",
             "gen_ai.input.messages": messages_of(self.request),
         }  # fmt: skip
