@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import itertools
 import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -865,23 +864,16 @@ def _source(state: State) -> str:
     return source
 
 
-Bring = Callable[[State, Runtime[Any]], AbstractContextManager[Node]]
+Bring = Callable[[State, Runtime[Any]], AbstractAsyncContextManager[Node]]
 """Gives a node or an edge its Context, if the caller of the graph cannot."""
 
 
 def _bringing(function: Callable[[State, Node], Any], bring: Bring | None) -> Callable[..., Any]:
     if bring is None:
         return function
-    if not inspect.iscoroutinefunction(function):
-
-        def edge(state: State, runtime: Runtime[Any]) -> str:
-            with bring(state, runtime) as opened:
-                return str(function(state, opened))
-
-        return edge
 
     async def node(state: State, runtime: Runtime[Any]) -> State:
-        with bring(state, runtime) as opened:
+        async with bring(state, runtime) as opened:
             made: State = await function(state, opened)
             return made
 
@@ -897,17 +889,19 @@ def build_graph(
     *,
     context_schema: type[Any] = Context,
     input_schema: type[Any] = State,
+    output_schema: type[Any] = State,
     begin: Callable[..., Awaitable[State]] | None = None,
+    finish: Callable[[State, Node], Awaitable[Any]] | None = None,
     bring: Bring | None = None,
 ) -> StateGraph[State, Any, Any, State]:
     """The graph, to be compiled with a checkpointer. A step in which a server failed is tried once more after
     `retry_wait_s` seconds (clients retry single calls); other errors end the run.
 
-    A caller that cannot hand in a Context names its own `context_schema` and `input_schema`, makes a whole state of the
-    input with a first node `begin`, and opens each step's Context with `bring`.
+    A caller that cannot hand in a Context names its own schemas, makes a whole state of the input with a first node `begin`,
+    adds to the output what it has for itself with a last one `finish`, and opens each step's Context with `bring`.
     """
     graph: StateGraph[State, Any, Any, State] = StateGraph(
-        State, context_schema=context_schema, input_schema=input_schema, output_schema=State
+        State, context_schema=context_schema, input_schema=input_schema, output_schema=output_schema
     )
     retry = RetryPolicy(initial_interval=retry_wait_s, max_attempts=2, jitter=False, retry_on=(ServerError, BadReply))
     graph.add_node("checklist", _bringing(make_checklist, bring), retry_policy=retry)
@@ -923,11 +917,20 @@ def build_graph(
         graph.add_node("begin", begin)
         graph.add_edge(START, "begin")
         graph.add_edge("begin", "checklist")
+    end = END
+    if finish is not None:
+        end = "finish"
+        graph.add_node(end, _bringing(finish, bring))
+        graph.add_edge(end, END)
     graph.add_edge("checklist", "propose")
-    graph.add_conditional_edges("propose", _follow_move, ["render", "rewrite", "plan", "ask", END])
-    graph.add_conditional_edges("ask", _follow_move, ["render", "rewrite", "plan", END])
-    graph.add_conditional_edges("plan", _follow_move, ["render", "rewrite", END])
-    graph.add_conditional_edges("rewrite", _follow_move, ["render", END])
+    graph.add_conditional_edges(
+        "propose", _follow_move, {"render": "render", "rewrite": "rewrite", "plan": "plan", "ask": "ask", END: end}
+    )
+    graph.add_conditional_edges(
+        "ask", _follow_move, {"render": "render", "rewrite": "rewrite", "plan": "plan", END: end}
+    )
+    graph.add_conditional_edges("plan", _follow_move, {"render": "render", "rewrite": "rewrite", END: end})
+    graph.add_conditional_edges("rewrite", _follow_move, {"render": "render", END: end})
     graph.add_edge("render", "judge")
     graph.add_edge("judge", "propose")
     return graph

@@ -5,8 +5,8 @@ profile are opened (once a process), and each step finds its run by thread, requ
 `runs/thread-...` under the profile's own folder for runs. Pictures and journal lie there. The checkpoints, and the
 history of the thread with them, are the tool's.
 
-Each finished piece of work is synced to disk before the next begins, in the event loop; `langgraph dev` objects to that
-unless it is started with `--allow-blocking`.
+Nothing here waits for a disk in the event loop, which `langgraph dev` forbids: what a step has finished is written at its
+end, in a thread. A process that is killed repeats the step that it was at.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import asyncio
 import dataclasses
 import secrets
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired
@@ -30,13 +30,31 @@ from agent.graph import Clock, Context, Node, State, build_graph
 from agent.models import Models, open_models
 from agent.runfolder import RunFolder, RunLog
 from agent.strategies.choose import open_strategy
-from agent.types import stable_key
+from agent.types import StopReason, stable_key
 from redraft.errors import InputError
 from redraft.images import ImageStore
 from redraft.limits import Limits
 from redraft.options import MAX_SEED
 from redraft.profiles import Profile, load_profile
+from rewriter.guard import check_intent
 from rewriter.request import clean_request
+
+
+class ThreadOutput(State, total=False):
+    """What a thread ends with: the state, and its best picture."""
+
+    picture: str | None
+    """File of the best picture; None if there is none."""
+    address: str | None
+    """The same as a file: URL."""
+    prompt: str | None
+    """What it was drawn from."""
+    score: float | None
+    accepted: bool
+    unchecked: list[str]
+    """The words of the request that no check asks about."""
+    why: str
+    """Why the run stopped."""
 
 
 class ThreadInput(TypedDict):
@@ -60,9 +78,11 @@ class ThreadSettings:
 
 def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
     """The factory that `langgraph.json` names. Cheap: models are opened by the first run."""
-    return build_graph(context_schema=ThreadSettings, input_schema=ThreadInput, begin=_begin, bring=_bring).compile(
-        name="redraft"
-    )
+    graph = build_graph(
+        context_schema=ThreadSettings, input_schema=ThreadInput, output_schema=ThreadOutput,
+        begin=_begin, finish=_finish, bring=_bring,
+    )  # fmt: skip
+    return graph.compile(name="redraft")
 
 
 async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
@@ -91,16 +111,42 @@ async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
     }
 
 
-@contextmanager
-def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
+async def _finish(state: State, runtime: Node) -> ThreadOutput:
+    """What the tools show of the best picture."""
+    context, decision = runtime.context, state["decision"]
+    assert decision is not None, "a run ends with one"
+    unchecked = list(context.log.checklist.unchecked) if context.log.checklist is not None else []
+    accepted = decision.stop is StopReason.ACCEPTED
+    nothing = ThreadOutput(picture=None, address=None, prompt=None, score=None)
+    about = ThreadOutput(accepted=accepted, unchecked=unchecked, why=decision.why)
+    if decision.best is None:
+        return nothing | about
+    attempt = context.log.attempt(state["attempts"][decision.best])
+    path = await asyncio.to_thread(context.folder.picture(decision.best + 1, attempt).resolve)
+    shown = ThreadOutput(picture=str(path), address=path.as_uri(), prompt=attempt.prompt, score=attempt.score)
+    return shown | about
+
+
+@asynccontextmanager
+async def _bring(state: State, runtime: Runtime[Any]) -> AsyncIterator[Node]:
     settings = _settings(runtime)
     profile, models = _opened(settings.profile)
     thread = str(get_config().get("configurable", {}).get("thread_id", ""))
     name = stable_key(
         {"thread": thread, "request": state["request"], "seed": state["seed"], "profile": settings.profile}
     )
-    folder = RunFolder.at(Path(profile.runs) / f"thread-{name[:16]}")
-    with folder.lock(), RunLog(folder.journal) as log:
+    exits = ExitStack()
+
+    def open_run() -> tuple[RunFolder, RunLog]:
+        folder = RunFolder.at(Path(profile.runs) / f"thread-{name[:16]}")
+        exits.enter_context(folder.lock())
+        log = exits.enter_context(RunLog(folder.journal))
+        log.collect()
+        exits.callback(log.write)
+        return folder, log
+
+    try:
+        folder, log = await asyncio.to_thread(open_run)
         context = Context(
             models=models,
             limits=_limits(profile, settings),
@@ -116,6 +162,8 @@ def _bring(state: State, runtime: Runtime[Any]) -> Iterator[Node]:
         except asyncio.CancelledError:
             context.left.set()  # stops the render thread, which nobody waits for any more
             raise
+    finally:
+        await asyncio.to_thread(exits.close)
 
 
 def _settings(runtime: Runtime[Any]) -> ThreadSettings:
@@ -137,4 +185,5 @@ def _opened(name: str) -> tuple[Profile, Models]:
         if name not in _models:
             profile = load_profile(name)
             _models[name] = (profile, open_models(profile))
+            check_intent("a red star", "a red star")  # reads the guard's files, which may not be read in the event loop
         return _models[name]

@@ -479,6 +479,7 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._collected: list[tuple[Mapping[tuple[str, ...], Any], bool]] | None = None
         self.checklist: RequestChecks | None = None
         self.edit_checks: EditChecks | None = None
         """The same checks, as wanted and kept, if the run edits a picture of the user's."""
@@ -527,6 +528,16 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self._journal.close()
+
+    def collect(self) -> None:
+        """From now on, what is put stays in memory until `write`: for an event loop that may wait for no disk."""
+        self._collected = []
+
+    def write(self) -> None:
+        """Writes what was put since `collect`."""
+        while self._collected:
+            values, sync = self._collected.pop(0)
+            self._journal.put_all(values, sync=sync)
 
     def attempt(self, key: str) -> Attempt:
         """The attempt that the task `key` became. KeyError if it was not drawn and judged."""
@@ -652,7 +663,10 @@ class RunLog:
         self._put_all({key: value}, sync)
 
     def _put_all(self, values: Mapping[tuple[str, ...], Any], sync: bool = True) -> None:
-        self._journal.put_all(values, sync=sync)
+        if self._collected is None:
+            self._journal.put_all(values, sync=sync)
+        else:
+            self._collected.append((values, sync))
         for key, value in values.items():
             self._take(key, value)
 

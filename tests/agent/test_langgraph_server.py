@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster, BlockingError
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
+from PIL import Image
 
 from agent.graph import STATE_TYPES
 from agent.types import StopReason
@@ -32,6 +37,23 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CompiledStateGraph
     return made
 
 
+@pytest.fixture
+def no_blocking() -> Iterator[None]:
+    """What `langgraph dev` puts in place: blocking calls in an event loop are errors, but for those that it lets pass."""
+    guard = BlockBuster()
+    passing = [name for name in guard.functions if name.startswith("os.path.")]
+    passing += ["os.stat", "os.listdir", "os.remove", "threading.Lock.acquire"]
+    passing += [
+        f"io.{kind}.{call}"
+        for kind, call in itertools.product(("BufferedReader", "BufferedWriter", "TextIOWrapper"), ("read", "write"))
+    ]
+    for name in passing:
+        guard.functions.pop(name, None)
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
 def thread(name: str) -> dict[str, Any]:
     return {"configurable": {"thread_id": name}}
 
@@ -43,12 +65,12 @@ def test_the_file_allows_every_type_of_the_state() -> None:
 
 def test_what_the_tools_show(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
     nodes = set(graph.get_graph().nodes)
-    assert {"begin", "checklist", "rewrite", "render", "judge", "propose", "ask"} <= nodes
+    assert {"begin", "checklist", "rewrite", "render", "judge", "propose", "ask", "finish"} <= nodes
     assert set(graph.get_input_jsonschema()["properties"]) == {"request", "seed"}
     context = graph.get_context_jsonschema()
     assert context is not None
     assert {"profile", "max_rounds", "ask"} <= set(context["properties"])
-    assert "attempts" in json.dumps(graph.get_output_jsonschema())
+    assert {"attempts", "picture", "address", "score"} <= set(graph.get_output_jsonschema()["properties"])
 
 
 @pytest.mark.integration
@@ -68,6 +90,44 @@ async def test_a_run_on_mini(graph: CompiledStateGraph[Any, Any, Any, Any], tmp_
     other = await graph.ainvoke({"request": "two blue circles"}, thread("one"), context={"max_rounds": 1})
     assert other["checks"] != state["checks"]
     assert len(list((tmp_path / "runs").glob("thread-*"))) == 2
+
+
+@pytest.mark.integration
+async def test_nothing_blocks_the_event_loop_and_the_best_picture_is_in_the_output(
+    graph: CompiledStateGraph[Any, Any, Any, Any], no_blocking: None
+) -> None:
+    del no_blocking
+    context = {"max_rounds": 2, "max_images": 4, "accept_at": 1.0}
+    shown = await graph.ainvoke({"request": ASK, "seed": 3}, thread("open"), context=context)
+    assert shown["round"] >= 1
+    assert shown["picture"].endswith(".png")
+    assert shown["address"] == f"file://{shown['picture']}"
+    assert shown["prompt"]
+    assert 0 <= shown["score"] <= 1
+    assert shown["accepted"] is (shown["decision"].stop is StopReason.ACCEPTED)
+    assert (shown["unchecked"], shown["why"]) == ([], shown["decision"].why)
+    size = await asyncio.to_thread(lambda: Image.open(shown["picture"]).size)
+    assert size == (256, 256)
+
+
+async def test_the_loop_is_found_out_when_it_is_blocked(no_blocking: None, tmp_path: Path) -> None:
+    del no_blocking
+    with pytest.raises(BlockingError):
+        (tmp_path / "folder").mkdir()
+
+
+@pytest.mark.integration
+async def test_what_a_step_made_is_on_the_disk_at_its_end(
+    graph: CompiledStateGraph[Any, Any, Any, Any], tmp_path: Path
+) -> None:
+    asked, context = {"request": ASK, "seed": 3}, {"max_rounds": 1, "max_images": 1}
+    await graph.ainvoke(asked, thread("stopped"), context=context, interrupt_after=["render"])
+    (run,) = (tmp_path / "runs").glob("thread-*")
+    journal = run / "state" / "journal.jsonl"
+    assert journal.read_text().count('"key": ["image"') == 1
+    state = await graph.ainvoke(None, thread("stopped"), context=context)
+    assert journal.read_text().count('"key": ["image"') == 1, "it is not drawn again"
+    assert state["picture"] is not None
 
 
 @pytest.mark.integration
