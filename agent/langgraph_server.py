@@ -74,6 +74,8 @@ class ThreadSettings:
     max_images: int | None = None
     ask: bool = False
     """Whether the run is interrupted after each round; resume it with "accept", "again" or "stop"."""
+    n: int = 1
+    """No more than one picture: LangGraph Server drops what has no field, and this is to be refused."""
 
 
 def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
@@ -87,7 +89,10 @@ def make_graph() -> CompiledStateGraph[State, Any, Any, State]:
 
 async def _begin(state: ThreadInput, runtime: Runtime[Any]) -> State:
     """A whole state from what was asked; what an earlier run of the thread left is put aside."""
-    await asyncio.to_thread(_opened, _settings(runtime).profile)  # takes a while the first time
+    settings = _settings(runtime)
+    if settings.n != 1:
+        raise InputError(f"n: a thread makes one picture, not {settings.n}; start n threads, with seeds in a row")
+    await asyncio.to_thread(_opened, settings.profile)  # takes a while the first time
     seed = state.get("seed")
     if seed is None:
         seed = secrets.randbelow(2**31)

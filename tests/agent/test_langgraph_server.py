@@ -150,8 +150,8 @@ async def test_what_cannot_be_used(
         await graph.ainvoke(asked, thread("bad"))
 
 
-async def test_a_setting_that_is_not_there_is_refused_by_its_name(
+async def test_several_pictures_are_refused_by_name(
     graph: CompiledStateGraph[Any, Any, Any, Any],
 ) -> None:
-    with pytest.raises(TypeError, match="'n'"):
+    with pytest.raises(InputError, match="n: a thread makes one picture"):
         await graph.ainvoke({"request": ASK}, thread("several"), context={"n": 3})
