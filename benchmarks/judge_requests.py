@@ -1,5 +1,5 @@
-"""What the checks of one picture cost a judge's server: the picture sent once and named by its hash (uuid), against one whole
-picture with each check, as it was.
+"""What the checks of one picture cost a judge's server: the picture sent once and named by its hash (uuid), and its checks in one
+request if the server has a batch route, against a request with the whole picture for each check, as it was.
 
     scripts/vllm_cpu/serve.sh judge                     # or any vLLM with a vision-language model
     python benchmarks/judge_requests.py [--base-url http://127.0.0.1:8001/v1] [--model mini-judge] [--checks 24]
@@ -41,9 +41,19 @@ class Counting(OpenAIChat):
         self.sent += len(json.dumps(messages))
         return await super()._chat(messages, body, affinity)
 
+    async def _post_batch(
+        self, wire: list[list[dict[str, object]]], body: Mapping[str, object], affinity: str
+    ) -> object:
+        self.sent += len(json.dumps(wire))
+        return await super()._post_batch(wire, body, affinity)
+
 
 class WholePictures(Counting):
     """Encodes and sends the picture with each request."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._batches = False
 
     async def _send(
         self, messages: Sequence[Message], body: Mapping[str, object], *, whole: bool = False

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import io
 import json
 import logging
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -83,7 +84,8 @@ class OpenAIChat:
 
     Pictures: each is encoded once, however many questions are asked about it. A server that reads choices by token ids is
     vLLM, and gets the bytes of a picture once: later requests name it by its hash (`uuid`), and send it again if the server
-    has dropped it. Other servers get pictures of at most MAX_PIXELS, with each request.
+    has dropped it. Choices about a picture that it has go together to its batch route, if it serves that. Other servers get
+    pictures of at most MAX_PIXELS, with each request.
     """
 
     def __init__(self, config: ModelConfig, *, most: int | None = None) -> None:
@@ -98,6 +100,10 @@ class OpenAIChat:
         self._probes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._codes = PictureCodes()
         self._uploads = Uploads()
+        self._encoding: WeakKeyDictionary[asyncio.AbstractEventLoop, _Encoding] = WeakKeyDictionary()
+        self._batches = True
+        """Whether a server that reads choices by token ids is thought to have vLLM's batch route."""
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Line]] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -166,7 +172,10 @@ class OpenAIChat:
             by_id["chat_template_kwargs"] = {"enable_thinking": False} | self._config.template_args
             data = None
             try:
-                data = await self._send(request.messages, by_id, whole=True)
+                if self._reads_by_id and self._batches:
+                    data = await self._send_together(request.messages, by_id)
+                else:
+                    data = await self._send(request.messages, by_id, whole=True)
             except RefusedError:
                 if self._reads_by_id:
                     raise
@@ -223,8 +232,25 @@ class OpenAIChat:
     ) -> dict[str, object]:
         """The server's reply to these messages; pictures go in full size if `whole`, or to a server that is known as vLLM."""
         most = None if whole or self._reads_by_id else MAX_PIXELS
-        # Encoding a picture takes a tenth of a second, in which the event loop has better things to do.
-        codes = await asyncio.to_thread(self._codes.encode, messages, most)
+        return await self._send_coded(messages, await self._encode(messages, most), body)
+
+    async def _encode(self, messages: Sequence[Message], most: int | None) -> dict[int, PictureCode]:
+        """The codes of all pictures by their `id`. Hashing and encoding takes a tenth of a second, in which the event loop has
+        better things to do; questions that come while it is under way share it."""
+        running = self._encoding.setdefault(asyncio.get_running_loop(), {})
+        codes = {}
+        for image in pictures_in(messages):
+            key = (id(image), most)
+            if key not in running:
+                task = asyncio.ensure_future(asyncio.to_thread(self._codes.code, image, most))
+                running[key] = task, image  # held, so that its id is no other's
+                task.add_done_callback(functools.partial(_drop, running, key))
+            codes[id(image)] = await asyncio.shield(running[key][0])
+        return codes
+
+    async def _send_coded(
+        self, messages: Sequence[Message], codes: Mapping[int, PictureCode], body: Mapping[str, object]
+    ) -> dict[str, object]:
         names = {code.name for code in codes.values()}
         # Requests about one picture go to one of several servers: it has the picture, and the prefix in its cache.
         affinity = " ".join(sorted(names)) or None
@@ -242,6 +268,79 @@ class OpenAIChat:
                 wire = encode_messages(messages, lambda image: codes[id(image)].part_with_uuid(bare=False))
                 data = await self._chat(wire, body, affinity)
         return data
+
+    async def _send_together(self, messages: Sequence[Message], body: Mapping[str, object]) -> dict[str, object]:
+        """The server's reply to these messages, which go with others about the same pictures that wait at the same time."""
+        codes = await self._encode(messages, None)
+        names = frozenset(code.name for code in codes.values())
+        if not names:
+            return await self._send_coded(messages, codes, body)
+        lines = self._lines.setdefault(asyncio.get_running_loop(), {})
+        key = (names, json.dumps(body, sort_keys=True))
+        if key not in lines:
+            lines[key] = line = _Line(names, body)
+            line.task = asyncio.ensure_future(self._answer_line(line, functools.partial(lines.pop, key)))
+        question = _Question(messages, codes)
+        lines[key].waiting.append(question)
+        return await question.answer
+
+    async def _answer_line(self, line: _Line, close: Callable[[], object]) -> None:
+        try:
+            while line.waiting:
+                # The first question takes the picture along, and leaves what all share in the server's prefix cache: those of
+                # one batch are computed side by side, each from the start.
+                known = self._uploads.has(line.names)
+                most = (BATCH if known else 1) if self._batches else len(line.waiting)
+                questions = [line.waiting.popleft() for _ in range(min(most, len(line.waiting)))]
+                questions = [question for question in questions if not question.answer.done()]
+                if not self._batches or len(questions) < 2 or not await self._answer_batch(line, questions):
+                    await asyncio.gather(*(self._answer_alone(line, question) for question in questions))
+        finally:
+            close()  # and whoever comes now begins another line
+            for question in line.waiting:
+                question.answer.cancel()
+
+    async def _answer_alone(self, line: _Line, question: _Question) -> None:
+        try:
+            question.settle(await self._send_coded(question.messages, question.codes, line.body))
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            question.fail(error)
+
+    async def _answer_batch(self, line: _Line, questions: Sequence[_Question]) -> bool:
+        """Whether vLLM's batch route has answered these questions, or failed with them; if not, each is to be asked alone."""
+        try:
+            wire = [question.wire() for question in questions]
+            data = await self._post_batch(wire, line.body, " ".join(sorted(line.names)))
+            replies = split_batch(data, len(questions))
+        except ValueError:  # a page or a reply of another kind: some proxy's
+            self._batches = False
+            return False
+        except Exception as error:  # noqa: BLE001 - the boundary to openai and its HTTP library
+            mapped = self._server.map_error(error)
+            if isinstance(mapped, RefusedError):
+                if mapped.status in (404, 405, 501):
+                    self._batches = False
+                else:  # it may have dropped the picture, or one of the questions is at fault
+                    self._uploads.forget(line.names)
+                return False
+            for question in questions:
+                question.fail(mapped)
+            return True
+        for question, reply in zip(questions, replies, strict=True):
+            question.settle(cast(dict[str, object], self._server.scrub_reply(reply)))
+        return True
+
+    async def _post_batch(
+        self, wire: list[list[dict[str, object]]], body: Mapping[str, object], affinity: str
+    ) -> object:
+        fields = {rename_field(key, self._unsupported): value for key, value in body.items()}
+        sent = {key: value for key, value in fields.items() if key not in self._unsupported}
+        return await self._client().post(
+            "/chat/completions/batch",
+            body={"model": self.name, "messages": wire, **sent},
+            options={"headers": {AFFINITY: affinity}},
+            cast_to=object,
+        )
 
     async def _chat(
         self, messages: list[dict[str, object]], body: Mapping[str, object], affinity: str | None = None
@@ -301,6 +400,50 @@ class OpenAIChat:
         return model if isinstance(model, str) and model else self.name
 
 
+BATCH = 32
+"""Most questions about a picture in one request; it counts as one of the server's `concurrency`."""
+
+
+class _Question:
+    """A call that waits for its answer beside others about the same pictures."""
+
+    def __init__(self, messages: Sequence[Message], codes: Mapping[int, PictureCode]) -> None:
+        self.messages = messages
+        self.codes = codes
+        self.answer: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+
+    def wire(self) -> list[dict[str, object]]:
+        return encode_messages(self.messages, lambda image: self.codes[id(image)].part_with_uuid(bare=True))
+
+    def settle(self, answer: dict[str, object]) -> None:
+        if not self.answer.done():  # a cancelled caller waits no more
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(eq=False)
+class _Line:
+    """The questions about the same pictures that wait."""
+
+    names: frozenset[str]
+    body: Mapping[str, object]
+    waiting: deque[_Question] = field(default_factory=deque)
+    task: asyncio.Future[None] | None = None
+
+
+def split_batch(data: object, count: int) -> list[dict[str, object]]:
+    """The replies in an answer of vLLM's batch route, in the order of the conversations; the first one has the tokens of all.
+    Raises ValueError if it is none with `count` choices."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    by_index = {choice.get("index"): choice for choice in choices or () if isinstance(choice, dict)}
+    if not isinstance(data, dict) or by_index.keys() != set(range(count)):
+        raise ValueError("no batch of replies")
+    return [data | {"choices": [by_index[at]]} | ({} if at == 0 else {"usage": {}}) for at in range(count)]
+
+
 MAX_PIXELS = 3 * 2**19
 """Largest picture that is sent with each request: 1.5 megapixels. Regions in replies are fractions of the picture, or
 refer to a size that the judge has chosen itself, so that they stay true."""
@@ -321,6 +464,14 @@ class PictureCode:
         return {"type": "image_url", "image_url": None if bare else {"url": self.url}, "uuid": self.name}
 
 
+_Encoding = dict[tuple[int, int | None], tuple[asyncio.Future[PictureCode], Image.Image]]
+"""Pictures that are being encoded."""
+
+
+def _drop(running: _Encoding, key: tuple[int, int | None], done: object) -> None:
+    del running[key]
+
+
 class PictureCodes:
     """The codes of the last few pictures, each encoded once. Safe to use from several threads."""
 
@@ -330,12 +481,8 @@ class PictureCodes:
         self._lock = threading.Lock()
         self._codes: OrderedDict[str, Future[PictureCode]] = OrderedDict()
 
-    def encode(self, messages: Sequence[Message], most: int | None = None) -> dict[int, PictureCode]:
-        """The codes of all pictures in `messages` by their `id`, scaled down to `most` pixels."""
-        parts = [part for message in messages if not isinstance(message.content, str) for part in message.content]
-        return {id(part): self.code(part, most) for part in parts if isinstance(part, Image.Image)}
-
     def code(self, image: Image.Image, most: int | None = None) -> PictureCode:
+        """The code of a picture, scaled down to `most` pixels."""
         image = _shrink(image.convert("RGB"), most)
         # By what it shows, not by which object it is: an object may be painted on between two questions.
         name = hashlib.sha256(b"%dx%d " % image.size + image.tobytes()).hexdigest()
@@ -387,6 +534,10 @@ class Uploads:
         yield True
         self._remember(key)
 
+    def has(self, names: Collection[str]) -> bool:
+        """Whether the server was sent these pictures."""
+        return frozenset(names) in self._sent
+
     def forget(self, names: Collection[str]) -> None:
         self._sent.pop(frozenset(names), None)
 
@@ -395,6 +546,12 @@ class Uploads:
         self._sent.move_to_end(key)
         while len(self._sent) > self.KEEP:
             self._sent.popitem(last=False)
+
+
+def pictures_in(messages: Sequence[Message]) -> list[Image.Image]:
+    """The pictures in messages, in order."""
+    parts = [part for message in messages if not isinstance(message.content, str) for part in message.content]
+    return [part for part in parts if isinstance(part, Image.Image)]
 
 
 def encode_messages(

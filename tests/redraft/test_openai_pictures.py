@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import math
 from typing import Any
 
@@ -28,11 +29,16 @@ def question(image: Image.Image, number: int = 0) -> ChatRequest:
 class CachingServer:
     """As much of vLLM as pictures need: it keeps those that came with a uuid, and refuses a bare uuid that it lacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batches: bool = True) -> None:
         self.kept: set[str] = set()
+        self.batches = batches
 
     def __call__(self, call: Call) -> Answer:
+        if call.path == BATCHES:
+            return self.answer_all(call) if self.batches else error(404)
         for part in pictures(call):
+            if "too long" in json.dumps(call.body):
+                return error(400, "This model's maximum context length is 512 tokens")
             name = part.get("uuid")
             if part["image_url"] is None and name not in self.kept:
                 return error(400, "Cache miss for image: data is not provided")
@@ -40,14 +46,32 @@ class CachingServer:
                 self.kept.add(name)
         return vllm(call)
 
+    def answer_all(self, call: Call) -> Answer:
+        """The batch route: one bad conversation fails all; the choices come in any order."""
+        alone = [
+            self(Call(CHATS, call.body | {"messages": messages}, call.headers)) for messages in call.body["messages"]
+        ]
+        bad = next((answer for answer in alone if answer.status != 200), None)
+        if bad is not None:
+            return bad
+        choices = [answer.body["choices"][0] | {"index": at} for at, answer in enumerate(alone)]
+        for choice, messages in zip(choices, call.body["messages"], strict=True):
+            choice["message"] = {"role": "assistant", "content": messages[0]["content"][-1]["text"]}
+        return Answer({"model": "served", "choices": choices[::-1], "usage": {"prompt_tokens": 7 * len(choices)}})
+
+
+CHATS, BATCHES = "/v1/chat/completions", "/v1/chat/completions/batch"
+
 
 def pictures(call: Call) -> list[dict[str, Any]]:
-    parts = call.body["messages"][0]["content"] if "messages" in call.body else []
+    messages = call.body.get("messages", [])
+    conversations = messages if call.path == BATCHES else [messages]
+    parts = [part for conversation in conversations for message in conversation for part in message["content"]]
     return [part for part in parts if part["type"] == "image_url"]
 
 
 def chats(server: Any) -> list[Call]:
-    return [call for call in server.calls if call.path == "/v1/chat/completions"]
+    return [call for call in server.calls if call.path in (CHATS, BATCHES)]
 
 
 async def test_vllm_gets_a_picture_once_however_many_questions_are_asked(serve: Serve) -> None:
@@ -61,6 +85,77 @@ async def test_vllm_gets_a_picture_once_however_many_questions_are_asked(serve: 
     assert sum(part["image_url"] is not None for part in sent) == 1
     assert len({part["uuid"] for part in sent}) == 1
     assert all(math.exp(got.logprobs["yes"]) == pytest.approx(0.75) for got in replies)
+
+
+async def test_questions_about_a_picture_that_the_server_has_go_in_one_request(serve: Serve) -> None:
+    server = serve(CachingServer())
+    chat = chat_to(server)
+    await chat(question(BLUE))
+    before = len(chats(server))
+    replies = await asyncio.gather(*(chat(question(RED, number)) for number in range(24)))
+    alone, together = chats(server)[before:]
+    assert [call.path for call in (alone, together)] == [CHATS, BATCHES]
+    assert len(together.body["messages"]) == 23
+    assert together.body["logprob_token_ids"] == alone.body["logprob_token_ids"]
+    # Each got its own answer: the stand-in says the question again.
+    assert [got.text for got in replies[1:]] == [f"question {number}?" for number in range(1, 24)]
+    assert sum(got.usage.prompt_tokens for got in replies) == 7 * 24
+
+
+async def test_a_server_without_the_batch_route_is_asked_for_it_once(serve: Serve) -> None:
+    server = serve(CachingServer(batches=False))
+    chat = chat_to(server)
+    for picture in (BLUE, RED):
+        replies = await asyncio.gather(*(chat(question(picture, number)) for number in range(6)))
+        assert all(math.exp(got.logprobs["yes"]) == pytest.approx(0.75) for got in replies)
+    assert [call.path for call in chats(server)].count(BATCHES) == 1
+
+
+async def test_a_proxy_that_knows_another_batch_route_is_not_believed(serve: Serve) -> None:
+    cache = CachingServer(batches=False)
+    server = serve(lambda call: Answer({"object": "batch", "id": "b-1"}) if call.path == BATCHES else cache(call))
+    chat = chat_to(server)
+    await chat(question(BLUE))
+    replies = await asyncio.gather(*(chat(question(RED, number)) for number in range(6)))
+    assert all(math.exp(got.logprobs["yes"]) == pytest.approx(0.75) for got in replies)
+
+
+async def test_one_bad_question_of_a_batch_fails_alone(serve: Serve) -> None:
+    server = serve(CachingServer())
+    chat = chat_to(server)
+    await chat(question(RED))
+    bad = ChatRequest((Message("user", (RED, "too long")),), choices=("yes", "no"))
+    asked = [question(RED, 1), bad, question(RED, 2)]
+    first, failed, last = await asyncio.gather(*(chat(request) for request in asked), return_exceptions=True)
+    assert isinstance(failed, ServerError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(last, BaseException)
+
+
+async def test_a_batch_about_a_picture_that_the_server_has_dropped_is_answered_all_the_same(serve: Serve) -> None:
+    cache = CachingServer()
+    server = serve(cache)
+    chat = chat_to(server)
+    await asyncio.gather(*(chat(question(RED, number)) for number in range(6)))
+    cache.kept.clear()
+    before = len(chats(server))
+    replies = await asyncio.gather(*(chat(question(RED, number)) for number in range(6)))
+    assert all(math.exp(got.logprobs["yes"]) == pytest.approx(0.75) for got in replies)
+    sent = [part for call in chats(server)[before:] for part in pictures(call)]
+    assert sum(part["image_url"] is not None for part in sent) == 1
+
+
+async def test_a_caller_that_gives_up_leaves_the_others_their_answers(serve: Serve) -> None:
+    server = serve(CachingServer())
+    chat = chat_to(server)
+    for _ in range(2):
+        await chat(question(RED))  # what the server can do is known, and then it has the picture
+    calls = [asyncio.ensure_future(chat(question(RED, number))) for number in range(4)]
+    await asyncio.sleep(0)
+    calls[1].cancel()
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(done[1], asyncio.CancelledError)
+    assert [got.text for at, got in enumerate(done) if at != 1] == ["question 0?", "question 2?", "question 3?"]  # type: ignore[union-attr]
 
 
 async def test_the_very_first_picture_is_sent_twice_at_most(serve: Serve) -> None:
