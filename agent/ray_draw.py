@@ -106,20 +106,28 @@ def draw_dataset(
     `engine`: vLLM's settings. Raises ConfigError, and MissingExtra if Ray is not installed.
     """
     require("ray", "this runs on Ray Data")
-    drawing, judging = profile.need_generator(), profile.need_judge()
-    target = infer_target(profile.rewriter, drawing)
+    target = infer_target(profile.rewriter, profile.need_generator())
+    profile.need_judge()
     rows = enhance_dataset(dataset, profile, field=field, target=target, seed=seed, replicas=rewriters, **engine)
-    drawn = rows.map_batches(
+    return draw_rewritten(rows, profile, painters=painters, judges=judges)
+
+
+def draw_rewritten(dataset: Any, profile: Profile, *, painters: int = 1, judges: int = 1) -> Any:
+    """Adds `image`, `draw_error`, `score`, `accepted` and `unchecked` to a ray.data.Dataset with `request`, `prompt` and `seed`.
+    Models whose device is "cpu" get no GPU. Raises ConfigError, and MissingExtra if Ray is not installed."""
+    require("ray", "this runs on Ray Data")
+    drawing, judging = profile.need_generator(), profile.need_judge().model
+    drawn = dataset.map_batches(
         DrawRows,
         fn_constructor_kwargs={"profile": profile},
         batch_size=drawing.at_once,
         concurrency=painters,
-        num_gpus=0 if drawing.server else 1,
+        num_gpus=0 if drawing.server or drawing.device == "cpu" else 1,
     )
     return drawn.map_batches(
         JudgeRows,
         fn_constructor_kwargs={"profile": profile},
         batch_size=16,
         concurrency=judges,
-        num_gpus=0 if judging.model.server else 1,
+        num_gpus=0 if judging.server or judging.local.device == "cpu" else 1,
     )

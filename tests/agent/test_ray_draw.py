@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.enhance_judge import PictureRanker
-from agent.ray_draw import DrawRows, JudgeRows, draw_dataset
+from agent.ray_draw import DrawRows, JudgeRows, draw_dataset, draw_rewritten
 from agent.testing import CHECKS, drawn_from, paint
 from editors.backend import decode_image
 from editors.testing import FakeBackend
@@ -59,3 +59,20 @@ def test_profiles_travel_to_workers() -> None:
 def test_without_ray_the_extra_is_named() -> None:
     with pytest.raises(MissingExtra, match="ray"):
         draw_dataset(None, load_profile("workstation"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_two_workers_of_a_real_ray_draw_and_judge() -> None:
+    import ray  # type: ignore[import-not-found]
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200_000_000)
+    try:
+        requests = ["a red star on white paper", "two blue circles on white paper", "a green heart on mint paper"]
+        rows = [{"request": request, "prompt": request, "seed": seed} for seed, request in enumerate(requests)]
+        drawn = draw_rewritten(ray.data.from_items(rows), load_profile("mini")).take_all()
+    finally:
+        ray.shutdown()
+    assert sorted(row["request"] for row in drawn) == sorted(requests)
+    assert all(row["draw_error"] == "" and decode_image(row["image"], "it").size[0] > 0 for row in drawn)
+    assert all(0 <= row["score"] <= 1 for row in drawn)
