@@ -3,6 +3,10 @@
 Pictures and run folders are files (see `agent.serve.files`). A turn is a row before anything is done for it, and the
 server that works on it holds a lease; a turn whose lease ran out is continued by the first server that sees it.
 
+Texts have their checksum behind them, and a row that is not what was written costs what it held: a record stands as a
+damaged one in its conversation (`agent.chat.journal`), an event as one that says so. A SQLite file that is damaged as a file is
+copied, row by row, when the server starts.
+
 The SQL is the part that both databases share; statements are written with `?`. Calls run in
 threads.
 """
@@ -12,10 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
+import shutil
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +30,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from agent.chat.journal import LogUnavailable
+from agent.chat.journal import DAMAGED, LogUnavailable
 from agent.serve.errors import Busy, NotFound, TooMany
+from agent.serve.metrics import log
 from redraft.errors import ConfigError, one_line
 from redraft.extras import require
+from redraft.images import is_digest
 from redraft.journal import Occupied, lock
 
 T = TypeVar("T")
@@ -40,6 +49,9 @@ _ADD_RECORD = "INSERT INTO redraft_records (conversation, number, record) VALUES
 _ADD_EVENT = "INSERT INTO redraft_events (conversation, seq, turn, key, name, data) VALUES (?, ?, ?, ?, ?, ?)"
 _TEXTS = ("SELECT record FROM redraft_records", "SELECT data FROM redraft_events")
 """What mentions pictures, by their hashes."""
+_MOST_MISSING = 10_000
+"""So many rows in succession may be lost before no more are looked for."""
+_MOST_PADDED = 2**40
 _DIGEST = re.compile(r'"([0-9a-f]{64})"')
 _TURN = "SELECT id, conversation, client, number, body, cancelled FROM redraft_turns"
 
@@ -111,7 +123,7 @@ class Database:
             shown: set[str] = set()
             for sql in _TEXTS:
                 for (text,) in c.execute(f"{sql} WHERE conversation = ?", (id,)).fetchall():
-                    shown.update(_DIGEST.findall(text))
+                    shown.update(_DIGEST.findall(str(text)))
             for digest in shown:
                 sql = "INSERT INTO redraft_leftovers (client, image) VALUES (?, ?) ON CONFLICT DO NOTHING"
                 c.execute(sql, (client, digest))
@@ -124,7 +136,7 @@ class Database:
     async def leftover_clients(self) -> list[str]:
         """The clients that have pictures of deleted conversations."""
         rows = await self._do(lambda c: c.execute("SELECT DISTINCT client FROM redraft_leftovers").fetchall())
-        return [client for (client,) in rows]
+        return [str(client) for (client,) in rows]
 
     async def leftovers(self, client: str) -> tuple[set[str], list[str]] | None:
         """The pictures of the client's deleted conversations that no other of its conversations mentions, and the
@@ -134,13 +146,13 @@ class Database:
             if c.execute("SELECT 1 FROM redraft_turns WHERE client = ?", (client,)).fetchone() is not None:
                 return None
             rows = c.execute("SELECT image FROM redraft_leftovers WHERE client = ?", (client,)).fetchall()
-            left = {image for (image,) in rows}
+            left = {image for (image,) in rows if isinstance(image, str) and is_digest(image)}
             for sql in _TEXTS if left else ():
                 own = "WHERE conversation IN (SELECT id FROM redraft_conversations WHERE client = ?)"
                 for (text,) in c.execute(f"{sql} {own}", (client,)):
-                    left.difference_update(_DIGEST.findall(text))
+                    left.difference_update(_DIGEST.findall(str(text)))
             runs = c.execute("SELECT folder FROM redraft_runs WHERE client = ?", (client,)).fetchall() if left else ()
-            return left, [folder for (folder,) in runs]
+            return left, [str(folder) for (folder,) in runs]
 
         return await self._do(work)
 
@@ -162,9 +174,8 @@ class Database:
         return DatabaseLog(self, conversation)
 
     async def records(self, conversation: str) -> list[dict[str, Any]]:
-        sql = "SELECT record FROM redraft_records WHERE conversation = ? ORDER BY number"
-        rows = await self._do(lambda c: c.execute(sql, (conversation,)).fetchall())
-        return [json.loads(record) for (record,) in rows]
+        """Those that are damaged as `{"is": "damaged"}`."""
+        return await self._do(lambda c: _read_records(c, conversation))
 
     async def add_record(self, conversation: str, number: int, record: Mapping[str, Any]) -> bool:
         """False if there is a record of that number already."""
@@ -218,19 +229,19 @@ class Database:
             row = c.execute(f"{_CONVERSATION} WHERE s.client = ? AND s.id = ?", (client, id)).fetchone()
             if row is None:
                 return None
-            sql = "SELECT record FROM redraft_records WHERE conversation = ? ORDER BY number"
-            records = [json.loads(record) for (record,) in c.execute(sql, (id,)).fetchall()]
+            records = _read_records(c, id)
             turn = c.execute(f"{_TURN} WHERE conversation = ?", (id,)).fetchone()
             return _conversation(row), records, None if turn is None else _turn(turn)
 
         return await self._do(work)
 
     async def replies(self, client: str, most: int) -> list[tuple[str, str, str]]:
-        """The latest replies in a client's conversations: (conversation, its title, the data of the event), from the latest
-        changed conversation on."""
+        """The latest replies in a client's conversations: (conversation, its title, the data of the event for `load_text`), from
+        the latest changed conversation on."""
         sql = """SELECT s.id, s.title, e.data FROM redraft_events e JOIN redraft_conversations s ON s.id = e.conversation
             WHERE s.client = ? AND e.name = 'replied' ORDER BY s.updated DESC, s.id, e.seq DESC LIMIT ?"""
-        return await self._do(lambda c: [tuple(row) for row in c.execute(sql, (client, most)).fetchall()])
+        rows = await self._do(lambda c: c.execute(sql, (client, most)).fetchall())
+        return [(id, _text(title), data) for id, title, data in rows]
 
     async def turn(self, id: str) -> TurnRow | None:
         """A turn under way; None once it has ended."""
@@ -317,7 +328,7 @@ class Database:
     async def events(self, conversation: str, after: int, most: int = 500) -> list[EventRow]:
         sql = "SELECT seq, turn, name, data FROM redraft_events WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?"
         rows = await self._do(lambda c: c.execute(sql, (conversation, after, most)).fetchall())
-        return [EventRow(seq, turn, name, json.loads(data)) for seq, turn, name, data in rows]
+        return [_event(*row) for row in rows]
 
     # Runs
 
@@ -338,17 +349,79 @@ class Database:
 
 
 def _conversation(row: Sequence[Any]) -> ConversationRow:
-    return ConversationRow(*row)
+    """SQLite keeps values of any type in any column."""
+    id, client, title, profile, parent, created, updated, turns, thumb, last_event, working = row
+    return ConversationRow(
+        id=_text(id), client=_text(client), title=_text(title), profile=_text(profile), parent=_text(parent) or None,
+        created=_text(created), updated=_text(updated), turns=_whole_number(turns), thumb=_text(thumb) or None,
+        last_event=_whole_number(last_event), working=bool(working),
+    )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _turn(row: Sequence[Any]) -> TurnRow:
-    id, conversation, client, number, body, cancelled = row
-    return TurnRow(id, conversation, client, number, json.loads(body), bool(cancelled))
+    id, conversation, client, number, text, cancelled = row
+    body = {"request": DAMAGED, "answers": False} | (load_text(text) or {})
+    return TurnRow(id, str(conversation), str(client), _whole_number(number), body, bool(cancelled))
+
+
+def _event(seq: int, turn: object, name: object, text: object) -> EventRow:
+    data = load_text(text)
+    if data is not None:
+        return EventRow(seq, _whole_number(turn), str(name), data)
+    if name in ("replied", "clarify", "failed"):  # whoever waits for the end of the turn has to hear of one
+        return EventRow(seq, _whole_number(turn), "failed", {"error": "what was said of this turn's end is damaged"})
+    return EventRow(seq, _whole_number(turn), "damaged", {})
+
+
+def _read_records(c: Connection, conversation: str) -> list[dict[str, Any]]:
+    """The records of a conversation, with damaged ones in the place of those that cannot be read or are not there. If turns that
+    have events have no record, the last one says so: their numbers are not given out again."""
+    # First, since a turn that is accepted meanwhile may be in what is read then.
+    [latest] = c.execute("SELECT MAX(turn) FROM redraft_events WHERE conversation = ?", (conversation,)).fetchone()
+    sql = "SELECT number, record FROM redraft_records WHERE conversation = ? ORDER BY number"
+    records: list[dict[str, Any]] = []
+    known = 0
+    for number, text in c.execute(sql, (conversation,)).fetchall():
+        if not isinstance(number, int) or not len(records) <= number < len(records) + _MOST_MISSING:
+            continue
+        records += [{"is": "damaged"} for _ in range(number - len(records))]
+        record = load_text(text) or {"is": "damaged"}
+        records.append(record)
+        said = record.get("entry") or record.get("state") or record
+        known = max(known, _whole_number(said.get("turn")))
+    if known < _whole_number(latest) < known + _MOST_MISSING:
+        if not records or records[-1].get("is") != "damaged":
+            records.append({"is": "damaged"})
+        records[-1]["turn"] = latest
+    return records
 
 
 def _dump(value: object) -> str:
     # PostgreSQL takes no NUL in text, not even an escaped one once it reads it as JSON.
-    return json.dumps(value, ensure_ascii=False).replace("\\u0000", "\\ufffd").encode("utf-8", "replace").decode()
+    text = json.dumps(value, ensure_ascii=False).replace("\\u0000", "\\ufffd").encode("utf-8", "replace").decode()
+    return f"{text}\n{zlib.crc32(text.encode()):08x}"
+
+
+def load_text(text: object) -> dict[str, Any] | None:
+    """The JSON object of a row's text; None if it is not what was written. Rows of earlier versions have no checksum."""
+    if not isinstance(text, str):
+        return None
+    whole, end, checksum = text.rpartition("\n")
+    if end and checksum != f"{zlib.crc32(whole.encode('utf-8', 'surrogatepass')):08x}":
+        return None
+    try:
+        value = json.loads(whole if end else text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _now() -> str:
@@ -371,16 +444,37 @@ class Engine(Protocol):
 
 class Sqlite:
     """One connection, in one thread. A commit is in the system's hands when it returns: a process that is killed loses
-    nothing, a machine that loses its power the last moments."""
+    nothing, a machine that loses its power the last moments.
+
+    A file that is damaged is mended first: what can be read of it is kept, and the file as it was is beside it, with ".damaged"
+    behind its name."""
 
     def __init__(self, path: Path) -> None:
         self.threads = ThreadPoolExecutor(1, thread_name_prefix="redraft-database")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+            if path.is_file() and not path.stat().st_size and any(path.parent.glob("clients/*/conversations/*/")):
+                raise ConfigError(
+                    f"{path} is empty, and there are conversations; bring a copy of it back, or delete it to begin anew"
+                )
+            self._connection = _connect(path)
+            if _is_damaged(self._connection):
+                self._connection.close()
+                _mend(path)
+                self._connection = _connect(path)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(SCHEMA)
+            with self._connection:
+                for statement in _AT_START:
+                    self._connection.execute(statement)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise ConfigError(f"cannot use {path}: {one_line(error)}; choose another folder with --data") from error
+            raise ConfigError(
+                f"{path} is damaged, and nothing of it can be read ({one_line(error)}); bring a copy of it back, or move it "
+                "away to begin anew"
+            ) from error
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"cannot use {path}: {one_line(error)}; choose another folder with --data") from error
         self._lock = threading.Lock()
@@ -396,6 +490,71 @@ class Sqlite:
         self.threads.shutdown()
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")  # damaged text is text
+    return connection
+
+
+def _is_damaged(connection: sqlite3.Connection) -> bool:
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
+            return True
+        raise
+
+
+def _mend(path: Path) -> None:
+    """Puts a copy of all rows that can be read in the place of a damaged file. Raises sqlite3.Error, OSError."""
+    for end in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(f"{path}{end}", f"{path}.damaged{end}")
+    copy = path.with_name(f"{path.name}.mended")
+    copy.unlink(missing_ok=True)
+    _pad(path)
+    rows = {}
+    with contextlib.closing(_connect(copy)) as mended, contextlib.closing(_connect(path)) as damaged:
+        damaged.execute("SELECT name FROM sqlite_master").fetchall()  # if it cannot be read, nothing can
+        mended.executescript(SCHEMA)
+        for table in re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", SCHEMA):
+            before = mended.total_changes
+            for row in _readable_rows(damaged, table):
+                with contextlib.suppress(sqlite3.IntegrityError):  # a value that must be there is not
+                    mended.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            rows[table.removeprefix("redraft_")] = mended.total_changes - before
+        mended.execute(_LOST_CONVERSATIONS)
+        mended.commit()
+    for end in ("-wal", "-shm"):  # they are of the other file
+        path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
+    os.replace(copy, path)
+    log("database mended", **rows)
+
+
+def _pad(path: Path) -> None:
+    """Brings a file that was cut to its length, since SQLite reads nothing of it otherwise."""
+    with path.open("r+b") as file:
+        head = file.read(32)
+        page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+        length = (65536 if page == 1 else page) * pages
+        if file.seek(0, os.SEEK_END) < length <= _MOST_PADDED:
+            file.truncate(length)
+
+
+def _readable_rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table, in the order in which they were written, but for those on pages that cannot be read."""
+    after, failures = 0, 0
+    while failures < _MOST_MISSING:
+        try:
+            sql = f"SELECT rowid, * FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"
+            for row in connection.execute(sql, (after,)):
+                after, failures = row[0], 0
+                yield row[1:]
+            return
+        except sqlite3.DatabaseError:  # the page of the next row: those behind it may be whole
+            after, failures = after + 1, failures + 1
 
 
 class Postgres:
@@ -483,6 +642,23 @@ CREATE TABLE IF NOT EXISTS redraft_runs (
 CREATE TABLE IF NOT EXISTS redraft_leftovers (client TEXT NOT NULL, image TEXT NOT NULL, PRIMARY KEY (client, image));
 CREATE INDEX IF NOT EXISTS redraft_runs_conversation ON redraft_runs (conversation);
 """
+
+
+_LOST_CONVERSATIONS = """
+INSERT OR IGNORE INTO redraft_conversations (id, client, title, profile, created, updated)
+  SELECT conversation, MAX(client), '', '', MIN(created), MAX(created) FROM redraft_runs
+  WHERE conversation IN (SELECT conversation FROM redraft_records) GROUP BY conversation
+"""
+"""Conversations whose own rows are lost: their runs say whose they are."""
+_AT_START = (
+    "UPDATE redraft_turns SET owner = NULL, beat = 0",  # nobody else is there (`sole_server`)
+    f"DELETE FROM redraft_events WHERE typeof(seq) <> 'integer' OR seq NOT BETWEEN 1 AND {2**53}",
+    f"""UPDATE redraft_conversations SET last_event = events.latest, turns = events.turns FROM (
+      SELECT conversation, MAX(seq) AS latest, MAX(turn) AS turns FROM redraft_events GROUP BY conversation) AS events
+    WHERE events.conversation = id AND (typeof(last_event) <> 'integer'
+      OR last_event NOT BETWEEN latest AND latest + {_MOST_MISSING})""",
+)
+"""Also brings numbers that are given out to what was given out already, should a row be damaged."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
@@ -14,6 +13,7 @@ from PIL import Image
 
 from agent.events import Event, ImageDrawn
 from agent.run import Run, RunResult
+from agent.runfolder import RunFolder
 from agent.serve.database import Database
 from agent.serve.errors import NotFound, TooMany
 from agent.serve.metrics import log
@@ -40,9 +40,8 @@ class Runs:
         return self._data / folder
 
     async def record(self, client: str, run: str) -> dict[str, Any]:
-        folder = await self.folder(client, run)
-        record: dict[str, Any] = json.loads(await asyncio.to_thread((folder / "run.json").read_text, "utf-8"))
-        return record
+        """run.json. Raises NotFound, InputError if it is damaged."""
+        return await asyncio.to_thread(RunFolder(await self.folder(client, run)).read_record)
 
     async def trace(self, client: str, run: str) -> Path:
         """The trace of a run as one HTML page. Raises NotFound, also while the run is not finished."""

@@ -4,7 +4,6 @@ records of runs are parts of it (`agent.serve.runs`, `agent.serve.runs`)."""
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
@@ -17,7 +16,16 @@ from agent.chat.conversation import Conversation, Storage
 from agent.chat.journal import ConversationState, fold_records, opening_record
 from agent.chat.values import Enclosed
 from agent.models import Models
-from agent.serve.database import ConversationRow, Database, EventRow, Postgres, Sqlite, TurnRow, sole_server
+from agent.serve.database import (
+    ConversationRow,
+    Database,
+    EventRow,
+    Postgres,
+    Sqlite,
+    TurnRow,
+    load_text,
+    sole_server,
+)
 from agent.serve.errors import Busy, Draining, NotFound, TooMany
 from agent.serve.events import Broker, describe_entry, describe_picture
 from agent.serve.files import ClientFiles, new_id
@@ -453,8 +461,8 @@ def _info(row: ConversationRow) -> ConversationInfo:
 def _find_pictures(replies: Iterable[tuple[str, str, str]], words: list[str]) -> list[GalleryPicture]:
     found: list[GalleryPicture] = []
     for conversation, title, text in replies:
-        data = json.loads(text)
-        if data["entry"]["kind"] not in ("draw", "edit"):
+        data = load_text(text)
+        if data is None or data["entry"]["kind"] not in ("draw", "edit"):
             continue
         for picture in data["pictures"]:
             here = f"{title} {picture['made_from']}".casefold()

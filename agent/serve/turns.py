@@ -234,6 +234,7 @@ class TurnWorker:
             await self._service.adopt_branch(row, replied.branch)
         pictures = (await conversation.view()).pictures
         entry = replied.entry
+        # By their numbers, of which some may be missing if records are damaged.
         thumb = next((each.image for each in pictures if each.number == entry.current), None)
         await self._service.database.change_conversation(row.id, turns=entry.turn, thumb=thumb)
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from agent.events import Judged
 from agent.serve.errors import NotFound
@@ -40,6 +40,9 @@ _MOST_KEPT = 1000
 """Responses of a client; the oldest go."""
 _MOST_TEXT = 20_000
 """Characters of a conversation that are kept with a response."""
+
+
+_MESSAGES = TypeAdapter(list[ChatMessage])
 
 
 class ResponseGone(NotFound):
@@ -217,6 +220,8 @@ class _Kept:
             record: dict[str, Any] = json.loads(await asyncio.to_thread(path.read_text, "utf-8"))
         except (OSError, ValueError):
             raise ResponseGone(f"there is no response {id!r}: it was not stored, or was deleted") from None
+        if not isinstance(record, dict) or not {"picture", "messages"} <= record.keys():
+            raise ResponseGone(f"the response {id!r} is damaged on the disk")
         return record
 
     async def picture(self, id: str) -> str:
@@ -227,7 +232,10 @@ class _Kept:
         return digest
 
     async def messages(self, id: str) -> list[ChatMessage]:
-        return [ChatMessage.model_validate(message) for message in (await self.read(id))["messages"]]
+        try:
+            return _MESSAGES.validate_python((await self.read(id))["messages"])
+        except ValidationError:
+            raise ResponseGone(f"the response {id!r} is damaged on the disk") from None
 
     async def delete(self, id: str) -> None:
         path = self._path(id)
