@@ -12,7 +12,7 @@ from agent.serve.database import LEASE_S, Database, EventRow, Sqlite, TurnRow
 from agent.serve.errors import Busy, NotFound, TooMany
 from redraft.journal import Occupied
 
-TURN = TurnRow("id", "conversation", "client", 1, {}, cancelled=False)
+TURN = TurnRow("id", "conversation", "client", 1, {"request": "a star", "answers": False}, cancelled=False)
 
 
 class Watch:
@@ -27,7 +27,7 @@ class Watch:
 async def accept(database: Database, turn: TurnRow, record: int, most: int = 10) -> int:
     event = EventRow(0, turn.number, "turn_queued", {})
     return await database.accept_turn(
-        turn, {"is": "turn"}, record, event=event, key="queued", title="", owner="one", most=most
+        turn, {"is": "turn", "turn": turn.number}, record, event=event, key="queued", title="", owner="one", most=most
     )
 
 
