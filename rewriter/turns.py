@@ -79,6 +79,13 @@ _BACK = re.compile(r".*\b(?:back|return|use|take)\b.*", re.IGNORECASE)
 _COMPARE = re.compile(r".*\b(?:compare|difference|which (?:one )?is better|better)\b.*", re.IGNORECASE)
 _OTHER = re.compile(r"(?:no,? )?(?:not (?:this|that)(?: one)?,? )?the other (?:one|picture)[.!]*", re.IGNORECASE)
 
+
+def wants_again(request: str) -> bool:
+    """Whether a request asks for the same once more and for nothing else. "Redo" does if nothing can be undone."""
+    words = " ".join(request.split())
+    return _AGAIN.fullmatch(words) is not None or _REDO.fullmatch(words) is not None
+
+
 _ANSWERS: tuple[tuple[TurnKind, re.Pattern[str]], ...] = (
     ("draw", re.compile(r"1|(?:(?:draw|make|yes,?) )?(?:a )?(?:new|another)(?: (?:one|picture))?[.!]*", re.IGNORECASE)),
     ("edit", re.compile(r"2|(?:change|edit)(?: (?:it|this|this one))?[.!]*|this(?: one)?[.!]*", re.IGNORECASE)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from agent.serve.openai.tasks import answer_by_rule, answer_task, read_task
-from agent.testing import paint
+from agent.testing import drawn_from, paint
 from editors.backend import ImageTask
 from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import ServerError
@@ -142,3 +145,23 @@ async def test_questions_that_need_no_drawing(server: Running) -> None:
     paths = (await server.http.get("/openapi.json")).json()["paths"]
     assert {"/v1/enhance", "/v1/judge", "/v1/check", "/v1/responses"} <= set(paths)
     assert "/v1/responses" in (await server.http.get("/docs")).text
+
+
+@pytest.mark.parametrize("again", ["again", "Once more.", "redo", "please try again"])
+async def test_again_is_no_word_to_draw_but_the_request_before_it(server: Running, again: str) -> None:
+    async def say(*texts: str) -> str:
+        said = [{"role": "assistant" if n % 2 else "user", "content": text} for n, text in enumerate(texts)]
+        answer = await server.http.post("/v1/chat/completions", json={"model": "fake", "messages": said})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    def drawn(answer: str) -> str:
+        with Image.open(io.BytesIO(base64.b64decode(answer.partition("base64,")[2].partition(")")[0]))) as picture:
+            return drawn_from(picture)[0]
+
+    assert "drawn again" in await say(again)
+    first = await say("a star")
+    assert drawn(await say("a star", first, again)).startswith("a star")
+    assert drawn(await say("a star", first, again, first, "thanks", "You are welcome.", again)).startswith("a star")
+    changed = await say("a star", first, "make the star blue", first, again)
+    assert drawn(changed) == "make the star blue", "an edit is made again, of the picture before it"

@@ -25,12 +25,15 @@ from agent.serve.wire import MAX_REFERENCES
 from redraft.chat import Usage
 from redraft.errors import InputError
 from redraft.options import DrawOptions
-from rewriter.turns import Turn, TurnContext, answer_small_talk
+from rewriter.turns import Turn, TurnContext, answer_small_talk, wants_again
 
 _EARLIER = 6
+_SHORT = 100
+"""Characters of a message that may ask for the same again."""
 _STATELESS = (
     "This chat draws pictures, changes them, and answers questions about them. To go back, send the earlier picture."
 )
+_NOTHING_YET = "Nothing was drawn yet that could be drawn again. Say what to draw."
 _ANSWERS: dict[str, str] = {
     "accept": "You are welcome. Say what to change, or what to draw next.",
     **dict.fromkeys(("undo", "redo", "again", "back", "compare", "save"), _STATELESS),
@@ -88,11 +91,15 @@ async def read_wish(
     answered; without `may_talk` everything but a task of a front end is drawn.
 
     The user's own pictures are edited: the first, by the others. Of earlier pictures only the latest counts, and it is
-    fetched only for who wants something of it. Raises InputError for pictures that cannot be had.
+    fetched only for who wants something of it. "Again" stands for the request before it, which is read once more. Raises
+    InputError for pictures that cannot be had.
     """
+    if all(message.role != "user" for message in messages):
+        raise InputError("messages: there is none of the user's; say what to draw")
+    messages = await asyncio.to_thread(_leave_out_again, messages)
     said = [message for message in messages if message.role == "user"]
     if not said:
-        raise InputError("messages: there is none of the user's; say what to draw")
+        return Wish(answer=_NOTHING_YET)
     last = said[-1]
     models = service.served(profile).models
     # All together are as long as pictures may be.
@@ -123,6 +130,24 @@ async def read_wish(
     if may_talk and (answer := turn.text if turn.kind == "talk" else _ANSWERS.get(turn.kind)) is not None:
         return Wish(answer=answer)
     return Wish((turn.text if turn.kind == "draw" else "") or text)
+
+
+def _leave_out_again(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """The messages up to the request that is meant: if the last one of the user's asks for the same again, the one before it
+    that is no small talk."""
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not _says_again(messages[users[-1]]):
+        return messages
+    for index in reversed(users[:-1]):
+        message = messages[index]
+        if not _says_again(message) and (message.pictures or answer_small_talk(message.text) is None):
+            return messages[: index + 1]
+    return []
+
+
+def _says_again(message: ChatMessage) -> bool:
+    text = message.text
+    return len(text) <= _SHORT and not message.pictures and wants_again(text)
 
 
 async def _about_picture(
