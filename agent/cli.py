@@ -143,6 +143,7 @@ def draw(
     if prompts is not None:
         from agent.draw_batch import DrawBatchOptions, draw_batch, require_only_images
         from redraft.errors import UsageError
+        from redraft.options import DrawOptions
 
         if request is not None or ask or reference or n != 1:
             raise UsageError(
@@ -150,7 +151,7 @@ def draw(
             )
         options = dict(options_set(context))
         images = require_only_images(options)
-        seed, size = options.get("seed"), options.get("size")
+        chosen = DrawOptions.read({"seed": options.get("seed", 0), "size": options.get("size")})
         draw_batch(
             DrawBatchOptions(
                 prompts=prompts,
@@ -159,8 +160,8 @@ def draw(
                 field=field,
                 shard=shard,
                 images=images,
-                seed=seed if isinstance(seed, int) else 0,
-                size=size if isinstance(size, str) else None,
+                seed=chosen.seed,
+                size=chosen.size,
                 as_json=as_json,
             )
         )

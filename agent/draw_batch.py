@@ -12,6 +12,9 @@ finished; shares (`--shard i/n`) write files of their own, and may have one OUT.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,7 +47,8 @@ MOST_IMAGES = 64
 
 @dataclass(frozen=True)
 class DrawBatchOptions:
-    """The options of the command line. `images`: pictures of a request, of which the best is kept."""
+    """The options of the command line. `images`: pictures of a request, of which the best is kept. `seed`: what the seeds of
+    all requests follow from; None: it is random, and kept in OUT so that the same command goes on."""
 
     prompts: str
     out: Path
@@ -52,7 +56,7 @@ class DrawBatchOptions:
     field: str | None = None
     shard: str | None = None
     images: int = 1
-    seed: int = 0
+    seed: int | None = 0
     size: str | None = None
     as_json: bool = False
 
@@ -68,6 +72,7 @@ def draw_batch(options: DrawBatchOptions) -> None:
     drawing = profile.need_generator()
     if options.images > 1 and profile.judge is None:
         raise InputError(f"--images {options.images}: the profile {profile.name!r} has no [judge] that could pick one")
+    seed = keep_random_seed(options.out / "work") if options.seed is None else options.seed
     out = options.out / ("pictures.jsonl" if shard == WHOLE else f"pictures-{shard}.jsonl")
     with stdout_for_results() as stdout:
         kit = open_kit(profile.rewriter, target=infer_target(profile.rewriter, drawing), scope=open_scope(profile))
@@ -83,7 +88,7 @@ def draw_batch(options: DrawBatchOptions) -> None:
                 "size": size,
             },
             own=(*columns, "accepted", "unchecked") if judging else columns,
-            seed=options.seed,
+            seed=seed,
             shard=shard,
             phase="drawing",
         )
@@ -98,8 +103,24 @@ def draw_batch(options: DrawBatchOptions) -> None:
             generator=drawing.model,
         )
         counts = _draw(options, source, plan, out=out, maker=maker, kit=kit, painter=painter)
-        _report(options, counts, out=out, profile=profile, stdout=stdout)
+        _report(options, counts, out=out, profile=profile, seed=seed, stdout=stdout)
     report_failures(counts)
+
+
+def keep_random_seed(folder: Path) -> int:
+    """A random seed, kept in `folder`: the one that is there already if another process, or an earlier run, has drawn it.
+    Raises InputError."""
+    path = folder / "random-seed"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = folder / f"{path.name}-{secrets.token_hex(4)}"
+        whole.write_text(f"{secrets.randbelow(2**31)}\n", "ascii")
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, path)  # there as a whole, or not at all
+        whole.unlink()
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot keep a seed in {path}: {error}; mend that, delete it, or give --seed") from error
 
 
 class Painter(Protocol):
@@ -261,7 +282,9 @@ def _draw(
     return run_resumably(source, options.out / "work", plan.shard, work)
 
 
-def _report(options: DrawBatchOptions, counts: Counts, *, out: Path, profile: Profile, stdout: TextIO) -> None:
+def _report(
+    options: DrawBatchOptions, counts: Counts, *, out: Path, profile: Profile, seed: int, stdout: TextIO
+) -> None:
     value: dict[str, Any] = {
         "out": str(out),
         "rows": counts.rows,
@@ -273,7 +296,7 @@ def _report(options: DrawBatchOptions, counts: Counts, *, out: Path, profile: Pr
         "images": (counts.requests - counts.made[Status.FAILED]) * options.images,
         "seconds": round(counts.seconds, 3),
         "profile": profile.name,
-        "seed": options.seed,
+        "seed": seed,
     }
     if options.as_json:
         write_json(value, stdout)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from agent.cli import main
 from agent.commands import read_request
-from agent.draw_batch import LocalPainter, PictureMaker, ServedPainter
+from agent.draw_batch import LocalPainter, PictureMaker, ServedPainter, keep_random_seed
 from agent.enhance_judge import PictureRanker
 from agent.testing import CHECKS, drawn_from, paint
 from editors.backend import ImageTask
@@ -215,3 +215,39 @@ async def test_a_backend_that_fails_fails_only_its_own_request() -> None:
         await painter([ImageTask("a fox", 1)])
     assert len(await painter([ImageTask("a hen", 2)])) == 1
     await painter.aclose()
+
+
+def test_a_random_seed_is_drawn_once_for_a_folder(tmp_path: Path) -> None:
+    seeds = [keep_random_seed(tmp_path / str(number)) for number in range(4)]
+    assert len(set(seeds)) > 1
+    assert [keep_random_seed(tmp_path / str(number)) for number in range(4)] == seeds, "the same command goes on"
+    assert [path.name for path in (tmp_path / "0").iterdir()] == ["random-seed"]
+    (tmp_path / "0" / "random-seed").write_text("many")
+    with pytest.raises(InputError, match="random-seed"):
+        keep_random_seed(tmp_path / "0")
+
+
+@pytest.mark.parametrize(("options", "first"), [(["--seed", "-1"], None), (["--seed", "7"], 7), ([], 0)])
+def test_minus_one_is_a_random_seed_for_files_too(
+    tmp_path: Path, model_server: Serve, capfd: pytest.CaptureFixture[str], options: list[str], first: int | None
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("a fox\na hen\n")
+    with model_server("a finely drawn fox", good="finely") as server:
+        command = (
+            "draw",
+            "--prompts",
+            source,
+            "--out",
+            tmp_path / "out",
+            "--profile",
+            server.profile(tmp_path),
+            *options,
+        )
+        assert here(*command, "--json") == 0
+    seed = json.loads(capfd.readouterr().out)["seed"]
+    drawn = [row["seed"] for row in rows(tmp_path / "out" / "pictures.jsonl")]
+    assert len(set(drawn)) == 2, "each request has its own"
+    kept = tmp_path / "out" / "work" / "random-seed"
+    assert kept.exists() is (first is None)
+    assert seed == (int(kept.read_text()) if first is None else first)
