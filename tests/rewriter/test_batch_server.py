@@ -118,9 +118,12 @@ def serving(decide: Decide, room: int = 10_000) -> Iterator[Server]:
         server.server_close()
 
 
-def engine_to(server: Server, most: int = 24, start: int = 8) -> ChatEngine:
+def engine_to(server: Server, most: int = 24, start: int = 8, timeout_s: float = 60.0) -> ChatEngine:
     config = ServerConfig(
-        base_url=f"http://127.0.0.1:{server.server_port}/v1", timeout_s=0.6, max_retries=RETRIES, concurrency=start
+        base_url=f"http://127.0.0.1:{server.server_port}/v1",
+        timeout_s=timeout_s,
+        max_retries=RETRIES,
+        concurrency=start,
     )
     model = ModelConfig(kind="openai", model="m", server=config)
     return ChatEngine(OpenAIChat(model, most=most), most)
@@ -143,7 +146,7 @@ def test_a_fifth_of_all_answers_is_bad(tmp_path: Path) -> None:
         return rng.choice(FAULTS) if rng.random() < 0.2 else "fine"
 
     with serving(decide) as server:
-        counts = run(source_of(tmp_path, 250), tmp_path / "out.jsonl", engine_to(server))
+        counts = run(source_of(tmp_path, 250), tmp_path / "out.jsonl", engine_to(server, timeout_s=0.6))
     rows: list[dict[str, Any]] = read_jsonl(tmp_path / "out.jsonl")
     assert [row["request"] for row in rows] == [f"a fox with sign {at}" for at in range(250)]
     assert set(server.answers) == {"fine", *FAULTS}, "each kind of fault happened"
