@@ -33,7 +33,7 @@ from rewriter.cot import Asking
 from rewriter.keep import reason_to_keep
 from rewriter.reply import review
 from rewriter.train.rewards import format_term
-from rewriter.train.text_reward import added_claims, coverage, other_media, stock_phrases
+from rewriter.train.text_reward import added_claims, coverage, other_media, repeated_share, stock_phrases
 
 _STYLE = "package:rewriter/small/style"
 _TOLD = (
@@ -66,6 +66,7 @@ class Judged:
     words: float
     in_range: float
     medium: float
+    repeated: float
     fallback: float
     final_coverage: float
     final_clean: float
@@ -80,13 +81,14 @@ MEASURES = {
     "words": "words",
     "in_range": "40 to 120 words",
     "medium": "no other medium",
+    "repeated": "said twice",
     "fallback": "falls back",
     "final_coverage": "content kept, in use",
     "final_clean": "no finding, in use",
 }
 
 
-_PAIRED = ("coverage", "clean", "claims", "words", "medium")
+_PAIRED = ("coverage", "clean", "claims", "words", "medium", "repeated")
 
 
 def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Asking) -> Judged:
@@ -109,6 +111,7 @@ def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Aski
         words=float(words),
         in_range=float(40 <= words <= 120),
         medium=float(not other_media(request, prompt)),
+        repeated=repeated_share(prompt),
         fallback=float(fell_back),
         final_coverage=coverage(request, final),
         final_clean=float(not fell_back),
@@ -120,7 +123,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     readable = [each for each in judged if each.prompt]
     figures: dict[str, Any] = {"n": len(judged)}
     for name in MEASURES:
-        rows = readable if name in ("claims", "stock", "words", "in_range", "medium") else judged
+        rows = readable if name in ("claims", "stock", "words", "in_range", "medium", "repeated") else judged
         figures[name] = asdict(bootstrap([getattr(each, name) for each in rows])) if rows else None
     return figures
 

@@ -9,16 +9,17 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 | coverage | covered / all content words of the request (`evaluator.coverage`) |
 | guard | 1 / (1 + findings of the intent guard) |
 | format | `rewriter.train.rewards.format_term` |
-| length | 1 from 48 to 110 words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 |
-| claims | max(0, 1 - 4 added / max(words, 40)): content words that the request has not, but those that only say how it is shown |
+| length | 1 from 48 to 110 fresh words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 |
+| claims | max(0, 1 - 4 added / max(fresh words, 40)): content words that the request has not, but for how it is shown |
 | medium | 0 if the request names a medium (photograph, painting, ...) and the rewrite one of another kind, else 1 |
-| repeats | different / all runs of four words; 1 for a text of fewer |
+| repeats | max(0, 1 - 4 again / all) of its runs of four words, `again` those that it has said before; 1 for a text of fewer |
 | unseen | max(0, 1 - words / 3) for words of what no picture can show, unless the request has them |
 | stock | max(0, 1 - max(0, rate - base)), the rate in stock phrases per 100 words, unless the request has them |
 | diversity | mean over the group's other rewrites of 1 - |A & B| / |A | B|, A and B their sets of words |
 
 A step at the border of `length`, and claims by the word: with words / 40 and 1 - added / 12 GRPO bought fewer claims with
-rewrites of 37 words. A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
+rewrites of 37 words; with 1 - again / all and the length of all words it bought the length by saying a sentence three times.
+A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
 """
 
 from __future__ import annotations
@@ -101,11 +102,33 @@ def other_media(request: str, prompt: str) -> tuple[str, ...]:
     )
 
 
+def repeated_share(prompt: str) -> float:
+    """The share of the runs of four words that stood before in `prompt`; 0 if there are none."""
+    again = _repeats(_words(prompt))
+    return sum(again) / len(again) if again else 0.0
+
+
 def repeats_term(prompt: str) -> float:
-    """Different runs of four words of all of them; 1 if there are none."""
+    """max(0, 1 - 4 repeated_share)."""
+    return max(0.0, 1 - _RUN * repeated_share(prompt))
+
+
+def count_fresh_words(prompt: str) -> int:
+    """The words of `prompt` but those of runs of four words that stood before.
+
+    >>> count_fresh_words("The light is even. The light is even, as is the sky.")
+    8
+    """
     words = _words(prompt)
+    said = {at + i for at, again in enumerate(_repeats(words)) if again for i in range(_RUN)}
+    return len(words) - len(said)
+
+
+def _repeats(words: Sequence[str]) -> list[bool]:
+    """Of each run of four words: whether it stood before."""
     runs = [tuple(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1)]
-    return len(set(runs)) / len(runs) if runs else 1.0
+    first = {run: at for at, run in reversed(list(enumerate(runs)))}
+    return [first[run] < at for at, run in enumerate(runs)]
 
 
 def unseen_words(request: str, prompt: str) -> tuple[str, ...]:
@@ -150,8 +173,8 @@ def rate_candidates(request: str, candidates: Sequence[str]) -> list[float]:
     return [
         2 * coverage(request, prompt)
         + guard_term(len(check_intent(request, prompt)))
-        + length_term(len(prompt.split()))
-        + claims_term(len(added_claims(request, prompt)), len(prompt.split()))
+        + length_term(count_fresh_words(prompt))
+        + claims_term(len(added_claims(request, prompt)), count_fresh_words(prompt))
         for prompt in candidates
     ]
 
@@ -172,8 +195,8 @@ TERMS: Mapping[str, Term] = {
     "coverage": lambda s, prompt: coverage(s.sample.request, prompt),
     "guard": lambda s, _: guard_term(len(s.read.findings)),
     "format": lambda s, _: format_term(s.sample.reply, readable=True),
-    "length": lambda s, _: length_term(s.words),
-    "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt)), s.words),
+    "length": lambda s, prompt: length_term(count_fresh_words(prompt)),
+    "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt)), count_fresh_words(prompt)),
     "medium": lambda s, prompt: float(not other_media(s.sample.request, prompt)),
     "repeats": lambda s, prompt: repeats_term(prompt),
     "unseen": lambda s, prompt: unseen_term(len(unseen_words(s.sample.request, prompt))),

@@ -12,6 +12,8 @@ from rewriter.train.image_reward import RewardSample
 from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 
 THIRTY = " ".join(["plain"] * 30)
+FRESH = [f"x{first}{second}" for first in "bcdfghk" for second in "lmnprst"]
+"""49 words that say nothing, each once."""
 
 
 def test_coverage_is_the_share_of_the_requests_content_words() -> None:
@@ -55,7 +57,9 @@ def test_a_medium_of_another_kind_contradicts_the_requests(request_: str, prompt
 
 def test_repeats_are_runs_of_four_words_that_are_there_already() -> None:
     # "a b c d a b c d": runs abcd, bcda, cdab, dabc, abcd
-    assert text_reward.repeats_term("a b c d. A b c d") == pytest.approx(4 / 5)
+    assert text_reward.repeats_term("a b c d. A b c d") == pytest.approx(1 - 4 / 5)
+    assert text_reward.repeated_share("a b c d. A b c d") == pytest.approx(1 / 5)
+    assert text_reward.count_fresh_words("a b c d. A b c d, e") == 5
     assert text_reward.repeats_term("a b c") == 1
 
 
@@ -81,7 +85,7 @@ def test_diversity_is_the_mean_distance_to_the_others_of_the_group() -> None:
 
 def test_the_reward_is_the_weighted_sum_and_an_unreadable_reply_has_none_of_it() -> None:
     reward = TextReward({"coverage": 2.0, "format": 0.5, "length": 1.0, "diversity": 1.0}, Rules())
-    good = f"<think>x</think><answer>A red fox {' '.join(['plain'] * 45)}</answer>"
+    good = f"<think>x</think><answer>A red fox {' '.join(FRESH[:45])}</answer>"
     scores = asyncio.run(
         reward([RewardSample("a red fox", good), RewardSample("a red fox", "no answer", truncated=True)])
     )
@@ -95,8 +99,8 @@ def test_the_reward_is_the_weighted_sum_and_an_unreadable_reply_has_none_of_it()
 
 
 def test_the_candidate_that_keeps_most_and_adds_least_is_rated_best() -> None:
-    # both are refused twice for their repeated word; the first lacks one of two content words, which counts double
-    whole, lost = f"A red fox {' '.join(['plain'] * 37)}", f"A fox {' '.join(['plain'] * 38)}"
+    # as long, and nothing but additions otherwise; the first lacks one of two content words, which counts double
+    whole, lost = f"A red fox {' '.join(FRESH[:37])}", f"A fox {' '.join(FRESH[:38])}"
     rates = text_reward.rate_candidates("a red fox", [lost, whole])
     assert rates[1] - rates[0] == pytest.approx(2 * 1 / 2)
 
