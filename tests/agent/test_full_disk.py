@@ -49,7 +49,7 @@ class Place:
 
     def run(self, *arguments: str | Path, said: str = "") -> subprocess.CompletedProcess[str]:
         with self.start(*arguments) as process:
-            stdout, stderr = process.communicate(said, timeout=280)
+            stdout, stderr = process.communicate(said, timeout=850)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def moments(self, *arguments: str | Path, said: str = "") -> Iterator[int]:
@@ -111,7 +111,7 @@ def test_a_run_goes_on_in_the_process_whose_disk_was_full(tmp_path: Path) -> Non
     disk = FullDisk(tmp_path, tmp_path / "data")
     done = subprocess.run(
         [sys.executable, "-m", "tests.agent.full_disk_driver", str(tmp_path), str(max(1, 12 // MOMENTS))],
-        cwd=Path(__file__).parents[2], env={**os.environ, **disk.environment}, capture_output=True, text=True, timeout=280,
+        cwd=Path(__file__).parents[2], env={**os.environ, **disk.environment}, capture_output=True, text=True, timeout=3000,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]

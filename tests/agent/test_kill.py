@@ -46,6 +46,7 @@ def test_killed_anywhere_and_resumed(tmp_path: Path, mode: str, stride: int, ima
     )
     assert done.returncode == 0, done.stderr
     whole, *killed = (json.loads(line) for line in done.stdout.splitlines())
+    sys.stdout.write(f"{mode}, clock moved by {clock} s: {len(killed)} kills\n")  # for docs/security.md: pytest -s
     assert whole["record"]["stop"] == "budget"
     assert len(whole["record"]["attempts"]) == images
     if mode == "covered":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from redraft.profiles import ModelConfig, load_profile
 from redraft.transformers_chat import TransformersChat
 from tests.serve.conftest import Start, follow
 from tests.serve.processes import Process, begin, free_port, nothing_lost
+from tests.serve.test_serve_queue import until
 
 pytestmark = pytest.mark.integration
 WORDS = [
@@ -33,10 +35,11 @@ WORDS = [
 
 
 class Counting(ImageBackend):
-    """Draws with another backend, and keeps how many pictures each of its calls drew."""
+    """Draws with another backend when it is let, and keeps how many pictures each of its calls drew."""
 
     def __init__(self, backend: ImageBackend) -> None:
         self.calls: list[int] = []
+        self.let = threading.Event()
         self._backend = backend
 
     @property
@@ -48,6 +51,7 @@ class Counting(ImageBackend):
         return self._backend.modes
 
     def render(self, tasks: Sequence[ImageTask], on_step: StepCallback | None = None) -> list[Image.Image]:
+        assert self.let.wait(250)
         self.calls.append(len(tasks))
         return self._backend.render(tasks, on_step)
 
@@ -78,6 +82,7 @@ async def test_conversations_share_the_batches_of_all_three_models(start: Start)
     profile = load_profile("mini").model_copy(update={"editor": None})  # whose pictures would not be counted
     chats: list[CountingChat] = []
     counted: list[tuple[Counting, CountingJudge]] = []
+    made: list[Served] = []
 
     def chat(config: ModelConfig) -> ChatModel:
         chats.append(CountingChat(config))
@@ -88,13 +93,16 @@ async def test_conversations_share_the_batches_of_all_three_models(start: Start)
         backend, judge = Counting(models.generator), CountingJudge(TransformersJudge(profile.judge))
         counted.append((backend, judge))
         models = replace(models, generator=backend, judge=judge, reward=checks_reward(judge))
-        return [Served.of("mini", models, profile.limits, metrics, profile=profile)]
+        made.append(Served.of("mini", models, profile.limits, metrics, profile=profile))
+        return made
 
     async with start(models) as server:
+        [(backend, judge)], [served] = counted, made
         ids = await begin(server.http, WORDS, limits={"max_rounds": 2})
+        await until(lambda: served.waiting() >= len(WORDS) - 1)  # all but the one that is drawn first
+        backend.let.set()
         ends = await asyncio.gather(*(server.follow(id) for id in ids))
     assert all(events[-1]["event"] == "replied" and not events[-1]["entry"]["error"] for events in ends)
-    [(backend, judge)] = counted
     drawn = sum(1 for events in ends for event in events if event["event"] == "image")
     assert sum(backend.calls) == drawn
     assert max(backend.calls) > profile.limits.images_per_round, "pictures of more than one conversation in one call"
