@@ -91,6 +91,10 @@ class Database:
         row = await self._do(lambda c: c.execute(sql, (client, id)).fetchone())
         return None if row is None else _conversation(row)
 
+    async def has_conversation(self, id: str) -> bool:
+        sql = "SELECT 1 FROM redraft_conversations WHERE id = ?"
+        return await self._do(lambda c: c.execute(sql, (id,)).fetchone() is not None)
+
     async def conversations(self, client: str) -> list[ConversationRow]:
         sql = f"{_CONVERSATION} WHERE s.client = ? ORDER BY s.updated DESC, s.id"
         return [_conversation(row) for row in await self._do(lambda c: c.execute(sql, (client,)).fetchall())]

@@ -37,6 +37,9 @@ _ROOM = 256
 """Events that wait for a slow listener; beyond that it reads them from the database again."""
 
 
+_DELETED = ServerEvent(id=None, event="deleted", data={"turn": 0})
+
+
 @dataclass(frozen=True)
 class WireEvent:
     """One event of a turn. `key` names it within its turn: the same event has the same key after a restart.
@@ -80,7 +83,7 @@ class Broker:
 
     def end(self, conversation: str) -> None:
         """The conversation is gone."""
-        self.send(conversation, ServerEvent(id=None, event="deleted", data={"turn": 0}))
+        self.send(conversation, _DELETED)
         for queue in self._listeners.get(conversation, ()):
             _end(queue)
 
@@ -101,8 +104,13 @@ class Broker:
         self._listeners[conversation].add(queue)
         try:
             last = after
-            quiet = 0.0
+            quiet = BEAT_S  # it may have been deleted before we listened
             while not self._closed:
+                if quiet >= BEAT_S:  # or at another server
+                    quiet = 0.0
+                    if not await self._database.has_conversation(conversation):
+                        yield _DELETED
+                        return
                 # From here on nothing is missed: what comes meanwhile is in the queue.
                 for row in await self._database.events(conversation, last):
                     last, quiet = row.seq, 0.0
@@ -114,7 +122,6 @@ class Broker:
                     except TimeoutError:
                         quiet += wait_s
                         if quiet >= BEAT_S:
-                            quiet = 0.0
                             yield None
                         break
                     if event is None:

@@ -195,6 +195,13 @@ async def test_a_copy_goes_its_own_way_and_a_deleted_conversation_is_gone(server
     assert not list(server.service.files.home("local").glob(f"{id}*"))
 
 
+async def test_a_stream_ends_whose_conversation_was_deleted_before_anybody_listened(server: Running) -> None:
+    id = await server.new()
+    events = await server.service.events("local", id, 0)
+    assert (await server.http.delete(f"/api/conversations/{id}")).status_code == 204
+    assert [event.event async for event in events if event is not None] == ["deleted"]
+
+
 async def test_pictures_go_with_a_deleted_conversation_unless_others_have_them(server: Running) -> None:
     brought = await server.upload(paint(ImageTask("mine", 1)))
     id = await server.new()
