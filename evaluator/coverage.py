@@ -322,7 +322,7 @@ class _Question:
             if content[i]:
                 pairs = [run[at : ends[i + 1]]] if i + 1 < len(starts) and content[i + 1] else []
                 pairs += [run[starts[i - 1] : ends[i]]] if i and content[i - 1] else []
-                if any(pair in self._plain for pair in pairs or [run[at : ends[i]]]):
+                if any(_fold(pair) in self._plain for pair in pairs or [run[at : ends[i]]]):
                     positions.add(at + word.start)
         return positions
 

@@ -62,6 +62,8 @@ _SPECIAL = re.compile(r"(?:<\|\w+\|>|</s>)\s*\Z")
 _CODE_BLOCK = re.compile(r"\A(`{3,12}|~{3,12})[^\n`]*\n(.*?)\n?\1\Z", re.DOTALL)
 _INLINE_CODE = re.compile(r"\A(`{1,3})([^`\n]+)\1\Z")
 _BOLD = re.compile(r"\A(\*\*|__)([^*_]+)\1\Z")
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])(\s+)")
+_SHORT_SENTENCE = 3
 _DEFAULT = GuardSettings()
 _WRAPS = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "‘": "’", "'": "'"}
 
@@ -175,7 +177,7 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     if parsed.prompt is None:
         problem = parsed.problem or "The reply could not be read."
         return Review(parsed.thought, None, None, (problem,), (f"reply: {problem}",))
-    prompt, negative, target = parsed.prompt, None, rules.target
+    prompt, negative, target = drop_repeated_sentences(parsed.prompt, request), None, rules.target
     if target is not None:
         prompt, negative = target.split(prompt)
     problems = [(finding.rule, finding.message) for finding in check_intent(request, prompt, rules.guard)]
@@ -210,6 +212,23 @@ def clean_answer(answer: str) -> str:
         if answer == before:
             break
     return answer
+
+
+def drop_repeated_sentences(prompt: str, request: str) -> str:
+    """`prompt` without the sentences of more than three words that stand before in it, letter for letter but for case, as small
+    models write them; those of the request stay.
+
+    >>> drop_repeated_sentences("A red fox. The light is even. The light is even.", "a fox")
+    'A red fox. The light is even.'
+    """
+    wanted, said, kept = request.casefold(), set(), []
+    sentences = _BETWEEN_SENTENCES.split(prompt)
+    for sentence, gap in zip(sentences[::2], [*sentences[1::2], ""], strict=True):
+        plain = sentence.casefold()
+        if plain not in said or plain in wanted or len(plain.split()) <= _SHORT_SENTENCE:
+            kept += [sentence, gap]
+        said.add(plain)
+    return "".join(kept).rstrip() if len(kept) < len(sentences) else prompt
 
 
 def _read_object(text: str) -> JsonReply | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evaluator.coverage import Coverage, Lexicon, Mention, find_coverage, load_lexicon
@@ -146,6 +146,8 @@ QUESTIONS = st.lists(st.lists(WORDS, max_size=6).map(lambda words: f"Is there {'
 
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS)
+@example("\u0e33")  # a vowel that folding takes apart
+@example("\u0e19\u0e49\u0e33")
 def test_a_question_that_quotes_the_whole_request_covers_it(request_: str) -> None:
     coverage = cover(request_, f"Does the picture show: {request_}?")
     assert coverage.complete

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from rewriter.reply import clean_answer, parse_reply
+from redraft.chat import ChatReply
+from rewriter.reply import Rules, clean_answer, drop_repeated_sentences, parse_reply, review
 
 PROMPT = "A fox in a red coat, it doesn't smile, under the sign “Tom's Café”."
 THOUGHT = "The fox is the subject. SENTINEL. One coat, red."
@@ -231,3 +232,26 @@ def test_any_bytes_are_survived() -> None:
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(14)))
         parsed = parse_reply(text, truncated=rng.random() < 0.5)
         assert (parsed.prompt is None) == (parsed.problem is not None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept"),
+    [
+        (
+            "A fox. The light is even. The LIGHT is even.\n\nThe sky is clear.",
+            "A fox. The light is even. The sky is clear.",
+        ),
+        ("A fox. Very calm. Very calm.", "A fox. Very calm. Very calm."),
+        ("Tags, a fox, tags, a fox", "Tags, a fox, tags, a fox"),
+        ("A sign says no entry! A sign says no entry!", "A sign says no entry! A sign says no entry!"),
+        ("", ""),
+        ("The light is even. " * 3, "The light is even."),
+    ],
+)
+def test_sentences_that_are_said_again_are_dropped_unless_the_request_has_them(prompt: str, kept: str) -> None:
+    assert drop_repeated_sentences(prompt, "a fox. a sign says no entry!") == kept
+
+
+def test_a_reply_that_repeats_itself_is_read_without_that() -> None:
+    reply = ChatReply("<think>x</think><answer>A red fox. The light is even. The light is even.</answer>")
+    assert review("a red fox", reply, Rules()).prompt == "A red fox. The light is even."
