@@ -58,6 +58,7 @@ bench: $(VENV)/.dev  ## the benchmarks, each against its baseline (benchmarks/en
 	$(BIN)/python benchmarks/cold_draw.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/judge_prefix.py
+	$(BIN)/python benchmarks/devices.py
 	$(BIN)/python benchmarks/judge_suite.py
 	$(BIN)/python benchmarks/render_batch.py
 	$(BIN)/python benchmarks/enhance_rows.py --rows 100000

@@ -337,7 +337,7 @@ class TransformersChat:
         texts: deque[Running] = deque()
         try:
             while calls or texts or (self._batch is not None and self._batch.running):
-                if self._is_loaded(calls):
+                if self._ensure_loaded(calls):
                     assert self._model is not None
                     with self._model.lock:
                         self._sort(calls, texts)
@@ -348,8 +348,8 @@ class TransformersChat:
                 self._batch.leave()
             raise
 
-    def _is_loaded(self, calls: Sequence[ChatCall]) -> bool:
-        """Loads the model if it is not loaded; if that fails, so do the calls."""
+    def _ensure_loaded(self, calls: Sequence[ChatCall]) -> bool:
+        """Loads the model unless it is there, and says whether it is; if that fails, so do the calls."""
         if self._model is None:
             try:
                 self._model = share_local(self._config)

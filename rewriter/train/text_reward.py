@@ -51,6 +51,8 @@ _AIM = (48, 110)
 """The same for the reward: inside of these, as lengths spread."""
 _WORDS_A_CLAIM = 4
 _RUN = 4
+"""Words of a run that counts as said again."""
+_REPEATS_COST = 4
 _MOST_UNSEEN = 3
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -110,7 +112,7 @@ def repeated_share(prompt: str) -> float:
 
 def repeats_term(prompt: str) -> float:
     """max(0, 1 - 4 repeated_share)."""
-    return max(0.0, 1 - _RUN * repeated_share(prompt))
+    return max(0.0, 1 - _REPEATS_COST * repeated_share(prompt))
 
 
 def count_fresh_words(prompt: str) -> int:
