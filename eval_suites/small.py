@@ -7,8 +7,9 @@ A row is `NAME=ADAPTER`, or `base` (no adapter, with the reply's form told), or 
 that an interrupted command goes on; the first reply is greedy, and one that cannot be read or that the guard refuses is followed
 by a sampled one, as in use (`rewriter.cot`).
 
-Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves. Intervals
-are 95% bootstrap over requests. The measures are those that GRPO was rewarded by (`rewriter.train.text_reward`).
+Requests are rewritten in prose as for FLUX; `--tags N` measures N of each set once more, in tags with a negative prompt as for
+SDXL. Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves.
+Intervals are 95% bootstrap over requests. The measures are those that GRPO was rewarded by (`rewriter.train.text_reward`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,18 @@ from redraft.training import console
 from rewriter.cot import Asking
 from rewriter.keep import reason_to_keep
 from rewriter.reply import review
+from rewriter.target import TARGET_OF_FORM
 from rewriter.train.rewards import format_term
-from rewriter.train.text_reward import added_claims, coverage, other_media, repeated_share, stock_phrases
+from rewriter.train.text_reward import (
+    HIGH,
+    LOW,
+    added_claims,
+    coverage,
+    form_term,
+    other_media,
+    repeated_share,
+    stock_phrases,
+)
 
 _STYLE = "package:rewriter/small/style"
 _TOLD = (
@@ -61,6 +72,7 @@ class Judged:
     coverage: float
     clean: float
     format: float
+    form: float
     claims: float
     stock: float
     words: float
@@ -76,10 +88,11 @@ MEASURES = {
     "coverage": "request's content kept",
     "clean": "no guard finding",
     "format": "readable",
+    "form": "in the wanted form",
     "claims": "claims added",
     "stock": "stock phrases per 100 words",
     "words": "words",
-    "in_range": "40 to 120 words",
+    "in_range": "40 to 120 words (tags 8 to 50)",
     "medium": "no other medium",
     "repeated": "said twice",
     "fallback": "falls back",
@@ -99,17 +112,19 @@ def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Aski
     fell_back = bool(last.faults) or last.prompt is None
     final = request if fell_back else last.prompt or ""
     words = len(prompt.split())
-    form = format_term(first.text, readable=read.prompt is not None)
+    target = asking.rules.target
+    form = target.form if target is not None else "prose"
     return Judged(
         request=request,
         prompt=prompt,
         coverage=coverage(request, prompt) if prompt else 0.0,
         clean=float(not read.faults),
-        format=float(form > 0),
+        format=float(format_term(first.text, readable=read.prompt is not None) > 0),
+        form=form_term(form, read) if read.prompt is not None else 0.0,
         claims=float(len(added_claims(request, prompt))) if prompt else 0.0,
         stock=100 * len(stock_phrases(request, prompt)) / max(1, words),
         words=float(words),
-        in_range=float(40 <= words <= 120),
+        in_range=float((8 if form == "tags" else LOW) <= words <= (50 if form == "tags" else HIGH)),
         medium=float(not other_media(request, prompt)),
         repeated=repeated_share(prompt),
         fallback=float(fell_back),
@@ -344,6 +359,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--dev", action="store_true", help="the last requests of each set, which figures of other samples do not have"
     )
+    parser.add_argument("--tags", type=int, default=0, help="requests of each set that are rewritten in tags too")
     parser.add_argument("--more", type=int, help="requests of each set for the last row")
     parser.add_argument("--few", nargs="*", default=["base"], help="rows that are measured on a third of these")
     parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
@@ -351,14 +367,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/small"), help="folder of the report")
     parser.add_argument("--speed", action="store_true", help="measure speed too")
     options = parser.parse_args(argv)
-    config = RewriterConfig(
-        model=ModelConfig(kind="transformers", model=options.base), style=_STYLE, max_tokens=_MAX_TOKENS
-    )
-    asking = Asking.of(config)
     sets = {}
     if options.parti is not None:
         sets["PartiPrompts"] = [item.prompt for item in load_parti(options.parti, "").items]
     sets["Our own held-out requests"] = _own(options.own)
+    parts = [(title, requests, "prose") for title, requests in sets.items()]
+    if options.tags:
+        parts += [(f"{title}, in tags", requests, "tags") for title, requests in sets.items()]
     models: dict[str, Replies | ByRules] = {}
     for row in options.rows:
         name, _, adapter = row.partition("=")
@@ -366,34 +381,44 @@ def main(argv: Sequence[str] | None = None) -> None:
         models[name] = ByRules() if name == "rules" else Replies(path, _place(options.base), adapter or None)
     figures: dict[str, Any] = {"sets": {}}
     judged: dict[str, dict[str, list[Judged]]] = {}
-    for title, requests in sets.items():
+    for title, requests, form in parts:
+        asking = _asking(options.base, form)
         # Shuffled once, so that a smaller sample is part of a greater one.
         mixed = random.Random(0).sample(requests, len(requests))
         if options.dev:
             mixed.reverse()
         sizes = {name: len(mixed) if name in options.full else options.sample for name in models}
         sizes |= {name: options.sample // 3 for name in options.few if name in models}
+        if form == "tags":
+            sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         if options.more is not None:
             sizes[options.rows[-1].partition("=")[0]] = options.more
         judged[title] = {
-            name: measure_row(mixed[: sizes[name]], replies, asking, told=name == "base")
-            for name, replies in models.items()
+            name: measure_row(mixed[:size], models[name], asking, told=name == "base") for name, size in sizes.items()
         }
         rows = judged[title]
         last = options.rows[-1].partition("=")[0]
         figures["sets"][title] = {
             "rows": {name: summarise(found) for name, found in rows.items()},
             "paired": {
-                f"{last} minus {name}": _pair(rows[last], found) for name, found in rows.items() if name != last
+                f"{last} minus {name}": _pair(rows[last], found)
+                for name, found in rows.items()
+                if name != last and last in rows
             },
         }
     final = models[options.rows[-1].partition("=")[0]]
     if options.speed and isinstance(final, Replies):
-        figures["speed"] = measure_speed(final, _own(options.own), asking)
+        figures["speed"] = measure_speed(final, _own(options.own), _asking(options.base, "prose"))
     own = judged["Our own held-out requests"][options.rows[-1].partition("=")[0]]
     samples = random.Random(1).sample(own, min(options.count, len(own)))
     write_report(options.out, figures, samples, "python -m eval_suites.small")
     console.print(f"{options.out}: figures.json, figures.md")
+
+
+def _asking(base: str, form: str) -> Asking:
+    model = ModelConfig(kind="transformers", model=base)
+    target = TARGET_OF_FORM[form]
+    return Asking.of(RewriterConfig(model=model, style=_STYLE, max_tokens=_MAX_TOKENS, target=target))
 
 
 def _own(path: Path) -> list[str]:

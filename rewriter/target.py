@@ -34,6 +34,8 @@ _QUALITY = re.compile(
 )
 _SENTENCE_END = re.compile(r"[^\W\d]{2}[.!?](?:\s|\Z)|[。！？]")
 _ITEM = re.compile(r"[,\n，、;]+")
+TARGET_OF_FORM = {"prose": "flux", "tags": "sdxl"}
+"""The target that stands for a form if training names the form alone."""
 _LONG_TAG = 10
 """Words of a comma-separated item from which it reads as a sentence, not as a tag."""
 

@@ -20,7 +20,7 @@ from evaluator.types import Check
 from rewriter.guard import check_intent
 from rewriter.small.scenes import Sampler, Scene, sample_scene
 from rewriter.small.words import Split, sentence, with_article
-from rewriter.target import load_target
+from rewriter.target import TARGET_OF_FORM, load_target
 from rewriter.train.text_reward import other_media
 
 Form = Literal["prose", "tags"]
@@ -101,7 +101,7 @@ def faults(lesson: Lesson) -> tuple[str, ...]:
         found.append("coverage")
     if other_media(lesson.request, lesson.prompt):
         found.append("medium")
-    target = load_target("flux" if lesson.form == "prose" else "sdxl")
+    target = load_target(TARGET_OF_FORM[lesson.form])
     prompt, negative = target.split(lesson.prompt)
     found += [finding.rule for finding in check_intent(lesson.request, prompt)]
     found += [rule for rule, _ in target.faults(lesson.request, prompt, negative)]

@@ -140,12 +140,13 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
 
 def rl_rows(requests: Sequence[RLRequest], style: Style) -> list[dict[str, Any]]:
     """TRL's conversational prompt-only rows. The column `request` is what the reward judges against; `task` is the
-    record's field of that name, for task-wise normalisation, and "" if it has none."""
+    record's field of that name, for task-wise normalisation, and "" if it has none; so is `form`, if the style has forms."""
     return [
         {
             "prompt": make_chat(_of_form(style, record.extra), record.request, record.missed),
             "request": record.request,
             "task": str(record.extra.get("task") or ""),
+            "form": str(record.extra.get("form") or "") if style.settings.forms else "",
         }
         for record in requests
     ]

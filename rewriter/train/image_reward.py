@@ -80,11 +80,13 @@ class RewardSettings:
 
 @dataclass(frozen=True)
 class RewardSample:
-    """A reply of the rewriter to a user's request. `truncated`: it was cut off at its token limit."""
+    """A reply of the rewriter to a user's request. `truncated`: it was cut off at its token limit; `form`: "prose" or "tags" if
+    the rewriter was asked for it, which the rewards of the text hold it to."""
 
     request: str
     reply: str
     truncated: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 | coverage | covered / all content words of the request (`evaluator.coverage`) |
 | guard | 1 / (1 + findings of the intent guard) |
 | format | `rewriter.train.rewards.format_term` |
-| length | 1 from 48 to 110 fresh words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 |
+| form | 1 in the form that was asked for, or if none was; in tags 1/2 without a negative prompt; 0 in another form |
+| length | 1 from 48 to 110 fresh words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 (tags: 14, 40) |
 | claims | max(0, 1 - 4 added / max(fresh words, 40)): content words that the request has not, but for how it is shown |
 | medium | 0 if the request names a medium (photograph, painting, ...) and the rewrite one of another kind, else 1 |
 | repeats | max(0, 1 - 4 again / all) of its runs of four words, `again` those that it has said before; 1 for a text of fewer |
@@ -42,6 +43,7 @@ from redraft.chat import ChatReply
 from redraft.errors import ConfigError
 from rewriter.guard import check_intent
 from rewriter.reply import Review, Rules, review
+from rewriter.target import TARGET_OF_FORM, load_target
 from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.rewards import format_term
 
@@ -49,6 +51,8 @@ LOW, HIGH = 40, 120
 """Words of a rewrite in prose."""
 _AIM = (48, 110)
 """The same for the reward: inside of these, as lengths spread."""
+_AIM_TAGS = (14, 40)
+"""Words of a rewrite in tags, without its negative prompt: SDXL reads 75 tokens."""
 _WORDS_A_CLAIM = 4
 _RUN = 4
 """Words of a run that counts as said again."""
@@ -67,6 +71,13 @@ def coverage(request: str, prompt: str) -> float:
 def guard_term(findings: int) -> float:
     """1 / (1 + findings)."""
     return 1.0 / (1 + findings)
+
+
+def form_term(form: str, read: Review) -> float:
+    """1 if the rewrite has the `form` it was asked for ("" for any), half of it for tags without a negative prompt, else 0."""
+    if form and any(finding.startswith("form: ") for finding in read.findings):
+        return 0.0
+    return 0.5 if form == "tags" and read.negative_prompt is None else 1.0
 
 
 def length_term(words: int, low: int = _AIM[0], high: int = _AIM[1]) -> float:
@@ -187,7 +198,6 @@ class ReadSample:
 
     sample: RewardSample
     read: Review
-    words: int
 
 
 Term = Callable[[ReadSample, str], float]
@@ -197,7 +207,10 @@ TERMS: Mapping[str, Term] = {
     "coverage": lambda s, prompt: coverage(s.sample.request, prompt),
     "guard": lambda s, _: guard_term(len(s.read.findings)),
     "format": lambda s, _: format_term(s.sample.reply, readable=True),
-    "length": lambda s, prompt: length_term(count_fresh_words(prompt)),
+    "form": lambda s, _: form_term(s.sample.form, s.read),
+    "length": lambda s, prompt: length_term(
+        count_fresh_words(prompt), *(_AIM_TAGS if s.sample.form == "tags" else _AIM)
+    ),
     "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt)), count_fresh_words(prompt)),
     "medium": lambda s, prompt: float(not other_media(s.sample.request, prompt)),
     "repeats": lambda s, prompt: repeats_term(prompt),
@@ -271,8 +284,10 @@ class TextReward:
             self._inner.close()
 
     def _read(self, sample: RewardSample) -> ReadSample:
-        read = review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), self._rules)
-        return ReadSample(sample, read, len((read.prompt or "").split()))
+        rules = self._rules
+        if sample.form and rules.target is None:
+            rules = Rules.of(rules.guard, load_target(TARGET_OF_FORM[sample.form]), rules.form)
+        return ReadSample(sample, review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), rules))
 
     def _terms(self, read: Sequence[ReadSample]) -> list[dict[str, float]]:
         terms = []

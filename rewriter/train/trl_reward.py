@@ -80,14 +80,17 @@ class RewriteReward:
         *,
         request: Sequence[str],
         task: Sequence[str] | None = None,
+        form: Sequence[str] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **_: object,
     ) -> list[Value]:
         start = time.perf_counter()
         samples = [
-            RewardSample(text, self._opening + completion[0]["content"], self._is_cut_off(ids))
-            for text, completion, ids in zip(request, completions, completion_ids, strict=True)
+            RewardSample(text, self._opening + completion[0]["content"], self._is_cut_off(ids), shape)
+            for text, completion, ids, shape in zip(
+                request, completions, completion_ids, form or [""] * len(request), strict=True
+            )
         ]
         scores = self._runner.run(self._source(samples))
         tasks = task or [""] * len(samples)
