@@ -83,7 +83,7 @@ class Lesson:
         }
 
 
-def make_lesson(rng: random.Random, split: Split, tags: float = 0.15) -> Lesson:
+def make_lesson(rng: random.Random, split: Split, tags: float = 0.25) -> Lesson:
     """A lesson of the split that has no faults. `tags`: the share of those whose rewrite is in tags."""
     while True:
         lesson = _try_lesson(rng, split, "tags" if rng.random() < tags else "prose")

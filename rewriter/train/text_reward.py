@@ -10,7 +10,7 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 | guard | 1 / (1 + findings of the intent guard) |
 | format | `rewriter.train.rewards.format_term` |
 | form | 1 in the form that was asked for, or if none was; in tags 1/2 without a negative prompt; 0 in another form |
-| length | 1 from 48 to 110 fresh words; below half of words / 48, above half of 1 - (words - 110) / 110, at least 0 (tags: 14, 40) |
+| length | 1 from 48 to 110 fresh words (tags: 14 to 40); below words / 96, above half of 1 - (words - 110) / 110, at least 0 |
 | claims | max(0, 1 - 4 added / max(fresh words, 40)): content words that the request has not, but for how it is shown |
 | medium | 0 if the request names a medium (photograph, painting, ...) and the rewrite one of another kind, else 1 |
 | repeats | max(0, 1 - 4 again / all) of its runs of four words, `again` those that it has said before; 1 for a text of fewer |
