@@ -115,8 +115,9 @@ def settings_of(asking: Asking, model: str, n: int) -> dict[str, object]:
 def own_columns(target: Target | None, *, thought: bool, n: int, scored: bool) -> tuple[str, ...]:
     """redraft's own columns of the output, in order."""
     negative = ("negative_prompt",) if target is not None and target.negative_prompt else ()
-    many = (("candidates",) if n > 1 else ()) + (("scores",) if scored else ())
     thoughts = ("thought",) if thought else ()
+    many = ("candidates", *(f"candidate_{name}s" for name in thoughts)) if n > 1 else ()
+    many += ("scores",) if scored else ()
     return ("request", "prompt", *negative, "status", "findings", *thoughts, "model", "seed", *many)
 
 
@@ -176,6 +177,7 @@ def make_record(request: str, rewrites: Sequence[Rewrite], *, choice: Choice, se
         model=taken.model,
         findings=taken.findings + choice.findings,
         candidates=tuple(rewrite.prompt for rewrite in rewrites) if many else (),
+        candidate_thoughts=tuple(rewrite.thought for rewrite in rewrites) if many else (),
         scores=choice.scores,
         tokens=(usage.prompt_tokens, usage.completion_tokens),
     )

@@ -44,7 +44,7 @@ class Status(StrEnum):
 class Record:
     """What was made of a request: the entry that a work folder keeps for it.
 
-    candidates: every prompt, if more than one was asked for; `scores` is what the selection thought of them.
+    candidates: every prompt, if more than one was asked for, with its thought; `scores` is what the selection thought of them.
     tokens:     read and written by the model.
     image:      path of the picture that was drawn, relative to the output, with its `score`; `accepted` and `unchecked` as
                 in a run. Only `redraft draw --prompts` draws.
@@ -58,6 +58,7 @@ class Record:
     model: str = ""
     findings: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
+    candidate_thoughts: tuple[str, ...] = ()
     scores: tuple[float | None, ...] = ()
     tokens: tuple[int, int] = (0, 0)
     image: str = ""

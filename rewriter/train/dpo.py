@@ -1,11 +1,14 @@
-"""DPO of a rewriter on pairs of prompts whose pictures were judged, with TRL.
+"""DPO of a rewriter on pairs of rewrites of which one was rated higher, with TRL.
 
     redraft export preferences runs pairs.jsonl
+    redraft enhance requests.jsonl pairs.jsonl --n 6 --thought --select rewriter.train.text_reward:rate_candidates
     python -m rewriter.train.dpo --config FILE.yaml --train_files pairs.jsonl [any setting of the file, to override it]
 
-A record is a row of `redraft export preferences`: `request`, `chosen_prompt` and `rejected_prompt`, with `chosen_thought` and
-`rejected_thought` if there were any. The YAML file holds the settings of `DataArguments` and `PairArguments`, of TRL's
-ModelConfig and of its DPOConfig (output_dir, beta, ...). A second run resumes from the last whole checkpoint.
+A record is a row of `redraft export preferences`, whose pictures were judged: `request`, `chosen_prompt` and `rejected_prompt`,
+with `chosen_thought` and `rejected_thought` if there were any. Or it is a row of `redraft enhance` with `candidates`, their
+`scores` and perhaps `candidate_thoughts`: the pair is the best and the worst of them (the ranked synthetic pairs of RankDPO).
+The YAML file holds the settings of `DataArguments` and `PairArguments`, of TRL's ModelConfig (a folder with an adapter is
+trained on) and of its DPOConfig (output_dir, beta, ...). A second run resumes from the last whole checkpoint.
 
 A pair teaches which of two replies is better, so both must be replies: pairs with the request itself on one side, which was
 drawn as it was typed, are left out unless `typed: true`.
@@ -15,24 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+
+from pydantic import BaseModel, ValidationError
 
 from redraft.errors import ConfigError, InputError
 from redraft.records import Row, is_missing, load_records, text_field
 from redraft.training import (
     checkpoint_for,
     console,
-    find_model,
-    naming_mistakes,
     report_loaded,
     run,
-    set_model_kwargs,
     setting,
     train_and_save,
 )
 from rewriter.styles import Style
 from rewriter.train.data import Chat, DataArguments, Triplet, as_triplet, make_chat, make_reply, style_and_rules
-from rewriter.train.script import check_template, settings_of
+from rewriter.train.script import check_template, first_mistake, make_trainer, settings_of
 
 
 @dataclass
@@ -45,7 +47,7 @@ class PairArguments:
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two rewrites of one request; the picture of `chosen` scored higher, by `margin`."""
+    """Two rewrites of one request; `chosen`, or its picture, scored higher, by `margin`."""
 
     chosen: Triplet
     rejected: Triplet
@@ -58,8 +60,10 @@ class PreferencePair:
 
 
 def read_pair(row: Row, source: str = "") -> PreferencePair:
-    """A pair from a row of `redraft export preferences`. Raises InputError."""
+    """A pair from a row of `redraft export preferences`, or of `redraft enhance` with scored candidates. Raises InputError."""
     request = text_field(row, "request")
+    if "candidates" in row:
+        return _best_and_worst(request, row)
 
     def side(name: str) -> Triplet:
         thought = "" if is_missing(row.get(f"{name}_thought")) else text_field(row, f"{name}_thought")
@@ -72,6 +76,31 @@ def read_pair(row: Row, source: str = "") -> PreferencePair:
     if pair.chosen.prompt == pair.rejected.prompt:
         raise InputError("both prompts are the same: their pictures differ by their seeds alone")
     return pair
+
+
+class _Candidates(BaseModel):
+    candidates: list[str]
+    scores: list[float | None]
+    candidate_thoughts: list[str] = []
+
+
+def _best_and_worst(request: str, row: Row) -> PreferencePair:
+    try:
+        read = _Candidates.model_validate(row)
+    except ValidationError as error:
+        raise InputError(
+            f"{first_mistake(error)}; have candidates scored by `redraft enhance --select` or `--judge`"
+        ) from error
+    thoughts = read.candidate_thoughts or [""] * len(read.candidates)
+    # With --judge the request's own picture is scored too, after the candidates'.
+    rows = zip(read.scores, thoughts, read.candidates, strict=False)
+    scored = sorted(
+        ((score, as_triplet(request, thought, prompt)) for score, thought, prompt in rows if score is not None),
+        key=itemgetter(0),
+    )
+    if len(scored) < 2 or scored[0][0] == scored[-1][0]:
+        raise InputError("no two candidates have different scores")
+    return PreferencePair(scored[-1][1], scored[0][1], scored[-1][0] - scored[0][0])
 
 
 def dpo_rows(pairs: Sequence[PreferencePair], style: Style) -> list[dict[str, Chat]]:
@@ -93,12 +122,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(argv: Sequence[str]) -> None:
     """Reads settings and pairs, trains, saves. Raises ConfigError, InputError, ModelMissing."""
-    from trl import DPOConfig, ModelConfig
+    from trl import DPOConfig, DPOTrainer, ModelConfig
 
     kinds = (DataArguments, PairArguments, DPOConfig, ModelConfig)
     data, choice, training, model = settings_of(kinds, argv, "python -m rewriter.train.dpo")
     if not data.train_files:
-        raise ConfigError("train_files is missing; make it by `redraft export preferences RUNS pairs.jsonl`")
+        raise ConfigError(
+            "train_files is missing; make it by `redraft export preferences RUNS pairs.jsonl`, or by `redraft enhance --n 6 "
+            "--thought --select SCORER`"
+        )
     style, _ = style_and_rules(data.style, data.target)
     # Pairs of one prompt with two seeds are no mistake of the file: they are counted, and do not count against max_bad.
     loaded = report_loaded("train_files", load_records(data.train_files, read_pair, max_bad=1.0))
@@ -106,26 +138,10 @@ def train(argv: Sequence[str]) -> None:
     console.print(f"{len(pairs):,} pairs of rewrites to learn from, of {len(loaded.records):,}")
     if not pairs:
         raise InputError("no pair is left to learn from; draw with several rewrites a round, or set typed: true")
-    place = find_model(model.model_name_or_path, model.model_revision)
     rows = dpo_rows(pairs, style)
-    trainer = _make_trainer(place, training, model, rows)
+    trainer = make_trainer(DPOTrainer, training, model, rows)
     check_template(trainer.processing_class, rows[0]["prompt"], rows[0]["chosen"][0]["content"])
     train_and_save(trainer, checkpoint_for(training))
-
-
-def _make_trainer(place: str, training: Any, model: Any, rows: list[dict[str, Chat]]) -> Any:
-    from datasets import Dataset
-    from trl import DPOTrainer, get_peft_config, get_quantization_config
-
-    set_model_kwargs(training, model)
-    with naming_mistakes(place):
-        return DPOTrainer(
-            model=place,
-            args=training,
-            train_dataset=Dataset.from_list(rows),
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-        )
 
 
 if __name__ == "__main__":

@@ -180,9 +180,12 @@ def test_candidates_and_their_selection(tmp_path: Path) -> None:
     assert row["prompt"] in ("a fox in fog", "a fox in fog at dawn")
     assert len(row["scores"]) == 3
     assert row["prompt"] == row["candidates"][max(range(3), key=row["scores"].__getitem__)]
-    run(source, tmp_path / "plain.jsonl", FakeEngine(), n=3)
+    assert "candidate_thoughts" not in row
+    run(source, tmp_path / "plain.jsonl", FakeEngine(), n=3, thought=True)
     [row] = read_jsonl(tmp_path / "plain.jsonl")
     assert row["prompt"] == row["candidates"][0]
+    assert row["thought"] == row["candidate_thoughts"][0]
+    assert len(row["candidate_thoughts"]) == len(row["candidates"])
     assert "scores" not in row
 
 

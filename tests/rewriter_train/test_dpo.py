@@ -31,6 +31,27 @@ def pair(number: str, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
+def test_scored_candidates_of_enhance_give_their_best_and_their_worst() -> None:
+    row = {
+        "request": "two stars",
+        "prompt": "two red stars",
+        "candidates": ["two stars at sea", "two red stars", "stars", "two stars above"],
+        "scores": [0.5, 3.0, 1.0, None, 9.0],
+        "candidate_thoughts": ["sea", "red", "", "above"],
+    }
+    found = read_pair(row)
+    assert (found.chosen.prompt, found.chosen.thought, found.rejected.prompt) == (
+        "two red stars",
+        "red",
+        "two stars at sea",
+    )
+    assert found.margin == 2.5
+    with pytest.raises(InputError, match="no two candidates have different scores"):
+        read_pair({**row, "scores": [1.0, None, 1.0, None]})
+    with pytest.raises(InputError, match="scores: .*--select"):
+        read_pair({key: value for key, value in row.items() if key != "scores"})
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     rows = [pair(number) for number in ("two", "three", "four", "five")]
