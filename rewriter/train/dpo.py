@@ -94,10 +94,8 @@ def _best_and_worst(request: str, row: Row) -> PreferencePair:
     thoughts = read.candidate_thoughts or [""] * len(read.candidates)
     # With --judge the request's own picture is scored too, after the candidates'.
     rows = zip(read.scores, thoughts, read.candidates, strict=False)
-    scored = sorted(
-        ((score, as_triplet(request, thought, prompt)) for score, thought, prompt in rows if score is not None),
-        key=itemgetter(0),
-    )
+    known = ((score, as_triplet(request, *texts)) for score, *texts in rows if score is not None)
+    scored = sorted(known, key=itemgetter(0))
     if len(scored) < 2 or scored[0][0] == scored[-1][0]:
         raise InputError("no two candidates have different scores")
     return PreferencePair(scored[-1][1], scored[0][1], scored[-1][0] - scored[0][0])

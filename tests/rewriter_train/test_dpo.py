@@ -48,7 +48,7 @@ def test_scored_candidates_of_enhance_give_their_best_and_their_worst() -> None:
     assert found.margin == 2.5
     with pytest.raises(InputError, match="no two candidates have different scores"):
         read_pair({**row, "scores": [1.0, None, 1.0, None]})
-    with pytest.raises(InputError, match="scores: .*--select"):
+    with pytest.raises(InputError, match=r"scores: .*--select"):
         read_pair({key: value for key, value in row.items() if key != "scores"})
 
 
