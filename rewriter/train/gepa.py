@@ -3,8 +3,9 @@
     python -m rewriter.train.gepa --config FILE.yaml [any setting of the file, to override it]
     python -m rewriter.train.gepa --profile remote --train_files requests.jsonl --output_dir my_style
 
-The YAML file holds the settings of `GepaArguments`, `DataArguments`, `RewardArguments` and `RemoteArguments`: the reward is
-that of GRPO. The profile's rewriter writes, and a proposer (by default the same model) reads what failed and writes better texts.
+The YAML file holds the settings of `GepaArguments`, `DataArguments`, `RewardArguments`, `RemoteArguments` and `TextArguments`:
+the reward is that of GRPO, and with `text_rewards` and a profile without a generator that of the texts alone. The profile's
+rewriter writes, and a proposer (by default the same model) reads what failed and writes better texts.
 
 Requests are split in three. From one part come the examples that the proposer reads, the second chooses between the texts, and
 the third only reports: the style is written to output_dir if it is better than its parent there, with 95% of the paired
@@ -38,10 +39,11 @@ from redraft.templates import fence, fill, placeholders, style_folder
 from redraft.training import check_choices, console, report_loaded, run, setting
 from rewriter.styles import Style, load_style
 from rewriter.target import Target, load_target
-from rewriter.train.data import DataArguments, load_requests
+from rewriter.train.data import DataArguments, load_requests, style_and_rules
 from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.script import settings_of
+from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 
 Texts = Mapping[str, str]
 """The evolved texts of a style by the part of it."""
@@ -49,6 +51,8 @@ Texts = Mapping[str, str]
 PARTS = ("system", "rewrite", "repair", "guard_repair", "system_tags")
 MAX_TEXT = 20_000
 """Characters of a text that a proposer may write."""
+PERFECT = 1.1
+"""The reward of a picture that is right by a reply that has its form."""
 _AT_ONCE = 16
 _LEAST = 6
 """Requests without which nothing can be held out."""
@@ -271,9 +275,15 @@ class Evolved:
 
 
 def evolve(
-    texts: Texts, requests: Sequence[str], runner: StyleRunner, proposer: Proposer, args: GepaArguments
+    texts: Texts,
+    requests: Sequence[str],
+    runner: StyleRunner,
+    proposer: Proposer,
+    args: GepaArguments,
+    perfect: float = PERFECT,
 ) -> Evolved:
-    """Evolves `texts`, those of the parent style. Raises InputError for too few requests that can be scored."""
+    """Evolves `texts`, those of the parent style; rollouts with a reward of `perfect` teach nothing. Raises InputError for
+    too few requests that can be scored."""
     require("train", "evolving a style's texts", "gepa")
     from gepa.api import optimize
 
@@ -287,7 +297,7 @@ def evolve(
         valset=choose,
         adapter=StyleAdapter(runner, proposer, parent),
         reflection_minibatch_size=min(args.examples, len(learn)),
-        perfect_score=1.1,
+        perfect_score=perfect,
         max_metric_calls=args.budget,
         logger=_Log(),
         seed=args.gepa_seed,
@@ -349,9 +359,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(argv: Sequence[str]) -> None:
     """Reads settings and requests, evolves, checks, writes. Raises RedraftError."""
-    kinds = (GepaArguments, DataArguments, RewardArguments, RemoteArguments)
+    kinds = (GepaArguments, DataArguments, RewardArguments, RemoteArguments, TextArguments)
     settings: tuple[Any, ...] = settings_of(kinds, argv, "python -m rewriter.train.gepa")
-    args, data, rewarding, remote = settings
+    args, data, rewarding, remote, text = settings
     if not data.train_files or not args.output_dir or rewarding.profile is None:
         raise ConfigError(
             "train_files, output_dir and profile are needed: requests, a folder, and whose rewriter writes"
@@ -362,7 +372,14 @@ def train(argv: Sequence[str]) -> None:
     proposing = profile if args.proposer is None else load_profile(args.proposer)
     if remote.reward_url is not None:
         rewarding = replace(rewarding, profile=None)  # the server has its own
-    source = open_source(rewarding, remote, data.style, data.target)
+    weights = parse_terms(text.text_rewards)
+    perfect = sum(weights.values())
+    source: RewardSource | None = None
+    if not weights or profile.generator is not None or remote.reward_url is not None:
+        source, perfect = open_source(rewarding, remote, data.style, data.target), perfect + PERFECT
+    if weights:
+        source = TextReward(weights, style_and_rules(data.style, data.target)[1], source)
+    assert source is not None, "there are pictures or text terms"
     try:
         evolve_style(
             args,
@@ -372,6 +389,7 @@ def train(argv: Sequence[str]) -> None:
             chat=open_chat(profile.rewriter.model),
             proposer=open_chat(proposing.rewriter.model),
             max_tokens=profile.rewriter.max_tokens,
+            perfect=perfect,
         )
     finally:
         source.close()
@@ -386,6 +404,7 @@ def evolve_style(
     chat: ChatModel,
     proposer: ChatModel,
     max_tokens: int = 1024,
+    perfect: float = PERFECT,
 ) -> Evolved:
     """`train` once models are open: evolves the style `data.style`, and writes what came of it to `args.output_dir`."""
     style = load_style(data.style)
@@ -403,7 +422,7 @@ def evolve_style(
     }  # fmt: skip
     with Journal(out / "state.jsonl", "gepa", about=about, advice="give another output_dir") as journal:
         runner = StyleRunner(chat, source, style, target, journal, max_tokens)
-        evolved = evolve(texts, requests, runner, Proposer(proposer, journal), args)
+        evolved = evolve(texts, requests, runner, Proposer(proposer, journal), args, perfect)
     kept = evolved.is_better(args.keep_if)
     report = {
         "style": data.style,

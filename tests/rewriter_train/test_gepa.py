@@ -10,10 +10,12 @@ import pytest
 from redraft.chat import ChatRequest
 from redraft.errors import BackendError, ConfigError, InputError
 from redraft.testing import FakeChat, text_of
+from rewriter.reply import Rules
 from rewriter.styles import load_style
 from rewriter.train.data import DataArguments
 from rewriter.train.gepa import GepaArguments, evolve_style, find_mistake, main, read_text
 from rewriter.train.image_reward import RewardSample
+from rewriter.train.text_reward import TextReward
 from tests.rewriter_train.fake_reward import FakeReward
 
 pytest.importorskip("gepa")
@@ -58,6 +60,27 @@ def test_a_better_text_becomes_a_style_that_loads(tmp_path: Path) -> None:
     assert parent.system is not None
     assert parent.system in read, "the proposer reads the text that it is to better"
     assert "red stars" in read
+
+
+def test_texts_evolve_by_the_rewards_of_the_rewrites_alone(tmp_path: Path) -> None:
+    """Their sum is above what a perfect picture gives, and still teaches."""
+
+    def answer(request: ChatRequest) -> str:
+        said = text_of(request)
+        wanted = next(each for each in sorted(REQUESTS, key=len, reverse=True) if each in said)
+        return f"<answer>{wanted if 'Count every' in said else 'three stars'} on a wall</answer>"
+
+    evolved = evolve_style(
+        arguments(tmp_path),
+        DataArguments(),
+        REQUESTS,
+        source=TextReward({"coverage": 3.0, "guard": 1.0}, Rules()),
+        chat=FakeChat(answer),
+        proposer=proposer(),
+        perfect=4.0,
+    )
+    assert 1.1 < evolved.before < evolved.after == pytest.approx(4.0)
+    assert load_style(str(tmp_path)).system == BETTER
 
 
 def test_a_text_that_gains_nothing_on_held_out_requests_is_not_written(tmp_path: Path) -> None:
