@@ -156,7 +156,7 @@ def make_preferences(run: FinishedRun, pictures: PictureFolder, options: ExportO
 
 
 def make_records(run: FinishedRun, pictures: PictureFolder, options: ExportOptions) -> Iterator[Row]:
-    """A row for each verdict that is sure enough. If several readers answered a check of a picture, they must agree."""
+    """A row for each verdict that is sure enough. If a check of a picture has several verdicts, they must agree."""
     for attempt in run.attempts():
         if attempt["kind"] != "generate":
             continue  # checks of an edit may speak of the source
@@ -166,20 +166,26 @@ def make_records(run: FinishedRun, pictures: PictureFolder, options: ExportOptio
                 check = verdict["check"]
                 answers.setdefault((check["key_point"], check["question"]), []).append(verdict)
         for (key_point, question), verdicts in answers.items():
-            accepts = {v["probability"] >= options.sure for v in verdicts}
-            sure = all(max(v["probability"], 1 - v["probability"]) >= options.sure for v in verdicts)
-            if sure and len(accepts) == 1:
+            sides = {_sure_side(verdict, options.sure) for verdict in verdicts}
+            if len(sides) == 1 and None not in sides:
                 yield {
                     "image": pictures.add(run.store, attempt["sha256"]),
                     "request": run.request,
                     "key_point": key_point,
                     "question": question,
-                    "verdict": "accept" if accepts.pop() else "reject",
-                    "reason": str(verdicts[0].get("reason") or ""),
+                    "verdict": sides.pop(),
+                    # Of looks that differ the reason says so, which is no reason for the verdict.
+                    "reason": "" if verdicts[0].get("spread") else str(verdicts[0].get("reason") or ""),
                     "p": verdicts[0]["probability"],
                     "by": ", ".join(dict.fromkeys(str(v.get("by") or "judge") for v in verdicts)),
                     "run": run.name,
                 }
+
+
+def _sure_side(verdict: Mapping[str, Any], sure: float) -> str | None:
+    """The verdict of which a judge is sure, if it is. Of several looks (`Verdict.spread`) all must be sure of an "accept"."""
+    p = float(verdict["probability"])
+    return "accept" if p - verdict.get("spread", 0.0) >= sure else "reject" if p <= 1 - sure else None
 
 
 def make_curated(run: FinishedRun, pictures: PictureFolder, options: ExportOptions) -> Iterator[Row]:

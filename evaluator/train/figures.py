@@ -117,21 +117,35 @@ def by_group(answers: Sequence[RecordAnswer], temperature: float = 1.0) -> dict[
     return _by(lambda answer: find_keypoint(answer.key_point).group, answers, temperature)
 
 
-def compute_gain(before: Sequence[RecordAnswer], after: Sequence[RecordAnswer], seed: int = 0) -> Interval | None:
-    """Accuracy of `after` minus that of `before` on the records to which both have answers, paired. None if there are none."""
-    both = [
-        (
-            ours.picture,
-            float((ours.probability >= 0.5) == ours.accept),
-            float((theirs.probability >= 0.5) == ours.accept),
-        )
-        for theirs, ours in zip(before, after, strict=True)
-        if ours.probability is not None and theirs.probability is not None
+def compute_accuracy(seeds: Sequence[Sequence[RecordAnswer]], seed: int = 0) -> Interval | None:
+    """The share of right answers of one judge, trained with several seeds: the mean over them of each record that all of them
+    answered. Intervals resample pictures, not seeds. None if there is no such record."""
+    return _mean_of_records(seeds[0], _share_right(seeds), seed=seed)
+
+
+def compute_gain(
+    before: Sequence[Sequence[RecordAnswer]], after: Sequence[Sequence[RecordAnswer]], seed: int = 0
+) -> Interval | None:
+    """Accuracy of `after` minus that of `before`, paired: each has the answers to the same records, once for each seed of its
+    training. Only records that all of them answered count. None if there are none."""
+    return _mean_of_records(after[0], _share_right(after) - _share_right(before), seed=seed)
+
+
+def _share_right(seeds: Sequence[Sequence[RecordAnswer]]) -> Floats:
+    """(records,): in which share of the seeds the answer is right; NaN if one has none."""
+    rows = [
+        [math.nan if a.probability is None else float((a.probability >= 0.5) == a.accept) for a in answers]
+        for answers in seeds
     ]
-    if not both:
+    return np.asarray(np.mean(rows, axis=0), dtype=np.float64)
+
+
+def _mean_of_records(records: Sequence[RecordAnswer], values: Floats, *, seed: int) -> Interval | None:
+    there = ~np.isnan(values)
+    if not there.any():
         return None
-    difference = np.array([float(right) - float(other) for _, right, other in both])
-    return _mean_over_pictures([picture for picture, _, _ in both], difference, seed=seed)
+    pictures = [record.picture for record, is_there in zip(records, there, strict=True) if is_there]
+    return _mean_over_pictures(pictures, values[there], seed=seed)
 
 
 def _by(name: Callable[[RecordAnswer], str], answers: Sequence[RecordAnswer], temperature: float) -> dict[str, Figures]:
@@ -197,7 +211,7 @@ def write_report(folder: Path, facts: Mapping[str, Any], measured: MeasuredJudge
     raw, whole = compute_figures(measured.report), compute_figures(measured.report, temperature.value)
     points, groups = by_key_point(measured.report, temperature.value), by_group(measured.report, temperature.value)
     before = compute_figures(measured.before) if measured.before is not None else None
-    gained = compute_gain(measured.before, measured.report) if measured.before is not None else None
+    gained = compute_gain([measured.before], [measured.report]) if measured.before is not None else None
     record = {
         **facts,
         "temperature": temperature.value,
@@ -221,9 +235,9 @@ def write_report(folder: Path, facts: Mapping[str, Any], measured: MeasuredJudge
         f"Style `{facts['style']}`; records: {counts}. No two of these parts share a picture or a request. Figures are "
         "of the report part, which neither the weights nor the temperature have seen; in brackets 95% intervals, "
         "whole pictures resampled.\n\n"
-        f"{_table('', rows)}\n{gain_line}{problem}"
-        f"## Groups\n\n{_table('group', [(group_names().get(name, name), one) for name, one in groups.items()])}\n"
-        f"## Key points\n\n{_table('key point', [(find_keypoint(name).name, one) for name, one in points.items()])}\n"
+        f"{format_table('', rows)}\n{gain_line}{problem}"
+        f"## Groups\n\n{format_table('group', [(group_names().get(name, name), one) for name, one in groups.items()])}\n"
+        f"## Key points\n\n{format_table('key point', [(find_keypoint(name).name, one) for name, one in points.items()])}\n"
         "Accepted: share of records that are to be accepted; a judge that never looks gets that or the rest. Failed: "
         "no usable answer; these are in no other column but label mass, P(yes) + P(no). ECE: expected calibration "
         "error, ten bins.\n"
@@ -250,15 +264,20 @@ def write_profile_table(folder: Path, style: str, temperature: float, min_label_
     return path
 
 
-def _table(first: str, rows: Sequence[tuple[str, Figures]]) -> str:
-    lines = [_line(first, "records", "accepted", "failed", "accuracy", "ECE", "NLL", "label mass"), _line(*["---"] * 8)]
+def format_table(first: str, rows: Sequence[tuple[str, Figures]]) -> str:
+    """A Markdown table of figures; `first` heads the column of their names."""
+    lines = [
+        format_row(first, "records", "accepted", "failed", "accuracy", "ECE", "NLL", "label mass"),
+        format_row(*["---"] * 8),
+    ]
     lines += [
-        _line(name, f"{f.count:,}", f.accepted, f"{f.failed:,}", f.accuracy, f.ece, f.nll, f.label_mass)
+        format_row(name, f"{f.count:,}", f.accepted, f"{f.failed:,}", f.accuracy, f.ece, f.nll, f.label_mass)
         for name, f in rows
     ]
     return "".join(lines)
 
 
-def _line(*cells: str | float | Interval | None) -> str:
+def format_row(*cells: str | float | Interval | None) -> str:
+    """A row of a Markdown table; None is a dash."""
     texts = ("–" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
     return f"| {' | '.join(texts)} |\n"

@@ -125,7 +125,7 @@ def _measure_before(
         with contextlib.suppress(ValueError, TypeError):
             return [RecordAnswer(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     local = {"device": str(training.device), "dtype": model.dtype}
-    made = _ask_model(base, "before training", parts.report, data, local)
+    made = ask_model(base, "before training", parts.report, data, local)
     sides = [answer.probability >= 0.5 for answer in made if answer.probability is not None]
     if len(sides) >= _FEWEST_ALIKE and len(set(sides)) == 1 and not data.constant_start:
         raise InputError(
@@ -136,7 +136,7 @@ def _measure_before(
     return made
 
 
-def _ask_model(
+def ask_model(
     place: str, what: str, records: Sequence[Judgement], data: JudgeArguments, local: Mapping[str, object]
 ) -> list[RecordAnswer]:
     """The answers of the model in `place`, used as profiles would use it. Raises ConfigError for a dtype that is none."""
@@ -160,11 +160,11 @@ def _measure(
     before: Sequence[RecordAnswer] | None,
 ) -> None:
     """Calibrates and reports on the model in `out`."""
-    temperature = fit_temperature(_ask_model(str(out), "calibration", parts.calibrate, data, local))
+    temperature = fit_temperature(ask_model(str(out), "calibration", parts.calibrate, data, local))
     if temperature.problem:
         console.print(f"warning: the temperature is left at 1: {temperature.problem}")
     measured = MeasuredJudge(
-        report=_ask_model(str(out), "report", parts.report, data, local),
+        report=ask_model(str(out), "report", parts.report, data, local),
         before=before,
     )
     facts = {

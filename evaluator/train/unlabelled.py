@@ -1,7 +1,7 @@
 """Tasks from pictures that nobody labelled: what was done to a picture is the truth of a question about it (SSL4RL).
 
     python -m evaluator.train.unlabelled PICTURES OUT [--task position] [--per-picture 2] [--size 448] [--seed 0]
-    python -m evaluator.train.unlabelled RECORDS OUT --task mirror
+    python -m evaluator.train.unlabelled RECORDS OUT --task mirror|worsen [--per-picture 2]
 
 rotation      is this picture turned, and by how much? Two pictures: as it is, and turned by 0, 90, 180 or 270 degrees
 position      from which quarter of the first picture is the second cut?
@@ -12,7 +12,7 @@ mirror        of yes/no records, such as a judge's own sure verdicts (`redraft e
 
 OUT gets tasks.jsonl, for `python -m evaluator.train.grpo`, records.jsonl, the same as yes/no records for
 `python -m evaluator.train` (of tasks that show one picture), and the pictures. SSL4RL found that one task that fits the
-domain beats mixtures, so one is made at a time. `mirror` writes the records that it was given, too.
+domain beats mixtures, so one is made at a time. `mirror` and `worsen` write the records that they were given, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from evaluator.keypoints import find_keypoint
 from evaluator.train.records import Judgement, load_judgements
@@ -204,41 +204,78 @@ def _other_side(match: re.Match[str]) -> str:
     return other.upper() if match[0].isupper() else other.capitalize() if match[0][0].isupper() else other
 
 
-def write_mirrored(records: Path, out: Path, *, max_bad: float = 0.01) -> tuple[int, int]:
-    """Writes the yes/no records in `records` to `out`, each with its mirrored twin; gives the numbers of records and of twins.
+def is_mirrorable(record: Judgement) -> bool:
+    """Whether the mirrored picture has the same verdict: not if the record is about writing, by its key point or by quotes."""
+    return find_keypoint(record.check.key_point).id not in _OF_TEXT and not _WRITTEN.search(record.check.question)
 
-    Records about writing have no twin. Raises InputError if none has one, or `out` cannot be written.
+
+_OF_LIGHT = re.compile(
+    r"\b(dark|bright|dim|light|lit|shad\w*|blur\w*|sharp\w*|focus\w*|nois\w*|grain\w*|warm|cold|cool|tilt\w*|photo\w*)\b",
+    re.IGNORECASE,
+)
+
+
+def worsen(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture as a poor photograph shows it: turned by up to 8 degrees, out of focus, darker, in light of another colour
+    and noisy, each by a share of its own from none to all."""
+    turn, blur, dim, tint, noise = rng.uniform(0, 1, 5)
+    corner = picture.getpixel((2, 2))
+    turned = picture.rotate(float(8 * turn * rng.choice([-1, 1])), Image.Resampling.BICUBIC, fillcolor=corner)
+    blurred = turned.filter(ImageFilter.GaussianBlur(float(blur) * min(picture.size) / 100))
+    light = (1 - 0.4 * dim) * rng.uniform(1 - 0.25 * tint, 1, 3)
+    pixels = np.asarray(blurred, dtype=np.float64) * light + rng.normal(0, 10 * noise, (*picture.size[::-1], 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Twin:
+    """How to make another record of a yes/no record, with the same verdict."""
+
+    picture: Callable[[Image.Image, np.random.Generator], Image.Image]
+    text: Callable[[str], str]
+    """What becomes of request and question."""
+    suits: Callable[[Judgement], bool]
+    """Whether the twin of a record has its verdict."""
+    unsuited: str
+    """Which records have none."""
+
+
+TWINS = {
+    "mirror": Twin(lambda picture, rng: ImageOps.mirror(picture), swap_sides, is_mirrorable, "writing"),
+    "worsen": Twin(worsen, str, lambda record: not _OF_LIGHT.search(record.check.question), "light or sharpness"),
+}
+
+
+def write_twins(
+    records: Path, out: Path, *, task: str, per_picture: int = 1, seed: int = 0, max_bad: float = 0.01
+) -> tuple[int, int]:
+    """Writes the yes/no records in `records` to `out`, each with its twins, `per_picture` of them; gives the numbers of records
+    and of twins. Raises InputError if none has a twin, or `out` cannot be written.
     """
     loaded = load_judgements([records], out / "spool", max_bad=max_bad)
-    twins = 0
+    twin, twins = TWINS[task], 0
     try:
         (out / "images").mkdir(parents=True, exist_ok=True)
         with open_atomically(out / "records.jsonl") as file:
             for record in loaded.records:
-                picture = record.picture.open()
-                plain, turned = (
-                    out / "images" / f"{record.picture.digest}.png",
-                    out / "images" / f"{record.picture.digest}-m.png",
-                )
-                if not plain.is_file():
+                plain = out / "images" / f"{record.picture.digest}.png"
+                others = [plain.with_stem(f"{plain.stem}-{task}-{seed}-{n}") for n in range(per_picture)]
+                if not others[-1].is_file():  # the last that is written
+                    rng = np.random.default_rng((seed, int(record.picture.digest[:15], 16)))
+                    picture = record.picture.open()
                     picture.save(plain)
-                file.write(_as_line(record, plain, lambda text: text))
-                if not is_mirrorable(record):
-                    continue
-                if not turned.is_file():
-                    ImageOps.mirror(picture).save(turned)
-                file.write(_as_line(record, turned, swap_sides))
-                twins += 1
+                    for other in others:
+                        twin.picture(picture, rng).save(other)
+                file.write(_as_line(record, plain, str))
+                if twin.suits(record):
+                    for other in others:
+                        file.write(_as_line(record, other, twin.text))
+                    twins += len(others)
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
     if not twins:
-        raise InputError(f"{records}: every record is about writing, which no mirrored picture keeps")
+        raise InputError(f"{records}: every record is about {twin.unsuited}, which a twin made by {task} does not keep")
     return len(loaded.records), twins
-
-
-def is_mirrorable(record: Judgement) -> bool:
-    """Whether the mirrored picture has the same verdict: not if the record is about writing, by its key point or by quotes."""
-    return find_keypoint(record.check.key_point).id not in _OF_TEXT and not _WRITTEN.search(record.check.question)
 
 
 def _as_line(record: Judgement, picture: Path, change: Callable[[str], str]) -> bytes:
@@ -276,16 +313,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluator.train.unlabelled", description="Tasks without labels.")
-    parser.add_argument("pictures", type=Path, help="folder of pictures; of mirror, records")
+    parser.add_argument("pictures", type=Path, help="folder of pictures; of mirror and worsen, records")
     parser.add_argument("out", type=Path, help="folder for tasks.jsonl, records.jsonl and images")
-    parser.add_argument("--task", choices=[*MAKERS, "mirror"], default="position")
+    parser.add_argument("--task", choices=[*MAKERS, *TWINS], default="position")
     parser.add_argument("--per-picture", type=int, choices=range(1, 33), default=1, metavar="1..32")
     parser.add_argument("--size", type=int, choices=range(64, 2049), default=448, metavar="64..2048")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(list(argv))
-    if options.task == "mirror":
-        given, twins = write_mirrored(options.pictures, options.out)
-        console.print(f"{given:,} records and {twins:,} mirrored: {options.out}")
+    if options.task in TWINS:
+        records, twins = write_twins(
+            options.pictures, options.out, task=options.task, per_picture=options.per_picture, seed=options.seed
+        )
+        console.print(f"{records:,} records and {twins:,} twins: {options.out}")
         return
     tasks, records = write_tasks(
         options.pictures,

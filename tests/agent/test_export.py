@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from agent.cli import main
-from agent.export import ExportOptions, export_judged, export_runs
+from agent.export import ExportOptions, FinishedRun, PictureFolder, export_judged, export_runs, make_records
 from agent.judged import TextPictureJudge
 from agent.testing import CHECKS, fake_models
 from evaluator.reward import checks_reward
@@ -72,6 +72,30 @@ async def test_sure_verdicts_are_records_that_the_judges_trainer_reads(tmp_path:
     loaded = load_judgements([tmp_path / "records.jsonl"], tmp_path / "spool")
     assert [record.accept for record in loaded.records] == [True, False]
     assert loaded.records[0].request == "three circles"
+
+
+def test_a_yes_that_one_reader_denies_is_no_record_and_what_readers_differ_by_is_no_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+
+    class Store:
+        def path(self, digest: str) -> Path:
+            return tmp_path / "picture.png"
+
+    def verdict(question: str, p: float, spread: float, reason: str) -> dict[str, Any]:
+        check = {"key_point": "size", "question": question}
+        return {"check": check, "outcome": "scored", "probability": p, "spread": spread, "reason": reason}
+
+    verdicts = [
+        verdict("Large?", 0.95, 0.6, "the readers disagree"),
+        verdict("Small?", 0.02, 0.01, "the readers disagree"),
+        verdict("Red?", 0.02, 0.0, "it is blue"),
+    ]
+    attempt = {"kind": "generate", "score": 0.9, "sha256": "a" * 64, "report": {"verdicts": verdicts}}
+    finished = FinishedRun("one", {"request": "a circle", "attempts": [attempt]}, Store())
+    rows = list(make_records(finished, PictureFolder(tmp_path / "images"), ExportOptions(sure=0.9)))
+    assert [(row["question"], row["verdict"], row["reason"]) for row in rows] == [
+        ("Small?", "reject", ""), ("Red?", "reject", "it is blue")
+    ]  # fmt: skip
 
 
 async def test_failed_checks_are_no_records(tmp_path: Path) -> None:

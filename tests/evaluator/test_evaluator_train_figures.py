@@ -11,7 +11,16 @@ from PIL import Image
 
 from evaluator.judge import calibrated
 from evaluator.testing import FakeJudge
-from evaluator.train.figures import RecordAnswer, by_group, by_key_point, compute_figures, compute_gain, fit_temperature
+from evaluator.train.compare import ComparedJudge, compare, compute_gains
+from evaluator.train.figures import (
+    RecordAnswer,
+    Temperature,
+    by_group,
+    by_key_point,
+    compute_figures,
+    compute_gain,
+    fit_temperature,
+)
 from evaluator.train.records import Judgement, PictureFile
 from evaluator.train.script import ask_judge
 from evaluator.types import Check
@@ -115,10 +124,10 @@ def test_figures_of_key_points_and_groups() -> None:
 def test_what_was_gained_is_paired_and_leaves_out_what_failed() -> None:
     before = [answer(0.2, True, "a"), answer(0.9, True, "b"), answer(0.0, False, "c"), answer(None, True, "d")]
     after = [answer(0.8, True, "a"), answer(0.9, True, "b"), answer(0.9, False, "c"), answer(0.9, True, "d")]
-    found = compute_gain(before, after)
+    found = compute_gain([before], [after])
     assert found is not None
     assert found.mean == pytest.approx((1 + 0 - 1) / 3)
-    assert compute_gain(before[3:], after[3:]) is None
+    assert compute_gain([before[3:]], [after[3:]]) is None
 
 
 async def test_records_of_one_picture_and_prompt_are_asked_together(tmp_path: Path) -> None:
@@ -136,3 +145,19 @@ async def test_records_of_one_picture_and_prompt_are_asked_together(tmp_path: Pa
     assert [one.picture for one in found] == ["a", "b", "a", "b", "a"]
     assert told == [3, 5]
     assert [(prompt, len(checks)) for _, prompt, checks in judge.calls] == [("a star", 3), ("a star", 2)]
+
+
+def test_a_judge_of_several_seeds_is_compared_by_its_mean() -> None:
+    def of(*ps: float) -> list[RecordAnswer]:
+        points = ("counting", "counting", "size")
+        return [answer(p, True, name, point) for p, name, point in zip(ps, "abc", points, strict=True)]
+
+    one = ComparedJudge("one", [of(0.9, 0.1, 0.1)], [Temperature(1.0)])
+    two = ComparedJudge("two", [of(0.9, 0.9, 0.1), of(0.9, 0.1, 0.9)], [Temperature(1.0), Temperature(2.0)])
+    gains = {gain.key_point: (gain.records, gain.accuracy.mean) for gain in compute_gains(one, two)}
+    assert gains == {"all": (3, pytest.approx(1 / 3)), "counting": (2, 0.25), "size": (1, 0.5)}
+    text, record = compare([one, two])
+    assert "| two | 2 | 0.667 [" in text
+    assert "| two 2, temperature 2 | 3 |" in text
+    assert "| two minus one | size | 1 | 0.500 |" in text
+    assert len(record["judges"]) == 3

@@ -19,8 +19,8 @@ from evaluator.train.unlabelled import (
     make_position,
     make_rotation,
     swap_sides,
-    write_mirrored,
     write_tasks,
+    write_twins,
 )
 from redraft.errors import InputError
 
@@ -116,7 +116,7 @@ def test_a_mirrored_picture_keeps_the_verdict_if_the_sides_are_exchanged(tmp_pat
     records = write_record(tmp_path / "in", "Is the star left of the moon?")
     write_record(tmp_path / "in", "Does the sheet bear a word?", "text_rendering")
     write_record(tmp_path / "in", 'Is it written "left"?')
-    assert write_mirrored(records, tmp_path / "out") == (3, 1)
+    assert write_twins(records, tmp_path / "out", task="mirror") == (3, 1)
     loaded = load_judgements([tmp_path / "out" / "records.jsonl"], tmp_path / "spool").records
     assert [record.check.question for record in loaded][:2] == [
         "Is the star left of the moon?",
@@ -126,6 +126,19 @@ def test_a_mirrored_picture_keeps_the_verdict_if_the_sides_are_exchanged(tmp_pat
     first, mirrored = corners(loaded[0].picture.open()), corners(loaded[1].picture.open())
     assert [mirrored[at] for at in (1, 0, 3, 2)] == first
     assert swap_sides("Left and right, bright") == "Right and left, bright"
+
+
+def test_a_worse_picture_keeps_the_verdict_unless_the_question_is_about_light(tmp_path: Path) -> None:
+    records = write_record(tmp_path / "in", "Is the star left of the moon?")
+    write_record(tmp_path / "in", "Is the picture bright?", "artistic_style")
+    assert write_twins(records, tmp_path / "out", task="worsen", per_picture=2) == (2, 2)
+    loaded = load_judgements([tmp_path / "out" / "records.jsonl"], tmp_path / "spool").records
+    assert [record.check.question[:11] for record in loaded] == ["Is the star"] * 3 + ["Is the pict"]
+    assert len({record.picture.digest for record in loaded}) == 3
+    again = write_twins(records, tmp_path / "again", task="worsen", per_picture=2)
+    twins = [record.picture.digest for record in load_judgements([tmp_path / "again"], tmp_path / "spool").records]
+    assert again == (2, 2)
+    assert twins == [record.picture.digest for record in loaded]
 
 
 def test_records_of_writing_alone_cannot_be_mirrored(tmp_path: Path) -> None:
