@@ -110,6 +110,7 @@ def _main(argv: Sequence[str]) -> None:
     parser.add_argument("--judge", nargs="+", action="append", required=True, metavar=("NAME", "FOLDER"))
     parser.add_argument("--calibration_files", nargs="+", default=[], help="judgements to fit each temperature to")
     parser.add_argument("--style", default="keypoint")
+    parser.add_argument("--min_label_mass", type=float, default=0.5, help="an answer with less label mass FAILED")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--measure_batch", type=int, default=8, help="pictures judged together")
@@ -136,7 +137,9 @@ def _main(argv: Sequence[str]) -> None:
 def _ask(
     name: str, folders: Sequence[str], records: Sequence[Judgement], calibration: Sequence[Judgement], options: Any
 ) -> ComparedJudge:
-    data = JudgeArguments(style=options.style, measure_batch=options.measure_batch)
+    data = JudgeArguments(
+        style=options.style, min_label_mass=options.min_label_mass, measure_batch=options.measure_batch
+    )
     local = {"device": options.device, "dtype": options.dtype}
     seeds, temperatures = [], []
     for folder in folders:

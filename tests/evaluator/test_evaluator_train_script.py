@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 
 from evaluator.judge import open_judge
 from evaluator.train.__main__ import main
+from evaluator.train.compare import main as compare_main
 from evaluator.types import Check, Outcome
 from redraft.profiles import JudgeConfig
 from redraft.training import last_checkpoint
@@ -278,3 +279,17 @@ def test_weights_that_are_not_there_say_how_to_get_them(
     assert "no model could be loaded from" in capsys.readouterr().err
     assert run(["--config", str(write_config(tmp_path, Path("nobody/no-such-model")))]) == 3
     assert "hf download nobody/no-such-model" in capsys.readouterr().err
+
+
+def test_judges_are_compared_on_records(tmp_path: Path, tiny_llava: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, out = write_records(tmp_path / "records", 4), tmp_path / "compared.json"
+    judges = ["--judge", "one", str(tiny_llava), "--judge", "two", str(tiny_llava)]
+    assert compare_main([str(records), *judges, "--style", STYLE, "--min_label_mass", "0", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "| two 1, temperature 1 | 8 |" in said
+    gains = json.loads(out.read_text(encoding="utf-8"))["gains"]
+    assert [(g["key_point"], g["records"], g["accuracy"]["mean"]) for g in gains] == [
+        ("all", 8, 0.0), ("counting", 4, 0.0), ("cross_entity_binding", 4, 0.0)
+    ]  # fmt: skip
+    assert compare_main([str(records), "--judge", "nowhere"]) == 2
+    assert "--judge nowhere: say after the name in which folder" in capsys.readouterr().err
