@@ -6,6 +6,9 @@
 A judge with several folders is one training with several seeds: its accuracy is the mean over them, and differences are of
 such means, record by record. Intervals resample whole pictures, not seeds; so every seed has a row of its own. The temperature
 of each folder is fitted to the calibration files; without them it is 1. A table is printed; OUT has the same as JSON.
+
+If all records of a key point have one verdict, a judge that learns to always say so looks better at it. So accuracy and
+differences are also given for the other key points alone, as "varied".
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class ComparedJudge:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much `second` is more often right than `first`, paired, about one key point or "all"."""
+    """By how much `second` is more often right than `first`, paired, about one key point, "all" or those that are "varied"."""
 
     first: str
     second: str
@@ -59,14 +62,24 @@ class Gain:
     accuracy: Interval
 
 
+def _by_key_point(records: Sequence[RecordAnswer]) -> dict[str, list[int]]:
+    """Which records there are of "all", of the key points that occur with both verdicts ("varied"), and of each key point."""
+    of: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        of.setdefault(find_keypoint(record.key_point).id, []).append(index)
+    varied = sorted(i for some in of.values() if len({records[i].accept for i in some}) == 2 for i in some)
+    return {"all": list(range(len(records))), "varied": varied, **dict(sorted(of.items()))}
+
+
+def _select(seeds: Sequence[Sequence[RecordAnswer]], which: Sequence[int]) -> list[list[RecordAnswer]]:
+    return [[answers[index] for index in which] for answers in seeds]
+
+
 def compute_gains(first: ComparedJudge, second: ComparedJudge) -> list[Gain]:
-    """What `second` gains over `first` on all records, and on those of each key point."""
-    ids = [find_keypoint(answer.key_point).id for answer in first.seeds[0]]
+    """What `second` gains over `first` on all records, on those of varied key points, and on those of each key point."""
     gains = []
-    for point in ("all", *dict.fromkeys(sorted(ids))):
-        which = [index for index, own in enumerate(ids) if point in ("all", own)]
-        ours, theirs = ([[answers[i] for i in which] for answers in judge.seeds] for judge in (second, first))
-        gain = compute_gain(theirs, ours)
+    for point, which in _by_key_point(first.seeds[0]).items():
+        gain = compute_gain(_select(first.seeds, which), _select(second.seeds, which)) if which else None
         if gain is not None:
             gains.append(Gain(first.name, second.name, point, len(which), gain))
     return gains
@@ -79,17 +92,29 @@ def compare(judges: Sequence[ComparedJudge]) -> tuple[str, dict[str, Any]]:
         for judge in judges
         for number, (answers, temperature) in enumerate(zip(judge.seeds, judge.temperatures, strict=True), 1)
     ]
-    means = [(judge.name, len(judge.seeds), compute_accuracy(judge.seeds)) for judge in judges]
+    varied = _by_key_point(judges[0].seeds[0])["varied"]
+    means = [
+        (
+            judge.name,
+            len(judge.seeds),
+            compute_accuracy(judge.seeds),
+            compute_accuracy(_select(judge.seeds, varied)) if varied else None,
+        )
+        for judge in judges
+    ]
     gains = [gain for pair in combinations(judges, 2) for gain in compute_gains(*pair)]
     text = format_table("judge", rows) + "\n"
-    text += format_row("judge", "seeds", "accuracy") + format_row(*["---"] * 3)
-    text += "".join(format_row(name, str(count), accuracy) for name, count, accuracy in means) + "\n"
+    text += format_row("judge", "seeds", "accuracy", f"of {len(varied):,} varied") + format_row(*["---"] * 4)
+    text += "".join(format_row(name, str(count), *both) for name, count, *both in means) + "\n"
     text += format_row("difference", "key point", "records", "accuracy gained") + format_row(*["---"] * 4)
     for gain in gains:
         text += format_row(f"{gain.second} minus {gain.first}", gain.key_point, f"{gain.records:,}", gain.accuracy)
     record = {
         "judges": [{"name": name, **asdict(figures)} for name, figures in rows],
-        "accuracy": [{"name": name, "seeds": n, "accuracy": a and asdict(a)} for name, n, a in means],
+        "accuracy": [
+            {"name": name, "seeds": n, "accuracy": a and asdict(a), "varied": v and asdict(v)}
+            for name, n, a, v in means
+        ],
         "gains": [asdict(gain) for gain in gains],
     }
     return text, record

@@ -158,6 +158,18 @@ def test_a_judge_of_several_seeds_is_compared_by_its_mean() -> None:
     assert gains == {"all": (3, pytest.approx(1 / 3)), "counting": (2, 0.25), "size": (1, 0.5)}
     text, record = compare([one, two])
     assert "| two | 2 | 0.667 [" in text
+    assert "| judge | seeds | accuracy | of 0 varied |" in text
     assert "| two 2, temperature 2 | 3 |" in text
     assert "| two minus one | size | 1 | 0.500 |" in text
     assert len(record["judges"]) == 3
+
+
+def test_key_points_with_one_verdict_alone_are_left_out_of_what_is_varied() -> None:
+    def of(*ps: float) -> list[RecordAnswer]:
+        rows = (("a", "size", True), ("b", "size", False), ("b", "text_layout", True), ("c", "text_layout", True))
+        return [answer(p, accept, picture, point) for p, (picture, point, accept) in zip(ps, rows, strict=True)]
+
+    never, always = (ComparedJudge(str(p), [of(p, p, p, p)], [Temperature(1.0)]) for p in (0.1, 0.9))
+    gains = {gain.key_point: (gain.records, gain.accuracy.mean) for gain in compute_gains(never, always)}
+    assert gains == {"all": (4, 0.5), "varied": (2, 0.0), "size": (2, 0.0), "text_layout": (2, 1.0)}
+    assert "| 0.9 | 1 | 0.750 [0.500, 1.000] | 0.500 [" in compare([never, always])[0]
