@@ -8,7 +8,8 @@ such means, record by record. Intervals resample whole pictures, not seeds; so e
 of each folder is fitted to the calibration files; without them it is 1. A table is printed; OUT has the same as JSON.
 
 If all records of a key point have one verdict, a judge that learns to always say so looks better at it. So accuracy and
-differences are also given for the other key points alone, as "varied".
+differences are also given for the other key points alone, as "varied". AUC, which no leaning to yes or no changes, is the
+probability that a record to accept is given a higher P(yes) than one to reject of the same key point.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from evaluator.keypoints import find_keypoint
 from evaluator.train.figures import (
@@ -38,7 +41,7 @@ from evaluator.train.records import Judgement, load_judgements
 from evaluator.train.script import JudgeArguments, ask_model
 from redraft.errors import ConfigError, InputError
 from redraft.files import write_atomically
-from redraft.statistics import Interval
+from redraft.statistics import Interval, area_under_curve
 from redraft.training import console, find_model, report_loaded, run
 
 
@@ -85,6 +88,20 @@ def compute_gains(first: ComparedJudge, second: ComparedJudge) -> list[Gain]:
     return gains
 
 
+def compute_auc(judge: ComparedJudge) -> float | None:
+    """The area under the ROC curve of each varied key point, weighed by its records; the mean over seeds. None if none varies."""
+    areas, weights = [], []
+    for point, which in _by_key_point(judge.seeds[0]).items():
+        for answers in _select(judge.seeds, which) if point not in ("all", "varied") else ():
+            sides = [
+                [a.probability for a in answers if a.accept == side and a.probability is not None] for side in (1, 0)
+            ]
+            if all(sides):
+                areas.append(area_under_curve(*sides))
+                weights.append(len(which))
+    return float(np.average(areas, weights=weights)) if areas else None
+
+
 def compare(judges: Sequence[ComparedJudge]) -> tuple[str, dict[str, Any]]:
     """Markdown tables of the judges and of every two, and the same for JSON."""
     rows = [
@@ -99,23 +116,25 @@ def compare(judges: Sequence[ComparedJudge]) -> tuple[str, dict[str, Any]]:
             len(judge.seeds),
             compute_accuracy(judge.seeds),
             compute_accuracy(_select(judge.seeds, varied)) if varied else None,
+            compute_auc(judge),
         )
         for judge in judges
     ]
     gains = [gain for pair in combinations(judges, 2) for gain in compute_gains(*pair)]
     text = format_table("judge", rows) + "\n"
-    text += format_row("judge", "seeds", "accuracy", f"of {len(varied):,} varied") + format_row(*["---"] * 4)
-    text += "".join(format_row(name, str(count), *both) for name, count, *both in means) + "\n"
+    text += format_row("judge", "seeds", "accuracy", f"of {len(varied):,} varied", "AUC") + format_row(*["---"] * 5)
+    text += "".join(format_row(name, str(count), *figures) for name, count, *figures in means) + "\n"
     text += format_row("difference", "key point", "records", "accuracy gained") + format_row(*["---"] * 4)
     for gain in gains:
         text += format_row(f"{gain.second} minus {gain.first}", gain.key_point, f"{gain.records:,}", gain.accuracy)
     record = {
         "judges": [{"name": name, **asdict(figures)} for name, figures in rows],
         "accuracy": [
-            {"name": name, "seeds": n, "accuracy": a and asdict(a), "varied": v and asdict(v)}
-            for name, n, a, v in means
+            {"name": name, "seeds": n, "accuracy": a and asdict(a), "varied": v and asdict(v), "auc": auc}
+            for name, n, a, v, auc in means
         ],
         "gains": [asdict(gain) for gain in gains],
+        "answers": {judge.name: [[asdict(one) for one in answers] for answers in judge.seeds] for judge in judges},
     }
     return text, record
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from evaluator.judge import calibrated
 from evaluator.testing import FakeJudge
-from evaluator.train.compare import ComparedJudge, compare, compute_gains
+from evaluator.train.compare import ComparedJudge, compare, compute_auc, compute_gains
 from evaluator.train.figures import (
     RecordAnswer,
     Temperature,
@@ -158,7 +158,7 @@ def test_a_judge_of_several_seeds_is_compared_by_its_mean() -> None:
     assert gains == {"all": (3, pytest.approx(1 / 3)), "counting": (2, 0.25), "size": (1, 0.5)}
     text, record = compare([one, two])
     assert "| two | 2 | 0.667 [" in text
-    assert "| judge | seeds | accuracy | of 0 varied |" in text
+    assert "| judge | seeds | accuracy | of 0 varied | AUC |" in text
     assert "| two 2, temperature 2 | 3 |" in text
     assert "| two minus one | size | 1 | 0.500 |" in text
     assert len(record["judges"]) == 3
@@ -173,3 +173,5 @@ def test_key_points_with_one_verdict_alone_are_left_out_of_what_is_varied() -> N
     gains = {gain.key_point: (gain.records, gain.accuracy.mean) for gain in compute_gains(never, always)}
     assert gains == {"all": (4, 0.5), "varied": (2, 0.0), "size": (2, 0.0), "text_layout": (2, 1.0)}
     assert "| 0.9 | 1 | 0.750 [0.500, 1.000] | 0.500 [" in compare([never, always])[0]
+    assert compute_auc(always) == 0.5
+    assert compute_auc(ComparedJudge("it looks", [of(0.3, 0.2, 0.9, 0.9)], [Temperature(1.0)])) == 1.0
