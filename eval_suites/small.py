@@ -3,9 +3,10 @@
     python -m eval_suites.small --base FOLDER --own work/small/test.jsonl --parti PartiPrompts.tsv \
       --rows base rules sft_plain=work/small/sft_plain sft=work/small/sft grpo=rewriter/small/adapter --out docs/small
 
-A row is `NAME=ADAPTER`, or `base` (no adapter, with the reply's form told), or `rules` (no model). Replies are kept in --work, so
-that an interrupted command goes on; the first reply is greedy, and one that cannot be read or that the guard refuses is followed
-by a sampled one, as in use (`rewriter.cot`).
+A row is `NAME=ADAPTER`, `NAME=http://HOST:PORT/v1` (a merged model that is served as "small", several times as fast), `base`
+(no adapter, with the reply's form told), or `rules` (no model). Replies are kept in --work, so that an interrupted command
+goes on; the first reply is greedy, and one that cannot be read or that the guard refuses is followed by a sampled one, as in
+use (`rewriter.cot`).
 
 Requests are rewritten in prose as for FLUX; `--tags N` measures N of each set once more, in tags with a negative prompt as for
 SDXL. Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves.
@@ -15,6 +16,7 @@ Intervals are 95% bootstrap over requests. The measures are those that GRPO was 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import resource
@@ -26,8 +28,9 @@ from typing import Any
 
 from eval_suites.benchmarks.partiprompts import load as load_parti
 from eval_suites.stats import bootstrap, paired_difference
-from redraft.chat import ChatReply, Message
-from redraft.profiles import ModelConfig, RewriterConfig
+from redraft.chat import ChatReply, ChatRequest, Message, open_chat
+from redraft.coroutines import run_coroutine
+from redraft.profiles import ModelConfig, RewriterConfig, ServerConfig
 from redraft.statistics import Interval
 from redraft.training import console
 from rewriter.cot import Asking
@@ -58,6 +61,7 @@ _RULES = (
     "The style is a natural photograph."
 )
 _MAX_TOKENS = 320
+_SAMPLED = {"temperature": 0.7, "top_p": 0.9}
 _BATCH = 150
 _MOST = 0.9
 
@@ -185,6 +189,8 @@ class Replies:
         import torch
         from transformers import StoppingCriteriaList
 
+        if self._adapter is not None and self._adapter.startswith("http"):
+            return run_coroutine(_served(self._adapter, chats, sampled=sampled))
         self._load()
         texts = [
             self._tokenizer.apply_chat_template(
@@ -200,7 +206,7 @@ class Replies:
             ended = (ids[:, start:] == end).any(dim=1)
             return torch.full_like(ended, bool(ended.float().mean() >= until))
 
-        how: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9} if sampled else {"do_sample": False}
+        how: dict[str, Any] = {"do_sample": True, **_SAMPLED} if sampled else {"do_sample": False}
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=batch["input_ids"],
@@ -226,6 +232,17 @@ class Replies:
         if self._adapter is not None:
             model = PeftModel.from_pretrained(model, self._adapter).merge_and_unload()
         self._model = model.eval()
+
+
+async def _served(url: str, chats: Sequence[Sequence[Message]], *, sampled: bool) -> list[ChatReply]:
+    server = ServerConfig(base_url=url, timeout_s=600, concurrency=len(chats))
+    chat = open_chat(ModelConfig(kind="openai", model="small", server=server))
+    how: dict[str, Any] = {**_SAMPLED, "seed": 0} if sampled else {}
+    try:
+        asked = (chat(ChatRequest(tuple(messages), _MAX_TOKENS, **how)) for messages in chats)
+        return await asyncio.gather(*asked)
+    finally:
+        await chat.aclose()
 
 
 class ByRules:
@@ -352,7 +369,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--own", type=Path, default=Path("work/small/test.jsonl"), help="held-out lessons")
     parser.add_argument("--parti", type=Path, help="PartiPrompts.tsv, as its authors publish it")
     parser.add_argument(
-        "--rows", nargs="+", default=["rules", "grpo=rewriter/small/adapter"], help="NAME=ADAPTER, base, rules"
+        "--rows",
+        nargs="+",
+        default=["rules", "grpo=rewriter/small/adapter"],
+        help="NAME=ADAPTER, NAME=URL, base, rules",
     )
     parser.add_argument("--full", nargs="*", default=["grpo", "rules"], help="rows that are measured on everything")
     parser.add_argument("--sample", type=int, default=150, help="requests of each set for the other rows, by seed")
