@@ -45,16 +45,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12_000, help="triplets")
     parser.add_argument("--requests", type=int, default=2000, help="requests for GRPO")
     parser.add_argument("--test", type=int, default=500, help="held-out requests")
-    parser.add_argument(
-        "--tags", type=float, default=0.25, help="share of lessons and requests whose rewrite is in tags"
-    )
+    parser.add_argument("--tags", type=float, default=0.25, help="share of lessons whose rewrite is in tags")
+    parser.add_argument("--request-tags", type=float, default=0.5, help="the same of the requests")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data")
     options = parser.parse_args()
     seed = options.seed * len(_STREAMS) * 10
     taught = list(lessons(options.count, "train", seed + _STREAMS["sft"], tags=options.tags))
     known = {lesson.request for lesson in taught}
     _write(options.out / "sft.jsonl", (lesson.record for lesson in taught))
-    asked = lessons(options.requests, "train", seed + _STREAMS["requests"], tags=options.tags, without=known)
+    asked = lessons(options.requests, "train", seed + _STREAMS["requests"], tags=options.request_tags, without=known)
     _write(options.out / "requests.jsonl", ({"request": each.request, "form": each.form} for each in asked))
     held_out = lessons(options.test, "test", seed + _STREAMS["test"], tags=0.0, without=known)
     _write(options.out / "test.jsonl", (lesson.record for lesson in held_out))

@@ -9,7 +9,7 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 | coverage | covered / all content words of the request (`evaluator.coverage`) |
 | guard | 1 / (1 + findings of the intent guard) |
 | format | `rewriter.train.rewards.format_term` |
-| form | 1 in the form that was asked for, or if none was; in tags 1/2 without a negative prompt; 0 in another form |
+| form | 1 in the form that was asked for, or if none was, else 0; tags: (1 + distinct / all words of the negative prompt) / 2 |
 | length | 1 from 48 to 110 fresh words (tags: 14 to 40); below words / 96, above half of 1 - (words - 110) / 110, at least 0 |
 | claims | max(0, 1 - 4 added / max(fresh words, 40)): content words that the request has not, but for how it is shown |
 | medium | 0 if the request names a medium (photograph, painting, ...) and the rewrite one of another kind, else 1 |
@@ -74,10 +74,12 @@ def guard_term(findings: int) -> float:
 
 
 def form_term(form: str, read: Review) -> float:
-    """1 if the rewrite has the `form` it was asked for ("" for any), half of it for tags without a negative prompt, else 0."""
+    """1 if the rewrite has the `form` it was asked for ("" for any), else 0. Half of it is for the negative prompt in tags: the
+    share of its words that are not said again, 0 without one."""
     if form and any(finding.startswith("form: ") for finding in read.findings):
         return 0.0
-    return 0.5 if form == "tags" and read.negative_prompt is None else 1.0
+    unwanted = _words(read.negative_prompt or "")
+    return (1 + len(set(unwanted)) / max(1, len(unwanted))) / 2 if form == "tags" else 1.0
 
 
 def length_term(words: int, low: int = _AIM[0], high: int = _AIM[1]) -> float:

@@ -103,7 +103,8 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
     tags = "red fox, " + ", ".join(FRESH[:12])  # 14 words
     prose = f"A red fox {' '.join(FRESH[:20])}. {' '.join(FRESH[20:45])}."
     asked = [
-        ("tags", f"{tags}\nNegative prompt: blurry"),
+        ("tags", f"{tags}\nNegative prompt: blurry, extra fingers"),
+        ("tags", f"{tags}\nNegative prompt: signature, signature, signature, signature"),
         ("tags", tags),
         ("tags", prose),
         ("prose", prose),
@@ -114,12 +115,12 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
     samples = [RewardSample("a red fox", f"<think>x</think><answer>{text}</answer>", form=form) for form, text in asked]
     scores = asyncio.run(reward(samples))
     forms = [each.terms["form"] for each in scores.samples]
-    assert forms == [1, 0.5, 0, 1, 0, 1, 1]
+    assert forms == [1, (1 + 1 / 4) / 2, 0.5, 0, 1, 0, 1, 1]
     # 14 words are enough for tags and little for prose, 48 (fresh) are enough for prose and 8 too many for tags
-    assert [each.terms["length"] for each in scores.samples][:5] == pytest.approx([1, 1, 0.4, 1, 14 / 48 / 2])
+    assert [each.terms["length"] for each in scores.samples][:6] == pytest.approx([1, 1, 1, 0.4, 1, 14 / 48 / 2])
     # A negative prompt is a fault for a target that takes none.
     rules = [{finding.partition(":")[0] for finding in each.findings} for each in scores.samples]
-    assert ["negative_prompt" in each for each in rules] == [False] * 5 + [True, False]
+    assert ["negative_prompt" in each for each in rules] == [False] * 6 + [True, False]
 
 
 def test_the_candidate_that_keeps_most_and_adds_least_is_rated_best() -> None:
