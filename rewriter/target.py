@@ -78,10 +78,13 @@ class Target(BaseModel):
         return _encoder(self.tokenizer) is not None
 
     def split(self, answer: str) -> tuple[str, str | None]:
-        """Prompt and negative prompt of an answer: the latter stands behind "Negative prompt:" on a line of its own."""
+        """Prompt and negative prompt of an answer: the latter stands behind "Negative prompt:" on a line of its own. What it says
+        again between commas is left out, as small models go on and on there."""
         prompt, *rest = _NEGATIVE.split(answer)
-        negative = ", ".join(" ".join(part.split()) for part in rest if part.strip())
-        return prompt.strip(), negative or None
+        items: dict[str, str] = {}
+        for item in (" ".join(item.split()) for part in rest for item in part.split(",")):
+            items.setdefault(item.casefold(), item)
+        return prompt.strip(), ", ".join(item for item in items.values() if item) or None
 
     def faults(self, request: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
         """(rule, plain sentence) for all that `prompt` does not do as this model wants it."""

@@ -75,6 +75,8 @@ def test_quality_words_of_the_users_own_may_stay() -> None:
 
 def test_negative_prompts() -> None:
     assert SDXL.split("red fox, wall\nNegative prompt: blurry,\n hats") == ("red fox, wall", "blurry, hats")
+    said_again = "red fox\nNegative prompt: (blurry:1.2), Hats, hats,, (a, b), hats, text"
+    assert SDXL.split(said_again) == ("red fox", "(blurry:1.2), Hats, (a, b), text")
     assert SDXL.split("red fox, wall") == ("red fox, wall", None)
     assert rules_broken(SDXL, "a fox", "red fox, wall", "blurry, Red  Fox") == ["negative_prompt"]
     assert rules_broken(SDXL, "a fox", "red fox, wall", "blurry, hat") == []

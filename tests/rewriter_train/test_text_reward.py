@@ -104,7 +104,7 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
     prose = f"A red fox {' '.join(FRESH[:20])}. {' '.join(FRESH[20:45])}."
     asked = [
         ("tags", f"{tags}\nNegative prompt: blurry, extra fingers"),
-        ("tags", f"{tags}\nNegative prompt: signature, signature, signature, signature"),
+        ("tags", f"{tags}\nNegative prompt: signature, signature text, signature line"),
         ("tags", tags),
         ("tags", prose),
         ("prose", prose),
@@ -115,7 +115,7 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
     samples = [RewardSample("a red fox", f"<think>x</think><answer>{text}</answer>", form=form) for form, text in asked]
     scores = asyncio.run(reward(samples))
     forms = [each.terms["form"] for each in scores.samples]
-    assert forms == [1, (1 + 1 / 4) / 2, 0.5, 0, 1, 0, 1, 1]
+    assert forms == [1, (1 + 3 / 5) / 2, 0.5, 0, 1, 0, 1, 1]
     # 14 words are enough for tags and little for prose, 48 (fresh) are enough for prose and 8 too many for tags
     assert [each.terms["length"] for each in scores.samples][:6] == pytest.approx([1, 1, 1, 0.4, 1, 14 / 48 / 2])
     # A negative prompt is a fault for a target that takes none.
