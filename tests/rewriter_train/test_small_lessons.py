@@ -11,7 +11,7 @@ import pytest
 from evaluator.keypoints import all_keypoints
 from rewriter.small.lessons import Lesson, count_words, faults, make_lesson, uncovered
 from rewriter.small.words import is_held_out, load_words, plural, with_article
-from rewriter.small.write_data import lessons
+from rewriter.small.write_data import lessons, rehearsal
 from rewriter.styles import load_style
 from rewriter.train.data import load_triplets, make_chat, sft_rows
 
@@ -83,6 +83,21 @@ def test_articles(phrase: str, read: str) -> None:
 def test_the_same_seed_writes_the_same_lessons() -> None:
     assert list(lessons(20, "train", 3)) == list(lessons(20, "train", 3))
     assert make_lesson(random.Random(1), "train") != make_lesson(random.Random(2), "train")
+
+
+def test_what_is_rehearsed_are_faultless_rewrites_in_prose_and_lessons_in_tags(taught: list[Lesson]) -> None:
+    good = next(lesson for lesson in taught if lesson.form == "prose")
+    row = {"request": good.request, "thought": "Keep it.", "prompt": good.prompt, "status": "rewritten", "seed": 1}
+    best = [
+        row,
+        {**row, "status": "kept"},
+        {**row, "thought": ""},
+        {**row, "prompt": "A fox."},
+        {**row, "prompt": f"{good.prompt} {good.prompt}"},
+    ]
+    found = rehearsal(best, (lesson.record for lesson in taught), 3)
+    assert [each["form"] for each in found] == ["prose", "tags", "tags", "tags"]
+    assert found[0] == {"request": good.request, "thought": "Keep it.", "prompt": good.prompt, "form": "prose"}
 
 
 def test_each_form_is_asked_for_in_the_styles_own_words(tmp_path: Path, taught: list[Lesson]) -> None:
