@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="requests for GRPO")
     parser.add_argument("--test", type=int, default=500, help="held-out requests")
     parser.add_argument("--tags", type=float, default=0.25, help="share of lessons whose rewrite is in tags")
-    parser.add_argument("--request-tags", type=float, default=0.5, help="the same of the requests")
+    parser.add_argument("--request-tags", type=float, default=0.25, help="the same of the requests")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data")
     parser.add_argument(
         "--best", type=Path, help="rows of `redraft enhance`: writes rehearsal.jsonl in --out, nothing else"
