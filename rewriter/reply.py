@@ -174,6 +174,12 @@ def parse_reply(
 def review(request: str, reply: ChatReply, rules: Rules) -> Review:
     """Never raises for the texts."""
     parsed = parse_reply(reply.text, reasoning=reply.reasoning, truncated=reply.truncated, form=rules.form)
+    if parsed.prompt is None and reply.truncated and rules.target is not None:
+        # Small models find no end of a negative prompt; the prompt before it is whole.
+        whole = rules.target.end_negative(reply.text)
+        parsed = (
+            parsed if whole is None else parse_reply(f"{whole}</answer>", reasoning=reply.reasoning, form=rules.form)
+        )
     if parsed.prompt is None:
         problem = parsed.problem or "The reply could not be read."
         return Review(parsed.thought, None, None, (problem,), (f"reply: {problem}",))

@@ -86,6 +86,12 @@ class Target(BaseModel):
             items.setdefault(item.casefold(), item)
         return prompt.strip(), ", ".join(item for item in items.values() if item) or None
 
+    def end_negative(self, answer: str) -> str | None:
+        """An answer that was cut off in its negative prompt, up to its last whole item; None if it was cut off elsewhere."""
+        *_, last = [None, *_NEGATIVE.finditer(answer)] if self.negative_prompt else [None]
+        comma = -1 if last is None else answer.rfind(",", last.end())
+        return answer[:comma] if comma > 0 else None
+
     def faults(self, request: str, prompt: str, negative: str | None) -> list[tuple[str, str]]:
         """(rule, plain sentence) for all that `prompt` does not do as this model wants it."""
         faults = []

@@ -388,14 +388,14 @@ def _write_tags(s: Sampler, scene: Scene) -> str:
     items += [extra for extra in (scene.style, scene.light, scene.view) if extra]
     optional: list[str] = []
     if scene.group and scene.group.details and not scene.plain:
-        optional += s.rng.sample(scene.group.details, 2)
+        optional += _some(s, scene.group.details, 2)
     if scene.group and scene.group.places and not scene.placed and s.chance(0.5):
         optional.append(s.rng.choice(scene.group.places))
     if not scene.light and not scene.plain:
         optional.append(s.pick("light_tags"))
     if not scene.view:
         optional.append(s.pick("view_tags"))
-    optional += s.rng.sample(s.words.lists["background_tags"], 2)
+    optional += _some(s, s.words.lists["background_tags"], 2)
     if not scene.style:
         optional.append("realistic photo")
     words = sum(map(count_words, items))
@@ -403,8 +403,14 @@ def _write_tags(s: Sampler, scene: Scene) -> str:
         if words + count_words(item) <= _TAG_WORDS:
             items.append(item)
             words += count_words(item)
-    unwanted = [*scene.absent, *s.rng.sample(s.words.lists["negative"], s.rng.randint(3, 5))]
+    unwanted = [*scene.absent, *_some(s, s.words.lists["negative"], s.rng.randint(3, 5))]
     return f"{', '.join(dict.fromkeys(items))}\nNegative prompt: {', '.join(unwanted)}"
+
+
+def _some(s: Sampler, items: Sequence[str], count: int) -> list[str]:
+    """`count` of `items`, always in one order: of a list in any order a greedy model finds no end."""
+    taken = set(s.rng.sample(items, count))
+    return [item for item in items if item in taken]
 
 
 def _without_first_article(text: str) -> str:

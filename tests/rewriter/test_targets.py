@@ -14,7 +14,7 @@ from redraft.testing import FakeChat, text_of
 from rewriter.batch.maker import own_columns
 from rewriter.cot import CoTRewriter
 from rewriter.guard import GuardSettings
-from rewriter.reply import Rules, review
+from rewriter.reply import Review, Rules, review
 from rewriter.target import Target, builtin_targets, known_targets, load_target, target_of_pipeline
 
 SDXL, FLUX, MINI = load_target("sdxl"), load_target("flux"), load_target("package:mini/rewriter/target.toml")
@@ -94,6 +94,21 @@ def test_a_reply_is_read_by_guard_and_target_together() -> None:
     assert read.faults
     fine = review("red foxes, no hats", ChatReply(said.replace("two ", "")), rules)
     assert (fine.faults, fine.negative_prompt) == ((), "hats")
+
+
+def test_a_reply_that_is_cut_off_in_its_negative_prompt_has_a_whole_prompt() -> None:
+    def read(text: str, target: Target = SDXL) -> Review:
+        return review("a red fox", ChatReply(text, truncated=True), Rules.of(GuardSettings(), target))
+
+    cut = "<think>so</think><answer>red fox, on a wall\nNegative prompt: blurry, noise, blurry, noise, blur"
+    assert (read(cut).prompt, read(cut).negative_prompt) == ("red fox, on a wall", "blurry, noise")
+    for text in (
+        "<think>so</think><answer>red fox, on a wall, in the",
+        "<think>so</think><answer>red fox, on a wall\nNegative prompt: blur",
+        "<think>red fox\nNegative prompt: blurry, noise, blur",
+    ):
+        assert read(text).prompt is None, text
+    assert read(cut, FLUX).prompt is None, "FLUX takes none, so that it is no part of the form"
 
 
 def test_what_the_model_cannot_read_is_told_but_not_repaired() -> None:
