@@ -1,11 +1,6 @@
 """Writes the lessons of the small rewriter: triplets for SFT, other requests for GRPO, and held-out requests.
 
     python -m rewriter.small.write_data                  # work/small/sft.jsonl, requests.jsonl, test.jsonl
-    python -m rewriter.small.write_data --best best.jsonl --rehearse 200                     # work/small/rehearsal.jsonl
-
-The second line makes the lessons of the last training, which GRPO's adapter rehearses both forms with: its own best rewrites in
-prose (`redraft enhance --n 2 --thought --select rewriter.train.text_reward:rate_candidates`), as far as they have no fault, and
-lessons in tags of sft.jsonl.
 
 Lessons without faults only (`rewriter.small.lessons.faults`); no request is in two files. Held-out requests are made of nouns
 and ideas that no lesson has, and half of them of relations and frames that none has.
@@ -17,16 +12,12 @@ import argparse
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 
-from redraft.records import Row
 from redraft.training import console
-from rewriter.small.lessons import Lesson, faults, make_lesson
+from rewriter.small.lessons import Lesson, make_lesson
 from rewriter.small.words import Split
-from rewriter.train.text_reward import repeated_share
 
-_MOST_REPEATED = 0.05
 _STREAMS = {"sft": 1, "requests": 2, "test": 3}
 
 
@@ -43,21 +34,6 @@ def lessons(
             yield lesson
 
 
-def rehearsal(best: Iterable[Row], taught: Iterable[Row], tags: int) -> list[Row]:
-    """The rewritten rows of `best` that have no fault and say next to nothing again, and `tags` lessons in tags of `taught`."""
-    kept = [
-        {**{name: row[name] for name in ("request", "thought", "prompt")}, "form": "prose"}
-        for row in best
-        if row["status"] == "rewritten" and row["thought"] and _is_faultless(str(row["request"]), str(row["prompt"]))
-    ]
-    return kept + list(islice((row for row in taught if row["form"] == "tags"), tags))
-
-
-def _is_faultless(request: str, prompt: str) -> bool:
-    lesson = Lesson(request, "", prompt, "prose", "", ())
-    return not faults(lesson) and repeated_share(prompt) < _MOST_REPEATED
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -72,17 +48,7 @@ def main() -> None:
     parser.add_argument("--tags", type=float, default=0.25, help="share of lessons whose rewrite is in tags")
     parser.add_argument("--request-tags", type=float, default=0.25, help="the same of the requests")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data")
-    parser.add_argument(
-        "--best", type=Path, help="rows of `redraft enhance`: writes rehearsal.jsonl in --out, nothing else"
-    )
-    parser.add_argument("--rehearse", type=int, default=200, help="lessons in tags beside them")
     options = parser.parse_args()
-    if options.best is not None:
-        _write(
-            options.out / "rehearsal.jsonl",
-            rehearsal(_read(options.best), _read(options.out / "sft.jsonl"), options.rehearse),
-        )
-        return
     seed = options.seed * len(_STREAMS) * 10
     taught = list(lessons(options.count, "train", seed + _STREAMS["sft"], tags=options.tags))
     known = {lesson.request for lesson in taught}
@@ -91,11 +57,6 @@ def main() -> None:
     _write(options.out / "requests.jsonl", ({"request": each.request, "form": each.form} for each in asked))
     held_out = lessons(options.test, "test", seed + _STREAMS["test"], tags=0.0, without=known)
     _write(options.out / "test.jsonl", (lesson.record for lesson in held_out))
-
-
-def _read(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

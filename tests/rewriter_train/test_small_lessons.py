@@ -11,7 +11,7 @@ import pytest
 from evaluator.keypoints import all_keypoints
 from rewriter.small.lessons import Lesson, count_words, faults, make_lesson, uncovered
 from rewriter.small.words import is_held_out, load_words, plural, with_article
-from rewriter.small.write_data import lessons, rehearsal
+from rewriter.small.write_data import lessons
 from rewriter.styles import load_style
 from rewriter.train.data import load_triplets, make_chat, sft_rows
 
@@ -85,21 +85,6 @@ def test_the_same_seed_writes_the_same_lessons() -> None:
     assert make_lesson(random.Random(1), "train") != make_lesson(random.Random(2), "train")
 
 
-def test_what_is_rehearsed_are_faultless_rewrites_in_prose_and_lessons_in_tags(taught: list[Lesson]) -> None:
-    good = next(lesson for lesson in taught if lesson.form == "prose")
-    row = {"request": good.request, "thought": "Keep it.", "prompt": good.prompt, "status": "rewritten", "seed": 1}
-    best = [
-        row,
-        {**row, "status": "kept"},
-        {**row, "thought": ""},
-        {**row, "prompt": "A fox."},
-        {**row, "prompt": f"{good.prompt} {good.prompt}"},
-    ]
-    found = rehearsal(best, (lesson.record for lesson in taught), 3)
-    assert [each["form"] for each in found] == ["prose", "tags", "tags", "tags"]
-    assert found[0] == {"request": good.request, "thought": "Keep it.", "prompt": good.prompt, "form": "prose"}
-
-
 def test_each_form_is_asked_for_in_the_styles_own_words(tmp_path: Path, taught: list[Lesson]) -> None:
     path = tmp_path / "sft.jsonl"
     path.write_text("".join(json.dumps(lesson.record) + "\n" for lesson in taught), encoding="utf-8")
@@ -112,3 +97,35 @@ def test_each_form_is_asked_for_in_the_styles_own_words(tmp_path: Path, taught: 
         {"role": "system", "content": "You write prompts for image models, in sentences."},
         {"role": "user", "content": "a fox"},
     ]
+
+
+def test_the_adapter_that_ships_is_the_weighted_mean_of_its_sources(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+
+    from rewriter.small.write_adapter import BASE, write_adapter
+
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": 1,
+        "lora_alpha": 2,
+        "target_modules": ["v", "q"],
+        "bias": "none",
+    }
+    config |= {
+        "fan_in_fan_out": False,
+        "lora_dropout": 0.0,
+        "base_model_name_or_path": "/home/me/model",
+        "revision": "x",
+    }
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        save_file({"w": torch.full((2,), value)}, tmp_path / name / "adapter_model.safetensors")
+    write_adapter({tmp_path / "a": 3.0, tmp_path / "b": 1.0}, tmp_path / "out")
+    made = load_file(tmp_path / "out" / "adapter_model.safetensors")["w"]
+    assert (made.dtype, made.tolist()) == (torch.bfloat16, [1.25, 1.25])
+    written = json.loads((tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (written["base_model_name_or_path"], written["target_modules"]) == (BASE, ["q", "v"])
+    assert "revision" not in written
