@@ -409,10 +409,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             mixed.reverse()
         sizes = {name: len(mixed) if name in options.full else options.sample for name in models}
         sizes |= {name: options.sample // 3 for name in options.few if name in models}
-        if form == "tags":
-            sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         if options.more is not None:
             sizes[options.rows[-1].partition("=")[0]] = options.more
+        if form == "tags":
+            sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         judged[title] = {
             name: measure_row(mixed[:size], models[name], asking, told=name == "base") for name, size in sizes.items()
         }
