@@ -289,7 +289,7 @@ def test_judges_are_compared_on_records(tmp_path: Path, tiny_llava: Path, capsys
     assert "| two 1, temperature 1 | 8 |" in said
     gains = json.loads(out.read_text(encoding="utf-8"))["gains"]
     assert [(g["key_point"], g["records"], g["accuracy"]["mean"]) for g in gains] == [
-        ("all", 8, 0.0), ("counting", 4, 0.0), ("cross_entity_binding", 4, 0.0)
+        ("all", 8, 0.0), ("varied", 8, 0.0), ("counting", 4, 0.0), ("cross_entity_binding", 4, 0.0)
     ]  # fmt: skip
     assert compare_main([str(records), "--judge", "nowhere"]) == 2
     assert "--judge nowhere: say after the name in which folder" in capsys.readouterr().err
