@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from agent.chat.journal import FileLog, fold_records
 from agent.chat.values import Picture, TurnEntry
@@ -182,7 +182,7 @@ def make_records(run: FinishedRun, pictures: PictureFolder, options: ExportOptio
                 }
 
 
-def _sure_side(verdict: Mapping[str, Any], sure: float) -> str | None:
+def _sure_side(verdict: Mapping[str, Any], sure: float) -> Literal["accept", "reject"] | None:
     """The verdict of which a judge is sure, if it is. Of several looks (`Verdict.spread`) all must be sure of an "accept"."""
     p = float(verdict["probability"])
     return "accept" if p - verdict.get("spread", 0.0) >= sure else "reject" if p <= 1 - sure else None

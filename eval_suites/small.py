@@ -40,7 +40,9 @@ from rewriter.target import TARGET_OF_FORM
 from rewriter.train.rewards import format_term
 from rewriter.train.text_reward import (
     HIGH,
+    HIGH_TAGS,
     LOW,
+    LOW_TAGS,
     added_claims,
     coverage,
     form_term,
@@ -128,7 +130,7 @@ def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Aski
         claims=float(len(added_claims(request, prompt))) if prompt else 0.0,
         stock=100 * len(stock_phrases(request, prompt)) / max(1, words),
         words=float(words),
-        in_range=float((8 if form == "tags" else LOW) <= words <= (50 if form == "tags" else HIGH)),
+        in_range=float(LOW_TAGS <= words <= HIGH_TAGS if form == "tags" else LOW <= words <= HIGH),
         medium=float(not other_media(request, prompt)),
         repeated=repeated_share(prompt),
         fallback=float(fell_back),

@@ -14,7 +14,8 @@ that can be read in two ways is not read at all: the caller asks again or keeps 
    begins after a full stop or on a line of its own. Models that forget `</think>` write like that.
 4. Text with half a pair of answer tags, or none, is the prompt only if a closed thought stands before it or the server
    split the reasoning off; or, with `<answer>` alone, if the reply begins with it.
-5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut.
+5. A truncated reply yields only an answer that was complete, and not in a thought, before the cut. `review` makes one exception:
+   if it was cut off in the negative prompt, for a target that takes one, the prompt before that is complete.
 
 Styles whose models write no answer tags say so (`ReplyForm`): "bare" takes a reply without any tag of an answer as the
 prompt, what comes before `</think>` aside; "json" reads an object with `thought` and `prompt`, and falls back on the tags.

@@ -24,7 +24,7 @@ from redraft.errors import ConfigError
 from redraft.templates import fence, fill, fold_text, is_shouted, load_template, placeholders, style_folder
 from rewriter.guard import RULES, GuardSettings
 from rewriter.keep import KeepSettings
-from rewriter.target import Target
+from rewriter.target import Form, Target
 
 _PACKAGE = "rewriter"
 
@@ -36,7 +36,7 @@ class StyleSettings(BaseModel):
 
     system: bool = True
     """Whether there is a system.txt."""
-    forms: tuple[Literal["prose", "tags"], ...] = ()
+    forms: tuple[Form, ...] = ()
     """What a model that was trained for it writes, each asked for by a system message of its own. Such a style reads no
     notes on image models. () if the model follows notes."""
     fence: bool = True

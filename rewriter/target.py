@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -34,7 +34,9 @@ _QUALITY = re.compile(
 )
 _SENTENCE_END = re.compile(r"[^\W\d]{2}[.!?](?:\s|\Z)|[。！？]")
 _ITEM = re.compile(r"[,\n，、;]+")
-TARGET_OF_FORM = {"prose": "flux", "tags": "sdxl"}
+Form = Literal["prose", "tags"]
+"""How a rewriter that was trained for both writes: sentences, or short items between commas."""
+TARGET_OF_FORM: Mapping[str, str] = {"prose": "flux", "tags": "sdxl"}
 """The target that stands for a form if training names the form alone."""
 _LONG_TAG = 10
 """Words of a comma-separated item from which it reads as a sentence, not as a tag."""
@@ -47,7 +49,7 @@ class Target(BaseModel):
 
     name: str
     description: str
-    form: Literal["prose", "tags", "any"] = "prose"
+    form: Form | Literal["any"] = "prose"
     """prose: sentences; tags: short items between commas; any: not checked."""
     max_tokens: int = Field(ge=8)
     """What the text encoder reads of a prompt, without its special tokens."""

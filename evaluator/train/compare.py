@@ -134,7 +134,9 @@ def compare(judges: Sequence[ComparedJudge]) -> tuple[str, dict[str, Any]]:
             for name, n, a, v, auc in means
         ],
         "gains": [asdict(gain) for gain in gains],
-        "answers": {judge.name: [[asdict(one) for one in answers] for answers in judge.seeds] for judge in judges},
+        "answers": {
+            judge.name: [[asdict(answer) for answer in answers] for answers in judge.seeds] for judge in judges
+        },
     }
     return text, record
 

@@ -13,20 +13,15 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from evaluator.coverage import find_coverage
 from evaluator.types import Check
 from rewriter.guard import check_intent
 from rewriter.small.scenes import Sampler, Scene, sample_scene
 from rewriter.small.words import Split, sentence, with_article
-from rewriter.target import TARGET_OF_FORM, load_target
-from rewriter.train.text_reward import other_media
+from rewriter.target import TARGET_OF_FORM, Form, load_target
+from rewriter.train.text_reward import HIGH, LOW, other_media
 
-Form = Literal["prose", "tags"]
-
-SHORTEST, LONGEST = 40, 120
-"""Words of a rewrite in prose."""
 _TAG_WORDS = 48
 _MASS = (" art", "claymation", "origami", "graffiti", "embroidery", "manga", "silhouette", "photography")
 _VIEW_WITH = frozenset(("shallow depth of field", "bokeh", "symmetrical composition"))
@@ -95,7 +90,7 @@ def faults(lesson: Lesson) -> tuple[str, ...]:
     """Why a lesson must not be taught."""
     words = count_words(lesson.prompt)
     found = []
-    if lesson.form == "prose" and not SHORTEST <= words <= LONGEST:
+    if lesson.form == "prose" and not LOW <= words <= HIGH:
         found.append("length")
     if uncovered(lesson.request, lesson.prompt):
         found.append("coverage")

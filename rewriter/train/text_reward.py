@@ -49,10 +49,11 @@ from rewriter.train.rewards import format_term
 
 LOW, HIGH = 40, 120
 """Words of a rewrite in prose."""
+LOW_TAGS, HIGH_TAGS = 8, 50
+"""Words of a rewrite in tags, without its negative prompt: SDXL reads 75 tokens."""
 _AIM = (48, 110)
 """The same for the reward: inside of these, as lengths spread."""
 _AIM_TAGS = (14, 40)
-"""Words of a rewrite in tags, without its negative prompt: SDXL reads 75 tokens."""
 _WORDS_A_CLAIM = 4
 _RUN = 4
 """Words of a run that counts as said again."""
@@ -260,6 +261,9 @@ class TextReward:
             raise ConfigError("text_rewards is empty; name at least one term")
         self._weights = dict(weights)
         self._rules = rules
+        self._by_form = {
+            form: Rules.of(rules.guard, load_target(target), rules.form) for form, target in TARGET_OF_FORM.items()
+        }
         self._inner = inner
 
     async def __call__(self, samples: Sequence[RewardSample]) -> Scores:
@@ -286,9 +290,7 @@ class TextReward:
             self._inner.close()
 
     def _read(self, sample: RewardSample) -> ReadSample:
-        rules = self._rules
-        if sample.form and rules.target is None:
-            rules = Rules.of(rules.guard, load_target(TARGET_OF_FORM[sample.form]), rules.form)
+        rules = self._by_form[sample.form] if sample.form and self._rules.target is None else self._rules
         return ReadSample(sample, review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), rules))
 
     def _terms(self, read: Sequence[ReadSample]) -> list[dict[str, float]]:
