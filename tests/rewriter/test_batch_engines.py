@@ -56,8 +56,10 @@ class Output:
 
 @dataclass
 class StandIn:
-    """What VllmEngine uses of `vllm.LLM`. A request is done after as many steps as its prompt's last digit says."""
+    """What VllmEngine uses of `vllm.LLM`. A request is done after as many steps as its prompt's last digit says. No step counts
+    before `first` requests have come: threads may hand them over one by one."""
 
+    first: int = 0
     most: int = 0
     steps: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -84,6 +86,9 @@ class StandIn:
             self.aborted.append(self._running.pop(name)[1].strip())
 
     def step(self) -> list[Output]:
+        if len(self.seen) < self.first:
+            time.sleep(0.001)
+            return []
         self.steps += 1
         outputs = []
         for name, (ids, text, end) in list(self._running.items()):
@@ -107,7 +112,7 @@ def engine(llm: StandIn, **settings: Any) -> VllmEngine:
 
 
 async def test_vllm_answers_each_as_it_is_done() -> None:
-    llm = StandIn()
+    llm = StandIn(first=3)
     vllm: BatchEngine = engine(llm)
     order: list[str] = []
 
