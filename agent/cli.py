@@ -341,6 +341,10 @@ def enhance(
         ),
     ] = None,
     judge: Annotated[bool, typer.Option("--judge", help="Pick one by drawing and judging all of them.")] = False,
+    images: Annotated[
+        int,
+        typer.Option("--images", min=1, max=16, help="Pictures of each that --judge draws; their mean score counts."),
+    ] = 1,
     thought: Annotated[bool, typer.Option("--thought", help="Write the model's thought too.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives other rewrites.")] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only this many rows.")] = None,
@@ -374,6 +378,7 @@ def enhance(
             n=n,
             select=select,
             judge=judge,
+            images=images,
             thought=thought,
             seed=seed,
             limit=limit,

@@ -50,6 +50,7 @@ class EnhanceOptions:
     n: int = 1
     select: str | None = None
     judge: bool = False
+    images: int = 1
     thought: bool = False
     seed: int = 0
     limit: int | None = None
@@ -200,13 +201,15 @@ def _selector(options: EnhanceOptions, profile: Profile, engine: BatchEngine) ->
     """Its settings, and the selector; None if the first candidate is taken."""
     if options.judge and options.select is not None:
         raise InputError("--judge and --select both pick a candidate; give one of them")
+    if options.images > 1 and not options.judge:
+        raise InputError("--images says how many pictures --judge draws of each rewrite; give --judge too")
     if options.select is not None:
         return options.select, ScoreSelector(load_scorer(options.select))
     if not options.judge:
         return None, None
     from agent.enhance_judge import open_judging
 
-    return open_judging(profile, engine)
+    return open_judging(profile, engine, options.images)
 
 
 def _dry_run(options: EnhanceOptions, source: InputTable, plan: BatchPlan, *, kit: Kit, stdout: TextIO) -> None:

@@ -1,7 +1,7 @@
 """Picking a rewrite by its picture: draw the request and each rewrite, judge all pictures, take the best.
 
 It works like the loop: the checklist comes from the request, the same seed draws every candidate, and `agent.decide` says
-which is best.
+which is best. With several pictures of each, the one with the highest mean score is the best.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from PIL import Image
 
@@ -48,9 +49,7 @@ class PictureRanker:
         self._reward = reward
 
     async def __call__(self, request: str, pictures: Sequence[Image.Image], tasks: Sequence[ImageTask]) -> Ranked:
-        case = case_of(request, await self._builder(request))
-        shots = [Shot((picture,), task.prompt) for picture, task in zip(pictures, tasks, strict=True)]
-        reports = await self._reward(case, shots)
+        case, shots, reports = await self._judge(request, pictures, tasks)
         attempts = [
             Attempt(1, "generate", task.prompt, task.seed, "", None, report)
             for task, report in zip(tasks, reports, strict=True)
@@ -61,6 +60,27 @@ class PictureRanker:
         if best is None or attempts[best].score is None:
             raise BackendError(f"the judge could not score any picture: {_why(reports)}")
         return Ranked(best, reports)
+
+    async def mean_scores(
+        self, request: str, pictures: Sequence[Image.Image], tasks: Sequence[ImageTask], prompts: int
+    ) -> list[float | None]:
+        """The mean score of each of `prompts` prompts, whose pictures come in rounds; None if one of them has no score.
+        Criteria that compare pictures say nothing here. Raises BackendError if no prompt has a mean."""
+        _, _, reports = await self._judge(request, pictures, tasks)
+        means: list[float | None] = []
+        for at in range(prompts):
+            known = [report.score for report in reports[at::prompts] if report.score is not None]
+            means.append(fmean(known) if len(known) * prompts == len(tasks) else None)
+        if all(mean is None for mean in means):
+            raise BackendError(f"the judge could not score all pictures of any prompt: {_why(reports)}")
+        return means
+
+    async def _judge(
+        self, request: str, pictures: Sequence[Image.Image], tasks: Sequence[ImageTask]
+    ) -> tuple[Case, list[Shot], Sequence[Report]]:
+        case = case_of(request, await self._builder(request))
+        shots = [Shot((picture,), task.prompt) for picture, task in zip(pictures, tasks, strict=True)]
+        return case, shots, await self._reward(case, shots)
 
     async def _place(self, case: Case, shots: Sequence[Shot], attempts: Sequence[Attempt]) -> list[Attempt]:
         """The attempts with how they stand among those that compete for the best."""
@@ -77,29 +97,41 @@ class PictureRanker:
 
 
 class JudgeSelector:
-    """A Selector that draws and judges. Of equal pictures, a rewrite's comes before the request's: the guard let the
-    rewrite through, and it says more. Raises BackendError if nothing could be drawn or scored."""
+    """A Selector that draws `images` pictures of each prompt, with the same seeds for all, and judges them. Of equal
+    pictures, a rewrite's comes before the request's: the guard let the rewrite through, and it says more. Raises
+    BackendError if nothing could be drawn or scored."""
 
-    def __init__(self, backend: ImageBackend, ranker: PictureRanker) -> None:
+    def __init__(self, backend: ImageBackend, ranker: PictureRanker, images: int = 1) -> None:
         self._backend = backend
         self._ranker = ranker
+        self._images = images
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="redraft-render")
 
     async def __call__(self, request: str, rewrites: Sequence[Rewrite], seed: int) -> Choice:
         usable = [at for at, rewrite in enumerate(rewrites) if not rewrite.fallback]
         if not usable:
             return Choice(None, (None,) * len(rewrites))
-        tasks = [ImageTask(rewrites[at].prompt, seed, negative_prompt=rewrites[at].negative_prompt) for at in usable]
-        tasks.append(ImageTask(request, seed))
+        once = [ImageTask(rewrites[at].prompt, seed, negative_prompt=rewrites[at].negative_prompt) for at in usable]
+        once.append(ImageTask(request, seed))
+        tasks = [replace(task, seed=task.seed + number) for number in range(self._images) for task in once]
         loop = asyncio.get_running_loop()
         pictures = await loop.run_in_executor(self._painter, render, self._backend, tasks)
-        ranked = await self._ranker(request, pictures, tasks)
+        best, means = await self._rank(request, pictures, tasks, len(once))
         scores: list[float | None] = [None] * len(rewrites)
-        for at, report in zip(usable, ranked.reports, strict=False):
-            scores[at] = report.score
-        all_scores = (*scores, ranked.reports[-1].score)
-        best = ranked.best
+        for at, mean in zip(usable, means, strict=False):
+            scores[at] = mean
+        all_scores = (*scores, means[-1])
         return Choice(usable[best], all_scores) if best < len(usable) else Choice(None, all_scores, (KEPT,))
+
+    async def _rank(
+        self, request: str, pictures: Sequence[Image.Image], tasks: Sequence[ImageTask], prompts: int
+    ) -> tuple[int, list[float | None]]:
+        """The number of the best prompt, and the mean score of each over its pictures; None if one of them has none."""
+        if self._images == 1:
+            ranked = await self._ranker(request, pictures, tasks)
+            return ranked.best, [report.score for report in ranked.reports]
+        means = await self._ranker.mean_scores(request, pictures, tasks, prompts)
+        return max(range(prompts), key=lambda at: (-1.0 if (mean := means[at]) is None else mean, -at)), means
 
 
 def open_ranker(profile: Profile, engine: ChatModel) -> PictureRanker:
@@ -111,10 +143,11 @@ def open_ranker(profile: Profile, engine: ChatModel) -> PictureRanker:
     return PictureRanker(checklists, open_reward(profile), profile.limits)
 
 
-def open_judging(profile: Profile, engine: ChatModel) -> tuple[object, JudgeSelector]:
+def open_judging(profile: Profile, engine: ChatModel, images: int = 1) -> tuple[object, JudgeSelector]:
     """The settings that shape its choice, and the selector. Raises as `open_ranker` does."""
     ranker = open_ranker(profile, engine)
-    return judging_settings(profile), JudgeSelector(open_backend(profile.need_generator()), ranker)
+    settings = judging_settings(profile) | ({} if images == 1 else {"images": images})
+    return settings, JudgeSelector(open_backend(profile.need_generator()), ranker, images)
 
 
 def judging_settings(profile: Profile) -> dict[str, object]:

@@ -126,10 +126,10 @@ class FinishedRun:
         """Those with a score, without drafts."""
         return [a for a in self.record["attempts"] if a["score"] is not None and not a.get("draft")]
 
-    def thought_of(self, prompt: str) -> str:
-        """The thought that came before a rewrite; "" for the request itself."""
+    def said_with(self, prompt: str, name: str) -> str:
+        """The `thought` or the `negative_prompt` that the rewriter gave with a prompt; "" for the request itself."""
         rewrites = (rewrite for number in self.record["rounds"] for rewrite in number["rewrites"])
-        return next((str(r.get("thought") or "") for r in rewrites if r["prompt"] == prompt), "")
+        return next((str(r.get(name) or "") for r in rewrites if r["prompt"] == prompt), "")
 
 
 RowMaker = Callable[[FinishedRun, PictureFolder, ExportOptions], Iterator[Row]]
@@ -148,7 +148,8 @@ def make_preferences(run: FinishedRun, pictures: PictureFolder, options: ExportO
             row |= {
                 f"{side}_image": pictures.add(run.store, attempt["sha256"]),
                 f"{side}_prompt": attempt["prompt"],
-                f"{side}_thought": run.thought_of(attempt["prompt"]),
+                f"{side}_thought": run.said_with(attempt["prompt"], "thought"),
+                f"{side}_negative_prompt": run.said_with(attempt["prompt"], "negative_prompt"),
                 f"{side}_score": attempt["score"],
                 f"{side}_rank": place,
             }

@@ -1,12 +1,13 @@
 """Trained rewriters of the mini world side by side: the figures of docs/training.md.
 
     redraft eval cutouts-rewriters --data work/mini --tables docs/training
+    redraft eval cutouts-rewriters --data work/mini/equal --no-loop
 
-`--data` is the folder in which `make train-mini` leaves them: sft_plain (without thoughts), sft, grpo-0 and so on.
-Held-out human wordings (those of docs/results.md), one picture each, the same seed in every row. The oracle reports;
-the trained judge, which was the reward, is shown beside it. GRPO runs differ in their seed alone: a prompt's value
-under "+ GRPO" is its mean over the runs, and differences are paired by prompt. Checkpoints of the runs, on fewer
-prompts, show how far reward and truth part while a run goes on. Finished pieces are kept by the hash of the weights
+`--data` is the folder in which `make train-mini` leaves them: sft_plain (without thoughts), sft, grpo-0 and so on, dpo-0 and
+so on. Held-out human wordings (those of docs/results.md), one picture each, the same seed in every row. The oracle reports;
+the trained judge, which was the reward, is shown beside it. The runs of GRPO, or of DPO, differ in their seed alone: a
+prompt's value under "+ GRPO" is its mean over the runs, and differences are paired by prompt. Checkpoints of the runs of GRPO,
+on fewer prompts, show how far reward and truth part while a run goes on. Finished pieces are kept by the hash of the weights
 that made them.
 """
 
@@ -177,7 +178,7 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
         seeds = "1 seed" if figures["loop_seeds"] == 1 else f"{figures['loop_seeds']} seeds"
         text = f"The loop's rows: the first {figures['loop_prompts']} prompts, GRPO's of {seeds}."
         tables[-1] = tables[-1]._replace(text=f"Paired by prompt. {text}")
-    if "key_points" in figures:
+    for title, key_points in figures.get("key_points", {}).items():
         rows = [
             [
                 name,
@@ -186,10 +187,10 @@ def sections(figures: Mapping[str, Any]) -> list[Section]:
                 f"{one['after']['mean']:.3f}",
                 _signed(one["gain"]),
             ]
-            for name, one in figures["key_points"].items()
+            for name, one in key_points.items()
         ]
-        head = ["key point", "checks", "SFT with thought", "+ GRPO", "gain"]
-        tables.append(Section("Key points", "", Table(head, rows)))
+        head = ["key point", "checks", "SFT with thought", f"+ {title}", "gain"]
+        tables.append(Section(f"Key points, {title}", "", Table(head, rows)))
     if "curves" in figures:
         names = ("judge", "oracle", "gap", "every_check_right")
         rows = [
@@ -292,8 +293,10 @@ PROMPTS = 300
 CURVE = 100
 """Prompts at a checkpoint."""
 LOOP_PROMPTS = 200
+FAMILIES = {"grpo": "GRPO", "dpo": "DPO", "dpo2": "DPO in two rounds"}
+"""What trains on from SFT: folders NAME-0, NAME-1 and so on, and what their rows are called."""
 RUNS = 3
-"""Of GRPO."""
+"""Of each of them, at most."""
 MOST_IMAGES = 8
 _A_DAY = 86_400.0
 _SESSIONS = 8
@@ -421,58 +424,73 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 def find_models(folder: Path) -> tuple[dict[str, Model], list[str]]:
     """The models of a row each, by name, and notes on those that are not trained yet. Raises ModelMissing without SFT."""
-    runs = [(f"grpo {n}", folder / f"grpo-{n}") for n in range(RUNS)]
-    models, notes = {"raw": Model.of("raw", None)}, []
-    for name, place in (("plain", folder / "sft_plain"), ("sft", folder / "sft"), *runs):
+    runs = [(f"{family} {n}", folder / f"{family}-{n}") for family in FAMILIES for n in range(RUNS)]
+    models = {"raw": Model.of("raw", None), "sft": Model.of("sft", folder / "sft")}
+    notes = []
+    for name, place in (("plain", folder / "sft_plain"), *runs):
         try:
             models[name] = Model.of(name, place)
         except ModelMissing as error:
             notes.append(f"Left out: {error}.")
-    if "sft" not in models:
-        raise ModelMissing(notes[-1 - RUNS].removeprefix("Left out: "))
     return models, notes
 
 
 async def measure(
-    bench: Bench, models: Mapping[str, Model], count: int, advance: Callable[[str, int], None]
+    bench: Bench, models: Mapping[str, Model], count: int, advance: Callable[[str, int], None], *, loop: bool = True
 ) -> dict[str, Any]:
-    """All figures that the models there are allow."""
-    runs = [name for name in models if name.startswith("grpo")]
-    figures: dict[str, Any] = {"prompts": count, "rows": {}, "differences": {}}
+    """All figures that the models there are allow; those in the loop if `loop`."""
+    runs = {family: [name for name in models if name.split()[0] == family] for family in FAMILIES}
     single = {name: await bench.one_image(m, count, partial(advance, "single")) for name, m in models.items()}
-    few = bench.wordings[: min(CURVE, count)]
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for name in runs:
-        folder = models[name].folder
-        assert folder is not None
-        curves[name] = [curve_point(0, single["sft"][: len(few)], few)]
-        for step, path in checkpoints(folder):
-            model = Model.of(f"{name}, step {step}", path)
-            answers = await bench.one_image(model, len(few), partial(advance, "checkpoints"))
-            curves[name].append(curve_point(step, answers, few))
-    most = min(LOOP_PROMPTS, count)
-    looped = {name: await bench.loop(models[name], most, partial(advance, "loop")) for name in ("sft", *runs)}
+    answers = {family: [single[name] for name in names] for family, names in runs.items() if names}
     titles = {"raw": "no rewrite", "plain": "SFT without thought", "sft": "SFT with thought"}
     rows = {name: row_of(titles[name], [single[name]]) for name in titles if name in single}
-    rows.update({name: row_of(f"+ GRPO, seed {name.split()[1]}", [single[name]]) for name in runs})
-    grpo, looping = [single[name] for name in runs], [looped[name] for name in runs]
-    if grpo:
-        rows["grpo"] = row_of(f"+ GRPO, mean of {len(runs)} seeds", grpo)
-    rows["loop_sft"] = row_of(f"SFT with thought in the loop, at most {MOST_IMAGES} images", [looped["sft"]])
-    if looping:
-        rows["loop_grpo"] = row_of(f"+ GRPO in the loop, at most {MOST_IMAGES} images", looping)
-    gains = figures["differences"]
+    gains: dict[str, Any] = {}
+    figures: dict[str, Any] = {"prompts": count, "differences": gains}
     if "plain" in single:
         gains["SFT with thought minus without"] = difference([single["sft"]], [single["plain"]])
-    if grpo:
-        gains["GRPO minus SFT with thought"] = difference(grpo, [single["sft"]])
+    for family, ours in answers.items():
+        title = FAMILIES[family]
+        rows |= {name: row_of(f"+ {title}, seed {name.split()[1]}", [single[name]]) for name in runs[family]}
+        rows[family] = row_of(f"+ {title}, mean of {len(ours)} seeds", ours)
+        gains[f"{title} minus SFT with thought"] = difference(ours, [single["sft"]])
         gains |= {
-            f"GRPO, seed {n.split()[1]}, minus SFT with thought": difference([single[n]], [single["sft"]]) for n in runs
+            f"{title}, seed {name.split()[1]}, minus SFT with thought": difference([single[name]], [single["sft"]])
+            for name in runs[family]
         }
-        figures["key_points"] = points(grpo, [single["sft"]], bench.wordings)
-        gains["GRPO in the loop minus SFT in the loop"] = difference(looping, [looped["sft"]])
-        figures |= {"loop_prompts": most, "loop_seeds": len(runs), "curves": curves, "curve_prompts": len(few)}
+        gains |= {
+            f"{title} minus {FAMILIES[other]}": difference(ours, theirs)
+            for other, theirs in answers.items()
+            if list(FAMILIES).index(other) < list(FAMILIES).index(family)
+        }
+    if answers:
+        figures["key_points"] = {
+            FAMILIES[family]: points(ours, [single["sft"]], bench.wordings) for family, ours in answers.items()
+        }
+    if runs["grpo"]:
+        few = bench.wordings[: min(CURVE, count)]
+        curves = {name: await _curve(bench, models[name], single["sft"], few, advance) for name in runs["grpo"]}
+        figures |= {"curves": curves, "curve_prompts": len(few)}
+    if loop:
+        most = min(LOOP_PROMPTS, count)
+        looped = {n: await bench.loop(models[n], most, partial(advance, "loop")) for n in ("sft", *runs["grpo"])}
+        rows["loop_sft"] = row_of(f"SFT with thought in the loop, at most {MOST_IMAGES} images", [looped["sft"]])
+        if looping := [looped[name] for name in runs["grpo"]]:
+            rows["loop_grpo"] = row_of(f"+ GRPO in the loop, at most {MOST_IMAGES} images", looping)
+            gains["GRPO in the loop minus SFT in the loop"] = difference(looping, [looped["sft"]])
+            figures |= {"loop_prompts": most, "loop_seeds": len(looping)}
     return {**figures, "rows": rows}
+
+
+async def _curve(
+    bench: Bench, model: Model, start: Sequence[Answer], few: Sequence[Wording], advance: Callable[[str, int], None]
+) -> list[dict[str, Any]]:
+    """The points of a run's checkpoints, after that of the model from which it started."""
+    assert model.folder is not None
+    curve = [curve_point(0, start[: len(few)], few)]
+    for step, path in checkpoints(model.folder):
+        at = Model.of(f"{model.name}, step {step}", path)
+        curve.append(curve_point(step, await bench.one_image(at, len(few), partial(advance, "checkpoints")), few))
+    return curve
 
 
 def work(evaluation: Evaluation) -> dict[str, Any]:
@@ -485,20 +503,22 @@ def work(evaluation: Evaluation) -> dict[str, Any]:
     with evaluation.open(**settings) as journal:
         opened = open_models(profile)
         bench = Bench(opened, profile, journal, prompts(count, options.seed), options.seed)
+        loop = options.loop is not False
         runs = [model for name, model in models.items() if name.startswith("grpo")]
         steps = sum(len(checkpoints(run.folder)) for run in runs if run.folder is not None)
         bars = {
             "single": ("one picture", len(models) * count),
             "checkpoints": ("checkpoints", steps * min(CURVE, count)),
-            "loop": ("the loop", (1 + len(runs)) * min(LOOP_PROMPTS, count)),
         }
+        if loop:
+            bars["loop"] = ("the loop", (1 + len(runs)) * min(LOOP_PROMPTS, count))
 
         async def run(advance: Callable[[str], None]) -> dict[str, Any]:
             def advance_by(name: str, number: int) -> None:
                 for _ in range(number):
                     advance(name)
 
-            return await measure(bench, models, count, advance_by)
+            return await measure(bench, models, count, advance_by, loop=loop)
 
         try:
             measured = evaluation.wait_for(bars, run)
@@ -537,4 +557,5 @@ SUITE = TableSuite(
     work=work,
     source="make train-mini",
     needs_data=True,
+    takes=("seed", "tables", "loop"),
 )

@@ -116,7 +116,7 @@ def own_columns(target: Target | None, *, thought: bool, n: int, scored: bool) -
     """redraft's own columns of the output, in order."""
     negative = ("negative_prompt",) if target is not None and target.negative_prompt else ()
     thoughts = ("thought",) if thought else ()
-    many = ("candidates", *(f"candidate_{name}s" for name in thoughts)) if n > 1 else ()
+    many = ("candidates", *(f"candidate_{name}s" for name in (*thoughts, *negative))) if n > 1 else ()
     many += ("scores",) if scored else ()
     return ("request", "prompt", *negative, "status", "findings", *thoughts, "model", "seed", *many)
 
@@ -178,6 +178,7 @@ def make_record(request: str, rewrites: Sequence[Rewrite], *, choice: Choice, se
         findings=taken.findings + choice.findings,
         candidates=tuple(rewrite.prompt for rewrite in rewrites) if many else (),
         candidate_thoughts=tuple(rewrite.thought for rewrite in rewrites) if many else (),
+        candidate_negative_prompts=tuple(rewrite.negative_prompt for rewrite in rewrites) if many else (),
         scores=choice.scores,
         tokens=(usage.prompt_tokens, usage.completion_tokens),
     )

@@ -596,7 +596,8 @@ class ParquetWriter:
                     self._input_schema = pyarrow.Table.from_pylist(rows).schema
                 names = kept_names(self._input_schema.names, self._own)
                 kinds = {"seed": pyarrow.int64(), "findings": pyarrow.list_(pyarrow.string())}
-                kinds |= dict.fromkeys(("candidates", "candidate_thoughts"), kinds["findings"])
+                texts = ("candidates", "candidate_thoughts", "candidate_negative_prompts")
+                kinds |= dict.fromkeys(texts, kinds["findings"])
                 kinds["scores"] = pyarrow.list_(pyarrow.float64())
                 self._schema = pyarrow.schema(
                     [

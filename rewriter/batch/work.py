@@ -44,7 +44,8 @@ class Status(StrEnum):
 class Record:
     """What was made of a request: the entry that a work folder keeps for it.
 
-    candidates: every prompt, if more than one was asked for, with its thought; `scores` is what the selection thought of them.
+    candidates: every prompt, if more than one was asked for, with its thought and its negative prompt; `scores` is what the
+                selection thought of them.
     tokens:     read and written by the model.
     image:      path of the picture that was drawn, relative to the output, with its `score`; `accepted` and `unchecked` as
                 in a run. Only `redraft draw --prompts` draws.
@@ -59,6 +60,7 @@ class Record:
     findings: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
     candidate_thoughts: tuple[str, ...] = ()
+    candidate_negative_prompts: tuple[str | None, ...] = ()
     scores: tuple[float | None, ...] = ()
     tokens: tuple[int, int] = (0, 0)
     image: str = ""

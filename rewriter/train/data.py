@@ -97,6 +97,11 @@ def make_reply(thought: str, prompt: str) -> str:
     return f"<think>{thought}</think><answer>{prompt}</answer>" if thought else f"<answer>{prompt}</answer>"
 
 
+def join_negative(prompt: str, negative_prompt: str | None) -> str:
+    """The answer that `rewriter.target.Target.split` takes apart into these."""
+    return f"{prompt}\nNegative prompt: {negative_prompt}" if negative_prompt else prompt
+
+
 def style_and_rules(style: str, target: str | Target | None) -> tuple[Style, Rules]:
     """How the rewriter is asked for this target, and what its replies are held against: as in use (`rewriter.cot`).
 

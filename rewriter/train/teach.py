@@ -46,7 +46,7 @@ from rewriter.batch.tables import FIELDS, Reject, open_source
 from rewriter.reply import Rules, parse_reply, review
 from rewriter.request import clean_request
 from rewriter.styles import Style
-from rewriter.train.data import Triplet, as_triplet, style_and_rules
+from rewriter.train.data import Triplet, as_triplet, join_negative, style_and_rules
 from rewriter.train.script import at_least_one, first_mistake
 
 _MAX_REQUEST = 1000
@@ -190,11 +190,6 @@ class Teacher:
         """One seed per source, so that the teacher's turn of phrase differs between sources."""
         digest = hashlib.sha256(f"{self._settings.seed}\0{key}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:4], "big") >> 1
-
-
-def join_negative(prompt: str, negative_prompt: str | None) -> str:
-    """The answer that `rewriter.target.Target.split` takes apart into these."""
-    return prompt if negative_prompt is None else f"{prompt}\nNegative prompt: {negative_prompt}"
 
 
 class _Verdict(BaseModel):

@@ -114,6 +114,7 @@ def test_a_dry_run_asks_no_model_and_writes_nothing(tmp_path: Path, capfd: pytes
         (["in.jsonl", "out.jsonl", "--shard", "3/2"], "write i/n"),
         (["in.jsonl", "out.jsonl", "--engine", "warp"], "--engine 'warp'"),
         (["in.jsonl", "out.jsonl", "--judge", "--select", "consensus"], "give one of them"),
+        (["in.jsonl", "out.jsonl", "--n", "2", "--images", "2"], "give --judge too"),
         (["in.jsonl", "out.jsonl", "--select", "nosuch"], "unknown scorer"),
         (["in.jsonl", "out.jsonl", "--n", "0"], "--n"),
     ],
@@ -257,6 +258,26 @@ async def test_the_best_picture_wins_and_ties_go_to_the_rewrite() -> None:
     assert (await selector({"a": 0.9, "b": 0.9, "c": 0.9})("a", two, 1)).index == 0
     own = await selector({"a": 0.9, "b": 0.4, "c": None})("a", two, 1)
     assert (own.index, own.scores, own.findings) == (None, (0.4, None, 0.9), (KEPT,))
+
+
+async def test_the_best_mean_over_several_pictures_wins() -> None:
+    answers = {"a": (0.2, 0.2), "b": (0.9, 0.3), "c": (0.7, 0.7), "d": (1.0, None)}
+
+    def opinion(image: Image.Image, prompt: str, check: Check) -> float | Outcome:
+        words, seed = drawn_from(image)
+        answer = answers[words][seed - 5]
+        return Outcome.FAILED if answer is None else answer
+
+    builder = FakeChecklistBuilder(lambda prompt: CHECK)
+    ranker = PictureRanker(builder, checks_reward(FakeJudge(opinion)), Limits())
+    choose = JudgeSelector(FakeBackend(paint=paint), ranker, images=2)
+    best = await choose("a", [Rewrite("b"), Rewrite("c"), Rewrite("d")], 5)
+    assert best.index == 1
+    assert best.scores == pytest.approx((0.6, 0.7, None, 0.2))
+    answers["c"] = answers["a"] = (0.1, None)
+    answers["b"] = (None, 0.5)
+    with pytest.raises(BackendError, match="all pictures of any prompt"):
+        await choose("a", [Rewrite("b"), Rewrite("c"), Rewrite("d")], 5)
 
 
 async def test_what_cannot_be_judged() -> None:

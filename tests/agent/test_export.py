@@ -21,6 +21,7 @@ from redraft.errors import BackendError, InputError
 from redraft.limits import Limits
 from redraft.profiles import load_profile
 from rewriter.testing import FakePlanner, FakeRewriter
+from rewriter.types import Rewrite
 from tests.agent.loop_runs import FAILED, FAIR, GOOD, POOR, by_word, run
 from tests.agent.test_conversation import created, say
 from tests.agent.test_edit_run import edited, opinion, steps
@@ -55,6 +56,16 @@ async def test_pairs_of_pictures_the_better_first(tmp_path: Path) -> None:
             with Image.open(tmp_path / "out" / row[f"{side}_image"]) as picture:
                 picture.load()
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3, "a picture is copied once"
+
+
+async def test_thoughts_and_negative_prompts_go_with_their_prompts(tmp_path: Path) -> None:
+    rewrites = [Rewrite("a fine one", thought="so", negative_prompt="moons"), Rewrite("a fair one")]
+    models = fake_models(by_word(fine=GOOD, fair=FAIR), rewriter=FakeRewriter(lambda _: rewrites))
+    await run(models, tmp_path / "runs", limits=Limits(rewrites=2, images_per_round=2, max_rounds=1))
+    export_runs("preferences", tmp_path / "runs", tmp_path / "out")
+    row = read(tmp_path / "out" / "data.jsonl")[0]
+    assert (row["chosen_prompt"], row["chosen_thought"], row["chosen_negative_prompt"]) == ("a fine one", "so", "moons")
+    assert (row["rejected_thought"], row["rejected_negative_prompt"]) == ("", "")
 
 
 async def test_scores_within_the_margin_are_a_tie(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from eval_suites.benchmarks.cutouts_rewriters import (
     curve_point,
     curves_svg,
     difference,
+    find_models,
+    measure,
     points,
     row_of,
     sections,
@@ -96,7 +98,7 @@ def _figures() -> dict[str, Any]:
         "prompts": 4, "command": "redraft eval cutouts-rewriters",
         "rows": {"sft": row_of("SFT with thought", [_answers(3)]), "grpo": row_of("+ GRPO", [_answers(1)])},
         "differences": {"GRPO minus SFT": difference([_answers(1)], [_answers(3)])},
-        "key_points": points([_answers(1)], [_answers(3)], WORDINGS),
+        "key_points": {"GRPO": points([_answers(1)], [_answers(3)], WORDINGS)},
         "loop_prompts": 2, "loop_seeds": 1,
         "curves": {"grpo 0": curve, "grpo 1": curve[:1]}, "curve_prompts": 4,
     }  # fmt: skip
@@ -114,6 +116,51 @@ def test_the_page_tells_all_tables() -> None:
 def test_the_plot_is_svg_with_a_line_a_run_and_means() -> None:
     lines = ElementTree.fromstring(curves_svg(_figures())).iter("{http://www.w3.org/2000/svg}polyline")
     assert len(list(lines)) == 3 * (2 + 1)
+
+
+def test_every_run_that_is_there_is_measured(tmp_path: Path) -> None:
+    for name in ("sft", "grpo-0", "dpo-0", "dpo-2", "dpo2-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(name.encode())
+    models, notes = find_models(tmp_path)
+    assert list(models) == ["raw", "sft", "grpo 0", "dpo 0", "dpo 2", "dpo2 1"]
+    assert len(notes) == 6
+    assert "sft_plain" in notes[0]
+
+
+class _Canned:
+    """A Bench whose answers are known: by the number of prompts that each model gets wrong."""
+
+    def __init__(self, wrong: dict[str, int]) -> None:
+        self.wordings, self._wrong, self.looped = WORDINGS, wrong, list[str]()
+
+    async def one_image(self, model: Model, count: int, advance: Any) -> list[Answer]:
+        return _answers(self._wrong[model.name])[:count]
+
+    async def loop(self, model: Model, count: int, advance: Any) -> list[Answer]:
+        self.looped.append(model.name)
+        return _answers(0)[:count]
+
+
+async def test_dpo_is_paired_with_sft_and_with_grpo_and_the_loop_may_be_left_out(tmp_path: Path) -> None:
+    wrong = {"raw": 4, "sft": 4, "grpo 0": 1, "dpo 0": 3, "dpo 1": 1}
+    bench, models = _Canned(wrong), {name: Model(name, tmp_path, name) for name in wrong}
+    figures = await measure(bench, models, 4, lambda name, number: None, loop=False)  # type: ignore[arg-type]
+    assert (bench.looped, "loop_sft" in figures["rows"], list(figures["key_points"])) == ([], False, ["GRPO", "DPO"])
+    gains = {name: one["every_check_right"]["mean"] for name, one in figures["differences"].items()}
+    assert gains == {
+        "GRPO minus SFT with thought": 0.75,
+        "GRPO, seed 0, minus SFT with thought": 0.75,
+        "DPO minus SFT with thought": 0.5,
+        "DPO, seed 0, minus SFT with thought": 0.25,
+        "DPO, seed 1, minus SFT with thought": 0.75,
+        "DPO minus GRPO": -0.25,
+    }
+    page = tables_text("By the oracle,", "redraft eval", sections(figures))
+    assert "| + DPO, mean of 2 seeds | 0.500 [" in page
+    figures = await measure(bench, models, 4, lambda name, number: None)  # type: ignore[arg-type]
+    assert bench.looped == ["sft", "grpo 0"]
+    assert "The loop's rows: the first 4 prompts, GRPO's of 1 seed." in tables_text("", "", sections(figures))
 
 
 def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:

@@ -189,6 +189,24 @@ def test_candidates_and_their_selection(tmp_path: Path) -> None:
     assert "scores" not in row
 
 
+def test_negative_prompts_of_candidates_are_kept_for_targets_that_take_them(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    source = write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a fox"}])
+    engine = Scripted(
+        lambda text, number: ["red fox, wall\nNegative prompt: hats", "red fox, sun"][number - 1], window=1
+    )
+    for name in ("out.jsonl", "out.parquet"):
+        engine.requests.clear()
+        run(source, tmp_path / name, engine, target="sdxl", n=2)
+    [row] = read_jsonl(tmp_path / "out.jsonl")
+    assert dict(zip(row["candidates"], row["candidate_negative_prompts"], strict=True)) == {
+        "red fox, wall": "hats",
+        "red fox, sun": None,
+    }
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()[0]["candidates"] == row["candidates"]
+
+
 def test_consensus_scores() -> None:
     assert consensus("", ["a fox in fog"]) == [1.0]
     alike, other, far = consensus("", ["a red fox in fog", "a red fox in thick fog", "zzz"])

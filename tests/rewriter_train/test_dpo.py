@@ -13,7 +13,7 @@ from mini.rewriter.model import build_model, save, train_tokenizer
 from redraft.errors import InputError
 from rewriter.styles import load_style
 from rewriter.train import dpo
-from rewriter.train.dpo import dpo_rows, read_pair
+from rewriter.train.dpo import dpo_rows, read_pairs
 
 STYLE = "package:mini/rewriter/style"
 
@@ -39,7 +39,7 @@ def test_scored_candidates_of_enhance_give_their_best_and_their_worst() -> None:
         "scores": [0.5, 3.0, 1.0, None, 9.0],
         "candidate_thoughts": ["sea", "red", "", "above"],
     }
-    found = read_pair(row)
+    [found] = read_pairs(row)
     assert (found.chosen.prompt, found.chosen.thought, found.rejected.prompt) == (
         "two red stars",
         "red",
@@ -47,9 +47,33 @@ def test_scored_candidates_of_enhance_give_their_best_and_their_worst() -> None:
     )
     assert found.margin == 2.5
     with pytest.raises(InputError, match="no two candidates have different scores"):
-        read_pair({**row, "scores": [1.0, None, 1.0, None]})
+        read_pairs({**row, "scores": [1.0, None, 1.0, None]})
     with pytest.raises(InputError, match=r"scores: .*--select"):
-        read_pair({key: value for key, value in row.items() if key != "scores"})
+        read_pairs({key: value for key, value in row.items() if key != "scores"})
+
+
+def test_more_pairs_of_a_request_go_from_the_outside_in() -> None:
+    scored = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.7, "e": 0.5}
+    row = {"request": "two stars", "candidates": list(scored), "scores": list(scored.values())}
+    pairs = [(pair.chosen.prompt, pair.rejected.prompt) for pair in read_pairs(row, most=9)]
+    assert pairs == [("b", "a"), ("d", "c")]
+    row["scores"] = [0.1, 0.9, 0.5, 0.5, 0.5]
+    assert len(read_pairs(row, most=9)) == 1, "equal scores teach nothing"
+
+
+def test_negative_prompts_are_learnt_as_part_of_the_reply() -> None:
+    row = {
+        "request": "two stars",
+        "candidates": ["two red stars", "stars"],
+        "scores": [0.9, 0.1],
+        "candidate_negative_prompts": ["moons", None],
+    }
+    exported = pair("two", chosen_negative_prompt="moons", rejected_negative_prompt="")
+    style = load_style(STYLE)
+    for pairs in (read_pairs(row), read_pairs(exported)):
+        [made] = dpo_rows(pairs, style)
+        assert made["chosen"][0]["content"].endswith("<answer>two red stars\nNegative prompt: moons</answer>")
+        assert "Negative" not in made["rejected"][0]["content"]
 
 
 @pytest.fixture
@@ -99,7 +123,7 @@ def test_two_steps_learn_from_pairs_of_rewrites_alone(config: Path, capsys: pyte
 
 def test_both_sides_are_replies_in_the_rewriters_own_words() -> None:
     style = load_style(STYLE)
-    [row] = dpo_rows([read_pair(pair("two"))], style)
+    [row] = dpo_rows(read_pairs(pair("two")), style)
     assert row["prompt"][-1]["content"] == style.rewrite_messages("two stars")[-1].content
     assert row["chosen"][0]["content"] == "<think>two of them</think><answer>two red stars</answer>"
     assert row["rejected"][0]["content"] == "<think>moons</think><answer>two blue moons</answer>"
@@ -115,7 +139,7 @@ def test_both_sides_are_replies_in_the_rewriters_own_words() -> None:
 )
 def test_rows_that_are_no_pairs(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        read_pair(pair("two", **changes))
+        read_pairs(pair("two", **changes))
 
 
 def test_nothing_to_learn_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from mini.rewriter.model import build_model, save, train_tokenizer
-from rewriter.train import grpo, sft
+from redraft.profiles import load_profile
+from rewriter.train import dpo, grpo, sft
 from rewriter.train.image_reward import open_image_reward
 from rewriter.train.reward_server import ServerArguments
 from rewriter.train.script import recipes, settings_of
 
+ROOT = Path(__file__).parents[2]
 TRIPLETS = [
     {"request": f"{number} stars", "thought": f"{number} of them", "prompt": f"{number} red stars"}
     for number in ("two", "three", "four", "five")
@@ -90,6 +92,30 @@ def test_two_steps(recipe: str, models: dict[str, Path], tmp_path: Path, capsys:
     state = json.loads((out / "checkpoint-2" / "trainer_state.json").read_text(encoding="utf-8"))
     assert state["global_step"] == 2
     assert (out / ("adapter_model.safetensors" if trains_adapter(recipe) else "model.safetensors")).is_file()
+
+
+def test_pairs_of_mini_are_sampled_and_judged_as_its_grpo_does() -> None:
+    mini, pairs = load_profile("mini"), load_profile(str(ROOT / "mini/rewriter/pairs.toml"))
+    assert (pairs.generator, pairs.judge) == (mini.generator, mini.judge)
+    assert pairs.evaluator.aggregation == mini.evaluator.aggregation
+    assert pairs.checklist == mini.checklist.model_copy(update={"model": mini.rewriter.model})
+    dpo, grpo = (yaml.safe_load((ROOT / f"mini/rewriter/{name}.yaml").read_text("utf-8")) for name in ("dpo", "grpo"))
+    assert dpo["model_name_or_path"] == grpo["model_name_or_path"]
+    assert pairs.rewriter.model.model == str(ROOT / dpo["model_name_or_path"])
+    sampling = (pairs.rewriter.temperature, pairs.rewriter.top_p, pairs.rewriter.max_tokens)
+    assert sampling == (grpo["temperature"], grpo["top_p"], grpo["max_completion_length"])
+
+
+def test_two_steps_of_the_minis_dpo(
+    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {**TRIPLETS[0], "candidates": ["two red stars", "stars"], "scores": [0.9, 0.1]}
+    (tmp_path / "pairs.jsonl").write_text((json.dumps(row) + "\n") * 4, encoding="utf-8")
+    argv = ["--config", "package:mini/rewriter/dpo.yaml", "--model_name_or_path", str(models["mini"])]
+    argv += ["--train_files", str(tmp_path / "pairs.jsonl"), "--output_dir", str(tmp_path / "out"), "--max_steps", "2"]
+    argv += ["--per_device_train_batch_size", "2", "--bf16", "false", "--disable_tqdm", "true"]
+    assert dpo.main(argv) == 0, capsys.readouterr().err
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_the_papers_settings() -> None:
