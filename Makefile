@@ -68,7 +68,7 @@ bench: $(VENV)/.dev  ## the benchmarks, each against its baseline (benchmarks/en
 results: $(VENV)/.dev  ## the figures of docs/results.md (about half an hour)
 	$(BIN)/redraft eval cutouts --limit 500 --tables docs/results --out work/eval/cutouts
 
-train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its figures (some hours)
+train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO, DPO and their figures (some hours)
 	$(BIN)/python -m mini.generator.train
 	$(BIN)/python -m mini.generator.generated
 	$(BIN)/python -m mini.judge.train --generated work/mini/generated.npz
@@ -84,6 +84,15 @@ train-mini: $(VENV)/.dev  ## the mini models from nothing, then GRPO and its fig
 	  --style package:mini/rewriter/style --top-p 0.95 --max-tokens 256 --count 1300
 	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config package:mini/rewriter/grpo.yaml --seed $$seed --output_dir work/mini/grpo-$$seed || exit; done
 	$(BIN)/redraft eval cutouts-rewriters --data work/mini --tables docs/training --out work/eval/rewriters
+	mkdir -p work/mini/equal && head -n 256 work/mini/undecided.jsonl >work/mini/equal/requests.jsonl && cp -r work/mini/sft work/mini/equal/
+	$(BIN)/redraft enhance work/mini/equal/requests.jsonl work/mini/equal/pairs.jsonl --profile mini/rewriter/pairs.toml \
+	  --n 8 --thought --judge --images 2
+	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.dpo --config package:mini/rewriter/dpo.yaml --seed $$seed \
+	  --output_dir work/mini/equal/dpo-$$seed || exit; done
+	for seed in 0 1 2; do $(BIN)/python -m rewriter.train.grpo --config package:mini/rewriter/grpo.yaml --seed $$seed \
+	  --train_files work/mini/equal/requests.jsonl --max_steps 16 --lr_scheduler_type constant_with_warmup \
+	  --output_dir work/mini/equal/grpo-$$seed || exit; done
+	$(BIN)/redraft eval cutouts-rewriters --data work/mini/equal --no-loop --out work/eval/dpo
 
 vllm: vllm-install  ## serve the mini rewriter by vLLM on the CPU, at 127.0.0.1:8000 (--profile scripts/vllm_cpu/profile.toml)
 	scripts/vllm_cpu/serve.sh rewriter
