@@ -200,9 +200,9 @@ async def judge_pairs(
 ) -> dict[str, Any]:
     """Every measure of the plan. With both orders, accuracy is that of their mean.
 
-    A pair is shown as it is ("plain"), the other way round ("swapped"), with each attack painted into the worse one,
-    and with a wordy prompt ("padded"). Attacks meet the judge as it is used and its likes in `defences`: the same judge
-    without what defends it, or with more.
+    A pair is shown as it is ("plain"; to the second judge "second"), the other way round ("swapped"), with each attack
+    painted into the worse one, and with a wordy prompt ("padded"). Attacks meet the judge as it is used and its likes in
+    `defences`: the same judge without what defends it, or with more.
     """
     painters = {attack.name: attack for attack in attacks}
     gate = asyncio.Semaphore(plan.at_once)
@@ -258,8 +258,13 @@ async def judge_pairs(
                 figures["attacks"].setdefault(attack.description, {})[title] = row
         figures["verbosity"] = measures.moved(plain, await all_of(judge, "padded"), plan.tie)
     if second is not None:
-        other = await all_of(second, "plain")
-        figures["second"] = {"name": second.name, **measures.accuracy(pairs, other, plan.tie)}
+        # Not "plain": both can have one name, if they are one model with other tools or another temperature.
+        other = await all_of(second, "second")
+        figures["second"] = {
+            "name": second.name,
+            **measures.accuracy(pairs, other, plan.tie),
+            "gains": measures.gains(pairs, plain, other, plan.tie),
+        }
         figures["agreement"] = measures.agreement(plain, other, plan.tie)
     failures = [preference.failure for preference in main if preference.p_first is None]
     figures["first_failure"] = failures[0] if failures else None

@@ -172,6 +172,19 @@ def agreement(one: Sequence[Preference], other: Sequence[Preference], tie: float
     return {"pairs": len(both), "same": interval([float(a == b) for a, b in both]), "kappa": kappa}
 
 
+def gains(pairs: Sequence[Pair], one: Sequence[Preference], other: Sequence[Preference], tie: float) -> Figure:
+    """How much more often `other` decides as labelled than `one`, paired, over the pairs that both answered: of all of them
+    and for each perspective. `gained` is the mean of right (1) or not (0) of the other minus that of the one."""
+    table: dict[str, list[float]] = {}
+    for pair, a, b in zip(pairs, one, other, strict=True):
+        before, after = decision(a, tie), decision(b, tie)
+        if before is not None and after is not None:
+            for name in dict.fromkeys(("all", pair.perspective)):
+                table.setdefault(name, []).append(float(after == pair.label) - float(before == pair.label))
+    names = sorted(table, key=lambda name: (name != "all", name))
+    return {name: {"pairs": len(table[name]), "gained": interval(table[name])} for name in names}
+
+
 def correlation(rated: Sequence[Rated], scores: Sequence[float | None]) -> Figure:
     """The judge's scores against people's ratings.
 
@@ -237,6 +250,11 @@ def judge_sections(figures: Mapping[str, Any]) -> list[Section]:
         ]
         text = "Percent of answered pairs that the judge decides as labelled; 95% intervals, pairs resampled."
         made.append(Section("Pairwise accuracy", text, Table(head, table)))
+    if "second" in figures:
+        rows = figures["second"]["gains"].items()
+        table = [[name, f"{row['pairs']}", signed(row["gained"])] for name, row in rows]
+        text = "Percent of the pairs that both answered, second judge minus the judge, paired; 95% intervals."
+        made.append(Section("What the second judge gains", text, Table(["", "pairs", "gained"], table)))
     made += _robustness(figures)
     made += _attacks(figures)
     if figures.get("calibration") is not None:

@@ -1,5 +1,6 @@
 """Pairs of the mini world: two pictures, one with something changed, so that a pixel oracle answers a question
-otherwise. Needs no data; the judge is asked that question of each picture."""
+otherwise. Needs no data; the judge is asked that question of each picture. In the variants `…-photographed` both pictures of a
+pair are then spoilt as bad photographs are, each by itself; the pairs and their labels are the same."""
 
 from __future__ import annotations
 
@@ -20,15 +21,22 @@ from mini.world.scene import COLORS, FILLS, RADII, SHAPES, SHEETS, SIZES, WORDS,
 from mini.world.wording import say
 
 _SEED = 0
+_STRENGTH = 0.3
+"""Of the photographs: those on which docs/training_judge.md teaches a judge."""
 
 
 def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
     """As many pairs as `variant` says, of prompts with combinations that no training set holds; the same every time."""
+    from mini.judge.write_records import photograph  # brings PyTorch, for which a list of suites should not wait
+
     rng = np.random.default_rng((_SEED, 515_151))
     lots = np.random.default_rng((_SEED, 626_262))
+    # Its own source of chance, so that photographed pairs are the plain ones: the oracle has labelled them before.
+    spoil = np.random.default_rng((_SEED, 737_373))
+    count, *spoilt = variant.split("-")
     pairs: list[Pair] = []
     seen: Counter[str] = Counter()
-    while len(pairs) < int(variant):
+    while len(pairs) < int(count):
         spec = sample_spec(rng, "test")
         scene = sample_scene(rng, spec)
         if scene is None:
@@ -42,7 +50,8 @@ def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
             continue
         key_point, question = min(broken, key=lambda check: seen[check[0]])
         seen[key_point] += 1
-        paths = [_kept(image, unpacked) for image in (good, bad)]
+        shown = [photograph(spoil, image, _STRENGTH) for image in (good, bad)] if spoilt else [good, bad]
+        paths = [_kept(image, unpacked) for image in shown]
         # A judge that always prefers the first must not be right; by lot, because --limit takes every n-th pair.
         turned = bool(lots.integers(2))
         first, second = paths[::-1] if turned else paths
@@ -57,7 +66,8 @@ def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
                 check=Check(key_point, question),
             )
         )
-    return JudgeData((), tuple(pairs))
+    notes = (f"The pictures are spoilt as bad photographs of strength {_STRENGTH} are, after the oracle saw them.",)
+    return JudgeData((), tuple(pairs), notes=notes if spoilt else ())
 
 
 def _spoilt(rng: Rng, scene: Scene) -> Scene:
@@ -125,7 +135,7 @@ SUITE = JudgeSuite(
     measure="Which of two pictures of the mini world answers one question with yes, by a pixel oracle; not a published "
     "benchmark.",
     load=load,
-    variants=("240", "24", "1000"),
+    variants=("240", "24", "1000", "240-photographed", "1000-photographed"),
     needs_data=False,
     attacks=(Attack("yes", "the word YES, printed as the world prints its words", say_yes, _asks_of_no_word),),
 )

@@ -7,9 +7,11 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
@@ -404,6 +406,30 @@ def test_an_attack_is_measured_where_it_leaves_the_truth_alone(tmp_path: Path) -
     assert yes.fits(Pair("0", "p", Path("a"), Path("b"), "first", check=Check("counting", "Is there a star?")))
 
 
+def test_a_second_judge_of_the_same_name_is_asked_itself(tmp_path: Path) -> None:
+    other = pointwise(lambda image, _: 1 - brightness(image))
+    assert judged(tmp_path, pointwise(), JudgePlan(attacks=False), other)["agreement"]["same"]["mean"] == 0
+
+
+def test_photographed_pairs_of_cutouts_are_the_plain_ones_spoilt(tmp_path: Path) -> None:
+    from eval_suites.benchmarks.cutouts_pairs import SUITE
+
+    plain, spoilt = (SUITE.load(tmp_path, variant, tmp_path) for variant in ("2", "2-photographed"))
+    assert [replace(pair, first=Path(), second=Path()) for pair in plain.pairs] == [
+        replace(pair, first=Path(), second=Path()) for pair in spoilt.pairs
+    ]
+    assert "bad photographs" in spoilt.notes[0]
+    for pair, worse in zip(plain.pairs, spoilt.pairs, strict=True):
+        changes = []
+        for clean, bad in ((pair.first, worse.first), (pair.second, worse.second)):
+            a, b = (np.asarray(Image.open(path), dtype=float) for path in (clean, bad))
+            assert a.shape == b.shape
+            assert 0.5 < b.mean() / a.mean() < 1, "dimmer"
+            changes.append(b.mean() / a.mean())
+        assert abs(changes[0] - changes[1]) > 1e-3, "each by itself"
+    assert SUITE.variants[0] == "240", "the figures in the docs are of it"
+
+
 async def test_likert_words_are_compared_with_their_spread() -> None:
     def says(request: ChatRequest) -> ChatReply:
         shown = request.messages[0].content[0]
@@ -462,6 +488,12 @@ def test_a_second_judge_and_the_number_of_answers(tmp_path: Path) -> None:
     figures = judged(tmp_path, pointwise(), plan, Second(), pairs)
     assert figures["agreement"]["same"]["mean"] == 0.5
     assert figures["second"]["with_ties"]["mean"] == 0.5
+    gained = {name: (row["pairs"], row["gained"]["mean"]) for name, row in figures["second"]["gains"].items()}
+    assert gained == {"all": (6, -0.5), "even": (3, -1.0), "odd": (3, 0.0)}
+    tables = {section.heading: section.table for section in measures.judge_sections(figures)}
+    table = tables["What the second judge gains"]
+    assert table is not None
+    assert table.rows[0] == ["all", "6", "-50.0 [-83.3, -16.7]"]
     book = (tmp_path / "journal.jsonl").read_text().splitlines()
     assert len(book) - 1 == count_answers(JudgeData((), tuple(pairs)), pointwise(), Second(), plan) == 30
 
