@@ -2,6 +2,7 @@
 
     python -m evaluator.train.unlabelled PICTURES OUT [--task position] [--per-picture 2] [--size 448] [--seed 0]
     python -m evaluator.train.unlabelled RECORDS OUT --task mirror|worsen [--per-picture 2]
+    python -m evaluator.train.unlabelled RECORDS OUT --task swap
 
 rotation      is this picture turned, and by how much? Two pictures: as it is, and turned by 0, 90, 180 or 270 degrees
 position      from which quarter of the first picture is the second cut?
@@ -9,6 +10,9 @@ jigsaw        the quarters of the picture were shuffled; in which order?
 contrastive   are both pictures the same one, cropped and recoloured, or two different ones?
 mirror        of yes/no records, such as a judge's own sure verdicts (`redraft export records`): the mirrored picture, with "left"
               and "right" exchanged in its question, has the same verdict
+worsen        of the same: the picture as a poor photograph shows it has the same verdict
+swap          of the same: each picture with the text of another, as OUT/metadata.jsonl, to be judged by `redraft export records`.
+              A picture mostly shows its own text, so that a judge's sure verdicts on it mostly accept; on these, most reject
 
 OUT gets tasks.jsonl, for `python -m evaluator.train.grpo`, records.jsonl, the same as yes/no records for
 `python -m evaluator.train` (of tasks that show one picture), and the pictures. SSL4RL found that one task that fits the
@@ -289,6 +293,38 @@ def _as_line(record: Judgement, picture: Path, change: Callable[[str], str]) -> 
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
+SWAP = "swap"
+_ALIKE_OF = 200
+"""Other texts among which the most alike is looked for."""
+_WORD = re.compile(r"\w+")
+
+
+def write_swapped(records: Path, out: Path, *, seed: int = 0, max_bad: float = 0.01) -> int:
+    """Writes metadata.jsonl to `out`: each picture of `records` with the text of another picture, the one that has the most words
+    in common with its own (Jaccard) of 200 that are drawn; gives the number of pictures. Raises InputError if all have one
+    text, or `out` cannot be written."""
+    loaded = load_judgements([records], out / "spool", max_bad=max_bad)
+    own = {record.picture.digest: record for record in reversed(loaded.records)}
+    texts = sorted({record.request for record in own.values()})
+    if len(texts) < 2:
+        raise InputError(f"{records}: all pictures have the same text; swap needs pictures with two or more")
+    words = {text: frozenset(_WORD.findall(text.casefold())) for text in texts}
+    rng = np.random.default_rng(seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open_atomically(out / "metadata.jsonl") as file:
+            for _, record in sorted(own.items()):
+                drawn = rng.choice(len(texts), size=min(_ALIKE_OF + 1, len(texts)), replace=False)
+                others = [texts[n] for n in drawn if texts[n] != record.request]
+                mine = words[record.request]
+                other = max(others, key=lambda text: len(mine & words[text]) / max(1, len(mine | words[text])))
+                row = {"image": str(record.picture.path.resolve()), "request": other}
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
+    return len(own)
+
+
 def _open_all(folder: Path, size: int) -> Iterator[Image.Image]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not paths:
@@ -313,13 +349,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluator.train.unlabelled", description="Tasks without labels.")
-    parser.add_argument("pictures", type=Path, help="folder of pictures; of mirror and worsen, records")
+    parser.add_argument("pictures", type=Path, help="folder of pictures; of mirror, worsen and swap, records")
     parser.add_argument("out", type=Path, help="folder for tasks.jsonl, records.jsonl and images")
-    parser.add_argument("--task", choices=[*MAKERS, *TWINS], default="position")
+    parser.add_argument("--task", choices=[*MAKERS, *TWINS, SWAP], default="position")
     parser.add_argument("--per-picture", type=int, choices=range(1, 33), default=1, metavar="1..32")
     parser.add_argument("--size", type=int, choices=range(64, 2049), default=448, metavar="64..2048")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(list(argv))
+    if options.task == SWAP:
+        count = write_swapped(options.pictures, options.out, seed=options.seed)
+        console.print(f"{count:,} pictures, each with the text of another: {options.out / 'metadata.jsonl'}")
+        return
     if options.task in TWINS:
         records, twins = write_twins(
             options.pictures, options.out, task=options.task, per_picture=options.per_picture, seed=options.seed

@@ -144,3 +144,19 @@ def test_a_worse_picture_keeps_the_verdict_unless_the_question_is_about_light(tm
 def test_records_of_writing_alone_cannot_be_mirrored(tmp_path: Path) -> None:
     records = write_record(tmp_path / "in", "Does the sheet bear a word?", "text_rendering")
     assert main([str(records), str(tmp_path / "out"), "--task", "mirror"]) == 2
+
+
+def test_a_swapped_picture_gets_the_text_most_like_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["a red star", "a blue moon and three hearts", "Two blue moons, and a heart: three", "a red star!"]
+    for number, text in enumerate(texts):
+        Image.new("RGB", (64, 64), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        row = {"image": f"{number}.png", "request": text, "key_point": "counting", "question": "Is there one?"}
+        with (tmp_path / "data.jsonl").open("a") as file:
+            file.write(json.dumps(row | {"verdict": "accept"}) + "\n")
+        if not number:
+            assert main([str(tmp_path / "data.jsonl"), str(tmp_path / "out"), "--task", "swap"]) == 2
+            assert "all pictures have the same text" in capsys.readouterr().err
+    assert main([str(tmp_path / "data.jsonl"), str(tmp_path / "out"), "--task", "swap"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()]
+    assert {Path(row["image"]).stem: texts.index(row["request"]) for row in rows} == {"0": 3, "1": 2, "2": 1, "3": 0}
+    assert all(Path(row["image"]).is_file() for row in rows)
