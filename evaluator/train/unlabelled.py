@@ -294,31 +294,34 @@ def _as_line(record: Judgement, picture: Path, change: Callable[[str], str]) -> 
 
 
 SWAP = "swap"
-_ALIKE_OF = 200
-"""Other texts among which the most alike is looked for."""
+_ALIKE_OF = 1000
+"""Other texts among which the most alike is looked for, at most."""
 _WORD = re.compile(r"\w+")
 
 
 def write_swapped(records: Path, out: Path, *, seed: int = 0, max_bad: float = 0.01) -> int:
-    """Writes metadata.jsonl to `out`: each picture of `records` with the text of another picture, the one that has the most words
-    in common with its own (Jaccard) of 200 that are drawn; gives the number of pictures. Raises InputError if all have one
-    text, or `out` cannot be written."""
+    """Writes metadata.jsonl to `out`: each picture of `records` with the text of another, the one that has the most words in
+    common with its own (Jaccard), of 1,000 that are drawn if there are more; gives the number of pictures. Raises InputError
+    if all have one text, or `out` cannot be written."""
     loaded = load_judgements([records], out / "spool", max_bad=max_bad)
-    own = {record.picture.digest: record for record in reversed(loaded.records)}
-    texts = sorted({record.request for record in own.values()})
-    if len(texts) < 2:
+    own = {record.picture.path: record.request for record in reversed(loaded.records)}
+    words = {record.request: frozenset(_WORD.findall(record.request.casefold())) for record in loaded.records}
+    if len(words) < 2:
         raise InputError(f"{records}: all pictures have the same text; swap needs pictures with two or more")
-    words = {text: frozenset(_WORD.findall(text.casefold())) for text in texts}
-    rng = np.random.default_rng(seed)
+    texts, rng = list(words), np.random.default_rng(seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with open_atomically(out / "metadata.jsonl") as file:
-            for _, record in sorted(own.items()):
-                drawn = rng.choice(len(texts), size=min(_ALIKE_OF + 1, len(texts)), replace=False)
-                others = [texts[n] for n in drawn if texts[n] != record.request]
-                mine = words[record.request]
-                other = max(others, key=lambda text: len(mine & words[text]) / max(1, len(mine | words[text])))
-                row = {"image": str(record.picture.path.resolve()), "request": other}
+            for path, text in reversed(own.items()):
+                drawn = texts
+                if len(texts) > _ALIKE_OF:
+                    drawn = [texts[n] for n in rng.choice(len(texts), size=_ALIKE_OF, replace=False)]
+                mine = words[text]
+                other = max(
+                    (other for other in drawn if other != text),
+                    key=lambda other: len(mine & words[other]) / max(1, len(mine | words[other])),
+                )
+                row = {"image": str(path.resolve()), "request": other}
                 file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
