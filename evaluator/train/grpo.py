@@ -16,6 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,21 @@ from evaluator.train.rewards import (
     reward_no_thinking,
     reward_score,
 )
-from evaluator.train.tasks import STYLE, TaskKind, TaskWording, load_tasks, task_row, with_pictures
+from evaluator.train.tasks import (
+    STYLE,
+    JudgeTask,
+    ListenerWording,
+    TaskKind,
+    TaskWording,
+    load_tasks,
+    task_row,
+    with_pictures,
+)
 from redraft.chat import ChatModel, ChatRequest, Message, Part, open_chat
 from redraft.coroutines import run_coroutine
 from redraft.errors import BackendError, ConfigError, InputError
+from redraft.images import open_image
 from redraft.profiles import load_profile
-from redraft.templates import fence, fill, load_template
 from redraft.training import (
     checkpoint_for,
     console,
@@ -73,6 +83,9 @@ class JudgeGRPOArguments:
         },
     )
     style: str = field(default=STYLE, metadata={"help": "The style whose templates put tasks to the judge."})
+    listener_style: str | None = field(
+        default=None, metadata={"help": "The style whose templates put thoughts to the listener; `style` if not given."}
+    )
     max_bad: float = field(default=0.01, metadata={"help": "Share of malformed tasks that is allowed."})
 
 
@@ -139,44 +152,60 @@ class Listener:
     """A frozen second model that answers a task with the help of a thought, or of a description alone.
 
     `sees`: whether it is shown the pictures too (the listener's reward), or answers from the description alone (Vision-SR1,
-    CapRL). Gives the probability of the true answer among the possible ones; None for scores, for replies without what it
-    is to read, and if it fails.
+    CapRL). Gives the probability of the true answer among the possible ones; None for scores, and if it fails, also by giving
+    the possible answers less than `min_label_mass` of its probability together; 0 for replies without what it is to read.
     """
 
-    def __init__(self, chat: ChatModel, *, sees: bool, style: str = STYLE) -> None:
+    def __init__(self, chat: ChatModel, *, sees: bool, style: str = STYLE, min_label_mass: float = 0.5) -> None:
         self._chat = chat
         self._sees = sees
-        self._template = load_template("evaluator", style, "listen" if sees else "read")
+        self._wording = ListenerWording(style, sees=sees)
+        self._min_label_mass = min_label_mass
 
     def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
-        async def ask_all() -> list[float | None]:
-            return list(await asyncio.gather(*(self._ask(sample) for sample in samples)))
+        async def ask_all() -> list[float | BackendError | None]:
+            return list(await asyncio.gather(*(self._try(sample) for sample in samples)))
 
-        return run_coroutine(ask_all())
+        made = run_coroutine(ask_all())
+        errors = [one for one in made if isinstance(one, BackendError)]
+        if errors:
+            console.print(f"the listener failed on {len(errors):,} of {len(samples):,} replies, such as: {errors[0]}")
+        return [None if isinstance(one, BackendError) else one for one in made]
 
-    async def _ask(self, sample: Sample) -> float | None:
+    def check(self, tasks: Sequence[JudgeTask]) -> None:
+        """Asks about the first task of each kind, so that one of no use is known of before training. Raises BackendError."""
+        first = {task.kind: task for task in reversed(tasks) if task.options}
+        for task in first.values():
+            pictures = tuple(open_image(path) for path in task.pictures)
+            run_coroutine(self._ask("I see it.", task.truth, task.question, task.options, pictures))
+
+    async def _try(self, sample: Sample) -> float | BackendError | None:
         text = sample.reply.thought if self._sees else sample.reply.description
         if not sample.options:
             return None
         if not text:
             return 0.0  # nothing to listen to: the reply withheld it
-        filled = fill(
-            self._template,
-            fenced_thought=fence(text, "thought"),
-            question=sample.question,
-            options=", ".join(sample.options),
-        )
-        content: tuple[Part, ...] = (*sample.pictures, filled) if self._sees else (filled,)
-        request = ChatRequest((Message("user", content),), max_tokens=1, choices=sample.options)
         try:
-            reply = await self._chat(request)
+            return await self._ask(text, sample.truth, sample.question, sample.options, sample.pictures)
         except BackendError as error:
-            console.print(f"the listener failed: {error}")
-            return None
-        logs = {option: reply.logprobs.get(option, -math.inf) for option in sample.options}
-        total = sum(map(math.exp, logs.values()))
-        truth = next(option for option in sample.options if option.casefold() == sample.truth.casefold())
-        return reward_listener(math.exp(logs[truth]) / total) if total > 0 else None
+            return error
+
+    async def _ask(
+        self, text: str, truth: str, question: str, options: Sequence[str], pictures: Sequence[Image.Image]
+    ) -> float | None:
+        words = self._wording(text, question, options)
+        content: tuple[Part, ...] = (*pictures, words) if self._sees else (words,)
+        reply = await self._chat(ChatRequest((Message("user", content),), max_tokens=1, choices=tuple(options)))
+        shares = {option: math.exp(reply.logprobs.get(option, -math.inf)) for option in options}
+        mass = sum(shares.values())
+        if not mass >= max(self._min_label_mass, 1e-9):  # NaN, too
+            raise BackendError(
+                f"{self._chat.name} answers with none of {', '.join(options)}: together they have {mass:.3f} of the "
+                f"probability, and min_label_mass is {self._min_label_mass:g}"
+            )
+        return reward_listener(
+            next(share for option, share in shares.items() if option.casefold() == truth.casefold()) / mass
+        )
 
 
 class JudgeReward:
@@ -242,10 +271,12 @@ _RATERS: Mapping[str, BatchReward] = {
 }
 
 
-def read_parts(
-    rewards: Sequence[str], listener: ChatModel | None, style: str = STYLE
-) -> dict[str, tuple[BatchReward, float]]:
-    """The parts of a reward from "NAME=WEIGHT". Raises ConfigError."""
+OpenListener = Callable[..., Listener]
+"""Makes a listener; takes `sees`."""
+
+
+def read_parts(rewards: Sequence[str], listen: OpenListener | None) -> dict[str, tuple[BatchReward, float]]:
+    """The parts of a reward from "NAME=WEIGHT"; `listen` makes the listeners. Raises ConfigError."""
     parts: dict[str, tuple[BatchReward, float]] = {}
     for text in rewards:
         name, _, number = text.partition("=")
@@ -257,9 +288,9 @@ def read_parts(
         if not (0 < weight < math.inf) or name in parts:
             raise ConfigError(f"rewards: {text!r}; write each once, as NAME=WEIGHT with a weight above 0")
         if name in ("listener", "description"):
-            if listener is None:
+            if listen is None:
                 raise ConfigError(f"rewards: {name} needs a model that listens; name a profile as `listener`")
-            parts[name] = Listener(listener, sees=name == "listener", style=style), weight
+            parts[name] = listen(sees=name == "listener"), weight
         elif name in _RATERS:
             parts[name] = _RATERS[name], weight
         else:
@@ -283,24 +314,29 @@ def train(argv: Sequence[str]) -> None:
     data, training, model = read_settings(kinds, argv, "python -m evaluator.train.grpo", recipes("evaluator.train"))
     if not data.train_files:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of tasks, or folders of them")
-    listener = None if data.listener is None else _open_listener(data.listener)
-    reward = JudgeReward(read_parts(data.rewards, listener, data.style))
+    listen = None if data.listener is None else open_listener(data.listener, data.listener_style or data.style)
+    parts = read_parts(data.rewards, listen)
     wording = TaskWording(data.style)
     place = find_model(model.model_name_or_path, model.model_revision)
     out = Path(training.output_dir)
     loaded = report_loaded("train_files", load_tasks(data.train_files, out / "pictures", max_bad=data.max_bad))
-    if "fidelity" in dict.fromkeys(text.partition("=")[0].strip() for text in data.rewards):
+    if "fidelity" in parts:
         _check_scores([task.kind for task in loaded.records])
+    for rater, _ in parts.values():
+        if isinstance(rater, Listener):
+            rater.check(loaded.records)
     rows = [task_row(task, wording, number) for number, task in enumerate(loaded.records)]
-    trainer = _make_trainer(place, training, model, rows, reward)
+    trainer = _make_trainer(place, training, model, rows, JudgeReward(parts))
     train_and_save(trainer, checkpoint_for(training))
 
 
-def _open_listener(name: str) -> ChatModel:
+def open_listener(name: str, style: str = STYLE) -> OpenListener:
+    """What makes listeners of the judge's model of the profile `name`, asked by the templates of `style`. Raises ConfigError."""
     profile = load_profile(name)
     if profile.judge is None:
         raise ConfigError(f"listener: the profile {name} has no judge")
-    return open_chat(profile.judge.model)
+    chat = open_chat(profile.judge.model)
+    return partial(Listener, chat, style=style, min_label_mass=profile.judge.min_label_mass)
 
 
 def _check_scores(kinds: Sequence[TaskKind]) -> None:

@@ -128,6 +128,18 @@ class TaskWording:
         return fill(self._templates[task.kind], **values)
 
 
+class ListenerWording:
+    """What a listener is asked about a thought, after the pictures; or about a description, without them (`sees` False).
+    Raises ConfigError if the style's template cannot be used."""
+
+    def __init__(self, style: str = STYLE, *, sees: bool) -> None:
+        self._template = load_template("evaluator", style, "listen" if sees else "read")
+
+    def __call__(self, text: str, question: str, options: Sequence[str]) -> str:
+        fenced = fence(text, "thought")
+        return fill(self._template, fenced_thought=fenced, question=question, options=", ".join(options))
+
+
 def task_row(task: JudgeTask, wording: TaskWording, number: int) -> dict[str, Any]:
     """A task as a row of TRL's data set: a conversation, the paths of its pictures, and what its rewards need."""
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from evaluator.train.grpo import JudgeReward, Listener, Sample, main, rate_fidelity, read_parts
+from evaluator.train.grpo import JudgeReward, Listener, Sample, main, open_listener, rate_fidelity, read_parts
 from evaluator.train.rewards import read_reasoned
 from evaluator.train.tasks import JudgeTask, TaskWording, load_tasks
 from redraft.chat import ChatReply, ChatRequest
@@ -20,22 +21,26 @@ from redraft.errors import ConfigError, InputError, ServerError
 from redraft.testing import FakeChat, text_of
 
 
-def write_tasks(folder: Path, rows: Sequence[dict[str, Any]] | None = None) -> Path:
+QUESTION = {"key_point": "cross_entity_binding", "question": "Is the circle blue?", "request": "a blue circle"}
+PAIRS: list[dict[str, Any]] = [
+    {"task": "pair", "image": "red.png", "other": "blue.png", "preferred": 2, "request": "a blue circle"},
+    {"task": "pair", "image": "blue.png", "other": "blue.png", "preferred": "tie"},
+]
+OTHERS: list[dict[str, Any]] = [
+    {"image": "blue.png", "verdict": "accept", **QUESTION},
+    {"image": "red.png", "verdict": "reject", **QUESTION},
+    {"task": "score", "image": "blue.png", "score": 4.5, "question": "How blue is it?"},
+    {"task": "score", "image": "red.png", "score": 1, "question": "How blue is it?"},
+    {"task": "choice", "image": "red.png", "question": "Which?", "options": ["red", "Blue"], "answer": "red"},
+]
+
+
+def write_tasks(folder: Path, rows: Sequence[dict[str, Any]] = (*OTHERS[:4], *PAIRS, OTHERS[4])) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), "blue").save(folder / "blue.png")
     Image.new("RGB", (32, 32), "red").save(folder / "red.png")
-    question = {"key_point": "cross_entity_binding", "question": "Is the circle blue?", "request": "a blue circle"}
-    every = rows or [
-        {"image": "blue.png", "verdict": "accept", **question},
-        {"image": "red.png", "verdict": "reject", **question},
-        {"task": "score", "image": "blue.png", "score": 4.5, "question": "How blue is it?"},
-        {"task": "score", "image": "red.png", "score": 1, "question": "How blue is it?"},
-        {"task": "pair", "image": "red.png", "other": "blue.png", "preferred": 2, "request": "a blue circle"},
-        {"task": "pair", "image": "blue.png", "other": "blue.png", "preferred": "tie"},
-        {"task": "choice", "image": "red.png", "question": "Which?", "options": ["red", "Blue"], "answer": "red"},
-    ]
     path = folder / "tasks.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in every))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
@@ -119,7 +124,7 @@ def test_scores_are_rewarded_for_the_order_that_they_make() -> None:
 
 def test_a_listener_reads_the_thought_and_says_how_likely_the_truth_is() -> None:
     def answer(request: ChatRequest) -> ChatReply:
-        return ChatReply("yes", logprobs={"yes": math.log(0.3), "no": math.log(0.1)})
+        return ChatReply("yes", logprobs={"yes": math.log(0.6), "no": math.log(0.2)})
 
     chat = FakeChat(answer)
     seen = sample("<think>It is blue.</think><answer>no</answer>", pictures=(Image.new("RGB", (4, 4)),))
@@ -134,10 +139,40 @@ def test_a_listener_reads_the_thought_and_says_how_likely_the_truth_is() -> None
 
 
 def test_a_listener_that_fails_leaves_no_reward() -> None:
-    reward = JudgeReward(read_parts(["accuracy=1", "listener=1"], FakeChat([ServerError("down")])))
+    chat = FakeChat([ServerError("down")])
+    reward = JudgeReward(read_parts(["accuracy=1", "listener=1"], partial(Listener, chat)))
     columns = {"kind": ["check"], "truth": ["yes"], "question": ["?"], "options": [["yes", "no"]], "row": [0]}
     completion = [[{"role": "assistant", "content": "<think>Blue.</think><answer>yes</answer>"}]]
     assert reward([], completion, **columns) == [None]
+
+
+def test_a_listener_that_answers_something_else_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    chat = FakeChat(lambda _: ChatReply("<think>", logprobs={"yes": math.log(0.02), "no": math.log(0.01)}))
+    thought = sample("<think>It is blue.</think><answer>yes</answer>")
+    assert Listener(chat, sees=True)([thought, thought, sample("yes")]) == [None, None, 0.0]
+    assert "failed on 2 of 3 replies" in capsys.readouterr().err, "once for all, with a reason"
+    assert Listener(chat, sees=True, min_label_mass=0.0)([thought]) == [pytest.approx(2 / 3)]
+    nothing = FakeChat(lambda _: ChatReply("<think>", logprobs={"yes": math.nan, "no": 0.0}))
+    assert Listener(nothing, sees=True, min_label_mass=0.0)([thought]) == [None]
+
+
+def listening_profile(folder: Path, model: Path) -> Path:
+    path = folder / "listener.toml"
+    place = f'model = {{ kind = "transformers", model = "{model}", local = {{ device = "cpu" }} }}'
+    path.write_text(f"[rewriter]\n{place}\n[judge]\nmin_label_mass = 0.0\n{place}\n")
+    return path
+
+
+def test_a_model_in_this_process_listens(tmp_path: Path, tiny_llava: Path) -> None:
+    listen = open_listener(str(listening_profile(tmp_path, tiny_llava)))
+    blue, red = (Image.new("RGB", (32, 32), color) for color in ("blue", "red"))
+    replies = [f"<description>{word}</description><think>{word}</think><answer>no</answer>" for word in ("blue", "red")]
+    seen = listen(sees=True)([sample(text, pictures=(p,)) for p in (blue, red) for text in replies])
+    assert len(set(seen)) == 4, "both the picture and the thought count"
+    read = listen(sees=False)([sample(text, pictures=(p,)) for p in (blue, red) for text in replies])
+    assert read[:2] == pytest.approx(read[2:]), "the picture is not shown"
+    assert read[0] != read[1]
+    assert all(value is not None and 0 <= value <= 1 for value in (*seen, *read))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +194,9 @@ def test_rewards_that_cannot_be(rewards: list[str], says: str) -> None:
 def test_two_steps_on_a_tiny_model_and_two_more_after_a_stop(tmp_path: Path, tiny_llava: Path) -> None:
     settings = {
         "model_name_or_path": str(tiny_llava),
-        "train_files": [str(write_tasks(tmp_path / "tasks"))],
-        "rewards": ["accuracy=0.8", "format=0.1", "fidelity=0.1"],
+        "train_files": [str(write_tasks(tmp_path / "tasks", OTHERS))],
+        "rewards": ["accuracy=0.7", "format=0.1", "fidelity=0.1", "listener=0.1"],
+        "listener": str(listening_profile(tmp_path, tiny_llava)),
         "output_dir": str(tmp_path / "out"),
         "max_steps": 2,
         "per_device_train_batch_size": 4,
@@ -179,6 +215,7 @@ def test_two_steps_on_a_tiny_model_and_two_more_after_a_stop(tmp_path: Path, tin
     assert main(["--config", str(path)]) == 0
     state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())
     assert any("reward/accuracy" in line for line in state["log_history"])
+    assert any("reward/listener" in line for line in state["log_history"])
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert main(["--config", str(path), "--max_steps", "3"]) == 0
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
@@ -201,6 +238,25 @@ def test_the_recipe_runs_with_everything_that_it_says_but_sizes(tmp_path: Path, 
     assert main(["--config", "qwen3_vl_4b_grpo", *options]) == 0
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert (tmp_path / "out" / "merged" / "model.safetensors").is_file()
+
+
+def test_a_listener_that_cannot_answer_stops_the_training_before_it_begins(
+    tmp_path: Path, tiny_llava: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "model_name_or_path": str(tiny_llava),
+        "train_files": [str(write_tasks(tmp_path / "tasks"))],
+        "rewards": ["accuracy=1", "listener=1"],
+        "listener": str(listening_profile(tmp_path, tiny_llava)),
+        "output_dir": str(tmp_path / "out"),
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+    }
+    path = tmp_path / "grpo.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    assert main(["--config", str(path)]) == 3
+    assert "'1' is not a single token" in capsys.readouterr().err, "of a pair's answers"
 
 
 def test_mistakes_in_the_settings_are_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
