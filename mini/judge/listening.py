@@ -13,7 +13,9 @@ empty sheet, with true thoughts alone, from which a reader learns. PROFILEs are 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,17 +26,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from evaluator.judge import open_judge
 from evaluator.train.figures import format_row
 from evaluator.train.grpo import Listener, Sample, open_listener
 from evaluator.train.rewards import read_reasoned
 from evaluator.train.tasks import ListenerWording
+from evaluator.types import Check
 from mini.judge.write_records import drawn, judged
 from mini.training import console
 from mini.world import oracle, questions
 from mini.world.questions import NUMBERS, Noun, Query
 from mini.world.sampling import Rng, Split
 from mini.world.scene import COLORS, FILLS, INVERSE, SHEETS, SIZES, WORDS, Scene
+from redraft.coroutines import run_coroutine
 from redraft.images import save_png
+from redraft.profiles import load_profile
 from redraft.statistics import Floats, Interval, area_under_curve, bootstrap
 
 STYLE = "package:mini/judge/listening_style"
@@ -169,7 +175,24 @@ def rate(listener: Listener, checks: Sequence[Thoughts]) -> Floats:
     return np.array(listener(samples), dtype=np.float64).reshape(-1, 3).T
 
 
-def measure(seeds: Sequence[Floats], pictures: Sequence[int]) -> list[Interval]:
+def rate_alone(profile: str, checks: Sequence[Thoughts]) -> Floats:
+    """(3, checks) likewise, by the judge's model of a profile without any thought: the same for all three."""
+    config = load_profile(profile).judge
+    assert config is not None
+    judge = open_judge(config.model_copy(update={"tools": (), "second": None, "looks": 0}))
+
+    async def ask(one: Thoughts) -> float:
+        [verdict] = await judge(one.image, one.request, [Check(one.key_point, one.question)])
+        yes = math.nan if verdict.probability is None else verdict.probability
+        return yes if one.truth == "yes" else 1 - yes
+
+    async def ask_all() -> list[float]:
+        return list(await asyncio.gather(*map(ask, checks)))
+
+    return np.tile(run_coroutine(ask_all()), (3, 1))
+
+
+def measure(seeds: Sequence[Floats], pictures: Sequence[int], resamples: int = 1000) -> list[Interval]:
     """Of the rewards (3, checks) of each seed: the mean of agreeing, silent and contradicting thoughts; in which share of checks
     the agreeing one is rewarded more; AUC over all checks; the share of contradicting and of agreeing thoughts after which the
     true answer seems the less likely. Means over seeds; intervals resample pictures."""
@@ -182,7 +205,7 @@ def measure(seeds: Sequence[Floats], pictures: Sequence[int]) -> list[Interval]:
             made = [statistic(values[..., np.concatenate([of[picture] for picture in row])]) for row in rows]
             return np.array(made).reshape(which.shape[:-1])
 
-        return bootstrap(each, np.arange(len(of)), resamples=1000, batch=100)
+        return bootstrap(each, np.arange(len(of)), resamples=resamples, batch=100)
 
     return [
         over_pictures(lambda v: float(v[:, 0].mean())),
@@ -210,14 +233,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = list(thoughts(np.random.default_rng((options.seed, 21)), options.count, "test"))
     pictures, checks = zip(*made, strict=True)
     console.print(f"{len(checks):,} checks of {len(set(pictures)):,} pictures")
-    columns = "reward", "failed", "agreeing", "silent", "contradicting", "told apart", "AUC", "caught", "accused"
+    columns = "reward", "failed", "agreeing", "silent", "contradicting", "told apart", "AUC", "caught", "caught wrongly"
     table = [format_row(*columns), format_row(*["---"] * len(columns))]
-    for name in ("listener", "description"):
-        seeds = [rate(open_listener(profile, STYLE)(sees=name == "listener"), checks) for profile in options.measure]
-        had = ~np.isnan(np.array(seeds)).any((0, 1))
-        of = [picture for picture, is_had in zip(pictures, had, strict=True) if is_had]
-        figures = measure([seed[:, had] for seed in seeds], of) if of else [None] * 7
-        table.append(format_row(name, f"{(~had).sum():,}", *figures))
+    for name in ("no thought", "listener", "description"):
+        seeds = [
+            rate_alone(profile, checks)
+            if name == "no thought"
+            else rate(open_listener(profile, STYLE)(sees=name == "listener"), checks)
+            for profile in options.measure
+        ]
+        had = [at for at in range(len(checks)) if np.isfinite([seed[:, at] for seed in seeds]).all()]
+        figures = measure([seed[:, had] for seed in seeds], [pictures[at] for at in had]) if had else [None] * 7
+        table.append(format_row(name, f"{len(checks) - len(had):,}", *figures))
     sys.stdout.write("".join(table))
 
 
