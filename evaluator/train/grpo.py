@@ -316,7 +316,7 @@ def train(argv: Sequence[str]) -> None:
         raise ConfigError("train_files is missing; name JSONL or Parquet files of tasks, or folders of them")
     listen = None if data.listener is None else open_listener(data.listener, data.listener_style or data.style)
     parts = read_parts(data.rewards, listen)
-    wording = TaskWording(data.style)
+    wording = TaskWording(data.style, describes="description" in parts)
     place = find_model(model.model_name_or_path, model.model_revision)
     out = Path(training.output_dir)
     loaded = report_loaded("train_files", load_tasks(data.train_files, out / "pictures", max_bad=data.max_bad))

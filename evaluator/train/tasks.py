@@ -111,13 +111,18 @@ def load_tasks(places: Sequence[str | Path], spool: Path, *, max_bad: float = 0.
 
 
 class TaskWording:
-    """The text of a task after its pictures. Raises ConfigError if the style's templates cannot be used."""
+    """The text of a task after its pictures; with `describes`, it asks for a description before the thought. Raises ConfigError
+    if the style's templates cannot be used."""
 
-    def __init__(self, style: str = STYLE) -> None:
+    def __init__(self, style: str = STYLE, *, describes: bool = False) -> None:
+        self._ending = "\n\n" + load_template("evaluator", style, "description") if describes else ""
         self._check = CheckWording(style, "check")
         self._templates = {kind: load_template("evaluator", style, kind) for kind in ("score", "pair", "choice")}
 
     def __call__(self, task: JudgeTask) -> str:
+        return self._word(task) + self._ending
+
+    def _word(self, task: JudgeTask) -> str:
         if task.kind == "check":
             (text,) = self._check(task.request, [Check(task.key_point, task.question)])
             return text
