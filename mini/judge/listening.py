@@ -1,13 +1,14 @@
 """Lessons for a listener on mini, and whether it tells thoughts that agree with a picture from ones that contradict it.
 
     python -m mini.judge.listening --write work/mini/listening
-    python -m mini.judge.listening --measure PROFILE [PROFILE ...] [--count 200]
+    python -m mini.judge.listening --measure PROFILE [PROFILE ...] --count 200
 
 Thoughts are made by rule, of the words that the mini judge has, which lack "is" and "are": "the sheet mint. the red star left of
 the circle." A statement that decides the question stands beside true ones that do not. If it agrees, it is what the oracle sees;
-if it contradicts, it is one that would turn the answer round; a silent thought leaves it out. In lessons some of the deciding
-statements are false and the verdict is the oracle's, so that a listener has to look and to listen; every third picture is an
-empty sheet, with true thoughts alone, from which a reader learns. PROFILEs are trained with several seeds: means are over them.
+if it contradicts, it is one that would turn the answer round; a silent thought leaves it out. Of the lessons' deciding
+statements a share is false (--false) and the verdict is the oracle's, so that a listener has to look and to listen. In every
+third lesson the picture is an empty sheet and no statement is false: there it learns to read. PROFILEs are of one listener,
+trained with several seeds.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from redraft.profiles import load_profile
 from redraft.statistics import Floats, Interval, area_under_curve, bootstrap
 
 STYLE = "package:mini/judge/listening_style"
-_FALSE, _SILENT = 0.2, 0.3
-"""Shares of lessons: deciding statements that are false, and thoughts without one."""
+_SILENT = 0.3
+"""Share of lessons whose thought leaves the deciding statement out."""
 _VALUES = {"size": SIZES, "fill": FILLS, "color": tuple(COLORS), "sheet": tuple(SHEETS), "word": WORDS}
 _OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 
@@ -134,15 +135,16 @@ def thoughts(rng: Rng, count: int, split: Split) -> Iterator[tuple[int, Thoughts
                 yield number, Thoughts(one.image, one.wording.text, point, question, "yes" if accept else "no", *made)
 
 
-def write(out: Path, count: int, seed: int) -> int:
-    """Writes `count` pictures of the training split, as many empty sheets and their records to `out`; returns how many."""
+def write(out: Path, count: int, seed: int, false: float = 0.2) -> int:
+    """Writes `count` pictures of the training split, empty sheets and their records to `out`; returns how many records. `false`:
+    the share of deciding statements about pictures that are."""
     rng = np.random.default_rng((seed, 20))
     listener, reader = (ListenerWording(STYLE, sees=sees) for sees in (True, False))
     lines = []
     for number, one in thoughts(rng, count, "train"):
         looks = rng.random() >= 1 / 3
-        silent, false = rng.random() < _SILENT, looks and rng.random() < _FALSE
-        thought = one.silent if silent else one.contradicting if false else one.agreeing
+        silent, wrong = rng.random() < _SILENT, looks and rng.random() < false
+        thought = one.silent if silent else one.contradicting if wrong else one.agreeing
         name = f"pictures/{number:06d}{'' if looks else '_empty'}.png"
         if not (out / name).is_file():
             # No two are alike: records of one picture are held out together.
@@ -225,12 +227,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--measure", nargs="+", metavar="PROFILE", help="measure listeners, one a seed")
     parser.add_argument("--count", type=int, default=3000, help="pictures")
     parser.add_argument("--seed", type=int, default=0, help="seed of the pictures")
+    parser.add_argument(
+        "--false", type=float, default=0.2, help="share of the lessons' deciding statements that are false"
+    )
     options = parser.parse_args(argv)
     if options.write is not None:
-        console.print(f"{write(options.write, options.count, options.seed):,} lessons in {options.write}")
+        console.print(
+            f"{write(options.write, options.count, options.seed, options.false):,} lessons in {options.write}"
+        )
     if options.measure is None:
         return
     made = list(thoughts(np.random.default_rng((options.seed, 21)), options.count, "test"))
+    truths = {(one.key_point, one.truth) for _, one in made}
+    # Of a key point that is always met, a listener knows the truth without a look or a word.
+    made = [row for row in made if {(row[1].key_point, truth) for truth in ("yes", "no")} <= truths]
     pictures, checks = zip(*made, strict=True)
     console.print(f"{len(checks):,} checks of {len(set(pictures)):,} pictures")
     columns = "reward", "failed", "agreeing", "silent", "contradicting", "told apart", "AUC", "caught", "caught wrongly"
