@@ -20,7 +20,6 @@ from redraft.chat import ChatReply, ChatRequest
 from redraft.errors import ConfigError, InputError, ServerError
 from redraft.testing import FakeChat, text_of
 
-
 QUESTION = {"key_point": "cross_entity_binding", "question": "Is the circle blue?", "request": "a blue circle"}
 PAIRS: list[dict[str, Any]] = [
     {"task": "pair", "image": "red.png", "other": "blue.png", "preferred": 2, "request": "a blue circle"},
