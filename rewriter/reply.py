@@ -120,7 +120,7 @@ class Review:
     """A reply, read and checked. Its prompt may be used if `faults` is empty.
 
     faults:   plain sentences, fit to be shown to the model.
-    findings: the same with the names of the rules before them.
+    rules:    the name of the rule behind each fault.
     notices:  what the user should know, which no rewrite mends.
     """
 
@@ -128,8 +128,13 @@ class Review:
     prompt: str | None = None
     negative_prompt: str | None = None
     faults: tuple[str, ...] = ()
-    findings: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The faults with the names of their rules before them."""
+        return tuple(f"{rule}: {fault}" for rule, fault in zip(self.rules, self.faults, strict=True))
 
 
 Reviewer = Callable[[str, ChatReply], Awaitable[Review]]
@@ -183,7 +188,7 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
         )
     if parsed.prompt is None:
         problem = parsed.problem or "The reply could not be read."
-        return Review(parsed.thought, None, None, (problem,), (f"reply: {problem}",))
+        return Review(parsed.thought, None, None, (problem,), ("reply",))
     prompt, negative, target = drop_repeated_sentences(parsed.prompt, request), None, rules.target
     if target is not None:
         prompt, negative = target.split(prompt)
@@ -196,7 +201,7 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
         prompt=prompt,
         negative_prompt=negative,
         faults=tuple(message for _, message in problems),
-        findings=tuple(f"{rule}: {message}" for rule, message in problems),
+        rules=tuple(rule for rule, _ in problems),
         notices=() if notice is None else (notice,),
     )
 

@@ -36,6 +36,7 @@ _SENTENCE_END = re.compile(r"[^\W\d]{2}[.!?](?:\s|\Z)|[。！？]")
 _ITEM = re.compile(r"[,\n，、;]+")
 Form = Literal["prose", "tags"]
 """How a rewriter that was trained for both writes: sentences, or short items between commas."""
+AnyForm = Form | Literal["any"]
 TARGET_OF_FORM: Mapping[str, str] = {"prose": "flux", "tags": "sdxl"}
 """The target that stands for a form if training names the form alone."""
 _LONG_TAG = 10
@@ -49,7 +50,7 @@ class Target(BaseModel):
 
     name: str
     description: str
-    form: Form | Literal["any"] = "prose"
+    form: AnyForm = "prose"
     """prose: sentences; tags: short items between commas; any: not checked."""
     max_tokens: int = Field(ge=8)
     """What the text encoder reads of a prompt, without its special tokens."""

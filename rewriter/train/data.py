@@ -145,13 +145,13 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
 
 def rl_rows(requests: Sequence[RLRequest], style: Style) -> list[dict[str, Any]]:
     """TRL's conversational prompt-only rows. The column `request` is what the reward judges against; `task` is the
-    record's field of that name, for task-wise normalisation, and "" if it has none; so is `form`, if the style has forms."""
+    record's field of that name, for task-wise normalisation, and "" if it has none; `form` is "any" if it names none."""
     return [
         {
             "prompt": make_chat(_of_form(style, record.extra), record.request, record.missed),
             "request": record.request,
             "task": str(record.extra.get("task") or ""),
-            "form": str(record.extra.get("form") or "") if style.settings.forms else "",
+            "form": str(record.extra.get("form") or "any") if style.settings.forms else "any",
         }
         for record in requests
     ]

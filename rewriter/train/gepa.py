@@ -68,6 +68,7 @@ class GepaArguments:
         metadata={"help": "Which texts of the style: system, rewrite, repair, guard_repair, system_tags."},
     )
     proposer: str | None = setting(None, "Profile whose rewriter's model proposes texts; the profile's own by default.")
+    proposal_tokens: int = setting(4096, "Tokens that a proposal may have, its thoughts included.")
     budget: int = setting(200, "Rewrites that are drawn and judged while texts evolve; the last check costs more.")
     examples: int = setting(4, "Requests whose results a proposer reads at a time.")
     choose_share: float = setting(0.3, "Share of the requests that chooses between texts.")
@@ -84,8 +85,8 @@ class GepaArguments:
             raise ValueError(f"parts names {', '.join(unknown) or 'nothing'}; there are {', '.join(PARTS)}")
         if not (self.choose_share > 0 and self.report_share > 0 and self.choose_share + self.report_share < 1):
             raise ValueError("choose_share and report_share must each be above 0, and leave some to learn from")
-        if min(self.budget, self.examples) < 1:
-            raise ValueError("budget and examples must be at least 1")
+        if min(self.budget, self.examples, self.proposal_tokens) < 1:
+            raise ValueError("budget, examples and proposal_tokens must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -178,16 +179,18 @@ def _name_of(texts: Texts) -> str:
 class Proposer:
     """A chat model that writes a better text of a part, given rollouts with what was wrong. Keeps its proposals."""
 
-    def __init__(self, chat: ChatModel, journal: Journal) -> None:
+    def __init__(self, chat: ChatModel, journal: Journal, max_tokens: int = 4096) -> None:
         self._chat = chat
         self._journal = journal
+        self._max_tokens = max_tokens
         self._template = (resources.files("rewriter.train") / "templates" / "gepa" / "propose.txt").read_text("utf-8")
 
     async def __call__(self, part: str, current: str, rollouts: Sequence[Rollout], number: int) -> str:
         """The new text; the current one if the reply holds none that could be used."""
 
         async def ask() -> str:
-            reply = await self._chat(ChatRequest((Message("user", self._fill(part, current, rollouts)),), 4096, 1.0))
+            message = Message("user", self._fill(part, current, rollouts))
+            reply = await self._chat(ChatRequest((message,), self._max_tokens, 1.0))
             return read_text(reply.text, part) or current
 
         text: str = await self._journal.aonce(("proposal", f"{number}"), ask)
@@ -422,7 +425,7 @@ def evolve_style(
     }  # fmt: skip
     with Journal(out / "state.jsonl", "gepa", about=about, advice="give another output_dir") as journal:
         runner = StyleRunner(chat, source, style, target, journal, max_tokens)
-        evolved = evolve(texts, requests, runner, Proposer(proposer, journal), args, perfect)
+        evolved = evolve(texts, requests, runner, Proposer(proposer, journal, args.proposal_tokens), args, perfect)
     kept = evolved.is_better(args.keep_if)
     report = {
         "style": data.style,

@@ -43,7 +43,7 @@ from redraft.profiles import Profile, load_profile
 from redraft.training import check_choices, setting
 from rewriter.guard import detect_language
 from rewriter.reply import Review, Rules, review
-from rewriter.target import Target
+from rewriter.target import AnyForm, Target
 from rewriter.train.data import style_and_rules, target_of
 from rewriter.train.rewards import Value, alignment, format_term, intent_penalty, mean_of, uncertainty_weight
 
@@ -80,13 +80,13 @@ class RewardSettings:
 
 @dataclass(frozen=True)
 class RewardSample:
-    """A reply of the rewriter to a user's request. `truncated`: it was cut off at its token limit; `form`: "prose" or "tags" if
-    the rewriter was asked for it, which the rewards of the text hold it to."""
+    """A reply of the rewriter to a user's request. `truncated`: it was cut off at its token limit; `form`: what the rewriter was
+    asked for, which the rewards of the text hold it to."""
 
     request: str
     reply: str
     truncated: bool = False
-    form: str = ""
+    form: AnyForm = "any"
 
 
 @dataclass(frozen=True)

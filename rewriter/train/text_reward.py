@@ -43,7 +43,7 @@ from redraft.chat import ChatReply
 from redraft.errors import ConfigError
 from rewriter.guard import check_intent
 from rewriter.reply import Review, Rules, review
-from rewriter.target import TARGET_OF_FORM, load_target
+from rewriter.target import TARGET_OF_FORM, AnyForm, load_target
 from rewriter.train.image_reward import RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.rewards import format_term
 
@@ -74,10 +74,10 @@ def guard_term(findings: int) -> float:
     return 1.0 / (1 + findings)
 
 
-def form_term(form: str, read: Review) -> float:
-    """1 if the rewrite has the `form` it was asked for ("" for any), else 0. Half of it is for the negative prompt in tags: the
+def form_term(form: AnyForm, read: Review) -> float:
+    """1 if the rewrite has the `form` it was asked for, else 0. Half of it is for the negative prompt in tags: the
     share of its words that are not said again, 0 without one."""
-    if form and any(finding.startswith("form: ") for finding in read.findings):
+    if form != "any" and "form" in read.rules:
         return 0.0
     unwanted = _words(read.negative_prompt or "")
     return (1 + len(set(unwanted)) / max(1, len(unwanted))) / 2 if form == "tags" else 1.0
@@ -197,10 +197,11 @@ def rate_candidates(request: str, candidates: Sequence[str]) -> list[float]:
 
 @dataclass(frozen=True)
 class ReadSample:
-    """A reply that was read and checked, with the rewrites of its group (those that can be read)."""
+    """A reply that was read and checked. `form`: what its target wants, else what its record asks for."""
 
     sample: RewardSample
     read: Review
+    form: AnyForm
 
 
 Term = Callable[[ReadSample, str], float]
@@ -210,10 +211,8 @@ TERMS: Mapping[str, Term] = {
     "coverage": lambda s, prompt: coverage(s.sample.request, prompt),
     "guard": lambda s, _: guard_term(len(s.read.findings)),
     "format": lambda s, _: format_term(s.sample.reply, readable=True),
-    "form": lambda s, _: form_term(s.sample.form, s.read),
-    "length": lambda s, prompt: length_term(
-        count_fresh_words(prompt), *(_AIM_TAGS if s.sample.form == "tags" else _AIM)
-    ),
+    "form": lambda s, _: form_term(s.form, s.read),
+    "length": lambda s, prompt: length_term(count_fresh_words(prompt), *(_AIM_TAGS if s.form == "tags" else _AIM)),
     "claims": lambda s, prompt: claims_term(len(added_claims(s.sample.request, prompt)), count_fresh_words(prompt)),
     "medium": lambda s, prompt: float(not other_media(s.sample.request, prompt)),
     "repeats": lambda s, prompt: repeats_term(prompt),
@@ -290,8 +289,14 @@ class TextReward:
             self._inner.close()
 
     def _read(self, sample: RewardSample) -> ReadSample:
-        rules = self._by_form[sample.form] if sample.form and self._rules.target is None else self._rules
-        return ReadSample(sample, review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), rules))
+        rules, form = self._rules, sample.form
+        if rules.target is not None:
+            form = rules.target.form
+        elif form != "any":
+            rules = self._by_form[form]
+        return ReadSample(
+            sample, review(sample.request, ChatReply(sample.reply, truncated=sample.truncated), rules), form
+        )
 
     def _terms(self, read: Sequence[ReadSample]) -> list[dict[str, float]]:
         terms = []

@@ -21,6 +21,7 @@ from PIL import Image
 
 from redraft.profiles import load_profile
 from redraft.training import setting
+from rewriter.target import AnyForm
 from rewriter.train.data import Chat
 from rewriter.train.image_reward import RewardArguments, RewardSample, RewardSource, ScoredSample, Scores, Wish
 from rewriter.train.reward_server import RemoteArguments, open_source
@@ -80,17 +81,16 @@ class RewriteReward:
         *,
         request: Sequence[str],
         task: Sequence[str] | None = None,
-        form: Sequence[str] | None = None,
+        form: Sequence[AnyForm] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **_: object,
     ) -> list[Value]:
         start = time.perf_counter()
+        forms: Sequence[AnyForm] = form or ["any"] * len(request)
         samples = [
             RewardSample(text, self._opening + completion[0]["content"], self._is_cut_off(ids), shape)
-            for text, completion, ids, shape in zip(
-                request, completions, completion_ids, form or [""] * len(request), strict=True
-            )
+            for text, completion, ids, shape in zip(request, completions, completion_ids, forms, strict=True)
         ]
         scores = self._runner.run(self._source(samples))
         tasks = task or [""] * len(samples)

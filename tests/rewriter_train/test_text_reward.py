@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from rewriter.reply import Rules
+from rewriter.target import load_target
 from rewriter.train import text_reward
 from rewriter.train.image_reward import RewardSample
 from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
@@ -110,7 +112,7 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
         ("prose", prose),
         ("prose", tags),
         ("prose", f"{prose}\nNegative prompt: blurry"),
-        ("", tags),
+        ("any", tags),
     ]
     samples = [RewardSample("a red fox", f"<think>x</think><answer>{text}</answer>", form=form) for form, text in asked]
     scores = asyncio.run(reward(samples))
@@ -118,6 +120,10 @@ def test_a_rewrite_is_held_to_the_form_that_its_record_asks_for() -> None:
     assert forms == [1, (1 + 3 / 5) / 2, 0.5, 0, 1, 0, 1, 1]
     # 14 words are enough for tags and little for prose, 48 (fresh) are enough for prose and 8 too many for tags
     assert [each.terms["length"] for each in scores.samples][:6] == pytest.approx([1, 1, 1, 0.4, 1, 14 / 48 / 2])
+    # A target's form goes before what a record says, which may say nothing.
+    for_sdxl = TextReward({"form": 1.0, "length": 1.0}, Rules(target=load_target("sdxl")))
+    unsaid = [replace(each, form="any") for each in samples[:4]]
+    assert [each.terms for each in asyncio.run(for_sdxl(unsaid)).samples] == [each.terms for each in scores.samples[:4]]
     # A negative prompt is a fault for a target that takes none.
     rules = [{finding.partition(":")[0] for finding in each.findings} for each in scores.samples]
     assert ["negative_prompt" in each for each in rules] == [False] * 6 + [True, False]

@@ -188,6 +188,6 @@ def test_without_thoughts_only_the_answer_is_taught() -> None:
 def test_rl_rows_carry_the_users_own_words() -> None:
     style = load_style("promptenhancer")
     row, other = data.rl_rows([RLRequest("two stars", {"theme": "art"}), RLRequest("x", {"task": "counting"})], style)
-    assert row == {"prompt": data.make_chat(style, "two stars"), "request": "two stars", "task": "", "form": ""}
+    assert row == {"prompt": data.make_chat(style, "two stars"), "request": "two stars", "task": "", "form": "any"}
     assert other["task"] == "counting"
     assert [message["role"] for message in row["prompt"]] == ["system", "user"]
