@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from eval_suites.benchmarks.partiprompts import load as load_parti
 from eval_suites.stats import bootstrap, paired_difference
@@ -52,7 +52,7 @@ from rewriter.train.text_reward import (
 )
 
 _STYLE = "package:rewriter/small/style"
-_TOLD = (
+_EXPLANATION = (
     " Rewrite the request in 40 to 120 plain words and keep all that it says. "
     "Reply in the form <think>what matters</think><answer>the prompt</answer>."
 )
@@ -149,20 +149,31 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     return figures
 
 
-class Replies:
-    """Greedy and sampled replies of a model with an adapter, kept in a file."""
+class Replies(Protocol):
+    """What answers the requests of a row."""
 
-    def __init__(self, path: Path, base: str, adapter: str | None) -> None:
-        self._path, self._base, self._adapter = path, base, adapter
+    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
+        """A reply for each (request, messages), in order; greedy, or sampled as in use."""
+
+
+class Generator(Protocol):
+    """What makes the replies of one batch. It may stop as soon as a share of `until` of them are whole: the others are then
+    `truncated`."""
+
+    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]: ...
+
+
+class KeptReplies:
+    """Replies of a generator, kept in a file, so that an interrupted command goes on."""
+
+    def __init__(self, path: Path, generate: Generator) -> None:
+        self._path, self._generate = path, generate
         self._known: dict[str, dict[str, Any]] = {}
-        self._model: Any = None
-        self._tokenizer: Any = None
         if path.is_file():
             rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
             self._known = {row["key"]: row for row in rows}
 
     def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
-        """A reply for each (request, messages), in order."""
         keys = [f"{int(sampled)} {messages[0].content} {request}" for request, messages in asked]
         todo = [i for i, key in enumerate(keys) if key not in self._known]
         todo = sorted({keys[i]: i for i in todo}.values(), key=lambda i: len(asked[i][0]))
@@ -171,7 +182,7 @@ class Replies:
             late: list[int] = []
             for at in range(0, len(todo), _BATCH):
                 batch = todo[at : at + _BATCH]
-                replies = self.generate([asked[i][1] for i in batch], sampled=sampled, until=share)
+                replies = self._generate([asked[i][1] for i in batch], sampled=sampled, until=share)
                 rows: list[dict[str, Any]] = []
                 for i, reply in zip(batch, replies, strict=True):
                     if reply.truncated and share < 1:
@@ -186,13 +197,19 @@ class Replies:
             todo = late
         return [ChatReply(self._known[key]["text"], truncated=self._known[key]["truncated"]) for key in keys]
 
-    def generate(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
-        """Replies of one batch. It is stopped as soon as a share of `until` of them are whole."""
+
+class LocalModel:
+    """A base model in this process, with an adapter merged into it if there is one. Loaded when it is first asked."""
+
+    def __init__(self, base: str, adapter: str | None) -> None:
+        self._base, self._adapter = base, adapter
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
         import torch
         from transformers import StoppingCriteriaList
 
-        if self._adapter is not None and self._adapter.startswith("http"):
-            return run_coroutine(_served(self._adapter, chats, sampled=sampled))
         self._load()
         texts = [
             self._tokenizer.apply_chat_template(
@@ -236,22 +253,28 @@ class Replies:
         self._model = model.eval()
 
 
-async def _served(url: str, chats: Sequence[Sequence[Message]], *, sampled: bool) -> list[ChatReply]:
-    server = ServerConfig(base_url=url, timeout_s=600, concurrency=len(chats))
-    chat = open_chat(ModelConfig(kind="openai", model="small", server=server))
-    how: dict[str, Any] = {**_SAMPLED, "seed": 0} if sampled else {}
-    try:
-        asked = (chat(ChatRequest(tuple(messages), _MAX_TOKENS, **how)) for messages in chats)
-        return await asyncio.gather(*asked)
-    finally:
-        await chat.aclose()
+class ServedModel:
+    """A merged model behind a server, by the name "small"."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
+        return run_coroutine(self._ask(chats, {**_SAMPLED, "seed": 0} if sampled else {}))
+
+    async def _ask(self, chats: Sequence[Sequence[Message]], how: Mapping[str, Any]) -> list[ChatReply]:
+        server = ServerConfig(base_url=self._url, timeout_s=600, concurrency=len(chats))
+        chat = open_chat(ModelConfig(kind="openai", model="small", server=server))
+        try:
+            asked = (chat(ChatRequest(tuple(messages), _MAX_TOKENS, **how)) for messages in chats)
+            return await asyncio.gather(*asked)
+        finally:
+            await chat.aclose()
 
 
-class ByRules:
+def reply_by_rules(asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
     """Replies without a model: the request, and sentences that fit anything."""
-
-    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
-        return [ChatReply(f"<think>-</think><answer>{_as_sentence(request)} {_RULES}</answer>") for request, _ in asked]
+    return [ChatReply(f"<think>-</think><answer>{_as_sentence(request)} {_RULES}</answer>") for request, _ in asked]
 
 
 def _as_sentence(text: str) -> str:
@@ -259,36 +282,34 @@ def _as_sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def measure_row(requests: Sequence[str], replies: Replies | ByRules, asking: Asking, *, told: bool) -> list[Judged]:
-    """Asks for each request, once more if the first reply has faults, and measures. Requests that the style keeps as they
-    are (other languages and the like) are not measured."""
+def measure_row(requests: Sequence[str], replies: Replies, asking: Asking, *, explained: bool) -> list[Judged]:
+    """Asks for each request, once more if the first reply has faults, and measures. `explained`: the form of a reply is put into
+    words. Requests that the style keeps as they are (other languages and the like) are not measured."""
     wanted = [request for request in requests if reason_to_keep(request, asking.style.settings.keep) is None]
-    asked = [(request, _told(asking.style.rewrite_messages(request), told)) for request in wanted]
+    asked = [(request, _explain(asking.style.rewrite_messages(request), explained)) for request in wanted]
     first = replies(asked, sampled=False)
-    faulty = [
-        i for i, reply in enumerate(first) if review(wanted[i], reply, asking.rules).faults and replies is not None
-    ]
+    faulty = [i for i, reply in enumerate(first) if review(wanted[i], reply, asking.rules).faults]
     again = dict(zip(faulty, replies([asked[i] for i in faulty], sampled=True), strict=True))
     return [judge(request, first[i], again.get(i), asking) for i, request in enumerate(wanted)]
 
 
-def _told(messages: tuple[Message, ...], told: bool) -> tuple[Message, ...]:
-    if not told:
+def _explain(messages: tuple[Message, ...], explained: bool) -> tuple[Message, ...]:
+    if not explained:
         return messages
-    return (replace(messages[0], content=f"{messages[0].content}{_TOLD}"), *messages[1:])
+    return (replace(messages[0], content=f"{messages[0].content}{_EXPLANATION}"), *messages[1:])
 
 
-def measure_speed(replies: Replies, requests: Sequence[str], asking: Asking) -> dict[str, float]:
+def measure_speed(generate: Generator, requests: Sequence[str], asking: Asking) -> dict[str, float]:
     """Rewrites per minute one at a time and in a batch of 24, on as many threads as there are, and the peak of memory."""
     chats = [asking.style.rewrite_messages(request) for request in requests]
-    replies.generate(chats[:1], sampled=False)
+    generate(chats[:1], sampled=False)
     alone = chats[:6]
     start = time.perf_counter()
     for chat in alone:
-        replies.generate([chat], sampled=False)
+        generate([chat], sampled=False)
     one = len(alone) / (time.perf_counter() - start) * 60
     start = time.perf_counter()
-    replies.generate(chats[:24], sampled=False)
+    generate(chats[:24], sampled=False)
     many = len(chats[:24]) / (time.perf_counter() - start) * 60
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"one_at_a_time": one, "batch_of_24": many, "ratio": many / one, "peak_gib": peak}
@@ -396,11 +417,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = [(title, requests, "prose") for title, requests in sets.items()]
     if options.tags:
         parts += [(f"{title}, in tags", requests, "tags") for title, requests in sets.items()]
-    models: dict[str, Replies | ByRules] = {}
+    models: dict[str, Replies] = {}
+    generators: dict[str, Generator] = {}
     for row in options.rows:
-        name, _, adapter = row.partition("=")
-        path = options.work / f"{name}.jsonl"
-        models[name] = ByRules() if name == "rules" else Replies(path, _place(options.base), adapter or None)
+        name, _, source = row.partition("=")
+        if name == "rules":
+            models[name] = reply_by_rules
+            continue
+        served = source.startswith(("http://", "https://"))
+        generators[name] = ServedModel(source) if served else LocalModel(_place(options.base), source or None)
+        models[name] = KeptReplies(options.work / f"{name}.jsonl", generators[name])
     figures: dict[str, Any] = {"sets": {}}
     judged: dict[str, dict[str, list[Judged]]] = {}
     for title, requests, form in parts:
@@ -416,7 +442,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if form == "tags":
             sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         judged[title] = {
-            name: measure_row(mixed[:size], models[name], asking, told=name == "base") for name, size in sizes.items()
+            name: measure_row(mixed[:size], models[name], asking, explained=name == "base")
+            for name, size in sizes.items()
         }
         rows = judged[title]
         last = options.rows[-1].partition("=")[0]
@@ -428,8 +455,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if name != last and last in rows
             },
         }
-    final = models[options.rows[-1].partition("=")[0]]
-    if options.speed and isinstance(final, Replies):
+    final = generators.get(options.rows[-1].partition("=")[0])
+    if options.speed and final is not None:
         figures["speed"] = measure_speed(final, _own(options.own), _asking(options.base, "prose"))
     own = judged["Our own held-out requests"][options.rows[-1].partition("=")[0]]
     samples = random.Random(1).sample(own, min(options.count, len(own)))
