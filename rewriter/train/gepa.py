@@ -37,6 +37,7 @@ from redraft.profiles import load_profile
 from redraft.statistics import bootstrap, mean
 from redraft.templates import fence, fill, placeholders, style_folder
 from redraft.training import check_choices, console, report_loaded, run, setting
+from rewriter.reply import clean_answer
 from rewriter.styles import Style, load_style
 from rewriter.target import Target, load_target
 from rewriter.train.data import DataArguments, load_requests, style_and_rules
@@ -183,6 +184,9 @@ class Proposer:
         self._chat = chat
         self._journal = journal
         self._max_tokens = max_tokens
+        self.made = 0
+        self.unusable = 0
+        """Of the proposals that were made: those that held no other text that could be used."""
         self._template = (resources.files("rewriter.train") / "templates" / "gepa" / "propose.txt").read_text("utf-8")
 
     async def __call__(self, part: str, current: str, rollouts: Sequence[Rollout], number: int) -> str:
@@ -191,9 +195,11 @@ class Proposer:
         async def ask() -> str:
             message = Message("user", self._fill(part, current, rollouts))
             reply = await self._chat(ChatRequest((message,), self._max_tokens, 1.0))
-            return read_text(reply.text, part) or current
+            return read_text(reply.text, part, truncated=reply.truncated) or current
 
         text: str = await self._journal.aonce(("proposal", f"{number}"), ask)
+        self.made += 1
+        self.unusable += text == current
         return text
 
     def _fill(self, part: str, current: str, rollouts: Sequence[Rollout]) -> str:
@@ -211,11 +217,20 @@ class Proposer:
         return fill(self._template, part=part, current=fence(current, "text"), examples=examples, rule=rule)
 
 
-def read_text(reply: str, part: str) -> str | None:
-    """The text of a proposer's reply, between <text> and </text>; None if there is none that could be this part."""
-    _, opens, rest = reply.rpartition("<text>")
-    text, closes, _ = rest.partition("</text>")
-    return text.strip("\n") if opens and closes and find_mistake(part, text) is None else None
+def read_text(reply: str, part: str, *, truncated: bool = False) -> str | None:
+    """The text of a proposer's reply: between <text> and </text>, or all of a whole reply without these tags, as small models
+    write it. None if it could not be this part.
+
+    >>> read_text("Here it is: <text>Write one sentence.</text>", "system")
+    'Write one sentence.'
+    """
+    if "<text>" in reply or "</text>" in reply:
+        _, opens, rest = reply.rpartition("<text>")
+        text, closes, _ = rest.partition("</text>")
+        whole = bool(opens and closes)
+    else:
+        text, whole = clean_answer(reply), not truncated
+    return text.strip("\n") if whole and find_mistake(part, text) is None else None
 
 
 class StyleAdapter:
@@ -425,7 +440,8 @@ def evolve_style(
     }  # fmt: skip
     with Journal(out / "state.jsonl", "gepa", about=about, advice="give another output_dir") as journal:
         runner = StyleRunner(chat, source, style, target, journal, max_tokens)
-        evolved = evolve(texts, requests, runner, Proposer(proposer, journal, args.proposal_tokens), args, perfect)
+        proposals = Proposer(proposer, journal, args.proposal_tokens)
+        evolved = evolve(texts, requests, runner, proposals, args, perfect)
     kept = evolved.is_better(args.keep_if)
     report = {
         "style": data.style,
@@ -434,11 +450,14 @@ def evolve_style(
         "before": evolved.before,
         "after": evolved.after,
         "gain": [evolved.gain, evolved.low, evolved.high],
+        "proposals": {"made": proposals.made, "unusable": proposals.unusable},
         "candidates": evolved.tried,
         "requests": dict(evolved.requests),
         "texts": dict(evolved.texts),
     }
     write_atomically(out / "report.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    if proposals.unusable:
+        console.print(f"{proposals.unusable} of {proposals.made} proposals held no new text that could be used")
     between = "" if evolved.low is None else f" [{evolved.low:+.3f}, {evolved.high:+.3f}]"
     console.print(
         f"held-out requests: {evolved.before:.3f} before, {evolved.after:.3f} after, {evolved.gain:+.3f}{between}"

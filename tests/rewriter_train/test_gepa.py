@@ -56,6 +56,7 @@ def test_a_better_text_becomes_a_style_that_loads(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["written"]
     assert report["gain"][0] == pytest.approx(0.5)
+    assert report["proposals"]["unusable"] < report["proposals"]["made"]
     read = text_of(asked.requests[0])
     assert parent.system is not None
     assert parent.system in read, "the proposer reads the text that it is to better"
@@ -129,12 +130,21 @@ def test_texts_that_no_style_could_have(part: str, text: str, mistake: str) -> N
     assert read_text(f"<text>{text}</text>", part) is None
 
 
-def test_a_reply_without_a_text_leaves_the_text_as_it_is(tmp_path: Path) -> None:
-    silent = FakeChat(lambda _: "It is fine as it is.")
+def test_a_reply_without_tags_is_the_text_if_it_is_whole() -> None:
+    assert read_text("```\nCount them.\n```", "system") == "Count them."
+    assert read_text("Count them.", "system", truncated=True) is None
+    assert read_text("<text>Count them.", "system") is None
+    assert read_text("Count them.</text>", "system") is None
+
+
+def test_a_reply_without_a_text_leaves_the_text_as_it_is_and_is_counted(tmp_path: Path) -> None:
+    silent = FakeChat(lambda _: "<text></text>")
     evolved = evolve_style(
         arguments(tmp_path), DataArguments(), REQUESTS, source=FakeReward(counted), chat=rewriter(), proposer=silent
     )
     assert evolved.texts == {"system": load_style("promptenhancer").system}
+    proposals = json.loads((tmp_path / "report.json").read_text())["proposals"]
+    assert proposals["unusable"] == proposals["made"] > 0
 
 
 def test_what_cannot_be_evolved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
