@@ -46,6 +46,7 @@ from rewriter.train.text_reward import (
     added_claims,
     coverage,
     form_term,
+    novelty,
     other_media,
     repeated_share,
     stock_phrases,
@@ -70,8 +71,9 @@ _MOST = 0.9
 
 @dataclass(frozen=True)
 class Judged:
-    """What is measured of one request. `coverage` to `words` are the first reply's; `fallback`, `final_coverage` and
-    `final_clean` are of what the user gets."""
+    """What is measured of one request. `coverage` to `shared` are the first reply's; `fallback`, `final_coverage` and
+    `final_clean` are of what the user gets. `shared`: the mean over its phrases of the share of the other requests whose rewrites
+    say the same."""
 
     request: str
     prompt: str
@@ -85,6 +87,7 @@ class Judged:
     in_range: float
     medium: float
     repeated: float
+    shared: float
     fallback: float
     final_coverage: float
     final_clean: float
@@ -101,13 +104,14 @@ MEASURES = {
     "in_range": "40 to 120 words (tags 8 to 50)",
     "medium": "no other medium",
     "repeated": "said twice",
+    "shared": "said of others",
     "fallback": "falls back",
     "final_coverage": "content kept, in use",
     "final_clean": "no finding, in use",
 }
 
 
-_PAIRED = ("coverage", "clean", "claims", "words", "medium", "repeated")
+_PAIRED = ("coverage", "clean", "claims", "words", "medium", "repeated", "shared")
 
 
 def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Asking) -> Judged:
@@ -133,6 +137,7 @@ def judge(request: str, first: ChatReply, second: ChatReply | None, asking: Aski
         in_range=float(LOW_TAGS <= words <= HIGH_TAGS if form == "tags" else LOW <= words <= HIGH),
         medium=float(not other_media(request, prompt)),
         repeated=repeated_share(prompt),
+        shared=0.0,
         fallback=float(fell_back),
         final_coverage=coverage(request, final),
         final_clean=float(not fell_back),
@@ -144,7 +149,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     readable = [each for each in judged if each.prompt]
     figures: dict[str, Any] = {"n": len(judged)}
     for name in MEASURES:
-        rows = readable if name in ("claims", "stock", "words", "in_range", "medium", "repeated") else judged
+        rows = readable if name in ("claims", "stock", "words", "in_range", "medium", "repeated", "shared") else judged
         figures[name] = asdict(bootstrap([getattr(each, name) for each in rows])) if rows else None
     return figures
 
@@ -290,7 +295,9 @@ def measure_row(requests: Sequence[str], replies: Replies, asking: Asking, *, ex
     first = replies(asked, sampled=False)
     faulty = [i for i, reply in enumerate(first) if review(wanted[i], reply, asking.rules).faults]
     again = dict(zip(faulty, replies([asked[i] for i in faulty], sampled=True), strict=True))
-    return [judge(request, first[i], again.get(i), asking) for i, request in enumerate(wanted)]
+    judged = [judge(request, first[i], again.get(i), asking) for i, request in enumerate(wanted)]
+    fresh = novelty([(each.request, each.prompt) for each in judged])
+    return [replace(each, shared=1 - value) for each, value in zip(judged, fresh, strict=True)]
 
 
 def _explain(messages: tuple[Message, ...], explained: bool) -> tuple[Message, ...]:
