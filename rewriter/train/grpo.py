@@ -22,7 +22,7 @@ from typing import Any
 
 from redraft.errors import ConfigError
 from redraft.profiles import load_profile
-from redraft.training import checkpoint_for, find_model, missing_model, report_loaded, run, train_and_save
+from redraft.training import checkpoint_for, missing_model, report_loaded, run, train_and_save
 from rewriter.cot import infer_target
 from rewriter.target import Target
 from rewriter.train.data import DataArguments, load_requests, make_reply, rl_rows, style_and_rules
@@ -30,10 +30,10 @@ from rewriter.train.image_reward import RewardArguments
 from rewriter.train.reward_server import RemoteArguments, open_source
 from rewriter.train.rewards import Shaper, ShapingArguments
 from rewriter.train.script import (
-    adapter_base,
     check_template,
     make_trainer,
     settings_of,
+    tokenizer_place,
 )
 from rewriter.train.text_reward import TextArguments, TextReward, parse_terms
 from rewriter.train.trl_reward import RewriteReward, SampleArguments
@@ -76,8 +76,7 @@ def train(argv: Sequence[str]) -> None:
     held_out = None
     if data.eval_files:
         held_out = report_loaded("eval_files", load_requests(data.eval_files, max_bad=data.max_bad))
-    base = adapter_base(model.model_name_or_path)
-    place = str(model.model_name_or_path) if base else find_model(model.model_name_or_path, model.model_revision)
+    place = tokenizer_place(model.model_name_or_path, model.model_revision)
     rows = rl_rows(records.records, style)
     shaper = Shaper(shaping)
     drawn = rewarding.profile is not None or remote.reward_url is not None or not text.text_rewards

@@ -70,6 +70,16 @@ def adapter_base(place: str | None) -> str | None:
     return find_model(str(base))
 
 
+def tokenizer_place(place: str | None, revision: str | None = None) -> str:
+    """The folder of the tokenizer of the model, or of the adapter, in `place`; its base's if an adapter has none of its own.
+    Raises ConfigError, ModelMissing."""
+    base = adapter_base(place)
+    if base is None:
+        return find_model(place, revision)
+    folder = Path(model_place(str(place)))
+    return str(folder) if (folder / "tokenizer_config.json").is_file() else base
+
+
 def make_trainer(
     kind: Any, settings: Any, model: Any, rows: list[Any], eval_rows: list[Any] | None = None, **more: Any
 ) -> Any:
@@ -109,9 +119,7 @@ def _adapter(place: str, base: str, model: Any) -> dict[str, Any]:
     loaded = AutoModelForCausalLM.from_pretrained(
         base, dtype=model.dtype, attn_implementation=model.attn_implementation, use_safetensors=True
     )
-    folder = Path(model_place(place))
-    tokenizer = folder if (folder / "tokenizer_config.json").is_file() else base
     return {
-        "model": PeftModel.from_pretrained(loaded, str(folder), is_trainable=True),
-        "processing_class": AutoTokenizer.from_pretrained(tokenizer, padding_side="left"),
+        "model": PeftModel.from_pretrained(loaded, model_place(place), is_trainable=True),
+        "processing_class": AutoTokenizer.from_pretrained(tokenizer_place(place), padding_side="left"),
     }

@@ -140,3 +140,22 @@ def test_terms_are_named_with_their_weights_and_unknown_ones_are_refused() -> No
     assert parse_terms(["coverage:2", "guard"]) == {"coverage": 2.0, "guard": 1.0}
     with pytest.raises(ValueError, match="there are coverage, guard"):
         TextArguments(["beauty:1"])
+
+
+def test_what_rewrites_of_other_requests_say_too_is_no_novelty() -> None:
+    def rewrite(text: str) -> str:
+        return f"<think>x</think><answer>{text}</answer>"
+
+    samples = [
+        RewardSample("a fox", rewrite("A red fox, small, with soft fur. The light is soft.")),
+        RewardSample("a fox", rewrite("A shy fox, the light is soft.")),
+        RewardSample("an owl", rewrite("An owl. The light is soft.")),
+        RewardSample("a hen", rewrite("A hen. The light is dim.")),
+        RewardSample("a hen", "no answer"),
+    ]
+    scores = asyncio.run(TextReward({"novelty": 2.0}, Rules())(samples))
+    # One of the two other requests says the same of the light; the fox's own other rewrite does not count.
+    wanted = [1 - 1 / 2 / 4, 1 - 1 / 2 / 2, 1 - 1 / 2 / 2, 1, 0]
+    assert [each.terms["novelty"] for each in scores.samples] == pytest.approx(wanted)
+    assert [each.reward for each in scores.samples] == pytest.approx([2 * value for value in wanted])
+    assert text_reward.novelty([("a fox", "A fox."), ("a fox", "A fox.")]) == [1, 1]
