@@ -4,9 +4,9 @@
       --rows base rules sft_plain=work/small/sft_plain sft=work/small/sft grpo=rewriter/small/adapter --out docs/small
 
 A row is `NAME=ADAPTER`, `NAME=http://HOST:PORT/v1` (a merged model that is served as "small", several times as fast), `base`
-(no adapter, with the reply's form told), or `rules` (no model). Replies are kept in --work, so that an interrupted command
-goes on; the first reply is greedy, and one that cannot be read or that the guard refuses is followed by a sampled one, as in
-use (`rewriter.cot`).
+(no adapter, with the reply's form put into words), or `rules` (no model). Replies are kept in --work, so that an interrupted
+command goes on. The first reply is greedy unless --seed samples it. One that cannot be read, or that the guard refuses, is
+followed by a sampled one, as in use (`rewriter.cot`).
 
 Requests are rewritten in prose as for FLUX; `--tags N` measures N of each set once more, in tags with a negative prompt as for
 SDXL. Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves.
@@ -157,15 +157,15 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
 class Replies(Protocol):
     """What answers the requests of a row."""
 
-    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
-        """A reply for each (request, messages), in order; greedy, or sampled as in use."""
+    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], seed: int | None) -> list[ChatReply]:
+        """A reply for each (request, messages), in order; greedy without a seed, or sampled as in use."""
 
 
 class Generator(Protocol):
     """What makes the replies of one batch. It may stop as soon as a share of `until` of them are whole: the others are then
     `truncated`."""
 
-    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]: ...
+    def __call__(self, chats: Sequence[Sequence[Message]], seed: int | None, until: float = 1.0) -> list[ChatReply]: ...
 
 
 class KeptReplies:
@@ -178,8 +178,8 @@ class KeptReplies:
             rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
             self._known = {row["key"]: row for row in rows}
 
-    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
-        keys = [f"{int(sampled)} {messages[0].content} {request}" for request, messages in asked]
+    def __call__(self, asked: Sequence[tuple[str, Sequence[Message]]], seed: int | None) -> list[ChatReply]:
+        keys = [f"{0 if seed is None else seed + 1} {messages[0].content} {request}" for request, messages in asked]
         todo = [i for i, key in enumerate(keys) if key not in self._known]
         todo = sorted({keys[i]: i for i in todo}.values(), key=lambda i: len(asked[i][0]))
         # Most replies are short, and a batch takes as long as its longest: the few that go on are made anew, together.
@@ -187,7 +187,7 @@ class KeptReplies:
             late: list[int] = []
             for at in range(0, len(todo), _BATCH):
                 batch = todo[at : at + _BATCH]
-                replies = self._generate([asked[i][1] for i in batch], sampled=sampled, until=share)
+                replies = self._generate([asked[i][1] for i in batch], seed, until=share)
                 rows: list[dict[str, Any]] = []
                 for i, reply in zip(batch, replies, strict=True):
                     if reply.truncated and share < 1:
@@ -211,7 +211,7 @@ class LocalModel:
         self._model: Any = None
         self._tokenizer: Any = None
 
-    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
+    def __call__(self, chats: Sequence[Sequence[Message]], seed: int | None, until: float = 1.0) -> list[ChatReply]:
         import torch
         from transformers import StoppingCriteriaList
 
@@ -223,14 +223,14 @@ class LocalModel:
             for chat in chats
         ]
         batch = self._tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        torch.manual_seed(0)
+        torch.manual_seed(seed or 0)
         start, end = batch["input_ids"].shape[1], self._tokenizer.eos_token_id
 
         def enough(ids: torch.Tensor, _: object, **__: object) -> torch.Tensor:
             ended = (ids[:, start:] == end).any(dim=1)
             return torch.full_like(ended, bool(ended.float().mean() >= until))
 
-        how: dict[str, Any] = {"do_sample": True, **_SAMPLED} if sampled else {"do_sample": False}
+        how: dict[str, Any] = {"do_sample": False} if seed is None else {"do_sample": True, **_SAMPLED}
         with torch.inference_mode():
             out = self._model.generate(
                 input_ids=batch["input_ids"],
@@ -264,8 +264,8 @@ class ServedModel:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def __call__(self, chats: Sequence[Sequence[Message]], *, sampled: bool, until: float = 1.0) -> list[ChatReply]:
-        return run_coroutine(self._ask(chats, {**_SAMPLED, "seed": 0} if sampled else {}))
+    def __call__(self, chats: Sequence[Sequence[Message]], seed: int | None, until: float = 1.0) -> list[ChatReply]:
+        return run_coroutine(self._ask(chats, {} if seed is None else {**_SAMPLED, "seed": seed}))
 
     async def _ask(self, chats: Sequence[Sequence[Message]], how: Mapping[str, Any]) -> list[ChatReply]:
         server = ServerConfig(base_url=self._url, timeout_s=600, concurrency=len(chats))
@@ -277,7 +277,7 @@ class ServedModel:
             await chat.aclose()
 
 
-def reply_by_rules(asked: Sequence[tuple[str, Sequence[Message]]], *, sampled: bool) -> list[ChatReply]:
+def reply_by_rules(asked: Sequence[tuple[str, Sequence[Message]]], seed: int | None) -> list[ChatReply]:
     """Replies without a model: the request, and sentences that fit anything."""
     return [ChatReply(f"<think>-</think><answer>{_as_sentence(request)} {_RULES}</answer>") for request, _ in asked]
 
@@ -287,14 +287,17 @@ def _as_sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def measure_row(requests: Sequence[str], replies: Replies, asking: Asking, *, explained: bool) -> list[Judged]:
+def measure_row(
+    requests: Sequence[str], replies: Replies, asking: Asking, *, explained: bool, seed: int | None = None
+) -> list[Judged]:
     """Asks for each request, once more if the first reply has faults, and measures. `explained`: the form of a reply is put into
-    words. Requests that the style keeps as they are (other languages and the like) are not measured."""
+    words. `seed`: of the first reply if that is sampled too. Requests that the style keeps as they are (other languages and the
+    like) are not measured."""
     wanted = [request for request in requests if reason_to_keep(request, asking.style.settings.keep) is None]
     asked = [(request, _explain(asking.style.rewrite_messages(request), explained)) for request in wanted]
-    first = replies(asked, sampled=False)
+    first = replies(asked, seed)
     faulty = [i for i, reply in enumerate(first) if review(wanted[i], reply, asking.rules).faults]
-    again = dict(zip(faulty, replies([asked[i] for i in faulty], sampled=True), strict=True))
+    again = dict(zip(faulty, replies([asked[i] for i in faulty], 0 if seed is None else seed + 1), strict=True))
     judged = [judge(request, first[i], again.get(i), asking) for i, request in enumerate(wanted)]
     fresh = novelty([(each.request, each.prompt) for each in judged])
     return [replace(each, shared=1 - value) for each, value in zip(judged, fresh, strict=True)]
@@ -309,14 +312,14 @@ def _explain(messages: tuple[Message, ...], explained: bool) -> tuple[Message, .
 def measure_speed(generate: Generator, requests: Sequence[str], asking: Asking) -> dict[str, float]:
     """Rewrites per minute one at a time and in a batch of 24, on as many threads as there are, and the peak of memory."""
     chats = [asking.style.rewrite_messages(request) for request in requests]
-    generate(chats[:1], sampled=False)
+    generate(chats[:1], None)
     alone = chats[:6]
     start = time.perf_counter()
     for chat in alone:
-        generate([chat], sampled=False)
+        generate([chat], None)
     one = len(alone) / (time.perf_counter() - start) * 60
     start = time.perf_counter()
-    generate(chats[:24], sampled=False)
+    generate(chats[:24], None)
     many = len(chats[:24]) / (time.perf_counter() - start) * 60
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"one_at_a_time": one, "batch_of_24": many, "ratio": many / one, "peak_gib": peak}
@@ -415,6 +418,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
     parser.add_argument("--work", type=Path, default=Path("work/small/eval"), help="where replies are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/small"), help="folder of the report")
+    parser.add_argument("--seed", type=int, help="sample the first replies, too, by this seed; greedy without it")
     parser.add_argument("--speed", action="store_true", help="measure speed too")
     options = parser.parse_args(argv)
     sets = {}
@@ -449,7 +453,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if form == "tags":
             sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         judged[title] = {
-            name: measure_row(mixed[:size], models[name], asking, explained=name == "base")
+            name: measure_row(mixed[:size], models[name], asking, explained=name == "base", seed=options.seed)
             for name, size in sizes.items()
         }
         rows = judged[title]
