@@ -5,8 +5,8 @@
 
 A row is `NAME=ADAPTER`, `NAME=http://HOST:PORT/v1` (a merged model that is served as "small", several times as fast), `base`
 (no adapter, with the reply's form put into words), or `rules` (no model). Replies are kept in --work, so that an interrupted
-command goes on. The first reply is greedy unless --seed samples it. One that cannot be read, or that the guard refuses, is
-followed by a sampled one, as in use (`rewriter.cot`).
+command goes on. The first reply is greedy but in rows that --sampled names. One that cannot be read, or that the guard refuses,
+is followed by a sampled one, as in use (`rewriter.cot`).
 
 Requests are rewritten in prose as for FLUX; `--tags N` measures N of each set once more, in tags with a negative prompt as for
 SDXL. Figures of the first reply are the model's; those of what the user gets count requests that fell back to themselves.
@@ -418,7 +418,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=40, help="rewrites that are printed")
     parser.add_argument("--work", type=Path, default=Path("work/small/eval"), help="where replies are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/small"), help="folder of the report")
-    parser.add_argument("--seed", type=int, help="sample the first replies, too, by this seed; greedy without it")
+    parser.add_argument("--sampled", nargs="*", default=[], help="rows whose first reply is sampled, too")
     parser.add_argument("--speed", action="store_true", help="measure speed too")
     options = parser.parse_args(argv)
     sets = {}
@@ -453,7 +453,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if form == "tags":
             sizes = {name: min(size, options.tags) for name, size in sizes.items() if name not in ("base", "rules")}
         judged[title] = {
-            name: measure_row(mixed[:size], models[name], asking, explained=name == "base", seed=options.seed)
+            name: measure_row(
+                mixed[:size],
+                models[name],
+                asking,
+                explained=name == "base",
+                seed=0 if name in options.sampled else None,
+            )
             for name, size in sizes.items()
         }
         rows = judged[title]

@@ -32,7 +32,7 @@ class Asking:
 
     Candidate i is sampled with seed + i at the config's temperature. Candidate 0 is greedy instead, so that one rewrite
     is the model's best guess and the same each time; with feedback it is sampled like the others, since the greedy
-    answer is what just failed.
+    answer is what just failed, and always if the config says so.
     """
 
     config: RewriterConfig
@@ -70,7 +70,7 @@ class Asking:
             messages = self.style.rewrite_messages(request)
         else:
             messages = self.style.repair_messages(request, feedback.prompt, feedback.failed)
-        greedy = index == 0 and feedback is None
+        greedy = self.config.greedy and index == 0 and feedback is None
         return self._chat_request(messages, seed + index, 0.0 if greedy else self.config.temperature)
 
     def second(self, request: str, index: int, seed: int, first: Review) -> ChatRequest:

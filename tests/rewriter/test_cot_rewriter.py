@@ -28,11 +28,13 @@ def reply(prompt: str, thought: str = "thinking") -> ChatReply:
 
 
 async def test_one_rewrite_is_greedy() -> None:
-    chat = FakeChat([reply(GOOD)])
+    chat = FakeChat([reply(GOOD)] * 2)
     rewriter: Rewriter = CoTRewriter(chat, config())
     assert await rewriter(PROMPT, seed=5) == [Rewrite(GOOD, "thinking", None, "served", Usage(10, 5))]
     request = chat.requests[0]
     assert (request.temperature, request.seed, request.max_tokens, request.top_p) == (0.0, 5, 300, 0.9)
+    await CoTRewriter(chat, config().model_copy(update={"greedy": False}))(PROMPT, seed=5)
+    assert (chat.requests[1].temperature, chat.requests[1].seed) == (0.7, 5), "unless the profile wants none"
 
 
 async def test_candidates_have_their_own_seeds_and_equal_ones_are_told_once() -> None:
