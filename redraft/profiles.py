@@ -277,7 +277,7 @@ class RewriterConfig(_Section):
     """Whether the model takes pictures. It is then shown the attempts so far when it plans edits."""
     greedy: bool = True
     """Whether the first of the rewrites of a request is the likeliest, as `temperature` 0 gives it. False samples it like the
-    others: a small model that was trained by rewards has a few likeliest sentences for all requests."""
+    others, for more variety: a model that was trained by rewards has a few likeliest sentences for all requests."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=16)
