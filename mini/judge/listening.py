@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = [row for row in made if {(row[1].key_point, truth) for truth in ("yes", "no")} <= truths]
     pictures, checks = zip(*made, strict=True)
     console.print(f"{len(checks):,} checks of {len(set(pictures)):,} pictures")
-    columns = "reward", "failed", "agreeing", "silent", "contradicting", "told apart", "AUC", "caught", "caught wrongly"
+    columns = "reward", "checks", "agreeing", "silent", "contradicting", "told apart", "AUC", "caught", "caught wrongly"
     table = [format_row(*columns), format_row(*["---"] * len(columns))]
     for name in ("no thought", "listener", "description"):
         seeds = [
@@ -253,8 +253,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             for profile in options.measure
         ]
         had = [at for at in range(len(checks)) if np.isfinite([seed[:, at] for seed in seeds]).all()]
-        figures = measure([seed[:, had] for seed in seeds], [pictures[at] for at in had]) if had else [None] * 7
-        table.append(format_row(name, f"{len(checks) - len(had):,}", *figures))
+        points = sorted({checks[at].key_point for at in had}) if name != "no thought" else []
+        for point in ("", *points):
+            of = [at for at in had if point in ("", checks[at].key_point)]
+            figures = measure([seed[:, of] for seed in seeds], [pictures[at] for at in of]) if of else [None] * 7
+            table.append(format_row(point or name, f"{len(of):,}", *figures))
     sys.stdout.write("".join(table))
 
 
