@@ -342,7 +342,9 @@ class _Log:
     """GEPA's own progress, as one line each."""
 
     def log(self, message: str) -> None:
-        console.print(message.splitlines()[0][:200] if message else "")
+        first = message.partition("\n")[0]
+        if first and not first.startswith("Traceback"):  # the error itself is raised
+            console.print(first[:200])
 
 
 def split_requests(requests: Sequence[str], args: GepaArguments) -> tuple[list[str], list[str], list[str]]:
