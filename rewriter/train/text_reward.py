@@ -21,7 +21,7 @@ in a recipe of `rewriter.train.grpo` gives their weighted sum, alone or on top o
 
 A step at the border of `length`, and claims by the word: with words / 40 and 1 - added / 12 GRPO bought fewer claims with
 rewrites of 37 words; with 1 - again / all and the length of all words it bought the length by saying a sentence three times.
-Without `novelty` it bought it by the same three sentences for every request.
+It also buys length by the same three sentences for every request: `novelty` sees that, but is in no recipe (docs/small.md).
 A reply that cannot be read has 0 in every term. The words are in `text_words.toml`.
 """
 
@@ -57,7 +57,7 @@ _AIM = (48, 110)
 """The same for the reward: inside of these, as lengths spread."""
 _AIM_TAGS = (14, 40)
 _WORDS_A_CLAIM = 4
-_PHRASE_END = re.compile(r"[.!?,;:]+(?:\s+|\Z)|\n")
+_PHRASE_END = re.compile(r"(?<![.!?,;:])[.!?,;:]++(?:\s+|\Z)|\n")
 _RUN = 4
 """Words of a run that counts as said again."""
 _REPEATS_COST = 4
@@ -78,8 +78,8 @@ def guard_term(findings: int) -> float:
 
 
 def form_term(form: AnyForm, read: Review) -> float:
-    """1 if the rewrite has the `form` it was asked for, else 0. Half of it is for the negative prompt in tags: the
-    share of its words that are not said again, 0 without one."""
+    """1 if the rewrite has the `form` it was asked for, else 0. Half of it is for the negative prompt in tags: the share of its
+    words that are not said again, 0 without one."""
     if form != "any" and "form" in read.rules:
         return 0.0
     unwanted = _words(read.negative_prompt or "")
