@@ -451,7 +451,8 @@ async def measure(
     for family, ours in answers.items():
         title = FAMILIES[family]
         rows |= {name: row_of(f"+ {title}, seed {name.split()[1]}", [single[name]]) for name in runs[family]}
-        rows[family] = row_of(f"+ {title}, mean of {len(ours)} seeds", ours)
+        if len(ours) > 1:
+            rows[family] = row_of(f"+ {title}, mean of {len(ours)} seeds", ours)
         gains[f"{title} minus SFT with thought"] = difference(ours, [single["sft"]])
         gains |= {
             f"{title}, seed {name.split()[1]}, minus SFT with thought": difference([single[name]], [single["sft"]])
