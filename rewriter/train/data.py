@@ -151,14 +151,19 @@ def rl_rows(requests: Sequence[RLRequest], style: Style) -> list[dict[str, Any]]
             "prompt": make_chat(_of_form(style, record.extra), record.request, record.missed),
             "request": record.request,
             "task": str(record.extra.get("task") or ""),
-            "form": str(record.extra.get("form") or "any") if style.settings.forms else "any",
+            "form": _form_of(style, record.extra),
         }
         for record in requests
     ]
 
 
+def _form_of(style: Style, extra: Row) -> str:
+    return str(extra.get("form") or "any") if style.settings.forms else "any"
+
+
 def _of_form(style: Style, extra: Row) -> Style:
-    return style.for_form(str(extra["form"])) if extra.get("form") and style.settings.forms else style
+    form = _form_of(style, extra)
+    return style if form == "any" else style.for_form(form)
 
 
 def _text(content: object) -> str:
