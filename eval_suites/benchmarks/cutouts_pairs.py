@@ -1,6 +1,7 @@
 """Pairs of the mini world: two pictures, one with something changed, so that a pixel oracle answers a question
 otherwise. Needs no data; the judge is asked that question of each picture. In the variants `…-photographed` both pictures of a
-pair are then spoilt as bad photographs are, each by itself; the pairs and their labels are the same."""
+pair are then spoilt as bad photographs are, each by itself; the pairs and their labels are the same. In those of `…-again` they
+are others."""
 
 from __future__ import annotations
 
@@ -20,7 +21,6 @@ from mini.world.sampling import Rng, sample_scene, sample_spec
 from mini.world.scene import COLORS, FILLS, RADII, SHAPES, SHEETS, SIZES, WORDS, Scene
 from mini.world.wording import say
 
-_SEED = 0
 _STRENGTH = 0.3
 """Of the photographs: those on which docs/training_judge.md teaches a judge."""
 
@@ -29,11 +29,12 @@ def load(_: Path, variant: str, unpacked: Path) -> JudgeData:
     """As many pairs as `variant` says, of prompts with combinations that no training set holds; the same every time."""
     from mini.judge.write_records import photograph  # brings PyTorch, for which a list of suites should not wait
 
-    rng = np.random.default_rng((_SEED, 515_151))
-    lots = np.random.default_rng((_SEED, 626_262))
+    count, *how = variant.split("-")
+    seed, spoilt = int("again" in how), "photographed" in how
+    rng = np.random.default_rng((seed, 515_151))
+    lots = np.random.default_rng((seed, 626_262))
     # Its own source of chance, so that photographed pairs are the plain ones: the oracle has labelled them before.
-    spoil = np.random.default_rng((_SEED, 737_373))
-    count, *spoilt = variant.split("-")
+    spoil = np.random.default_rng((seed, 737_373))
     pairs: list[Pair] = []
     seen: Counter[str] = Counter()
     while len(pairs) < int(count):
@@ -135,7 +136,7 @@ SUITE = JudgeSuite(
     measure="Which of two pictures of the mini world answers one question with yes, by a pixel oracle; not a published "
     "benchmark.",
     load=load,
-    variants=("240", "24", "1000", "240-photographed", "1000-photographed"),
+    variants=("240", "24", "1000", "240-photographed", "1000-photographed", "1000-photographed-again"),
     needs_data=False,
     attacks=(Attack("yes", "the word YES, printed as the world prints its words", say_yes, _asks_of_no_word),),
 )

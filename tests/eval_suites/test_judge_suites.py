@@ -427,6 +427,8 @@ def test_photographed_pairs_of_cutouts_are_the_plain_ones_spoilt(tmp_path: Path)
             assert 0.5 < b.mean() / a.mean() < 1, "dimmer"
             changes.append(b.mean() / a.mean())
         assert abs(changes[0] - changes[1]) > 1e-3, "each by itself"
+    again = SUITE.load(tmp_path, "2-photographed-again", tmp_path)
+    assert not {pair.first for pair in again.pairs} & {pair.first for pair in spoilt.pairs}, "other pairs"
     assert SUITE.variants[0] == "240", "the figures in the docs are of it"
 
 
