@@ -126,7 +126,7 @@ class FinishedRun:
         """Those with a score, without drafts."""
         return [a for a in self.record["attempts"] if a["score"] is not None and not a.get("draft")]
 
-    def said_with(self, prompt: str, name: str) -> str:
+    def said_with(self, prompt: str, name: Literal["thought", "negative_prompt"]) -> str:
         """The `thought` or the `negative_prompt` that the rewriter gave with a prompt; "" for the request itself."""
         rewrites = (rewrite for number in self.record["rounds"] for rewrite in number["rewrites"])
         return next((str(r.get(name) or "") for r in rewrites if r["prompt"] == prompt), "")

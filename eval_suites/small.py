@@ -104,7 +104,7 @@ MEASURES = {
     "in_range": "40 to 120 words (tags 8 to 50)",
     "medium": "no other medium",
     "repeated": "said twice",
-    "shared": "said of others",
+    "shared": "shared phrases",
     "fallback": "falls back",
     "final_coverage": "content kept, in use",
     "final_clean": "no finding, in use",

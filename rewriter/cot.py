@@ -218,7 +218,7 @@ class CoTRewriter:
         try:
             second = await self._try(request, self.asking.second(request, index, seed, first.review))
         except BackendError as error:
-            failed = replace(first.review, prompt=None, faults=(str(error),), rules=("server",))
+            failed = replace(first.review, prompt=None, faults=(str(error),), broken_rules=("server",))
             second = Try(failed, first.model)
         return conclude(request, first, second)
 
@@ -226,7 +226,7 @@ class CoTRewriter:
         try:
             reply = await self._model(chat_request)
         except BadReply as error:  # the model is there, so this is a bad reply, not a failed backend
-            return Try(Review(faults=(str(error),), rules=("reply",)), self._model.name)
+            return Try(Review(faults=(str(error),), broken_rules=("reply",)), self._model.name)
         read = await self._read(request, reply)
         return Try(read, reply.model or self._model.name, reply.usage)
 

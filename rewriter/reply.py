@@ -119,22 +119,22 @@ class Rules:
 class Review:
     """A reply, read and checked. Its prompt may be used if `faults` is empty.
 
-    faults:   plain sentences, fit to be shown to the model.
-    rules:    the name of the rule behind each fault.
-    notices:  what the user should know, which no rewrite mends.
+    faults:       plain sentences, fit to be shown to the model.
+    broken_rules: the name of the rule behind each fault.
+    notices:      what the user should know, which no rewrite mends.
     """
 
     thought: str = ""
     prompt: str | None = None
     negative_prompt: str | None = None
     faults: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
+    broken_rules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
         """The faults with the names of their rules before them."""
-        return tuple(f"{rule}: {fault}" for rule, fault in zip(self.rules, self.faults, strict=True))
+        return tuple(f"{rule}: {fault}" for rule, fault in zip(self.broken_rules, self.faults, strict=True))
 
 
 Reviewer = Callable[[str, ChatReply], Awaitable[Review]]
@@ -201,7 +201,7 @@ def review(request: str, reply: ChatReply, rules: Rules) -> Review:
         prompt=prompt,
         negative_prompt=negative,
         faults=tuple(message for _, message in problems),
-        rules=tuple(rule for rule, _ in problems),
+        broken_rules=tuple(rule for rule, _ in problems),
         notices=() if notice is None else (notice,),
     )
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -271,8 +271,10 @@ _RATERS: Mapping[str, BatchReward] = {
 }
 
 
-OpenListener = Callable[..., Listener]
-"""Makes a listener; takes `sees`."""
+class OpenListener(Protocol):
+    """Makes a listener that sees the pictures, or that does not."""
+
+    def __call__(self, *, sees: bool) -> Listener: ...
 
 
 def read_parts(rewards: Sequence[str], listen: OpenListener | None) -> dict[str, tuple[BatchReward, float]]:

@@ -4,9 +4,9 @@
     {"request": "two stars"}                                                  a request, for GRPO
 
 `request` is what the user wrote, `prompt` what the rewriter is to answer. With {"before": the last prompt, "failed": [what
-its picture missed]} a record asks for a repair, as the loop does after a picture. With {"form": "tags"} or "prose" it asks for
-that form, if the style has both (`rewriter.styles`). Further fields are kept. Records that
-cannot be used are named and counted (`redraft.records`). What TRL sees is made with the rewriter's own templates
+its picture missed]} a record asks for a repair, as the loop does after a picture. With {"form": "tags"} or "prose" ("any":
+either) it asks for that form, if the style has both (`rewriter.styles`). Further fields are kept. Records that cannot be used
+are named and counted (`redraft.records`). What TRL sees is made with the rewriter's own templates
 (`rewriter.styles`) and checked with its own parser (`rewriter.reply`).
 """
 
@@ -134,7 +134,7 @@ def sft_rows(triplets: Sequence[Triplet], style: Style, *, thoughts: bool = True
     `thoughts=False` leaves the thoughts out (the ablation "SFT without thought")."""
     return [
         {
-            "prompt": make_chat(_of_form(style, triplet.extra), triplet.request, triplet.missed),
+            "prompt": make_chat(_in_wanted_form(style, triplet.extra), triplet.request, triplet.missed),
             "completion": [
                 {"role": "assistant", "content": make_reply(triplet.thought if thoughts else "", triplet.prompt)},
             ],
@@ -148,21 +148,21 @@ def rl_rows(requests: Sequence[RLRequest], style: Style) -> list[dict[str, Any]]
     record's field of that name, for task-wise normalisation, and "" if it has none; `form` is "any" if it names none."""
     return [
         {
-            "prompt": make_chat(_of_form(style, record.extra), record.request, record.missed),
+            "prompt": make_chat(_in_wanted_form(style, record.extra), record.request, record.missed),
             "request": record.request,
             "task": str(record.extra.get("task") or ""),
-            "form": _form_of(style, record.extra),
+            "form": _wanted_form(style, record.extra),
         }
         for record in requests
     ]
 
 
-def _form_of(style: Style, extra: Row) -> str:
+def _wanted_form(style: Style, extra: Row) -> str:
     return str(extra.get("form") or "any") if style.settings.forms else "any"
 
 
-def _of_form(style: Style, extra: Row) -> Style:
-    form = _form_of(style, extra)
+def _in_wanted_form(style: Style, extra: Row) -> Style:
+    form = _wanted_form(style, extra)
     return style if form == "any" else style.for_form(form)
 
 

@@ -189,7 +189,7 @@ class Proposer:
         """Of the proposals that were made: those that held no other text that could be used."""
         self._template = (resources.files("rewriter.train") / "templates" / "gepa" / "propose.txt").read_text("utf-8")
 
-    async def __call__(self, part: str, current: str, rollouts: Sequence[Rollout], number: int) -> str:
+    async def __call__(self, part: str, current: str, rollouts: Sequence[Rollout]) -> str:
         """The new text; the current one if the reply holds none that could be used."""
 
         async def ask() -> str:
@@ -197,8 +197,8 @@ class Proposer:
             reply = await self._chat(ChatRequest((message,), self._max_tokens, 1.0))
             return read_text(reply.text, part, truncated=reply.truncated) or current
 
-        text: str = await self._journal.aonce(("proposal", f"{number}"), ask)
         self.made += 1
+        text: str = await self._journal.aonce(("proposal", f"{self.made}"), ask)
         self.unusable += text == current
         return text
 
@@ -241,7 +241,6 @@ class StyleAdapter:
         self._runner = runner
         self._proposer = proposer
         self._parent = dict(parent)
-        self._proposals = 0
 
     def evaluate(self, batch: list[str], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         from gepa.core.adapter import EvaluationBatch
@@ -268,8 +267,7 @@ class StyleAdapter:
         made = {}
         for part in components_to_update:
             rollouts = [row["rollout"] for row in reflective_dataset[part]]
-            self._proposals += 1
-            made[part] = run_coroutine(self._proposer(part, candidate[part], rollouts, self._proposals))
+            made[part] = run_coroutine(self._proposer(part, candidate[part], rollouts))
         return made
 
 

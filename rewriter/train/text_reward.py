@@ -80,7 +80,7 @@ def guard_term(findings: int) -> float:
 def form_term(form: AnyForm, read: Review) -> float:
     """1 if the rewrite has the `form` it was asked for, else 0. Half of it is for the negative prompt in tags: the share of its
     words that are not said again, 0 without one."""
-    if form != "any" and "form" in read.rules:
+    if form != "any" and "form" in read.broken_rules:
         return 0.0
     unwanted = _words(read.negative_prompt or "")
     return (1 + len(set(unwanted)) / max(1, len(unwanted))) / 2 if form == "tags" else 1.0
